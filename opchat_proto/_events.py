@@ -1,0 +1,144 @@
+"""What a reply consists of: any number of `Live`, then exactly one `End` or `Broken`."""
+
+import sys
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias, final
+
+from ._json import decode
+
+__all__ = ["Broken", "End", "Event", "Live", "Reason"]
+
+
+@final
+class Reason(StrEnum):
+    """Why a reply is `Broken`."""
+
+    REMOTE = "remote"
+    """The server reported an error in its answer (WIRE 5.6, 6.2)."""
+    REFUSED = "refused"
+    """The server refused the request with its HTTP status (WIRE 6.2, 6.3)."""
+    MALFORMED = "malformed"
+    """What arrived is not this protocol: bad JSON in an event, a web page."""
+    TRUNCATED = "truncated"
+    """The answer broke off before its end event, or its HTTP framing cannot be followed."""
+    TOO_LARGE = "too large"
+    """A limit was reached; the detail names the limit and its value."""
+    LOST = "lost"
+    """No connection, or it failed before any answer."""
+    TIMEOUT = "timeout"
+    """A clock of the transport ran out."""
+    PROXY = "proxy"
+    """The proxy could not be reached, refused, or broke off."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A piece of the answer as it is written (WIRE 5.3, 5.4)."""
+
+    text: str
+    """Text to append to the answer so far, if `kind` is "content"; may be empty."""
+    kind: str = "content"
+    """"content": a piece of the answer. Anything else is not part of it: a
+    subtype of WIRE 5.4 ("status", "tool_call", ...), "unreadable" for a piece
+    that the server could not encode, "unknown" for an event of a type that this
+    version does not know."""
+    raw: str = field(default="", repr=False)
+    """The event's own JSON, for kind "unknown"; else empty."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class End:
+    """The server's end event arrived whole (WIRE 5.5). Always the last event.
+
+    Everything but `reply` is read from `raw` when it is asked for: data from
+    the server, never to be executed (WIRE 9).
+    """
+
+    reply: str | None
+    """The server's final text. It replaces the pieces and may differ from them;
+    None if the server sent none that can be read: then the pieces are the answer."""
+    raw: str = field(default="", repr=False)
+    """The payload's own JSON text."""
+
+    def payload(self) -> dict[str, Any]:
+        """The end payload of WIRE 5.5 as a new dict; empty if there is no `raw`.
+
+        Raises `ValueError` if `raw` was not made by a decoder and is no JSON object.
+        """
+        if not self.raw:
+            return {}
+        payload = decode(self.raw, sys.maxsize)  # a decoder has checked the depth against its own limit
+        if not isinstance(payload, dict):
+            raise ValueError("End.raw: expected the text of a JSON object")
+        return payload
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """URLs of images, from an image bot."""
+        return tuple(item for item in self._list("images") if isinstance(item, str))
+
+    @property
+    def actions(self) -> tuple[dict[str, Any], ...]:
+        """Functions that the site wants called in the browser (WIRE 7.1). Untrusted."""
+        return self._objects("actions")
+
+    @property
+    def shortcuts(self) -> tuple[dict[str, Any], ...]:
+        """Quick replies to offer (WIRE 7.2). Untrusted."""
+        return self._objects("shortcuts")
+
+    @property
+    def blocks(self) -> tuple[dict[str, Any], ...]:
+        """HTML to show (WIRE 7.3). Untrusted."""
+        return self._objects("blocks")
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """Tokens and price; every key is optional."""
+        usage = self.payload().get("usage")
+        return usage if isinstance(usage, dict) else None
+
+    @property
+    def response_id(self) -> str | None:
+        """The provider's id of this answer, to send as the next question's previous response id."""
+        return self._text("responseId")
+
+    @property
+    def new_token(self) -> str | None:
+        """A fresh nonce (WIRE 3.4); `Flow` has taken it already."""
+        return self._text("new_token")
+
+    def _list(self, key: str) -> list[Any]:
+        value = self.payload().get(key)
+        return value if isinstance(value, list) else []
+
+    def _objects(self, key: str) -> tuple[dict[str, Any], ...]:
+        return tuple(item for item in self._list(key) if isinstance(item, dict))
+
+    def _text(self, key: str) -> str | None:
+        value = self.payload().get(key)
+        return value if isinstance(value, str) else None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """There is no complete answer. Always the last event."""
+
+    reason: Reason
+    detail: str = ""
+    """What happened, for a person: the server's own words where it gave some. Untrusted text."""
+    status: int | None = None
+    """The HTTP status, if a response came."""
+    code: str | None = None
+    """The WordPress error code, such as "rest_forbidden" (WIRE 6.3)."""
+    retry_after: int | None = None
+    """Seconds that the server asks to wait; a date counts from the answer's own Date."""
+    raw: str = field(default="", repr=False)
+    """The text that was judged: an event's JSON, a refusal's body; empty where none came."""
+
+
+Event: TypeAlias = Live | End | Broken

@@ -1,0 +1,165 @@
+"""HTTP as values: where a site's REST API is, and a request to it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+from urllib.parse import quote, urlsplit
+
+__all__ = ["Endpoint", "Headers", "Request"]
+
+Headers: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
+"""Header fields as any HTTP library gives them; bytes are read as Latin-1 (RFC 9110, 5.5)."""
+
+_EXPECTED = (
+    "expected a site (https://site.example, https://site.example/blog), its REST root "
+    "(https://site.example/wp-json, https://site.example/index.php?rest_route=) or a host with port (127.0.0.1:8000)"
+)
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+_PORTS = {"http": 80, "https": 443}
+_PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A site's REST root (WIRE 2.1). Make one with `Endpoint.parse`.
+
+    The constructor itself takes any root, for a site that has renamed its
+    "wp-json"; `site` is then the address of the site's front page.
+    """
+
+    scheme: str
+    """"http" or "https"."""
+    host: str
+    """The name or address to connect to, lower case, an IPv6 address without brackets."""
+    port: int
+    root: str
+    """What stands before a route in the request target: "/wp-json", "/blog/index.php?rest_route="."""
+    site: str = "/"
+    """The path of the site's front page, for the Referer."""
+
+    def __post_init__(self) -> None:
+        """Check that nothing here could end a line or a header."""
+        if self.scheme not in _PORTS:
+            raise ValueError(f"Endpoint.scheme: expected 'http' or 'https', got {self.scheme!r}")
+        if not _HOST.fullmatch(self.host):
+            raise ValueError(f"Endpoint.host: expected an ASCII host name or an address, got {self.host!r}")
+        if type(self.port) is not int or not 0 < self.port < 65536:
+            raise ValueError(f"Endpoint.port: expected 1 to 65535, got {self.port!r}")
+        for name, path in (("root", self.root), ("site", self.site)):
+            if not path.startswith("/") or not re.fullmatch("[!-~]+", path) or "#" in path:
+                raise ValueError(f"Endpoint.{name}: expected a path of printable ASCII, got {path!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> "Endpoint":
+        """The endpoint of a site, from what people have at hand.
+
+        A site (`https://site.example`, `https://site.example/blog`), a REST root
+        (`.../wp-json`, `.../index.php?rest_route=`), or a host with port
+        (`127.0.0.1:8000`: https for port 443, else http). A trailing slash makes
+        no difference. Raises `ValueError` for anything else, saying what was expected.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"expected a str, got {type(text).__name__}")
+        if re.search(r"[\x00-\x20\x7f\\]", text):
+            raise ValueError(f"{text!r}: {_EXPECTED}, without blanks, control characters and backslashes")
+        if bare := "://" not in text:
+            text = f"//{text}"
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {error}; {_EXPECTED}") from None
+        scheme = parts.scheme
+        if bare:
+            if port is None or parts.path.strip("/") or parts.query:
+                raise ValueError(f"{text[2:]!r}: {_EXPECTED}")
+            scheme = "https" if port == 443 else "http"
+        if scheme not in _PORTS or parts.username is not None or "#" in text:
+            raise ValueError(f"{text!r}: {_EXPECTED}")
+        if not host.isascii():
+            raise ValueError(f"{text!r}: expected the host name in its ASCII form (xn--...)")
+        if not _HOST.fullmatch(host) or port == 0:
+            raise ValueError(f"{text!r}: {_EXPECTED}")
+        path = quote(parts.path, safe=_PATH_CHARACTERS).rstrip("/")
+        query = quote(parts.query, safe=_PATH_CHARACTERS + "?")
+        return cls(scheme, host, port or _PORTS[scheme], *_root_and_site(text, path, query))
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as in the Origin header (RFC 6454, 6.2)."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port as in the Host header: no port where it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def target(self, route: str) -> str:
+        """The request target of a route such as "/mwai/v1/start_session"."""
+        return self.root + route
+
+
+def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
+    if query:
+        # Plain permalinks: the route is the value of rest_route, so nothing may follow it.
+        if not re.search(r"(?:^|&)rest_route=/?$", query):
+            raise ValueError(f"{text!r}: {_EXPECTED}")
+        site = path.removesuffix("/index.php")
+        if not path:
+            path = "/"
+        elif not path.endswith(".php"):
+            path += "/"
+        return f"{path}?{query.removesuffix('/')}", f"{site}/"
+    if path.endswith("/wp-json"):
+        return path, path.removesuffix("/wp-json").removesuffix("/index.php") + "/"
+    return f"{path}/wp-json", f"{path}/"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, for any HTTP library: `library(request.method, request.url, request.headers, request.body)`.
+
+    The header fields are complete, Host and Content-Length included; a library
+    that writes those itself may leave them out.
+    """
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)  # they hold the nonce and the cookie
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def target(self) -> str:
+        """The request target: path and query of `url` (RFC 9112, 3.2.1)."""
+        return "/" + self.url.split("/", 3)[3]
+
+
+def decode_headers(headers: Headers) -> list[tuple[str, str]]:
+    """Header fields as text, names in lower case. Raises `TypeError` for anything that is no pair of texts."""
+    decoded = []
+    for name, value in headers:
+        if not isinstance(name, str | bytes | bytearray) or not isinstance(value, str | bytes | bytearray):
+            raise TypeError(f"expected header fields as pairs of str or bytes, got {type(name)}, {type(value)}")
+        name = name if isinstance(name, str) else name.decode("latin-1")
+        decoded.append((name.lower(), value if isinstance(value, str) else value.decode("latin-1")))
+    return decoded
+
+
+def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """A caller's extra header fields, copied. Raises `ValueError` for what could break out of its line, or is not theirs."""
+    checked = []
+    for name, value in headers:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers: expected pairs of str, got {type(name).__name__} and {type(value).__name__}")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # a token: RFC 9110, 5.6.2
+            raise ValueError(f"headers: expected a field name, got {name!r}")
+        if not re.fullmatch(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?", value):  # RFC 9110, 5.5
+            raise ValueError(f"headers: {name}: expected a value without control characters and blanks at its ends")
+        if name.lower() in refused:
+            raise ValueError(f"headers: {name} is not yours to set here")
+        checked.append((name, value))
+    return tuple(checked)

@@ -1,0 +1,146 @@
+"""Strict JSON (RFC 8259) from hostile text: every fault is a `ValueError`.
+
+Python's scanner does the work. What it lets through or raises that this
+protocol must not is added here: NaN and Infinity, numbers long enough to be
+an attack, nesting, repeated keys, half surrogate pairs, `RecursionError`.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+
+__all__: list[str] = []
+
+MOST_DIGITS = 4300
+"""Digits of one number. CPython's own default for `int` (sys.int_info), made
+independent of the interpreter's settings and extended to fractions."""
+
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CUT_LITERAL = re.compile(r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul")
+_CUT_NUMBER = re.compile(r"\.|[eE][+-]?")
+_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,3}")
+
+
+class Unfinished(ValueError):
+    """The text is the beginning of JSON, and what is there is right."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_digits(number: str) -> None:
+    if len(number) > MOST_DIGITS and sum(map(str.isdigit, number)) > MOST_DIGITS:
+        raise ValueError(f"a number of more than {MOST_DIGITS} digits")
+
+
+def _int(number: str) -> int:
+    _check_digits(number)
+    return int(number)
+
+
+def _float(number: str) -> float:
+    _check_digits(number)
+    return float(number)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
+
+
+def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
+    """The value of `text`, which must be one JSON value and nothing else.
+
+    `depth` bounds the nesting; the keys in `unique` may stand at most once in
+    the outermost object (elsewhere the last of equal keys wins). Strings in the
+    result always encode to UTF-8. Raises `ValueError`.
+    """
+    try:
+        value = _DECODER.decode(text)
+        _check_depth(text, depth)
+        if unique and _may_repeat(text, unique):
+            _check_unique(text, unique)
+        return _clean(value, text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_prefix(text: str, depth: int) -> tuple[Any, str]:
+    """The JSON value that `text` begins with, and its own text; what follows it is ignored.
+
+    Raises `Unfinished` if the text ends before the value does, `ValueError` for
+    any other fault.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text)
+        text = text[:end]
+        _check_depth(text, depth)
+        return _clean(value, text), text
+    except json.JSONDecodeError as error:
+        if _is_unfinished(error):
+            raise Unfinished("the JSON breaks off") from None
+        raise
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _is_unfinished(error: json.JSONDecodeError) -> bool:
+    # The scanner stops at the first character that fits nothing. The text is unfinished if it stopped at the end, or at
+    # a string, an escape, a literal or a number that the end cuts.
+    rest = error.doc[error.pos :]
+    if error.msg.startswith("Unterminated string") or not rest:
+        return True
+    if error.msg.startswith("Expecting value"):
+        return _CUT_LITERAL.fullmatch(rest) is not None
+    if error.msg.startswith("Expecting ',' delimiter"):
+        return _CUT_NUMBER.fullmatch(rest) is not None
+    return error.msg.startswith("Invalid \\uXXXX escape") and _CUT_ESCAPE.fullmatch(rest) is not None
+
+
+def _check_depth(text: str, depth: int) -> None:
+    if text.count("[") + text.count("{") <= depth:
+        return
+    level = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        first = token[0][0]
+        if first in "[{":
+            level += 1
+            if level > depth:
+                raise ValueError(f"nested deeper than {depth}")
+        elif first in "]}":
+            level -= 1
+
+
+def _may_repeat(text: str, keys: Collection[str]) -> bool:
+    # Cheap and never wrong in saying no: a key can only be there twice if its quoted form is, or if letters of keys are
+    # written as escapes (\u006x, \u007x).
+    return any(text.count(f'"{key}"') > 1 for key in keys) or "\\u006" in text or "\\u007" in text
+
+
+def _check_unique(text: str, keys: Collection[str]) -> None:
+    outermost: list[tuple[str, Any]] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        outermost[:] = pairs  # called from the inside out, so the outermost object comes last
+
+    json.JSONDecoder(object_pairs_hook=keep, parse_int=str, parse_float=str).decode(text)
+    names = [name for name, _ in outermost]
+    for key in keys:
+        if names.count(key) > 1:
+            raise ValueError(f"the key {key!r} is there more than once")
+
+
+def _clean(value: Any, text: str) -> Any:
+    # Half a surrogate pair can only come from an escape: bytes were decoded with replacement before.
+    return _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,66 @@
+"""How much of anything a peer may make us hold or read."""
+
+from dataclasses import dataclass, fields
+from typing import final
+
+__all__ = ["Limits"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds on what a peer can send, all finite, all settable.
+
+    Every limit is exact and does not depend on how the bytes were cut: the
+    limit itself passes, one more does not. Beyond one the reply is
+    `Broken(TOO_LARGE)`, whose detail names it; the exceptions are said below.
+    The defaults leave ten times the room that real sites were seen to need.
+
+    Raises `TypeError` for a value that is no int, `ValueError` for one out of
+    range.
+    """
+
+    head_bytes: int = 64 * 1024
+    """Status line and header fields of one response, line ends included; also
+    one line of chunked framing, or the trailers (there: TRUNCATED). Precedents:
+    nginx 32 KiB, node 16 KiB, h11 16 KiB of what is unfinished."""
+
+    headers: int = 128
+    """Header fields of one response. Precedent: Apache's 100."""
+
+    interim_responses: int = 8
+    """1xx responses before the final one. 0 allows none."""
+
+    event_bytes: int = 16 * 1024 * 1024
+    """One server-sent event: the unfinished line plus the data lines of the
+    unfinished event, joined. A JSON body counts as one event, from its brace on."""
+
+    reply_bytes: int = 64 * 1024 * 1024
+    """The whole body of a reply, whatever is in it."""
+
+    refusal_bytes: int = 64 * 1024
+    """How much of a refusal or of a page is read before it is judged. Not an
+    error: what follows is not looked at."""
+
+    request_bytes: int = 1024 * 1024
+    """The JSON body of a question. A client raises `ValueError`, a server
+    answers 413."""
+
+    json_depth: int = 64
+    """Arrays and objects inside one another. Deeper is MALFORMED."""
+
+    restarts: int = 1
+    """How often a submit refused for its nonce is made again with a fresh one:
+    1, or 0 to switch that off. More would ask a question more than twice."""
+
+    def __post_init__(self) -> None:
+        """Check each field."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not int:
+                raise TypeError(f"Limits.{field.name}: expected an int, got {type(value).__name__}")
+            least = 0 if field.name in ("interim_responses", "restarts") else 1
+            if value < least or (field.name == "restarts" and value > 1):
+                raise ValueError(
+                    f"Limits.{field.name}: expected {'0 or 1' if field.name == 'restarts' else f'at least {least}'}, got {value}"
+                )

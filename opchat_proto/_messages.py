@@ -1,0 +1,244 @@
+"""A question: the one value that a client encodes and a server decodes (WIRE 4)."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+from ._errors import InvalidMessages
+
+__all__ = ["Message", "Scalar", "Submit"]
+
+Scalar: TypeAlias = str | int | float
+"""An id as the site's page gives it. Sites print ids made of digits as numbers,
+and want back what they printed (WIRE 2.4)."""
+
+ROLES = ("user", "assistant", "system")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `content` is Markdown; `role` is "user", "assistant" or "system" (WIRE 4.4)."""
+
+    role: str
+    content: str
+
+    def __post_init__(self) -> None:
+        """Check the types, and that the texts can be sent."""
+        _check_text(self.role, "Message.role")
+        _check_text(self.content, "Message.content")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """The body of chats/submit (WIRE 4.2), without the session id, which the flow knows.
+
+    Raises `InvalidMessages` (a `ValueError`) for a text that cannot be encoded,
+    `TypeError` for a value of another type.
+    """
+
+    new_message: str
+    """The question. The server wants at least one character that is not blank,
+    unless a file or a shortcut comes with it."""
+    messages: tuple[Message, ...] = ()
+    """The conversation before the question, oldest first; without the question."""
+    chat_id: str | None = None
+    """Names the conversation, chosen by the client (WIRE 4.6); None leaves it out."""
+    bot_id: Scalar | None = "default"
+    custom_id: Scalar | None = None
+    context_id: Scalar | None = None
+    """The id of the page that shows the bot."""
+    file_ids: tuple[str, ...] = ()
+    """Ids of uploaded files (WIRE 7.5)."""
+    stream: bool = True
+    """Whether the answer should come in pieces."""
+    shortcut_id: str | None = None
+    shortcut_name: str | None = None
+    previous_response_id: str | None = None
+    """`End.response_id` of the answer before."""
+
+    def __post_init__(self) -> None:
+        """Check the types, and that the texts can be sent."""
+        _check_text(self.new_message, "Submit.new_message")
+        if type(self.messages) is not tuple or not all(type(message) is Message for message in self.messages):
+            raise TypeError("Submit.messages: expected a tuple of Message")
+        if type(self.file_ids) is not tuple:
+            raise TypeError("Submit.file_ids: expected a tuple of str")
+        for file_id in self.file_ids:
+            _check_text(file_id, "Submit.file_ids")
+        if type(self.stream) is not bool:
+            raise TypeError("Submit.stream: expected a bool")
+        for name in ("chat_id", "shortcut_id", "shortcut_name", "previous_response_id"):
+            if getattr(self, name) is not None:
+                _check_text(getattr(self, name), f"Submit.{name}")
+        for name in ("bot_id", "custom_id", "context_id"):
+            _check_scalar(getattr(self, name), f"Submit.{name}")
+
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Iterable[Message | Mapping[str, Any]],
+        *,
+        chat_id: str | None = None,
+        bot_id: Scalar | None = "default",
+        custom_id: Scalar | None = None,
+        context_id: Scalar | None = None,
+        file_ids: Iterable[str] = (),
+        stream: bool = True,
+        shortcut_id: str | None = None,
+        shortcut_name: str | None = None,
+        previous_response_id: str | None = None,
+    ) -> "Submit":
+        """A question from a list of messages: `Message`s or dicts with "role" and "content".
+
+        The last message is the question and must be the user's; those before
+        it are the history. Other keys of a dict are not sent. Raises
+        `InvalidMessages`, which names the index and what was expected there.
+        """
+        if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+            raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}")
+        turns = tuple(_turn(index, message) for index, message in enumerate(messages))
+        if not turns:
+            raise InvalidMessages("expected at least one message: the user's question")
+        if turns[-1].role != "user":
+            index = len(turns) - 1
+            raise InvalidMessages(
+                f"messages[{index}]: the last message is the question: expected the role 'user', got {turns[-1].role!r}",
+                index,
+            )
+        return cls(
+            new_message=turns[-1].content,
+            messages=turns[:-1],
+            chat_id=chat_id,
+            bot_id=bot_id,
+            custom_id=custom_id,
+            context_id=context_id,
+            file_ids=tuple(file_ids),
+            stream=stream,
+            shortcut_id=shortcut_id,
+            shortcut_name=shortcut_name,
+            previous_response_id=previous_response_id,
+        )
+
+    def to_dict(self, session_id: str | None = None) -> dict[str, Any]:
+        """The JSON object of WIRE 4.2, keys in the browser's order."""
+        body: dict[str, Any] = {"botId": self.bot_id, "customId": self.custom_id, "session": session_id}
+        if self.chat_id is not None:
+            body["chatId"] = self.chat_id
+        body["contextId"] = self.context_id
+        body["messages"] = [{"role": message.role, "content": message.content} for message in self.messages]
+        body["newMessage"] = self.new_message
+        # One file goes under the name that every version since 2.1.5 reads, several under that of 2.9.7.
+        body["newFileId"] = self.file_ids[0] if len(self.file_ids) == 1 else None
+        body["newFileIds"] = list(self.file_ids) if len(self.file_ids) > 1 else None
+        body["stream"] = self.stream
+        for key, value in (
+            ("shortcutId", self.shortcut_id),
+            ("shortcutName", self.shortcut_name),
+            ("previousResponseId", self.previous_response_id),
+        ):
+            if value is not None:
+                body[key] = value
+        return body
+
+    def encode(self, session_id: str | None = None) -> bytes:
+        """`to_dict` as compact JSON in UTF-8, as a browser writes it."""
+        return json.dumps(self.to_dict(session_id), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "Submit":
+        """The question in a decoded body, in today's dialect or in that of 2023 (WIRE 4.2, 10.1).
+
+        As the plugin does, it takes a number for a text, and anything for a
+        truth value; keys that it does not know are ignored, so that nobody can
+        override a bot's settings (WIRE 4.5, 9). Raises `InvalidMessages` for a
+        value of a wrong type.
+        """
+        history = body.get("messages")
+        if history is None:
+            history = []
+        if not isinstance(history, list):
+            raise InvalidMessages("messages: expected an array")
+        file_ids = body.get("newFileIds")
+        if file_ids is None:
+            file_id = _text(body, "newFileId")
+            file_ids = [] if file_id is None else [file_id]
+        if not isinstance(file_ids, list) or not all(isinstance(item, str) for item in file_ids):
+            raise InvalidMessages("newFileIds: expected an array of strings")
+        stream = body.get("stream")
+        return cls(
+            new_message=_text(body, "newMessage") or "",
+            messages=tuple(_turn(index, message, known_roles=False) for index, message in enumerate(history)),
+            chat_id=_text(body, "chatId"),
+            bot_id=_scalar(body, "botId"),
+            custom_id=_scalar(body, "customId"),
+            context_id=_scalar(body, "contextId"),
+            file_ids=tuple(file_ids),
+            stream=bool(stream) and stream != "0",  # what PHP calls true
+            shortcut_id=_text(body, "shortcutId"),
+            shortcut_name=_text(body, "shortcutName"),
+            previous_response_id=_text(body, "previousResponseId"),
+        )
+
+
+def _turn(index: int, message: object, *, known_roles: bool = True) -> Message:
+    if isinstance(message, Message):
+        role, content = message.role, message.content
+    elif isinstance(message, Mapping):
+        role, content = message.get("role"), message.get("content")
+    else:
+        raise InvalidMessages(
+            f"messages[{index}]: expected a Message or a dict with 'role' and 'content', got {type(message).__name__}",
+            index,
+        )
+    if not isinstance(role, str) or (known_roles and role not in ROLES):
+        raise InvalidMessages(
+            f"messages[{index}]['role']: expected 'user', 'assistant' or 'system', got {_shown(role)}", index
+        )
+    if not isinstance(content, str):
+        raise InvalidMessages(f"messages[{index}]['content']: expected a str, got {_shown(content)}", index)
+    try:
+        return Message(role, content)
+    except InvalidMessages as error:
+        raise InvalidMessages(f"messages[{index}]: {error}", index) from None
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else ascii(value)[:60]
+
+
+def _check_text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidMessages(
+            f"{name}: expected text that encodes to UTF-8, got half a surrogate pair at index {error.start}"
+        ) from None
+
+
+def _check_scalar(value: object, name: str) -> None:
+    if isinstance(value, str):
+        _check_text(value, name)
+    elif isinstance(value, float):
+        if value - value != 0:  # infinite or not a number
+            raise InvalidMessages(f"{name}: expected a finite number, got {value}")
+    elif value is not None and type(value) is not int:
+        raise TypeError(f"{name}: expected a str, an int, a float or None, got {type(value).__name__}")
+
+
+def _scalar(body: Mapping[str, Any], key: str) -> Scalar | None:
+    value = body.get(key)
+    if value is None or value is False:  # `false` is what is left of an id that overflowed (WIRE 2.4)
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InvalidMessages(f"{key}: expected a string, a number or null")
+    return value
+
+
+def _text(body: Mapping[str, Any], key: str) -> str | None:
+    value = _scalar(body, key)
+    return value if value is None or isinstance(value, str) else str(value)

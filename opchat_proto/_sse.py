@@ -1,0 +1,194 @@
+"""Server-sent events: bytes -> events, by the WHATWG rules ("9.2.6 Interpreting an event stream"), and back."""
+
+from dataclasses import dataclass
+from typing import final
+
+from ._limits import Limits
+
+__all__ = ["SSEDecoder", "ServerSentEvent"]
+
+_BOM = b"\xef\xbb\xbf"
+_BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
+_MOST_RETRY_DIGITS = 18
+_SHOWN = 200  # of a line that is remembered for an error message
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event of a text/event-stream."""
+
+    event: str = "message"
+    data: str = ""
+    id: str = ""
+    """The last event id of the stream, as it stood at this event."""
+    retry: int | None = None
+    """Milliseconds, if this event set the reconnection time."""
+
+
+@final
+class SSEDecoder:
+    """A text/event-stream as a machine: bytes go in, the events that they complete come out.
+
+    It follows the standard to the letter and serves any stream: LF, CR and CRLF
+    end lines wherever the bytes are cut (a CR does so at once), one byte order
+    mark is dropped, bytes are UTF-8 decoded with replacement, an event without a
+    closing blank line is dropped at the end.
+
+    The one addition is `limits.event_bytes`: an unfinished line together with
+    the data lines of its unfinished event may be as long as that. One byte more
+    sets `overflowed`; the events before are given, and nothing after them.
+    """
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits: expected Limits, got {type(limits).__name__}")
+        self._limit = limits.event_bytes
+        self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
+        self._after_cr = False  # a LF now belongs to the CR before it
+        self._line = bytearray()  # the unfinished line
+        self._data: list[str] = []  # of the unfinished event, as are the next four
+        self._size = 0  # its data lines in bytes, each with its line end
+        self._event = ""
+        self._id = ""
+        self._event_retry: int | None = None
+        self._ended = False
+        self._data_seen = False
+        self.retry: int | None = None
+        """The reconnection time in milliseconds, if the stream set one."""
+        self.last_event_id = ""
+        """The id to reconnect with: that of the last event that was closed."""
+        self.overflowed = False
+        """Whether an event was larger than the limit."""
+        self.first_ignored_line: str | None = None
+        """The beginning of the first line that is no field of an event stream, which hints at what went wrong."""
+
+    def __repr__(self) -> str:
+        """How much is waiting."""
+        return f"<SSEDecoder holding {self._size + len(self._line)} bytes>"
+
+    @property
+    def data_seen(self) -> bool:
+        """Whether a line began with "data:", be it unfinished: whether this looks like an event stream at all."""
+        return self._data_seen or self._line.startswith(b"data:")
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[ServerSentEvent]:
+        """The events that these bytes complete. After the end or an overflow: none.
+
+        Raises `TypeError` if `data` is not bytes-like.
+        """
+        view = memoryview(data)
+        events: list[ServerSentEvent] = []
+        for start in range(0, len(view), _BLOCK):
+            if self.overflowed or self._ended:
+                break
+            self._receive_block(bytes(view[start : start + _BLOCK]), events)
+        return events
+
+    def receive_eof(self) -> list[ServerSentEvent]:
+        """The stream has ended. Always [], since an event that no blank line has closed is dropped."""
+        if not self._ended and self._line and _field(self._line)[0] is None:
+            self._ignore(self._line)
+        self._ended = True
+        self._data_seen = self.data_seen
+        self._line = bytearray()
+        self._forget_event()
+        return []
+
+    def _receive_block(self, block: bytes, events: list[ServerSentEvent]) -> None:
+        if self._start is not None:
+            block = self._start + block
+            if len(block) < len(_BOM) and _BOM.startswith(block):
+                self._start = block
+                return
+            self._start = None
+            block = block.removeprefix(_BOM)
+        if self._after_cr and block:
+            self._after_cr = False
+            block = block.removeprefix(b"\n")
+        if b"\r" in block:
+            self._after_cr = block.endswith(b"\r")
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, tail = block.split(b"\n")
+        for line in lines:
+            if self._line:
+                self._line += line
+                whole, self._line = self._line, bytearray()
+                self._receive_line(whole, events)
+            else:
+                self._receive_line(line, events)
+            if self.overflowed:
+                return
+        self._line += tail
+        if self._size + len(self._line) > self._limit:
+            self._overflow()
+
+    def _receive_line(self, line: bytes | bytearray, events: list[ServerSentEvent]) -> None:
+        if not line:
+            self._dispatch(events)
+            return
+        if self._size + len(line) > self._limit:
+            self._overflow()
+            return
+        name, start = _field(line)
+        if name == "data":
+            self._data.append(str(memoryview(line)[start:], "utf-8", "replace"))
+            self._size += len(line) + 1
+            self._data_seen = self._data_seen or line.startswith(b"data:")
+        elif name == "event":
+            self._event = line[start:].decode("utf-8", "replace")
+        elif name == "id":
+            if b"\0" not in line:
+                self._id = line[start:].decode("utf-8", "replace")
+        elif name == "retry":
+            # The standard has no bound. Beyond 18 digits (30 million years) the field is ignored like any other that is no
+            # time to wait: int() of a long text would be slow, and from 4300 digits on an error.
+            value = bytes(line[start:])
+            if value.isdigit() and len(value.lstrip(b"0")) <= _MOST_RETRY_DIGITS:
+                self.retry = self._event_retry = int(value)
+        elif name is None:
+            self._ignore(line)
+
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
+        self.last_event_id = self._id
+        if self._data:
+            event = ServerSentEvent(self._event or "message", "\n".join(self._data), self._id, self._event_retry)
+            events.append(event)
+        self._forget_event()
+
+    def _forget_event(self) -> None:
+        self._data = []
+        self._size = 0
+        self._event = ""
+        self._event_retry = None
+
+    def _ignore(self, line: bytes | bytearray) -> None:
+        if self.first_ignored_line is None:
+            # A character cut at the bound would show as a replacement character.
+            self.first_ignored_line = line[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
+
+    def _overflow(self) -> None:
+        self.overflowed = True
+        self._data_seen = self.data_seen
+        self._line = bytearray()
+        self._forget_event()
+
+
+_NAMES = {b"data": "data", b"event": "event", b"id": "id", b"retry": "retry", b"": "comment"}
+
+
+def _field(line: bytes | bytearray) -> tuple[str | None, int]:
+    """The field's name, "comment", or None for a line that is no field; and where its value starts."""
+    colon = line.find(b":", 0, 6)  # no name is longer than five letters
+    if colon < 0:
+        return (None if len(line) > 5 else _NAMES.get(bytes(line))), len(line)
+    start = colon + 1
+    return _NAMES.get(bytes(line[:colon])), start + 1 if line[start : start + 1] == b" " else start
+
+
+def encode_event(data: str) -> bytes:
+    """One event as the plugin writes it (WIRE 5.2): `data: `, the text, a blank line.
+
+    A line end in `data` would end the event early; JSON has none.
+    """
+    return b"data: " + data.encode() + b"\n\n"

@@ -1,0 +1,45 @@
+"""One state machine as one table: what the code runs on, tests walk over and README prints."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from ._errors import LocalProtocolError
+
+__all__: list[str] = []
+
+S = TypeVar("S", bound=StrEnum)
+I = TypeVar("I", bound=StrEnum)  # noqa: E741 - S and I: the states and the inputs of automata theory
+
+
+class Table(Generic[S, I]):
+    """The transitions of a machine, as (state, input) -> state.
+
+    A pair that is not there is a call that its state does not allow. The order
+    of the rows is the order in which a reader meets the states.
+    """
+
+    def __init__(self, name: str, start: tuple[S, ...], rows: Mapping[S, Mapping[I, S]]) -> None:
+        self.name = name
+        self.start = start
+        self.rows = rows
+
+    def next(self, state: S, given: I) -> S:
+        """Where `given` leads from `state`. Raises `LocalProtocolError` if it is not legal there."""
+        try:
+            return self.rows[state][given]
+        except KeyError:
+            raise LocalProtocolError(f"{self.name}: {given} is not legal in state {state}") from None
+
+    def mermaid(self) -> str:
+        """The table as a Mermaid state diagram, one arrow for each pair of states."""
+        lines = ["stateDiagram-v2"]
+        lines += [f"    [*] --> {state}" for state in self.start]
+        for state, row in self.rows.items():
+            arrows: dict[S, list[str]] = {}
+            for given, target in row.items():
+                arrows.setdefault(target, []).append(given)
+            lines += [f"    {state} --> {target}: {', '.join(given)}" for target, given in arrows.items()]
+            if not row:
+                lines.append(f"    {state} --> [*]")
+        return "\n".join(lines)
