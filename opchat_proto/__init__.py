@@ -1,0 +1,54 @@
+"""The chat protocol of WordPress's AI Engine plugin, without I/O.
+
+    bytes <-> [ Client:  Connect, StartTLS, Send, Receive  |  HTTP/1.1 on h11 ]      sockets, trio, your own loop
+                    |  Request ^   v head, body, eof, failure
+              [ Flow:   start_session -> submit -> (stale nonce? again, once) -> ReplyDecoder -> SSEDecoder ]
+    HTTP  <->       |  Request ^   v head, body, eof, failure                        httpx, fetch, any HTTP library
+              list[Live | End | Broken]
+
+Any bytes, cut anywhere, then the end: `Live* (End | Broken)`, exactly one
+terminal event, always the same for the same bytes.
+"""
+
+from ._client import Client
+from ._errors import InvalidMessages, LocalProtocolError
+from ._events import Broken, End, Event, Live, Reason
+from ._flow import Awaiting, Flow
+from ._http import Endpoint, Headers, Request
+from ._limits import Limits
+from ._messages import Message, Scalar, Submit
+from ._reply import ReplyDecoder
+from ._session import Session
+from ._sse import ServerSentEvent, SSEDecoder
+from ._steps import Connect, Done, Receive, Send, StartTLS
+from ._version import __version__
+
+__all__ = [
+    "Awaiting",
+    "Broken",
+    "Client",
+    "Connect",
+    "Done",
+    "End",
+    "Endpoint",
+    "Event",
+    "Flow",
+    "Headers",
+    "InvalidMessages",
+    "Limits",
+    "Live",
+    "LocalProtocolError",
+    "Message",
+    "Reason",
+    "Receive",
+    "ReplyDecoder",
+    "Request",
+    "SSEDecoder",
+    "Scalar",
+    "Send",
+    "ServerSentEvent",
+    "Session",
+    "StartTLS",
+    "Submit",
+    "__version__",
+]

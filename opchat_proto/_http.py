@@ -16,6 +16,8 @@ _EXPECTED = (
     "(https://site.example/wp-json, https://site.example/index.php?rest_route=) or a host with port (127.0.0.1:8000)"
 )
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+_AUTHORITY = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit overlooks what stands around the brackets
+_USER = re.compile(r"(?:[^/?#@]*://)?[^/?#]*@")
 _PORTS = {"http": 80, "https": 443}
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
 
@@ -48,7 +50,7 @@ class Endpoint:
         if type(self.port) is not int or not 0 < self.port < 65536:
             raise ValueError(f"Endpoint.port: expected 1 to 65535, got {self.port!r}")
         for name, path in (("root", self.root), ("site", self.site)):
-            if not path.startswith("/") or not re.fullmatch("[!-~]+", path) or "#" in path:
+            if not re.fullmatch('/[!"$-~]*', path):
                 raise ValueError(f"Endpoint.{name}: expected a path of printable ASCII, got {path!r}")
 
     @classmethod
@@ -62,25 +64,26 @@ class Endpoint:
         """
         if not isinstance(text, str):
             raise TypeError(f"expected a str, got {type(text).__name__}")
-        if re.search(r"[\x00-\x20\x7f\\]", text):
+        if _USER.match(text):
+            raise ValueError(f"{_EXPECTED}, without a user name")  # and without showing the password
+        if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", text):
             raise ValueError(f"{text!r}: {_EXPECTED}, without blanks, control characters and backslashes")
-        if bare := "://" not in text:
-            text = f"//{text}"
+        bare = "://" not in text
         try:
-            parts = urlsplit(text)
+            parts = urlsplit(f"//{text}" if bare else text)
             host, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise ValueError(f"{text!r}: {error}; {_EXPECTED}") from None
         scheme = parts.scheme
         if bare:
             if port is None or parts.path.strip("/") or parts.query:
-                raise ValueError(f"{text[2:]!r}: {_EXPECTED}")
+                raise ValueError(f"{text!r}: {_EXPECTED}")
             scheme = "https" if port == 443 else "http"
-        if scheme not in _PORTS or parts.username is not None or "#" in text:
+        if scheme not in _PORTS or "#" in text:
             raise ValueError(f"{text!r}: {_EXPECTED}")
-        if not host.isascii():
+        if not parts.netloc.isascii():  # not `host`, which is in lower case: that of the Kelvin sign is an ASCII k
             raise ValueError(f"{text!r}: expected the host name in its ASCII form (xn--...)")
-        if not _HOST.fullmatch(host) or port == 0:
+        if not _HOST.fullmatch(host) or not _AUTHORITY.fullmatch(parts.netloc) or port == 0:
             raise ValueError(f"{text!r}: {_EXPECTED}")
         path = quote(parts.path, safe=_PATH_CHARACTERS).rstrip("/")
         query = quote(parts.query, safe=_PATH_CHARACTERS + "?")
@@ -138,21 +141,30 @@ class Request:
         return "/" + self.url.split("/", 3)[3]
 
 
+def _pair(field: object) -> tuple[object, object]:
+    # A mapping of headers would give its names, which could be taken apart as well.
+    if not isinstance(field, tuple | list) or len(field) != 2:
+        raise TypeError(f"headers: expected pairs of name and value, got {type(field).__name__}")
+    return field[0], field[1]
+
+
 def decode_headers(headers: Headers) -> list[tuple[str, str]]:
     """Header fields as text, names in lower case. Raises `TypeError` for anything that is no pair of texts."""
     decoded = []
-    for name, value in headers:
+    for name, value in map(_pair, headers):
         if not isinstance(name, str | bytes | bytearray) or not isinstance(value, str | bytes | bytearray):
-            raise TypeError(f"expected header fields as pairs of str or bytes, got {type(name)}, {type(value)}")
+            raise TypeError(
+                f"headers: expected pairs of str or bytes, got {type(name).__name__} and {type(value).__name__}"
+            )
         name = name if isinstance(name, str) else name.decode("latin-1")
         decoded.append((name.lower(), value if isinstance(value, str) else value.decode("latin-1")))
     return decoded
 
 
 def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """A caller's extra header fields, copied. Raises `ValueError` for what could break out of its line, or is not theirs."""
+    """A caller's extra header fields, copied. Raises `ValueError` for what breaks out of its line or is not theirs."""
     checked = []
-    for name, value in headers:
+    for name, value in map(_pair, headers):
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: expected pairs of str, got {type(name).__name__} and {type(value).__name__}")
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # a token: RFC 9110, 5.6.2

@@ -7,6 +7,7 @@ an attack, nesting, repeated keys, half surrogate pairs, `RecursionError`.
 
 import json
 import re
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -16,11 +17,14 @@ MOST_DIGITS = 4300
 """Digits of one number. CPython's own default for `int` (sys.int_info), made
 independent of the interpreter's settings and extended to fractions."""
 
-_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]|[\]}]', re.DOTALL)
+_LARGEST = sys.float_info.max
+# A string may be cut by the end of the text: then it is one token too, so that each character is looked at once.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CUT_LITERAL = re.compile(r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul")
-_CUT_NUMBER = re.compile(r"\.|[eE][+-]?")
+_CUT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)")
 _CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,3}")
+_ESCAPED_ASCII = re.compile(r"\\u00[2-7]")
 
 
 class Unfinished(ValueError):
@@ -43,7 +47,8 @@ def _int(number: str) -> int:
 
 def _float(number: str) -> float:
     _check_digits(number)
-    return float(number)
+    # RFC 8259, 6 lets us set the range. Without infinities whatever was read can be written again.
+    return max(-_LARGEST, min(float(number), _LARGEST))
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
@@ -57,8 +62,8 @@ def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
     result always encode to UTF-8. Raises `ValueError`.
     """
     try:
-        value = _DECODER.decode(text)
         _check_depth(text, depth)
+        value = _DECODER.decode(text)
         if unique and _may_repeat(text, unique):
             _check_unique(text, unique)
         return _clean(value, text)
@@ -73,9 +78,9 @@ def decode_prefix(text: str, depth: int) -> tuple[Any, str]:
     any other fault.
     """
     try:
+        _check_depth(text, depth)
         value, end = _DECODER.raw_decode(text)
         text = text[:end]
-        _check_depth(text, depth)
         return _clean(value, text), text
     except json.JSONDecodeError as error:
         if _is_unfinished(error):
@@ -94,28 +99,33 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
     if error.msg.startswith("Expecting value"):
         return _CUT_LITERAL.fullmatch(rest) is not None
     if error.msg.startswith("Expecting ',' delimiter"):
-        return _CUT_NUMBER.fullmatch(rest) is not None
+        start = len(error.doc[: error.pos].rstrip("0123456789.eE+-"))
+        return _CUT_NUMBER.fullmatch(error.doc, start) is not None
     return error.msg.startswith("Invalid \\uXXXX escape") and _CUT_ESCAPE.fullmatch(rest) is not None
 
 
 def _check_depth(text: str, depth: int) -> None:
+    # Before it is decoded, so that nesting does not meet Python's recursion limit, which depends on who called. What
+    # follows the outermost bracket's end is not looked at.
     if text.count("[") + text.count("{") <= depth:
         return
     level = 0
     for token in _STRING_OR_BRACKET.finditer(text):
-        first = token[0][0]
+        first = text[token.start()]
         if first in "[{":
             level += 1
             if level > depth:
                 raise ValueError(f"nested deeper than {depth}")
         elif first in "]}":
             level -= 1
+            if level <= 0:
+                return
 
 
 def _may_repeat(text: str, keys: Collection[str]) -> bool:
-    # Cheap and never wrong in saying no: a key can only be there twice if its quoted form is, or if letters of keys are
-    # written as escapes (\u006x, \u007x).
-    return any(text.count(f'"{key}"') > 1 for key in keys) or "\\u006" in text or "\\u007" in text
+    # Cheap and never wrong in saying no: a key can only be there twice if its quoted form is, or if a character of it
+    # is written as an escape.
+    return any(text.count(f'"{key}"') > 1 for key in keys) or _ESCAPED_ASCII.search(text) is not None
 
 
 def _check_unique(text: str, keys: Collection[str]) -> None:

@@ -1,9 +1,12 @@
 """How much of anything a peer may make us hold or read."""
 
+import sys
 from dataclasses import dataclass, fields
 from typing import final
 
 __all__ = ["Limits"]
+
+_RANGES = {"interim_responses": (0, sys.maxsize), "json_depth": (1, 512), "restarts": (0, 1)}
 
 
 @final
@@ -47,7 +50,8 @@ class Limits:
     answers 413."""
 
     json_depth: int = 64
-    """Arrays and objects inside one another. Deeper is MALFORMED."""
+    """Arrays and objects inside one another, at most 512 (the interpreter's stack
+    bounds it). Deeper is MALFORMED."""
 
     restarts: int = 1
     """How often a submit refused for its nonce is made again with a fresh one:
@@ -59,8 +63,6 @@ class Limits:
             value = getattr(self, field.name)
             if type(value) is not int:
                 raise TypeError(f"Limits.{field.name}: expected an int, got {type(value).__name__}")
-            least = 0 if field.name in ("interim_responses", "restarts") else 1
-            if value < least or (field.name == "restarts" and value > 1):
-                raise ValueError(
-                    f"Limits.{field.name}: expected {'0 or 1' if field.name == 'restarts' else f'at least {least}'}, got {value}"
-                )
+            least, most = _RANGES.get(field.name, (1, sys.maxsize))
+            if not least <= value <= most:
+                raise ValueError(f"Limits.{field.name}: expected {least} to {most}, got {value}")

@@ -97,6 +97,8 @@ class Submit:
         it are the history. Other keys of a dict are not sent. Raises
         `InvalidMessages`, which names the index and what was expected there.
         """
+        if isinstance(file_ids, str):
+            raise TypeError("file_ids: expected several str, got one")  # which would be taken apart
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
             raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}")
         turns = tuple(_turn(index, message) for index, message in enumerate(messages))
@@ -105,7 +107,7 @@ class Submit:
         if turns[-1].role != "user":
             index = len(turns) - 1
             raise InvalidMessages(
-                f"messages[{index}]: the last message is the question: expected the role 'user', got {turns[-1].role!r}",
+                f"messages[{index}]: the last message is the question: expected role 'user', got {turns[-1].role!r}",
                 index,
             )
         return cls(
@@ -156,6 +158,8 @@ class Submit:
         override a bot's settings (WIRE 4.5, 9). Raises `InvalidMessages` for a
         value of a wrong type.
         """
+        if not isinstance(body, Mapping):
+            raise InvalidMessages(f"expected a JSON object, got {type(body).__name__}")
         history = body.get("messages")
         if history is None:
             history = []
@@ -184,6 +188,8 @@ class Submit:
 
 
 def _turn(index: int, message: object, *, known_roles: bool = True) -> Message:
+    role: Any
+    content: Any
     if isinstance(message, Message):
         role, content = message.role, message.content
     elif isinstance(message, Mapping):

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+from ._json import decode
+
 __all__ = ["Session"]
 
 SESSION_COOKIE = "mwai_session_id"
@@ -12,7 +14,7 @@ SESSION_COOKIE = "mwai_session_id"
 # What a peer gives is sent back in a header, in a cookie and in JSON, so it must be harmless in all three.
 _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, comma and semicolon
 _COOKIE_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_SESSION_IN_HEADER = re.compile(rf"(?:^|;) ?{SESSION_COOKIE}=[^;]*")
+_SESSION_IN_HEADER = re.compile(rf"(?:^|;) *{SESSION_COOKIE}=[^;]*")
 _SESSION_IN_SET_COOKIE = re.compile(rf"(?:^|, ?){SESSION_COOKIE}=([^;,]*)")  # some libraries join fields with commas
 
 
@@ -26,7 +28,8 @@ class Session:
     else. A session with other cookies than `mwai_session_id` is a signed-in
     member's: its nonce is never replaced by a guest's.
 
-    Raises `ValueError` for a text that could break out of its header.
+    Raises `ValueError` for a text that could break out of its header,
+    `TypeError` for a value of another type.
     """
 
     nonce: str | None = None
@@ -42,10 +45,14 @@ class Session:
         """Check that the texts stay in their places."""
         for name in ("nonce", "session_id"):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"Session.{name}: expected a str or None, got {type(value).__name__}")
             if value is not None and not is_token(value):
                 raise ValueError(
-                    f"Session.{name}: expected 1 to 256 characters of printable ASCII without space, comma and semicolon"
+                    f"Session.{name}: expected 1 to 256 printable ASCII characters, no space, comma or semicolon"
                 )
+        if not isinstance(self.cookie, str):
+            raise TypeError(f"Session.cookie: expected a str, got {type(self.cookie).__name__}")
         if self.cookie and not _COOKIE_HEADER.fullmatch(self.cookie):
             raise ValueError("Session.cookie: expected a Cookie header of printable ASCII")
 
@@ -57,7 +64,8 @@ class Session:
     @property
     def is_member(self) -> bool:
         """Whether there are cookies that are not the chat's own."""
-        return any(cookie.split("=", 1)[0].strip() != SESSION_COOKIE for cookie in self.cookie.split(";") if self.cookie)
+        names = {cookie.split("=", 1)[0].strip() for cookie in self.cookie.split(";")}
+        return not names <= {SESSION_COOKIE, ""}
 
 
 def is_token(value: object) -> bool:
@@ -66,7 +74,7 @@ def is_token(value: object) -> bool:
 
 
 def adopt_headers(session: Session, headers: list[tuple[str, str]]) -> Session:
-    """The session after a response with these header fields (names in lower case): a fresh nonce, the session cookie."""
+    """The session after a response with these header fields (names in lower case)."""
     for name, value in headers:
         if name == "x-wp-nonce" and is_token(value):
             session = replace(session, nonce=value)
@@ -77,16 +85,22 @@ def adopt_headers(session: Session, headers: list[tuple[str, str]]) -> Session:
     return session
 
 
-def adopt_token(session: Session, payload: Mapping[str, Any]) -> Session:
-    """The session after a payload that may carry a fresh nonce (WIRE 3.4)."""
-    token = payload.get("new_token")
+def adopt_token(session: Session, raw: str, depth: int) -> Session:
+    """The session after a payload, as JSON text, that may carry a fresh nonce (WIRE 3.4)."""
+    if "new_token" not in raw:
+        return session  # spares most payloads, which can be large, a second parsing
+    try:
+        payload = decode(raw, depth)
+    except ValueError:
+        return session  # the text of a refusal that is no JSON
+    token = payload.get("new_token") if isinstance(payload, dict) else None
     return replace(session, nonce=token) if is_token(token) else session
 
 
 def open_session(session: Session, payload: Mapping[str, Any]) -> Session | None:
     """The session that start_session gave (WIRE 3.1), or None if its nonce or session id cannot be used."""
     nonce = payload.get("new_token") if is_token(payload.get("new_token")) else payload.get("restNonce")
-    session_id = payload.get("sessionId")
+    session_id: Any = payload.get("sessionId")
     if isinstance(session_id, int) and not isinstance(session_id, bool):
         session_id = str(session_id)
     if session_id in (None, False, "", "N/A"):

@@ -47,7 +47,7 @@ class SSEDecoder:
         self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
         self._after_cr = False  # a LF now belongs to the CR before it
         self._line = bytearray()  # the unfinished line
-        self._data: list[str] = []  # of the unfinished event, as are the next four
+        self._data = bytearray()  # of the unfinished event, as are the next four; a LF after each line
         self._size = 0  # its data lines in bytes, each with its line end
         self._event = ""
         self._id = ""
@@ -110,29 +110,31 @@ class SSEDecoder:
             self._after_cr = block.endswith(b"\r")
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, tail = block.split(b"\n")
+        line: bytes | bytearray
         for line in lines:
             if self._line:
                 self._line += line
-                whole, self._line = self._line, bytearray()
-                self._receive_line(whole, events)
-            else:
-                self._receive_line(line, events)
+                line, self._line = self._line, bytearray()
+            self._receive_line(line, events)
             if self.overflowed:
                 return
         self._line += tail
-        if self._size + len(self._line) > self._limit:
-            self._overflow()
+        # Without an unfinished line there is nothing new to measure: the line end that `_size` counts already may be
+        # the event's last.
+        if self._line and self._size + len(self._line) > self._limit:
+            self._overflow(self._line)
 
     def _receive_line(self, line: bytes | bytearray, events: list[ServerSentEvent]) -> None:
         if not line:
             self._dispatch(events)
             return
         if self._size + len(line) > self._limit:
-            self._overflow()
+            self._overflow(line)
             return
         name, start = _field(line)
         if name == "data":
-            self._data.append(str(memoryview(line)[start:], "utf-8", "replace"))
+            self._data += memoryview(line)[start:]
+            self._data += b"\n"
             self._size += len(line) + 1
             self._data_seen = self._data_seen or line.startswith(b"data:")
         elif name == "event":
@@ -141,23 +143,24 @@ class SSEDecoder:
             if b"\0" not in line:
                 self._id = line[start:].decode("utf-8", "replace")
         elif name == "retry":
-            # The standard has no bound. Beyond 18 digits (30 million years) the field is ignored like any other that is no
-            # time to wait: int() of a long text would be slow, and from 4300 digits on an error.
+            # The standard has no bound. Beyond 18 digits (30 million years) the field is ignored like any other that
+            # is no time to wait: int() of a long text would be slow, and from 4300 digits on an error.
             value = bytes(line[start:])
-            if value.isdigit() and len(value.lstrip(b"0")) <= _MOST_RETRY_DIGITS:
-                self.retry = self._event_retry = int(value)
+            digits = value.lstrip(b"0")
+            if value.isdigit() and len(digits) <= _MOST_RETRY_DIGITS:
+                self.retry = self._event_retry = int(digits or b"0")
         elif name is None:
             self._ignore(line)
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         self.last_event_id = self._id
         if self._data:
-            event = ServerSentEvent(self._event or "message", "\n".join(self._data), self._id, self._event_retry)
-            events.append(event)
+            data = str(memoryview(self._data)[:-1], "utf-8", "replace")
+            events.append(ServerSentEvent(self._event or "message", data, self._id, self._event_retry))
         self._forget_event()
 
     def _forget_event(self) -> None:
-        self._data = []
+        self._data = bytearray()
         self._size = 0
         self._event = ""
         self._event_retry = None
@@ -167,9 +170,11 @@ class SSEDecoder:
             # A character cut at the bound would show as a replacement character.
             self.first_ignored_line = line[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
 
-    def _overflow(self) -> None:
+    def _overflow(self, line: bytes | bytearray) -> None:
         self.overflowed = True
-        self._data_seen = self.data_seen
+        # Only what there was room for counts, so that it does not matter how much of the line came at once.
+        room = max(0, self._limit - self._size)
+        self._data_seen = self._data_seen or line.startswith(b"data:", 0, room)
         self._line = bytearray()
         self._forget_event()
 

@@ -1,0 +1,175 @@
+"""One HTTP/1.1 connection to a server: requests and responses as values on one side, bytes on the other.
+
+The framing is h11's. Added here is what h11 leaves open: limits that hold
+however the bytes are cut, folded header lines, and faults as values.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+import h11
+
+from ._events import Reason
+from ._http import Request
+from ._limits import Limits
+
+__all__: list[str] = []
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a response, interim ones included."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes of the body."""
+
+    data: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndOfBody:
+    """The response is complete."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The response cannot be followed any further. Nothing comes after it."""
+
+    detail: str
+    reason: Reason
+
+
+Received: TypeAlias = Head | Body | EndOfBody | Fault
+
+# A folded header line (RFC 9112, 5.2). h11 unfolds it; others see two fields or none: so responses are smuggled.
+_FOLDED_LINE = re.compile(rb"\n[ \t]")
+
+
+@final
+class Exchange:
+    """A connection, from its first request to its close."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limit = limits.head_bytes
+        # h11 never holds more than the limit, so its own check, which depends on the cuts, never comes to a verdict.
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.head_bytes)
+        self._held = 0  # bytes in h11's buffer, or after the answer
+        self._head = bytearray()  # what has come of the head that is being read
+        self._begun = False
+        self._ended = False
+
+    def send(self, request: Request) -> bytes:
+        """The bytes of this request, the next on this connection."""
+        if self._h11.our_state is h11.DONE:
+            self._h11.start_next_cycle()
+        self._begun = self._ended = False
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+        events = (
+            h11.Request(method=request.method, target=request.target, headers=headers),
+            h11.Data(data=request.body),
+            h11.EndOfMessage(),
+        )
+        return b"".join(self._h11.send(event) or b"" for event in events)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a byte of the answer has come."""
+        return self._begun
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the next request may go over this connection: the answer is complete and nothing follows it."""
+        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._held
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
+        """What these bytes complete."""
+        received: list[Received] = []
+        rest = memoryview(data)
+        self._begun = True
+        while rest and not self._ended:
+            # h11 looks for the end of a line, or of a head, in what it holds. As it never holds more than the limit, it
+            # misses one that is longer in one read as well as in many.
+            room = self._limit - self._held
+            if not room:
+                received.append(self._too_long())
+                break
+            piece, rest = bytes(rest[:room]), rest[room:]
+            self._h11.receive_data(piece)
+            self._held += len(piece)
+            if self._reading_head:
+                self._head += piece
+            self._drain(received)
+        self._held += len(rest)
+        return received
+
+    def receive_eof(self) -> list[Received]:
+        """What the end of the connection completes: a body that has no length, or a fault."""
+        if self._ended:
+            return []
+        if self._reading_head:
+            return [self._fault("the connection was closed inside the head of the answer")]
+        received: list[Received] = []
+        self._h11.receive_data(b"")
+        self._drain(received)
+        return received
+
+    @property
+    def _reading_head(self) -> bool:
+        return self._h11.their_state is h11.SEND_RESPONSE
+
+    def _drain(self, received: list[Received]) -> None:
+        pieces: list[bytes] = []
+        progress = False
+        outcome: Received | None = None
+        while not self._ended:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                outcome = self._fault(f"HTTP: {error}")
+            else:
+                match event:
+                    case h11.Data():
+                        pieces.append(event.data)
+                    case h11.InformationalResponse() | h11.Response():
+                        received.append(self._read_head(event))
+                    case h11.EndOfMessage():
+                        self._ended = True
+                        outcome = EndOfBody()
+                    case _:  # NEED_DATA
+                        break
+            progress = True
+        if pieces:
+            received.append(Body(b"".join(pieces)))  # once a read: what comes next judges a longer piece faster
+        if outcome is not None:
+            received.append(outcome)
+        if progress:
+            self._held = len(self._h11.trailing_data[0])
+
+    def _read_head(self, event: h11.InformationalResponse | h11.Response) -> Received:
+        size = len(self._head) - len(self._h11.trailing_data[0])
+        head = self._head[:size]
+        self._head = self._head[size:] if self._reading_head else bytearray()
+        if _FOLDED_LINE.search(head):
+            return self._fault("HTTP: a folded header line")
+        if not event.http_version.startswith(b"1."):
+            return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")
+        return Head(event.status_code, list(event.headers))
+
+    def _too_long(self) -> Fault:
+        if self._reading_head:
+            return self._fault(f"more than {self._limit} bytes of head (Limits.head_bytes)", Reason.TOO_LARGE)
+        return self._fault(f"HTTP: a line of chunked framing of more than {self._limit} bytes (Limits.head_bytes)")
+
+    def _fault(self, detail: str, reason: Reason = Reason.TRUNCATED) -> Fault:
+        self._ended = True
+        return Fault(detail, reason)

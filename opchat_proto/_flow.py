@@ -1,0 +1,374 @@
+"""The inner ring: start_session, submit, and once again if the nonce was stale. HTTP as values."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from typing import final
+
+from ._events import Broken, End, Event, Live, Reason
+from ._http import Endpoint, Headers, Request, check_headers, decode_headers
+from ._limits import Limits
+from ._messages import Submit
+from ._reply import ReplyDecoder
+from ._session import Session, adopt_headers, adopt_token, open_session
+from ._table import Table
+from ._version import __version__
+
+__all__ = ["Awaiting", "Flow"]
+
+SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
+SESSION_ROUTE = "/mwai/v1/start_session"
+
+# Host and framing belong to HTTP, the coding to what we can read, and the last two to `Session`.
+_NOT_THE_CALLERS = frozenset(
+    (
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "accept-encoding",
+        "cookie",
+        "x-wp-nonce",
+    )
+)
+_STALE = {(401, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
+_NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
+
+
+@final
+class Awaiting(StrEnum):
+    """What the server owes us: the transport's clock depends on it."""
+
+    SESSION = "session"
+    """The answer of start_session."""
+    FIRST_EVENT = "first event"
+    """The first event of the reply."""
+    EVENT = "event"
+    """The next event."""
+
+
+@final
+class State(StrEnum):
+    """Where in the exchange we are."""
+
+    SESSION = "SESSION"  # start_session is to be sent
+    SESSION_HEAD = "SESSION_HEAD"  # it was handed out
+    SESSION_BODY = "SESSION_BODY"  # its answer has begun
+    SUBMIT = "SUBMIT"  # as above, for the submit
+    SUBMIT_HEAD = "SUBMIT_HEAD"
+    SUBMIT_BODY = "SUBMIT_BODY"
+    DONE = "DONE"
+
+
+@final
+class Input(StrEnum):
+    """What can happen to an exchange."""
+
+    REQUEST = "next_request"
+    HEAD = "receive_head"
+    INTERIM = "receive_head (1xx)"
+    DATA = "receive_data"
+    EOF = "receive_eof"
+    FAILURE = "receive_failure"
+    OPENED = "session opened"
+    STALE = "nonce refused"
+    TERMINAL = "terminal event"
+
+
+TABLE: Table[State, Input] = Table(
+    "Flow",
+    (State.SESSION, State.SUBMIT),
+    {
+        State.SESSION: {
+            Input.REQUEST: State.SESSION_HEAD,
+            Input.FAILURE: State.SESSION,
+            Input.TERMINAL: State.DONE,
+        },
+        State.SESSION_HEAD: {
+            Input.HEAD: State.SESSION_BODY,
+            Input.INTERIM: State.SESSION_HEAD,
+            Input.EOF: State.SESSION_HEAD,
+            Input.FAILURE: State.SESSION_HEAD,
+            Input.TERMINAL: State.DONE,
+        },
+        State.SESSION_BODY: {
+            Input.DATA: State.SESSION_BODY,
+            Input.EOF: State.SESSION_BODY,
+            Input.FAILURE: State.SESSION_BODY,
+            Input.OPENED: State.SUBMIT,
+            Input.TERMINAL: State.DONE,
+        },
+        State.SUBMIT: {
+            Input.REQUEST: State.SUBMIT_HEAD,
+            Input.FAILURE: State.SUBMIT,
+            Input.TERMINAL: State.DONE,
+        },
+        State.SUBMIT_HEAD: {
+            Input.HEAD: State.SUBMIT_BODY,
+            Input.INTERIM: State.SUBMIT_HEAD,
+            Input.EOF: State.SUBMIT_HEAD,
+            Input.FAILURE: State.SUBMIT_HEAD,
+            Input.TERMINAL: State.DONE,
+        },
+        State.SUBMIT_BODY: {
+            Input.DATA: State.SUBMIT_BODY,
+            Input.EOF: State.SUBMIT_BODY,
+            Input.FAILURE: State.SUBMIT_BODY,
+            Input.STALE: State.SESSION,
+            Input.TERMINAL: State.DONE,
+        },
+        State.DONE: {},
+    },
+)
+
+_SESSION_STATES = (State.SESSION, State.SESSION_HEAD, State.SESSION_BODY)
+
+
+@final
+class Flow:
+    """One question from the first request to the last event, over any HTTP library.
+
+        while request := flow.next_request():
+            response = library.send(request)
+            flow.receive_head(response.status, response.headers)
+            for piece in response:
+                events = flow.receive_data(piece)
+            events = flow.receive_eof()  # or receive_failure("what happened")
+
+    Each input returns the events that it completes: over the whole life
+    `Live* (End | Broken)`. After the terminal event every input returns [].
+
+    `session=None` starts one first; `submit=None` does only that, and ends with
+    `End(None)`. `headers` are added to each request or replace ours. A refusal
+    of the nonce is answered with a new session and the submit once more, and
+    only then is a question sent twice: the first was refused unread.
+
+    Raises `ValueError` for a session of another origin, for headers that are
+    not the caller's to set, for a question larger than `limits.request_bytes`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        submit: Submit | None,
+        *,
+        session: Session | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        for name, value, expected in (
+            ("endpoint", endpoint, Endpoint),
+            ("submit", submit, Submit | None),
+            ("session", session, Session | None),
+        ):
+            if not isinstance(value, expected):
+                raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+        self._decoder = ReplyDecoder(limits)
+        self.endpoint = endpoint
+        """Where the question goes."""
+        self._submit = submit
+        self._limits = limits
+        self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, _NOT_THE_CALLERS)
+        self._session: Session | None = None
+        self._opening = Session(origin=endpoint.origin)  # what start_session's answer completes
+        if session is None:
+            self._state = State.SESSION
+        elif submit is None:
+            raise ValueError("session: there is one already, so nothing is to be done without a submit")
+        elif session.origin not in (None, endpoint.origin):
+            raise ValueError(f"session: it belongs to {session.origin}, not to {endpoint.origin}")
+        else:
+            self._session = replace(session, origin=endpoint.origin)
+            self._state = State.SUBMIT
+        if submit is not None:
+            size = len(submit.encode(session and session.session_id))
+            if size > limits.request_bytes:
+                raise ValueError(f"submit: expected at most {limits.request_bytes} bytes of JSON, got {size}")
+        self._first_refusal: Broken | None = None  # what a second try that cannot be made leaves
+        self._submit_started = False
+        self._event_given = False
+
+    def __repr__(self) -> str:
+        """Where it goes and the state."""
+        return f"<Flow to {self.endpoint.origin} {self._state}>"
+
+    @property
+    def limits(self) -> Limits:
+        """The limits given."""
+        return self._limits
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request is due: at the beginning, and after an answer that is not the last."""
+        return self._state in (State.SESSION, State.SUBMIT)
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it stands: None until there is one; read it back after the reply for the next question."""
+        return self._session
+
+    @property
+    def awaiting(self) -> Awaiting | None:
+        """What the server owes us; None once the terminal event was given.
+
+        A transport's deadline is an instant, set when this changes or when an
+        input returned events.
+        """
+        if self._state is State.DONE:
+            return None
+        if self._state in _SESSION_STATES:
+            return Awaiting.SESSION
+        return Awaiting.EVENT if self._event_given else Awaiting.FIRST_EVENT
+
+    @property
+    def submit_started(self) -> bool:
+        """Whether a submit was handed out, so that the server may have acted on it. Stays true."""
+        return self._submit_started
+
+    # ---------------------------------------------------------------- output
+
+    def next_request(self) -> Request | None:
+        """The request to send now, once; None while its answer is awaited, and at the end."""
+        if self._state is State.SESSION:
+            request = self._request(SESSION_ROUTE, "application/json", b"", self._opening.cookie)
+        elif self._state is State.SUBMIT:
+            assert self._submit is not None
+            assert self._session is not None
+            body = self._submit.encode(self._session.session_id)
+            accept = "text/event-stream" if self._submit.stream else "application/json"
+            request = self._request(SUBMIT_ROUTE, accept, body, self._session.cookie, self._session.nonce)
+            self._submit_started = True
+        else:
+            return None
+        self._decoder = ReplyDecoder(self._limits)
+        self._state = TABLE.next(self._state, Input.REQUEST)
+        return request
+
+    def _request(self, route: str, accept: str, body: bytes, cookie: str, nonce: str | None = None) -> Request:
+        own = {
+            "Host": self.endpoint.authority,
+            "User-Agent": f"opchat/{__version__}",
+            "Accept": accept,
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Origin": self.endpoint.origin,
+            "Referer": self.endpoint.origin + self.endpoint.site,
+        }
+        if nonce is not None:
+            own["X-WP-Nonce"] = nonce
+        if cookie:
+            own["Cookie"] = cookie
+        replaced = {name.lower() for name, _ in self._headers}
+        headers = [(name, value) for name, value in own.items() if name.lower() not in replaced]
+        return Request("POST", self.endpoint.origin + self.endpoint.target(route), (*headers, *self._headers), body)
+
+    # ---------------------------------------------------------------- inputs
+
+    def receive_head(self, status: int, headers: Headers) -> list[Event]:
+        """The head of the response; see `ReplyDecoder.receive_head`.
+
+        Raises `LocalProtocolError` unless a request waits for it, `TypeError`
+        for wrong types.
+        """
+        fields = decode_headers(headers)
+        if self._state is State.DONE:
+            return []
+        interim = isinstance(status, int) and 100 <= status < 200
+        state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
+        events = self._decoder.receive_head(status, fields)
+        self._state = state
+        if state is State.SESSION_BODY:
+            self._opening = adopt_headers(self._opening, fields)
+        elif state is State.SUBMIT_BODY:
+            assert self._session is not None
+            self._session = adopt_headers(self._session, fields)
+        return self._judge(events, Input.HEAD)
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Bytes of the response's body; none are always legal.
+
+        Raises `LocalProtocolError` unless a body is awaited, `TypeError` if not
+        bytes-like.
+        """
+        if self._state is State.DONE or not memoryview(data):
+            return []
+        TABLE.next(self._state, Input.DATA)
+        return self._judge(self._decoder.receive_data(data), Input.DATA)
+
+    def receive_eof(self) -> list[Event]:
+        """The body has ended well; before the head: the connection was closed without an answer.
+
+        Raises `LocalProtocolError` unless an answer is awaited.
+        """
+        if self._state is State.DONE:
+            return []
+        TABLE.next(self._state, Input.EOF)
+        return self._judge(self._decoder.receive_eof(), Input.EOF)
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+        """It cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
+        if self._state in (State.SESSION, State.SUBMIT):
+            self._decoder = ReplyDecoder(self._limits)  # whatever was answered before is not what failed
+        events = self._decoder.receive_failure(detail, reason)
+        return [] if self._state is State.DONE else self._judge(events, Input.FAILURE)
+
+    # ---------------------------------------------------------------- judging
+
+    def _judge(self, events: list[Event], given: Input) -> list[Event]:
+        if self._state in _SESSION_STATES:
+            return self._judge_session(events[-1], given) if events else []
+        if not events:
+            return events
+        self._event_given = True
+        last = events[-1]
+        if isinstance(last, Live):
+            return events
+        assert self._session is not None
+        if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
+            self._first_refusal = last
+            self._session = self._opening = replace(self._session, nonce=None)
+            self._event_given = False
+            self._state = TABLE.next(self._state, Input.STALE)
+            return []
+        self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
+        self._state = TABLE.next(self._state, Input.TERMINAL)
+        return events
+
+    def _may_restart(self, refusal: Broken) -> bool:
+        assert self._session is not None
+        return (
+            (refusal.status, refusal.code) in _STALE
+            and self._limits.restarts > 0
+            and self._first_refusal is None
+            and not self._session.is_member
+        )
+
+    def _judge_session(self, last: Event, given: Input) -> list[Event]:
+        session: Session | None = None
+        failure: Event
+        match last:
+            case Live():
+                return []  # no answer of start_session; what it is comes at its end
+            case End():
+                # An end event in a stream is no session, even if its payload looks like one.
+                session = None if given is Input.DATA else open_session(self._opening, last.payload())
+                failure = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
+            case Broken():
+                if given is Input.EOF and (last.status, last.code) == (404, "rest_no_route"):
+                    session = replace(self._opening, nonce=None)  # a plugin older than 2.4.4 (WIRE 2.5)
+                detail = f"start_session: {last.detail}"
+                if last.raw.startswith("<") and last.status in (None, 404) and "?" not in self.endpoint.root:
+                    detail += f"; {_NO_REST.format(self.endpoint.origin + self.endpoint.site)}"
+                failure = replace(last, detail=detail)
+        if self._first_refusal is not None and (session is None or session.nonce is None):
+            failure, session = self._first_refusal, None
+        if session is not None:
+            self._session = session
+            if self._submit is not None:
+                self._state = TABLE.next(self._state, Input.OPENED)
+                return []
+            failure = End(None)
+        self._state = TABLE.next(self._state, Input.TERMINAL)
+        return [failure]
