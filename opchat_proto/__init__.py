@@ -11,6 +11,7 @@ terminal event, always the same for the same bytes.
 """
 
 from ._client import Client
+from ._conversation import Conversation
 from ._errors import InvalidMessages, LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
 from ._flow import Awaiting, Flow
@@ -18,16 +19,19 @@ from ._http import Endpoint, Headers, Request
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit
 from ._reply import ReplyDecoder
+from ._server import Answer, Question, Response, Server, Site
 from ._session import Session
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS
 from ._version import __version__
 
 __all__ = [
+    "Answer",
     "Awaiting",
     "Broken",
     "Client",
     "Connect",
+    "Conversation",
     "Done",
     "End",
     "Endpoint",
@@ -39,15 +43,19 @@ __all__ = [
     "Live",
     "LocalProtocolError",
     "Message",
+    "Question",
     "Reason",
     "Receive",
     "ReplyDecoder",
     "Request",
+    "Response",
     "SSEDecoder",
     "Scalar",
     "Send",
+    "Server",
     "ServerSentEvent",
     "Session",
+    "Site",
     "StartTLS",
     "Submit",
     "__version__",

@@ -207,7 +207,7 @@ class Client:
         Raises `LocalProtocolError` before the connection is open, `TypeError`
         if not bytes-like.
         """
-        if not memoryview(data) or self._state is State.DONE:
+        if not memoryview(data).nbytes or self._state is State.DONE:
             return []
         TABLE.next(self._state, Input.DATA)
         if self._state is State.TLS:
@@ -275,8 +275,8 @@ class Client:
                 case EndOfBody():
                     events += self._flow.receive_eof()
                     self._next_request()
-                case Fault(detail, reason):
-                    events += self._flow.receive_failure(detail, reason)
+                case _:  # Fault
+                    events += self._flow.receive_failure(item.detail, item.reason)
                     self._next_request()
             if self._flow.awaiting is None:
                 self._state = TABLE.next(self._state, Input.TERMINAL)

@@ -51,6 +51,9 @@ class Fault:
 
 Received: TypeAlias = Head | Body | EndOfBody | Fault
 
+# While heads are read. What follows a head is copied to see how long the head was, and a read can hold many 1xx heads.
+_BLOCK = 4 * 1024
+
 # A folded header line (RFC 9112, 5.2). h11 unfolds it; others see two fields or none: so responses are smuggled.
 _FOLDED_LINE = re.compile(rb"\n[ \t]")
 
@@ -63,7 +66,7 @@ class Exchange:
         self._limit = limits.head_bytes
         # h11 never holds more than the limit, so its own check, which depends on the cuts, never comes to a verdict.
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.head_bytes)
-        self._held = 0  # bytes in h11's buffer, or after the answer
+        self._held = 0  # bytes in h11's buffer, or a few more (see receive_data); with those after the answer
         self._head = bytearray()  # what has come of the head that is being read
         self._begun = False
         self._ended = False
@@ -89,20 +92,25 @@ class Exchange:
     @property
     def reusable(self) -> bool:
         """Whether the next request may go over this connection: the answer is complete and nothing follows it."""
-        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._held
+        closed = self._h11.trailing_data[1]  # a body that ends at the close leaves h11 DONE like any other
+        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._held and not closed
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
         """What these bytes complete."""
         received: list[Received] = []
-        rest = memoryview(data)
+        rest = memoryview(bytes(data))  # a view can have items of several bytes, or gaps
         self._begun = True
         while rest and not self._ended:
             # h11 looks for the end of a line, or of a head, in what it holds. As it never holds more than the limit, it
             # misses one that is longer in one read as well as in many.
+            if self._held == self._limit:
+                self._held = len(self._h11.trailing_data[0])  # h11 takes a chunk's header or footer without an event
             room = self._limit - self._held
             if not room:
                 received.append(self._too_long())
                 break
+            if self._reading_head:
+                room = min(room, _BLOCK)
             piece, rest = bytes(rest[:room]), rest[room:]
             self._h11.receive_data(piece)
             self._held += len(piece)
@@ -114,8 +122,6 @@ class Exchange:
 
     def receive_eof(self) -> list[Received]:
         """What the end of the connection completes: a body that has no length, or a fault."""
-        if self._ended:
-            return []
         if self._reading_head:
             return [self._fault("the connection was closed inside the head of the answer")]
         received: list[Received] = []
@@ -135,7 +141,7 @@ class Exchange:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                outcome = self._fault(f"HTTP: {error}")
+                outcome = self._fault(f"HTTP: {self._what_is_wrong(error)}")
             else:
                 match event:
                     case h11.Data():
@@ -164,6 +170,12 @@ class Exchange:
         if not event.http_version.startswith(b"1."):
             return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")
         return Head(event.status_code, list(event.headers))
+
+    def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
+        if self._head and self._head[0] <= 0x20:
+            return "no status line"  # h11 has other words for it, which depend on how much of the head is there
+        # What h11 quotes can be as long as a head, hold a cookie, or be as much of a chunk's footer as came at once.
+        return str(error).partition(": bytearray(")[0]
 
     def _too_long(self) -> Fault:
         if self._reading_head:

@@ -145,7 +145,8 @@ class Flow:
     only then is a question sent twice: the first was refused unread.
 
     Raises `ValueError` for a session of another origin, for headers that are
-    not the caller's to set, for a question larger than `limits.request_bytes`.
+    not the caller's to set, for a question larger than `limits.request_bytes`,
+    for a session without a submit.
     """
 
     def __init__(
@@ -241,7 +242,6 @@ class Flow:
             self._submit_started = True
         else:
             return None
-        self._decoder = ReplyDecoder(self._limits)
         self._state = TABLE.next(self._state, Input.REQUEST)
         return request
 
@@ -274,7 +274,7 @@ class Flow:
         """
         fields = decode_headers(headers)
         if self._state is State.DONE:
-            return []
+            return self._decoder.receive_head(status, fields)
         interim = isinstance(status, int) and 100 <= status < 200
         state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
         events = self._decoder.receive_head(status, fields)
@@ -292,7 +292,7 @@ class Flow:
         Raises `LocalProtocolError` unless a body is awaited, `TypeError` if not
         bytes-like.
         """
-        if self._state is State.DONE or not memoryview(data):
+        if not memoryview(data).nbytes or self._state is State.DONE:
             return []
         TABLE.next(self._state, Input.DATA)
         return self._judge(self._decoder.receive_data(data), Input.DATA)
@@ -309,10 +309,7 @@ class Flow:
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
         """It cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
-        if self._state in (State.SESSION, State.SUBMIT):
-            self._decoder = ReplyDecoder(self._limits)  # whatever was answered before is not what failed
-        events = self._decoder.receive_failure(detail, reason)
-        return [] if self._state is State.DONE else self._judge(events, Input.FAILURE)
+        return self._judge(self._decoder.receive_failure(detail, reason), Input.FAILURE)
 
     # ---------------------------------------------------------------- judging
 
@@ -330,11 +327,15 @@ class Flow:
             self._first_refusal = last
             self._session = self._opening = replace(self._session, nonce=None)
             self._event_given = False
-            self._state = TABLE.next(self._state, Input.STALE)
+            self._go_on(Input.STALE)
             return []
         self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return events
+
+    def _go_on(self, given: Input) -> None:
+        self._state = TABLE.next(self._state, given)
+        self._decoder = ReplyDecoder(self._limits)
 
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
@@ -355,7 +356,7 @@ class Flow:
                 # An end event in a stream is no session, even if its payload looks like one.
                 session = None if given is Input.DATA else open_session(self._opening, last.payload())
                 failure = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
-            case Broken():
+            case _:
                 if given is Input.EOF and (last.status, last.code) == (404, "rest_no_route"):
                     session = replace(self._opening, nonce=None)  # a plugin older than 2.4.4 (WIRE 2.5)
                 detail = f"start_session: {last.detail}"
@@ -367,7 +368,7 @@ class Flow:
         if session is not None:
             self._session = session
             if self._submit is not None:
-                self._state = TABLE.next(self._state, Input.OPENED)
+                self._go_on(Input.OPENED)
                 return []
             failure = End(None)
         self._state = TABLE.next(self._state, Input.TERMINAL)

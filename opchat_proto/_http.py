@@ -16,8 +16,8 @@ _EXPECTED = (
     "(https://site.example/wp-json, https://site.example/index.php?rest_route=) or a host with port (127.0.0.1:8000)"
 )
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
-_AUTHORITY = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit overlooks what stands around the brackets
-_USER = re.compile(r"(?:[^/?#@]*://)?[^/?#]*@")
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit takes much else with brackets
+_USER = re.compile(r"(?:[^/?#@]*//+)?[^/?#]*@")
 _PORTS = {"http": 80, "https": 443}
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
 

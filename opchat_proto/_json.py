@@ -8,7 +8,7 @@ an attack, nesting, repeated keys, half surrogate pairs, `RecursionError`.
 import json
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 __all__: list[str] = []
@@ -23,7 +23,7 @@ _STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CUT_LITERAL = re.compile(r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul")
 _CUT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)")
-_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,3}")
+_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}")
 _ESCAPED_ASCII = re.compile(r"\\u00[2-7]")
 
 
@@ -143,14 +143,28 @@ def _check_unique(text: str, keys: Collection[str]) -> None:
 
 def _clean(value: Any, text: str) -> Any:
     # Half a surrogate pair can only come from an escape: bytes were decoded with replacement before.
-    return _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
+    if "\\ud" not in text and "\\uD" not in text:
+        return value
+    outermost = [value]
+    waiting: list[list[Any] | dict[str, Any]] = [outermost]  # no recursion: depth times two frames would be too many
+    while waiting:
+        container = waiting.pop()
+        items: Iterable[Any] = container
+        if isinstance(container, dict):
+            pairs = [(_without_surrogates(key), _without_surrogates(item)) for key, item in container.items()]
+            container.clear()
+            container.update(pairs)
+            items = container.values()
+        else:
+            container[:] = map(_without_surrogates, container)
+        waiting += [item for item in items if isinstance(item, list | dict)]
+    return outermost[0]
 
 
 def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
+    return encodable(value) if isinstance(value, str) else value
+
+
+def encodable(text: str) -> str:
+    """`text` with U+FFFD for each half of a surrogate pair, so that it encodes to UTF-8."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)

@@ -1,7 +1,7 @@
 """A question: the one value that a client encodes and a server decodes (WIRE 4)."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -13,6 +13,7 @@ Scalar: TypeAlias = str | int | float
 """An id as the site's page gives it. Sites print ids made of digits as numbers,
 and want back what they printed (WIRE 2.4)."""
 
+_LONGEST_ID = 14_000  # bits, within the 4300 digits that CPython writes
 ROLES = ("user", "assistant", "system")
 
 
@@ -101,7 +102,7 @@ class Submit:
             raise TypeError("file_ids: expected several str, got one")  # which would be taken apart
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
             raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}")
-        turns = tuple(_turn(index, message) for index, message in enumerate(messages))
+        turns = tuple(read_message(index, message, ROLES) for index, message in enumerate(messages))
         if not turns:
             raise InvalidMessages("expected at least one message: the user's question")
         if turns[-1].role != "user":
@@ -166,7 +167,7 @@ class Submit:
         if not isinstance(history, list):
             raise InvalidMessages("messages: expected an array")
         file_ids = body.get("newFileIds")
-        if file_ids is None:
+        if not file_ids:
             file_id = _text(body, "newFileId")
             file_ids = [] if file_id is None else [file_id]
         if not isinstance(file_ids, list) or not all(isinstance(item, str) for item in file_ids):
@@ -174,7 +175,7 @@ class Submit:
         stream = body.get("stream")
         return cls(
             new_message=_text(body, "newMessage") or "",
-            messages=tuple(_turn(index, message, known_roles=False) for index, message in enumerate(history)),
+            messages=tuple(read_message(index, message) for index, message in enumerate(history)),
             chat_id=_text(body, "chatId"),
             bot_id=_scalar(body, "botId"),
             custom_id=_scalar(body, "customId"),
@@ -187,7 +188,8 @@ class Submit:
         )
 
 
-def _turn(index: int, message: object, *, known_roles: bool = True) -> Message:
+def read_message(index: int, message: object, roles: Collection[str] | None = None) -> Message:
+    """A message as people and peers write it, of one of `roles` or of any. Raises `InvalidMessages`."""
     role: Any
     content: Any
     if isinstance(message, Message):
@@ -199,7 +201,7 @@ def _turn(index: int, message: object, *, known_roles: bool = True) -> Message:
             f"messages[{index}]: expected a Message or a dict with 'role' and 'content', got {type(message).__name__}",
             index,
         )
-    if not isinstance(role, str) or (known_roles and role not in ROLES):
+    if not isinstance(role, str) or (roles is not None and role not in roles):
         raise InvalidMessages(
             f"messages[{index}]['role']: expected 'user', 'assistant' or 'system', got {_shown(role)}", index
         )
@@ -232,7 +234,10 @@ def _check_scalar(value: object, name: str) -> None:
     elif isinstance(value, float):
         if value - value != 0:  # infinite or not a number
             raise InvalidMessages(f"{name}: expected a finite number, got {value}")
-    elif value is not None and type(value) is not int:
+    elif type(value) is int:
+        if value.bit_length() > _LONGEST_ID:
+            raise InvalidMessages(f"{name}: expected a number of at most {_LONGEST_ID} bits")
+    elif value is not None:
         raise TypeError(f"{name}: expected a str, an int, a float or None, got {type(value).__name__}")
 
 

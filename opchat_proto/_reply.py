@@ -13,7 +13,7 @@ from typing import Any, TypeVar, final
 
 from ._events import Broken, End, Event, Live, Reason
 from ._http import Headers, decode_headers
-from ._json import Unfinished, decode, decode_prefix
+from ._json import Unfinished, decode, decode_prefix, encodable
 from ._limits import Limits
 from ._sse import SSEDecoder
 from ._table import Table
@@ -22,6 +22,7 @@ __all__ = ["ReplyDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n\v\f"
+_BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
 _SHOWN = 200  # characters of a line or a text that stand in a detail
 _EVENT_KEYS = ("type", "data", "subtype")
 
@@ -47,7 +48,7 @@ class Input(StrEnum):
     INTERIM = "1xx head"
     HEAD = "200 head"
     REFUSAL = "other head"
-    BRACE = "first byte is {"
+    BRACE = "first byte is a brace"
     OTHER = "first byte is another"
     DATA = "data"
     TERMINAL = "terminal event"
@@ -93,6 +94,7 @@ class ReplyDecoder:
         self._status = 0
         self._headers: list[tuple[str, str]] = []
         self._received = 0  # bytes of the body
+        self._judged = 0  # server-sent events
         self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
         self._text = bytearray()  # a JSON body; the beginning of a refusal or a page
         self._is_page = False  # the body began with "<", and no data line has been seen
@@ -135,7 +137,7 @@ class ReplyDecoder:
             return []
         self._state = state
         self._status = status
-        self._headers = fields
+        self._headers = [(name, encodable(value)) for name, value in fields]  # some libraries decode with surrogates
         names = [name for name, _ in fields]
         if "transfer-encoding" in names and "content-length" in names:
             # RFC 9112, 6.3: what smuggling is made of.
@@ -147,11 +149,12 @@ class ReplyDecoder:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
-        rest = memoryview(data)
+        view = memoryview(data)
         events: list[Event] = []
-        if not rest or self._over:
+        if not view.nbytes or self._over:
             return events
         TABLE.next(self._state, Input.DATA)
+        rest = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())  # items of several bytes, gaps
         while rest and not self._over:
             if self._state is State.REFUSAL:
                 count = self._read_refusal(rest, events)
@@ -160,7 +163,7 @@ class ReplyDecoder:
                 if not room:
                     events.append(self._too_large("reply_bytes", "bytes in the whole reply"))
                     break
-                count = self._read_body(rest[:room], events)
+                count = self._read_body(rest[: min(room, _BLOCK)], events)
             self._received += count
             rest = rest[count:]
         return events
@@ -191,7 +194,7 @@ class ReplyDecoder:
             raise TypeError(f"expected a str and a Reason, got {type(detail).__name__}, {type(reason).__name__}")
         if self._state is State.DONE:
             return []
-        return [self._failed(detail, reason)]
+        return [self._failed(encodable(detail), reason)]
 
     def _failed(self, detail: str, reason: Reason) -> Event:
         if self._state is State.HEAD:
@@ -268,6 +271,7 @@ class ReplyDecoder:
 
     def _feed(self, data: memoryview, events: list[Event]) -> None:
         for event in self._sse.receive_data(data):
+            self._judged += 1
             judged = self._judge_event(event.data)
             if judged is not None:
                 events.append(judged)
@@ -323,7 +327,7 @@ class ReplyDecoder:
         return self._judge_payload(content, raw)
 
     def _judge_object(self, detail: str, reason: Reason) -> Event:
-        text = self._text.decode("utf-8", "replace")
+        text, self._text = self._text.decode("utf-8", "replace"), bytearray()
         try:
             payload, raw = decode_prefix(text, self._limits.json_depth)
         except Unfinished:
@@ -353,16 +357,17 @@ class ReplyDecoder:
         self._sse.receive_eof()
         if self._error_pending:
             return self._end(Broken(Reason.REMOTE, ""))
-        if self._is_page and not self._sse.data_seen:
+        if self._is_page:
             page = f"a page, not an answer of the chat: {_beginning(self._text)}"
             raw = self._text.decode("utf-8", "replace")
             if cut:
                 return self._end(Broken(reason, f"{detail}; it began as {page}", raw=raw))
             return self._end(Broken(Reason.MALFORMED, page, raw=raw))
-        return self._end(Broken(reason, detail + self._hint()))
+        return self._end(Broken(reason, detail + self._hint(self._judged)))
 
     def _refused(self, failure: str = "") -> Event:
-        raw = "" if self._coding() else self._text.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
+        coding = self._coding()
+        raw = "" if coding else self._text.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
         detail, code = _beginning(self._text) if raw else "", None
         if raw.startswith("{"):
             try:
@@ -372,9 +377,11 @@ class ReplyDecoder:
             else:
                 detail = _message(payload.get("message")) or detail
                 code = payload.get("code")
-        if location := self._header("location"):
+        location = self._header("location")
+        if location and 300 <= self._status < 400:
             detail = f"redirected to {location[:_SHOWN]}, which is not followed{f': {detail}' if detail else ''}"
-        detail = detail or f"status {self._status} and no text{f' ({failure})' if failure else ''}"
+        what = f"a body coded as {coding[:_SHOWN]}" if coding else "no text"
+        detail = detail or f"status {self._status} and {what}{f' ({failure})' if failure else ''}"
         return self._end(
             Broken(
                 Reason.REFUSED,
@@ -387,7 +394,7 @@ class ReplyDecoder:
         )
 
     def _malformed(self, detail: str, *, code: str | None = None, raw: str = "") -> Broken:
-        return self._end(Broken(Reason.MALFORMED, detail + self._hint(), code=code, raw=raw))
+        return self._end(Broken(Reason.MALFORMED, detail + self._hint(self._judged - 1), code=code, raw=raw))
 
     def _too_large(self, limit: str, what: str) -> Broken:
         return self._end(Broken(Reason.TOO_LARGE, f"more than {getattr(self._limits, limit)} {what} (Limits.{limit})"))
@@ -397,16 +404,19 @@ class ReplyDecoder:
         self._text = bytearray()
         return event
 
-    def _hint(self) -> str:
+    def _hint(self, events: int) -> str:
+        # Only what came before the fault, which does not depend on how much came in the same read.
         line = self._sse.first_ignored_line
-        return "" if line is None else f"; a line that is no event: {line}"
+        seen = line is not None and self._sse.events_before_ignored_line <= events
+        return f"; a line that is no event: {line}" if seen else ""
 
     def _header(self, name: str) -> str:
         return next((value for key, value in self._headers if key == name), "")
 
     def _coding(self) -> str:
-        codings = [value.strip().lower() for key, value in self._headers if key == "content-encoding"]
-        return ", ".join(coding for coding in ",".join(codings).split(",") if coding.strip() not in ("", "identity"))
+        codings = [value.lower() for key, value in self._headers if key == "content-encoding"]
+        codings = [coding.strip() for coding in ",".join(codings).split(",")]
+        return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
 def _message(value: Any) -> str:
@@ -419,9 +429,11 @@ def _message(value: Any) -> str:
 def _beginning(body: bytearray) -> str:
     """A page's title, or how a text begins without its tags: on one line."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
-    title = re.search(r"<title[^<>]*>([^<]*)", text, re.IGNORECASE)
+    title = re.search(r"<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)", text, re.IGNORECASE)
     if title or text.lstrip().startswith("<"):
-        text = html.unescape(title[1] if title else re.sub(r"<[^<>]*>", " ", text))
+        text = title[1] if title else re.sub(r"<[^<>]*>", " ", text)
+        # int(), which unescape uses, refuses numbers of many digits. None of those is a character.
+        text = html.unescape(re.sub("&#[0-9]{8,};?", "\ufffd", text))
     return " ".join(text[: 10 * _SHOWN].split())[:_SHOWN]
 
 

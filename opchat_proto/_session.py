@@ -51,8 +51,8 @@ class Session:
                 raise ValueError(
                     f"Session.{name}: expected 1 to 256 printable ASCII characters, no space, comma or semicolon"
                 )
-        if not isinstance(self.cookie, str):
-            raise TypeError(f"Session.cookie: expected a str, got {type(self.cookie).__name__}")
+        if not isinstance(self.cookie, str) or not isinstance(self.origin, str | None):
+            raise TypeError("Session: expected a str as cookie, and a str or None as origin")
         if self.cookie and not _COOKIE_HEADER.fullmatch(self.cookie):
             raise ValueError("Session.cookie: expected a Cookie header of printable ASCII")
 

@@ -54,6 +54,7 @@ class SSEDecoder:
         self._event_retry: int | None = None
         self._ended = False
         self._data_seen = False
+        self._given = 0  # events so far
         self.retry: int | None = None
         """The reconnection time in milliseconds, if the stream set one."""
         self.last_event_id = ""
@@ -62,6 +63,8 @@ class SSEDecoder:
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None
         """The beginning of the first line that is no field of an event stream, which hints at what went wrong."""
+        self.events_before_ignored_line = 0
+        """How many events came before that line: one read can bring events and what follows them."""
 
     def __repr__(self) -> str:
         """How much is waiting."""
@@ -98,12 +101,12 @@ class SSEDecoder:
     def _receive_block(self, block: bytes, events: list[ServerSentEvent]) -> None:
         if self._start is not None:
             block = self._start + block
-            if len(block) < len(_BOM) and _BOM.startswith(block):
+            if _BOM.startswith(block):
                 self._start = block
                 return
             self._start = None
             block = block.removeprefix(_BOM)
-        if self._after_cr and block:
+        if self._after_cr:
             self._after_cr = False
             block = block.removeprefix(b"\n")
         if b"\r" in block:
@@ -156,6 +159,7 @@ class SSEDecoder:
         self.last_event_id = self._id
         if self._data:
             data = str(memoryview(self._data)[:-1], "utf-8", "replace")
+            self._given += 1
             events.append(ServerSentEvent(self._event or "message", data, self._id, self._event_retry))
         self._forget_event()
 
@@ -167,6 +171,7 @@ class SSEDecoder:
 
     def _ignore(self, line: bytes | bytearray) -> None:
         if self.first_ignored_line is None:
+            self.events_before_ignored_line = self._given
             # A character cut at the bound would show as a replacement character.
             self.first_ignored_line = line[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
 

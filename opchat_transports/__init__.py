@@ -1,0 +1,125 @@
+"""Transports for `opchat_proto`: each drives the same machine with another I/O library.
+
+    opchat_transports.blocking_sockets   threads and sockets (and gevent), and a server
+
+All have one shape, the protocols below, and give the same events for the same
+bytes. Importing this package imports no I/O library.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from opchat_proto import Broken, End, Event, Live, Session
+
+from ._common import QuestionLike, ReplyBroken, Timeouts
+
+__all__ = ["AsyncReply", "AsyncTransport", "QuestionLike", "Reply", "ReplyBroken", "Timeouts", "Transport", "collect"]
+
+
+class Reply(Protocol):
+    """The answer to one question: an iterator of events that is asked for only as fast as you read.
+
+    It gives any number of `Live`, then one `End` or `Broken`, then stops. The
+    question is sent with the first `next`.
+    """
+
+    def __iter__(self) -> Iterator[Event]:
+        """The reply itself."""
+
+    def __next__(self) -> Event:
+        """The next event; what goes wrong on the way is the event `Broken`."""
+
+    def close(self) -> None:
+        """Close the connection at once if it is still open. Idempotent; leaving the `with` block does it too."""
+
+    def __enter__(self) -> Self:
+        """The reply itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None:
+        """`close()`."""
+
+
+class Transport(Protocol):
+    """Where questions are asked. They share one session; each has its own connection."""
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it stands, None until the first question has started one."""
+
+    def ask(self, question: QuestionLike) -> Reply:
+        """Ask. A submit without a chat id gets a random one. Raises `ValueError` for what cannot be sent."""
+
+    def close(self) -> None:
+        """Close all replies. Idempotent; leaving the `with` block does it too."""
+
+    def __enter__(self) -> Self:
+        """The transport itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None:
+        """`close()`."""
+
+
+class AsyncReply(Protocol):
+    """As `Reply`, in async code. A cancelled call leaves the reply to be closed, with nothing running behind it."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The reply itself."""
+
+    async def __anext__(self) -> Event:
+        """The next event; what goes wrong on the way is the event `Broken`."""
+
+    async def aclose(self) -> None:
+        """Close the connection at once if it is still open, also when cancelled. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        """The reply itself."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None:
+        """`aclose()`."""
+
+
+class AsyncTransport(Protocol):
+    """As `Transport`, in async code."""
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it stands, None until the first question has started one."""
+
+    def ask(self, question: QuestionLike) -> AsyncReply:
+        """Ask. A submit without a chat id gets a random one. Raises `ValueError` for what cannot be sent."""
+
+    async def aclose(self) -> None:
+        """Close all replies, also when cancelled. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        """The transport itself."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None:
+        """`aclose()`."""
+
+
+def collect(reply: Iterable[Event]) -> str:
+    """The whole answer: `End.reply`, or the pieces joined if the server sent no final text.
+
+    Raises `ReplyBroken`, which holds the pieces that came, and `ValueError` for a
+    reply that has been read to its end before.
+    """
+    pieces = []
+    for event in reply:
+        match event:
+            case Live(text, kind="content"):
+                pieces.append(text)
+            case End(answer):
+                return "".join(pieces) if answer is None else answer
+            case Broken():
+                raise ReplyBroken(event, "".join(pieces))
+    raise ValueError("collect: expected a reply that has not been read to its end")

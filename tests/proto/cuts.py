@@ -1,0 +1,53 @@
+"""Ways to cut bytes, and to copy values, that many tests need."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TypeVar
+
+from hypothesis import strategies as st
+
+T = TypeVar("T")
+
+
+def every_cut(data: bytes) -> Iterator[list[bytes]]:
+    """The bytes whole, byte by byte, and in every two pieces (one of which can be empty)."""
+    yield [data]
+    yield byte_by_byte(data)
+    for middle in range(len(data) + 1):
+        yield [data[:middle], data[middle:]]
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return in_pieces(data, 1)
+
+
+def in_pieces(data: bytes, size: int) -> list[bytes]:
+    """The bytes in pieces of this size; the last may be shorter."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def cut_at(data: bytes, places: list[int]) -> list[bytes]:
+    """The bytes cut at these places, which may be in any order."""
+    bounds = [0, *sorted(places), len(data)]
+    return [data[start:end] for start, end in pairwise(bounds)]
+
+
+def random_cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
+    return st.lists(st.integers(0, len(data)), max_size=12).map(lambda places: cut_at(data, places))
+
+
+def copies(value: T) -> Iterator[T]:
+    """The value copied in every way that there is: copy, deepcopy, and pickle's protocols for classes with slots."""
+    yield copy.copy(value)
+    yield copy.deepcopy(value)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        yield pickle.loads(pickle.dumps(value, protocol))
+
+
+def clones(machine: T) -> Iterator[T]:
+    """The machine copied in every way that leaves nothing shared: so each copy can go on by itself."""
+    yield copy.deepcopy(machine)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        yield pickle.loads(pickle.dumps(machine, protocol))

@@ -1,0 +1,990 @@
+"""The outer ring: which step is due, what is legal when, and that a question is asked once."""
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opchat_proto import (
+    Awaiting,
+    Broken,
+    Client,
+    Connect,
+    Done,
+    End,
+    Endpoint,
+    Event,
+    Flow,
+    Limits,
+    Live,
+    LocalProtocolError,
+    Reason,
+    Receive,
+    Send,
+    Session,
+    StartTLS,
+    Submit,
+    _client,
+)
+from opchat_proto._client import TABLE, Input, State
+from opchat_proto._table import Table
+from tests.proto.asking import (
+    ANSWER,
+    ANSWERED,
+    CHUNKED,
+    END,
+    ENDPOINT,
+    HI,
+    QUESTION,
+    answered,
+    ask,
+    asked,
+    chunks,
+    client,
+    content_length,
+    is_reply,
+)
+from tests.proto.cuts import byte_by_byte, every_cut, random_cuts
+
+HTTPS = Endpoint.parse("https://site.example")
+OPENED = content_length(b'{"success":true,"sessionId":"s1","restNonce":"n1"}')
+OPENED_AGAIN = content_length(b'{"success":true,"sessionId":"s2","restNonce":"n2"}')
+STALE = content_length(b'{"code":"rest_cookie_invalid_nonce","message":"Stale"}', status=b"403 Forbidden")
+REFUSAL = Broken(
+    Reason.REFUSED,
+    "Stale",
+    403,
+    "rest_cookie_invalid_nonce",
+    raw='{"code":"rest_cookie_invalid_nonce","message":"Stale"}',
+)
+UNASKED_EOF: list[Event] = [Broken(Reason.LOST, "the connection was closed before any answer")]
+ASKED_EOF: list[Event] = [Broken(Reason.LOST, "the connection was closed before any answer; not repeated")]
+
+
+def frozen(client: Client) -> bytes:
+    return pickle.dumps(client)
+
+
+def is_submit(step: object) -> bool:
+    return isinstance(step, Send) and b"/mwai-ui/v1/chats/submit " in step.data
+
+
+def is_start_session(step: object) -> bool:
+    return isinstance(step, Send) and b"/mwai/v1/start_session " in step.data
+
+
+# ------------------------------------------------------------------------------------------------ the steps
+
+
+def test_the_steps_of_a_question_over_http() -> None:
+    asking = client(session=Session(nonce="n", session_id="s", cookie="a=b"))
+    assert asking.next_step() == Connect("site.example", 80)
+    asking.step_done()
+    step = asking.next_step()
+    assert isinstance(step, Send)
+    body = (
+        b'{"botId":"default","customId":null,"session":"s","contextId":null,"messages":[],"newMessage":"Hi?",'
+        b'"newFileId":null,"newFileIds":null,"stream":true}'
+    )
+    head, _, sent = step.data.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0] == b"POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1"
+    assert {b"Host: site.example", b"Content-Length: %d" % len(body), b"X-WP-Nonce: n", b"Cookie: a=b"} <= set(
+        head.split(b"\r\n")
+    )
+    assert sent == body
+    asking.step_done()
+    assert asking.next_step() == Receive()
+    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+    assert asking.next_step() == Done()
+
+
+def test_the_steps_of_a_question_over_https() -> None:
+    asking = client(endpoint=Endpoint.parse("https://site.example:8443"))
+    assert asking.next_step() == Connect("site.example", 8443)
+    asking.step_done()
+    assert asking.next_step() == StartTLS("site.example")
+    asking.step_done()
+    assert is_submit(asking.next_step())
+    asking.step_done()
+    assert asking.next_step() == Receive()
+
+
+def test_start_session_and_submit_go_over_one_connection() -> None:
+    asking = client(session=None)
+    connect, start = ask(asking)
+    assert (connect, is_start_session(start)) == (Connect("site.example", 80), True)
+    assert (asking.session, asking.awaiting, asking.submit_started) == (None, Awaiting.SESSION, False)
+    assert asking.receive_data(OPENED) == []
+    assert (asking.session, asking.awaiting, asking.submit_started) == (
+        Session("n1", "s1"),
+        Awaiting.FIRST_EVENT,
+        False,
+    )
+    [submit] = ask(asking)
+    assert is_submit(submit)
+    assert isinstance(submit, Send)
+    assert b"X-WP-Nonce: n1\r\n" in submit.data
+    assert asking.submit_started
+    assert asking.receive_data(content_length(ANSWER)[:-1]) == [Live("Hi")]
+    assert (asking.awaiting, asking.next_step()) == (Awaiting.EVENT, Receive())
+    assert asking.receive_data(b"\n") == ANSWERED[1:]
+    assert (asking.session, asking.awaiting, asking.submit_started) == (Session("n1", "s1"), None, True)
+
+
+def test_a_stale_nonce_is_renewed_and_the_question_asked_again_over_one_connection() -> None:
+    asking = client(session=Session("n0", "s0"), limits=Limits())
+    [_, submit] = ask(asking)
+    assert is_submit(submit)
+    assert asking.receive_data(STALE) == []
+    [start] = ask(asking)
+    assert is_start_session(start)
+    assert asking.receive_data(OPENED) == []
+    [again] = ask(asking)
+    assert is_submit(again)
+    assert asking.receive_data(STALE) == [REFUSAL]
+    assert asking.next_step() == Done()
+
+
+@pytest.mark.parametrize("session", [None, Session()])
+@pytest.mark.parametrize("endpoint", [ENDPOINT, HTTPS])
+def test_a_step_stays_the_same_until_it_is_reported(session: Session | None, endpoint: Endpoint) -> None:
+    asking = client(session=session, endpoint=endpoint)
+    while not isinstance(step := asking.next_step(), Receive):
+        before = frozen(asking)
+        assert asking.next_step() == step
+        assert asking.receive_data(b"") == []
+        assert asking.next_step() == step
+        assert frozen(asking) == before
+        asking.step_done()
+    for byte in byte_by_byte((OPENED if session is None else content_length(ANSWER))[:-1]):
+        assert asking.next_step() == Receive()
+        asking.receive_data(byte)
+
+
+def test_a_step_may_be_reported_by_who_remembers_it() -> None:
+    told, remembering = client(), client()
+    ask(told)
+    remembering.step_done()
+    remembering.step_done()
+    assert frozen(remembering) == frozen(told)
+
+
+def test_a_flow_without_a_submit_only_starts_a_session() -> None:
+    asking = Client(Flow(ENDPOINT, None))
+    ask(asking)
+    assert asking.receive_data(OPENED) == [End(None)]
+    assert (asking.session, asking.submit_started, asking.next_step()) == (Session("n1", "s1"), False, Done())
+
+
+def test_only_a_flow_that_has_not_begun_is_taken() -> None:
+    flow = Flow(ENDPOINT, QUESTION, session=Session())
+    flow.next_request()
+    with pytest.raises(ValueError, match=r"^flow: expected one that has not begun$"):
+        Client(flow)
+    with pytest.raises(TypeError, match=r"^flow: expected a Flow, got Submit$"):
+        Client(QUESTION)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------ what is legal when
+
+
+def at_connect() -> Client:
+    return client()
+
+
+def at_tls() -> Client:
+    asking = client(endpoint=HTTPS)
+    asking.step_done()
+    return asking
+
+
+def at_send() -> Client:
+    asking = client()
+    asking.step_done()
+    return asking
+
+
+def at_sending() -> Client:
+    asking = at_send()
+    asking.next_step()
+    return asking
+
+
+def at_receive_last() -> Client:
+    asking = at_sending()
+    asking.send_failed()
+    return asking
+
+
+def at_done() -> Client:
+    asking = at_connect()
+    asking.receive_failure("")
+    return asking
+
+
+AT: dict[State, Callable[[], Client]] = {
+    State.CONNECT: at_connect,
+    State.TLS: at_tls,
+    State.SEND: at_send,
+    State.SENDING: at_sending,
+    State.RECEIVE: asked,
+    State.RECEIVE_LAST: at_receive_last,
+    State.DONE: at_done,
+}
+CALLS: dict[str, Callable[[Client], list[Event] | None]] = {
+    "step_done": Client.step_done,
+    "send_failed": Client.send_failed,
+    "receive_data": lambda asking: asking.receive_data(b"H"),
+    "receive_eof": Client.receive_eof,
+    "receive_failure": lambda asking: asking.receive_failure("no way"),
+}
+CLEAR = [Broken(Reason.TRUNCATED, "the server sent bytes in the clear where TLS was to begin")]
+NO_WAY = [Broken(Reason.LOST, "no way")]
+NO_WAY_ASKED = [Broken(Reason.LOST, "no way; not repeated")]
+# What a call gives, and the state that it leads to. A call that is missing is not legal.
+LEGAL: dict[State, dict[str, tuple[list[Any] | None, State]]] = {
+    State.CONNECT: {"step_done": (None, State.SEND), "receive_failure": (NO_WAY, State.DONE)},
+    State.TLS: {
+        "step_done": (None, State.SEND),
+        "receive_data": (CLEAR, State.DONE),
+        "receive_eof": (UNASKED_EOF, State.DONE),
+        "receive_failure": (NO_WAY, State.DONE),
+    },
+    State.SEND: {
+        "step_done": (None, State.RECEIVE),
+        "send_failed": (None, State.RECEIVE_LAST),
+        "receive_data": ([], State.SENDING),
+        "receive_eof": (UNASKED_EOF, State.DONE),
+        "receive_failure": (NO_WAY, State.DONE),
+    },
+    State.SENDING: {
+        "step_done": (None, State.RECEIVE),
+        "send_failed": (None, State.RECEIVE_LAST),
+        "receive_data": ([], State.SENDING),
+        "receive_eof": (ASKED_EOF, State.DONE),
+        "receive_failure": (NO_WAY_ASKED, State.DONE),
+    },
+    State.RECEIVE: {
+        "receive_data": ([], State.RECEIVE),
+        "receive_eof": (ASKED_EOF, State.DONE),
+        "receive_failure": (NO_WAY_ASKED, State.DONE),
+    },
+    State.RECEIVE_LAST: {
+        "receive_data": ([], State.RECEIVE_LAST),
+        "receive_eof": (ASKED_EOF, State.DONE),
+        "receive_failure": (NO_WAY_ASKED, State.DONE),
+    },
+    State.DONE: {
+        "receive_data": ([], State.DONE),
+        "receive_eof": ([], State.DONE),
+        "receive_failure": ([], State.DONE),
+    },
+}
+
+
+def state_of(asking: Client) -> str:
+    return repr(asking).rstrip(">").rpartition(" ")[2]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_in_every_state(state: State, call: str) -> None:
+    asking = AT[state]()
+    assert state_of(asking) == state
+    if call in LEGAL[state]:
+        events, target = LEGAL[state][call]
+        assert CALLS[call](asking) == events
+        assert state_of(asking) == target
+    else:
+        before = frozen(asking)
+        with pytest.raises(LocalProtocolError, match=f"^Client: {call} is not legal in state {state}$"):
+            CALLS[call](asking)
+        assert frozen(asking) == before
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_is_legal_is_what_the_table_says(state: State) -> None:
+    row = {given.value for given in TABLE.rows[state]} & set(CALLS)
+    if state is State.SEND:
+        row |= {"step_done", "send_failed"}  # they hand out first, as `next_step` does
+    if state is State.DONE:
+        row |= {"receive_data", "receive_eof", "receive_failure"}
+    assert row == set(LEGAL[state])
+
+
+@pytest.mark.parametrize("state", State)
+def test_no_bytes_are_legal_always_and_change_nothing(state: State) -> None:
+    asking = AT[state]()
+    before = frozen(asking)
+    for nothing in (b"", bytearray(), memoryview(b"")):
+        assert asking.receive_data(nothing) == []
+    assert frozen(asking) == before
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_next_step_is_legal_always(state: State) -> None:
+    kind = {
+        State.CONNECT: Connect,
+        State.TLS: StartTLS,
+        State.SEND: Send,
+        State.SENDING: Send,
+        State.RECEIVE: Receive,
+        State.RECEIVE_LAST: Receive,
+        State.DONE: Done,
+    }[state]
+    asking = AT[state]()
+    assert type(asking.next_step()) is kind
+    before = frozen(asking)
+    assert type(asking.next_step()) is kind
+    assert frozen(asking) == before
+
+
+@pytest.mark.parametrize("state", State)
+def test_wrong_types_raise_and_change_nothing(state: State) -> None:
+    asking: Any = AT[state]()
+    before = frozen(asking)
+    for wrong in ("text", None, 5, [72]):
+        with pytest.raises(TypeError):
+            asking.receive_data(wrong)
+    with pytest.raises(TypeError, match=r"^expected a str and a Reason, got bytes, Reason$"):
+        asking.receive_failure(b"bytes")
+    with pytest.raises(TypeError, match=r"^expected a str and a Reason, got str, str$"):
+        asking.receive_failure("text", "lost")
+    assert frozen(asking) == before
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.DONE])
+@pytest.mark.parametrize("reason", Reason)
+def test_a_failure_ends_it_with_its_reason_in_every_state(state: State, reason: Reason) -> None:
+    asking = AT[state]()
+    detail = "it failed"
+    if reason is Reason.LOST and state in (State.SENDING, State.RECEIVE, State.RECEIVE_LAST):
+        detail += "; not repeated"
+    assert asking.receive_failure("it failed", reason) == [Broken(reason, detail)]
+    assert asking.next_step() == Done()
+    assert asking.receive_data(content_length(ANSWER)) == asking.receive_eof() == asking.receive_failure("x") == []
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_failure_inside_an_answer(reason: Reason) -> None:
+    begun = Reason.TRUNCATED if reason is Reason.LOST else reason
+    data = content_length(ANSWER)
+    head = data.index(b"\r\n\r\n") + 4
+    for count in (1, head - 1, head, head + 1, head + len(HI) - 1):
+        asking = asked()
+        asking.receive_data(data[:count])
+        [event] = asking.receive_failure("it failed", reason)
+        assert isinstance(event, Broken)
+        assert (event.reason, event.detail.partition(";")[0]) == (begun, "it failed")
+    asking = asked()
+    assert asking.receive_data(data[: head + len(HI)]) == [Live("Hi")]
+    assert asking.receive_failure("it failed", reason) == [Broken(begun, "it failed")]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_failure_inside_a_refusal_leaves_it_one(reason: Reason) -> None:
+    asking = asked()
+    asking.receive_data(content_length(b"Not now", status=b"503 -")[:-1])
+    assert asking.receive_failure("it failed", reason) == [Broken(Reason.REFUSED, "Not no", 503, raw="Not no")]
+
+
+def test_bytes_in_the_clear_where_tls_was_to_begin_are_not_read() -> None:
+    asking = at_tls()
+    assert asking.receive_data(content_length(ANSWER)) == CLEAR
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+# ------------------------------------------------------------------------------------------------ the table
+
+
+class Recorder(Table[State, Input]):
+    """The table, which remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__(TABLE.name, TABLE.start, TABLE.rows)
+        self.taken: set[tuple[State, Input]] = set()
+
+    def next(self, state: State, given: Input) -> State:
+        self.taken.add((state, given))
+        return super().next(state, given)
+
+
+def kept(answer: bytes = OPENED) -> Client:
+    """At Send over a connection that has carried an answer."""
+    asking = asked(session=None, limits=Limits())
+    assert asking.receive_data(answer) == []
+    return asking
+
+
+def early(data: bytes, *, failed: bool) -> Client:
+    """An answer of start_session before it was sent."""
+    asking = client(session=None)
+    asking.step_done()
+    asking.next_step()
+    if failed:
+        asking.send_failed()
+    assert asking.receive_data(data) == []
+    return asking
+
+
+def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Recorder()
+    monkeypatch.setattr(_client, "TABLE", table)
+    for state, calls in LEGAL.items():
+        for call in calls:
+            CALLS[call](AT[state]())
+    at_tls().next_step()
+    for asking in (at_sending(), asked(), at_receive_last()):
+        assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+    kept().receive_eof()
+    early(OPENED, failed=False)
+    early(OPENED, failed=True)
+    asked(session=None).receive_data(OPENED + b"more")
+    assert table.taken == {(state, given) for state, row in TABLE.rows.items() for given in row}
+
+
+def test_the_table_begins_with_connect_and_ends_with_done() -> None:
+    assert TABLE.start == (State.CONNECT,)
+    assert set(TABLE.rows) == set(AT) == set(LEGAL) == set(State)
+    assert TABLE.rows[State.DONE] == {}
+
+
+# ------------------------------------------------------------------------------------------------ a new connection
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(OPENED.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), id="Connection: close"),
+        pytest.param(OPENED.replace(b"HTTP/1.1", b"HTTP/1.0"), id="HTTP/1.0"),
+        pytest.param(OPENED + b"\r\n", id="bytes after the answer"),
+        pytest.param(OPENED + content_length(ANSWER), id="an answer that nobody asked for"),
+        pytest.param(OPENED + 100_000 * b"x", id="many bytes after the answer"),
+    ],
+)
+def test_an_answer_after_which_a_connection_is_not_used_again(answer: bytes) -> None:
+    end = len(OPENED) + answer.index(b"{") - OPENED.index(b"{")
+    for cut in (end - 1, end, end + 1):
+        asking = asked(session=None)
+        assert asking.receive_data(answer[:cut]) == []
+        if asking.next_step() == Receive() or is_submit(asking.next_step()):
+            continue
+        assert asking.next_step() == Connect("site.example", 80)
+    asking = asked(session=None)
+    assert asking.receive_data(answer) == []
+    assert asking.next_step() == Connect("site.example", 80)
+    assert not asking.submit_started
+    [_, submit] = ask(asking)
+    assert is_submit(submit)
+    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+def test_a_session_that_ends_at_the_close_leads_to_a_new_connection(head: bytes) -> None:
+    asking = asked(session=None)
+    assert asking.receive_data(head + OPENED.partition(b"\r\n\r\n")[2]) == []
+    assert asking.receive_eof() == []
+    assert asking.next_step() == Connect("site.example", 80)
+    [_, submit] = ask(asking)
+    assert is_submit(submit)
+    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(Client.receive_eof, id="eof"),
+        pytest.param(lambda asking: asking.receive_failure("reset"), id="lost"),
+        pytest.param(lambda asking: asking.receive_failure("slow", Reason.TIMEOUT), id="timeout"),
+        pytest.param(lambda asking: asking.receive_data(b"x\r\n"), id="framing"),
+    ],
+)
+def test_a_session_that_is_whole_before_its_connection_breaks_is_used_over_a_new_one(
+    lose: Callable[[Client], list[Event]],
+) -> None:
+    asking = asked(session=None)
+    assert asking.receive_data(CHUNKED + chunks(OPENED.partition(b"\r\n\r\n")[2])) == []
+    assert lose(asking) == []
+    assert (asking.session, asking.next_step()) == (Session("n1", "s1"), Connect("site.example", 80))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(Client.receive_eof, id="eof"),
+        pytest.param(lambda asking: asking.receive_failure("reset"), id="failure"),
+        pytest.param(lambda asking: asking.receive_data(b"HTTP/1.1 408 Request Timeout\r\n\r\n"), id="bytes"),
+        pytest.param(lambda asking: asking.receive_data(content_length(ANSWER)), id="an answer"),
+    ],
+)
+def test_a_kept_connection_that_ends_before_the_submit_is_handed_out_is_replaced(
+    lose: Callable[[Client], list[Event]],
+) -> None:
+    asking = kept()
+    assert lose(asking) == []
+    assert (asking.next_step(), asking.submit_started) == (Connect("site.example", 80), False)
+    [_, submit] = ask(asking)
+    assert is_submit(submit)
+    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+
+
+@pytest.mark.parametrize(
+    ("lose", "detail"),
+    [
+        (Client.receive_eof, "the connection was closed before any answer; not repeated"),
+        (lambda asking: asking.receive_failure("reset"), "reset; not repeated"),
+    ],
+)
+def test_a_kept_connection_that_ends_after_the_submit_was_handed_out_has_lost_it(
+    lose: Callable[[Client], list[Event]], detail: str
+) -> None:
+    asking = kept()
+    assert is_submit(asking.next_step())
+    assert lose(asking) == [Broken(Reason.LOST, detail)]
+    assert (asking.next_step(), asking.submit_started) == (Done(), True)
+
+
+def test_another_failure_than_a_loss_ends_it_also_before_the_submit_is_handed_out() -> None:
+    asking = kept()
+    assert asking.receive_failure("slow", Reason.TIMEOUT) == [Broken(Reason.TIMEOUT, "slow")]
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_a_new_connection_that_ends_before_the_submit_is_handed_out_is_not_replaced_again() -> None:
+    asking = kept()
+    assert asking.receive_eof() == []
+    asking.step_done()
+    assert asking.receive_eof() == UNASKED_EOF
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+@pytest.mark.parametrize("handed_out", [False, True])
+def test_start_session_is_asked_again_if_a_kept_connection_ends(handed_out: bool) -> None:
+    asking = kept()
+    ask(asking)
+    assert asking.receive_data(STALE) == []
+    if handed_out:
+        ask(asking)
+    assert asking.receive_eof() == []
+    [connect, start] = ask(asking)
+    assert (connect, is_start_session(start)) == (Connect("site.example", 80), True)
+    assert asking.receive_eof() == [REFUSAL]  # which is what there is, if no session can be had
+
+
+def test_start_session_is_not_asked_again_over_a_connection_that_has_carried_nothing() -> None:
+    asking = asked(session=None)
+    assert asking.receive_eof() == [Broken(Reason.LOST, "start_session: the connection was closed before any answer")]
+    assert asking.next_step() == Done()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_after_an_early_answer_the_next_request_has_a_new_connection(failed: bool) -> None:
+    asking = early(OPENED, failed=failed)
+    assert asking.next_step() == Connect("site.example", 80)
+    [_, submit] = ask(asking)
+    assert is_submit(submit)
+
+
+def test_an_answer_that_begins_early_and_ends_in_time_keeps_the_connection() -> None:
+    asking = early(OPENED[:9], failed=False)
+    assert is_start_session(asking.next_step())
+    asking.step_done()
+    assert asking.receive_data(OPENED[9:]) == []
+    [submit] = ask(asking)
+    assert is_submit(submit)
+
+
+def test_after_a_failed_send_the_connection_is_not_used_again() -> None:
+    asking = early(OPENED[:9], failed=True)
+    assert asking.next_step() == Receive()
+    assert asking.receive_data(OPENED[9:]) == []
+    assert asking.next_step() == Connect("site.example", 80)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_an_early_refusal_is_read_while_the_question_is_sent(failed: bool) -> None:
+    asking = at_sending()
+    if failed:
+        asking.send_failed()
+    data = content_length(b"<title>Too large</title>", b"Connection: close", status=b"413 Content Too Large")
+    for pieces in every_cut(data):
+        reading = copy.deepcopy(asking)
+        assert [event for piece in pieces for event in reading.receive_data(piece)] == [
+            Broken(Reason.REFUSED, "Too large", 413, raw="<title>Too large</title>")
+        ]
+        assert reading.next_step() == Done()
+
+
+def test_a_server_that_speaks_first_over_a_new_connection_is_listened_to() -> None:
+    asking = at_send()
+    assert asking.receive_data(content_length(b"busy", status=b"503 -")) == [
+        Broken(Reason.REFUSED, "busy", 503, raw="busy")
+    ]
+    assert asking.next_step() == Done()
+
+
+def test_a_caller_who_offers_an_upgrade_gets_none() -> None:
+    asking = Client(Flow(ENDPOINT, QUESTION, session=Session(), headers={"Upgrade": "x", "Connection-Is": "ours"}))
+    ask(asking)
+    assert asking.receive_data(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + ANSWER) == [
+        Broken(Reason.TRUNCATED, "status 101: the server switched protocols, unasked")
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ asked once
+
+
+@dataclass
+class Fault:
+    """What goes wrong, once, in the life of a question."""
+
+    kind: str
+    at: int  # how many bytes the server has sent before, or how many requests were sent
+
+
+@dataclass
+class Server:
+    """A site that answers over one connection after the other, and what was asked of it."""
+
+    fault: Fault
+    early: bytes = b""
+    """What it answers to a request that could not be sent."""
+    given: int = 0
+    submits: int = 0
+    requests: int = 0
+    stale_read: bool = False
+    events: list[Event] = field(default_factory=list)
+
+    def run(self, asking: Client) -> None:
+        answer = b""
+        for _ in range(50):
+            match asking.next_step():
+                case Done():
+                    return
+                case Connect() if self.fault.kind == "connect" and self.fault.at == self.requests:
+                    self.fault = Fault("none", 0)
+                    self.events += asking.receive_failure("refused")
+                case Connect():
+                    asking.step_done()
+                case Send() as send:
+                    self.requests += 1
+                    self.submits += is_submit(send)
+                    answer = (
+                        OPENED if is_start_session(send) else STALE if self.submits == 1 else content_length(ANSWER)
+                    )
+                    if self.fault.kind == "send_failed" and self.fault.at == self.requests:
+                        self.fault = Fault("none", 0)
+                        asking.send_failed()
+                        answer = self.early
+                    else:
+                        asking.step_done()
+                case Receive():
+                    answer = self.answer(asking, answer)
+        raise AssertionError("it does not end")
+
+    def answer(self, asking: Client, answer: bytes) -> bytes:
+        if self.fault.kind in ("eof", "failure") and self.given == self.fault.at:
+            lose = asking.receive_eof if self.fault.kind == "eof" else lambda: asking.receive_failure("reset")
+            self.fault = Fault("none", 0)
+            self.events += lose()
+        elif not answer:
+            self.events += asking.receive_eof()
+        else:
+            piece = answer[: self.fault.at - self.given] if self.fault.kind in ("eof", "failure") else answer
+            self.given += len(piece)
+            self.events += asking.receive_data(piece)
+            answer = answer[len(piece) :]
+            if not answer and asking.awaiting is Awaiting.SESSION:
+                self.stale_read = True
+        return answer
+
+
+CONVERSATION = len(OPENED) + len(STALE) + len(OPENED) + len(content_length(ANSWER))
+
+
+def faults() -> Iterator[tuple[Fault, bytes]]:
+    yield Fault("none", 0), b""
+    for at in range(CONVERSATION + 1):
+        yield Fault("eof", at), b""
+        yield Fault("failure", at), b""
+    for at in range(6):
+        yield Fault("connect", at), b""
+        for early in (b"", b"H", OPENED, STALE, content_length(ANSWER), content_length(b"", status=b"413 -")):
+            yield Fault("send_failed", at), early
+
+
+def test_a_submit_is_handed_out_once_and_again_only_after_a_stale_nonce_whatever_fails_when() -> None:
+    outcomes = set()
+    for fault, early in faults():
+        server = Server(fault, early)
+        asking = client(session=None, limits=Limits())
+        server.run(asking)
+        assert is_reply(server.events), fault
+        assert asking.submit_started == (server.submits > 0)
+        assert server.submits <= (2 if server.stale_read or early == STALE else 1), fault
+        outcomes.add((server.submits, type(server.events[-1]).__name__))
+    assert outcomes == {(0, "Broken"), (1, "Broken"), (1, "End"), (2, "Broken"), (2, "End")}
+
+
+def test_a_submit_is_handed_out_once_at_most_without_restarts_whatever_fails_when() -> None:
+    for fault, early in faults():
+        server = Server(fault, early)
+        server.run(client(session=None))
+        assert is_reply(server.events), fault
+        assert server.submits <= 1
+
+
+# ------------------------------------------------------------------------------------------------ copies, secrets
+
+
+def secrets_of(asking: Client) -> None:
+    for text in (repr(asking), str(asking), repr(asking.next_step()), repr(asking.session)):
+        assert "secret" not in text
+        assert len(text) < 200
+
+
+def advance(asking: Client, piece: bytes) -> list[Event]:
+    """Give these bytes; if there are none, the step was done."""
+    if piece:
+        return asking.receive_data(piece)
+    asking.step_done()
+    return []
+
+
+def test_it_goes_on_as_a_copy_and_as_a_pickle_from_every_step_and_shows_no_secret() -> None:
+    start = content_length(
+        b'{"success":true,"sessionId":"secret1","restNonce":"secret2"}', b"Set-Cookie: mwai_session_id=secret3"
+    )
+    asking = client(session=Session("secret0", "secret0", "mwai_session_id=secret0"), limits=Limits())
+    events: list[Event] = []
+    inputs = [
+        *(2 * [b""]),
+        *byte_by_byte(STALE),
+        b"",
+        *byte_by_byte(start),
+        b"",
+        *byte_by_byte(CHUNKED + chunks(HI, END[:20], END[20:])),
+    ]
+    for piece in inputs:
+        secrets_of(asking)
+        twins = [copy.deepcopy(asking), *(pickle.loads(pickle.dumps(asking, protocol)) for protocol in range(2, 6))]
+        step = asking.next_step()
+        got = advance(asking, piece)
+        for twin in twins:
+            assert twin.next_step() == step
+            assert advance(twin, piece) == got
+            assert (twin.session, twin.awaiting, twin.submit_started) == (
+                asking.session,
+                asking.awaiting,
+                asking.submit_started,
+            )
+        asking = twins[len(events) % len(twins)]
+        events += got
+    assert events == ANSWERED
+    assert asking.session == Session("secret2", "secret1", "mwai_session_id=secret3")
+
+
+@pytest.mark.parametrize("answer", [content_length(ANSWER), STALE, b"x\r\n\r\n"])
+def test_a_client_that_is_done_holds_its_question_once_and_no_request(answer: bytes) -> None:
+    asking = Client(Flow(ENDPOINT, Submit(new_message="needle"), session=Session(), limits=Limits(restarts=0)))
+    ask(asking)
+    assert frozen(asking).count(b"needle") > 1
+    asking.receive_data(answer)
+    assert asking.next_step() == Done()
+    assert frozen(asking).count(b"needle") == 1
+
+
+def test_the_repr_is_the_origin_and_the_state() -> None:
+    assert repr(client(endpoint=Endpoint.parse("https://site.example:8443/blog"))) == (
+        "<Client to https://site.example:8443 CONNECT>"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the two rings
+
+PARTS = st.sampled_from(
+    [
+        HI,
+        END,
+        b"data: ",
+        b"data:",
+        b"\n",
+        b"\n\n",
+        b"\r\n",
+        b"\r",
+        b": keepalive\n\n",
+        b'data: {"type":"error","data":""}\n\n',
+        b'data: {"type":"error","data":"no"}\n\n',
+        b'data: {"type":"live","data":5}\n\n',
+        b'{"success":true,"reply":"Hi"}',
+        b'{"success":false,"message":"no"}',
+        b"<title>No</title>",
+        b"\xef\xbb\xbf",
+        b"\x00\xff",
+        STALE.partition(b"\r\n\r\n")[2],
+        OPENED.partition(b"\r\n\r\n")[2],
+    ]
+)
+BODIES = st.lists(PARTS | st.binary(max_size=5), max_size=6).map(b"".join)
+STATUSES = st.sampled_from([200, 200, 200, 403, 404, 500, 301])
+FIELDS = st.lists(
+    st.sampled_from(
+        [
+            ("content-encoding", "gzip"),
+            ("x-wp-nonce", "fresh"),
+            ("set-cookie", "mwai_session_id=5e"),
+            ("retry-after", "7"),
+            ("location", "/there"),
+        ]
+    ),
+    max_size=2,
+    unique=True,
+)
+
+
+@given(
+    st.data(),
+    st.lists(
+        st.tuples(STATUSES, FIELDS, BODIES, st.sampled_from(["length", "chunked", "close"])), min_size=1, max_size=4
+    ),
+    st.sampled_from([None, Session(), Session("n0", "s0", "mwai_session_id=q")]),
+    st.sampled_from(
+        [Limits(), Limits(restarts=0), Limits(event_bytes=40, reply_bytes=90, refusal_bytes=20, headers=2)]
+    ),
+)
+@settings(max_examples=100, deadline=None)
+def test_the_inner_ring_gives_the_same_events_for_the_same_answers(
+    data: st.DataObject,
+    answers: list[tuple[int, list[tuple[str, str]], bytes, str]],
+    session: Session | None,
+    limits: Limits,
+) -> None:
+    flow = Flow(ENDPOINT, QUESTION, session=session, limits=limits)
+    asking = client(session=session, limits=limits)
+    inner: list[Event] = []
+    outer: list[Event] = []
+    for status, extra, body, framing in answers:
+        fields = [*extra]
+        if framing == "length":
+            fields.append(("content-length", str(len(body))))
+        elif framing == "chunked":
+            fields.append(("transfer-encoding", "chunked"))
+        head = b"HTTP/1.1 %d -\r\n" % status + b"".join(f"{n}: {v}\r\n".encode() for n, v in fields) + b"\r\n"
+        pieces = data.draw(random_cuts(body))
+        if flow.next_request() is not None:
+            inner += flow.receive_head(status, fields)
+            for piece in pieces:
+                inner += flow.receive_data(piece)
+            inner += flow.receive_eof()
+        if asking.next_step() != Done():
+            ask(asking)
+            framed = body
+            if framing == "chunked":
+                framed = chunks(*(piece for piece in pieces if piece)) + b"0\r\n\r\n"
+            for piece in data.draw(random_cuts(head + framed)):
+                outer += asking.receive_data(piece)
+            if framing == "close":
+                outer += asking.receive_eof()
+    assert outer == inner
+    assert (asking.session, asking.awaiting, asking.submit_started) == (
+        flow.session,
+        flow.awaiting,
+        flow.submit_started,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ anything at all
+
+NOISE = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.0 200 OK\r\n",
+        b"HTTP/1.1 403 No\r\n",
+        b"HTTP/1.1 100 Go\r\n\r\n",
+        b"Content-Length: 102\r\n",
+        b"Content-Length: 0\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b" ",
+        chunks(HI),
+        chunks(END),
+        b"23\r\n",
+        b"0\r\n",
+        b"0\r\n\r\n",
+    ]
+)
+ANYTHING = st.builds(
+    lambda start, rest: start + b"".join(rest),
+    st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n\r\n", CHUNKED, content_length(ANSWER), OPENED, STALE]),
+    st.lists(NOISE | PARTS | st.binary(max_size=4), max_size=8),
+)
+SMALL = Limits(head_bytes=60, headers=3, interim_responses=1, event_bytes=50, reply_bytes=150, refusal_bytes=30)
+
+
+@given(st.data(), ANYTHING, st.sampled_from([Limits(restarts=0), SMALL]))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_in_any_pieces_then_the_end_are_one_reply(data: st.DataObject, stream: bytes, limits: Limits) -> None:
+    events = answered(data.draw(random_cuts(stream)), limits=limits)
+    assert is_reply(events)
+    assert answered(data.draw(random_cuts(stream)), limits=limits) == events
+    assert answered(byte_by_byte(stream), limits=limits) == events
+
+
+CALL = st.one_of(
+    st.sampled_from(["next_step", "step_done", "send_failed", "receive_eof", "copy"]).map(lambda name: (name, ())),
+    st.builds(
+        lambda data: ("receive_data", (data,)), st.sampled_from([OPENED, STALE, content_length(ANSWER)]) | ANYTHING
+    ),
+    st.builds(lambda text, reason: ("receive_failure", (text, reason)), st.text(max_size=5), st.sampled_from(Reason)),
+)
+
+
+@given(
+    st.sampled_from([None, Session(), Session("n0", "s0")]),
+    st.sampled_from([ENDPOINT, HTTPS]),
+    st.sampled_from([Limits(), Limits(restarts=0), SMALL]),
+    st.lists(CALL | st.just(("step_done", ())) | st.just(("next_step", ())), max_size=30),
+)
+@settings(max_examples=200, deadline=None)
+def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once(
+    session: Session | None, endpoint: Endpoint, limits: Limits, calls: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    asking = client(session=session, endpoint=endpoint, limits=limits)
+    events: list[Event] = []
+    submits = 0
+    stale = counted = False
+    for name, arguments in calls:
+        before = frozen(asking)
+        state = state_of(asking)
+        counted = counted and state != State.SEND
+        if name in ("next_step", "step_done", "send_failed") and state in (State.SEND, State.SENDING) and not counted:
+            counted = True
+            submits += is_submit(copy.deepcopy(asking).next_step())
+        try:
+            if name == "copy":
+                asking = pickle.loads(before)
+                continue
+            given = getattr(asking, name)(*arguments)
+        except LocalProtocolError as error:
+            told, unchanged = str(error), frozen(asking) == before
+            assert (told, unchanged) == (f"Client: {name} is not legal in state {state_of(asking)}", True)
+            continue
+        if isinstance(given, list):
+            events += given
+        stale = stale or (asking.awaiting is Awaiting.SESSION and asking.submit_started)
+        repr(asking).encode()
+    if asking.next_step() == Done():
+        assert is_reply(events)
+    else:
+        assert all(isinstance(event, Live) for event in events)
+        assert is_reply(events + asking.receive_failure("over", Reason.TIMEOUT)) or asking.next_step() != Done()
+    assert submits <= 1 + stale
+    for event in events:
+        str(event).encode()

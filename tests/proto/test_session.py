@@ -1,0 +1,349 @@
+"""Who the server takes us for, and what is taken over from it."""
+
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opchat_proto import Session
+from opchat_proto._session import adopt_headers, adopt_token, is_token, open_session
+from tests.proto.cuts import copies
+
+GUEST = Session("0b2576d756", "6b02fc304cdb0", "mwai_session_id=6b02fc304cdb0", "https://site.example")
+
+HARMLESS = ["0", "0b2576d756", "N/A", "a" * 256, "!\"#$%&'()*+-./:<=>?@[\\]^_`{|}~"]
+HARMFUL = [
+    *("", "a" * 257, "a b", " a", "a ", "a,b", "a;b", "a\r\nX: y", "a\n", "\n", "a\x00", "a\x7f", "a\tb", "\x1f"),
+    *("é", "\ud800", "a\u2028", "\u0660", "\xa0", "\ufeffa"),
+]
+
+# ------------------------------------------------------------------------------ the value
+
+
+def test_a_session_is_empty_to_begin_with() -> None:
+    session = Session()
+    assert (session.nonce, session.session_id, session.cookie, session.origin) == (None, None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("session", "shown"),
+    [
+        (Session(), "<Session empty>"),
+        (GUEST, "<Session with nonce, session_id, cookie>"),
+        (Session("SECRET"), "<Session with nonce>"),
+        (Session(session_id="SECRET"), "<Session with session_id>"),
+        (Session(cookie="SECRET=SECRET", origin="https://site.example"), "<Session with cookie>"),
+        (Session("SECRET", cookie="a=SECRET"), "<Session with nonce, cookie>"),
+    ],
+    ids=repr,
+)
+def test_a_session_shows_which_parts_it_has_and_not_what_they_are(session: Session, shown: str) -> None:
+    assert repr(session) == str(session) == f"{session}" == shown
+
+
+def test_a_session_is_a_frozen_slotted_hashable_value_and_its_origin_makes_no_difference() -> None:
+    assert list(copies(GUEST)) == [GUEST] * 6
+    assert [twin.origin for twin in copies(GUEST)] == ["https://site.example"] * 6
+    assert replace(GUEST, origin=None) == GUEST
+    assert hash(GUEST) == hash(replace(GUEST, origin=None))
+    others = [replace(GUEST, nonce="x"), replace(GUEST, session_id=None), replace(GUEST, cookie=""), Session()]
+    assert len({GUEST, *others}) == 5
+    assert not hasattr(GUEST, "__dict__")
+    for field in fields(GUEST):
+        with pytest.raises(FrozenInstanceError):
+            setattr(GUEST, field.name, "x")
+
+
+def test_a_session_can_be_matched() -> None:
+    match GUEST:
+        case Session(nonce, session_id, cookie, origin):
+            assert (nonce, session_id) == ("0b2576d756", "6b02fc304cdb0")
+            assert (cookie, origin) == ("mwai_session_id=6b02fc304cdb0", "https://site.example")
+
+
+@pytest.mark.parametrize("name", ["nonce", "session_id"])
+def test_a_nonce_and_a_session_id_are_harmless_texts(name: str) -> None:
+    for text in HARMLESS:
+        assert is_token(text)
+        assert getattr(Session(**{name: text}), name) == text
+    for text in HARMFUL:
+        assert not is_token(text)
+        with pytest.raises(ValueError, match=rf"^Session\.{name}: expected 1 to 256 printable ASCII characters, no "):
+            Session(**{name: text})
+
+
+@given(st.text())
+def test_a_token_is_safe_in_a_header_in_a_cookie_and_in_json(text: str) -> None:
+    safe = 1 <= len(text) <= 256 and all("!" <= character <= "~" and character not in ",;" for character in text)
+    assert is_token(text) is safe
+
+
+@pytest.mark.parametrize("cookie", ["", "a=b", "a=b; c=d", "a=b;c=d;", "a", "=", 'a="b c"', "a=b, c", "~", "a  =  b"])
+def test_a_cookie_header_of_printable_ascii_is_taken(cookie: str) -> None:
+    assert Session(cookie=cookie).cookie == cookie
+
+
+@pytest.mark.parametrize(
+    "cookie", [" ", " a=b", "a=b ", "a=b\r\nX: y", "a=b\n", "a=\x00", "a=\t", "a=é", "a=\x7f", "\ud800"]
+)
+def test_a_cookie_that_could_break_out_of_its_header_is_refused_and_not_shown(cookie: str) -> None:
+    with pytest.raises(ValueError, match=r"^Session\.cookie: expected a Cookie header of printable ASCII$"):
+        Session(cookie=cookie)
+
+
+COOKIE_OR_ORIGIN = "Session: expected a str as cookie, and a str or None as origin"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"nonce": 5}, "Session.nonce: expected a str or None, got int"),
+        ({"nonce": b"a"}, "Session.nonce: expected a str or None, got bytes"),
+        ({"session_id": False}, "Session.session_id: expected a str or None, got bool"),
+        ({"cookie": None}, COOKIE_OR_ORIGIN),
+        ({"cookie": b""}, COOKIE_OR_ORIGIN),
+        ({"cookie": {}}, COOKIE_OR_ORIGIN),
+        ({"origin": b"https://a"}, COOKIE_OR_ORIGIN),
+        ({"origin": False}, COOKIE_OR_ORIGIN),
+    ],
+)
+def test_a_part_of_a_wrong_type_is_a_type_error(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Session(**values)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("value", [None, 5, b"abc", True, ["a"], 1.5])
+def test_only_a_text_is_a_token(value: object) -> None:
+    assert is_token(value) is False
+
+
+# ------------------------------------------------------------------------------ members
+
+
+@pytest.mark.parametrize(
+    ("cookie", "is_member"),
+    [
+        ("", False),
+        ("mwai_session_id=abc", False),
+        ("mwai_session_id=abc;", False),
+        ("mwai_session_id=abc; mwai_session_id=def", False),
+        ("mwai_session_id =abc", False),
+        (";;", False),
+        ("wordpress_logged_in_0=x", True),
+        ("mwai_session_id=abc; wordpress_logged_in_0=x", True),
+        ("PHPSESSID=x;mwai_session_id=abc", True),
+        ("mwai_session_id2=abc", True),
+        ("MWAI_SESSION_ID=abc", True),
+        ("xmwai_session_id=abc", True),
+        ("mwai_session_id=a,b=c; d", True),
+        ("a", True),
+    ],
+)
+def test_any_cookie_but_the_chats_own_makes_a_member(cookie: str, is_member: bool) -> None:
+    assert Session(cookie=cookie).is_member is is_member
+
+
+# ------------------------------------------------------------------------------ from a response's header fields
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], GUEST),
+        ([("content-type", "text/html"), ("x-wp-nonce-2", "new")], GUEST),
+        ([("x-wp-nonce", "new")], replace(GUEST, nonce="new")),
+        ([("x-wp-nonce", "first"), ("x-wp-nonce", "last")], replace(GUEST, nonce="last")),
+        ([("x-wp-nonce", "first"), ("x-wp-nonce", "not harmless")], replace(GUEST, nonce="first")),
+        ([("set-cookie", "mwai_session_id=new; path=/; HttpOnly")], replace(GUEST, cookie="mwai_session_id=new")),
+        ([("x-wp-nonce", "n"), ("set-cookie", "mwai_session_id=c")],
+         Session("n", GUEST.session_id, "mwai_session_id=c")),
+        ([("set-cookie", "mwai_session_id=a"), ("set-cookie", "mwai_session_id=b")],
+         replace(GUEST, cookie="mwai_session_id=b")),
+    ],
+)  # fmt: skip
+def test_a_fresh_nonce_and_the_session_cookie_are_taken_over(headers: list[tuple[str, str]], expected: Session) -> None:
+    adopted = adopt_headers(GUEST, headers)
+    assert adopted == expected
+    assert adopted.origin == "https://site.example"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "mwai_session_id=new",
+        "mwai_session_id=new; path=/; HttpOnly",
+        "mwai_session_id=new;path=/",
+        "mwai_session_id=new, PHPSESSID=x; path=/",
+        "PHPSESSID=x; path=/, mwai_session_id=new; path=/",
+        "PHPSESSID=x; path=/,mwai_session_id=new",
+        "a=b; expires=Thu, 01 Jan 2026 00:00:00 GMT, mwai_session_id=new",
+    ],
+)
+def test_the_session_cookie_is_found_in_every_form_of_set_cookie(value: str) -> None:
+    assert adopt_headers(Session(), [("set-cookie", value)]) == Session(cookie="mwai_session_id=new")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "PHPSESSID=x; path=/", "mwai_session_id"),
+        *("mwai_session_id=", "mwai_session_id=; path=/", "=mwai_session_id"),
+        *("MWAI_SESSION_ID=x", "xmwai_session_id=x", "mwai_session_id2=x"),
+        *("a=mwai_session_id=x", "a=b; mwai_session_id=x"),
+        *("mwai_session_id=a b", "mwai_session_id=é", "mwai_session_id=a\x00", "mwai_session_id=" + "a" * 257),
+        *("mwai_session_id=a\r\nX: y", "mwai_session_id= a", "mwai_session_id=a ;path=/"),
+    ],
+)  # fmt: skip
+def test_any_other_cookie_is_ignored(value: str) -> None:
+    assert adopt_headers(GUEST, [("set-cookie", value)]) == GUEST
+
+
+@pytest.mark.parametrize("value", HARMFUL)
+def test_a_nonce_that_is_not_harmless_is_ignored(value: str) -> None:
+    assert adopt_headers(GUEST, [("x-wp-nonce", value)]) == GUEST
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "mwai_session_id=new"),
+        ("mwai_session_id=old", "mwai_session_id=new"),
+        ("mwai_session_id=old;", "mwai_session_id=new"),
+        ("mwai_session_id=", "mwai_session_id=new"),
+        ("a=1", "a=1; mwai_session_id=new"),
+        ("a=1; mwai_session_id=old", "a=1; mwai_session_id=new"),
+        ("mwai_session_id=old; a=1", "a=1; mwai_session_id=new"),
+        ("a=1; mwai_session_id=old; b=2", "a=1; b=2; mwai_session_id=new"),
+        ("a=1;mwai_session_id=old;b=2", "a=1;b=2; mwai_session_id=new"),
+        ("a=1;   mwai_session_id=old", "a=1; mwai_session_id=new"),
+        ("mwai_session_id=1; mwai_session_id=2", "mwai_session_id=new"),
+        ("xmwai_session_id=1; a=mwai_session_id=2", "xmwai_session_id=1; a=mwai_session_id=2; mwai_session_id=new"),
+    ],
+)
+def test_the_session_cookie_takes_the_place_of_the_old_one_and_leaves_the_others(before: str, after: str) -> None:
+    adopted = adopt_headers(Session("n", cookie=before), [("set-cookie", "mwai_session_id=new; path=/")])
+    assert adopted == Session("n", cookie=after)
+    again = adopt_headers(adopted, [("set-cookie", "mwai_session_id=new")])
+    assert again == adopted
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["x-wp-nonce", "set-cookie", "x"]), st.text())),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126)),
+)
+def test_no_header_field_makes_a_session_that_could_not_be_made(headers: list[tuple[str, str]], cookie: str) -> None:
+    headers += [("set-cookie", f"mwai_session_id={value}") for _, value in headers]
+    adopted = adopt_headers(Session(cookie=cookie), headers)
+    assert replace(adopted) == adopted
+    assert adopted.is_member == Session(cookie=cookie).is_member
+
+
+# ------------------------------------------------------------------------------ from a payload
+
+
+@pytest.mark.parametrize(
+    ("raw", "nonce"),
+    [
+        ('{"new_token":"new"}', "new"),
+        ('{"success":true,"new_token":"new","reply":"new_token"}', "new"),
+        ('{"success":false,"new_token":"new"}', "new"),
+        ("", "0b2576d756"),
+        ("{}", "0b2576d756"),
+        ('{"new_token":null}', "0b2576d756"),
+        ('{"new_token":12}', "0b2576d756"),
+        ('{"new_token":["new"]}', "0b2576d756"),
+        ('{"new_token":""}', "0b2576d756"),
+        ('{"new_token":"a b"}', "0b2576d756"),
+        ('{"new_token":"a\\r\\nX: y"}', "0b2576d756"),
+        ('{"new_token":"\\ud800"}', "0b2576d756"),
+        ('{"a":{"new_token":"new"}}', "0b2576d756"),
+        ('{"reply":"\\"new_token\\":\\"new\\""}', "0b2576d756"),
+        ('["new_token"]', "0b2576d756"),
+        ('"new_token"', "0b2576d756"),
+        ('<html>"new_token":"new"', "0b2576d756"),
+        ('{"new_token":"new"', "0b2576d756"),
+        ('{"new_token":"new","a":' + "[" * 8 + "]" * 8 + "}", "0b2576d756"),
+        ('{"new_token":"new","a":' + "[" * 7 + "]" * 7 + "}", "new"),
+    ],
+)
+def test_a_fresh_nonce_in_a_payload_is_taken_over(raw: str, nonce: str) -> None:
+    adopted = adopt_token(GUEST, raw, 8)
+    assert adopted == replace(GUEST, nonce=nonce)
+    assert adopted.origin == "https://site.example"
+
+
+# ------------------------------------------------------------------------------ from start_session
+
+
+@pytest.mark.parametrize(
+    ("payload", "nonce"),
+    [
+        ({"restNonce": "rest"}, "rest"),
+        ({"restNonce": "rest", "new_token": "new"}, "new"),
+        ({"new_token": "new"}, "new"),
+        ({"restNonce": 5, "new_token": "new"}, "new"),
+        ({"restNonce": "rest", "new_token": ""}, "rest"),
+        ({"restNonce": "rest", "new_token": "a b"}, "rest"),
+        ({"restNonce": "rest", "new_token": None}, "rest"),
+        ({"restNonce": "rest", "new_token": 5}, "rest"),
+        ({"restNonce": "rest", "new_token": ["new"]}, "rest"),
+    ],
+)
+def test_the_nonce_of_start_session_is_the_newest_that_can_be_used(payload: dict[str, Any], nonce: str) -> None:
+    before = Session("old", "old", "a=b", "https://site.example")
+    opened = open_session(before, {"success": True, **payload})
+    assert opened == Session(nonce, None, "a=b")
+    assert opened is not None
+    assert opened.origin == "https://site.example"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"restNonce": None},
+        {"restNonce": ""},
+        {"restNonce": "a b"},
+        {"restNonce": "a\r\nX: y"},
+        {"restNonce": "a" * 257},
+        {"restNonce": 5},
+        {"restNonce": True},
+        {"restNonce": ["a"]},
+        {"new_token": "a b"},
+        {"sessionId": "6b02fc304cdb0"},
+    ],
+)
+def test_a_start_session_without_a_usable_nonce_gives_no_session(payload: dict[str, Any]) -> None:
+    assert open_session(GUEST, payload) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "session_id"),
+    [
+        ("6b02fc304cdb0", "6b02fc304cdb0"),
+        (6812345678901, "6812345678901"),
+        (0, "0"),
+        (-1, "-1"),
+        ("N/A", None),
+        ("", None),
+        (None, None),
+        (False, None),
+        ("0", "0"),
+        ("n/a", "n/a"),
+    ],
+)
+def test_a_session_id_is_a_text_or_a_number_or_none(given: object, session_id: str | None) -> None:
+    assert open_session(Session(), {"restNonce": "n", "sessionId": given}) == Session("n", session_id)
+
+
+@pytest.mark.parametrize("given", [True, 1.5, "a b", "a\n", "a" * 257, 10**256, ["a"], {"a": 1}, [], {}, "\ufffd"])
+def test_a_session_id_that_cannot_be_used_gives_no_session(given: object) -> None:
+    assert open_session(GUEST, {"restNonce": "n", "sessionId": given}) is None
+    assert open_session(GUEST, {"new_token": "n", "sessionId": given}) is None
+
+
+def test_an_answer_without_a_session_id_ends_the_old_one() -> None:
+    assert open_session(GUEST, {"restNonce": "n"}) == Session("n", None, GUEST.cookie)

@@ -1,0 +1,257 @@
+"""What the strategies promise: what they give, what they never give, and that nothing they should give is missing."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from opchat_proto import (
+    Broken,
+    End,
+    Endpoint,
+    Event,
+    Limits,
+    Live,
+    Message,
+    Reason,
+    ReplyDecoder,
+    Request,
+    ServerSentEvent,
+    Session,
+    SSEDecoder,
+    Submit,
+    strategies,
+)
+from opchat_proto._server import Question, Site
+from tests.proto.asking import answered, is_reply
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+REGISTERED = [Live, End, Broken, Message, Submit, Session, Endpoint, Limits, ServerSentEvent, Request]
+
+
+# ---------------------------------------------------------------- st.from_type
+
+
+@pytest.mark.parametrize("kind", REGISTERED)
+@given(data=st.data())
+def test_every_type_has_its_strategy(kind: type[Any], data: st.DataObject) -> None:
+    assert type(data.draw(st.from_type(kind))) is kind
+
+
+@given(st.from_type(Event))  # type: ignore[arg-type]  # a union is no type[T]
+def test_the_union_of_the_events_has_one_too(event: object) -> None:
+    assert isinstance(event, Live | End | Broken)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from hypothesis import strategies as st; from opchat_proto import *",
+        "from opchat_proto import *; from hypothesis import strategies as st",
+        "import opchat_proto.strategies; from hypothesis import strategies as st; from opchat_proto import *",
+    ],
+)
+def test_the_types_are_registered_without_an_import_and_in_any_order(tmp_path: Path, imports: str) -> None:
+    # An installed distribution as Hypothesis sees it, with the entry points of our pyproject.toml.
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["hypothesis"]
+    metadata = tmp_path / "opchat_of_this_test-0.dist-info"
+    metadata.mkdir()
+    lines = ["[hypothesis]", *(f"{name} = {value}" for name, value in group.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    names = ", ".join(kind.__name__ for kind in REGISTERED)
+    code = f"""
+import sys, warnings
+sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+{imports}
+from hypothesis.strategies._internal.types import _global_type_lookup
+assert {{{names}}} <= set(_global_type_lookup)
+warnings.simplefilter("ignore")  # that examples are not meant for programs
+assert isinstance(st.from_type(Live).example(), Live)
+"""
+    # Warnings are errors: Hypothesis warns of entry points that draw or evaluate while it is imported.
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- values
+
+
+@given(strategies.texts())
+def test_texts_can_be_sent(text: str) -> None:
+    assert text.encode().decode() == text
+
+
+@given(strategies.messages())
+def test_messages_are_of_the_roles_that_a_question_takes(message: Message) -> None:
+    assert message.role in ("user", "assistant", "system")
+    assert Submit.from_messages([message, Message("user", "?")]).messages == (message,)
+
+
+@given(strategies.submits(), strategies.sessions())
+def test_a_server_takes_every_question_and_reads_it_as_it_was_asked(submit: Submit, session: Session) -> None:
+    site = Site(b"secret")
+    headers = [("Content-Type", "application/json"), ("X-WP-Nonce", site.nonce(0))]
+    body = submit.encode(session.session_id)
+    question = site.receive_request("POST", "/wp-json/mwai-ui/v1/chats/submit", headers, body, now=0)
+    assert isinstance(question, Question)
+    assert question.submit == submit
+
+
+@given(strategies.sessions())
+def test_sessions_belong_to_no_site_yet(session: Session) -> None:
+    assert session.origin is None
+
+
+@given(strategies.endpoints())
+def test_endpoints_are_found_again_by_what_they_are(endpoint: Endpoint) -> None:
+    assert Endpoint.parse(endpoint.origin + endpoint.root) == endpoint
+
+
+@given(strategies.limits())
+def test_limits_leave_room_for_every_question(limits: Limits) -> None:
+    assert limits.request_bytes == Limits().request_bytes
+
+
+@given(strategies.replies())
+def test_replies_have_one_terminal_event_the_last(reply: list[Event]) -> None:
+    assert is_reply(reply)
+
+
+@given(strategies.events())
+def test_a_payload_can_be_read_and_its_reply_is_the_events(event: Event) -> None:
+    if isinstance(event, End) and event.raw:
+        reply = event.payload()["reply"]
+        assert event.reply == (reply if isinstance(reply, str) else None)
+
+
+@given(st.from_type(ServerSentEvent))
+def test_server_sent_events_can_be_written_and_read(event: ServerSentEvent) -> None:
+    lines = [f"event: {event.event}", f"id: {event.id}", *(f"data: {line}" for line in event.data.split("\n"))]
+    lines += [] if event.retry is None else [f"retry: {event.retry}"]
+    assert SSEDecoder().receive_data("\n".join([*lines, "", ""]).encode()) == [event]
+
+
+@given(st.from_type(Request))
+def test_requests_are_those_of_this_protocol(request: Request) -> None:
+    assert request.method == "POST"
+    assert request.target.endswith(("/mwai/v1/start_session", "/mwai-ui/v1/chats/submit"))
+
+
+# ---------------------------------------------------------------- bytes
+
+
+@given(strategies.bodies())
+def test_a_body_stands_for_its_events(body: strategies.Body) -> None:
+    decoder = ReplyDecoder()
+    events = decoder.receive_head(200, []) + decoder.receive_data(body.data) + decoder.receive_eof()
+    assert events == body.events
+
+
+@given(strategies.responses())
+def test_a_response_stands_for_its_events(response: strategies.Response) -> None:
+    assert answered([response.data]) == response.events
+
+
+@given(strategies.responses())
+def test_the_parts_of_a_response_are_those_of_its_bytes(response: strategies.Response) -> None:
+    head = response.data[response.data.index(b" 200 OK\r\n") :].partition(b"\r\n\r\n")[0].decode()
+    assert head.split("\r\n")[1:] == [f"{name}: {value}" for name, value in response.headers]
+    decoder = ReplyDecoder()
+    events = decoder.receive_head(200, response.headers) + decoder.receive_data(response.body) + decoder.receive_eof()
+    assert events == response.events
+
+
+@given(st.data(), st.binary(max_size=40))
+def test_cuts_lose_nothing_and_move_nothing(data: st.DataObject, whole: bytes) -> None:
+    assert b"".join(data.draw(strategies.cuts(whole))) == whole
+
+
+def sampled(strategy: SearchStrategy[T], count: int) -> list[T]:
+    found: list[T] = []
+
+    @settings(max_examples=count, database=None, phases=[Phase.generate])
+    @given(strategy)
+    def collect(value: T) -> None:
+        found.append(value)
+
+    collect()
+    return found
+
+
+@pytest.fixture(scope="module")
+def some_bodies() -> list[strategies.Body]:
+    return sampled(strategies.bodies(), 700)
+
+
+@pytest.fixture(scope="module")
+def some_responses() -> list[strategies.Response]:
+    return sampled(strategies.responses(), 200)
+
+
+def first(body: strategies.Body) -> Event:
+    return body.events[0]
+
+
+def last(body: strategies.Body) -> Event:
+    return body.events[-1]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(lambda body: body.data.startswith(b"\xef\xbb\xbf"), id="a byte order mark"),
+        pytest.param(lambda body: b"\r" in body.data and b"\n" not in body.data, id="CR only"),
+        pytest.param(lambda body: b"\r\n\r\ndata" in body.data, id="CRLF"),
+        pytest.param(lambda body: b": keepalive" in body.data, id="a comment"),
+        pytest.param(lambda body: b"<b>Warning</b>" in body.data, id="a notice"),
+        pytest.param(lambda body: b"retry: 10" in body.data, id="another field"),
+        pytest.param(lambda body: b"\ndata: \n\n" in body.data, id="a data line without anything"),
+        pytest.param(lambda body: b"\\/" in body.data, id="PHP's JSON"),
+        pytest.param(lambda body: "é".encode() in body.data, id="a browser's JSON"),
+        pytest.param(lambda body: b'data: {\ndata:  "type": "end"' in body.data, id="an event in several lines"),
+        pytest.param(lambda body: b'data:{"type"' in body.data, id="no blank after the colon"),
+        pytest.param(lambda body: b"timestamp" in body.data, id="an event object"),
+        pytest.param(lambda body: b"new_token" in body.data and b"actions" in body.data, id="a payload of today"),
+        pytest.param(lambda body: Live("", "unreadable") in body.events, id="an unreadable piece"),
+        pytest.param(lambda body: type(first(body)) is Live and first(body).raw != "", id="an unknown event"),
+        pytest.param(lambda body: body.data.startswith(b"{") and type(first(body)) is End, id="a JSON body"),
+        pytest.param(lambda body: body.data.startswith(b"{") and type(first(body)) is Broken, id="a JSON failure"),
+        pytest.param(lambda body: last(body) == End(None), id="an end without a payload"),
+        pytest.param(lambda body: last(body) == Broken(Reason.REMOTE), id="an error without a text"),
+        pytest.param(
+            lambda body: b'"error","data":null' in body.data and type(last(body)) is End,
+            id="an error that came to nothing",
+        ),
+        pytest.param(lambda body: len(body.events) > 3, id="many events"),
+    ],
+)
+def test_every_kind_of_body_is_there(
+    some_bodies: list[strategies.Body], wanted: Callable[[strategies.Body], bool]
+) -> None:
+    assert any(map(wanted, some_bodies))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param(rb"HTTP/1\.1 103 .*HTTP/1\.1 100 .*HTTP/1\.1 200 ", id="interim responses"),
+        pytest.param(rb"HTTP/1\.0 200 ", id="HTTP/1.0"),
+        pytest.param(rb"chunked\r\n.*\r\n0[0-9A-F]{3}\r\n", id="chunks"),
+        pytest.param(rb"chunked\r\n.*;a=b\r\n", id="chunks with extensions"),
+        pytest.param(rb"chunked\r\n.*\r\nX-After: 1\r\n\r\n\Z", id="trailers"),
+        pytest.param(rb"\r\nContent-Length: \d+\r\n", id="a length"),
+        pytest.param(rb"\A(?!.*(chunked|Content-Length))", id="up to the close"),
+    ],
+)
+def test_every_kind_of_response_is_there(some_responses: list[strategies.Response], pattern: bytes) -> None:
+    assert any(re.search(pattern, response.data, re.DOTALL) for response in some_responses)

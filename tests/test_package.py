@@ -1,0 +1,65 @@
+"""What holds for the packages as a whole: what they export, and what they keep away from."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import opchat_proto
+import opchat_transports
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "opchat_proto").glob("_[!_]*.py"))
+
+IMPURE = {
+    "asyncio", "click", "concurrent", "httpx", "importlib", "io", "logging", "multiprocessing", "os", "pathlib",
+    "random", "rich", "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile",
+    "threading", "time", "trio", "urllib.request", "uuid",
+}  # fmt: skip
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {str(node.module)}
+    return found | {name.split(".")[0] for name in found}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_the_core_imports_nothing_that_does_io_or_tells_time_or_draws_at_random(path: Path) -> None:
+    assert imports(path) & IMPURE == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_the_core_opens_and_prints_nothing(path: Path) -> None:
+    names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    assert names & {"open", "print", "input", "exec", "eval", "__import__"} == set()
+
+
+def test_the_package_exports_the_union_of_its_modules() -> None:
+    union = {"__version__"}
+    for path in MODULES:
+        union |= set(getattr(importlib.import_module(f"opchat_proto.{path.stem}"), "__all__", ()))
+    assert set(opchat_proto.__all__) == union
+    assert sorted(opchat_proto.__all__) == sorted(set(opchat_proto.__all__))
+    assert all(hasattr(opchat_proto, name) for name in opchat_proto.__all__)
+
+
+def test_every_export_of_the_transports_is_there() -> None:
+    assert all(hasattr(opchat_transports, name) for name in opchat_transports.__all__)
+
+
+EXTRAS = "httpx trio click rich uvicorn hypothesis asyncio ssl anyio"
+
+
+@pytest.mark.parametrize("package", ["opchat_proto", "opchat_transports"])
+def test_importing_a_package_imports_none_of_the_extras(package: str) -> None:
+    code = f"import sys, {package}; print([name for name in {EXTRAS.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,70 @@
+"""README says what is true: its examples run, its tables and diagrams are those of the code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opchat_proto import Limits, Reason, _client, _flow, _reply, _server
+from opchat_proto._table import Table
+from opchat_transports import cli
+from opchat_transports.blocking_sockets import serve
+from opchat_transports.bots import small_talk
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SIZES = {"KiB": 1024, "MiB": 1024 * 1024}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The table under a heading, without its head."""
+    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("import", 2)[1].split()[0])
+def test_an_example_runs_and_prints_an_answer(example: str) -> None:
+    with serve(small_talk) as server:
+        code = example.replace("https://site.example", server.url)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert "This is question 1 of our conversation." in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_examples_are_there() -> None:
+    assert len(EXAMPLES) >= 2
+
+
+def test_the_commands_of_the_first_screen_are_two() -> None:
+    commands = re.findall("^ *(python3 -m venv .*)$", README, re.MULTILINE)
+    assert commands == [
+        'python3 -m venv .venv && . .venv/bin/activate && pip install ".[cli]" && opchat ask "Hello, who are you?"',
+        'python3 -m venv .venv && . .venv/bin/activate && pip install -e ".[test]" && pytest',
+    ]
+
+
+@pytest.mark.parametrize(
+    "table", [_flow.TABLE, _client.TABLE, _reply.TABLE, _server.TABLE], ids=lambda table: str(table.name)
+)
+def test_a_diagram_is_printed_from_its_table(table: Table[Reason, Reason]) -> None:
+    assert f"### {table.name}\n\n```mermaid\n{table.mermaid()}\n```\n" in README
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    limits = Limits()
+    documented = {}
+    for name, default, _ in rows("Limits"):
+        number, _, unit = default.partition(" ")
+        documented[name] = int(number) * SIZES.get(unit, 1)
+    assert documented == {name: getattr(limits, name) for name in limits.__slots__}
+
+
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    documented = dict(rows("Exit codes of the command"))
+    for reason, code in cli.EXIT_CODES.items():
+        assert reason.name in documented[str(code)]

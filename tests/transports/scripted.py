@@ -1,0 +1,190 @@
+"""A server that plays a script on each connection, byte for byte, over real loopback sockets."""
+
+import json
+import re
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+PATIENCE = 20.0  # seconds; only a test that fails waits that long
+
+
+class Peer:
+    """One accepted connection, for a script."""
+
+    def __init__(self, connection: socket.socket, requests: list[bytes]) -> None:
+        self.socket = connection
+        self._requests = requests
+        self._buffer = b""
+
+    def read_head(self) -> bytes:
+        while b"\r\n\r\n" not in self._buffer:
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError("the client left")
+            self._buffer += data
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        return head
+
+    def read(self) -> bytes:
+        """The next request, whole: its head, a blank line, its body."""
+        head = self.read_head()
+        length = int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]
+        while len(self._buffer) < length:
+            self._buffer += self.socket.recv(65536)
+        request = head + b"\r\n\r\n" + self._buffer[:length]
+        self._buffer = self._buffer[length:]
+        self._requests.append(request)
+        return request
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.socket.sendall(piece)
+
+    def send_and_close(self, data: bytes) -> None:
+        """The end arrives with the data, not after it."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        self.socket.sendall(data)
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close with RST instead of FIN."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def is_left(self, within: float = PATIENCE) -> bool:
+        """Whether the client closes within so many seconds."""
+        self.socket.settimeout(within)
+        try:
+            while self.socket.recv(65536):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        finally:
+            self.socket.settimeout(PATIENCE)
+        return True
+
+
+Script: TypeAlias = Callable[[Peer], object]
+
+
+class Scripted:
+    """Listens on a free port; the first connection gets the first script and so on, the last script goes on for ever.
+
+    What a script raises is raised again when the `with` block ends, unless the
+    test itself failed.
+    """
+
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._scripts = scripts
+        self._tls = tls
+        self._errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._closing = False
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://{'localhost' if tls else '127.0.0.1'}:{self.port}"
+
+    @property
+    def routes(self) -> list[str]:
+        """The routes that were asked for, in order."""
+        return [request.split(b" ", 2)[1].decode().rsplit("/", 1)[1] for request in self.requests]
+
+    def __enter__(self) -> Self:
+        self._acceptor = threading.Thread(target=self._accept)
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._closing = True
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        for thread in (self._acceptor, *self._threads):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        self._listener.close()
+        if error is None and self._errors:
+            raise self._errors[0]
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._closing:
+                connection.close()
+                return
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            thread = threading.Thread(target=self._play, args=(connection, script))
+            self._threads.append(thread)
+            thread.start()
+
+    def _play(self, connection: socket.socket, script: Script) -> None:
+        connection.settimeout(PATIENCE)
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            script(Peer(connection, self.requests))
+        except ssl.SSLError:
+            pass  # the client did not like our certificate
+        except BaseException as error:
+            self._errors.append(error)
+        finally:
+            connection.close()
+
+
+def answer(body: bytes, status: int = 200, **headers: str) -> bytes:
+    """A response with a length."""
+    fields = {"Content-Length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + body
+
+
+def object_(status: int = 200, /, **payload: Any) -> bytes:
+    """A response that is a JSON object."""
+    return answer(json.dumps(payload).encode(), status, Content_Type="application/json")
+
+
+SESSION = object_(success=True, sessionId="64f1c0ffee123", restNonce="0123456789")
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def event(**fields: Any) -> bytes:
+    """One server-sent event in a chunk of its own."""
+    return chunk(b"data: " + json.dumps(fields).encode() + b"\n\n")
+
+
+def live(text: str) -> bytes:
+    return event(type="live", data=text)
+
+
+def end(reply: str, **more: Any) -> bytes:
+    return event(type="end", data=json.dumps({"success": True, "reply": reply, **more}))
+
+
+def answers(*pieces: bytes) -> Script:
+    """start_session, then this answer to the submit, on one connection."""
+
+    def play(peer: Peer) -> None:
+        if b"start_session" in peer.read().split(b"\r\n", 1)[0]:
+            peer.send(SESSION)
+            peer.read()
+        peer.send(*pieces)
+
+    return play
+
+
+def tells(*texts: str) -> Script:
+    """start_session if it is asked for, then a stream of these pieces."""
+    return answers(STREAM, *map(live, texts), end("".join(texts)), LAST)

@@ -1,0 +1,392 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opchat_transports import __main__ as entry
+from opchat_transports import collect
+from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.cli import run
+
+from .scripted import (
+    LAST,
+    PATIENCE,
+    STREAM,
+    Peer,
+    Script,
+    Scripted,
+    answer,
+    answers,
+    end,
+    event,
+    live,
+    object_,
+    tells,
+)
+
+COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "opchat_transports"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OPCHAT_URL"}
+
+
+def opchat(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
+    options = {"env": ENVIRONMENT, "timeout": PATIENCE, "capture_output": True, "encoding": "utf-8", **options}
+    return subprocess.run([*COMMAND, *arguments], **options)
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*COMMAND, *arguments], env=ENVIRONMENT, encoding="utf-8", **{**pipes, **options})
+
+
+def asking(script: Script, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    with Scripted(script) as server:
+        return opchat("ask", "--url", server.url, *(arguments or ("Hi",)), **options)
+
+
+# ------------------------------------------------------------------------------------------------ ask
+
+
+def test_the_main_job() -> None:
+    result = opchat("ask", "Hello, who are you?")
+    assert result.stdout == (
+        "Hello! I am the small bot that comes with opchat: a few rules, no language model."
+        " This is question 1 of our conversation.\n"
+    )
+    assert re.fullmatch(r"opchat: no --url, so the built-in bot answers, at http://127\.0\.0\.1:\d+\n", result.stderr)
+    assert result.returncode == 0
+
+
+def test_a_site_is_asked() -> None:
+    with Scripted(tells("Hel", "lo")) as server:
+        result = opchat("ask", "--url", server.url, "--bot", "parrot", "Who", "are", "you?")
+    assert (result.stdout, result.stderr, result.returncode) == ("Hello\n", "", 0)
+    assert server.routes == ["start_session", "submit"]
+    assert b'"botId":"parrot"' in server.requests[1]
+    assert b'"newMessage":"Who are you?"' in server.requests[1]
+
+
+def test_the_site_may_come_from_the_environment() -> None:
+    with Scripted(tells("a")) as server:
+        assert opchat("ask", "Hi", env=ENVIRONMENT | {"OPCHAT_URL": server.url}).stdout == "a\n"
+
+
+def test_each_piece_is_printed_before_the_next_is_sent() -> None:
+    seen = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("first"))(peer)
+        assert seen.wait(PATIENCE)
+        peer.send(live(" second"), end("first second"), LAST)
+
+    with Scripted(play) as server, start("ask", "--url", server.url, "Hi") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5) == "first"
+        seen.set()
+        assert process.stdout.read() == " second\n"
+        assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "printed"),
+    [
+        ([live("a "), end("a")], "a \n"),
+        ([live("a\n"), end("a")], "a\n"),
+        ([end("final")], "final\n"),
+        ([live(""), end("final")], "final\n"),
+        ([event(type="live", data="Thinking...", subtype="thinking"), end("final")], "final\n"),
+        ([end("")], "\n"),
+        ([event(type="end", data=None)], "\n"),
+    ],
+)
+def test_what_is_printed(pieces: list[bytes], printed: str) -> None:
+    result = asking(answers(STREAM, *pieces, LAST))
+    assert (result.stdout, result.stderr, result.returncode) == (printed, "", 0)
+
+
+def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
+    hostile = "\x1b]0;x\x07\r\x00\x7f\x9b\u202e\u2066\ttab\nline \u00e9"
+    shown = "\\x1b]0;x\\x07\\x0d\\x00\\x7f\\x9b\\u202e\\u2066\ttab\nline \u00e9\n"
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": "utf-8"}
+    result = asking(answers(STREAM, live(hostile), end("x"), LAST), env=environment)
+    assert (result.stdout, result.stderr) == (shown, "")
+    assert asking(answers(STREAM, end(hostile), LAST), env=environment).stdout == shown
+    result = asking(answers(STREAM, event(type="error", data=hostile), LAST), env=environment)
+    assert result.stderr == (
+        "opchat: the server reported an error: \\x1b]0;x\\x07 \\x00\\x7f\\x9b\\u202e\\u2066 tab line \u00e9\n"
+    )
+
+
+def test_a_terminal_that_cannot_show_a_letter_is_no_reason_to_fail() -> None:
+    result = asking(tells("\u00e9\u2713"), env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
+    assert (result.stdout, result.returncode) == ("\\xe9\\u2713\n", 0)
+
+
+# ------------------------------------------------------------------------------------------------ exit codes
+
+
+def nonce(code: str, status: int) -> bytes:
+    return object_(status, code=code, message="No.", data={"status": status})
+
+
+def stalls(*pieces: bytes) -> Script:
+    def play(peer: Peer) -> None:
+        answers(*pieces)(peer)
+        assert peer.is_left()
+
+    return play
+
+
+def fails_to_start(peer: Peer) -> None:
+    peer.read()
+    peer.send(nonce("rest_disabled", 403))
+
+
+def refuses_twice(peer: Peer) -> None:
+    answers(nonce("rest_cookie_invalid_nonce", 403))(peer)
+    answers(nonce("rest_cookie_invalid_nonce", 403))(peer)
+
+
+def forbids(peer: Peer) -> None:
+    answers(nonce("rest_forbidden", 401))(peer)
+    answers(nonce("rest_forbidden", 401))(peer)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "printed", "line"),
+    [
+        (answers(answer(b"<title>Checking</title>", 403)), 3, "", "the server refused (status 403): "),
+        (answers(nonce("rest_no_route", 404)), 3, "", "the server refused (status 404, rest_no_route): No."),
+        (answers(object_(503, message="Later.")), 3, "", "the server refused (status 503): Later."),
+        (forbids, 4, "", "the server refused (status 401, rest_forbidden): No."),
+        (refuses_twice, 4, "", "the server refused (status 403, rest_cookie_invalid_nonce): No."),
+        (fails_to_start, 4, "", "the server refused (status 403, rest_disabled): start_session: No."),
+        (answers(answer(b"<html><title>Home</title>")), 5, "", "this is no answer of the chat: "),
+        (answers(STREAM, live("a"), event(a=1)), 5, "a\n", "this is no answer of the chat: "),
+        (stalls(STREAM, live("a")), 6, "a\n", "timed out: no further event of the answer within 0.5 s "),
+        (answers(STREAM, live("a\n")), 7, "a\n", "the answer broke off: "),
+        (answers(b""), 7, "", "no answer: the connection was closed before any answer; not repeated"),
+        (
+            answers(STREAM, live("a"), event(type="error", data="Limit.")),
+            8,
+            "a\n",
+            "the server reported an error: Limit.",
+        ),
+        (answers(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), 9, "", "the answer is too large: "),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else "",
+)
+def test_the_exit_code_tells_the_reason(script: Script, code: int, printed: str, line: str) -> None:
+    result = asking(script, "--timeout", "0.5" if code == 6 else "20", "Hi")
+    assert (result.stdout, result.returncode) == (printed, code)
+    assert result.stderr.startswith(f"opchat: {line}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_connection() -> None:
+    with Scripted(tells("a")) as server:
+        url = server.url
+    result = opchat("ask", "--url", url, "Hi")
+    assert (result.stdout, result.returncode) == ("", 7)
+    assert "could not connect to 127.0.0.1:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["ask"], "expected a question"),
+        (["ask", " \n"], "expected a question"),
+        (["ask", "--url", "nowhere", "Hi"], "expected a site"),
+        (["ask", "--timeout", "0", "Hi"], "timeout"),
+        (["ask", "--nonsense"], "nonsense"),
+        (["nonsense"], "nonsense"),
+        (["serve", "--port", "65536"], "port"),
+        (["serve", "--host", "256.256.256.256", "--port", "0"], "cannot listen on"),
+        ([], "Usage: opchat"),
+    ],
+)
+def test_wrong_usage(arguments: Any, line: str) -> None:
+    result = opchat(*arguments)
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert line in result.stderr
+
+
+def test_a_question_that_is_too_large_is_wrong_usage() -> None:
+    result = opchat("ask", input="x" * 2_000_000)
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert "expected at most 1048576 bytes" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------ standard input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "question"),
+    [
+        ([], "Hi\n", "Hi"),
+        (["-"], "Hi\n", "Hi"),
+        (["Repeat:"], "one\ntwo\n", "Repeat:\\n\\none\\ntwo"),
+        (["Repeat:", "-"], "one", "Repeat:\\n\\none"),
+        (["Hi"], "", "Hi"),
+        (["Hi"], "\n", "Hi"),
+        ([], "\ufeff\u00e9", "\u00e9"),
+    ],
+)
+def test_standard_input_is_joined_with_the_question(arguments: Any, given: str, question: Any) -> None:
+    with Scripted(tells("a")) as server:
+        result = opchat("ask", "--url", server.url, *arguments, input=given)
+    assert (result.stdout, result.stderr) == ("a\n", "")
+    assert f'"newMessage":"{question}"'.encode() in server.requests[1]
+
+
+def test_a_file_is_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "question").write_text("from a file")
+    with Scripted(tells("a")) as server, (tmp_path / "question").open() as file:
+        opchat("ask", "--url", server.url, "Hi", stdin=file)
+    assert b'"newMessage":"Hi\\n\\nfrom a file"' in server.requests[1]
+
+
+def test_a_pipe_that_is_open_by_accident_is_not_waited_for() -> None:
+    with Scripted(tells("a")) as server, start("ask", "--url", server.url, "Hi", stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == "a\n"
+        assert process.stderr.read().startswith("opchat: nothing on standard input within a second")
+        assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize(("arguments", "code"), [("Hi", 0), ("", 2)])
+def test_no_standard_input_at_all(arguments: Any, code: int) -> None:
+    command = f'exec "$0" -m opchat_transports ask {arguments} <&-'
+    result = subprocess.run(
+        ["sh", "-c", command, sys.executable], env=ENVIRONMENT, timeout=PATIENCE, capture_output=True
+    )
+    assert result.returncode == code
+
+
+# ------------------------------------------------------------------------------------------------ interruptions
+
+
+def test_ctrl_c_closes_the_connection() -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("first"))(peer)
+        assert peer.is_left()
+        left.set()
+
+    with Scripted(play) as server, start("ask", "--url", server.url, "Hi") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(5) == "first"
+        process.send_signal(signal.SIGINT)
+        assert left.wait(PATIENCE)
+        assert process.wait(PATIENCE) == 130
+        assert process.stderr.read().strip() == ""
+
+
+def test_a_closed_pipe_is_silent() -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM)(peer)
+        while not peer.is_left(within=0.02):
+            peer.send(live("and "))
+        left.set()
+
+    with Scripted(play) as server, start("ask", "--url", server.url, "Hi") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(4) == "and "
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 141
+        assert left.wait(PATIENCE)
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize("arguments", ["ask Hi", "--help"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs(arguments: Any, closed: str) -> None:
+    command = f'exec "$0" -m opchat_transports {arguments} {closed} </dev/null'
+    result = subprocess.run(
+        ["sh", "-c", command, sys.executable], env=ENVIRONMENT, timeout=PATIENCE, capture_output=True
+    )
+    assert result.returncode == 0
+    assert b"Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    with Scripted(tells("a")) as server, open("/dev/full", "w") as full:
+        result = opchat("ask", "--url", server.url, "Hi", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert (result.stderr, result.returncode) == (
+        "opchat: the answer cannot be written: No space left on device\n",
+        141,
+    )
+
+
+def test_serve_answers_until_ctrl_c() -> None:
+    with start("serve", "--port", "0") as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url is not None
+        with BlockingTransport(url[0]) as transport:
+            assert collect(transport.ask("Hi")).startswith("Hello!")
+            assert opchat("ask", "--url", url[0], "Hi").stdout.startswith("Hello!")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == ""
+
+
+# ------------------------------------------------------------------------------------------------ the command itself
+
+
+def test_help_names_the_exit_codes_and_fits_a_screen() -> None:
+    for arguments in (["--help"], ["ask", "-h"]):
+        result = opchat(*arguments)
+        assert (result.stderr, result.returncode) == ("", 0)
+        assert "130  interrupted" in result.stdout
+        assert len(result.stdout.splitlines()) <= 40
+
+
+def test_the_version() -> None:
+    assert opchat("--version").stdout.startswith("opchat, version ")
+
+
+def test_help_imports_no_other_library() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['opchat', '--help']\n"
+        "try: runpy.run_module('opchat_transports', run_name='__main__')\n"
+        "finally: print(sorted({'httpx', 'trio', 'uvicorn', 'rich', 'asyncio', 'anyio'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=PATIENCE)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_without_click_there_is_the_pip_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "click", None)
+    monkeypatch.delitem(sys.modules, "opchat_transports.cli")
+    assert entry.main() == 2
+    assert 'pip install "opchat[cli]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["ask", "Hi"], 0), (["ask", "--url", "x", "Hi"], 2)])
+def test_it_runs_within_a_process(
+    arguments: Any, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.delenv("OPCHAT_URL", raising=False)
+    assert run(arguments) == code
+    assert ("Hello!" in capsys.readouterr().out) is (code == 0)

@@ -1,0 +1,313 @@
+import gc
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from opchat_proto import Broken, End, Limits, Live, Message, Reason, Session, Submit
+from opchat_transports import collect
+from opchat_transports.blocking_sockets import BlockingServer, BlockingTransport, serve
+from opchat_transports.bots import small_talk
+
+from .scripted import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    gc.collect()
+    threads, files = set(threading.enumerate()), open_files()
+    yield
+    assert set(threading.enumerate()) <= threads
+    assert open_files() <= files
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+
+
+def ask(server: BlockingServer, question: Any = "Hi", **options: Any) -> list[Any]:
+    with BlockingTransport(server.url, **options) as transport, transport.ask(question) as reply:
+        return list(reply)
+
+
+def echo(submit: Submit) -> Iterator[str]:
+    yield from submit.new_message
+
+
+def test_the_pieces_of_a_bot_arrive_and_are_the_reply() -> None:
+    with serve(echo) as server:
+        events = ask(server, "abc")
+    assert events[:3] == [Live("a"), Live("b"), Live("c")]
+    assert [event.reply for event in events[3:]] == ["abc"]
+
+
+def test_a_bot_may_answer_with_a_list_and_with_nothing() -> None:
+    with serve(lambda submit: ["x"] if submit.new_message == "x" else []) as server:
+        assert ask(server, "x")[-1].reply == "x"
+        assert [event.reply for event in ask(server, "y")] == [""]
+
+
+def test_a_bot_may_give_events() -> None:
+    events: list[Any] = [Live("Thinking...", "thinking"), Live("a"), End("A", '{"responseId":"r"}')]
+    with serve(lambda submit: [*events, "ignored"]) as server:
+        answer = ask(server)
+    assert answer[:2] == events[:2]
+    assert (answer[2].reply, answer[2].response_id) == ("A", "r")
+
+
+def test_a_bot_sees_the_whole_question() -> None:
+    seen: list[Submit] = []
+
+    def bot(submit: Submit) -> list[str]:
+        seen.append(submit)
+        return ["ok"]
+
+    with serve(bot) as server:
+        ask(server, [Message("user", "a"), Message("assistant", "b"), Message("user", "c")])
+    assert (seen[0].new_message, seen[0].messages) == ("c", (Message("user", "a"), Message("assistant", "b")))
+    assert len(seen[0].chat_id or "") == 10
+
+
+def test_a_question_without_a_stream_gets_the_whole_answer() -> None:
+    with serve(echo) as server:
+        [end] = ask(server, Submit(new_message="abc", stream=False))
+    assert end.reply == "abc"
+
+
+def test_a_bot_may_refuse() -> None:
+    with serve(lambda submit: ["a", Broken(Reason.REMOTE, "No more.")]) as server:
+        assert [type(event) for event in ask(server)] == [Live, Broken]
+        assert ask(server)[-1].detail == "No more."
+
+
+@pytest.mark.parametrize("fault", ["at once", "later", "no event", "no iterable"])
+def test_a_bot_that_fails_is_an_error_event_and_a_traceback(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(submit: Submit) -> Iterator[Any]:
+        yield "a"
+        if fault == "later":
+            raise ZeroDivisionError
+        yield 5
+
+    def bot(submit: Submit) -> Any:
+        if fault == "at once":
+            raise ZeroDivisionError
+        return 5 if fault == "no iterable" else failing(submit)
+
+    with serve(bot) as server, caplog.at_level(logging.ERROR):
+        broken = ask(server)[-1]
+        assert ask(server)[-1] == broken
+    assert broken.reason is Reason.REMOTE
+    assert broken.detail.startswith("Oops! Something went wrong on the server.")
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_bot_is_closed_when_the_client_leaves(stream: bool) -> None:
+    begun, closed = threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        try:
+            while True:
+                yield "and "
+                begun.set()
+        finally:
+            closed.set()
+
+    with serve(bot) as server:
+        transport = BlockingTransport(server.url)
+        reply = transport.ask(Submit(new_message="Hi", stream=stream))
+        reader = threading.Thread(target=collect_quietly, args=(reply,))
+        reader.start()
+        assert begun.wait(PATIENCE)
+        transport.close()
+        reader.join(PATIENCE)
+        assert closed.wait(PATIENCE)
+
+
+def collect_quietly(reply: Any) -> None:
+    for _ in reply:
+        pass
+
+
+def test_a_bot_is_closed_when_the_server_closes() -> None:
+    begun, closed = threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        try:
+            while True:
+                yield "x" * 100_000
+                begun.set()
+        finally:
+            closed.set()
+
+    server = serve(bot)
+    with BlockingTransport(server.url) as transport, transport.ask("Hi") as reply:
+        next(reply)
+        assert begun.wait(PATIENCE)
+        server.close()
+        assert closed.is_set()
+        assert [event.reason for event in reply if isinstance(event, Broken)] == [Reason.TRUNCATED]
+
+
+def test_a_bot_is_finished_after_its_end() -> None:
+    closed = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[Any]:
+        try:
+            yield End("a")
+        finally:
+            closed.set()
+
+    with serve(bot) as server, BlockingTransport(server.url) as transport:
+        assert collect(transport.ask("Hi")) == "a"
+        assert closed.wait(PATIENCE)
+
+
+def test_many_ask_at_once() -> None:
+    answers: list[str] = []
+    with serve(echo) as server, BlockingTransport(server.url) as transport:
+        threads = [
+            threading.Thread(target=lambda n=n: answers.append(collect(transport.ask(f"question {n}"))))
+            for n in range(50)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert sorted(answers) == sorted(f"question {n}" for n in range(50))
+
+
+def test_an_idle_client_does_not_hold_up_others_nor_the_close() -> None:
+    with serve(echo) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
+        idle[0].sendall(b"POST / HT")
+        assert ask(server)[-1].reply == "Hi"
+    for connection in idle:
+        connection.settimeout(PATIENCE)
+        assert not received(connection)
+        connection.close()
+
+
+def received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
+def test_a_request_that_is_too_large_gets_its_answer() -> None:
+    with serve(echo, limits=Limits(request_bytes=1000)) as server:
+        [broken] = ask(server, "x" * 900_000, session=Session("0123456789"))
+    assert (broken.reason, broken.status) == (Reason.REFUSED, 413)
+
+
+def test_a_client_that_sends_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opchat_transports.blocking_sockets._REQUEST_WITHIN", 0.1)
+    with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(PATIENCE)
+        connection.sendall(b"POST / HT")
+        assert not received(connection)
+
+
+def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opchat_transports.blocking_sockets._PIECE_SENT_WITHIN", 0.1)
+    closed = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        try:
+            while True:
+                yield "x" * 1_000_000
+        finally:
+            closed.set()
+
+    with serve(bot) as server, BlockingTransport(server.url) as transport, transport.ask("Hi") as reply:
+        next(reply)
+        assert closed.wait(PATIENCE)
+
+
+def test_what_is_no_http_is_answered() -> None:
+    with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(PATIENCE)
+        connection.sendall(b"\x16\x03\x01\x02\x00")
+        assert received(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_the_same_secret_keeps_a_session_beyond_a_restart() -> None:
+    with serve(echo, secret=b"s") as server, BlockingTransport(server.url) as transport:
+        collect(transport.ask("Hi"))
+        session, port = transport.session, server.port
+    with serve(echo, port=port, secret=b"s") as server:
+        assert ask(server, session=session, limits=Limits(restarts=0))[-1].reply == "Hi"
+    with serve(echo, port=port) as server:
+        [broken] = ask(server, session=session, limits=Limits(restarts=0))
+        assert broken.code == "rest_cookie_invalid_nonce"
+        assert ask(server, session=session)[-1].reply == "Hi"
+
+
+def test_a_port_in_use_is_an_error() -> None:
+    with serve(echo) as server, pytest.raises(OSError, match="in use"):
+        serve(echo, port=server.port)
+
+
+def test_closing_twice_and_waiting_for_it() -> None:
+    server = serve(echo)
+    waiter = threading.Thread(target=server.wait)
+    waiter.start()
+    server.close()
+    server.close()
+    waiter.join(PATIENCE)
+    assert repr(server) == "<BlockingServer closed>"
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_the_address_can_be_asked() -> None:
+    with serve(echo, "0.0.0.0") as server:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert repr(server) == f"<BlockingServer at {server.url}>"
+        assert ask(server)[-1].reply == "Hi"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_ipv6() -> None:
+    try:
+        server = serve(echo, "::1")
+    except OSError:
+        pytest.skip("needs IPv6")
+    with server:
+        assert server.url == f"http://[::1]:{server.port}"
+        assert ask(server)[-1].reply == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("question", "reply"),
+    [
+        (
+            "Hello, who are you?",
+            "Hello! I am the small bot that comes with opchat: a few rules, no language model."
+            " This is question 1 of our conversation.",
+        ),
+        ("hi", "Hello! This is question 1 of our conversation."),
+        ("It  rains.", 'You said "It rains.". This is question 1 of our conversation.'),
+        ("How many words?", "Your question has 3 words and 15 characters. This is question 1 of our conversation."),
+        ("x" * 90, f'You said "{"x" * 77}...". This is question 1 of our conversation.'),
+        (
+            [Message("user", "It rains."), Message("assistant", "Yes."), Message("user", "What did I say before?")],
+            'Before this you said "It rains.". This is question 2 of our conversation.',
+        ),
+        (
+            [Message("user", "a"), Message("assistant", "b"), Message("user", "Hello")],
+            "Hello again! This is question 2 of our conversation.",
+        ),
+    ],
+)
+def test_the_small_bot(question: Any, reply: str) -> None:
+    with serve(small_talk) as server:
+        events = ask(server, question)
+    assert events[-1].reply == reply
+    assert len(events) > 5
