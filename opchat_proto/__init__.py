@@ -1,9 +1,9 @@
 """The chat protocol of WordPress's AI Engine plugin, without I/O.
 
-    bytes <-> [ Client:  Connect, StartTLS, Send, Receive  |  HTTP/1.1 on h11 ]      sockets, trio, your own loop
+    bytes <-> [ Client:  Connect, StartTLS, Send, Receive | proxy | HTTP/1.1 on h11 ]    sockets, trio, your own loop
                     |  Request ^   v head, body, eof, failure
               [ Flow:   start_session -> submit -> (stale nonce? again, once) -> ReplyDecoder -> SSEDecoder ]
-    HTTP  <->       |  Request ^   v head, body, eof, failure                        httpx, fetch, any HTTP library
+    HTTP  <->       |  Request ^   v head, body, eof, failure                          httpx, fetch, any HTTP library
               list[Live | End | Broken]
 
 Any bytes, cut anywhere, then the end: `Live* (End | Broken)`, exactly one
@@ -23,6 +23,7 @@ from ._server import Answer, Question, Response, Server, Site
 from ._session import Session
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS
+from ._tunnel import Proxy
 from ._version import __version__
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Live",
     "LocalProtocolError",
     "Message",
+    "Proxy",
     "Question",
     "Reason",
     "Receive",

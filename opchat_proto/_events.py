@@ -132,13 +132,13 @@ class Broken:
     detail: str = ""
     """What happened, for a person: the server's own words where it gave some. Untrusted text."""
     status: int | None = None
-    """The HTTP status, if a response came."""
+    """The HTTP status, if that was the refusal; None under status 200."""
     code: str | None = None
     """The WordPress error code, such as "rest_forbidden" (WIRE 6.3)."""
     retry_after: int | None = None
     """Seconds that the server asks to wait; a date counts from the answer's own Date."""
     raw: str = field(default="", repr=False)
-    """The text that was judged: an event's JSON, a refusal's body; empty where none came."""
+    """What the server said, whole: a payload's JSON, a refusal's or a page's text; empty for a single event."""
 
 
 Event: TypeAlias = Live | End | Broken

@@ -71,14 +71,14 @@ class Exchange:
         self._begun = False
         self._ended = False
 
-    def send(self, request: Request) -> bytes:
-        """The bytes of this request, the next on this connection."""
+    def send(self, request: Request, target: str) -> bytes:
+        """The bytes of this request, the next on this connection, with the target in the form that is due there."""
         if self._h11.our_state is h11.DONE:
             self._h11.start_next_cycle()
         self._begun = self._ended = False
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         events = (
-            h11.Request(method=request.method, target=request.target, headers=headers),
+            h11.Request(method=request.method, target=target, headers=headers),
             h11.Data(data=request.body),
             h11.EndOfMessage(),
         )
@@ -88,6 +88,11 @@ class Exchange:
     def begun(self) -> bool:
         """Whether a byte of the answer has come."""
         return self._begun
+
+    @property
+    def holds_more(self) -> bool:
+        """Whether bytes have come that belong to no answer."""
+        return self._held > 0
 
     @property
     def reusable(self) -> bool:

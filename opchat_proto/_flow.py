@@ -19,7 +19,7 @@ __all__ = ["Awaiting", "Flow"]
 SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 SESSION_ROUTE = "/mwai/v1/start_session"
 
-# Host and framing belong to HTTP, the coding to what we can read, and the last two to `Session`.
+# Host and framing belong to HTTP, the coding to what we can read, the next two to `Session`, the last to `Proxy`.
 _NOT_THE_CALLERS = frozenset(
     (
         "host",
@@ -30,6 +30,7 @@ _NOT_THE_CALLERS = frozenset(
         "accept-encoding",
         "cookie",
         "x-wp-nonce",
+        "proxy-authorization",
     )
 )
 _STALE = {(401, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
@@ -46,6 +47,8 @@ class Awaiting(StrEnum):
     """The first event of the reply."""
     EVENT = "event"
     """The next event."""
+    PROXY = "proxy"
+    """The proxy's reply, which comes before all that. Only a `Client` waits for it."""
 
 
 @final

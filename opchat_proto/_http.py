@@ -15,7 +15,7 @@ _EXPECTED = (
     "expected a site (https://site.example, https://site.example/blog), its REST root "
     "(https://site.example/wp-json, https://site.example/index.php?rest_route=) or a host with port (127.0.0.1:8000)"
 )
-_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit takes much else with brackets
 _USER = re.compile(r"(?:[^/?#@]*//+)?[^/?#]*@")
 _PORTS = {"http": 80, "https": 443}
@@ -45,7 +45,7 @@ class Endpoint:
         """Check that nothing here could end a line or a header."""
         if self.scheme not in _PORTS:
             raise ValueError(f"Endpoint.scheme: expected 'http' or 'https', got {self.scheme!r}")
-        if not _HOST.fullmatch(self.host):
+        if not HOST.fullmatch(self.host):
             raise ValueError(f"Endpoint.host: expected an ASCII host name or an address, got {self.host!r}")
         if type(self.port) is not int or not 0 < self.port < 65536:
             raise ValueError(f"Endpoint.port: expected 1 to 65535, got {self.port!r}")
@@ -83,7 +83,7 @@ class Endpoint:
             raise ValueError(f"{text!r}: {_EXPECTED}")
         if not parts.netloc.isascii():  # not `host`, which is in lower case: that of the Kelvin sign is an ASCII k
             raise ValueError(f"{text!r}: expected the host name in its ASCII form (xn--...)")
-        if not _HOST.fullmatch(host) or not _AUTHORITY.fullmatch(parts.netloc) or port == 0:
+        if not HOST.fullmatch(host) or not _AUTHORITY.fullmatch(parts.netloc) or port == 0:
             raise ValueError(f"{text!r}: {_EXPECTED}")
         path = quote(parts.path, safe=_PATH_CHARACTERS).rstrip("/")
         query = quote(parts.query, safe=_PATH_CHARACTERS + "?")

@@ -452,7 +452,7 @@ _DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d)
 def _http_date(value: str) -> datetime | None:
     """An IMF-fixdate (RFC 9110, 5.6.7). The obsolete forms count as none: no server of this protocol writes them."""
     match = _DATE.fullmatch(value)
-    if match is None or match[2] not in _MONTHS:
+    if match is None:
         return None
     day, _, year, *clock = match.groups()
     try:

@@ -57,13 +57,13 @@ class SSEDecoder:
         self._given = 0  # events so far
         self.retry: int | None = None
         """The reconnection time in milliseconds, if the stream set one."""
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         """The id to reconnect with: that of the last event that was closed."""
-        self.overflowed = False
+        self.overflowed: bool = False
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None
         """The beginning of the first line that is no field of an event stream, which hints at what went wrong."""
-        self.events_before_ignored_line = 0
+        self.events_before_ignored_line: int = 0
         """How many events came before that line: one read can bring events and what follows them."""
 
     def __repr__(self) -> str:

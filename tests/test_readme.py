@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opchat_proto import Limits, Reason, _client, _flow, _reply, _server
+from opchat_proto import Limits, Reason, _client, _flow, _reply, _server, _tunnel
 from opchat_proto._table import Table
 from opchat_transports import cli
 from opchat_transports.blocking_sockets import serve
@@ -49,7 +49,9 @@ def test_the_commands_of_the_first_screen_are_two() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [_flow.TABLE, _client.TABLE, _reply.TABLE, _server.TABLE], ids=lambda table: str(table.name)
+    "table",
+    [_flow.TABLE, _client.TABLE, _tunnel.SOCKS_TABLE, _reply.TABLE, _server.TABLE],
+    ids=lambda table: str(table.name),
 )
 def test_a_diagram_is_printed_from_its_table(table: Table[Reason, Reason]) -> None:
     assert f"### {table.name}\n\n```mermaid\n{table.mermaid()}\n```\n" in README

@@ -23,6 +23,7 @@ from opchat_proto import (
     Limits,
     Live,
     LocalProtocolError,
+    Proxy,
     Reason,
     Receive,
     Send,
@@ -31,25 +32,38 @@ from opchat_proto import (
     Submit,
     _client,
 )
-from opchat_proto._client import TABLE, Input, State
-from opchat_proto._table import Table
+from opchat_proto._client import TABLE, State
 from tests.proto.asking import (
     ANSWER,
     ANSWERED,
+    BOUND_V4,
     CHUNKED,
+    CREDENTIALS,
     END,
     ENDPOINT,
+    ESTABLISHED,
     HI,
+    LOGIN,
+    NO_PASSWORD,
+    PASSWORD_TOO,
+    PROXY,
     QUESTION,
+    SITE_80,
+    WAYS,
+    Recorder,
+    Step,
+    Way,
     answered,
     ask,
     asked,
     chunks,
     client,
+    connect,
     content_length,
+    follow,
     is_reply,
 )
-from tests.proto.cuts import byte_by_byte, every_cut, random_cuts
+from tests.proto.cuts import byte_by_byte, clones, every_cut, random_cuts
 
 HTTPS = Endpoint.parse("https://site.example")
 OPENED = content_length(b'{"success":true,"sessionId":"s1","restNonce":"n1"}')
@@ -188,6 +202,36 @@ def test_only_a_flow_that_has_not_begun_is_taken() -> None:
         Client(flow)
     with pytest.raises(TypeError, match=r"^flow: expected a Flow, got Submit$"):
         Client(QUESTION)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^proxy: expected a Proxy or None, got str$"):
+        Client(Flow(ENDPOINT, QUESTION), proxy="http://proxy.example:3128")  # type: ignore[arg-type]
+
+
+def test_a_host_name_that_socks_has_no_room_for_is_refused_before_anything_is_done() -> None:
+    longest, longer = (Flow(Endpoint.parse(f"http://{size * 'a'}"), QUESTION) for size in (255, 256))
+    proxy = Proxy.parse("socks5://proxy.example")
+    asking = Client(longest, proxy=proxy)
+    follow(asking, (Connect("proxy.example", 1080), NO_PASSWORD, b"\x05\x00"))
+    assert asking.next_step() == Send(b"\x05\x01\x00\x03\xff" + 255 * b"a" + b"\x00\x50")
+    with pytest.raises(
+        ValueError, match=r"^flow: its host name is longer than the 255 bytes that SOCKS5 has room for$"
+    ):
+        Client(longer, proxy=proxy)
+    assert Client(longer, proxy=Proxy.parse("proxy.example")).next_step() == Connect("proxy.example", 80)
+
+
+@pytest.mark.parametrize(
+    "take", [Client.next_step, Client.step_done, Client.send_failed, lambda a: a.receive_data(b"H")]
+)
+def test_a_flow_whose_request_somebody_else_has_taken_is_of_no_use(take: Callable[[Client], object]) -> None:
+    flow = Flow(ENDPOINT, QUESTION, session=Session())
+    asking = Client(flow)
+    asking.step_done()
+    flow.next_request()
+    before = frozen(asking)
+    with pytest.raises(LocalProtocolError, match=r"^Client: somebody else has taken the request from its flow$"):
+        take(asking)
+    assert frozen(asking) == before
+    assert asking.receive_failure("never mind") == [Broken(Reason.LOST, "never mind")]
 
 
 # ------------------------------------------------------------------------------------------------ what is legal when
@@ -195,6 +239,30 @@ def test_only_a_flow_that_has_not_begun_is_taken() -> None:
 
 def at_connect() -> Client:
     return client()
+
+
+def at_reconnect() -> Client:
+    asking = kept()
+    asking.receive_eof()
+    return asking
+
+
+def at_proxy_tls() -> Client:
+    asking = WAYS["https to https"].client()
+    asking.step_done()
+    return asking
+
+
+def at_tunnel_send() -> Client:
+    asking = at_proxy_tls()
+    asking.step_done()
+    return asking
+
+
+def at_tunnel_receive() -> Client:
+    asking = at_tunnel_send()
+    asking.step_done()
+    return asking
 
 
 def at_tls() -> Client:
@@ -229,6 +297,10 @@ def at_done() -> Client:
 
 AT: dict[State, Callable[[], Client]] = {
     State.CONNECT: at_connect,
+    State.RECONNECT: at_reconnect,
+    State.PROXY_TLS: at_proxy_tls,
+    State.TUNNEL_SEND: at_tunnel_send,
+    State.TUNNEL_RECEIVE: at_tunnel_receive,
     State.TLS: at_tls,
     State.SEND: at_send,
     State.SENDING: at_sending,
@@ -244,11 +316,38 @@ CALLS: dict[str, Callable[[Client], list[Event] | None]] = {
     "receive_failure": lambda asking: asking.receive_failure("no way"),
 }
 CLEAR = [Broken(Reason.TRUNCATED, "the server sent bytes in the clear where TLS was to begin")]
+PROXY_CLEAR = [Broken(Reason.PROXY, "the proxy sent bytes in the clear where TLS was to begin")]
+PROXY_EOF = [Broken(Reason.PROXY, "the proxy https://proxy.example:3128: the connection was closed before any answer")]
+PROXY_NO_WAY = [Broken(Reason.PROXY, "the proxy https://proxy.example:3128: no way")]
 NO_WAY = [Broken(Reason.LOST, "no way")]
 NO_WAY_ASKED = [Broken(Reason.LOST, "no way; not repeated")]
 # What a call gives, and the state that it leads to. A call that is missing is not legal.
 LEGAL: dict[State, dict[str, tuple[list[Any] | None, State]]] = {
     State.CONNECT: {"step_done": (None, State.SEND), "receive_failure": (NO_WAY, State.DONE)},
+    State.RECONNECT: {
+        "step_done": (None, State.SEND),
+        "receive_data": ([], State.RECONNECT),
+        "receive_eof": ([], State.RECONNECT),
+        "receive_failure": (NO_WAY, State.DONE),
+    },
+    State.PROXY_TLS: {
+        "step_done": (None, State.TUNNEL_SEND),
+        "receive_data": (PROXY_CLEAR, State.DONE),
+        "receive_eof": (PROXY_EOF, State.DONE),
+        "receive_failure": (PROXY_NO_WAY, State.DONE),
+    },
+    State.TUNNEL_SEND: {
+        "step_done": (None, State.TUNNEL_RECEIVE),
+        "send_failed": (None, State.TUNNEL_RECEIVE),
+        "receive_data": ([], State.TUNNEL_SEND),
+        "receive_eof": (PROXY_EOF, State.DONE),
+        "receive_failure": (PROXY_NO_WAY, State.DONE),
+    },
+    State.TUNNEL_RECEIVE: {
+        "receive_data": ([], State.TUNNEL_RECEIVE),
+        "receive_eof": (PROXY_EOF, State.DONE),
+        "receive_failure": (PROXY_NO_WAY, State.DONE),
+    },
     State.TLS: {
         "step_done": (None, State.SEND),
         "receive_data": (CLEAR, State.DONE),
@@ -310,8 +409,6 @@ def test_every_call_in_every_state(state: State, call: str) -> None:
 @pytest.mark.parametrize("state", State)
 def test_what_is_legal_is_what_the_table_says(state: State) -> None:
     row = {given.value for given in TABLE.rows[state]} & set(CALLS)
-    if state is State.SEND:
-        row |= {"step_done", "send_failed"}  # they hand out first, as `next_step` does
     if state is State.DONE:
         row |= {"receive_data", "receive_eof", "receive_failure"}
     assert row == set(LEGAL[state])
@@ -330,6 +427,10 @@ def test_no_bytes_are_legal_always_and_change_nothing(state: State) -> None:
 def test_the_next_step_is_legal_always(state: State) -> None:
     kind = {
         State.CONNECT: Connect,
+        State.RECONNECT: Connect,
+        State.PROXY_TLS: StartTLS,
+        State.TUNNEL_SEND: Send,
+        State.TUNNEL_RECEIVE: Receive,
         State.TLS: StartTLS,
         State.SEND: Send,
         State.SENDING: Send,
@@ -362,10 +463,12 @@ def test_wrong_types_raise_and_change_nothing(state: State) -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_a_failure_ends_it_with_its_reason_in_every_state(state: State, reason: Reason) -> None:
     asking = AT[state]()
-    detail = "it failed"
+    expected = Broken(reason, "it failed")
     if reason is Reason.LOST and state in (State.SENDING, State.RECEIVE, State.RECEIVE_LAST):
-        detail += "; not repeated"
-    assert asking.receive_failure("it failed", reason) == [Broken(reason, detail)]
+        expected = Broken(reason, "it failed; not repeated")
+    elif reason is Reason.LOST and state in (State.PROXY_TLS, State.TUNNEL_SEND, State.TUNNEL_RECEIVE):
+        expected = Broken(Reason.PROXY, "the proxy https://proxy.example:3128: it failed")
+    assert asking.receive_failure("it failed", reason) == [expected]
     assert asking.next_step() == Done()
     assert asking.receive_data(content_length(ANSWER)) == asking.receive_eof() == asking.receive_failure("x") == []
 
@@ -402,18 +505,6 @@ def test_bytes_in_the_clear_where_tls_was_to_begin_are_not_read() -> None:
 # ------------------------------------------------------------------------------------------------ the table
 
 
-class Recorder(Table[State, Input]):
-    """The table, which remembers what was asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__(TABLE.name, TABLE.start, TABLE.rows)
-        self.taken: set[tuple[State, Input]] = set()
-
-    def next(self, state: State, given: Input) -> State:
-        self.taken.add((state, given))
-        return super().next(state, given)
-
-
 def kept(answer: bytes = OPENED) -> Client:
     """At Send over a connection that has carried an answer."""
     asking = asked(session=None, limits=Limits())
@@ -432,8 +523,17 @@ def early(data: bytes, *, failed: bool) -> Client:
     return asking
 
 
+def again(way: Way) -> Client:
+    """At Connect, after the first connection was given up."""
+    asking = way.client(session=None)
+    follow(asking, way.script)
+    ask(asking)
+    assert asking.receive_data(OPENED + b"more") == []
+    return asking
+
+
 def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Recorder()
+    table = Recorder(TABLE)
     monkeypatch.setattr(_client, "TABLE", table)
     for state, calls in LEGAL.items():
         for call in calls:
@@ -445,7 +545,14 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     early(OPENED, failed=False)
     early(OPENED, failed=True)
     asked(session=None).receive_data(OPENED + b"more")
-    assert table.taken == {(state, given) for state, row in TABLE.rows.items() for given in row}
+    for way in (
+        *WAYS.values(),
+        Way("", "https://site.example", (Connect("site.example", 443), StartTLS("site.example"))),
+    ):
+        asking = again(way)
+        follow(asking, way.script)
+        assert is_submit(asking.next_step())
+    assert table.untaken == set()
 
 
 def test_the_table_begins_with_connect_and_ends_with_done() -> None:
@@ -563,6 +670,40 @@ def test_a_new_connection_that_ends_before_the_submit_is_handed_out_is_not_repla
     assert (asking.next_step(), asking.submit_started) == (Done(), False)
 
 
+LATE: list[Callable[[Client], list[Event]]] = [
+    lambda asking: asking.receive_data(b"HTTP/1.1 408 Request Timeout\r\n\r\n"),
+    lambda asking: asking.receive_data(content_length(ANSWER)),
+    lambda asking: asking.receive_data(b"\x00"),
+    Client.receive_eof,
+]
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_late_news_of_a_connection_that_was_given_up_change_nothing(late: Callable[[Client], list[Event]]) -> None:
+    for asking in (at_reconnect(), *map(again, WAYS.values())):
+        before, connecting = frozen(asking), asking.next_step()
+        assert isinstance(connecting, Connect)
+        assert late(asking) == late(asking) == []
+        assert (frozen(asking), asking.next_step()) == (before, connecting)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        ("", Broken(Reason.LOST, "no way")),
+        ("http://us3r:s3cr3t@proxy.example", Broken(Reason.PROXY, "the proxy http://proxy.example:80: no way")),
+        ("socks5://us3r:s3cr3t@[::1]", Broken(Reason.PROXY, "the proxy socks5://[::1]:1080: no way")),
+    ],
+)
+def test_a_failure_where_a_connection_was_given_up_is_that_of_the_new_one(proxy: str, expected: Broken) -> None:
+    script: tuple[Step | bytes, ...] = ()
+    if proxy.startswith("socks"):
+        script = (Connect("::1", 1080), PASSWORD_TOO, b"\x05\x02", LOGIN, b"\x01\x00", SITE_80, BOUND_V4)
+    asking = again(Way(proxy, "http://site.example", script))
+    assert asking.receive_failure("no way") == [expected]
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
 @pytest.mark.parametrize("handed_out", [False, True])
 def test_start_session_is_asked_again_if_a_kept_connection_ends(handed_out: bool) -> None:
     asking = kept()
@@ -636,6 +777,264 @@ def test_a_caller_who_offers_an_upgrade_gets_none() -> None:
     ]
 
 
+# ------------------------------------------------------------------------------------------------ through a proxy
+
+EVERY_WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+RELAYED = WAYS["http to http"]
+TUNNELLED = [name for name, way in WAYS.items() if way.replies]
+
+
+def parts_of(step: object) -> tuple[bytes, set[bytes], bytes]:
+    """The first line of a request, its other lines, and its body."""
+    assert isinstance(step, Send)
+    head, _, body = step.data.partition(b"\r\n\r\n")
+    first, *fields = head.split(b"\r\n")
+    return first, set(fields), body
+
+
+@EVERY_WAY
+def test_the_way_through_a_proxy_comes_first_and_the_proxy_is_told_nothing_but_the_target(way: Way) -> None:
+    flow = Flow(
+        Endpoint.parse(way.site),
+        QUESTION,
+        session=Session("n0nce", "s0", "mwai_session_id=c00kie"),
+        headers={"X-Extra": "extra"},
+    )
+    asking = Client(flow, proxy=Proxy.parse(way.proxy))
+    assert follow(asking, way.script) == []  # which compares every byte of what is sent
+    assert not asking.submit_started
+    _, fields, _ = parts_of(asking.next_step())
+    assert {b"X-WP-Nonce: n0nce", b"Cookie: mwai_session_id=c00kie", b"X-Extra: extra"} <= fields
+    asking.step_done()
+    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+    assert asking.next_step() == Done()
+
+
+@pytest.mark.parametrize("name", TUNNELLED)
+@pytest.mark.parametrize("session", [None, Session("n0", "s0", "mwai_session_id=s0")])
+def test_a_request_through_a_tunnel_is_the_one_that_goes_to_the_site_directly(
+    name: str, session: Session | None
+) -> None:
+    way = WAYS[name]
+    through, directly = way.client(session=session), client(session=session, endpoint=Endpoint.parse(way.site))
+    follow(through, way.script)
+    [request] = ask(through)
+    assert request == ask(directly)[-1]
+
+
+@pytest.mark.parametrize("name", ["http to http", "https to http"])
+def test_a_proxy_of_an_http_site_is_given_the_whole_url_and_its_own_credentials(name: str) -> None:
+    asking, directly = WAYS[name].client(session=None), client(session=None)
+    follow(asking, WAYS[name].script)
+    directly.step_done()
+    for route, answer in ((b"/mwai/v1/start_session", OPENED), (b"/mwai-ui/v1/chats/submit", content_length(ANSWER))):
+        first, fields, body = parts_of(asking.next_step())
+        assert first == b"POST http://site.example/wp-json" + route + b" HTTP/1.1"
+        assert (
+            b"POST /wp-json" + route + b" HTTP/1.1",
+            fields - {b"Proxy-Authorization: Basic " + CREDENTIALS},
+            body,
+        ) == (parts_of(directly.next_step()))
+        assert b"Proxy-Authorization: Basic " + CREDENTIALS in fields
+        asking.step_done()
+        directly.step_done()
+        assert asking.receive_data(answer) == directly.receive_data(answer)
+    assert asking.next_step() == Done()
+
+
+def test_a_proxy_without_credentials_is_given_none() -> None:
+    asking = client(proxy=Proxy.parse("proxy.example:3128"))
+    follow(asking, (PROXY,))
+    first, fields, _ = parts_of(asking.next_step())
+    assert first == b"POST http://site.example/wp-json/mwai-ui/v1/chats/submit HTTP/1.1"
+    assert not any(line.startswith(b"Proxy-") for line in fields)
+
+
+@pytest.mark.parametrize("session", [None, Session()])
+def test_a_status_of_407_is_the_refusal_of_the_proxy_only_where_it_reads_the_requests(session: Session | None) -> None:
+    refusal = content_length(
+        b"<title>s3cr3t</title>", b"Proxy-Authenticate: Basic realm=s3cr3t", status=b"407 Proxy Authentication Required"
+    )
+    start = "start_session: " if session is None else ""
+    for name, way in WAYS.items():
+        expected = Broken(Reason.REFUSED, f"{start}s3cr3t", 407, raw="<title>s3cr3t</title>")
+        if name in ("http to http", "https to http"):
+            expected = Broken(Reason.PROXY, f"{start}the proxy refused: status 407")
+        asking = way.client(session=session)
+        follow(asking, way.script)
+        ask(asking)
+        for pieces in every_cut(refusal) if way is RELAYED else ([refusal], byte_by_byte(refusal)):
+            reading = copy.deepcopy(asking)
+            events = [event for piece in pieces for event in reading.receive_data(piece)]
+            if start and expected.reason is Reason.REFUSED:
+                [event] = events
+                assert isinstance(event, Broken)
+                events = [Broken(event.reason, event.detail.partition(";")[0], event.status, raw=event.raw)]
+            assert (events, reading.next_step()) == ([expected], Done())
+
+
+def test_a_status_of_407_before_anything_was_asked_is_the_refusal_of_the_proxy() -> None:
+    asking = RELAYED.client()
+    follow(asking, RELAYED.script)
+    assert asking.receive_data(content_length(b"", status=b"407 -")) == [
+        Broken(Reason.PROXY, "the proxy refused: status 407")
+    ]
+
+
+@EVERY_WAY
+def test_one_connection_carries_all_requests_and_after_it_the_whole_way_is_gone_again(way: Way) -> None:
+    asking = way.client(session=Session("n0", "s0"), limits=Limits())
+    follow(asking, way.script)
+    assert is_submit(asking.next_step())
+    asking.step_done()
+    assert asking.receive_data(STALE) == []
+    [start] = ask(asking)
+    assert is_start_session(start)
+    assert asking.receive_data(OPENED.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")) == []
+    follow(asking, way.script)
+    [submit] = ask(asking)
+    assert is_submit(submit)
+    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("lose", [Client.receive_eof, lambda asking: asking.receive_failure("reset")])
+def test_a_kept_connection_that_ends_is_replaced_through_the_proxy(
+    way: Way, lose: Callable[[Client], list[Event]]
+) -> None:
+    asking = way.client(session=None)
+    follow(asking, way.script)
+    ask(asking)
+    assert asking.receive_data(OPENED) == lose(asking) == []
+    assert follow(asking, way.script) == []
+    assert is_submit(asking.next_step())
+
+
+@EVERY_WAY
+def test_a_loss_on_the_way_is_the_proxys_and_behind_it_the_sites(way: Way) -> None:
+    for count, due in enumerate((*way.script, None)):
+        asking = way.client()
+        follow(asking, way.script[:count])
+        at_the_site = due is None or due == StartTLS(Endpoint.parse(way.site).host)
+        said = f"the proxy {Proxy.parse(way.proxy)}: "
+        for detail, lose in (
+            ("it failed", lambda asking: asking.receive_failure("it failed")),
+            ("the connection was closed before any answer", Client.receive_eof),
+        ):
+            if count == 0 and lose is Client.receive_eof:
+                continue  # there is no connection yet
+            expected = Broken(Reason.LOST, detail) if at_the_site else Broken(Reason.PROXY, said + detail)
+            for inside in (b"", *(due[:size] for size in range(1, len(due)))) if isinstance(due, bytes) else (b"",):
+                for losing in clones(asking) if not inside else (copy.deepcopy(asking),):
+                    assert losing.receive_data(inside) == []
+                    assert lose(losing) == [expected]
+                    assert (losing.next_step(), losing.submit_started) == (Done(), False)
+        assert asking.receive_failure("slow", Reason.TIMEOUT) == [Broken(Reason.TIMEOUT, "slow")]
+        assert (asking.next_step(), asking.submit_started, asking.awaiting) == (Done(), False, None)
+
+
+def test_a_loss_on_the_way_says_what_it_was_for() -> None:
+    asking = client(session=None, proxy=Proxy.parse("socks5://proxy.example"))
+    assert asking.receive_failure("no route") == [
+        Broken(Reason.PROXY, "start_session: the proxy socks5://proxy.example:1080: no route")
+    ]
+
+
+@EVERY_WAY
+def test_a_proxy_is_awaited_while_it_has_to_reply(way: Way) -> None:
+    asking = way.client()
+    for item in way.script:
+        expected = Awaiting.FIRST_EVENT
+        if isinstance(item, bytes) or (isinstance(item, Send) and not is_submit(item)):
+            expected = Awaiting.PROXY
+        assert asking.awaiting is expected
+        follow(asking, (item,))
+    assert asking.awaiting is Awaiting.FIRST_EVENT
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("clear", [b"\x15", content_length(ANSWER), ESTABLISHED, b"HTTP/1.1 407 -\r\n\r\n"])
+def test_bytes_in_the_clear_where_tls_was_to_begin_are_the_end_and_no_request_is_handed_out(
+    way: Way, clear: bytes
+) -> None:
+    for count, due in enumerate(way.script):
+        if isinstance(due, StartTLS):
+            asking = way.client()
+            follow(asking, way.script[:count])
+            assert asking.next_step() == due
+            [event] = asking.receive_data(clear)
+            assert isinstance(event, Broken)
+            assert event.reason is Reason.PROXY
+            assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_a_site_that_speaks_first_inside_its_tls_is_listened_to_through_a_proxy_too() -> None:
+    way = WAYS["http to https"]
+    asking = way.client()
+    follow(asking, way.script)
+    assert asking.receive_data(content_length(b"busy", status=b"503 -")) == [
+        Broken(Reason.REFUSED, "busy", 503, raw="busy")
+    ]
+
+
+UNASKED = Broken(Reason.PROXY, "the proxy sent bytes that nobody had asked for")
+
+
+def test_bytes_behind_a_socks_proxy_before_anything_was_asked_are_no_answer() -> None:
+    way = WAYS["socks5 to http"]
+    asking = way.client()
+    follow(asking, way.script)
+    assert asking.receive_data(content_length(ANSWER)) == [UNASKED]
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_a_kept_connection_through_socks_over_which_bytes_come_is_replaced() -> None:
+    way = WAYS["socks5 to http"]
+    asking = way.client(session=None)
+    follow(asking, way.script)
+    ask(asking)
+    assert asking.receive_data(OPENED) == asking.receive_data(content_length(ANSWER)) == []
+    follow(asking, way.script)
+    assert is_submit(asking.next_step())
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 407 -\r\n\r\n", Broken(Reason.PROXY, "the proxy refused: status 407")),
+        (ESTABLISHED, UNASKED),
+        (
+            b"HTTP/1.1 4",
+            Broken(Reason.PROXY, "the proxy http://proxy.example:3128: the connection was closed before any answer"),
+        ),
+    ],
+)
+def test_after_connect_could_not_be_sent_a_refusal_is_read_but_no_tunnel_used_and_it_is_not_sent_again(
+    answer: bytes, expected: Broken
+) -> None:
+    way = WAYS["http to https"]
+    for pieces in every_cut(answer):
+        asking = way.client()
+        follow(asking, (PROXY,))
+        assert asking.next_step() == connect(b"site.example:443", CREDENTIALS)
+        asking.send_failed()
+        events: list[Event] = []
+        for piece in pieces:
+            assert asking.next_step() == Receive() or not piece
+            events += asking.receive_data(piece)
+        events += asking.receive_eof()
+        assert (events, asking.next_step()) == ([expected], Done())
+
+
+def test_after_a_socks_request_could_not_be_sent_no_reply_counts() -> None:
+    way = WAYS["socks5 to http"]
+    asking = way.client()
+    asking.step_done()
+    asking.send_failed()
+    assert asking.next_step() == Receive()
+    assert asking.receive_data(b"\x05") == [UNASKED]
+
+
 # ------------------------------------------------------------------------------------------------ asked once
 
 
@@ -666,17 +1065,17 @@ class Server:
             match asking.next_step():
                 case Done():
                     return
-                case Connect() if self.fault.kind == "connect" and self.fault.at == self.requests:
-                    self.fault = Fault("none", 0)
-                    self.events += asking.receive_failure("refused")
-                case Connect():
-                    asking.step_done()
+                case Connect() | StartTLS() as step:
+                    kind = "connect" if isinstance(step, Connect) else "tls"
+                    if (self.fault.kind, self.fault.at) == (kind, self.requests):
+                        self.fault = Fault("none", 0)
+                        self.events += asking.receive_failure("refused")
+                    else:
+                        asking.step_done()
                 case Send() as send:
                     self.requests += 1
                     self.submits += is_submit(send)
-                    answer = (
-                        OPENED if is_start_session(send) else STALE if self.submits == 1 else content_length(ANSWER)
-                    )
+                    answer = self.reply_to(send)
                     if self.fault.kind == "send_failed" and self.fault.at == self.requests:
                         self.fault = Fault("none", 0)
                         asking.send_failed()
@@ -686,6 +1085,15 @@ class Server:
                 case Receive():
                     answer = self.answer(asking, answer)
         raise AssertionError("it does not end")
+
+    def reply_to(self, send: Send) -> bytes:
+        if is_start_session(send):
+            return OPENED
+        if is_submit(send):
+            return STALE if self.submits == 1 else content_length(ANSWER)
+        if send.data.startswith(b"CONNECT "):
+            return ESTABLISHED
+        return {PASSWORD_TOO: b"\x05\x02", LOGIN: b"\x01\x00"}.get(send, BOUND_V4)
 
     def answer(self, asking: Client, answer: bytes) -> bytes:
         if self.fault.kind in ("eof", "failure") and self.given == self.fault.at:
@@ -699,7 +1107,7 @@ class Server:
             self.given += len(piece)
             self.events += asking.receive_data(piece)
             answer = answer[len(piece) :]
-            if not answer and asking.awaiting is Awaiting.SESSION:
+            if not answer and self.submits and asking.awaiting is Awaiting.SESSION:
                 self.stale_read = True
         return answer
 
@@ -707,22 +1115,33 @@ class Server:
 CONVERSATION = len(OPENED) + len(STALE) + len(OPENED) + len(content_length(ANSWER))
 
 
-def faults() -> Iterator[tuple[Fault, bytes]]:
+def faults(proxy_bytes: int = 0) -> Iterator[tuple[Fault, bytes]]:
     yield Fault("none", 0), b""
-    for at in range(CONVERSATION + 1):
+    for at in range(CONVERSATION + proxy_bytes + 1):
         yield Fault("eof", at), b""
         yield Fault("failure", at), b""
-    for at in range(6):
+    for at in range(9 if proxy_bytes else 6):
         yield Fault("connect", at), b""
+        yield Fault("tls", at), b""
         for early in (b"", b"H", OPENED, STALE, content_length(ANSWER), content_length(b"", status=b"413 -")):
             yield Fault("send_failed", at), early
 
 
-def test_a_submit_is_handed_out_once_and_again_only_after_a_stale_nonce_whatever_fails_when() -> None:
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(Way("", "http://site.example", ()), id="direct"),
+        *(
+            pytest.param(WAYS[name], id=name)
+            for name in ("http to http", "https to https", "socks5h to http with a password")
+        ),
+    ],
+)
+def test_a_submit_is_handed_out_once_and_again_only_after_a_stale_nonce_whatever_fails_when(way: Way) -> None:
     outcomes = set()
-    for fault, early in faults():
+    for fault, early in faults(sum(len(item) for item in way.script if isinstance(item, bytes))):
         server = Server(fault, early)
-        asking = client(session=None, limits=Limits())
+        asking = way.client(session=None, limits=Limits())
         server.run(asking)
         assert is_reply(server.events), fault
         assert asking.submit_started == (server.submits > 0)
@@ -787,6 +1206,29 @@ def test_it_goes_on_as_a_copy_and_as_a_pickle_from_every_step_and_shows_no_secre
         events += got
     assert events == ANSWERED
     assert asking.session == Session("secret2", "secret1", "mwai_session_id=secret3")
+
+
+@EVERY_WAY
+def test_it_goes_on_through_a_proxy_as_a_copy_and_as_a_pickle_and_shows_no_credentials(way: Way) -> None:
+    asking = way.client()
+    answer = content_length(ANSWER)
+    script = [*way.script, b"", answer[:50], answer[50:]]
+    inputs = [piece for item in script for piece in (byte_by_byte(item) if isinstance(item, bytes) and item else [b""])]
+    events: list[Event] = []
+    for count, piece in enumerate(inputs):
+        step = asking.next_step()
+        for text in (repr(asking), str(asking), repr(step), str(step)):
+            assert not any(secret in text for secret in ("s3cr3t", "us3r", CREDENTIALS.decode()))
+            assert len(text) < 200
+        twins = list(clones(asking)) if len(piece) < 2 and count < 60 else [copy.deepcopy(asking)]
+        got = advance(asking, piece)
+        for twin in twins:
+            assert twin.next_step() == step
+            assert advance(twin, piece) == got
+            assert (twin.next_step(), twin.awaiting) == (asking.next_step(), asking.awaiting)
+        asking = twins[count % len(twins)]
+        events += got
+    assert (events, asking.next_step()) == (ANSWERED, Done())
 
 
 @pytest.mark.parametrize("answer", [content_length(ANSWER), STALE, b"x\r\n\r\n"])
@@ -937,10 +1379,15 @@ def test_any_bytes_in_any_pieces_then_the_end_are_one_reply(data: st.DataObject,
     assert answered(byte_by_byte(stream), limits=limits) == events
 
 
+SCHEMES = ("http", "https", "socks5")
+PROXY_REPLIES = st.sampled_from(
+    [ESTABLISHED, b"\x05\x00", b"\x05\x02", b"\x01\x00", BOUND_V4, b"\x05", b"HTTP/1.1 407 -\r\n\r\n"]
+)
 CALL = st.one_of(
     st.sampled_from(["next_step", "step_done", "send_failed", "receive_eof", "copy"]).map(lambda name: (name, ())),
     st.builds(
-        lambda data: ("receive_data", (data,)), st.sampled_from([OPENED, STALE, content_length(ANSWER)]) | ANYTHING
+        lambda data: ("receive_data", (data,)),
+        st.sampled_from([OPENED, STALE, content_length(ANSWER)]) | PROXY_REPLIES | ANYTHING,
     ),
     st.builds(lambda text, reason: ("receive_failure", (text, reason)), st.text(max_size=5), st.sampled_from(Reason)),
 )
@@ -949,14 +1396,19 @@ CALL = st.one_of(
 @given(
     st.sampled_from([None, Session(), Session("n0", "s0")]),
     st.sampled_from([ENDPOINT, HTTPS]),
+    st.sampled_from([None, None, *(Proxy.parse(f"{scheme}://us3r:s3cr3t@proxy.example") for scheme in SCHEMES)]),
     st.sampled_from([Limits(), Limits(restarts=0), SMALL]),
     st.lists(CALL | st.just(("step_done", ())) | st.just(("next_step", ())), max_size=30),
 )
 @settings(max_examples=200, deadline=None)
 def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once(
-    session: Session | None, endpoint: Endpoint, limits: Limits, calls: list[tuple[str, tuple[Any, ...]]]
+    session: Session | None,
+    endpoint: Endpoint,
+    proxy: Proxy | None,
+    limits: Limits,
+    calls: list[tuple[str, tuple[Any, ...]]],
 ) -> None:
-    asking = client(session=session, endpoint=endpoint, limits=limits)
+    asking = client(session=session, endpoint=endpoint, limits=limits, proxy=proxy)
     events: list[Event] = []
     submits = 0
     stale = counted = False

@@ -470,7 +470,7 @@ def test_a_line_of_framing_and_the_trailers_pass_at_the_limit_and_not_one_byte_b
     assert outcome_of(data, limits=limits) == expected
     if JSON in before:
         cut = Exchange(limits)
-        cut.send(REQUEST)
+        cut.send(REQUEST, REQUEST.target)
         last = cut.receive_data(data)[-1]
         whole = (
             EndOfBody()
@@ -490,7 +490,10 @@ INTERIM = b"HTTP/1.1 103 x\r\nLink: y\r\n\r\n"
 
 def exchange() -> Exchange:
     begun = Exchange(Limits())
-    assert begun.send(REQUEST) == b"POST /a?b=c HTTP/1.1\r\nHost: site.example\r\nContent-Length: 4\r\n\r\nbody"
+    assert (
+        begun.send(REQUEST, REQUEST.target)
+        == b"POST /a?b=c HTTP/1.1\r\nHost: site.example\r\nContent-Length: 4\r\n\r\nbody"
+    )
     return begun
 
 
@@ -531,8 +534,43 @@ def test_it_has_begun_with_the_first_byte_of_an_answer() -> None:
     begun.receive_data(content_length(b"")[1:])
     assert begun.begun
     assert begun.reusable
-    begun.send(REQUEST)
+    begun.send(REQUEST, REQUEST.target)
     assert not begun.begun
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [(b"POST", b"/a?b=c"), (b"POST", b"http://site.example/a?b=c"), (b"CONNECT", b"site.example:443")],
+)
+def test_a_request_goes_out_with_the_target_that_is_due(method: bytes, target: bytes) -> None:
+    request = Request(method.decode(), "http://site.example/a?b=c", (("Host", "site.example"),))
+    assert Exchange(Limits()).send(request, target.decode()) == (
+        method + b" " + target + b" HTTP/1.1\r\nHost: site.example\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "holds_more"),
+    [
+        ("CONNECT", b"", False),
+        ("CONNECT", b"HTTP/1.1 200 -\r\n\r\n", False),
+        ("CONNECT", b"HTTP/1.1 100 -\r\n\r\nHTTP/1.1 200 -\r\nContent-Length: 3\r\n\r\n", False),
+        ("CONNECT", b"HTTP/1.1 200 -\r\n\r\nx", True),
+        ("CONNECT", b"HTTP/1.1 200 -\r\n\r\n" + 200_000 * b"x", True),
+        ("POST", content_length(b"abc"), False),
+        ("POST", content_length(b"abc") + b"x", True),
+        ("POST", CHUNKED + chunks(b"abc") + b"0\r\n\r\n", False),
+        ("POST", CHUNKED + chunks(b"abc") + b"0\r\n\r\n\n", True),
+    ],
+)
+def test_bytes_after_an_answer_are_noticed(method: str, data: bytes, holds_more: bool) -> None:
+    for size in (1, 7, len(data) or 1):
+        begun = Exchange(Limits())
+        begun.send(Request(method, REQUEST.url, (("Host", "site.example"), ("Content-Length", "0"))), "/")
+        assert not begun.holds_more
+        for piece in in_pieces(data, size):
+            begun.receive_data(piece)
+        assert begun.holds_more is holds_more
 
 
 @pytest.mark.parametrize(
@@ -587,7 +625,7 @@ def test_the_next_answer_on_a_connection_is_read_like_the_first() -> None:
             Body(body),
             EndOfBody(),
         ]
-        begun.send(REQUEST)
+        begun.send(REQUEST, REQUEST.target)
     assert begun.receive_eof() == [Fault("the connection was closed inside the head of the answer", Reason.TRUNCATED)]
 
 
@@ -672,7 +710,7 @@ class Work:
         """The work for an answer in these pieces."""
         self.done = 0
         begun = Exchange(limits)
-        begun.send(REQUEST)
+        begun.send(REQUEST, REQUEST.target)
         for piece in pieces:
             begun.receive_data(piece)
         return self.done

@@ -391,6 +391,11 @@ FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
         None,
         replace(refusal(403, NO_ROUTE), detail="start_session: No route was found."),
     ),
+    "no such route, and the connection fails": (
+        (404, [], NO_ROUTE.encode()),
+        Reason.LOST,
+        replace(refusal(404, NO_ROUTE), detail="start_session: No route was found."),
+    ),
     "404 with another code": (
         (404, [], b'{"code":"rest_disabled","message":"Off."}'),
         None,

@@ -900,6 +900,7 @@ def test_any_other_status_is_a_refusal_whatever_the_body(status: int) -> None:
         ("upstream\n connect  error", "upstream connect error", None, "upstream\n connect  error"),
         ("a < b &amp; c", "a < b &amp; c", None, "a < b &amp; c"),
         ("x" * 300, "x" * 200, None, "x" * 300),
+        ("error: <title>Down</title>", "Down", None, "error: <title>Down</title>"),
         ("", "status 403 and no text", None, ""),
         ("\ufeff \n", "status 403 and no text", None, ""),
         ("<br>", "status 403 and no text", None, "<br>"),
@@ -1343,6 +1344,17 @@ def test_a_copy_made_between_any_two_calls_goes_on_like_the_original(script: lis
     for number, snapshot in enumerate(snapshots):
         for clone in snapshot:
             assert [call(clone, *step) for step in script[number:]] == given_events[number:]
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("before", [b"<", b'{"a":"', b"data: "])
+def test_after_the_terminal_event_nothing_of_the_body_is_held(before: bytes, status: int) -> None:
+    decoder = ReplyDecoder()
+    decoder.receive_head(status, [])
+    assert decoder.receive_data(before + b"x" * (60 * KIB)) == []
+    assert len(pickle.dumps(decoder)) > 60 * KIB
+    assert len(decoder.receive_failure("lost")) == 1
+    assert len(pickle.dumps(decoder)) < 2 * KIB
 
 
 def test_repr_shows_the_state_and_nothing_of_what_came() -> None:
