@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeAlias, final
 from urllib.parse import quote, urlsplit
 
@@ -175,3 +176,37 @@ def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -
             raise ValueError(f"headers: {name} is not yours to set here")
         checked.append((name, value))
     return tuple(checked)
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATES = (  # RFC 9110, 5.6.7: the one to write, and two that are only to be read
+    re.compile(
+        r"[A-Z][a-z]{2}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{2}) (?P<year>\d{4}) (?P<clock>[\d:]{8}) GMT", re.ASCII
+    ),
+    re.compile(
+        r"[A-Z][a-z]+day, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{2})-(?P<year>\d\d) (?P<clock>[\d:]{8}) GMT", re.ASCII
+    ),
+    re.compile(
+        r"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]\d) (?P<clock>[\d:]{8}) (?P<year>\d{4})", re.ASCII
+    ),
+)
+
+
+def format_date(now: float) -> str:
+    """Unix seconds as a Date field; not by strftime, whose names of days depend on the locale."""
+    date = datetime.fromtimestamp(now, UTC)
+    return f"{_DAYS[date.weekday()]}, {date:%d} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT"
+
+
+def read_date(value: str) -> datetime | None:
+    """A date of RFC 9110, 5.6.7, or None. A year of two digits is one of this century."""
+    match = next(filter(None, (form.fullmatch(value) for form in _DATES)), None)
+    if match is None:
+        return None
+    try:
+        hour, minute, second = map(int, match["clock"].split(":"))
+        year = int(match["year"]) + (2000 if len(match["year"]) == 2 else 0)
+        return datetime(year, _MONTHS.index(match["month"]) + 1, int(match["day"]), hour, minute, second)
+    except ValueError:
+        return None

@@ -7,12 +7,11 @@ and never by its Content-Type, because servers lie in that field (WIRE 5.1).
 import html
 import json
 import re
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar, final
 
 from ._events import Broken, End, Event, Live, Reason
-from ._http import Headers, decode_headers
+from ._http import Headers, decode_headers, read_date
 from ._json import Unfinished, decode, decode_prefix, encodable
 from ._limits import Limits
 from ._sse import SSEDecoder
@@ -441,22 +440,5 @@ def _retry_after(value: str, date: str) -> int | None:
     """Retry-After in seconds (RFC 9110, 10.2.3)."""
     if re.fullmatch("[0-9]{1,9}", value):
         return int(value)
-    until, now = _http_date(value), _http_date(date)
+    until, now = read_date(value), read_date(date)
     return None if until is None or now is None else max(0, int((until - now).total_seconds()))
-
-
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
-
-
-def _http_date(value: str) -> datetime | None:
-    """An IMF-fixdate (RFC 9110, 5.6.7). The obsolete forms count as none: no server of this protocol writes them."""
-    match = _DATE.fullmatch(value)
-    if match is None:
-        return None
-    day, _, year, *clock = match.groups()
-    try:
-        hour, minute, second = map(int, clock)
-        return datetime(int(year), _MONTHS.index(match[2]) + 1, int(day), hour, minute, second)
-    except ValueError:
-        return None

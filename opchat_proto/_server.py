@@ -9,7 +9,6 @@ import hmac
 import json
 import re
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate
 from enum import StrEnum
 from typing import Any, TypeAlias, final
 from urllib.parse import parse_qsl, unquote
@@ -18,7 +17,7 @@ import h11
 
 from ._errors import InvalidMessages
 from ._events import Broken, End, Event, Live, Reason
-from ._http import Headers, decode_headers
+from ._http import Headers, decode_headers, format_date
 from ._json import decode
 from ._limits import Limits
 from ._messages import Submit
@@ -745,7 +744,7 @@ class Server:
 
     def _write_head(self, response: Response, now: float) -> bytes:
         # An origin server that has a clock tells the time (RFC 9110, 6.6.1).
-        headers = [("Date", formatdate(now, usegmt=True)), *response.headers]
+        headers = [("Date", format_date(now)), *response.headers]
         reason = _PHRASES[response.status]
         return self._h11.send(h11.Response(status_code=response.status, reason=reason, headers=headers))
 

@@ -196,6 +196,7 @@ def test_an_extra_header_may_come_twice() -> None:
         "Cookie",
         "X-WP-Nonce",
         "x-wp-nonce",
+        "Proxy-Authorization",
     ],
 )
 def test_headers_that_are_not_the_callers_are_refused(name: str) -> None:

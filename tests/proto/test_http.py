@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import FrozenInstanceError, fields
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opchat_proto import Endpoint, Request
-from opchat_proto._http import check_headers, decode_headers
+from opchat_proto._http import check_headers, decode_headers, format_date, read_date
 from tests.proto.cuts import copies
 
 # ------------------------------------------------------------------------------ Endpoint.parse
@@ -436,3 +437,41 @@ def test_a_callers_field_is_a_pair_of_str(field: Any) -> None:
 def test_a_long_value_is_refused_in_one_pass(value: str) -> None:
     with pytest.raises(ValueError, match=r"^headers: A: expected a value"):
         check_headers([("A", value)], frozenset())
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37)),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", datetime(2094, 11, 6, 8, 49, 37)),
+        ("Sun Nov  6 08:49:37 1994", datetime(1994, 11, 6, 8, 49, 37)),
+        ("Sun Nov 16 08:49:37 1994", datetime(1994, 11, 16, 8, 49, 37)),
+        ("Sun, 06 Nov 1994 08:49:37 CET", None),
+        ("Sun, 06 Nov 1994 08:49:37", None),
+        ("Sun, 31 Feb 1994 08:49:37 GMT", None),
+        ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 24:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:99 GMT", None),
+        ("Sun, 06 Nov 1994 08::9:37 GMT", None),
+        ("Sun, 06 Nov 1994 084937:: GMT", None),
+        ("Sun, \u0660\u0666 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 0000 08:49:37 GMT", None),
+        ("", None),
+    ],
+)
+def test_a_date_is_read_in_each_of_its_three_forms(text: str, date: datetime | None) -> None:
+    assert read_date(text) == date
+
+
+@pytest.mark.parametrize(
+    ("now", "text"),
+    [
+        (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (784111777.9, "Sun, 06 Nov 1994 08:49:37 GMT"),
+        (1709164800, "Thu, 29 Feb 2024 00:00:00 GMT"),
+        (2**32 - 1, "Sun, 07 Feb 2106 06:28:15 GMT"),
+    ],
+)
+def test_a_date_is_written_whatever_the_locale(now: float, text: str) -> None:
+    assert format_date(now) == text
+    assert read_date(text) == datetime.fromtimestamp(int(now), UTC).replace(tzinfo=None)

@@ -979,7 +979,7 @@ DATE = "Wed, 01 Jul 2026 12:00:00 GMT"
         ("Wed, 01 Jul 2026 24:00:00 GMT", DATE, None),
         ("Wed, 01 Jux 2026 12:00:00 GMT", DATE, None),
         ("Wed, 01 Jul 2026 12:00:00 CET", DATE, None),
-        ("Wednesday, 01-Jul-26 12:00:00 GMT", DATE, None),
+        ("Wednesday, 01-Jul-26 12:00:00 GMT", DATE, 0),
         ("Wed, \u0660\u0661 Jul 2026 12:00:00 GMT", DATE, None),
         ("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", 315_537_897_599),
     ],
