@@ -1,12 +1,15 @@
 """Transports for `opchat_proto`: each drives the same machine with another I/O library.
 
     opchat_transports.blocking_sockets   threads and sockets (and gevent), and a server
+    opchat_transports.trio_streams       trio
+    opchat_transports.asyncio_httpx      asyncio, or trio, through a client of httpx or httpx2
+    opchat_transports.provider           Opchatgpts, as the provider class of 2023 was called
 
 All have one shape, the protocols below, and give the same events for the same
 bytes. Importing this package imports no I/O library.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -14,7 +17,17 @@ from opchat_proto import Broken, End, Event, Live, Session
 
 from ._common import QuestionLike, ReplyBroken, Timeouts
 
-__all__ = ["AsyncReply", "AsyncTransport", "QuestionLike", "Reply", "ReplyBroken", "Timeouts", "Transport", "collect"]
+__all__ = [
+    "AsyncReply",
+    "AsyncTransport",
+    "QuestionLike",
+    "Reply",
+    "ReplyBroken",
+    "Timeouts",
+    "Transport",
+    "acollect",
+    "collect",
+]
 
 
 class Reply(Protocol):
@@ -29,6 +42,10 @@ class Reply(Protocol):
 
     def __next__(self) -> Event:
         """The next event; what goes wrong on the way is the event `Broken`."""
+
+    @property
+    def retries(self) -> int:
+        """How often the question was asked again: never, unless the transport was made with `retries`."""
 
     def close(self) -> None:
         """Close the connection at once if it is still open. Idempotent; leaving the `with` block does it too."""
@@ -73,6 +90,10 @@ class AsyncReply(Protocol):
     async def __anext__(self) -> Event:
         """The next event; what goes wrong on the way is the event `Broken`."""
 
+    @property
+    def retries(self) -> int:
+        """How often the question was asked again: never, unless the transport was made with `retries`."""
+
     async def aclose(self) -> None:
         """Close the connection at once if it is still open, also when cancelled. Idempotent."""
 
@@ -113,13 +134,32 @@ def collect(reply: Iterable[Event]) -> str:
     Raises `ReplyBroken`, which holds the pieces that came, and `ValueError` for a
     reply that has been read to its end before.
     """
-    pieces = []
+    pieces: list[str] = []
     for event in reply:
-        match event:
-            case Live(text, kind="content"):
-                pieces.append(text)
-            case End(answer):
-                return "".join(pieces) if answer is None else answer
-            case Broken():
-                raise ReplyBroken(event, "".join(pieces))
-    raise ValueError("collect: expected a reply that has not been read to its end")
+        if (answer := _add(pieces, event)) is not None:
+            return answer
+    raise ValueError(_READ_BEFORE)
+
+
+async def acollect(reply: AsyncIterable[Event]) -> str:
+    """As `collect`, in async code. Cancelled, it leaves a reply that is closed, and nothing of the answer."""
+    pieces: list[str] = []
+    async for event in reply:
+        if (answer := _add(pieces, event)) is not None:
+            return answer
+    raise ValueError(_READ_BEFORE)
+
+
+_READ_BEFORE = "expected a reply that has not been read to its end"
+
+
+def _add(pieces: list[str], event: Event) -> str | None:
+    """Keep a piece of the answer. Returns the whole one at its end; raises `ReplyBroken`."""
+    match event:
+        case Live(text, kind="content"):
+            pieces.append(text)
+        case End(answer):
+            return "".join(pieces) if answer is None else answer
+        case Broken():
+            raise ReplyBroken(event, "".join(pieces))
+    return None

@@ -2,18 +2,35 @@
 
 import math
 import os
+import random
 import secrets
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeAlias, final
 
-from opchat_proto import Awaiting, Broken, Endpoint, Event, Flow, Limits, Message, Reason, Session, Submit
+from opchat_proto import (
+    Awaiting,
+    Broken,
+    Client,
+    Endpoint,
+    Event,
+    Flow,
+    Limits,
+    Message,
+    Reason,
+    Session,
+    Submit,
+)
+
+from ._proxies import ProxyLike, choose_proxy
 
 __all__ = [
     "Clocks",
     "QuestionLike",
+    "RandomSource",
     "ReplyBroken",
+    "Retries",
     "SharedSession",
     "Target",
     "Timeouts",
@@ -47,7 +64,7 @@ class Timeouts:
     """
 
     connect: float | None = 10
-    """For a connection, and again for TLS. Looking up the name is the system's and not bounded."""
+    """For a connection, again for the replies of a proxy, and for TLS. The system's lookup of a name is not bounded."""
     write: float | None = 30
     """For sending one request whole."""
     first_event: float | None = 300
@@ -88,7 +105,13 @@ class Clocks:
         """When a read that begins now is to be given up; infinity if the clock is off."""
         if self._deadline is None or awaiting is not self._awaiting:
             self._awaiting = awaiting
-            limit = self.timeouts.idle if awaiting is Awaiting.EVENT else self.timeouts.first_event
+            match awaiting:
+                case Awaiting.EVENT:
+                    limit = self.timeouts.idle
+                case Awaiting.PROXY:
+                    limit = self.timeouts.connect
+                case _:
+                    limit = self.timeouts.first_event
             self._deadline = math.inf if limit is None else now + limit
         return self._deadline
 
@@ -118,6 +141,8 @@ class Clocks:
         match self._awaiting:
             case Awaiting.EVENT:
                 return self._words("no further event of the answer", "idle", self.timeouts.idle)
+            case Awaiting.PROXY:
+                return self._words("no reply of the proxy", "connect", self.timeouts.connect)
             case Awaiting.FIRST_EVENT:
                 return self._words("no event of the answer", "first_event", self.timeouts.first_event)
             case _:
@@ -132,12 +157,61 @@ class Clocks:
         return f"{what} within {seconds:g} s (timeout {clock!r}), after {events}"
 
 
+class RandomSource(Protocol):
+    """`random.Random`, or anything that can be asked as one."""
+
+    def random(self) -> float:
+        """At least 0, below 1."""
+
+
+_SHORTEST_BACK_OFF = 0.5  # seconds
+_LONGEST_BACK_OFF = 8.0
+_LONGEST_RETRY_AFTER = 30.0
+_NO_CONNECTION = (Reason.LOST, Reason.PROXY, Reason.TIMEOUT)
+
+
+@final
+class Retries:
+    """Whether a question that failed is asked again, and after how long. The transport does the waiting.
+
+    Each submit may cost the site's owner money. So again only if nobody can have
+    acted on a byte of it, or if the server said itself when to come back.
+
+    Raises `ValueError` for a negative number, `TypeError` for what is no number or
+    no source of random numbers.
+    """
+
+    def __init__(self, most: int, random_source: RandomSource | None = None) -> None:
+        if not isinstance(most, int) or isinstance(most, bool):
+            raise TypeError(f"retries: expected an int, got {type(most).__name__}")
+        if most < 0:
+            raise ValueError(f"retries: expected 0 or more, got {most}")
+        if random_source is not None and not callable(getattr(random_source, "random", None)):
+            raise TypeError(f"random_source: expected a random.Random, got {type(random_source).__name__}")
+        self._most = most
+        self._random: RandomSource = random.Random() if random_source is None else random_source
+
+    def decide(self, events: Sequence[Event], made: int, *, submit_started: bool) -> float | None:
+        """Seconds to wait before it is asked again, after these events and as many retries; None: it is not."""
+        if not events or made >= self._most:
+            return None
+        match events[-1]:
+            case Broken(Reason.REFUSED, status=429 | 503, retry_after=int(seconds)):
+                return min(seconds, _LONGEST_RETRY_AFTER)
+            case Broken(reason) if reason in _NO_CONNECTION and not submit_started:
+                # Anything up to a bound that doubles, so that those who failed together do not come back together.
+                bound = min(_SHORTEST_BACK_OFF * 2.0 ** min(made + 1, 10), _LONGEST_BACK_OFF)
+                return _SHORTEST_BACK_OFF + self._random.random() * (bound - _SHORTEST_BACK_OFF)
+            case _:
+                return None
+
+
 @final
 class Target:
     """Where a transport asks, and how: what it was given, checked once.
 
-    Raises `ValueError` for an address, headers or a session that cannot be used,
-    `TypeError` for values of wrong types.
+    Raises `ValueError` for an address, headers, a session or a proxy that cannot
+    be used, `TypeError` for values of wrong types.
     """
 
     def __init__(
@@ -147,18 +221,29 @@ class Target:
         headers: Mapping[str, str] | Iterable[tuple[str, str]],
         limits: Limits,
         timeouts: Timeouts,
+        proxy: ProxyLike = None,
     ) -> None:
         if not isinstance(timeouts, Timeouts):
             raise TypeError(f"timeouts: expected Timeouts, got {type(timeouts).__name__}")
         self.endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         self.timeouts = timeouts
+        self.proxy = choose_proxy(self.endpoint, proxy)
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self._limits = limits
-        self.flow(Submit(new_message="?"), session)  # raises now what would be raised with each question
+        self.client(Submit(new_message="?"), session)  # raises now what would be raised with each question
 
     def flow(self, submit: Submit, session: Session | None) -> Flow:
         """One question. Raises `ValueError` if it is too large."""
         return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self._limits)
+
+    def client(self, submit: Submit, session: Session | None) -> Client:
+        """One question, through the proxy if there is one. Raises `ValueError` if it is too large."""
+        return Client(self.flow(submit, session), proxy=self.proxy)
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether there is anything to trust: the trust store takes longer to load than a request to be answered."""
+        return "https" in (self.endpoint.scheme, self.proxy and self.proxy.scheme)
 
 
 class Settled(Protocol):
@@ -248,7 +333,8 @@ def words(error: BaseException) -> str:
     error = first_cause(error)
     if isinstance(error, ConnectionError) and error.errno is not None:
         return os.strerror(error.errno)  # asyncio has words of its own
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).partition(": bytearray(")[0]  # what h11 quotes may hold a cookie, or what a proxy sends back
 
 
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))  # the 2nd: macOS
@@ -303,6 +389,11 @@ class ReplyBroken(RuntimeError):
         """The terminal event."""
         self.text = text
         """The pieces of the answer that came before it."""
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status if the server refused with one."""
+        return self.broken.status
 
     def __str__(self) -> str:
         return broken_line(self.broken)

@@ -12,14 +12,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Self, TypeAlias, final
+from typing import Self, TypeAlias, TypeVar, final
 from weakref import WeakSet
 
 from opchat_proto import (
     Answer,
     Awaiting,
     Broken,
-    Client,
     Connect,
     Done,
     End,
@@ -27,7 +26,7 @@ from opchat_proto import (
     Event,
     Limits,
     Live,
-    LocalProtocolError,
+    Proxy,
     Reason,
     Receive,
     Send,
@@ -38,10 +37,23 @@ from opchat_proto import (
     Submit,
 )
 
-from ._common import Clocks, QuestionLike, Target, Timeouts, tcp_options, to_submit, where, words
+from ._common import (
+    Clocks,
+    QuestionLike,
+    RandomSource,
+    Retries,
+    Target,
+    Timeouts,
+    tcp_options,
+    to_submit,
+    where,
+    words,
+)
+from ._proxies import ProxyLike
 
 __all__ = ["BlockingReply", "BlockingServer", "BlockingTransport", "Bot", "serve"]
 
+_T = TypeVar("_T")
 _READ = 64 * 1024
 _CLOSED = "closed by the caller"
 _WAIT_FOR_READER = 5.0  # seconds, for a reader that was woken to let go: only a lookup of a name can take as long
@@ -70,17 +82,26 @@ class BlockingTransport:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         ssl_context: ssl.SSLContext | None = None,
+        proxy: ProxyLike = "environment",
+        retries: int = 0,
+        random_source: RandomSource | None = None,
     ) -> None:
         """Nothing is connected yet.
 
         `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `session` is
         one from before (`transport.session`). `headers` go with each request.
-        `ssl_context` replaces the system's trust store. Raises `ValueError` for
-        an address, a session or headers that cannot be used.
+        `ssl_context` replaces the system's trust store, for the site and for an
+        https proxy. `proxy` is a `Proxy` or its URL, None for none, by default what
+        the environment variables say now. `retries` is how often a question is asked
+        again that reached nobody, after up to 0.5 to 8 seconds as
+        `random_source.random()` says, or that the server has put off with 429 or 503
+        and a Retry-After, after that, but not more than 30 seconds. Raises
+        `ValueError` for an address, a session, headers or a proxy that cannot be used.
         """
-        self._target = Target(endpoint, session, headers, limits, timeouts)
+        self._target = Target(endpoint, session, headers, limits, timeouts, proxy)
+        self._retries = Retries(retries, random_source)
         self._session = session
-        if ssl_context is None and self._target.endpoint.scheme == "https":
+        if ssl_context is None and self._target.uses_tls:
             ssl_context = ssl.create_default_context()
         self._ssl_context = ssl_context
         self._changed = threading.Condition()  # guards and announces changes of all that follows, and of _session
@@ -96,6 +117,11 @@ class BlockingTransport:
     def session(self) -> Session | None:
         """The session as it stands, for the next transport; None until a question has started one."""
         return self._session
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that it goes through, if there is one."""
+        return self._target.proxy
 
     def ask(self, question: QuestionLike) -> "BlockingReply":
         """The reply to a question: a text, a list of messages or a `Submit`. It is sent when the reply is first read.
@@ -145,18 +171,27 @@ class BlockingReply:
         self._transport = transport
         self._submit = submit
         self._began_with = transport.session  # what the transport's session must still be to be replaced by ours
-        self._client = Client(transport._target.flow(submit, self._began_with))
+        self._client = transport._target.client(submit, self._began_with)
+        self._asked_with = self._began_with
         self._begun = False
+        self._retries = 0
+        self._pause: float | None = None  # seconds, before the question is asked again
         self._clocks = Clocks(transport._target.timeouts)
         self._events: deque[Event] = deque()
         self._reading = threading.RLock()  # held while in `next`
         self._guard = threading.RLock()  # between those who open, shut down and close the socket
         self._socket: socket.socket | None = None
+        self._inner: _InnerTLS | None = None  # around that socket
         self._closed = False
 
     def __repr__(self) -> str:
         """Where it comes from and how far it is."""
         return f"<BlockingReply of {self._transport._target.endpoint.origin} after {self._clocks.events} events>"
+
+    @property
+    def retries(self) -> int:
+        """How often the question was asked again."""
+        return self._retries
 
     def __iter__(self) -> Self:
         """The reply itself."""
@@ -209,6 +244,9 @@ class BlockingReply:
     # ---------------------------------------------------------------- the loop
 
     def _step(self) -> None:
+        if self._pause is not None:
+            self._begin_again(self._pause)
+            return
         if self._closed:
             if self._client.awaiting is None:
                 raise StopIteration
@@ -248,7 +286,22 @@ class BlockingReply:
                 transport._starter = self
         if session != self._began_with:
             self._began_with = session
-            self._client = Client(transport._target.flow(self._submit, session))
+            try:
+                self._client = transport._target.client(self._submit, session)
+            except ValueError as error:  # the session's id is part of what is sent
+                self._fail(str(error), Reason.TOO_LARGE)
+
+    def _begin_again(self, seconds: float) -> None:
+        transport = self._transport
+        self._pause = None
+        self._began_with = self._asked_with
+        self._client = transport._target.client(self._submit, self._began_with)
+        self._begun = False
+        self._clocks.forget()
+        with transport._changed:
+            transport._changed.wait_for(lambda: self._closed, seconds)
+        if not self._closed:
+            self._retries += 1
 
     def _connect(self, host: str, port: int) -> None:
         self._disconnect()
@@ -283,12 +336,15 @@ class BlockingReply:
         plain, context = self._socket, self._transport._ssl_context
         assert plain is not None
         assert context is not None
+        secure: ssl.SSLSocket | _InnerTLS
         try:
-            with self._guard:  # wrapping moves the connection from one object to the other
-                secure = context.wrap_socket(
-                    plain, server_hostname=server_name, do_handshake_on_connect=False, suppress_ragged_eofs=False
-                )
-                self._socket = secure
+            if isinstance(plain, ssl.SSLSocket):  # with the proxy: a socket can be wrapped once only
+                self._inner = secure = _InnerTLS(plain, context, server_name)
+            else:
+                with self._guard:  # wrapping moves the connection from one object to the other
+                    self._socket = secure = context.wrap_socket(
+                        plain, server_hostname=server_name, do_handshake_on_connect=False, suppress_ragged_eofs=False
+                    )
             _set_timeout(secure, _deadline(self._clocks.timeouts.connect))
             secure.do_handshake()
         except (OSError, ValueError) as error:  # ValueError: a name that no certificate can have
@@ -336,14 +392,13 @@ class BlockingReply:
     def _look(self) -> bool:
         """Report what is there without waiting. Returns whether the reply is over."""
         try:
-            self._connection.setblocking(False)
+            self._connection.settimeout(0)
             data = self._connection.recv(_READ)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError:
             data = b""
-        with suppress(LocalProtocolError):  # the next step is `Connect`: nobody wants this connection any more
-            self._take(self._client.receive_data(data) if data else self._client.receive_eof())
+        self._take(self._client.receive_data(data) if data else self._client.receive_eof())
         return self._client.awaiting is None
 
     # ---------------------------------------------------------------- what the steps have in common
@@ -352,6 +407,12 @@ class BlockingReply:
         self._take(self._client.receive_failure(detail, reason))
 
     def _take(self, events: list[Event]) -> None:
+        started = self._client.submit_started
+        again_in = (
+            None if self._closed else self._transport._retries.decide(events, self._retries, submit_started=started)
+        )
+        if again_in is not None:
+            self._pause, events = again_in, []
         self._clocks.count(events)
         self._events.extend(events)
         self._share_session()
@@ -378,10 +439,11 @@ class BlockingReply:
                 transport._changed.notify_all()
 
     @property
-    def _connection(self) -> socket.socket:
-        if self._socket is None:
+    def _connection(self) -> "socket.socket | _InnerTLS":
+        connection = self._inner or self._socket
+        if connection is None:
             raise OSError("there is no connection")  # closed while we were about to use it
-        return self._socket
+        return connection
 
     def _hold(self, opened: socket.socket) -> None:
         with self._guard:
@@ -393,7 +455,7 @@ class BlockingReply:
         with self._guard:
             if self._socket is not None:
                 self._socket.close()
-                self._socket = None
+                self._socket = self._inner = None
 
 
 # -------------------------------------------------------------------- the server
@@ -622,7 +684,61 @@ def _deadline(seconds: float | None) -> float:
     return math.inf if seconds is None else time.monotonic() + seconds
 
 
-def _set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
+@final
+class _InnerTLS:
+    """TLS with the site inside of TLS with the proxy: what is used of a socket. It does not close the outer one."""
+
+    def __init__(self, outer: ssl.SSLSocket, context: ssl.SSLContext, server_name: str) -> None:
+        self._outer = outer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        self._end: float | None = math.inf
+
+    def settimeout(self, seconds: float | None) -> None:
+        # From now on, since one call here can be several of the outer socket.
+        self._end = None if seconds == 0 else _deadline(seconds)
+
+    def do_handshake(self) -> None:
+        self._run(self._tls.do_handshake)
+
+    def send(self, data: memoryview) -> int:
+        return self._run(lambda: self._tls.write(data))
+
+    def recv(self, size: int) -> bytes:
+        return self._run(lambda: self._tls.read(size))
+
+    def _run(self, call: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                result = call()
+            except ssl.SSLWantReadError:
+                self._flush()
+            except ssl.SSLError:
+                with suppress(OSError):
+                    self._flush()  # an alert
+                raise
+            else:
+                self._flush()
+                return result
+            self._limit()
+            data = self._outer.recv(_READ)
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()  # which is a cut, unless the site has ended its TLS before
+
+    def _flush(self) -> None:
+        if self._end is not None:  # else it goes out with the next call that may wait
+            _send_all(self._outer, self._outgoing.read(), self._end)
+
+    def _limit(self) -> None:
+        if self._end is None:
+            self._outer.settimeout(0)
+        else:
+            _set_timeout(self._outer, self._end)
+
+
+def _set_timeout(connection: socket.socket | _InnerTLS, end: float, share: int = 1) -> None:
     """Let the next call take until `end`, or a share of the time that is left. Raises `TimeoutError` if none is."""
     left = end - time.monotonic()
     if left <= 0:
@@ -630,7 +746,7 @@ def _set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
     connection.settimeout(None if left == math.inf else left / share)
 
 
-def _send_all(connection: socket.socket, data: bytes, end: float) -> None:
+def _send_all(connection: socket.socket | _InnerTLS, data: bytes, end: float) -> None:
     # socket.sendall would start its clock anew with each TLS record.
     rest = memoryview(data)
     while rest:

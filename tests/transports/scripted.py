@@ -75,20 +75,20 @@ Script: TypeAlias = Callable[[Peer], object]
 
 
 class Scripted:
-    """Listens on a free port; the first connection gets the first script and so on, the last script goes on for ever.
+    """Listens on a port; the first connection gets the first script and so on, the last script goes on for ever.
 
-    What a script raises is raised again when the `with` block ends, unless the
-    test itself failed.
+    Port 0 is a free one. What a script raises is raised again when the `with`
+    block ends, unless the test itself failed.
     """
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self._scripts = scripts
         self._tls = tls
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self._closing = False
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://{'localhost' if tls else '127.0.0.1'}:{self.port}"

@@ -1,12 +1,14 @@
+import asyncio
 import math
 import pickle
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from opchat_proto import Awaiting, Broken, End, InvalidMessages, Live, Message, Reason, Submit
-from opchat_transports import ReplyBroken, Timeouts, collect
+from opchat_proto import Awaiting, Broken, End, Event, InvalidMessages, Live, Message, Reason, Submit
+from opchat_transports import ReplyBroken, Timeouts, acollect, collect
 from opchat_transports._common import Clocks, broken_line, to_submit
 
 
@@ -50,6 +52,14 @@ def test_a_new_phase_sets_the_deadline_anew() -> None:
     assert clocks.deadline(Awaiting.SESSION, 100.0) == 107.0
     assert clocks.deadline(Awaiting.FIRST_EVENT, 101.0) == 108.0
     assert clocks.deadline(Awaiting.EVENT, 102.0) == 107.0
+
+
+def test_the_replies_of_a_proxy_have_the_clock_of_connecting() -> None:
+    clocks = Clocks(Timeouts(connect=3, first_event=7))
+    assert clocks.deadline(Awaiting.PROXY, 100.0) == 103.0
+    assert clocks.deadline(Awaiting.PROXY, 102.0) == 103.0
+    assert clocks.no_event() == "no reply of the proxy within 3 s (timeout 'connect'), after 0 events"
+    assert clocks.deadline(Awaiting.SESSION, 102.0) == 109.0
 
 
 def test_the_words_for_a_clock_name_clock_phase_and_events() -> None:
@@ -130,3 +140,19 @@ def test_collect_raises_for_a_broken_reply_with_what_came() -> None:
 def test_collect_wants_an_unread_reply() -> None:
     with pytest.raises(ValueError, match="has not been read"):
         collect([])
+
+
+async def _given(*events: Event) -> AsyncIterator[Event]:
+    for event in events:
+        yield event
+
+
+def test_acollect_does_the_same_in_async_code() -> None:
+    broken = Broken(Reason.TRUNCATED, "cut")
+    assert asyncio.run(acollect(_given(Live("a"), Live("x", kind="status"), Live("b"), End(None)))) == "ab"
+    assert asyncio.run(acollect(_given(Live("a "), End("a")))) == "a"
+    with pytest.raises(ReplyBroken) as caught:
+        asyncio.run(acollect(_given(Live("a"), broken)))
+    assert (caught.value.broken, caught.value.text) == (broken, "a")
+    with pytest.raises(ValueError, match="read to its end"):
+        asyncio.run(acollect(_given()))

@@ -1,0 +1,86 @@
+"""`Opchatgpts`: what the provider class of 2023 was called with, answered by this library (WIRE 10.1)."""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any, ClassVar
+
+from opchat_proto import Broken, End, Endpoint, Live, Message, Submit
+
+from ._common import ReplyBroken, Timeouts
+from .asyncio_httpx import AsyncioTransport
+
+__all__ = ["Opchatgpts"]
+
+_ITS_PAGE = 28  # of the site that the class is named after, where the original asked from
+
+
+class Opchatgpts:
+    """A drop-in for the class of that name: an async generator of the answer's pieces.
+
+        async for piece in Opchatgpts.create_async_generator("gpt-3.5-turbo", [{"role": "user", "content": "Hi"}]):
+            ...
+
+    It answers where the original did not: sites that demand a nonce, answers in
+    one JSON object, a byte order mark first, event logs on. What the original took
+    for the end of an answer, an error event or a broken stream, it raises.
+    """
+
+    url: ClassVar[str] = "https://opchatgpts.net"
+    working: ClassVar[bool] = True
+    supports_message_history: ClassVar[bool] = True
+    supports_gpt_35_turbo: ClassVar[bool] = True
+
+    @classmethod
+    async def create_async_generator(
+        cls,
+        model: str | None,
+        messages: Iterable[Message | Mapping[str, Any]],
+        proxy: str | None = None,
+        *,
+        url: str | Endpoint | None = None,
+        bot_id: str | int = "default",
+        context_id: str | int | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        timeout: float | Timeouts | None = None,  # noqa: ASYNC109 - as there
+        **kwargs: Any,
+    ) -> AsyncGenerator[str, None]:
+        """Ask, and give the pieces of the answer as they come.
+
+        The site's bot has its own model: `model` is ignored, and so are keyword
+        arguments that are not named here. `proxy` is the URL of one; None leaves it
+        to the environment variables. `url` is another site, `bot_id` and
+        `context_id` are its bot and page, `headers` go with each request.
+        `timeout` bounds each wait for the network and the server: seconds, or
+        `Timeouts`; None is what a transport waits by default.
+
+        Raises `ReplyBroken`, a `RuntimeError`, where there is no complete answer:
+        it says why, and holds the `status` if that was a refusal's, and the pieces
+        that came. Raises `ValueError` for what cannot be sent.
+
+        Cancelled or closed early, it has closed the connection; the question may
+        have been asked nevertheless. Call `aclose()` to close it at once, as
+        `contextlib.aclosing` does: leaving the loop does it only a little later.
+        """
+        if context_id is None and url is None:
+            context_id = _ITS_PAGE
+        submit = Submit.from_messages(messages, bot_id=bot_id, context_id=context_id)
+        options: dict[str, Any] = {"proxy": proxy} if proxy else {}
+        if timeout is not None:
+            options["timeouts"] = timeout if isinstance(timeout, Timeouts) else _each(timeout)
+        pieces: list[str] = []
+        async with (
+            AsyncioTransport(cls.url if url is None else url, headers=headers or (), **options) as transport,
+            transport.ask(submit) as reply,
+        ):
+            async for event in reply:
+                match event:
+                    case Live(piece, kind="content"):
+                        pieces.append(piece)
+                        yield piece
+                    case End(str(answer)) if answer and not any(pieces):
+                        yield answer
+                    case Broken():
+                        raise ReplyBroken(event, "".join(pieces))
+
+
+def _each(seconds: float) -> Timeouts:
+    return Timeouts(connect=seconds, write=seconds, first_event=seconds, idle=seconds)

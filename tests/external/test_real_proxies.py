@@ -1,0 +1,187 @@
+"""The same questions through real proxies on loopback. `pytest tests/external` runs this, plain `pytest` does not.
+
+Needs tinyproxy, squid and microsocks (Debian: tinyproxy-bin, squid, microsocks), which .ci/run installs.
+"""
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trustme
+
+from opchat_proto import Live, Reason, Session
+
+from ..transports.scripted import LAST, SESSION, STREAM, Peer, Scripted, end, live, tells
+from ..transports.test_blocking import tls_server, trusting
+from ..transports.test_proxies import ASKS, Ask
+
+STARTS_WITHIN = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=ASKS)
+def ask(request: pytest.FixtureRequest) -> Ask:
+    return ASKS[request.param]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def trust(authority: trustme.CA) -> ssl.SSLContext:
+    return trusting(authority)
+
+
+@contextmanager
+def running(port: int, *command: str | Path) -> Iterator[None]:
+    """A server in a process of its own, from when it listens."""
+    program = shutil.which(str(command[0]), path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program is not None, f"{command[0]} is not installed; see .ci/run"
+    process = subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + STARTS_WITHIN
+        while True:
+            assert process.poll() is None, f"{program} has ended: {process.returncode}"
+            try:
+                with closing(socket.create_connection(("127.0.0.1", port))):
+                    break
+            except ConnectionRefusedError:
+                assert time.monotonic() < end, f"{program} does not listen"
+                time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def tinyproxy(folder: Path, authority: trustme.CA) -> tuple[ExitStack, str]:
+    """CONNECT and the absolute form, with a password."""
+    port = free_port()
+    config = folder / "tinyproxy.conf"
+    config.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth ulla s3cret\n")
+    return started(port, "tinyproxy", "-d", "-c", config), f"http://ulla:s3cret@127.0.0.1:{port}"
+
+
+def squid(folder: Path, authority: trustme.CA, *, tls: bool = False) -> tuple[ExitStack, str]:
+    port = free_port()
+    folder.chmod(0o755)
+    pem = folder / "proxy.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    pem.chmod(0o644)  # where root starts it, it becomes another user
+    listens = f"https_port 127.0.0.1:{port} tls-cert={pem}" if tls else f"http_port 127.0.0.1:{port}"
+    config = folder / "squid.conf"
+    config.write_text(
+        f"{listens}\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log /dev/null\n"
+        "server_persistent_connections off\npid_filename none\n"
+        "shutdown_lifetime 0 seconds\npinger_enable off\nnetdb_filename none\n"
+    )
+    return started(port, "squid", "-N", "-f", config), f"{'https' if tls else 'http'}://localhost:{port}"
+
+
+def squid_with_tls(folder: Path, authority: trustme.CA) -> tuple[ExitStack, str]:
+    return squid(folder, authority, tls=True)
+
+
+def microsocks(folder: Path, authority: trustme.CA) -> tuple[ExitStack, str]:
+    port = free_port()
+    return started(port, "microsocks", "-i", "127.0.0.1", "-p", str(port)), f"socks5://127.0.0.1:{port}"
+
+
+def microsocks_with_password(folder: Path, authority: trustme.CA) -> tuple[ExitStack, str]:
+    port = free_port()
+    command = ("microsocks", "-i", "127.0.0.1", "-p", str(port), "-u", "ulla", "-P", "s3cret")
+    return started(port, *command), f"socks5h://ulla:s3cret@127.0.0.1:{port}"
+
+
+def started(port: int, *command: str | Path) -> ExitStack:
+    stack = ExitStack()
+    stack.enter_context(running(port, *command))
+    return stack
+
+
+PROXIES: list[Callable[[Path, trustme.CA], tuple[ExitStack, str]]] = [
+    tinyproxy,
+    squid,
+    squid_with_tls,
+    microsocks,
+    microsocks_with_password,
+]
+
+
+@pytest.fixture(scope="module", params=PROXIES, ids=lambda start: start.__name__)
+def proxy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("proxy")
+    folder.parent.chmod(0o755)
+    folder.parent.parent.chmod(0o755)
+    stack, url = request.param(folder, authority)
+    with stack:
+        yield url
+
+
+def answers_any(peer: Peer) -> None:
+    """A proxy may ask for each thing over a connection of its own."""
+    with suppress(ConnectionError):
+        while True:
+            if b"start_session" in peer.read():
+                peer.send(SESSION)
+            else:
+                peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
+    with Scripted(answers_any, tls=tls_server(authority) if scheme == "https" else None) as server:
+        events = ask(f"{scheme}://localhost:{server.port}", proxy=proxy, ssl_context=trust)
+    assert events[:-1] == [Live("Hel"), Live("lo")]
+    assert events[-1].reply == "Hello"
+    assert server.routes == ["start_session", "submit"]
+    assert b"Proxy-Auth" not in b"".join(server.requests)
+
+
+def test_a_site_that_nobody_vouches_for(ask: Ask, proxy: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
+    with Scripted(tells("a"), tls=tls_server(authority, "other.example")) as server:
+        url = f"https://localhost:{server.port}"
+        [broken] = ask(url, proxy=proxy, ssl_context=trust, session=Session())
+    assert broken.reason is Reason.LOST
+    assert broken.detail.startswith("the certificate of localhost is not trusted: ")
+    assert server.requests == []
+
+
+def test_a_site_that_is_not_there(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
+    [broken] = ask(f"https://localhost:{free_port()}", proxy=proxy, ssl_context=trust, session=Session())
+    assert broken.reason is Reason.PROXY
+    assert "s3cret" not in repr(broken)
+
+
+def test_a_wrong_password(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
+    scheme, _, rest = proxy.partition("://")
+    wrong = f"{scheme}://ulla:an0ther@{rest.rpartition('@')[2]}"
+    [broken] = ask(f"https://localhost:{free_port()}", proxy=wrong, ssl_context=trust, session=Session())
+    assert broken.reason is Reason.PROXY
+    assert "an0ther" not in repr(broken)

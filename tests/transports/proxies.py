@@ -1,0 +1,211 @@
+"""Small proxies that keep a journal, as scripts for `Scripted`. Whatever a site is called, it is on this machine."""
+
+import base64
+import re
+import selectors
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from .scripted import PATIENCE, Peer, Script
+
+TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+@dataclass
+class Journal:
+    """What a proxy was asked, in order."""
+
+    targets: list[str] = field(default_factory=list)
+    """host:port of each connection that was to be made."""
+    credentials: list[str] = field(default_factory=list)
+    """What was given with each, "" for none."""
+    heads: list[bytes] = field(default_factory=list)
+    """The head of each HTTP request."""
+    received: bytearray = field(default_factory=bytearray)
+    """What a hostile proxy received after its replies."""
+
+
+# ------------------------------------------------------------------------------------------------ honest
+
+
+def http_proxy(journal: Journal, credentials: str = "") -> Script:
+    """CONNECT and the absolute form. With credentials, 407 for others."""
+
+    def play(peer: Peer) -> None:
+        relay = _Relay(journal)
+        while b"\r\n\r\n" not in relay.received:
+            relay.received += take(peer, 1)
+        head = bytes(relay.received)
+        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        if method == "CONNECT":
+            relay.received.clear()
+            journal.heads.append(head)
+        else:
+            target = target.split("/")[2]
+        given = _basic(head)
+        journal.credentials.append(given)
+        if given != credentials:
+            # It says all it knows, which nobody must show.
+            peer.send(b"HTTP/1.1 407 %b\r\nContent-Length: 0\r\n\r\n" % head.replace(b"\r\n", b" "))
+            record(peer, Journal())
+            return
+        journal.targets.append(target)
+        with _site(target) as site:
+            if method == "CONNECT":
+                peer.send(TUNNEL)
+                pump(peer.socket, site)
+            else:
+                site.sendall(relay.give(b""))
+                pump(peer.socket, site, relay.give)
+
+    return play
+
+
+class _Relay:
+    """Requests in the absolute form, which become those that a site expects."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.received = bytearray()
+        self._journal = journal
+
+    def give(self, data: bytes) -> bytes:
+        self.received += data
+        given = b""
+        while (found := re.match(rb"(?s)(\w+) http://[^/]+(/.*?)\r\n\r\n", self.received)) is not None:
+            head = found[0]
+            size = found.end() + int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]
+            if len(self.received) < size:
+                break
+            self._journal.heads.append(head)
+            kept = re.sub(rb"(?i)\r\nproxy-[^\r]*", b"", found[1] + b" " + found[2])
+            given += kept + b"\r\n\r\n" + self.received[found.end() : size]
+            del self.received[:size]
+        return given
+
+
+def socks_proxy(journal: Journal, credentials: str = "") -> Script:
+    """SOCKS5. With credentials, none but those."""
+
+    def play(peer: Peer) -> None:
+        version, count = take(peer, 2)
+        assert version == 5
+        methods = take(peer, count)
+        if credentials:
+            if 2 not in methods:
+                peer.send(b"\x05\xff")
+                assert peer.is_left()
+                return
+            peer.send(b"\x05\x02")
+            version, size = take(peer, 2)
+            assert version == 1
+            given = (take(peer, size) + b":" + take(peer, take(peer, 1)[0])).decode()
+            peer.send(b"\x01\x00" if given == credentials else b"\x01\x01")
+            journal.credentials.append(given)
+            if given != credentials:
+                assert peer.is_left()
+                return
+        else:
+            assert 0 in methods
+            peer.send(b"\x05\x00")
+            journal.credentials.append("")
+        assert take(peer, 3) == b"\x05\x01\x00"
+        match take(peer, 1):
+            case b"\x01":
+                host = socket.inet_ntop(socket.AF_INET, take(peer, 4))
+            case b"\x03":
+                host = take(peer, take(peer, 1)[0]).decode()
+            case _:
+                host = f"[{socket.inet_ntop(socket.AF_INET6, take(peer, 16))}]"
+        target = f"{host}:{struct.unpack('>H', take(peer, 2))[0]}"
+        journal.targets.append(target)
+        with _site(target) as site:
+            peer.send(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50")
+            pump(peer.socket, site)
+
+    return play
+
+
+def _basic(head: bytes) -> str:
+    found = re.search(rb"(?i)\r\nproxy-authorization: Basic (\S+)", head)
+    return base64.b64decode(found[1]).decode() if found else ""
+
+
+def _site(target: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2])), timeout=PATIENCE)
+
+
+def take(peer: Peer, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = peer.socket.recv(count - len(data))
+        if not piece:
+            raise ConnectionError("the client left")
+        data += piece
+    return data
+
+
+def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], bytes] = bytes) -> None:
+    """Pass everything on, both ways, until both sides have ended. One thread, as a TLS connection is not for two."""
+    with selectors.DefaultSelector() as selector, suppress(OSError):  # who leaves
+        selector.register(client, selectors.EVENT_READ, site)
+        selector.register(site, selectors.EVENT_READ, client)
+        while selector.get_map():
+            for key, _ in selector.select(PATIENCE):
+                source, other = key.fileobj, key.data
+                assert isinstance(source, socket.socket)
+                data = source.recv(65536)
+                while isinstance(source, ssl.SSLSocket) and source.pending():
+                    data += source.recv(65536)
+                if data:
+                    other.sendall(change(data) if source is client else data)
+                else:
+                    selector.unregister(source)
+                    socket.socket.shutdown(other, socket.SHUT_WR)  # TLS ends without close_notify
+
+
+# ------------------------------------------------------------------------------------------------ hostile
+
+
+def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Script:
+    """Each piece answers something that the client says. What it says after that is taken down."""
+
+    def play(peer: Peer) -> None:
+        with suppress(ConnectionError):  # a client need not listen to all of it
+            for piece in pieces:
+                if not peer.socket.recv(65536):
+                    return
+                for part in (piece[at : at + 1] for at in range(len(piece))) if split else (piece,):
+                    peer.send(part)
+        record(peer, journal)
+
+    return play
+
+
+def record(peer: Peer, journal: Journal) -> None:
+    with suppress(OSError):
+        while data := peer.socket.recv(65536):
+            journal.received += data
+
+
+def cuts(replies: list[bytes]) -> list[Callable[[Peer], None]]:
+    """The same conversation again and again, cut off after each of its bytes but the last."""
+
+    def cut(left: int) -> Callable[[Peer], None]:
+        def play(peer: Peer) -> None:
+            rest = left
+            with suppress(ConnectionError):
+                for reply in replies:
+                    peer.socket.recv(65536)
+                    if rest < len(reply):
+                        peer.send_and_close(reply[:rest])
+                        return
+                    peer.send(reply)
+                    rest -= len(reply)
+
+        return play
+
+    return [cut(left) for left in range(sum(map(len, replies)))]

@@ -1,0 +1,307 @@
+import asyncio
+import gc
+import inspect
+import json
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from opchat_proto import InvalidMessages, Reason
+from opchat_transports import ReplyBroken, Timeouts
+from opchat_transports.blocking_sockets import serve
+from opchat_transports.provider import Opchatgpts
+
+from .scripted import (
+    LAST,
+    PATIENCE,
+    STREAM,
+    Peer,
+    Scripted,
+    answer,
+    answers,
+    chunk,
+    end,
+    event,
+    live,
+    object_,
+    tells,
+)
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+
+
+def ask(url: str, messages: Any = HI, **options: Any) -> list[str]:
+    async def main() -> list[str]:
+        return [
+            piece async for piece in Opchatgpts.create_async_generator("gpt-3.5-turbo", messages, url=url, **options)
+        ]
+
+    return asyncio.run(main())
+
+
+def broken(*pieces: bytes, **options: Any) -> ReplyBroken:
+    with Scripted(answers(*pieces)) as server, pytest.raises(RuntimeError) as caught:
+        ask(server.url, **options)
+    assert isinstance(caught.value, ReplyBroken)
+    assert server.routes == ["start_session", "submit"]
+    return caught.value
+
+
+def body(server: Scripted) -> dict[str, Any]:
+    sent: dict[str, Any] = json.loads(server.requests[-1].partition(b"\r\n\r\n")[2])
+    return sent
+
+
+def test_it_has_the_shape_of_the_original() -> None:
+    assert Opchatgpts.url == "https://opchatgpts.net"
+    assert Opchatgpts.working
+    assert Opchatgpts.supports_message_history
+    assert Opchatgpts.supports_gpt_35_turbo
+    assert inspect.isasyncgenfunction(Opchatgpts.create_async_generator)
+    parameters = inspect.signature(Opchatgpts.create_async_generator).parameters
+    assert list(parameters)[:3] == ["model", "messages", "proxy"]
+    assert parameters["proxy"].default is None
+
+
+def test_the_pieces_come_out_as_text() -> None:
+    with Scripted(tells("Hel", "lo")) as server:
+        assert ask(server.url) == ["Hel", "lo"]
+    assert server.routes == ["start_session", "submit"]
+    assert b"\r\nX-WP-Nonce: 0123456789\r\n" in server.requests[1]
+
+
+def test_the_librarys_own_server_answers() -> None:
+    with serve(lambda submit: [*submit.new_message]) as server:
+        assert ask(server.url) == ["H", "i"]
+
+
+def test_all_arguments_can_be_given_by_position_or_name() -> None:
+    async def main(url: str) -> None:
+        for generator in (
+            Opchatgpts.create_async_generator("", HI, None, url=url),
+            Opchatgpts.create_async_generator(model="", messages=HI, proxy=None, url=url),
+            Opchatgpts().create_async_generator(None, HI, url=url),
+        ):
+            assert [piece async for piece in generator] == ["a"]
+
+    with Scripted(tells("a")) as server:
+        asyncio.run(main(server.url))
+
+
+def test_what_is_given_goes_out() -> None:
+    messages = [{"role": "system", "content": "Be brief."}, *HI]
+    with Scripted(tells("a")) as server:
+        ask(
+            server.url,
+            messages,
+            bot_id="parrot",
+            context_id=7,
+            headers={"X-Extra": "1"},
+            timeout=PATIENCE,
+            stream=True,
+            x=1,
+        )
+    sent = body(server)
+    assert (sent["botId"], sent["contextId"], sent["newMessage"], sent["stream"]) == ("parrot", 7, "Hi", True)
+    assert sent["messages"] == messages[:1]
+    assert all(b"\r\nX-Extra: 1\r\n" in request for request in server.requests)
+
+
+def test_what_is_not_given() -> None:
+    with Scripted(tells("a")) as server:
+        ask(server.url, headers=None, timeout=None)
+    sent = body(server)
+    assert (sent["botId"], sent["contextId"], len(sent["chatId"])) == ("default", None, 10)
+
+
+def test_the_url_of_the_class_is_asked_from_its_page() -> None:
+    async def main() -> list[str]:
+        return [piece async for piece in Here.create_async_generator("", HI)]
+
+    with Scripted(tells("a")) as server:
+
+        class Here(Opchatgpts):
+            url = server.url
+
+        assert asyncio.run(main()) == ["a"]
+    assert body(server)["contextId"] == 28
+
+
+def test_a_proxy_is_asked() -> None:
+    with Scripted(tells("a")) as proxy:
+        assert ask("http://site.example", proxy=proxy.url) == ["a"]
+    assert proxy.requests[0].startswith(b"POST http://site.example/wp-json/mwai/v1/start_session HTTP/1.1\r\n")
+
+
+def test_without_a_proxy_it_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(tells("a")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert ask("http://site.example") == ["a"]
+        assert proxy.routes == ["start_session", "submit"]
+
+
+def test_a_proxy_that_is_none() -> None:
+    with pytest.raises(ValueError, match="proxy"):
+        ask("http://site.example", proxy="gopher://h")
+
+
+# ------------------------------------------------------------------------------------------------ where it did not
+
+
+@pytest.mark.parametrize("first", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n", b"\n\n", b"<b>Warning</b>: x<br />\n"])
+def test_what_stands_before_the_first_event_does_no_harm(first: bytes) -> None:
+    with Scripted(answers(STREAM, chunk(first), live("a"), live("b"), end("ab"), LAST)) as server:
+        assert ask(server.url) == ["a", "b"]
+
+
+def test_only_the_content_comes_out() -> None:
+    status = event(type="live", data="Thinking...", subtype="status")
+    content = event(type="live", data="a", subtype="content", visibility="visible")
+    with Scripted(
+        answers(STREAM, status, content, event(type="new", data="x"), chunk(b"data: \n\n"), end("a"), LAST)
+    ) as server:
+        assert ask(server.url) == ["a"]
+
+
+def test_a_json_object_is_an_answer() -> None:
+    with Scripted(answers(object_(success=True, reply="Hello"))) as server:
+        assert ask(server.url) == ["Hello"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([end("Hello")], ["Hello"]),
+        ([live(""), end("Hello")], ["", "Hello"]),
+        ([event(type="live", data="Thinking", subtype="thinking"), end("Hello")], ["Hello"]),
+        ([live(" Hel"), live("lo "), end("Hello")], [" Hel", "lo "]),
+        ([end("")], []),
+        ([event(type="end", data=False)], []),
+        ([live("a"), event(type="end", data=False)], ["a"]),
+    ],
+)
+def test_the_final_text_counts_where_no_piece_came(pieces: list[bytes], expected: list[str]) -> None:
+    with Scripted(answers(STREAM, *pieces, LAST)) as server:
+        assert ask(server.url) == expected
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_a_broken_line_is_raised() -> None:
+    error = broken(STREAM, live("a"), chunk(b'data: {"type":"li\n\n'), LAST)
+    assert 'an event that is no JSON: {"type":"li' in str(error)
+    assert (error.broken.reason, error.status, error.text) == (Reason.MALFORMED, None, "a")
+
+
+def test_an_error_event_is_raised() -> None:
+    error = broken(STREAM, live("a"), live("b"), event(type="error", data="Overloaded"), LAST)
+    assert (str(error), error.text) == ("the server reported an error: Overloaded", "ab")
+
+
+def test_a_stream_without_its_end_is_raised() -> None:
+    error = broken(STREAM, live("a"), LAST)
+    assert str(error) == "the answer broke off: the answer ended without its end event"
+
+
+def test_a_refusal_is_raised_with_its_status() -> None:
+    error = broken(object_(429, code="too_many", message="Slow down."))
+    assert (str(error), error.status) == ("the server refused (status 429, too_many): Slow down.", 429)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.status, copy.broken, str(copy)) == (429, error.broken, str(error))
+
+
+def test_a_page_is_raised() -> None:
+    error = broken(answer(b"<html><title>Welcome</title>"))
+    assert "Welcome" in str(error)
+    assert error.status is None
+
+
+@pytest.mark.parametrize("timeout", [0.2, Timeouts(idle=0.2)])
+def test_a_clock_is_raised(timeout: Any) -> None:
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("a"))(peer)
+        assert peer.is_left()
+
+    with Scripted(play) as server, pytest.raises(ReplyBroken, match=r"within 0\.2 s") as caught:
+        ask(server.url, timeout=timeout)
+    assert caught.value.broken.reason is Reason.TIMEOUT
+
+
+@pytest.mark.parametrize("messages", [[], "Hi", [{"role": "assistant", "content": "Hi"}], [{"role": "user"}]])
+def test_what_cannot_be_asked_is_refused(messages: Any) -> None:
+    with pytest.raises(InvalidMessages):
+        ask("http://127.0.0.1:1", messages)
+
+
+# ------------------------------------------------------------------------------------------------ leaving early
+
+
+@pytest.mark.parametrize("how", ["aclose", "break", "cancel", "throw"])
+def test_leaving_early_closes_the_connection(how: str) -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("a"))(peer)
+        assert peer.is_left()
+        left.set()
+
+    async def main() -> None:
+        generator = Opchatgpts.create_async_generator("", HI, url=server.url)
+        if how == "break":
+            async with aclosing(generator):
+                async for _piece in generator:
+                    break
+        elif how == "cancel":
+            got = asyncio.Event()
+
+            async def read() -> None:
+                async for _piece in generator:
+                    got.set()
+
+            task = asyncio.create_task(read())
+            await got.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            assert await anext(generator) == "a"
+            if how == "throw":
+                with pytest.raises(ZeroDivisionError):
+                    await generator.athrow(ZeroDivisionError())
+            else:
+                await generator.aclose()
+        assert left.wait(PATIENCE)  # without letting any task run
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with Scripted(play) as server:
+        asyncio.run(main())
+
+
+def test_a_generator_that_is_dropped_closes_it_a_little_later() -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("a"))(peer)
+        assert peer.is_left()
+        left.set()
+
+    async def main() -> None:
+        async for _piece in Opchatgpts.create_async_generator("", HI, url=server.url):
+            break
+        assert await asyncio.to_thread(left.wait, PATIENCE)
+
+    with Scripted(play) as server:
+        asyncio.run(main())
