@@ -159,7 +159,7 @@ class Flow:
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
     ) -> None:
         for name, value, expected in (
             ("endpoint", endpoint, Endpoint),

@@ -85,7 +85,7 @@ class ReplyDecoder:
     event every input returns []. What the peer does wrong is a `Broken`.
     """
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, limits: Limits = Limits()) -> None:
         self._sse = SSEDecoder(limits)
         self._limits = limits
         self._state = State.HEAD

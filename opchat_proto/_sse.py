@@ -40,7 +40,7 @@ class SSEDecoder:
     sets `overflowed`; the events before are given, and nothing after them.
     """
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, limits: Limits = Limits()) -> None:
         if not isinstance(limits, Limits):
             raise TypeError(f"limits: expected Limits, got {type(limits).__name__}")
         self._limit = limits.event_bytes

@@ -95,8 +95,8 @@ class AsyncioTransport:
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
         ssl_context: ssl.SSLContext | None = None,
         proxy: ProxyLike = ENVIRONMENT,
         retries: int = 0,

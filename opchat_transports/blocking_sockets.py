@@ -79,8 +79,8 @@ class BlockingTransport:
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
         ssl_context: ssl.SSLContext | None = None,
         proxy: ProxyLike = "environment",
         retries: int = 0,
@@ -481,7 +481,7 @@ def serve(
     port: int = 0,
     *,
     secret: bytes | None = None,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Limits = Limits(),
 ) -> "BlockingServer":
     """Serve a site whose bot this is, until `close()`. Port 0 takes a free one.
 

@@ -69,8 +69,8 @@ class TrioTransport:
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
         ssl_context: ssl.SSLContext | None = None,
         proxy: ProxyLike = "environment",
         retries: int = 0,

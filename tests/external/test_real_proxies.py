@@ -55,13 +55,13 @@ def running(port: int, *command: str | Path) -> Iterator[None]:
     try:
         end = time.monotonic() + STARTS_WITHIN
         while True:
-            assert process.poll() is None, f"{program} has ended: {process.returncode}"
             try:
                 with closing(socket.create_connection(("127.0.0.1", port))):
                     break
             except ConnectionRefusedError:
                 assert time.monotonic() < end, f"{program} does not listen"
-                time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"{program} has ended: {process.wait(0.05)}")
         yield
     finally:
         process.terminate()

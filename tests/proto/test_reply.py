@@ -28,7 +28,7 @@ def judge(
     pieces: list[bytes],
     status: int = 200,
     headers: Fields = STREAM,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),
     failure: Reason | None = None,
 ) -> list[Event]:
     """All events of a response with this body that ends well, or with a failure."""
@@ -56,7 +56,7 @@ def check(
     expected: list[Event],
     status: int = 200,
     headers: Fields = STREAM,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),
     failure: Reason | None = None,
 ) -> None:
     for pieces in cuttings(body):
