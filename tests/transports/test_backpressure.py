@@ -1,0 +1,84 @@
+"""A server that writes faster than somebody reads is held back by TCP: nothing piles up here."""
+
+import asyncio
+import threading
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from opchat_proto import Event, Limits, Live, Session
+from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.trio_streams import TrioTransport
+
+from .scripted import PATIENCE, STREAM, Peer, Scripted, live
+
+MIB = 1024 * 1024
+ALL = 100 * MIB
+SESSION = Session(nonce="0b2576d756")
+LIMITS = Limits(reply_bytes=2 * ALL)
+EVENT = live("x" * 1000)
+
+
+class Writer:
+    """Writes until nobody takes any more, and says then how much that was."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.is_held_back = threading.Event()
+
+    def __call__(self, peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM)
+        peer.socket.settimeout(2.0)  # twenty times what a reader that reads would need for a buffer
+        try:
+            while self.written < ALL:
+                self.written += peer.socket.send(EVENT * 64)
+        except TimeoutError:
+            pass
+        finally:
+            self.is_held_back.set()
+        assert peer.is_left()
+
+
+def blocking(url: str, writer: Writer) -> Event:
+    with BlockingTransport(url, session=SESSION, limits=LIMITS) as transport, transport.ask("Hi") as reply:
+        first = next(reply)
+        assert writer.is_held_back.wait(PATIENCE)
+        return first
+
+
+def on_trio(url: str, writer: Writer) -> Event:
+    async def ask() -> Event:
+        async with TrioTransport(url, session=SESSION, limits=LIMITS) as transport, transport.ask("Hi") as reply:
+            first = await anext(reply)
+            assert await trio.to_thread.run_sync(writer.is_held_back.wait, PATIENCE)
+            return first
+
+    return trio.run(ask)
+
+
+def on_asyncio(url: str, writer: Writer) -> Event:
+    async def ask() -> Event:
+        async with AsyncioTransport(url, session=SESSION, limits=LIMITS) as transport, transport.ask("Hi") as reply:
+            first = await anext(reply)
+            assert await asyncio.to_thread(writer.is_held_back.wait, PATIENCE)
+            return first
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("transport", [blocking, on_trio, on_asyncio])
+def test_a_slow_reader_holds_the_server_back(transport: Callable[[str, Writer], Event]) -> None:
+    writer = Writer()
+    with Scripted(writer) as server:
+        tracemalloc.start()
+        try:
+            assert transport(server.url, writer) == Live("x" * 1000)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert writer.written < ALL / 2  # the rest is what the kernel holds for both sides
+    assert peak < 8 * MIB  # imports and the server's own buffers among it
