@@ -200,7 +200,7 @@ class Retries:
                 return min(seconds, _LONGEST_RETRY_AFTER)
             case Broken(reason) if reason in _NO_CONNECTION and not submit_started:
                 # Anything up to a bound that doubles, so that those who failed together do not come back together.
-                bound = min(_SHORTEST_BACK_OFF * 2.0 ** min(made + 1, 10), _LONGEST_BACK_OFF)
+                bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
                 return _SHORTEST_BACK_OFF + self._random.random() * (bound - _SHORTEST_BACK_OFF)
             case _:
                 return None

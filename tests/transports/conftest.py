@@ -2,9 +2,17 @@ import os
 
 import pytest
 
+from opchat_transports import _common
+
 
 @pytest.fixture(autouse=True)
 def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers of these tests are on this machine, whatever proxies its environment names."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the random source says 0, a question is asked again at once."""
+    monkeypatch.setattr(_common, "_SHORTEST_BACK_OFF", 0.0)

@@ -196,5 +196,6 @@ def nothing_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+@pytest.mark.usefixtures("no_back_off")
 def test_the_contract(way: Blocking | Trio | Httpx, scenario: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     way.run(lambda: scenario(way))

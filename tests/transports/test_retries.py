@@ -188,6 +188,7 @@ def socks(code: int) -> Callable[[Peer], None]:
 
 @ways
 @pytest.mark.parametrize("session", [None, Session()], ids=["none", "given"])
+@pytest.mark.usefixtures("no_back_off")
 def test_a_proxy_that_refuses_is_asked_again(ask: Callable[..., Any], session: Session | None) -> None:
     with Scripted(lambda _: None, socks(5), socks(0)) as proxy:
         options = {"proxy": f"socks5://127.0.0.1:{proxy.port}", "retries": 2, "random_source": Fixed(0.0)}
@@ -197,6 +198,7 @@ def test_a_proxy_that_refuses_is_asked_again(ask: Callable[..., Any], session: S
 
 
 @ways
+@pytest.mark.usefixtures("no_back_off")
 def test_a_tunnel_that_is_refused_is_asked_for_again(ask: Callable[..., Any]) -> None:
     def refuse(peer: Peer) -> None:
         heads.append(peer.read_head())
@@ -211,6 +213,7 @@ def test_a_tunnel_that_is_refused_is_asked_for_again(ask: Callable[..., Any]) ->
 
 
 @ways
+@pytest.mark.usefixtures("no_back_off")
 def test_a_proxy_that_is_not_there_is_tried_again(ask: Callable[..., Any]) -> None:
     options = {"proxy": f"http://127.0.0.1:{free_port()}", "retries": 2, "random_source": Fixed(0.0)}
     [broken], retries = ask("http://site.example", session=Session(), **options)
@@ -218,6 +221,7 @@ def test_a_proxy_that_is_not_there_is_tried_again(ask: Callable[..., Any]) -> No
 
 
 @ways
+@pytest.mark.usefixtures("no_back_off")
 def test_a_proxy_that_has_read_the_question_is_not_asked_again(ask: Callable[..., Any]) -> None:
     with Scripted(replies(put_off(407, Retry_After="0"))) as proxy:
         options = {"proxy": proxy.url, "retries": 2, "random_source": Fixed(0.0)}
@@ -254,6 +258,7 @@ class Raising(httpx.AsyncBaseTransport):
         (OSError("no"), 1),
     ],
 )
+@pytest.mark.usefixtures("no_back_off")
 def test_of_what_a_client_raises_only_what_says_that_nobody_was_reached_is_repeated(
     error: Exception, asked: int
 ) -> None:
@@ -269,6 +274,7 @@ def test_of_what_a_client_raises_only_what_says_that_nobody_was_reached_is_repea
     assert raising.asked == asked
 
 
+@pytest.mark.usefixtures("no_back_off")
 def test_an_auth_that_has_asked_once_and_cannot_again_does_not_count_as_nobody_reached() -> None:
     class Elsewhere(httpx.Auth):
         def auth_flow(self, request: httpx.Request) -> Any:
