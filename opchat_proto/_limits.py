@@ -17,7 +17,6 @@ class Limits:
     Every limit is exact and does not depend on how the bytes were cut: the
     limit itself passes, one more does not. Beyond one the reply is
     `Broken(TOO_LARGE)`, whose detail names it; the exceptions are said below.
-    The defaults leave ten times the room that real sites were seen to need.
 
     Raises `TypeError` for a value that is no int, `ValueError` for one out of
     range.
