@@ -9,22 +9,22 @@ from ._errors import LocalProtocolError
 __all__: list[str] = []
 
 S = TypeVar("S", bound=StrEnum)
-I = TypeVar("I", bound=StrEnum)  # noqa: E741 - S and I: the states and the inputs of automata theory
+G = TypeVar("G", bound=StrEnum)  # what is given
 
 
-class Table(Generic[S, I]):
+class Table(Generic[S, G]):
     """The transitions of a machine, as (state, input) -> state.
 
     A pair that is not there is a call that its state does not allow. The order
     of the rows is the order in which a reader meets the states.
     """
 
-    def __init__(self, name: str, start: tuple[S, ...], rows: Mapping[S, Mapping[I, S]]) -> None:
+    def __init__(self, name: str, start: tuple[S, ...], rows: Mapping[S, Mapping[G, S]]) -> None:
         self.name = name
         self.start = start
         self.rows = rows
 
-    def next(self, state: S, given: I) -> S:
+    def next(self, state: S, given: G) -> S:
         """Where `given` leads from `state`. Raises `LocalProtocolError` if it is not legal there."""
         try:
             return self.rows[state][given]

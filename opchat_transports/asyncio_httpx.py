@@ -372,7 +372,7 @@ class AsyncioReply:
         self._clocks.forget()
         if not self._closed:
             with self._until(math.inf):
-                await anyio.sleep(seconds)
+                await anyio.sleep(seconds)  # the back-off; `aclose` cancels it
         if not self._closed:
             self._retries += 1
 
@@ -503,7 +503,8 @@ class AsyncioReply:
         not_connected = self._at_proxy or bool(names & {"ConnectError", "ConnectTimeout", "ProxyError"})
         self._reached_nobody = not_connected and not self._is_sending
         if "HTTPStatusError" in names and self._response is None:  # as response hooks raise it
-            response: Any = getattr(error, "response")  # noqa: B009 - it has one
+            status_error: Any = error  # whose class has a response
+            response = status_error.response
             self._take(self._flow.receive_head(response.status_code, response.headers.raw))
         if "ConnectTimeout" in names:
             to = self._peer if self._phase != "start_tls" else f"{self._peer} with TLS"

@@ -280,7 +280,7 @@ class TrioReply:
         self._clocks.forget()
         if not self._closed:
             with self._within(None):
-                await trio.sleep(seconds)
+                await trio.sleep(seconds)  # the back-off; `aclose` cancels it
         if not self._closed:
             self._retries += 1
 

@@ -23,7 +23,7 @@ from opchat_proto import (
     Submit,
     __version__,
 )
-from opchat_proto._table import I, S, Table
+from opchat_proto._table import G, S, Table
 
 ENDPOINT = Endpoint.parse("http://site.example")
 QUESTION = Submit(new_message="Hi?")
@@ -87,19 +87,19 @@ def chunks(*pieces: bytes) -> bytes:
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-class Recorder(Table[S, I]):
+class Recorder(Table[S, G]):
     """A table that remembers what was asked of it."""
 
-    def __init__(self, table: Table[S, I]) -> None:
+    def __init__(self, table: Table[S, G]) -> None:
         super().__init__(table.name, table.start, table.rows)
-        self.taken: set[tuple[S, I]] = set()
+        self.taken: set[tuple[S, G]] = set()
 
-    def next(self, state: S, given: I) -> S:
+    def next(self, state: S, given: G) -> S:
         self.taken.add((state, given))
         return super().next(state, given)
 
     @property
-    def untaken(self) -> set[tuple[S, I]]:
+    def untaken(self) -> set[tuple[S, G]]:
         return {(state, given) for state, row in self.rows.items() for given in row} - self.taken
 
 

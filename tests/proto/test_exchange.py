@@ -503,9 +503,11 @@ def received_in_all(pieces: list[bytes]) -> list[Received]:
     everything: list[Received] = []
     for piece in pieces:
         for item in begun.receive_data(piece):
-            if isinstance(item, Body) and everything and isinstance(everything[-1], Body):
-                item = Body(everything.pop().data + item.data)  # type: ignore[union-attr]
-            everything.append(item)
+            last = everything[-1] if everything else None
+            if isinstance(item, Body) and isinstance(last, Body):
+                everything[-1] = Body(last.data + item.data)
+            else:
+                everything.append(item)
     return everything
 
 
