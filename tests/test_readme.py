@@ -14,7 +14,8 @@ from opchat_transports.blocking_sockets import serve
 from opchat_transports.bots import small_talk
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+# Those that are tests themselves are run by tests/transports/test_testing.py.
+EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" not in example]
 SIZES = {"KiB": 1024, "MiB": 1024 * 1024}
 
 

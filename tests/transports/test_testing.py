@@ -1,0 +1,916 @@
+"""The scripted fault server, and what all transports make of every fault."""
+
+import asyncio
+import copy
+import gc
+import json
+import math
+import pickle
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opchat_proto import (
+    Answer,
+    Broken,
+    Client,
+    Done,
+    End,
+    Endpoint,
+    Event,
+    Flow,
+    Limits,
+    Live,
+    Reason,
+    Receive,
+    Server,
+    Session,
+    Site,
+    Submit,
+)
+from opchat_proto.strategies import cuts
+from opchat_transports import AsyncTransport, Timeouts, collect, testing
+from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.bots import small_talk
+from opchat_transports.testing import (
+    ANSWER,
+    EVENTS,
+    FAULTS,
+    GOOD,
+    Accept,
+    Close,
+    Delay,
+    Expect,
+    FaultServer,
+    Journal,
+    MemoryServer,
+    Repeat,
+    Reset,
+    Script,
+    Stall,
+    Visit,
+    Write,
+    answer,
+    chunk,
+    cut,
+    delayed,
+    dripped,
+    encode,
+    json_object,
+    pair,
+    refused,
+    replay,
+    reset,
+    response,
+    stale_nonce,
+    stalled,
+)
+from opchat_transports.trio_streams import TrioTransport
+from tests.proto.test_captures import CAPTURES
+
+from .scripted import PATIENCE
+
+SOON = 0.3  # seconds of a clock that is to run out
+LIMITS = Limits(event_bytes=1_000_000, reply_bytes=3_000_000)
+QUESTION = Submit(new_message="Hi", chat_id="k3v9x0q2ab")
+
+
+# ---------------------------------------------------------------- the table
+
+FIRST, SECOND, LAST = EVENTS
+BOTH = ("start_session", "submit")
+
+
+def broken(reason: Reason, detail: str, *before: Event, **more: Any) -> list[Event]:
+    return [*before, Broken(reason, detail, **more)]
+
+
+def truncated(detail: str, *before: Event) -> list[Event]:
+    return broken(Reason.TRUNCATED, detail, *before)
+
+
+def no_answer(status: int, detail: str, code: str | None = None, retry_after: int | None = None) -> list[Event]:
+    return broken(Reason.REFUSED, detail, status=status, code=code, retry_after=retry_after)
+
+
+UNENDED = "the answer ended without its end event"
+CLOSED = "the connection was closed before any answer"
+WAS_RESET = "the connection failed: Connection reset by peer"
+PLAIN = "a page, not an answer of the chat: A site with plain permalinks"
+NO_EVENT = f"no event of the answer within {SOON} s (timeout 'first_event'), after 0 events"
+NO_FURTHER = f"no further event of the answer within {SOON} s (timeout 'idle'), after 1 event"
+FORBIDDEN = "Sorry, you are not allowed to do that."
+
+EXPECTED: dict[str, list[Event]] = {
+    **{
+        name: list(EVENTS)
+        for name in (
+            *("delay", "one byte at a time", "slow drip", "glued events", "split events", "split writes", "length"),
+            *("no length", "interim responses", "byte order mark", "blank lines first", "PHP notice first"),
+            *("PHP notice between", "comments", "CRLF", "more after the end", "wrong content type", "no content type"),
+            *("cut after the end event", "stale nonce 401", "stale nonce 403", "no start_session"),
+            "closed between session and submit",
+        )
+    },
+    "empty data line": [FIRST, Live("", "unreadable"), SECOND, LAST],
+    "status event": [FIRST, Live("Thinking...", "status"), SECOND, LAST],
+    "unknown event": [FIRST, Live("pong", "unknown", '{"type":"ping","data":"pong"}'), SECOND, LAST],
+    "unreadable end": [FIRST, SECOND, End(None)],
+    "one JSON object": [LAST],
+    "glued HTML": [FIRST, LAST],
+    "error event": broken(Reason.REMOTE, "Overloaded", FIRST),
+    "empty error event": broken(Reason.REMOTE, "", FIRST),
+    "failure object": broken(Reason.REMOTE, "Overloaded"),
+    "broken event": broken(Reason.MALFORMED, 'an event that is no JSON: {"type":"live","da', FIRST),
+    "HTML page": broken(Reason.MALFORMED, PLAIN),
+    "gzip": broken(Reason.MALFORMED, "the body is coded as gzip, though identity was asked for"),
+    "no end": truncated(UNENDED, FIRST, SECOND),
+    "no events": truncated(UNENDED),
+    "PHP dies": truncated(f"{UNENDED}; a line that is no event: PHP Fatal error:  Out of memory", FIRST),
+    "cut in the head": truncated("the connection was closed inside the head of the answer"),
+    "cut after the head": truncated("HTTP"),
+    "cut in an event": truncated("HTTP", FIRST),
+    "cut after an event": truncated("HTTP", FIRST),
+    "cut in the end event": truncated("HTTP", FIRST, SECOND),
+    "cut without close_notify": truncated("HTTP", FIRST),
+    "cut of a length": truncated("HTTP", FIRST, SECOND),
+    "cut without a length": truncated(UNENDED, FIRST, SECOND),
+    "reset in the head": truncated(WAS_RESET),
+    "reset after an event": truncated(WAS_RESET, FIRST),
+    "no answer": broken(Reason.LOST, f"{CLOSED}; not repeated"),
+    "reset instead of an answer": broken(Reason.LOST, f"{WAS_RESET}; not repeated"),
+    "closed when opened": broken(Reason.LOST, "start_session"),
+    "reset when opened": broken(Reason.LOST, "start_session"),
+    "stall": broken(Reason.TIMEOUT, NO_EVENT),
+    "stall in the head": broken(Reason.TIMEOUT, NO_EVENT),
+    "stall after the head": broken(Reason.TIMEOUT, NO_EVENT),
+    "stall after an event": broken(Reason.TIMEOUT, NO_FURTHER, FIRST),
+    "nothing but comments": broken(Reason.TIMEOUT, NO_FURTHER, FIRST),
+    "endless head": broken(Reason.TOO_LARGE, "more than 65536 bytes of head (Limits.head_bytes)"),
+    "endless line": broken(Reason.TOO_LARGE, "more than 1000000 bytes in one event (Limits.event_bytes)", FIRST),
+    "endless answer": broken(
+        Reason.TOO_LARGE,
+        "more than 3000000 bytes in the whole reply (Limits.reply_bytes)",
+        *[Live("x" * 100_000)] * 29,
+    ),
+    "endless page": broken(Reason.MALFORMED, f"a page, not an answer of the chat: {'x' * 200}"),
+    "1xx flood": broken(Reason.TOO_LARGE, "more than 8 1xx responses before the answer (Limits.interim_responses)"),
+    "header flood": broken(Reason.TOO_LARGE, "more than 128 header fields (Limits.headers)"),
+    "not HTTP": truncated("HTTP"),
+    "broken chunk": truncated("HTTP", FIRST),
+    "two framings": truncated("Content-Length together with Transfer-Encoding"),
+    "unasked upgrade": truncated("HTTP"),
+    "400 expired shortcut": no_answer(400, "Invalid or expired shortcut."),
+    "403 rejected": no_answer(403, "Sorry, your query has been rejected."),
+    "500 exception": no_answer(500, "You have reached the limit."),
+    "400 invalid JSON": no_answer(400, "Invalid JSON body passed.", "rest_invalid_json"),
+    "401 forbidden": no_answer(401, FORBIDDEN, "rest_forbidden"),
+    "401 not logged in": no_answer(401, "You are not currently logged in.", "rest_not_logged_in"),
+    "401 REST disabled": no_answer(401, "The REST API is for members.", "rest_disabled"),
+    "403 forbidden": no_answer(403, FORBIDDEN, "rest_forbidden"),
+    "403 invalid nonce": no_answer(403, "Cookie check failed", "rest_cookie_invalid_nonce"),
+    "404 no route": no_answer(404, "No route was found matching the URL and request method.", "rest_no_route"),
+    "500 critical error": no_answer(
+        500, "<p>There has been a critical error on this website.</p>", "internal_server_error"
+    ),
+    "500 database": no_answer(500, "<h1>Error establishing a database connection</h1>", "wp_die"),
+    "503 maintenance": no_answer(503, "Briefly unavailable.", "wp_die", 600),
+    "301 redirect": no_answer(
+        301, "redirected to https://other.example/, which is not followed: 301 Moved Permanently"
+    ),
+    "403 firewall": no_answer(403, "Just a moment..."),
+    "413 too large": no_answer(413, "413 Request Entity Too Large"),
+    "429 too many": no_answer(429, "429 Too Many Requests", retry_after=600),
+    "502 bad gateway": no_answer(502, "502 Bad Gateway"),
+    "503 unavailable": no_answer(503, "503 Service Temporarily Unavailable", retry_after=600),
+    "504 timeout": no_answer(504, "504 Gateway Time-out"),
+    "session refused": no_answer(500, "start_session: No."),
+    "session without a nonce": broken(
+        Reason.MALFORMED, "start_session: no nonce and session id that could be sent back"
+    ),
+    "session page": broken(
+        Reason.MALFORMED,
+        f"start_session: {PLAIN}; no REST API here; with plain permalinks the root is URL/index.php?rest_route=",
+    ),
+    "session cut": truncated("start_session: the connection was closed inside the head of the answer"),
+    "session stall": broken(
+        Reason.TIMEOUT, f"start_session: no answer within {SOON} s (timeout 'first_event'), after 0 events"
+    ),
+}
+# httpx says less of a head that is cut, has a limit of its own for it, and gives no interim responses on.
+THROUGH_HTTPX: dict[str, list[Event]] = {
+    "cut in the head": broken(Reason.LOST, f"{CLOSED}; not repeated"),
+    "reset in the head": broken(Reason.LOST, f"{WAS_RESET}; not repeated"),
+    "session cut": broken(Reason.LOST, "start_session"),
+    "endless head": truncated("HTTP"),
+    "1xx flood": list(EVENTS),
+}
+ROUTES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(["stale nonce 401", "stale nonce 403", "401 forbidden", "403 invalid nonce"], BOTH * 2),
+    **dict.fromkeys([name for name in FAULTS if name.startswith("session ")], ("start_session",)),
+}
+
+Ask = Callable[..., list[Event]]
+
+
+def blocking(url: str, **options: Any) -> list[Event]:
+    with BlockingTransport(url, **options) as transport, transport.ask(QUESTION) as reply:
+        return list(reply)
+
+
+async def read(transport: AsyncTransport) -> list[Event]:
+    async with transport, transport.ask(QUESTION) as reply:
+        return [event async for event in reply]
+
+
+def on_trio(url: str, **options: Any) -> list[Event]:
+    return trio.run(lambda: read(TrioTransport(url, **options)))
+
+
+def on_asyncio(url: str, **options: Any) -> list[Event]:
+    return asyncio.run(read(AsyncioTransport(url, **options)))
+
+
+def a_client(url: str = "http://site.example", session: Session | None = None) -> Client:
+    return Client(Flow(Endpoint.parse(url), QUESTION, session=session, limits=LIMITS))
+
+
+def clocks(expected: Sequence[Event]) -> Timeouts:
+    """Long ones, but for what is to run out."""
+    match expected:
+        case [Broken(Reason.TIMEOUT)]:
+            return Timeouts(first_event=SOON)
+        case [_, Broken(Reason.TIMEOUT)]:
+            return Timeouts(idle=SOON)
+        case _:
+            return Timeouts()
+
+
+def without_words(events: list[Event], url: str) -> list[Event]:
+    """The events without what is h11's to say, or depends on what the system reports first."""
+    *before, last = events
+    if isinstance(last, Broken):
+        detail = last.detail.replace(url, "URL")
+        if detail.startswith("HTTP: "):
+            detail = "HTTP"
+        if last.reason is Reason.LOST and detail.startswith("start_session: "):
+            detail = "start_session"
+        last = replace(last, detail=detail, raw="")
+    return [*before, last]
+
+
+def check(name: str, events: list[Event], expected: list[Event], journal: Journal, url: str) -> None:
+    if name in ("closed when opened", "reset when opened"):
+        assert journal.routes in ((), ("start_session",))  # it may be noticed before or after the request is sent
+    else:
+        assert journal.routes == ROUTES.get(name, BOTH)
+    assert without_words(events, url) == expected
+    # At most once, and once more only for a refused nonce, with another one.
+    asked = [(request.nonce, request.submit) for request in journal.requests if request.submit is not None]
+    assert len(set(asked)) == len(asked)
+    assert set(journal.questions) <= {QUESTION}
+    assert journal.repeated == ((QUESTION,) if ROUTES.get(name) == BOTH * 2 else ())
+    assert all(not visit.rest for visit in journal.visits)
+
+
+def test_every_fault_has_its_outcome() -> None:
+    assert EXPECTED.keys() == FAULTS.keys()
+    assert THROUGH_HTTPX.keys() <= FAULTS.keys()
+
+
+@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault(name: str, ask: Ask) -> None:
+    expected = THROUGH_HTTPX.get(name, EXPECTED[name]) if ask is on_asyncio else EXPECTED[name]
+    with FaultServer(FAULTS[name]) as server:
+        events = ask(server.url, limits=LIMITS, timeouts=clocks(expected))
+    check(name, events, expected, server, server.url)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_memory(name: str) -> None:
+    expected = EXPECTED[name]
+    server = MemoryServer(FAULTS[name], timeouts=clocks(expected))
+    events = list(server.run(a_client()))
+    check(name, events, expected, server, "http://site.example")
+
+
+def in_pieces(size: int) -> testing.Cut:
+    return lambda data: (data[at : at + size] for at in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("endless line", "endless answer")])
+def test_a_fault_in_memory_in_small_pieces(name: str, size: int) -> None:
+    expected = EXPECTED[name]
+    server = MemoryServer(FAULTS[name], timeouts=clocks(expected), cut=in_pieces(size))
+    events = list(server.run(a_client()))
+    check(name, events, expected, server, "http://site.example")
+
+
+# ---------------------------------------------------------------- scripts are values
+
+STEPS = (
+    *(Accept(), Expect(), Expect("start_session"), Write(b"a"), Write(b"", 1, 0.5), Repeat(b"a"), Repeat(b"a", 2, 1)),
+    *(Delay(0), Delay(1.5), Stall(), Close(), Close(notify=False), Reset()),
+)
+SCRIPTS: dict[str, Script] = {**FAULTS, "steps": STEPS, "good": GOOD}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_is_a_value(script: Script) -> None:
+    assert eval(repr(script), vars(testing)) == script
+    again = pickle.loads(pickle.dumps(script))
+    assert (again, copy.deepcopy(script)) == (script, script)
+    assert len({script, again}) == 1
+
+
+def test_no_two_steps_are_equal() -> None:
+    assert len(set(STEPS)) == len(STEPS)
+
+
+def wrong(value: object) -> Any:
+    """For a type checker, which would see it too."""
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Write(wrong("a")), TypeError, "Write.data: expected bytes, got str"),
+        (lambda: Write(b"a", 0), ValueError, "Write.size: expected 1 or more, or None, got 0"),
+        (lambda: Write(b"a", wrong(1.5)), TypeError, "Write.size: expected int, got float"),
+        (lambda: Write(b"a", gap=-1), ValueError, "Write.gap: expected 0 or more seconds, got -1"),
+        (lambda: Repeat(b""), ValueError, "Repeat.data: expected at least one byte"),
+        (lambda: Repeat(b"a", times=0), ValueError, "Repeat.times: expected 1 or more, or None, got 0"),
+        (lambda: Repeat(b"a", gap=wrong("1")), TypeError, "Repeat.gap: expected seconds, got str"),
+        (lambda: Delay(math.inf), ValueError, "Delay.seconds: expected 0 or more seconds, got inf"),
+        (lambda: Delay(math.nan), ValueError, "Delay.seconds: expected 0 or more seconds, got nan"),
+        (lambda: Delay(True), TypeError, "Delay.seconds: expected seconds, got bool"),
+        (lambda: Expect(wrong(None)), TypeError, "Expect.route: expected str, got NoneType"),
+        (lambda: Close(wrong(None)), TypeError, "Close.notify: expected bool, got NoneType"),
+        (lambda: FaultServer(wrong(Write(b"a"))), TypeError, "expected scripts, which are tuples of steps, got Write"),
+        (
+            lambda: MemoryServer(wrong((b"a",))),
+            TypeError,
+            "script[0]: expected a step such as Write or Close, got bytes",
+        ),
+        (lambda: FaultServer((Close(), Accept())), ValueError, "script[1]: Accept can only be the first step"),
+        (
+            lambda: response(framing=wrong("none")),
+            ValueError,
+            "framing: expected 'chunked', 'length' or 'close', got 'none'",
+        ),
+        (lambda: response(headers=[("a b", "c")]), ValueError, "no HTTP response: "),
+        (lambda: replay(b"abc", [(0, 2)]), ValueError, "reads: expected lengths that add up to 3 bytes, got 2"),
+        (lambda: replay(b"abc", [(5, 2), (4, 1)]), ValueError, "reads: expected times that do not go back"),
+        (lambda: replay(b"abc", [(0, 3)], 0), ValueError, "speed: expected more than 0, got 0"),
+    ],
+)
+def test_what_a_caller_does_wrong(make: Callable[[], object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        make()
+
+
+# ---------------------------------------------------------------- the pieces
+
+
+def outcome(*scripts: Script, **options: Any) -> list[Event]:
+    """Of a client without a network, its verdict's raw text left out."""
+    return without_words(list(MemoryServer(*scripts, **options).run(a_client())), "http://site.example")
+
+
+def test_any_response_can_be_composed() -> None:
+    page = response(b"<title>a</title>", status=418, headers=[("X-A", "b")], framing="length", keep_alive=True)
+    assert page == b"HTTP/1.1 418 I'm a Teapot\r\nX-A: b\r\nContent-Length: 16\r\n\r\n<title>a</title>"
+    assert response(b"a", b"bc") == (
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
+    )
+    assert response(b"a", status=299, framing="close") == b"HTTP/1.1 299 \r\nConnection: close\r\n\r\na"
+    assert chunk(b"abc") + chunk(b"") == b"3\r\nabc\r\n0\r\n\r\n"
+
+
+def test_any_answer_can_be_composed() -> None:
+    assert encode("a/\N{PILE OF POO}") == b'data: {"type":"live","data":"a\\/\\ud83d\\udca9"}\n\n'
+    assert encode(b": as it is\n") == b": as it is\n"
+    answered = answer("a", Live("b", "status"), Broken(Reason.REMOTE, "c"), headers=(), framing="length")
+    assert outcome((Write(answered),)) == [Live("a"), Live("b", "status"), Broken(Reason.REMOTE, "c")]
+    whole = json_object(success=True, reply="a")
+    assert outcome((Write(whole),)) == [End("a", '{"success":true,"reply":"a"}')]
+
+
+def test_the_faults_with_other_numbers() -> None:
+    assert delayed(2, b"a") == (Delay(2), Write(b"a"))
+    assert dripped(2, 3, b"a") == (Write(b"a", 3, 2),)
+    assert cut(2, b"abc") == (Write(b"ab"), Close())
+    assert reset(2, b"abc") == (Write(b"ab"), Reset())
+    assert stalled(2, b"abc") == (Write(b"ab"), Stall())
+    assert outcome(refused(418, "Tea.", headers=[("Retry-After", "7")])) == no_answer(418, "Tea.", None, 7)
+
+
+def test_a_fault_can_be_put_on_start_session() -> None:
+    script = (Expect("start_session"), *refused(403, "No.", "rest_disabled"))
+    assert outcome(script) == no_answer(403, "start_session: No.", "rest_disabled")
+
+
+def test_a_client_that_reconnects_after_a_stale_nonce_needs_two_scripts() -> None:
+    stale = stale_nonce(401)[:1]  # and then the connection is closed
+    server = MemoryServer(stale, GOOD)
+    assert list(server.run(a_client())) == list(EVENTS)
+    assert server.repeated == (QUESTION,)
+    assert [request.nonce for request in server.requests if request.submit] == ["0000000001", "0000000002"]
+
+
+# ---------------------------------------------------------------- the journal
+
+REQUEST = (
+    b"POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1\r\nHost: a\r\nX-WP-Nonce: 7\r\nContent-Length: %d\r\n\r\n%b"
+    % (len(QUESTION.encode()), QUESTION.encode())
+)
+
+
+def talk(port: int, *sent: bytes) -> bytes:
+    """What a client gets that sends this and reads to the end."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        for data in sent:
+            connection.sendall(data)
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+        return received
+
+
+def test_a_request_is_kept_whole() -> None:
+    with FaultServer() as server:
+        assert talk(server.port, REQUEST[:50], REQUEST[50:]) == ANSWER
+    [request] = server.requests
+    assert (request.method, request.target) == ("POST", "/wp-json/mwai-ui/v1/chats/submit")
+    assert (request.raw, request.body, request.submit) == (REQUEST, QUESTION.encode(), QUESTION)
+    assert (request.route, request.nonce) == ("submit", "7")
+    assert request.headers == (("host", "a"), ("x-wp-nonce", "7"), ("content-length", str(len(request.body))))
+    [visit] = server.visits
+    assert visit.left is not None
+    assert replace(visit, left=None) == Visit(GOOD, (request,), b"", len(ANSWER), finished=True)
+
+
+def test_what_comes_after_is_kept_too() -> None:
+    with FaultServer() as server:
+        assert talk(server.port, REQUEST + REQUEST + b"POST") == ANSWER
+    assert server.questions == (QUESTION, QUESTION)
+    assert server.repeated == (QUESTION,)
+    assert [visit.rest for visit in server.visits] == [b"POST"]
+
+
+def test_a_request_to_somewhere_else() -> None:
+    with FaultServer() as server:
+        received = talk(server.port, REQUEST.replace(b"submit", b"nowhere"), REQUEST)
+    assert received.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert received.endswith(ANSWER)
+    assert server.routes == ("nowhere", "submit")
+    assert [request.submit for request in server.requests] == [None, QUESTION]
+
+
+def test_a_question_that_is_none() -> None:
+    with FaultServer() as server:
+        assert talk(server.port, REQUEST.replace(b'{"', b'["')) == ANSWER
+    assert server.questions == ()
+    assert server.routes == ("submit",)
+
+
+def test_what_is_no_request() -> None:
+    with FaultServer() as server:
+        assert talk(server.port, b"HELO you\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert [(visit.rest, visit.finished) for visit in server.visits] == [(b"HELO you\r\n\r\n", False)]
+
+
+def test_a_client_that_waits_for_100_continue() -> None:
+    head, body = REQUEST.replace(b"Host:", b"Expect: 100-continue\r\nHost:").split(b"\r\n\r\n")
+    with FaultServer() as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        with connection.makefile("rb") as file:
+            assert file.read() == ANSWER
+    assert server.questions == (QUESTION,)
+
+
+def test_each_connection_has_its_script_and_the_last_goes_on() -> None:
+    with FaultServer(cut(3), GOOD) as server:
+        answers = [talk(server.port, REQUEST) for _ in range(3)]
+    assert answers == [ANSWER[:3], ANSWER, ANSWER]
+    assert [visit.script for visit in server.visits] == [cut(3), GOOD, GOOD]
+
+
+def test_a_second_question_on_a_connection_is_for_the_script_too() -> None:
+    script = (Write(ANSWER), Expect(), Write(b"again"))
+    with FaultServer(script) as server:
+        assert talk(server.port, REQUEST, REQUEST) == ANSWER + b"again"
+
+
+def test_a_script_for_start_session_lets_a_submit_through() -> None:
+    with FaultServer((Expect("start_session"), Reset())) as server:
+        options = {"session": Session("0123456789")}
+        assert [ask(server.url, **options) for ask in (blocking, on_trio, on_asyncio)] == [list(EVENTS)] * 3
+    assert server.routes == ("submit",) * 3
+
+
+# ---------------------------------------------------------------- the server's life
+
+
+def none_is_left(before: set[threading.Thread]) -> bool:
+    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    return set(threading.enumerate()) <= before
+
+
+STALLS = {
+    "stall": stalled(20),
+    "delay": delayed(1e6),
+    "slow drip": dripped(1e6),
+    "nobody reads": (Repeat(b"x" * 65536),),
+    "nothing is asked": (Expect("nothing"),),
+}
+
+
+@pytest.mark.parametrize("script", STALLS.values(), ids=STALLS)
+def test_leaving_ends_everything_at_once(script: Script) -> None:
+    before = set(threading.enumerate())
+    with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.sendall(REQUEST)
+        server.close()  # as the end of the block does
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        with suppress(ConnectionError):
+            while connection.recv(65536):
+                pass
+    [visit] = server.visits
+    assert (visit.finished, visit.left) == (False, None)
+    assert server.questions == (QUESTION,)
+    assert none_is_left(before)
+
+
+@pytest.mark.parametrize("script", STALLS.values(), ids=STALLS)
+def test_a_client_that_leaves_early_is_no_failure(script: Script) -> None:
+    before = set(threading.enumerate())
+    with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.sendall(REQUEST)
+        connection.close()
+    [visit] = server.visits
+    assert not visit.finished
+    assert visit.left is not None
+    assert none_is_left(before)
+
+
+@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
+def test_a_client_that_gives_up_is_seen_to_leave(ask: Ask) -> None:
+    with FaultServer(FAULTS["stall after an event"]) as server:
+        ask(server.url, timeouts=Timeouts(idle=SOON))
+    last = server.visits[-1]
+    assert (last.finished, last.left is not None) == (False, True)
+
+
+def test_a_failure_of_the_server_is_raised_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(talk: object, route: str) -> object:
+        raise ZeroDivisionError
+
+    def ask() -> None:
+        with FaultServer() as server, suppress(ConnectionError):
+            talk(server.port, REQUEST)
+
+    def ask_and_fail() -> None:
+        with FaultServer() as server:
+            with suppress(ConnectionError):
+                talk(server.port, REQUEST)
+            raise KeyError
+
+    monkeypatch.setattr(testing._Talk, "_wait_for", fail)
+    before = set(threading.enumerate())
+    with pytest.raises(ZeroDivisionError):
+        ask()
+    with pytest.raises(KeyError):  # which is not hidden
+        ask_and_fail()
+    assert none_is_left(before)
+
+
+def test_a_server_is_opened_once() -> None:
+    server = FaultServer()
+    for ask_early in (lambda: server.port, lambda: server.url):
+        with pytest.raises(RuntimeError, match="not open yet"):
+            ask_early()
+    server.close()
+    with server:
+        assert repr(server) == f"<FaultServer at port {server.port}, 0 connections>"
+        with pytest.raises(RuntimeError, match="opened once"):
+            server.__enter__()
+    server.close()
+
+
+def test_a_server_at_a_port_of_ones_own() -> None:
+    with FaultServer() as first, pytest.raises(OSError, match="in use"), FaultServer(port=first.port):
+        pass
+    with FaultServer(port=first.port) as second:
+        assert second.port == first.port
+
+
+def test_many_at_once() -> None:
+    async def main(url: str) -> list[str]:
+        async with AsyncioTransport(url) as transport:
+
+            async def one() -> str:
+                async with transport.ask("Hi") as reply:
+                    return [event async for event in reply][-1].reply or ""  # type: ignore[union-attr]
+
+            return await asyncio.gather(*(one() for _ in range(100)))
+
+    with FaultServer((Delay(0.1), *GOOD)) as server:
+        assert asyncio.run(main(server.url)) == ["Hello, world!"] * 100
+    assert len(server.questions) == 100
+    assert server.repeated == ()
+    assert server.routes.count("start_session") == 1
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def client_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("one byte at a time", "stale nonce 403", "cut after an event", "cut without close_notify", "no length"),
+        *("stall after an event", "endless answer", "reset after an event", "no answer", "closed when opened"),
+    ],
+)
+def test_a_fault_inside_tls(
+    name: str, ask: Ask, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    expected = EXPECTED[name]
+    with FaultServer(FAULTS[name], ssl_context=server_context) as server:
+        events = ask(server.url, limits=LIMITS, timeouts=clocks(expected), ssl_context=client_context)
+    assert server.url.startswith("https://localhost:")
+    if name in ("cut without close_notify", "reset after an event"):
+        # What the system's TLS calls it is its own.
+        events, expected = ([event, replace(last, detail="")] for event, last in (events, expected))  # type: ignore[arg-type]
+    check(name, events, expected, server, server.url)
+
+
+def test_a_client_without_trust_is_no_failure(server_context: ssl.SSLContext) -> None:
+    with FaultServer(ssl_context=server_context) as server:
+        [event] = blocking(server.url)
+    assert isinstance(event, Broken)
+    assert event.reason is Reason.LOST
+    assert [(visit.requests, visit.finished) for visit in server.visits] == [((), False)]
+
+
+def test_a_client_without_tls_is_no_failure(server_context: ssl.SSLContext) -> None:
+    with FaultServer(ssl_context=server_context) as server, suppress(ConnectionError):
+        talk(server.port, REQUEST)
+    assert [visit.requests for visit in server.visits] == [()]
+
+
+# ---------------------------------------------------------------- replay
+
+RECORDED = [(0.0, 100), (250.0, 200), (250.0, 0), (1250.0, len(ANSWER) - 300)]
+
+
+def test_a_recording_is_played_with_its_timing() -> None:
+    assert replay(ANSWER, RECORDED) == (
+        Write(ANSWER[:100]),
+        Delay(0.25),
+        Write(ANSWER[100:300]),
+        Write(b""),
+        Delay(1.0),
+        Write(ANSWER[300:]),
+    )
+    waited: list[float] = []
+    server = MemoryServer(replay(ANSWER, RECORDED, speed=2), sleep=waited.append)
+    assert list(server.run(a_client())) == list(EVENTS)
+    assert waited == [0.125, 0.5]
+    assert server.visits[0].left == 0.625
+    assert all(isinstance(step, Write) for step in replay(ANSWER, RECORDED, math.inf))
+
+
+@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
+def test_a_recording_over_loopback(ask: Ask) -> None:
+    with FaultServer(replay(ANSWER, RECORDED, speed=10)) as server:
+        assert ask(server.url) == list(EVENTS)
+    left = server.visits[-1].left
+    assert left is not None
+    assert left >= 0.125
+
+
+@pytest.mark.parametrize("path", sorted(CAPTURES.glob("*/*.chunks.json")), ids=lambda path: path.name)
+def test_what_real_sites_sent(path: Path) -> None:
+    data = path.with_name(path.name.replace("chunks.json", "response.bin")).read_bytes()
+    script = (*replay(data, json.loads(path.read_text())), Stall())
+    server = MemoryServer(script, timeouts=Timeouts(idle=3))
+    whole = MemoryServer((Write(data), Stall()), timeouts=Timeouts(idle=3))
+    assert list(server.run(a_client())) == list(whole.run(a_client()))
+
+
+# ---------------------------------------------------------------- in memory
+
+
+def test_time_passes_without_waiting() -> None:
+    waited: list[float] = []
+    script = (Delay(200), *stalled(-5, answer("a")))
+    server = MemoryServer(script, sleep=waited.append)
+    events = list(server.run(a_client()))
+    detail = "no further event of the answer within 120 s (timeout 'idle'), after 1 event"
+    assert events == [Live("a"), Broken(Reason.TIMEOUT, detail)]
+    assert waited == [200, 120]
+    assert server.visits[-1].left == 320
+
+
+def test_without_clocks_a_stall_is_noticed_all_the_same() -> None:
+    timeouts = Timeouts(first_event=None)
+    assert outcome(stalled(), timeouts=timeouts) == [Broken(Reason.TIMEOUT, "nothing will come any more")]
+
+
+def test_a_reader_that_stops_leaves() -> None:
+    server = MemoryServer()
+    events = server.run(a_client())
+    assert next(events) == FIRST
+    [visit] = server.visits
+    assert visit.left is None
+    events.close()
+    assert server.visits == (replace(visit, left=0.0),)
+
+
+class Stubborn:
+    """A client that is never done."""
+
+    def __init__(self) -> None:
+        self._client = a_client()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def next_step(self) -> Any:
+        step = self._client.next_step()
+        return Receive() if isinstance(step, Done) else step
+
+
+def test_a_client_that_is_never_done_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="a connection that has ended"):
+        list(MemoryServer().run(Stubborn()))
+    with pytest.raises(RuntimeError, match="both wait"):
+        list(pair(Stubborn(), small_talk, server=lambda: Server(Site(b"a"))))
+
+
+def test_in_memory_with_tls_and_several_connections() -> None:
+    server = MemoryServer((Expect("start_session"), Write(json_object(success=True, restNonce="7"))), GOOD)
+    assert list(server.run(a_client("https://site.example"))) == list(EVENTS)
+    assert [len(visit.requests) for visit in server.visits] == [1, 1]
+
+
+@given(st.data())
+def test_a_pair_talks_however_the_bytes_are_cut(data: st.DataObject) -> None:
+    events = list(pair(a_client(), small_talk, cut=lambda sent: data.draw(cuts(sent))))
+    whole = list(pair(a_client(), small_talk))
+    assert events == whole
+    assert collect(events) == "".join(small_talk(QUESTION))
+
+
+def test_a_bot_may_give_events() -> None:
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        assert submit == QUESTION
+        yield Live("Thinking", "status")
+        yield "a"
+        yield Broken(Reason.REMOTE, "Enough.")
+        raise AssertionError("nobody asks for more")
+
+    events = list(pair(a_client("https://site.example"), bot))
+    assert events == [Live("Thinking", "status"), Live("a"), Broken(Reason.REMOTE, "Enough.")]
+
+
+def test_what_a_bot_raises_comes_out() -> None:
+    def bot(submit: Submit) -> Iterator[str]:
+        yield "a"
+        raise ZeroDivisionError
+
+    events = pair(a_client(), bot)
+    assert next(events) == Live("a")
+    with pytest.raises(ZeroDivisionError):
+        next(events)
+    with pytest.raises(TypeError, match="expected Live, End or Broken, got int"):
+        list(pair(a_client(), lambda submit: [7]))  # type: ignore[list-item]
+
+
+def test_a_bot_is_closed_when_nobody_reads_on() -> None:
+    closed = []
+
+    def bot(submit: Submit) -> Iterator[str]:
+        try:
+            while True:
+                yield "a"
+        finally:
+            closed.append(submit)
+
+    events = pair(a_client(), bot)
+    assert [next(events), next(events)] == [Live("a"), Live("a")]
+    events.close()
+    assert closed == [QUESTION]
+
+
+class OneRequest:
+    """A server that closes after each answer, as some do."""
+
+    def __init__(self) -> None:
+        self._server = Server(Site(b"a"))
+        self._sent = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def next_step(self) -> Any:
+        step = self._server.next_step()
+        if self._sent and isinstance(step, Receive):
+            return Done()
+        self._sent = self._sent or not isinstance(step, Receive | Answer)
+        return step
+
+
+def test_a_pair_connects_again_where_the_server_has_closed() -> None:
+    made: list[OneRequest] = []
+
+    def server() -> OneRequest:
+        made.append(OneRequest())
+        return made[-1]
+
+    assert collect(pair(a_client(), small_talk, server=server)) == "".join(small_talk(QUESTION))
+    assert len(made) == 2
+
+
+# ---------------------------------------------------------------- for its users
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" in example]
+
+
+def test_the_examples_of_readme_pass_as_they_stand(tmp_path: Path) -> None:
+    [example] = EXAMPLES
+    tests = re.findall(r"^(?:@.*\n)*def test_.*\n(?:(?:    .*)?\n)+", example, re.MULTILINE)
+    assert all(len(test.strip().splitlines()) <= 8 for test in tests), tests
+    for word in ("BlockingTransport", "TrioTransport", "AsyncioTransport"):
+        assert any(word in test for test in tests)
+    path = tmp_path / "test_example.py"
+    path.write_text(example)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        f"--rootdir={tmp_path}",
+        str(path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert f"{len(tests)} passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_importing_it_imports_no_extra() -> None:
+    extras = ["anyio", "asyncio", "click", "httpx", "hypothesis", "pytest", "trio", "uvicorn"]
+    code = f"import sys, opchat_transports.testing; print([name for name in {extras} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_it_exports_what_it_defines() -> None:
+    assert sorted(testing.__all__) == sorted(set(testing.__all__))
+    assert all(hasattr(testing, name) for name in testing.__all__)
