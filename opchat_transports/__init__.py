@@ -3,6 +3,7 @@
     opchat_transports.blocking_sockets   threads and sockets (and gevent), and a server
     opchat_transports.trio_streams       trio
     opchat_transports.asyncio_httpx      asyncio, or trio, through a client of httpx or httpx2
+    opchat_transports.testing            a scripted server for tests of your own client
     opchat_transports.provider           Opchatgpts, as the provider class of 2023 was called
 
 All have one shape, the protocols below, and give the same events for the same

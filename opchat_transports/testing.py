@@ -718,17 +718,17 @@ class _Talk:
             self._read(data)
 
     def visit(self) -> Visit:
-        return Visit(
-            self.script, tuple(self._requests), bytes(self._raw[:_MOST_KEPT]), self.sent, self.finished, self.left
-        )
+        return Visit(self.script, tuple(self._requests), bytes(self._raw), self.sent, self.finished, self.left)
 
     def receive_data(self, data: bytes) -> None:
         with self._journal._lock:
             self._read(data)
 
     def _read(self, data: bytes) -> None:
-        if len(self._raw) < _MOST_KEPT:
-            self._raw += data
+        self._raw += data
+        if len(self._raw) > _MOST_KEPT:
+            del self._raw[_MOST_KEPT:]
+            self.is_unreadable = True
         if self.is_unreadable:
             return
         try:
@@ -893,9 +893,9 @@ class FaultServer(Journal):
 
     def close(self) -> None:
         """End all connections at once. Idempotent; leaving the `with` block does it too."""
-        self._closing = True
         if self._thread is None:
             return
+        self._closing = True
         with suppress(OSError):  # closed before
             self._wake.send(b"!")
         self._thread.join()

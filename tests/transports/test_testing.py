@@ -28,6 +28,7 @@ from opchat_proto import (
     Answer,
     Broken,
     Client,
+    Connect,
     Done,
     End,
     Endpoint,
@@ -37,6 +38,7 @@ from opchat_proto import (
     Live,
     Reason,
     Receive,
+    Send,
     Server,
     Session,
     Site,
@@ -498,6 +500,40 @@ def test_what_is_no_request() -> None:
     assert [(visit.rest, visit.finished) for visit in server.visits] == [(b"HELO you\r\n\r\n", False)]
 
 
+def test_a_request_without_an_end_is_not_kept_for_ever() -> None:
+    server = MemoryServer()
+    head = REQUEST.replace(b"Content-Length: ", b"Content-Length: 99999")
+    client = Sender(head, *[b"x" * 1024 * 1024] * 17)
+    [answered] = server.run(client)
+    assert answered == Live("HTTP/1.1 400 Bad Request")
+    assert [len(visit.rest) for visit in server.visits] == [16 * 1024 * 1024]
+
+
+class Sender:
+    """Sends what it was given, and shows the first line that comes back."""
+
+    awaiting = None
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._steps: list[Any] = [Connect("h", 80), *map(Send, pieces), Receive(), Done()]
+
+    def next_step(self) -> Any:
+        return self._steps[0]
+
+    def step_done(self) -> None:
+        del self._steps[0]
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        del self._steps[0]
+        return [Live(data.split(b"\r\n")[0].decode())]
+
+    def receive_eof(self) -> list[Event]:
+        raise AssertionError("never")
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+        raise AssertionError(detail)
+
+
 def test_a_client_that_waits_for_100_continue() -> None:
     head, body = REQUEST.replace(b"Host:", b"Expect: 100-continue\r\nHost:").split(b"\r\n\r\n")
     with FaultServer() as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
@@ -613,7 +649,8 @@ def test_a_server_is_opened_once() -> None:
             ask_early()
     server.close()
     with server:
-        assert repr(server) == f"<FaultServer at port {server.port}, 0 connections>"
+        assert talk(server.port, REQUEST) == ANSWER
+        assert repr(server) == f"<FaultServer at port {server.port}, 1 connections>"
         with pytest.raises(RuntimeError, match="opened once"):
             server.__enter__()
     server.close()
