@@ -1,4 +1,8 @@
-"""A server that plays a script on each connection, byte for byte, over real loopback sockets."""
+"""A server that runs a function on each connection, for what the steps of `opchat_transports.testing` do not say.
+
+A script here may wait for the test, count what it could send, be a proxy. Where a
+tuple of steps will do, use `FaultServer`.
+"""
 
 import json
 import re
@@ -9,6 +13,26 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
+
+from opchat_transports.testing import chunk, response
+
+__all__ = [
+    "LAST",
+    "PATIENCE",
+    "SESSION",
+    "STREAM",
+    "Peer",
+    "Script",
+    "Scripted",
+    "answer",
+    "answers",
+    "chunk",
+    "end",
+    "event",
+    "live",
+    "object_",
+    "tells",
+]
 
 PATIENCE = 20.0  # seconds; only a test that fails waits that long
 
@@ -141,9 +165,8 @@ class Scripted:
 
 def answer(body: bytes, status: int = 200, **headers: str) -> bytes:
     """A response with a length."""
-    fields = {"Content-Length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + body
+    fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return response(body, status=status, headers=fields, framing="length", keep_alive=True)
 
 
 def object_(status: int = 200, /, **payload: Any) -> bytes:
@@ -153,11 +176,7 @@ def object_(status: int = 200, /, **payload: Any) -> bytes:
 
 SESSION = object_(success=True, sessionId="64f1c0ffee123", restNonce="0123456789")
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-LAST = b"0\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+LAST = chunk(b"")
 
 
 def event(**fields: Any) -> bytes:
