@@ -1051,7 +1051,7 @@ class _Connection:
             case Delay(seconds):
                 self.wake_at = now + seconds
             case Stall():
-                self._waits = True
+                self._waits = not self._heard  # something may have come since this was decided
             case Reset():
                 self._talk.end()
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

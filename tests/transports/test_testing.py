@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -558,6 +559,18 @@ def test_a_second_question_on_a_connection_is_for_the_script_too() -> None:
         assert talk(server.port, REQUEST, REQUEST) == ANSWER + b"again"
 
 
+def test_a_request_that_comes_while_an_answer_is_held_back() -> None:
+    big = b"x" * 16 * 1024 * 1024  # more than the system holds for both sides
+    script = (Write(big), Expect(), Write(b"again"))
+    with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.sendall(REQUEST)
+        assert connection.recv(1) == b"x"
+        connection.sendall(REQUEST)
+        with connection.makefile("rb") as file:
+            assert file.read() == big[1:] + b"again"
+    assert server.questions == (QUESTION, QUESTION)
+
+
 def test_a_script_for_start_session_lets_a_submit_through() -> None:
     with FaultServer((Expect("start_session"), Reset())) as server:
         options = {"session": Session("0123456789")}
@@ -915,28 +928,23 @@ def test_a_pair_connects_again_where_the_server_has_closed() -> None:
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" in example]
+IMPORTS = EXAMPLES[0].partition("\n\n\n")[0]
+"""Which the examples in the docstring have in common with that of README."""
+IN_DOCSTRING = textwrap.dedent(
+    "".join(re.findall(r"^(?:    .*)?\n", str(testing.__doc__).split("A script is")[0], re.MULTILINE))
+)
 
 
-def test_the_examples_of_readme_pass_as_they_stand(tmp_path: Path) -> None:
-    [example] = EXAMPLES
-    tests = re.findall(r"^(?:@.*\n)*def test_.*\n(?:(?:    .*)?\n)+", example, re.MULTILINE)
+@pytest.mark.parametrize("example", [*EXAMPLES, f"{IMPORTS}\n\n{IN_DOCSTRING}"], ids=["README", "docstring"])
+def test_the_examples_pass_as_they_stand(example: str, tmp_path: Path) -> None:
+    tests = re.findall(r"^def test_.*\n(?:(?:    .*)?\n)+", example, re.MULTILINE)
     assert all(len(test.strip().splitlines()) <= 8 for test in tests), tests
     for word in ("BlockingTransport", "TrioTransport", "AsyncioTransport"):
-        assert any(word in test for test in tests)
+        assert sum(word in test for test in tests) == 1
     path = tmp_path / "test_example.py"
     path.write_text(example)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "error",
-        "-p",
-        "no:cacheprovider",
-        f"--rootdir={tmp_path}",
-        str(path),
-    ]
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
+    command = [sys.executable, "-m", "pytest", *options, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert f"{len(tests)} passed" in done.stdout, done.stdout + done.stderr
 
