@@ -97,6 +97,7 @@ __all__ = [
     "Delay",
     "Expect",
     "FaultServer",
+    "Framing",
     "Journal",
     "MemoryServer",
     "Received",
@@ -275,6 +276,7 @@ _JSON = (("Content-Type", "application/json; charset=UTF-8"),)
 _HTML = (("Content-Type", "text/html; charset=UTF-8"),)
 
 Framing: TypeAlias = Literal["chunked", "length", "close"]
+"""How a body is delimited (RFC 9112, 6.3)."""
 
 
 def encode(event: Event | str | bytes) -> bytes:
