@@ -229,16 +229,21 @@ class Target:
         self.timeouts = timeouts
         self.proxy = choose_proxy(self.endpoint, proxy)
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
-        self._limits = limits
+        self.limits = limits
         self.client(Submit(new_message="?"), session)  # raises now what would be raised with each question
 
     def flow(self, submit: Submit, session: Session | None) -> Flow:
         """One question. Raises `ValueError` if it is too large."""
-        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self._limits)
+        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)
 
     def client(self, submit: Submit, session: Session | None) -> Client:
         """One question, through the proxy if there is one. Raises `ValueError` if it is too large."""
         return Client(self.flow(submit, session), proxy=self.proxy)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether a proxy reads the requests, instead of opening a tunnel."""
+        return self.proxy is not None and not self.proxy.is_socks and self.endpoint.scheme == "http"
 
     @property
     def uses_tls(self) -> bool:

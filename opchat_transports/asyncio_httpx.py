@@ -19,7 +19,7 @@ from weakref import WeakSet
 import anyio
 import anyio.lowlevel
 
-from opchat_proto import Awaiting, Endpoint, Event, Limits, Proxy, Reason, Request, Session, Submit
+from opchat_proto import Awaiting, Endpoint, Event, Headers, Limits, Proxy, Reason, Request, Session, Submit
 
 from ._common import (
     Clocks,
@@ -30,7 +30,6 @@ from ._common import (
     Target,
     Timeouts,
     first_cause,
-    tcp_options,
     to_submit,
     where,
     words,
@@ -43,11 +42,10 @@ _CLOSED = "closed by the caller"
 _REST = 64 * 1024  # bytes of a body after the last event that are read, so that the connection can be used again
 _REST_WITHIN = 1.0  # seconds
 _CLOSE_WITHIN = 2.0
-_KEPT = 3.0  # seconds that an idle connection of our own client is kept; Apache closes its side after 5
 _PIECES_HELD = 16 * 1024  # more than a client can have read and not given, at a piece for each chunk of a byte
 _CONNECTING = ("connect_tcp", "connect_unix_socket", "start_tls")  # as httpcore names what it does
 _SENDING = ("send_request_headers", "send_request_body")
-_SOCKS = "setup_socks5_connection"
+_PROXY = ("setup_socks5_connection", "setup_tunnel")  # the second is our own client's
 _RECEIVING = "receive_response_headers"
 _NO_ANSWER = "Server disconnected without sending a response."  # httpcore's words for a close before the whole head
 
@@ -116,8 +114,7 @@ class AsyncioTransport:
 
         Raises `ValueError` for an address, a session, headers or a proxy that cannot
         be used, for an `ssl_context` or a `proxy` (or None) beside a client, which
-        has its own, and for an IPv6 address behind an http or https proxy, which httpx
-        cannot ask for; `TypeError` for a client of another kind.
+        has its own; `TypeError` for a client of another kind.
         """
         if client is not None:
             if proxy != ENVIRONMENT:
@@ -191,33 +188,14 @@ class AsyncioTransport:
 
 
 def _own_client(target: Target, ssl_context: ssl.SSLContext | None) -> AsyncHTTPClient:
-    import socket  # here, so that this module does without them where the client is the caller's
+    import httpx  # here, so that this module does without it where the client is the caller's
 
-    import httpx
+    from ._httpx_transport import Connections
 
-    if ssl_context is None:
-        ssl_context = ssl.create_default_context() if target.uses_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    proxy, via = target.proxy, None
-    if proxy is not None:
-        if ":" in target.endpoint.host and not proxy.is_socks:
-            # It writes them without brackets, here and in the absolute form.
-            raise ValueError("proxy: httpx cannot ask an http or https proxy for an IPv6 address")
-        try:
-            via = httpx.Proxy(
-                str(proxy).replace("socks5h:", "socks5:"),  # which it has not always known, and takes for the same
-                auth=None if proxy.username is None else (proxy.username, proxy.password or ""),
-                ssl_context=ssl_context if proxy.scheme == "https" else None,
-            )
-        except httpx.InvalidURL as error:
-            raise ValueError(f"proxy: httpx does not take it: {error}") from None
+    if ssl_context is None and target.uses_tls:
+        ssl_context = ssl.create_default_context()
     return httpx.AsyncClient(
-        transport=httpx.AsyncHTTPTransport(
-            verify=ssl_context,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=_KEPT),
-            socket_options=tcp_options(socket),
-            proxy=via,
-        ),
+        transport=Connections(target.endpoint, target.proxy, target.limits, ssl_context),
         trust_env=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
@@ -388,19 +366,22 @@ class AsyncioReply:
                 response = await client.send(self._build(request), stream=True, follow_redirects=False)
                 self._response = response
                 # A hook may have read it.
-                self._body = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+                self._body = (
+                    response.extensions.get("opchat_body")  # our own client's
+                    or (response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw())
+                )
         except Exception as error:
             self._explain(error)
         else:
             if scope.cancelled_caught:
                 self._reached_nobody = self._at_proxy and not self._is_sending
                 self._fail(self._clocks.no_event(), Reason.TIMEOUT)
-            elif response.status_code == 407 and self._transport.proxy is not None and endpoint.scheme == "http":
+            elif response.status_code == 407 and self._transport._target.is_relayed:
                 self._fail("the proxy refused: status 407", Reason.PROXY)
             else:
                 self._take(self._flow.receive_head(response.status_code, response.headers.raw))
         finally:
-            if self._opened is not None and self._phase in (*_CONNECTING, _SOCKS):
+            if self._opened is not None and self._phase in (*_CONNECTING, *_PROXY):
                 with anyio.CancelScope(shield=True), suppress(Exception):
                     await self._opened.aclose()
             self._opened = None
@@ -415,6 +396,8 @@ class AsyncioReply:
             extensions={
                 "timeout": {"connect": timeouts.connect, "write": timeouts.write, "read": None, "pool": None},
                 "trace": self._watch,
+                "interim": self._receive_interim,
+                "repeatable": self._flow.awaiting is Awaiting.SESSION,
             },
         )
         if not any(name.lower() == "cookie" for name, _ in request.headers):
@@ -436,20 +419,24 @@ class AsyncioReply:
                 self._peer = info["server_hostname"]
             elif not is_tunnel:
                 self._at_proxy, self._is_sending = False, True
-        elif state == "started" and phase in (_SOCKS, _RECEIVING):
+        elif state == "started" and phase in (*_PROXY, _RECEIVING):
+            if phase != self._phase:  # a proxy has one clock for all its replies
+                self._clocks.forget()
             self._phase = phase
-            self._clocks.forget()
-            awaiting = Awaiting.PROXY if is_tunnel or phase == _SOCKS else self._flow.awaiting
+            awaiting = Awaiting.PROXY if is_tunnel or phase in _PROXY else self._flow.awaiting
             self._until_head(self._clocks.deadline(awaiting, anyio.current_time()))
-        elif state == "complete" and phase in (_SOCKS, _RECEIVING):
+        elif state == "complete" and phase in _PROXY:
             self._at_proxy = False
         elif state == "complete" and phase in _CONNECTING:
             if phase != "start_tls":
                 self._opened = info["return_value"]
-                if self._at_proxy:
-                    _tune(self._opened)
             # A connection that is cancelled between its opening and its first write stays in the pool for ever.
             await anyio.lowlevel.checkpoint()  # so rather here, where httpcore forgets it and `_send` closes it
+
+    def _receive_interim(self, status: int, headers: Headers) -> bool:
+        """A head before the response; httpcore gives none. Returns whether there is more to come."""
+        self._take(self._flow.receive_head(status, headers))
+        return self._flow.awaiting is not None
 
     def _until_head(self, deadline: float) -> None:
         if self._scope is not None:
@@ -500,6 +487,7 @@ class AsyncioReply:
         """Report what the client raised. Its classes are known by their names, which httpx and httpx2 share."""
         names = {base.__name__ for base in type(error).__mro__}
         said = words(error)
+        reason = getattr(error, "reason", None)  # which our own client knows
         not_connected = self._at_proxy or bool(names & {"ConnectError", "ConnectTimeout", "ProxyError"})
         self._reached_nobody = not_connected and not self._is_sending
         if "HTTPStatusError" in names and self._response is None:  # as response hooks raise it
@@ -517,10 +505,15 @@ class AsyncioReply:
             # What follows a status are words of the proxy's, and it knows the password.
             refused = f"refused: status {said[:3]}" if re.match("[0-9]{3} ", said) else f"failed: {said}"
             self._fail(f"the proxy {refused}", Reason.PROXY)
+        elif isinstance(reason, Reason) and reason is not Reason.LOST:
+            self._fail(str(error), reason)
         elif self._at_proxy:
-            self._fail(f"the proxy {self._transport.proxy}: {self._why_no_proxy(error, names)}", Reason.PROXY)
+            why = self._why_not_connected(error) if "ConnectError" in names else str(error)
+            self._fail(f"the proxy {self._transport.proxy}: {why}", Reason.PROXY)
         elif "ConnectError" in names:
             self._fail(self._why_not_connected(error))
+        elif reason is Reason.LOST:
+            self._fail(f"{error}{self._not_repeated}")
         elif said == _NO_ANSWER:
             self._fail(f"the connection was closed before any answer{self._not_repeated}")
         elif "RemoteProtocolError" in names:
@@ -529,17 +522,6 @@ class AsyncioReply:
             self._fail(f"the connection failed: {said}{self._not_repeated}")
         else:
             self._fail(f"the client failed: {type(error).__name__}: {error}")
-
-    def _why_no_proxy(self, error: Exception, names: set[str]) -> str:
-        if "ConnectError" in names:
-            return self._why_not_connected(error)
-        if str(error) == _NO_ANSWER:
-            return "the connection was closed before any answer"
-        if names & {"NetworkError", "OSError"}:
-            return f"the connection failed: {words(error)}"
-        if self._phase == _SOCKS:  # where httpx asserts
-            return "its reply is no SOCKS5, or did not come whole, which httpx needs"
-        return f"its answer cannot be followed: {words(error)}"
 
     def _why_not_connected(self, error: Exception) -> str:
         cause = first_cause(error)
@@ -595,18 +577,11 @@ class AsyncioReply:
             return
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_WITHIN):
             try:
-                await _end(body)
+                if not self._transport._is_own:
+                    await _end(body)
             finally:
                 with suppress(Exception):
                     await response.aclose()
-
-
-def _tune(opened: Any) -> None:
-    """Give a connection its options, as httpx does not where it goes to a proxy."""
-    import socket
-
-    for option in tcp_options(socket):
-        opened.get_extra_info("socket").setsockopt(*option)
 
 
 def _give_whole(request: Any, body: bytes) -> None:

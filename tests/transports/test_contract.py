@@ -138,10 +138,9 @@ class Trio(Async):
 class Httpx(Async):
     """With a client of its own, or a caller's."""
 
-    head_is_ours = False
-
     def __init__(self, run: Callable[[Main], Any], module: ModuleType | None) -> None:
         self.run = run
+        self.head_is_ours = module is None
         self._module = module
 
     @asynccontextmanager
@@ -173,6 +172,7 @@ WAYS: dict[str, Blocking | Trio | Httpx] = {
     "blocking": Blocking(),
     "trio": Trio(),
     "asyncio": Httpx(on_asyncio, None),
+    "asyncio on trio": Httpx(on_trio, None),
     "asyncio, httpx": Httpx(on_asyncio, httpx),
     "asyncio, httpx2": Httpx(on_asyncio, httpx2),
     "trio, httpx": Httpx(on_trio, httpx),
