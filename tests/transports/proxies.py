@@ -59,7 +59,7 @@ def http_proxy(journal: Journal, credentials: str = "") -> Script:
                 peer.send(TUNNEL)
                 pump(peer.socket, site)
             else:
-                site.sendall(relay.give(b""))
+                site.sendall(relay.give(pending(peer.socket)))
                 pump(peer.socket, site, relay.give)
 
     return play
@@ -148,6 +148,14 @@ def take(peer: Peer, count: int) -> bytes:
     return data
 
 
+def pending(connection: socket.socket) -> bytes:
+    """What TLS has read beyond what was taken, of which a selector knows nothing."""
+    data = b""
+    while isinstance(connection, ssl.SSLSocket) and connection.pending():
+        data += connection.recv(65536)
+    return data
+
+
 def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], bytes] = bytes) -> None:
     """Pass everything on, both ways, until both sides have ended. One thread, as a TLS connection is not for two."""
     with selectors.DefaultSelector() as selector, suppress(OSError):  # who leaves
@@ -158,8 +166,7 @@ def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], b
                 source, other = key.fileobj, key.data
                 assert isinstance(source, socket.socket)
                 data = source.recv(65536)
-                while isinstance(source, ssl.SSLSocket) and source.pending():
-                    data += source.recv(65536)
+                data += pending(source)
                 if data:
                     other.sendall(change(data) if source is client else data)
                 else:

@@ -1,0 +1,145 @@
+"""A question that is cancelled on its way through a proxy, at every single await, whichever way it is cancelled."""
+
+import asyncio
+import gc
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+import trio
+import trustme
+
+from opchat_proto import End, Live
+from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.trio_streams import TrioTransport
+
+from .proxies import Journal, http_proxy, socks_proxy
+from .scripted import Peer, Script, Scripted
+from .test_asyncio import CancelledAt, patient
+from .test_blocking import trusting
+from .test_proxies import CREDENTIALS, NAME, USERINFO, certificate
+
+Work = Coroutine[Any, Any, None]
+Cancelled = Callable[[Work, int], Awaitable[bool]]
+"""Cancels some work when it waits for the nth time; returns whether it came so far."""
+
+
+async def by_scope(work: Work, nth: int) -> bool:
+    with anyio.CancelScope() as scope:
+        await CancelledAt(work, nth, scope.cancel)
+    return scope.cancelled_caught
+
+
+async def natively(work: Work, nth: int, steps_later: int = 0) -> bool:
+    loop = asyncio.get_running_loop()
+    task: asyncio.Task[Any]
+
+    def cancel(left: int = steps_later) -> None:
+        if left:
+            loop.call_soon(cancel, left - 1)
+        else:
+            task.cancel()
+
+    async def run() -> None:
+        await CancelledAt(work, nth, cancel)
+
+    task = asyncio.create_task(run())
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+    return task.cancelled()
+
+
+async def natively_a_step_later(work: Work, nth: int) -> bool:
+    """When what it waited for may have come, and it does not know yet."""
+    return await natively(work, nth, 1)
+
+
+WAYS: dict[str, tuple[Any, Any, Cancelled]] = {
+    "trio": (trio.run, TrioTransport, by_scope),
+    "asyncio, natively": (None, AsyncioTransport, natively),
+    "asyncio, natively, a step later": (None, AsyncioTransport, natively_a_step_later),
+    "asyncio, by anyio": (None, AsyncioTransport, by_scope),
+    "asyncio on trio": (trio.run, AsyncioTransport, by_scope),
+}
+# The proxy's scheme, and the site's: CONNECT and TLS, TLS in TLS, the absolute form in TLS, SOCKS with and without TLS.
+ROUTES = [("http", "https"), ("https", "https"), ("https", "http"), ("socks5", "https"), ("socks5", "http")]
+
+
+def left_at_any_time(script: Script, tls: ssl.SSLContext | None = None) -> Script:
+    def play(peer: Peer) -> None:
+        with suppress(OSError):
+            if tls is not None:
+                peer.socket = tls.wrap_socket(peer.socket, server_side=True)
+            with peer.socket:
+                script(peer)
+
+    return play
+
+
+def on_asyncio(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def alone() -> Any:
+        result = await main()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    return asyncio.run(alone())
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.mark.parametrize(("proxied", "scheme"), ROUTES)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_cancelled_at_any_await_on_the_way_through_a_proxy(
+    way: tuple[Any, Any, Cancelled], proxied: str, scheme: str, authority: trustme.CA
+) -> None:
+    run, kind, cancelled = way
+    tls = certificate("good", authority)
+    trust = trusting(authority)
+    asked: list[str] = []
+    proxy_script = (socks_proxy if proxied == "socks5" else http_proxy)(Journal(), CREDENTIALS)
+
+    async def cut(nth: int) -> bool:
+        events: list[Any] = []
+
+        async def follow() -> None:
+            async with transport.ask(f"question {nth}") as reply:
+                async for event in reply:
+                    events.append(event)
+
+        options: dict[str, Any] = {
+            "proxy": f"{proxied}://{USERINFO}localhost:{proxy.port}",
+            "ssl_context": trust,
+        }
+        async with kind(f"{scheme}://{NAME}:{site.port}", **options) as transport:
+            was_cut = await cancelled(follow(), nth)
+            if not was_cut:
+                assert [type(event) for event in events] == [Live, Live, End]
+            async with transport.ask("again") as reply:
+                events = [event async for event in reply]
+                assert [type(event) for event in events] == [Live, Live, End], events
+        return was_cut
+
+    gc.collect()
+    descriptors = sorted(os.listdir("/proc/self/fd"))
+    with (
+        Scripted(patient(asked, tls if scheme == "https" else None)) as site,
+        Scripted(left_at_any_time(proxy_script, tls if proxied == "https" else None)) as proxy,
+    ):
+        nth = 1
+        while (run or on_asyncio)(lambda: cut(nth)):  # noqa: B023
+            nth += 1
+            assert nth < 500
+    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    assert nth > 10
+    assert sorted(os.listdir("/proc/self/fd")) == descriptors
+    questions = set(asked) - {"again", "a session"}
+    assert all(asked.count(question) == 1 for question in questions)
+    assert asked.count("again") == nth
