@@ -234,7 +234,8 @@ class AsyncioReply:
         self._is_sending = False  # the request itself, as far as the client tells
         self._reached_nobody = False  # the request, it is certain
         self._submitted = False  # before that request: a submit was handed out
-        self._reading: anyio.Event | None = None  # set when a call of `__anext__` has ended
+        self._is_reading = False  # some task is in `__anext__`
+        self._left: anyio.Event | None = None  # set when it has left, for one that closes meanwhile
         self._closed = False
 
     def __repr__(self) -> str:
@@ -253,15 +254,18 @@ class AsyncioReply:
     async def __anext__(self) -> Event:
         """The next event. Once the reply was closed: what had been read before, then `Broken`.
 
-        Cancelled, it closes the connection first: a question may have been asked
-        that is answered to nobody. Raises `RuntimeError` while another task is in
-        here.
+        Events that came with one read (64 KiB) are given without letting other
+        tasks run between them. Cancelled, it closes the connection first: a question
+        may have been asked that is answered to nobody; the next call gives `Broken`.
+        Raises `RuntimeError` while another task is in here.
         """
-        if self._reading is not None:
+        if self._is_reading:
             raise RuntimeError("another task is reading this reply")
-        self._reading = anyio.Event()
+        if self._events:
+            return self._events.popleft()
+        self._is_reading = True
         try:
-            if self._events or self._closed or self._flow.awaiting is None:
+            if self._closed or self._flow.awaiting is None:
                 await anyio.lowlevel.checkpoint()  # there is nothing to wait for
             while not self._events and (self._flow.awaiting is not None or self._pause is not None):
                 await self._step()
@@ -274,8 +278,9 @@ class AsyncioReply:
             await self._disconnect()
             raise
         finally:
-            self._reading.set()
-            self._reading = None
+            self._is_reading = False
+            if self._left is not None:
+                self._left.set()
             self._share_session(over=True)
         if not self._events:
             raise StopAsyncIteration
@@ -289,7 +294,7 @@ class AsyncioReply:
         to 64 KiB and for a second, so that the client can keep the connection.
         """
         try:
-            if self._reading is None:
+            if not self._is_reading:
                 await self._read_rest()
         finally:
             await self._close()
@@ -563,12 +568,13 @@ class AsyncioReply:
     async def _close(self) -> None:
         self._closed = True
         self._transport._replies.discard(self)
-        if self._reading is None:
+        if not self._is_reading:
             await self._disconnect()
         elif self._scope is not None:
             self._scope.cancel()
+            self._left = self._left or anyio.Event()
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_WITHIN):
-                await self._reading.wait()  # only who reads can close what is read
+                await self._left.wait()  # only who reads can close what is read
 
     async def _disconnect(self) -> None:
         response, body = self._response, self._body
