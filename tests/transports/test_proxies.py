@@ -36,16 +36,17 @@ USERINFO = "ulla:s3cret%3A%40%C3%BC@"
 class Ask(Protocol):
     """Asks once and gives all events."""
 
-    def __call__(self, url: str, **options: Any) -> list[Any]: ...
+    def __call__(self, url: str, *, question: str = "Hi", **options: Any) -> list[Any]: ...
 
 
-def ask_blocking(url: str, **options: Any) -> list[Any]:
-    with BlockingTransport(url, **options) as transport, transport.ask("Hi") as reply:
+def ask_blocking(url: str, *, question: str = "Hi", **options: Any) -> list[Any]:
+    with BlockingTransport(url, **options) as transport, transport.ask(question) as reply:
         return list(reply)
 
 
 async def ask_async(kind: Any, url: str, options: dict[str, Any]) -> list[Any]:
-    async with kind(url, **options) as transport, transport.ask("Hi") as reply:
+    question = options.pop("question", "Hi")
+    async with kind(url, **options) as transport, transport.ask(question) as reply:
         return [event async for event in reply]
 
 
