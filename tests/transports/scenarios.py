@@ -424,6 +424,28 @@ async def cut_by_rst(way: Way) -> None:
     await cut_at_every_byte(way, reset=True, retries=9, random_source=Fixed(0.0))  # which changes nothing
 
 
+async def heads_beyond_the_limits(way: Way) -> None:
+    """Of a library's heads we see what it gives us; of our own every byte counts."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
+    answers = [
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 129 + b"\r\n",
+        interim * 9 + HELLO,
+        interim * 8 + HELLO,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + LAST,
+        b"HTTP/2 200\r\n\r\n",
+    ]
+    with serving(*(cut(answer, reset=False) for answer in answers)) as server:
+        async with way.opened(server.url, session=Session()) as transport:
+            for answer in answers:
+                events = await read(transport)
+                if way.head_is_ours:
+                    assert events == judged(answer, reset=False)
+                assert isinstance(events[-1], Broken | End)
+
+
 async def left_early(way: Way, leave: Callable[[AsyncTransport, AsyncReply], Awaitable[None]]) -> None:
     left = threading.Event()
 
@@ -747,6 +769,7 @@ PLAYED: list[Played] = [
     a_refused_connection,
     cut_by_fin,
     cut_by_rst,
+    heads_beyond_the_limits,
     left_by_break,
     left_by_exception,
     left_by_close,
