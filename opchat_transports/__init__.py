@@ -89,7 +89,11 @@ class AsyncReply(Protocol):
         """The reply itself."""
 
     async def __anext__(self) -> Event:
-        """The next event; what goes wrong on the way is the event `Broken`."""
+        """The next event; what goes wrong on the way is the event `Broken`.
+
+        Cancelled, it leaves a reply whose connection is closed; the next call gives
+        what had been read before, and then `Broken`.
+        """
 
     @property
     def retries(self) -> int:
@@ -99,12 +103,12 @@ class AsyncReply(Protocol):
         """Close the connection at once if it is still open, also when cancelled. Idempotent."""
 
     async def __aenter__(self) -> Self:
-        """The reply itself."""
+        """The reply itself. It does not wait, so it cannot be cancelled."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`aclose()`."""
+        """`aclose()`: the connection is closed, also when cancelled."""
 
 
 class AsyncTransport(Protocol):
@@ -121,12 +125,12 @@ class AsyncTransport(Protocol):
         """Close all replies, also when cancelled. Idempotent."""
 
     async def __aenter__(self) -> Self:
-        """The transport itself."""
+        """The transport itself. It does not wait, so it cannot be cancelled."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`aclose()`."""
+        """`aclose()`: all is closed, also when cancelled."""
 
 
 def collect(reply: Iterable[Event]) -> str:

@@ -59,10 +59,10 @@ class AsyncHTTPClient(Protocol):
         """A request with the client's own header fields."""
 
     async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
-        """The response, when its head has come."""
+        """The response, when its head has come. Cancelled, it closes the connection that it has made or used."""
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections. Called for a client of our own only, and shielded: it is never cancelled."""
 
 
 @final
@@ -177,13 +177,13 @@ class AsyncioTransport:
             await self._client.aclose()
 
     async def __aenter__(self) -> Self:
-        """The transport itself."""
+        """The transport itself. It does not wait, so it cannot be cancelled."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """`aclose()`."""
+        """`aclose()`: all is closed, also when cancelled."""
         await self.aclose()
 
 
@@ -301,13 +301,13 @@ class AsyncioReply:
         await anyio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
-        """The reply itself."""
+        """The reply itself. It does not wait, so it cannot be cancelled."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """`aclose()`."""
+        """`aclose()`: the connection is closed, also when cancelled."""
         await self.aclose()
 
     # ---------------------------------------------------------------- the loop

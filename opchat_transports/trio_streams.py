@@ -135,13 +135,13 @@ class TrioTransport:
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
-        """The transport itself."""
+        """The transport itself. It does not wait, so it cannot be cancelled."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """`aclose()`."""
+        """`aclose()`: all is closed, also when cancelled."""
         await self.aclose()
 
 
@@ -223,13 +223,13 @@ class TrioReply:
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
-        """The reply itself."""
+        """The reply itself. It does not wait, so it cannot be cancelled."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """`aclose()`."""
+        """`aclose()`: the connection is closed, also when cancelled."""
         await self.aclose()
 
     # ---------------------------------------------------------------- the loop

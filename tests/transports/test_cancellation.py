@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -13,7 +15,9 @@ import pytest
 import trio
 import trustme
 
+import opchat_transports
 from opchat_proto import End, Live
+from opchat_transports import asyncio_httpx, provider, trio_streams
 from opchat_transports.asyncio_httpx import AsyncioTransport
 from opchat_transports.trio_streams import TrioTransport
 
@@ -143,3 +147,21 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
     questions = set(asked) - {"again", "a session"}
     assert all(asked.count(question) == 1 for question in questions)
     assert asked.count("again") == nth
+
+
+@pytest.mark.parametrize("module", [opchat_transports, asyncio_httpx, trio_streams, provider])
+def test_each_public_coroutine_says_what_its_cancellation_leaves_behind(module: ModuleType) -> None:
+    public = [getattr(module, name) for name in module.__all__]
+    methods = [method for each in public if inspect.isclass(each) for _, method in inspect.getmembers(each)]
+    coroutines = {each for each in (*public, *methods) if is_asynchronous(each) and is_public(each.__name__)}
+    assert coroutines
+    silent = [each.__qualname__ for each in coroutines if "ancel" not in (each.__doc__ or "")]
+    assert silent == []
+
+
+def is_asynchronous(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def is_public(name: str) -> bool:
+    return not name.startswith("_") or name.endswith("__")
