@@ -12,6 +12,7 @@ without waiting: whichever await is cancelled, nothing is left open.
 import os
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,11 +24,11 @@ import anyio.lowlevel
 import httpx
 from anyio.streams.tls import TLSStream
 
-from opchat_proto import Endpoint, Limits, Proxy, Reason, Request
+from opchat_proto import Limits, Proxy, Reason, Request
 from opchat_proto._exchange import Body, EndOfBody, Exchange, Fault, Head, Received
 from opchat_proto._tunnel import UNASKED, HTTPTunnel, SOCKSTunnel
 
-from ._common import tcp_options, words
+from ._common import Target, tcp_options, words
 
 __all__: list[str] = []
 
@@ -51,13 +52,9 @@ class Failed(httpx.TransportError):
 class Connections(httpx.AsyncBaseTransport):
     """Connections to one site, through its proxy if there is one, for any number of requests at once."""
 
-    def __init__(
-        self, endpoint: Endpoint, proxy: Proxy | None, limits: Limits, ssl_context: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, target: Target, ssl_context: ssl.SSLContext | None) -> None:
         """Nothing is connected yet."""
-        self._endpoint = endpoint
-        self._proxy = proxy
-        self._limits = limits
+        self._target = target
         self._ssl_context = ssl_context
         self._idle: deque[_Connection] = deque()  # the one that was used last at the right
         self._closed = False
@@ -70,10 +67,9 @@ class Connections(httpx.AsyncBaseTransport):
         "repeatable" says that a request may be repeated which a kept connection has
         swallowed.
         """
-        repeatable = request.extensions.get("repeatable", False)
         while (kept := self._take_idle()) is not None:
             with suppress(_Stale):
-                return await self._ask(kept, request, repeatable=repeatable)
+                return await self._ask(kept, request)
         return await self._ask(await self._connect(request), request)
 
     async def aclose(self) -> None:
@@ -87,7 +83,7 @@ class Connections(httpx.AsyncBaseTransport):
         if self._closed or not connection.reusable:
             connection.close()
             return
-        connection.kept_until = anyio.current_time() + _KEPT
+        connection.kept_until = time.monotonic() + _KEPT
         self._idle.append(connection)
         if len(self._idle) > _KEPT_MOST:
             self._idle.popleft().close()
@@ -96,39 +92,33 @@ class Connections(httpx.AsyncBaseTransport):
         while self._idle:
             connection = self._idle.pop()
             # Whatever has come since, be it the end: it is no answer to what will be asked now.
-            if connection.kept_until > anyio.current_time() and not connection.has_unread:
+            if connection.kept_until > time.monotonic() and not connection.has_unread:
                 return connection
             connection.close()
         return None
 
     async def _connect(self, request: httpx.Request) -> "_Connection":
-        proxy, site = self._proxy, self._endpoint
+        proxy, site, limits = self._target.proxy, self._target.endpoint, self._target.limits
         peer = proxy or site
-        connection = _Connection(self._limits, request)
+        connection = _Connection(limits, request)
         with connection.closed_on_failure():
             await connection.connect(peer.host, peer.port)
             if proxy is not None and proxy.scheme == "https":
                 await connection.start_tls(proxy.host, self._ssl_context)
-            if proxy is not None and not self._is_relayed:
-                tunnel = SOCKSTunnel(proxy, site) if proxy.is_socks else HTTPTunnel(proxy, site, self._limits)
-                await connection.open_tunnel(tunnel)
+            if proxy is not None and not self._target.is_relayed:
+                await connection.open_tunnel(
+                    SOCKSTunnel(proxy, site) if proxy.is_socks else HTTPTunnel(proxy, site, limits)
+                )
             if site.scheme == "https":
                 await connection.start_tls(site.host, self._ssl_context)
         return connection
 
-    async def _ask(
-        self, connection: "_Connection", request: httpx.Request, *, repeatable: bool = False
-    ) -> httpx.Response:
+    async def _ask(self, connection: "_Connection", request: httpx.Request) -> httpx.Response:
         with connection.closed_on_failure():
-            head = await connection.ask(request, self._proxy if self._is_relayed else None, repeatable=repeatable)
+            head = await connection.ask(request, self._target.proxy if self._target.is_relayed else None)
         body = _ResponseBody(self, connection)
         # httpx wraps the stream in generators; who wants to do without takes it from the extension.
         return httpx.Response(head.status, headers=head.headers, stream=body, extensions={"opchat_body": body})
-
-    @property
-    def _is_relayed(self) -> bool:
-        """Whether a proxy reads our requests, instead of opening a tunnel."""
-        return self._proxy is not None and not self._proxy.is_socks and self._endpoint.scheme == "http"
 
 
 @final
@@ -229,13 +219,13 @@ class _Connection:
                 raise Failed("the connection was closed before any answer")
             if fault := tunnel.receive_data(data):
                 raise Failed(fault.detail, fault.reason)
-        if self._opened_plain.peek():  # whose words it would be next is the proxy's secret
+        if self._opened_plain.peek():  # which would become an answer of the site's
             raise Failed(UNASKED.detail, UNASKED.reason)
         await self._tell("connection.setup_tunnel.complete")
 
     # ---------------------------------------------------------------- request and response
 
-    async def ask(self, request: httpx.Request, relay: Proxy | None, *, repeatable: bool) -> Head:
+    async def ask(self, request: httpx.Request, relay: Proxy | None) -> Head:
         """Send a request, and read the head of its response. Raises `_Stale` only on a connection used before."""
         self._request = request
         is_used = self._exchange.begun
@@ -256,9 +246,10 @@ class _Connection:
                 if head.status >= 200:
                     return head
                 if not request.extensions["interim"](head.status, head.headers):
-                    raise Failed("nothing more is wanted")
+                    raise Failed("nothing more is wanted", Reason.TRUNCATED)
         except Failed as failed:
-            if is_used and failed.reason is Reason.LOST and (repeatable or self._opened_plain.sent == before):
+            harmless = request.extensions["repeatable"] or self._opened_plain.sent == before
+            if is_used and failed.reason is Reason.LOST and harmless:
                 raise _Stale from None
             raise
 

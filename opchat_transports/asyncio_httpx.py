@@ -195,7 +195,7 @@ def _own_client(target: Target, ssl_context: ssl.SSLContext | None) -> AsyncHTTP
     if ssl_context is None and target.uses_tls:
         ssl_context = ssl.create_default_context()
     return httpx.AsyncClient(
-        transport=Connections(target.endpoint, target.proxy, target.limits, ssl_context),
+        transport=Connections(target, ssl_context),
         trust_env=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
