@@ -222,7 +222,7 @@ def test_a_large_answer_and_a_large_question(
 ) -> None:
     text = "0123456789abcdef" * 20_000  # many records, in each layer
     over = net(route, site_of("https", tells(text, text), certificates))
-    options = {"proxy": over.proxy, "ssl_context": trust, "headers": {"X-Much": "y" * 30_000}}
+    options: dict[str, Any] = {"proxy": over.proxy, "ssl_context": trust, "headers": {"X-Much": "y" * 30_000}}
     assert ask(over.url, **options)[-1].reply == text * 2
 
 

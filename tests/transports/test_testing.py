@@ -215,14 +215,6 @@ EXPECTED: dict[str, list[Event]] = {
         Reason.TIMEOUT, f"start_session: no answer within {SOON} s (timeout 'first_event'), after 0 events"
     ),
 }
-# httpx says less of a head that is cut, has a limit of its own for it, and gives no interim responses on.
-THROUGH_HTTPX: dict[str, list[Event]] = {
-    "cut in the head": broken(Reason.LOST, f"{CLOSED}; not repeated"),
-    "reset in the head": broken(Reason.LOST, f"{WAS_RESET}; not repeated"),
-    "session cut": broken(Reason.LOST, "start_session"),
-    "endless head": truncated("HTTP"),
-    "1xx flood": list(EVENTS),
-}
 ROUTES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(["stale nonce 401", "stale nonce 403", "401 forbidden", "403 invalid nonce"], BOTH * 2),
     **dict.fromkeys([name for name in FAULTS if name.startswith("session ")], ("start_session",)),
@@ -299,13 +291,12 @@ def check(name: str, events: list[Event], expected: list[Event], journal: Journa
 
 def test_every_fault_has_its_outcome() -> None:
     assert EXPECTED.keys() == FAULTS.keys()
-    assert THROUGH_HTTPX.keys() <= FAULTS.keys()
 
 
 @pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault(name: str, ask: Ask) -> None:
-    expected = THROUGH_HTTPX.get(name, EXPECTED[name]) if ask is on_asyncio else EXPECTED[name]
+    expected = EXPECTED[name]
     with FaultServer(FAULTS[name]) as server:
         events = ask(server.url, limits=LIMITS, timeouts=clocks(expected), session=session_for(expected))
     check(name, events, expected, server, server.url)
