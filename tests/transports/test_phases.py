@@ -15,34 +15,18 @@ from opchat_transports import Timeouts
 
 from .proxies import Journal, http_proxy, socks_proxy
 from .scripted import SESSION, STREAM, Peer, Script, Scripted, chunk, live, tells
-from .test_blocking import full_port, linux, trusting
-from .test_proxies import ASKS, NAME, PROXIES, ROUTES, SITES, Ask, certificate
+from .test_blocking import full_port, linux
+from .test_proxies import NAME, PROXIES, ROUTES, SITES, Ask, ask, authority, certificate, trust
 
-__all__ = ["full_port"]  # a fixture
+__all__ = ["ask", "authority", "full_port", "trust"]  # fixtures
 
 SOON = 0.3
 LATER = 20.0
 
 
-@pytest.fixture(params=list(ASKS.values()), ids=list(ASKS))
-def ask(request: pytest.FixtureRequest) -> Ask:
-    way: Ask = request.param
-    return way
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture(scope="module")
 def tls(authority: trustme.CA) -> ssl.SSLContext:
     return certificate("good", authority)
-
-
-@pytest.fixture(scope="module")
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    return trusting(authority)
 
 
 def is_silent(peer: Peer) -> None:
