@@ -138,7 +138,6 @@ def test_the_clocks_of_the_answer(
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_question_that_nobody_takes(ask: Ask, route: str, tls: ssl.SSLContext, trust: ssl.SSLContext) -> None:
     def play(peer: Peer) -> None:
-        peer.read_head()
         assert left.wait(LATER)
 
     def ask_and_leave(url: str, **options: Any) -> list[Any]:
