@@ -13,8 +13,12 @@ from opchat_proto import Event, Flow, Reason
 
 
 async def ask(flow: Flow, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> None:
-    no_limit, no_cookies = aiohttp.ClientTimeout(total=None), aiohttp.DummyCookieJar()  # ours, and those of the session
-    async with aiohttp.ClientSession(auto_decompress=False, timeout=no_limit, cookie_jar=no_cookies) as http:
+    async with aiohttp.ClientSession(
+        auto_decompress=False,
+        connector=aiohttp.TCPConnector(force_close=True),  # it does not look whether a kept connection was closed
+        cookie_jar=aiohttp.DummyCookieJar(),  # those of the flow are enough
+        timeout=aiohttp.ClientTimeout(total=None),  # ours is enough
+    ) as http:
         while request := flow.next_request():
             try:
                 async with asyncio.timeout(seconds) as clock:
@@ -42,6 +46,6 @@ async def ask(flow: Flow, on_event: Callable[[Event], object], tls: ssl.SSLConte
             except aiohttp.ClientResponseError as error:
                 events = flow.receive_failure(f"HTTP: {error.message}", Reason.TRUNCATED)
             except aiohttp.ClientError as error:
-                events = flow.receive_failure(str(error))
+                events = flow.receive_failure(str(error) or repr(error))
             if any(map(on_event, events)):
                 return

@@ -38,9 +38,7 @@ def ask(flow: Flow, on_event: Callable[[Event], object], http: httpx.Client, sec
                 events = flow.receive_eof()
         except httpx.TimeoutException:
             events = flow.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-        except httpx.RemoteProtocolError as error:
-            events = flow.receive_failure(f"HTTP: {error}", Reason.TRUNCATED)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            events = flow.receive_failure(str(error))
+            events = flow.receive_failure(str(error) or repr(error))
         if any(map(on_event, events)):
             return

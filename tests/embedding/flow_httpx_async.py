@@ -1,11 +1,11 @@
-"""httpx's `AsyncClient` drives a `Flow`, on asyncio or trio: `await ask(flow, print, http)`; httpx2 by its name.
+"""httpx's `AsyncClient` drives a `Flow` on asyncio: `await ask(flow, print, http)`; httpx2 by its name.
 
 What is true of `on_event` leaves early, as does a cancellation. `seconds` bound each wait.
 """
 
+import asyncio
 from collections.abc import Callable
 
-import anyio
 import httpx
 
 from opchat_proto import Event, Flow, Reason
@@ -14,7 +14,7 @@ from opchat_proto import Event, Flow, Reason
 async def ask(flow: Flow, on_event: Callable[[Event], object], http: httpx.AsyncClient, seconds: float = 120.0) -> None:
     while request := flow.next_request():
         try:
-            with anyio.fail_after(seconds) as clock:
+            async with asyncio.timeout(seconds) as clock:
                 async with http.stream(
                     request.method,
                     request.url,
@@ -32,13 +32,11 @@ async def ask(flow: Flow, on_event: Callable[[Event], object], http: httpx.Async
                         if not flow.awaiting:
                             break
                         if events:
-                            clock.deadline = anyio.current_time() + seconds
+                            clock.reschedule(asyncio.get_running_loop().time() + seconds)
                     events = flow.receive_eof()
         except TimeoutError:
             events = flow.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-        except httpx.RemoteProtocolError as error:
-            events = flow.receive_failure(f"HTTP: {error}", Reason.TRUNCATED)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            events = flow.receive_failure(str(error))
+            events = flow.receive_failure(str(error) or repr(error))
         if any(map(on_event, events)):
             return

@@ -1,4 +1,4 @@
-"""requests drives a `Flow`: `ask(flow, print)`. `verify` is what requests takes: True, or a file of certificates.
+"""requests drives a `Flow`: `with requests.Session() as http: ask(flow, print, http)`.
 
 What is true of `on_event` leaves early. `seconds` bound each wait, or with comments twice that.
 """
@@ -12,17 +12,16 @@ from urllib3.exceptions import HTTPError, TimeoutError
 from opchat_proto import Event, Flow, Reason
 
 
-def ask(flow: Flow, on_event: Callable[[Event], object], verify: str | bool = True, seconds: float = 120.0) -> None:
+def ask(flow: Flow, on_event: Callable[[Event], object], http: requests.Session, seconds: float = 120.0) -> None:
     while request := flow.next_request():
         deadline = monotonic() + seconds
         try:
-            with requests.request(
+            with http.request(
                 request.method,
                 request.url,
                 headers=dict(request.headers),
                 data=request.body,
                 timeout=seconds,
-                verify=verify,
                 allow_redirects=False,
                 stream=True,
             ) as response:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from urllib3 import PoolManager
-from urllib3.exceptions import HTTPError, TimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError
 
 from opchat_proto import Event, Flow, Reason
 
@@ -40,6 +40,8 @@ def ask(flow: Flow, on_event: Callable[[Event], object], pool: PoolManager, seco
                 events = flow.receive_eof()
             finally:
                 response.close()
+        except NewConnectionError as error:  # urllib3 calls it a TimeoutError, too
+            events = flow.receive_failure(str(error))
         except TimeoutError:
             events = flow.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
         except HTTPError as error:

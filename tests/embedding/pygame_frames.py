@@ -12,10 +12,7 @@ from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, St
 
 
 def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float) -> Generator[None]:
-    run, connection = (
-        ThreadPoolExecutor(1).submit,
-        socket.socket(),
-    )  # connecting and sending wait there, and no frame does
+    run, connection = ThreadPoolExecutor(1).submit, socket.socket()  # what can wait, waits in that thread
     look, awaiting, deadline = False, client.awaiting, monotonic() + seconds
     try:
         while (step := Receive() if look else client.next_step()) != Done():

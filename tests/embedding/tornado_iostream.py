@@ -52,5 +52,5 @@ async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLC
             if look or events:
                 awaiting, deadline = client.awaiting, now() + seconds
     finally:
-        if stream:
+        if stream and stream.socket:  # which start_tls takes away
             stream.close()

@@ -1,0 +1,27 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .runners import stop_twisted
+from .suite import Authority
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of these tests are on this machine, whatever proxies its environment names."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(Path(tmp_path_factory.mktemp("authority")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stopped_reactor() -> Iterator[None]:
+    """Twisted's runs from its first question to the end of the tests."""
+    yield
+    stop_twisted()
