@@ -73,7 +73,8 @@ def of_twisted(question: Question) -> None:
     if question.cafile is not None:
         trust = tls.trustRootFromCertificates([tls.Certificate.loadPEM(Path(question.cafile).read_bytes())])
     asking = twisted_protocol.ask(question.client(), question.hear, trust, question.seconds)
-    blockingCallFromThread(loop, lambda: ensureDeferred(asking))
+    deferred: Any = ensureDeferred
+    blockingCallFromThread(loop, deferred, asking)
 
 
 def stop_twisted() -> None:
