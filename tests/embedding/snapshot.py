@@ -18,6 +18,7 @@ def proceed(
     while (step := client.next_step()) != Done():
         events: list[Event] = []
         try:
+            connection.settimeout(seconds)
             match step:
                 case Connect(host, port):
                     connection.close()

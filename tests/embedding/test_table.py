@@ -1,0 +1,96 @@
+"""What the recipes are: short, made of public names, and listed in README."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import opchat_proto
+
+TESTS = Path(__file__).resolve().parents[1]
+README = (TESTS.parent / "README.md").read_text()
+
+RECIPES = {
+    "embedding/selectors_loop.py": "`selectors`, many streams on one thread",
+    "embedding/threads_queue.py": "threads and a queue",
+    "embedding/asyncio_streams.py": "asyncio's streams",
+    "embedding/asyncio_protocol.py": "`asyncio.Protocol`",
+    "embedding/trio_race.py": "trio, streams that race",
+    "embedding/anyio_streams.py": "anyio, on asyncio or trio",
+    "embedding/twisted_protocol.py": "Twisted",
+    "embedding/tornado_iostream.py": "Tornado",
+    "embedding/gevent_sockets.py": "gevent",
+    "embedding/qt_socket.py": "PySide6, `QSslSocket`",
+    "embedding/pygame_frames.py": "pygame, between frames",
+    "external/tkinter_files.py": "Tkinter, file handlers and `after`",
+    "external/glib_sources.py": "GLib (PyGObject)",
+    "embedding/flow_http_client.py": "`http.client`",
+    "embedding/flow_requests.py": "requests",
+    "embedding/flow_urllib3.py": "urllib3",
+    "embedding/flow_httpx.py": "httpx or httpx2, `Client`",
+    "embedding/flow_httpx_async.py": "httpx or httpx2, `AsyncClient`",
+    "embedding/flow_aiohttp.py": "aiohttp",
+    "external/pyodide_fetch.py": "a page's `fetch` (Pyodide)",
+    "embedding/snapshot.py": "another process goes on, or two ways on are tried",
+}
+
+
+def names_used(path: str) -> list[str]:
+    """What the recipe imports from the library."""
+    return [
+        alias.name
+        for node in ast.walk(ast.parse((TESTS / path).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "opchat_proto"
+        for alias in node.names
+    ]
+
+
+def lines_of(path: str) -> int:
+    return len((TESTS / path).read_text().splitlines())
+
+
+def table() -> list[str]:
+    """README's."""
+    rows = ["| loop | ring | lines | recipe |", "| --- | --- | --- | --- |"]
+    for path, loop in RECIPES.items():
+        ring = " and ".join(f"`{name}`" for name in ("Client", "Flow") if name in names_used(path))
+        rows.append(f"| {loop} | {ring} | {lines_of(path)} | [{Path(path).name}](tests/{path}) |")
+    return rows
+
+
+def test_the_table_of_the_readme_is_that_of_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print()
+        for path in RECIPES:
+            print(f"{path:32}{lines_of(path):4} lines: {', '.join(names_used(path))}")
+    assert "\n".join(table()) in README
+
+
+def test_every_recipe_is_in_the_table() -> None:
+    found = {
+        path.relative_to(TESTS).as_posix()
+        for folder in ("embedding", "external")
+        for path in (TESTS / folder).glob("*.py")
+        if re.search(r"^from opchat_proto import .*\b(?:Client|Flow)\b", path.read_text(), re.MULTILINE)
+        and not path.name.startswith(("test_", "suite", "runners", "gui_runners"))
+    }
+    assert found == set(RECIPES)
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_recipe_has_sixty_lines_at_most_and_says_what_it_is(path: str) -> None:
+    assert lines_of(path) <= 60
+    assert ast.get_docstring(ast.parse((TESTS / path).read_text()))
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_recipe_needs_public_names_alone(path: str) -> None:
+    tree = ast.parse((TESTS / path).read_text())
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert {module for module in modules if module.startswith(("opchat", "tests"))} == {"opchat_proto"}
+    assert names_used(path)
+    assert set(names_used(path)) <= set(opchat_proto.__all__)
+    private = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
+    assert private - {"__cause__"} == set()
