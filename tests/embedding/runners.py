@@ -113,7 +113,7 @@ def of_aiohttp(question: Question) -> None:
 
 def of_requests(question: Question) -> None:
     with requests.Session() as http:
-        http.verify = question.cafile or True
+        http.verify, http.trust_env = question.cafile or True, False
         flow_requests.ask(question.flow(), question.hear, http, question.seconds)
 
 

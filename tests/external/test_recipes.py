@@ -9,7 +9,7 @@ import pickle
 import shutil
 import subprocess
 import tkinter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h11
@@ -71,7 +71,7 @@ class TestTkinter(Suite):
         def run(question: Question) -> None:
             root = tkinter.Tk(display)
 
-            def asking() -> Generator[tuple[object, float], None, None]:
+            def asking() -> tkinter_files.Question:
                 yield from tkinter_files.ask(question.client(), question.hear, question.tls, question.seconds)
                 root.after_idle(root.quit)
 
