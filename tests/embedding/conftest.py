@@ -20,8 +20,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(Path(tmp_path_factory.mktemp("authority")))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def stopped_reactor() -> Iterator[None]:
-    """Twisted's runs from its first question to the end of the tests."""
+    """Twisted's runs from its first question to the end of these tests."""
     yield
     stop_twisted()

@@ -1,0 +1,286 @@
+"""The recipe for a browser's page, in headless Chromium: everything comes from one server on loopback, the page too.
+
+Needs Chromium (Debian: chromium) and the npm package `pyodide`, whose folder the variable PYODIDE names; see .ci/run.
+"""
+
+import base64
+import gzip
+import io
+import json
+import os
+import pickle
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import h11
+import pytest
+import socksio
+
+import opchat_proto
+from opchat_proto import Broken, End, Event, Live, Reason
+from tests.embedding.suite import LITTLE, PLENTY, STREAMS, Authority, cut_after, events_of, failed, without_words
+from tests.transports.scripted import SESSION, STREAM, Scripted, answers, chunk
+
+RECIPE = Path(__file__).parent / "pyodide_fetch.py"
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
+STARTS_WITHIN = 180.0  # seconds, for a browser and an interpreter inside it on a busy machine
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+PAGE = """<!doctype html><meta charset="utf-8"><title>opchat</title><script type="module">
+import { loadPyodide } from "/pyodide/pyodide.mjs";
+const tell = (path, body) => fetch(path, { method: "POST", body });
+try {
+  const pyodide = await loadPyodide();
+  pyodide.unpackArchive(await (await fetch("/library.zip")).arrayBuffer(), "zip");
+  pyodide.globals.set("cases", await (await fetch("/cases.json")).text());
+  await tell("/result", await pyodide.runPythonAsync(await (await fetch("/main.py")).text()));
+} catch (error) {
+  await tell("/result", "failed: " + error);
+}
+</script>"""
+
+MAIN = """
+import base64, json, pickle
+from js import fetch
+from opchat_proto import Endpoint, Flow, Live, Submit
+from pyodide_fetch import ask
+
+async def events_of(site, leave, seconds):
+    def hear(event):
+        events.append(event)
+        if event == Live(" seven"):
+            fetch(site + "/heard", method="POST")
+        return leave
+
+    events = []
+    question = Submit.from_messages([{"role": "user", "content": "Hi!"}], chat_id="c0ffee")
+    await ask(Flow(Endpoint.parse(site), question), hear, seconds)
+    return events
+
+heard = {name: await events_of(*case) for name, case in json.loads(cases).items()}
+base64.b64encode(pickle.dumps(heard)).decode()
+"""
+
+
+class Site:
+    """The page, what it needs, and a chat for each case under a path of its own."""
+
+    def __init__(self, answers: dict[str, Callable[[BaseHTTPRequestHandler], object]]) -> None:
+        self.answers = answers
+        self.cases: dict[str, tuple[str, bool, float]] = {}
+        self.heard = {name: threading.Event() for name in answers}
+        self.submits: dict[str, list[dict[str, str]]] = {name: [] for name in answers}
+        self.result = ""
+        self.finished = threading.Event()
+        self.pyodide = Path(os.environ.get("PYODIDE", "/nowhere"))
+        assert (self.pyodide / "pyodide.mjs").exists(), "PYODIDE names no folder of the npm package; see .ci/run"
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.answer(*site.file(self.path))
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                if self.path == "/result":
+                    self.answer(b"", "text/plain")
+                    site.result = body.decode()
+                    site.finished.set()
+                    return
+                name, _, route = self.path[1:].partition("/")
+                if route == "heard":
+                    site.heard[name].set()
+                    self.answer(b"", "text/plain")
+                elif route.endswith("start_session"):
+                    self.wfile.write(SESSION.replace(b"\r\n", b"\r\nSet-Cookie: mwai_session_id=cafe; Path=/\r\n", 1))
+                else:
+                    site.submits[name].append(dict(self.headers))
+                    site.answers[name](self)
+
+            def answer(self, body: bytes, kind: str) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def file(self, path: str) -> tuple[bytes, str]:
+        match path:
+            case "/":
+                return PAGE.encode(), "text/html"
+            case "/main.py":
+                return MAIN.encode(), "text/x-python"
+            case "/cases.json":
+                return json.dumps(self.cases).encode(), "application/json"
+            case "/library.zip":
+                return library(), "application/zip"
+        file = self.pyodide / Path(path).name
+        return (file.read_bytes(), TYPES.get(file.suffix, "application/octet-stream")) if file.exists() else (b"", "")
+
+    def visit(self, profile: Path) -> dict[str, list[Event]]:
+        """What the page has heard, in each case."""
+        browser = shutil.which("chromium")
+        assert browser is not None, "Chromium is not installed; see .ci/run"
+        command = [browser, *FLAGS, f"--user-data-dir={profile}", self.url]
+        serving = threading.Thread(target=self.server.serve_forever)
+        serving.start()
+        try:
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                finished = self.finished.wait(STARTS_WITHIN)
+                process.terminate()
+        finally:
+            self.server.shutdown()
+            serving.join()
+            self.server.server_close()
+        assert finished
+        assert not self.result.startswith("failed"), self.result
+        heard: dict[str, list[Event]] = pickle.loads(base64.b64decode(self.result))
+        return heard
+
+
+def library() -> bytes:
+    """The packages that the page imports, all of them pure Python, and the recipe."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.write(RECIPE, RECIPE.name)
+        for package in (opchat_proto, h11, socksio):
+            assert package.__file__ is not None
+            folder = Path(package.__file__).parent
+            for file in folder.rglob("*.py"):
+                files.write(file, file.relative_to(folder.parent))
+    return archive.getvalue()
+
+
+def sends(*pieces: bytes) -> Callable[[BaseHTTPRequestHandler], object]:
+    return lambda handler: [handler.wfile.write(piece) for piece in pieces]
+
+
+def is_left(handler: BaseHTTPRequestHandler) -> bool:
+    """Whether the browser closes the connection."""
+    handler.connection.settimeout(PLENTY)
+    with suppress(ConnectionError):
+        assert not handler.connection.recv(1)
+    return True
+
+
+CUT = cut_after("plain", b"seven")
+REST = STREAMS["plain"][len(CUT) :]
+BODY = b"".join(b"data: " + line.split(b"\r\n")[0] for line in STREAMS["plain"].split(b"data: ")[1:])
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, list[Event]], list[bool]]]:
+    left: list[bool] = []
+
+    def in_pieces(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(CUT)
+        assert site.heard["pieces"].wait(PLENTY)
+        handler.wfile.write(REST)
+
+    def resets(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(CUT)
+        assert site.heard["reset"].wait(PLENTY)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+
+    def stalls(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(CUT)
+        left.append(is_left(handler))
+
+    def inflates(handler: BaseHTTPRequestHandler) -> None:
+        body = gzip.compress(BODY)
+        head = STREAM.replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)
+        handler.wfile.write(head + chunk(body[:50]) + chunk(body[50:]) + chunk(b""))
+
+    def inflates_with_a_length(handler: BaseHTTPRequestHandler) -> None:
+        body = gzip.compress(BODY)
+        handler.wfile.write(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+
+    site = Site(
+        {name: sends(answer) for name, answer in STREAMS.items()}
+        | {"pieces": in_pieces, "gzip": inflates, "gzip_length": inflates_with_a_length, "reset": resets}
+        | {"cut": sends(CUT[:-10]), "nothing": sends(), "stall": stalls, "leave": stalls, "refused_connection": sends()}
+    )
+    site.cases = {name: (f"{site.url}/{name}", name == "leave", PLENTY) for name in site.answers}
+    site.cases["stall"] = (f"{site.url}/stall", False, LITTLE)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PLENTY)
+    context = Authority(tmp_path_factory.mktemp("authority")).server
+    with Scripted(answers(STREAMS["plain"]), tls=context) as untrusted:
+        site.cases["untrusted"] = (untrusted.url, False, PLENTY)
+        yield site, site.visit(tmp_path_factory.mktemp("profile")), left
+
+
+Heard = tuple[Site, dict[str, list[Event]], list[bool]]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_recorded_answer(heard: Heard, name: str) -> None:
+    assert heard[1][name] == events_of(STREAMS[name])
+
+
+def test_an_answer_in_pieces_is_heard_piece_by_piece(heard: Heard) -> None:
+    assert heard[1]["pieces"] == events_of(STREAMS["plain"])
+
+
+@pytest.mark.parametrize("name", ["gzip", "gzip_length"])
+def test_what_the_browser_has_inflated(heard: Heard, name: str) -> None:
+    assert heard[1][name] == events_of(STREAMS["plain"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cut", events_of(CUT[:-10])),
+        ("reset", events_of(CUT, failed(Reason.LOST))),
+        ("stall", events_of(CUT, failed(Reason.TIMEOUT))),
+        ("nothing", [Broken(Reason.LOST, "said")]),
+        ("refused_connection", [Broken(Reason.LOST, "said")]),
+        ("untrusted", [Broken(Reason.LOST, "said")]),
+    ],
+)
+def test_a_fault(heard: Heard, name: str, expected: list[Event]) -> None:
+    assert without_words(heard[1][name]) == without_words(expected)
+
+
+def test_leaving_early_and_a_timeout_close_the_connection(heard: Heard) -> None:
+    assert heard[1]["leave"] == [Live("Plain")]
+    assert heard[2] == [True, True]
+
+
+def test_cookies_and_origin_are_the_browsers_and_each_question_is_asked_once(heard: Heard) -> None:
+    site, events, _ = heard
+    for name in STREAMS:
+        (headers,) = site.submits[name]
+        assert headers["Cookie"] == "mwai_session_id=cafe"
+        assert headers["Origin"] == site.url
+        assert headers["X-WP-Nonce"] == "0123456789"
+    assert isinstance(events["plain"][-1], End)
