@@ -64,7 +64,7 @@ def of_threads(question: Question) -> None:
 
 
 def of_twisted(question: Question) -> None:
-    """The reactor runs in a thread of its own, from the first question to the end of these tests: it cannot run twice."""
+    """The reactor runs in a thread of its own until these tests are over: it cannot run twice."""
     loop: Any = reactor
     if not loop.running:
         threading.Thread(target=loop.run, kwargs={"installSignalHandlers": False}, daemon=True).start()
