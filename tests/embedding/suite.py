@@ -43,9 +43,10 @@ class Question:
     seconds: float = PLENTY
     session: Session | None = None
     limits: Limits = Limits()
+    text: str = "Hi!"
 
     def flow(self) -> Flow:
-        submit = Submit.from_messages([{"role": "user", "content": "Hi!"}], chat_id="c0ffee")
+        submit = Submit.from_messages([{"role": "user", "content": self.text}], chat_id="c0ffee")
         return Flow(Endpoint.parse(self.url), submit, session=self.session, limits=self.limits)
 
     def client(self) -> Client:

@@ -50,7 +50,7 @@ class Question:
                     events = client.receive_failure(str(error))
                 elif not look:
                     events = client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-            for event in events:
+            for event in [] if self.left else events:
                 self.events.put(event)
             look = not events and client.awaiting is not awaiting  # is it closed, before the next Send goes out?
             if look or events:
