@@ -13,7 +13,23 @@ from typing import TypeAlias
 import pytest
 import trustme
 
-from opchat_proto import Broken, Client, Done, Endpoint, Event, Flow, Limits, Live, Reason, Receive, Session, Submit
+from opchat_proto import (
+    Broken,
+    Client,
+    Done,
+    End,
+    Endpoint,
+    Event,
+    Flow,
+    Limits,
+    Live,
+    Reason,
+    Receive,
+    Session,
+    Submit,
+)
+from opchat_transports.blocking_sockets import serve
+from opchat_transports.bots import small_talk
 from tests.proto.test_captures import NAMES, check, recording_of
 from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk
 
@@ -140,6 +156,13 @@ class Suite:
         with Scripted(answering(STREAMS[name])) as server:
             assert self.ask(recipe, server.url) == events_of(STREAMS[name])
         assert server.routes == ["start_session", "submit"]
+
+    def test_the_librarys_own_server(self, recipe: Recipe) -> None:
+        with serve(small_talk) as server:
+            *lives, last = self.ask(recipe, server.url)
+        assert last == End("Hello! This is question 1 of our conversation.", last.raw)
+        assert isinstance(last, End)
+        assert "".join(live.text for live in lives if isinstance(live, Live)) == last.reply
 
     def test_an_answer_in_pieces_is_heard_piece_by_piece(self, recipe: Recipe) -> None:
         cut = cut_after("plain", b"seven")
