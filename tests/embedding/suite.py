@@ -31,7 +31,7 @@ from opchat_proto import (
 from opchat_transports.blocking_sockets import serve
 from opchat_transports.bots import small_talk
 from tests.proto.test_captures import NAMES, check, recording_of
-from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk
+from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk, live
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}
 PLENTY = 20.0  # seconds; only a test that fails waits that long
@@ -162,7 +162,7 @@ class Suite:
             *lives, last = self.ask(recipe, server.url)
         assert last == End("Hello! This is question 1 of our conversation.", last.raw)
         assert isinstance(last, End)
-        assert "".join(live.text for live in lives if isinstance(live, Live)) == last.reply
+        assert "".join(piece.text for piece in lives if isinstance(piece, Live)) == last.reply
 
     def test_an_answer_in_pieces_is_heard_piece_by_piece(self, recipe: Recipe) -> None:
         cut = cut_after("plain", b"seven")
@@ -197,10 +197,9 @@ class Suite:
         assert left == [True]
 
     def test_a_connection_that_is_closed_inside_the_answer(self, recipe: Recipe) -> None:
-        cut = cut_after("plain", b"seven")[:-10]
-        with Scripted(answering(cut)) as server:
-            events = self.ask(recipe, server.url)
-        assert without_words(events) == without_words(events_of(cut))
+        cut, more = cut_after("plain", b"seven"), live(" small")[:-10]
+        events = self.ask_and_answer(recipe, cut, lambda peer: peer.send(more))
+        assert without_words(events) == without_words(events_of(cut + more))
         assert isinstance(events[-1], Broken)
         assert events[-1].reason is Reason.TRUNCATED
 

@@ -6,7 +6,7 @@ from opchat_proto import Event, Session
 from tests.transports.scripted import Peer, Scripted
 
 from .runners import RUNNERS
-from .suite import STREAMS, Question, Recipe, Suite, cut_after, events_of, without_words
+from .suite import STREAMS, Question, Recipe, Suite, answering, cut_after, events_of, without_words
 
 
 @pytest.fixture(params=list(RUNNERS))
@@ -26,7 +26,21 @@ def test_framing_that_cannot_be_followed(name: str) -> None:
     assert without_words(events) == without_words(events_of(cut + fault))
 
 
-@pytest.mark.parametrize("name", [name for name in RUNNERS if not name.startswith("flow_")])
+OF_BYTES = [name for name in RUNNERS if not name.startswith("flow_")]  # these are the recipes for `Client`
+
+
+@pytest.mark.parametrize("name", OF_BYTES)
+@pytest.mark.parametrize("missing", [10, 60, 200])
+def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None:
+    """The words are the core's own here. A library that finds a cut may forget what had come before it."""
+    cut = STREAMS["plain"][:-missing]
+    events: list[Event] = []
+    with Scripted(answering(cut)) as server:
+        RUNNERS[name](Question(server.url, events.append))
+    assert events == events_of(cut)
+
+
+@pytest.mark.parametrize("name", OF_BYTES)
 def test_a_server_that_answers_a_long_question_without_reading_it(name: str) -> None:
     """What a recipe does with `send_failed`, or with an answer that is there before all was sent."""
     events: list[Event] = []

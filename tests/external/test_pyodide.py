@@ -17,8 +17,10 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import h11
 import pytest
@@ -26,8 +28,10 @@ import socksio
 
 import opchat_proto
 from opchat_proto import Broken, End, Event, Live, Reason
+from opchat_transports.blocking_sockets import serve
+from opchat_transports.bots import small_talk
 from tests.embedding.suite import LITTLE, PLENTY, STREAMS, Authority, cut_after, events_of, failed, without_words
-from tests.transports.scripted import SESSION, STREAM, Scripted, answers, chunk
+from tests.transports.scripted import SESSION, STREAM, Scripted, answers, chunk, live
 
 RECIPE = Path(__file__).parent / "pyodide_fetch.py"
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
@@ -102,7 +106,7 @@ class Site:
                 self.answer(*site.file(self.path))
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                self.body = body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 if self.path == "/result":
                     self.answer(b"", "text/plain")
                     site.result = body.decode()
@@ -112,7 +116,7 @@ class Site:
                 if route == "heard":
                     site.heard[name].set()
                     self.answer(b"", "text/plain")
-                elif route.endswith("start_session"):
+                elif route.endswith("start_session") and name != "library":
                     self.wfile.write(SESSION.replace(b"\r\n", b"\r\nSet-Cookie: mwai_session_id=cafe; Path=/\r\n", 1))
                 else:
                     site.submits[name].append(dict(self.headers))
@@ -180,6 +184,19 @@ def sends(*pieces: bytes) -> Callable[[BaseHTTPRequestHandler], object]:
     return lambda handler: [handler.wfile.write(piece) for piece in pieces]
 
 
+def relays(port: int) -> Callable[[Any], object]:
+    """To a server that the page could not ask itself, as it comes from another origin."""
+
+    def relay(handler: Any) -> None:
+        route = handler.path.removeprefix("/library")
+        with closing(HTTPConnection("127.0.0.1", port, timeout=PLENTY)) as connection:
+            connection.request("POST", route, handler.body, dict(handler.headers))
+            answer = connection.getresponse()
+            handler.answer(answer.read(), answer.headers["Content-Type"])
+
+    return relay
+
+
 def is_left(handler: BaseHTTPRequestHandler) -> bool:
     """Whether the browser closes the connection."""
     handler.connection.settimeout(PLENTY)
@@ -189,6 +206,7 @@ def is_left(handler: BaseHTTPRequestHandler) -> bool:
 
 
 CUT = cut_after("plain", b"seven")
+HALF = live(" small")[:-10]
 REST = STREAMS["plain"][len(CUT) :]
 BODY = b"".join(b"data: " + line.split(b"\r\n")[0] for line in STREAMS["plain"].split(b"data: ")[1:])
 
@@ -208,6 +226,11 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.connection.close()
 
+    def cuts(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(CUT)
+        assert site.heard["cut"].wait(PLENTY)  # a page forgets what it has not read when its connection fails
+        handler.wfile.write(HALF)
+
     def stalls(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(CUT)
         left.append(is_left(handler))
@@ -225,8 +248,9 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
 
     site = Site(
         {name: sends(answer) for name, answer in STREAMS.items()}
-        | {"pieces": in_pieces, "gzip": inflates, "gzip_length": inflates_with_a_length, "reset": resets}
-        | {"cut": sends(CUT[:-10]), "nothing": sends(), "stall": stalls, "leave": stalls, "refused_connection": sends()}
+        | {"pieces": in_pieces, "gzip": inflates, "gzip_length": inflates_with_a_length}
+        | {"cut": cuts, "reset": resets, "stall": stalls, "leave": stalls}
+        | dict.fromkeys(["nothing", "refused_connection", "library"], sends())
     )
     site.cases = {name: (f"{site.url}/{name}", name == "leave", PLENTY) for name in site.answers}
     site.cases["stall"] = (f"{site.url}/stall", False, LITTLE)
@@ -234,7 +258,9 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
         port = listener.getsockname()[1]
     site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PLENTY)
     context = Authority(tmp_path_factory.mktemp("authority")).server
-    with Scripted(answers(STREAMS["plain"]), tls=context) as untrusted:
+    with Scripted(answers(STREAMS["plain"]), tls=context) as untrusted, serve(small_talk) as library:
+        site.answers["library"] = relays(int(library.url.rsplit(":", 1)[1]))
+        site.cases["library"] = (f"{site.url}/library", False, PLENTY)
         site.cases["untrusted"] = (untrusted.url, False, PLENTY)
         yield site, site.visit(tmp_path_factory.mktemp("profile")), left
 
@@ -245,6 +271,13 @@ Heard = tuple[Site, dict[str, list[Event]], list[bool]]
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_recorded_answer(heard: Heard, name: str) -> None:
     assert heard[1][name] == events_of(STREAMS[name])
+
+
+def test_the_librarys_own_server(heard: Heard) -> None:
+    *lives, last = heard[1]["library"]
+    assert isinstance(last, End)
+    assert last.reply == "Hello! This is question 1 of our conversation."
+    assert "".join(piece.text for piece in lives if isinstance(piece, Live)) == last.reply
 
 
 def test_an_answer_in_pieces_is_heard_piece_by_piece(heard: Heard) -> None:
@@ -259,7 +292,7 @@ def test_what_the_browser_has_inflated(heard: Heard, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("cut", events_of(CUT[:-10])),
+        ("cut", events_of(CUT + HALF)),
         ("reset", events_of(CUT, failed(Reason.LOST))),
         ("stall", events_of(CUT, failed(Reason.TIMEOUT))),
         ("nothing", [Broken(Reason.LOST, "said")]),
