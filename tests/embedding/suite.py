@@ -35,7 +35,7 @@ from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk, li
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}
 PLENTY = 20.0  # seconds; only a test that fails waits that long
-LITTLE = 1.0  # seconds, for a server that has stopped
+LITTLE = 1.5  # seconds, for a server that has stopped
 
 
 class Authority:
