@@ -19,8 +19,9 @@ from ._http import Endpoint, Headers, Request
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit
 from ._reply import ReplyDecoder
-from ._server import Answer, Question, Response, Server, Site
+from ._server import Answer, Server
 from ._session import Session
+from ._site import Question, Response, Site
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS
 from ._tunnel import Proxy

@@ -1,396 +1,25 @@
-"""The other side: requests become questions, an application's events become answers (WIRE 3 to 6).
+"""The other side, for whoever has sockets: one HTTP/1.1 connection of a site.
 
 bytes <-> [ Server: Receive, Send, Answer, Done  |  HTTP/1.1 on h11 ]             sockets, trio, your own loop
                 |  method, target, headers, body   ^  Response
 HTTP  <-> [ Site: nonces, routes, checks  |  Question: events -> response ]       an ASGI application
 """
 
-import hmac
-import json
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypeAlias, final
-from urllib.parse import parse_qsl, unquote
+from typing import final
 
 import h11
 
-from ._errors import InvalidMessages
-from ._events import Broken, End, Event, Live, Reason
-from ._http import Headers, decode_headers, format_date
-from ._json import decode
-from ._limits import Limits
+from ._events import Event, Live
+from ._http import format_date
 from ._messages import Submit
-from ._session import SESSION_COOKIE, is_token
-from ._sse import encode_event
+from ._site import PHRASES, Question, Response, Site, check_now, http_error, too_large
 from ._steps import Done, Receive, Send
 from ._table import Table
 
-__all__ = ["Answer", "Question", "Response", "Server", "Site"]
-
-Fields: TypeAlias = tuple[tuple[str, str], ...]
-
-_START_SESSION = "/mwai/v1/start_session"
-_SUBMIT = "/mwai-ui/v1/chats/submit"
-_TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
-_PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() takes away (WIRE 4.2)
-_SESSION_IN_COOKIES = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)")
-_ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)  # RFC 9112, 3.2.2
-_COLLAPSED = ("thinking", "mcp_discovery", "status")  # WIRE 5.4
-_HIDDEN = ("tool_args", "debug", "heartbeat")
-_PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    413: "Content Too Large",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-}
-
-
-# The inner half: requests and events as values.
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One HTTP response, for any HTTP library.
-
-    What `Site.receive_request` gives is complete, what `Question.response`
-    gives is the beginning. A response to HEAD is sent without its body.
-    """
-
-    status: int
-    headers: Fields = field(repr=False)  # they hold the nonce and the session id
-    body: bytes = field(default=b"", repr=False)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question that passed all checks of WIRE 4.7, and the encoder of its answer.
-
-    The application answers with events: any number of `Live`, then one `End` or
-    `Broken`. Call `response` with each until it gives one: that is the head, and
-    the body so far. With each event after that call `encode`, for the next bytes
-    of the body. The last event ends the body.
-    """
-
-    submit: Submit
-    session_id: str = field(repr=False)
-    """Who asks: 1 to 256 characters of printable ASCII. Chosen by the client, so
-    good for statistics and limits, not for authentication (WIRE 1.2)."""
-    new_token: str | None = field(default=None, repr=False)
-    """A nonce that replaces the client's, if that is in its second tick (WIRE 3.4)."""
-    headers: Fields = field(default=(), repr=False)
-    """Header fields that belong to the answer: X-WP-Nonce and perhaps Set-Cookie."""
-
-    def response(self, event: Event, *, now: float | None = None) -> Response | None:
-        """The response that begins with this event: the head, and the event's own bytes as the body so far.
-
-        None if the event gives no bytes: a `Live`, when no stream was asked for.
-        Raises as `encode` does.
-        """
-        body = self.encode(event, now=now)
-        if self.submit.stream:
-            # WIRE 5.1: the status is 200 whatever the events are.
-            stream = ("Content-Type", "text/event-stream;charset=UTF-8"), ("Cache-Control", "no-cache")
-            return Response(200, (*stream, ("X-Accel-Buffering", "no"), *self.headers), body)
-        if not body:
-            return None
-        return _json_response(200 if isinstance(event, End) else 500, body, self.headers)
-
-    def encode(self, event: Event, *, now: float | None = None) -> bytes:
-        """This event as bytes of the body, as the plugin writes it: ASCII, any text safe.
-
-        Streamed, it is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
-        seconds, is the timestamp of a `Live` that is no piece of the answer.
-        Not streamed, it is nothing for a `Live`, and the whole JSON object for
-        the last event (WIRE 6.1, 6.2).
-
-        `End.raw`, if it holds a payload, gives all keys but `reply` and the
-        nonce, which are this event's and this site's. `End(None)` without `raw`
-        is a reply that could not be encoded, streamed as `data: false`
-        (WIRE 5.7). Of a `Broken` only the detail goes out.
-
-        Raises `TypeError` for anything that is no event, `ValueError` if `now`
-        is no time.
-        """
-        if not isinstance(event, Live | End | Broken):
-            raise TypeError(f"expected Live, End or Broken, got {type(event).__name__}")
-        if now is not None:
-            _check_now(now)
-        if self.submit.stream:
-            return encode_event(_php_json(self._stream_object(event, now)))
-        match event:
-            case Live():
-                return b""
-            case End():
-                return self._payload(event).encode()
-            case _:
-                return _failure(event.detail, self.new_token)
-
-    def _stream_object(self, event: Event, now: float | None) -> dict[str, Any]:
-        match event:
-            case Live(text, "content"):
-                return {"type": "live", "data": text}
-            case Live(text, kind):
-                kind = kind or "unknown"  # an empty subtype would make it a piece of the answer
-                visibility = "collapsed" if kind in _COLLAPSED else "hidden" if kind in _HIDDEN else "visible"
-                timestamp = {} if now is None else {"timestamp": float(now)}
-                return {"type": "live", "data": text, **timestamp, "subtype": kind, "visibility": visibility}
-            case End(None, ""):
-                return {"type": "end", "data": False}
-            case End():
-                return {"type": "end", "data": self._payload(event)}
-            case _:
-                return {"type": "error", "data": event.detail}
-
-    def _payload(self, event: End) -> str:
-        try:
-            return _php_json(self._payload_with(event.reply, event.payload()))
-        except (ValueError, RecursionError):
-            # `raw` is no JSON object, or one too deep to be written again.
-            return _php_json(self._payload_with(event.reply, {}))
-
-    def _payload_with(self, reply: str | None, given: dict[str, Any]) -> dict[str, Any]:
-        """The payload of WIRE 5.5, keys in its order."""
-        payload: dict[str, Any] = {"success": True, "reply": reply, "images": given.get("images")}
-        payload |= {key: given.get(key, []) for key in ("actions", "shortcuts", "blocks")}
-        payload["usage"] = given.get("usage")
-        if given.get("responseId") is not None:
-            payload["responseId"] = given["responseId"]
-        if self.new_token is not None:  # ours, never that of a site whose payload is handed on
-            payload["new_token"] = self.new_token
-        return payload
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What all connections of one site share: a secret, limits, and the rules of WIRE 3, 4.7 and 6.
-
-    It keeps nothing: nonces are computed, session ids come from the clock. All
-    processes with the same secret are the same site.
-
-    Raises `TypeError` for a value of a wrong type, `ValueError` for an empty secret.
-    """
-
-    secret: bytes = field(repr=False)
-    """The key of the nonces: 32 random bytes, kept while the site lives."""
-    limits: Limits = field(default_factory=Limits, kw_only=True)
-    https: bool = field(default=False, kw_only=True)
-    """Whether clients come by https: cookies are then marked so."""
-
-    def __post_init__(self) -> None:
-        """Check the types."""
-        if not isinstance(self.secret, bytes):
-            raise TypeError(f"Site.secret: expected bytes, got {type(self.secret).__name__}")
-        if not self.secret:
-            raise ValueError("Site.secret: expected at least one byte, better 32 random ones")
-        if not isinstance(self.limits, Limits):
-            raise TypeError(f"Site.limits: expected Limits, got {type(self.limits).__name__}")
-        if type(self.https) is not bool:
-            raise TypeError(f"Site.https: expected a bool, got {type(self.https).__name__}")
-
-    def nonce(self, now: float) -> str:
-        """The nonce of all guests at this time, in Unix seconds (WIRE 3.2): 10 hex digits."""
-        _check_now(now)
-        return self._nonce(int(now // _TICK))
-
-    def _nonce(self, tick: int) -> str:
-        return hmac.new(self.secret, f"{tick}wp_rest".encode(), "sha256").hexdigest()[:10]
-
-    def receive_request(
-        self, method: str, target: str, headers: Headers, body: bytes = b"", *, now: float
-    ) -> Response | Question:
-        """What to do about a request: send this response, or answer this question.
-
-        `target` is the request target as it was sent, `body` without transfer
-        coding, `now` in Unix seconds. The checks and their order are those of
-        WIRE 4.7; whatever the request holds, the fault is a response. Raises
-        `TypeError` for arguments of other types, `ValueError` if `now` is no time.
-        """
-        if not isinstance(method, str) or not isinstance(target, str):
-            raise TypeError("expected method and target as str")
-        body = bytes(memoryview(body))
-        fields = decode_headers(headers)
-        fresh = self.nonce(now)
-        if len(body) > self.limits.request_bytes:
-            return _too_large(self.limits)
-
-        # WordPress looks at the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
-        nonce = _value(fields, "x-wp-nonce")
-        answer: Fields = ()
-        new_token = None
-        if nonce is not None:
-            given = nonce.encode(errors="replace")
-            if hmac.compare_digest(given, self._nonce(int(now // _TICK) - 1).encode()):
-                new_token = fresh
-            elif not hmac.compare_digest(given, fresh.encode()):
-                return _error(403, "rest_cookie_invalid_nonce", "Cookie check failed")
-            answer = (("X-WP-Nonce", fresh),)
-
-        route = _route(target)
-        if method != "POST" or route not in (_START_SESSION, _SUBMIT):
-            text = "No route was found matching the URL and request method."
-            return _error(404, "rest_no_route", text, answer)
-        try:
-            values = self._decode(fields, body)
-        except ValueError:
-            fault = {"json_error_code": 4, "json_error_message": "Syntax error"}
-            return _error(400, "rest_invalid_json", "Invalid JSON body passed.", answer, fault)
-        cookie = _session_cookie(fields)
-        if route == _START_SESSION:
-            return self._start_session(cookie, fresh, new_token, answer, now)
-        if nonce is None:
-            return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
-        return self._submit(values, cookie, new_token, answer, now)
-
-    def _decode(self, fields: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
-        # WIRE 4.1: a body that is not declared as JSON is not looked at. JSON that is no object has no fields either.
-        declared = (_value(fields, "content-type") or "").partition(";")[0].strip().lower()
-        if declared != "application/json" or not body:
-            return {}
-        values = decode(body.decode(), self.limits.json_depth)
-        return values if isinstance(values, dict) else {}
-
-    def _start_session(
-        self, cookie: str | None, fresh: str, new_token: str | None, answer: Fields, now: float
-    ) -> Response:
-        session_id = cookie or _uniqid(now)
-        payload = {"success": True, "sessionId": session_id, "restNonce": fresh}
-        if new_token is not None:
-            payload["new_token"] = new_token
-        cookies = () if cookie else (self._set_cookie(session_id),)
-        return _json_response(200, _php_json(payload).encode(), (*answer, *cookies))
-
-    def _submit(
-        self, values: dict[str, Any], cookie: str | None, new_token: str | None, answer: Fields, now: float
-    ) -> Response | Question:
-        try:
-            given = _given_session(values)
-            submit = Submit.from_dict({**values, "messages": None})  # the plugin reads the history after these checks
-        except InvalidMessages as error:
-            return _fatal(str(error), answer)
-        blank = not submit.new_message.strip(_PHP_BLANKS)
-        if blank and submit.shortcut_id:  # a site gives out no shortcuts, so this one cannot be its own
-            return _json_response(400, _failure("Invalid or expired shortcut.", new_token), answer)
-        unnamed = submit.bot_id in (None, "") and submit.custom_id in (None, "")
-        if unnamed or (blank and not any(submit.file_ids)):
-            return _json_response(403, _failure("Sorry, your query has been rejected.", new_token), answer)
-        session_id = given or cookie or _uniqid(now)
-        cookies = () if cookie else (self._set_cookie(session_id),)
-        question = Question(submit, session_id, new_token, (*answer, *cookies))
-        try:
-            return replace(question, submit=Submit.from_dict(values))
-        except InvalidMessages as error:
-            if error.index is None:
-                return _fatal(str(error), answer)
-            # The first fault that a stream can tell of (WIRE 4.2, 4.7).
-            unsupported = question.response(Broken(Reason.REMOTE, "Unsupported message type."))
-            assert unsupported is not None  # a Broken always gives bytes
-            return unsupported
-
-    def _set_cookie(self, session_id: str) -> tuple[str, str]:
-        secure = "secure; " if self.https else ""
-        return "Set-Cookie", f"{SESSION_COOKIE}={session_id}; path=/; {secure}HttpOnly"
-
-
-def _check_now(now: float) -> None:
-    if not isinstance(now, int | float):
-        raise TypeError(f"now: expected Unix seconds, got {type(now).__name__}")
-    if not 0 <= now < 2**32:  # the session id has eight hex digits for the seconds
-        raise ValueError(f"now: expected Unix seconds from 0 to 2**32, got {now}")
-
-
-def _uniqid(now: float) -> str:
-    """PHP's uniqid(): eight hex digits of seconds, five of microseconds (WIRE 3.1)."""
-    return f"{int(now):08x}{int(now % 1 * 1_000_000):05x}"
-
-
-def _value(fields: list[tuple[str, str]], name: str, separator: str = ", ") -> str | None:
-    """A header field's value; several are one, joined as RFC 9110, 5.3 says."""
-    values = [value for found, value in fields if found == name]
-    return separator.join(values) if values else None
-
-
-def _session_cookie(fields: list[tuple[str, str]]) -> str | None:
-    match = _SESSION_IN_COOKIES.search(_value(fields, "cookie", "; ") or "")
-    value = match[1].strip() if match else None
-    return value if is_token(value) else None
-
-
-def _given_session(values: dict[str, Any]) -> str | None:
-    """The session id that the body names, if it is one and can be used ("N/A" stands for none, WIRE 1.4)."""
-    session = values.get("session")
-    if isinstance(session, list | dict):
-        raise InvalidMessages("session: expected a string, a number or null")
-    text = str(session) if type(session) in (str, int, float) else ""
-    return text if text != "N/A" and is_token(text) else None
-
-
-def _route(target: str) -> str:
-    """The REST route that a request target names in any of the forms of WIRE 2.1; empty if there is none."""
-    path, _, query = _ABSOLUTE_FORM.sub("", target, count=1).partition("?")
-    route = dict(parse_qsl(query)).get("rest_route")
-    if route is None:
-        _, found, after = unquote(path).rpartition("/wp-json")
-        route = after if found else ""
-    return route.rstrip("/")
-
-
-def _php_json(value: Any) -> str:
-    """JSON as PHP writes it by default (WIRE 5.2). "/" stands only in strings, where it may be escaped."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("/", "\\/")
-
-
-def _json_response(status: int, body: bytes, headers: Fields = ()) -> Response:
-    own = (
-        ("Content-Type", "application/json; charset=UTF-8"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    )
-    return Response(status, (*own, *headers), body)
-
-
-def _failure(message: str, new_token: str | None) -> bytes:
-    """The plugin's own shape of a failure (WIRE 6.2)."""
-    token = {} if new_token is None else {"new_token": new_token}
-    return _php_json({"success": False, "message": message, **token}).encode()
-
-
-def _error(status: int, code: str, message: str, headers: Fields = (), data: dict[str, Any] | None = None) -> Response:
-    """WordPress's shape of a refusal (WIRE 6.3)."""
-    value = {"code": code, "message": message, "data": {"status": status, **(data or {})}}
-    return _json_response(status, _php_json(value).encode(), headers)
-
-
-def _fatal(detail: str, headers: Fields) -> Response:
-    """What a field of a wrong type does to PHP (WIRE 4.2, 6.4)."""
-    value = {
-        "code": "internal_server_error",
-        "message": "<p>There has been a critical error on this website.</p>",
-        "data": {"status": 500, "error": {"message": detail}},
-        "additional_errors": [],
-    }
-    return _json_response(500, _php_json(value).encode(), headers)
-
-
-def _http_error(status: int, message: str) -> Response:
-    """A request that would never reach WordPress, refused in its shape all the same."""
-    return _error(status, _PHRASES[status].lower().replace(" ", "_"), message)
-
-
-def _too_large(limits: Limits) -> Response:
-    return _http_error(413, f"The body is larger than {limits.request_bytes} bytes.")
-
-
-# The outer ring: one connection.
+__all__ = ["Answer", "Server"]
 
 
 @final
@@ -573,7 +202,7 @@ class Server:
         Raises `TypeError` if `data` is not bytes-like, `ValueError` if `now` is no time.
         """
         data = bytes(memoryview(data))
-        _check_now(now)
+        check_now(now)
         if self._state in (State.CLOSING, State.DONE) or not data:
             return  # nothing is read any more
         self._move(Input.RECEIVE_DATA)
@@ -662,33 +291,33 @@ class Server:
             del received[:2]
         if received and received[0] <= 0x20 and bytes(received) != b"\r":
             # Told at once, since TLS, for one, may never come to a line end.
-            raise _Refused(_http_error(400, "The request is not HTTP: expected a method."))
+            raise _Refused(http_error(400, "The request is not HTTP: expected a method."))
         end = _HEAD_END.search(received, self._searched, limits.head_bytes)
         if end is None:
             if len(received) >= limits.head_bytes:
-                raise _Refused(_http_error(431, f"The head is larger than {limits.head_bytes} bytes."))
+                raise _Refused(http_error(431, f"The head is larger than {limits.head_bytes} bytes."))
             self._searched = max(0, len(received) - 2)
             return False
         head = bytes(received[: end.end()])
         del received[: end.end()]
         if head.count(b"\n") - 2 > limits.headers:
-            raise _Refused(_http_error(431, f"There are more than {limits.headers} header fields."))
+            raise _Refused(http_error(431, f"There are more than {limits.headers} header fields."))
         if _FOLDED.search(head):
-            raise _Refused(_http_error(400, "A header field is folded."))
+            raise _Refused(http_error(400, "A header field is folded."))
         self._h11.receive_data(head)
         try:
             request = self._h11.next_event()
         except h11.RemoteProtocolError as error:
             status = 501 if error.error_status_hint == 501 else 400  # 501: a transfer coding that is not chunked
-            raise _Refused(_http_error(status, f"The request cannot be read: {str(error)[:100]}.")) from None
+            raise _Refused(http_error(status, f"The request cannot be read: {str(error)[:100]}.")) from None
         assert isinstance(request, h11.Request)  # the head is whole
         self._request = request.method.decode(), request.target.decode(), tuple(request.headers)
         fields = dict(request.headers)
         if b"content-length" in fields:
             if b"transfer-encoding" in fields:  # RFC 9112, 6.1: perhaps smuggled
-                raise _Refused(_http_error(400, "There are both Content-Length and Transfer-Encoding."))
+                raise _Refused(http_error(400, "There are both Content-Length and Transfer-Encoding."))
             if int(fields[b"content-length"]) > limits.request_bytes:
-                raise _Refused(_too_large(limits))
+                raise _Refused(too_large(limits))
         return True
 
     def _read_body(self) -> bool:
@@ -700,12 +329,12 @@ class Server:
                 if isinstance(event, h11.Data):
                     self._body += event.data
                     if len(self._body) > limits.request_bytes:
-                        raise _Refused(_too_large(limits))
+                        raise _Refused(too_large(limits))
                     continue
                 # What h11 holds now is the beginning of a line of chunked framing, or of the trailers.
                 held = len(self._h11.trailing_data[0])
                 if held == limits.head_bytes:
-                    raise _Refused(_http_error(400, f"The chunked framing has a line of more than {held} bytes."))
+                    raise _Refused(http_error(400, f"The chunked framing has a line of more than {held} bytes."))
                 del self._received[:taken]
                 piece = bytes(self._received[: min(_PIECE, limits.head_bytes - held)])
                 taken = len(piece)
@@ -716,7 +345,7 @@ class Server:
                 self._h11.receive_data(piece)
         except h11.RemoteProtocolError:
             # In our own words, since h11's depend on the cuts.
-            raise _Refused(_http_error(400, "The chunked framing cannot be read.")) from None
+            raise _Refused(http_error(400, "The chunked framing cannot be read.")) from None
         del self._received[: taken - len(self._h11.trailing_data[0])]
         return True
 
@@ -745,7 +374,7 @@ class Server:
     def _write_head(self, response: Response, now: float) -> bytes:
         # An origin server that has a clock tells the time (RFC 9110, 6.6.1).
         headers = [("Date", format_date(now)), *response.headers]
-        reason = _PHRASES[response.status]
+        reason = PHRASES[response.status]
         return self._h11.send(h11.Response(status_code=response.status, reason=reason, headers=headers))
 
     def _finish(self, data: bytes) -> None:

@@ -45,7 +45,8 @@ from opchat_proto import (
     Submit,
     strategies,
 )
-from opchat_proto._server import Answer, Server, Site
+from opchat_proto._server import Answer, Server
+from opchat_proto._site import Site
 from tests.proto.asking import is_reply
 
 ENDPOINT = Endpoint.parse("http://site.example")

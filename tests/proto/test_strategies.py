@@ -29,7 +29,7 @@ from opchat_proto import (
     Submit,
     strategies,
 )
-from opchat_proto._server import Question, Site
+from opchat_proto._site import Question, Site
 from tests.proto.asking import answered, is_reply
 
 ROOT = Path(__file__).parents[2]

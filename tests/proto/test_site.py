@@ -1,0 +1,690 @@
+"""What a site answers, as values: nonces, sessions, refusals, and the bytes of events."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opchat_proto import Broken, End, Event, Limits, Live, Message, Reason, ReplyDecoder, SSEDecoder, Submit
+from opchat_proto._server import Answer
+from opchat_proto._site import Question, Response, Site
+from tests.proto.cuts import copies
+from tests.proto.sites import (
+    FORBIDDEN,
+    INVALID_JSON,
+    INVALID_NONCE,
+    JSON_TYPE,
+    NO_ROUTE,
+    NONCE,
+    NOW,
+    OLD_NONCE,
+    QUESTION,
+    REJECTED,
+    SECRET,
+    SESSION_ID,
+    SET_COOKIE,
+    SITE,
+    START,
+    STREAMED,
+    SUBMIT,
+    TICK,
+    UNSTREAMED,
+    ask,
+    asked,
+    json_response,
+    start,
+    wrong,
+)
+
+# ---------------------------------------------------------------- nonces
+
+
+def test_a_nonce_is_a_keyed_hash_of_the_tick() -> None:
+    tick = int(NOW // TICK)
+    digest = hmac.new(SECRET, f"{tick}wp_rest".encode(), hashlib.sha256).hexdigest()
+    assert SITE.nonce(NOW) == digest[:10]
+    assert SITE.nonce(tick * TICK) == SITE.nonce((tick + 1) * TICK - 1) != SITE.nonce((tick + 1) * TICK)
+    assert Site(b"another").nonce(NOW) != SITE.nonce(NOW)
+
+
+def test_a_nonce_is_good_in_its_tick_and_the_next() -> None:
+    start = int(NOW // TICK) * TICK
+    nonce = SITE.nonce(start)
+    verdicts = [
+        ask(QUESTION, nonce=nonce, now=now) for now in (start - 1, start, start + 2 * TICK - 1, start + 2 * TICK)
+    ]
+    assert [type(verdict) for verdict in verdicts] == [Response, Question, Question, Response]
+    assert verdicts[0] == verdicts[3] == json_response(403, INVALID_NONCE)
+
+
+def test_a_nonce_in_its_second_tick_is_replaced() -> None:
+    assert asked(QUESTION, nonce=NONCE).new_token is None
+    question = asked(QUESTION, nonce=OLD_NONCE)
+    assert question.new_token == NONCE
+    assert question.headers == (("X-WP-Nonce", NONCE), SET_COOKIE)
+
+
+@pytest.mark.parametrize("now", [-1, 2**32, float("nan"), float("inf"), -0.001])
+def test_a_time_outside_of_unix_time_is_a_value_error(now: float) -> None:
+    with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
+        SITE.nonce(now)
+    with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
+        SITE.receive_request("POST", START, [], now=now)
+    with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
+        asked(QUESTION).encode(Live("a"), now=now)
+
+
+def test_the_first_and_the_last_second_are_times() -> None:
+    assert [len(SITE.nonce(now)) for now in (0, 2**32 - 1)] == [10, 10]
+
+
+# ---------------------------------------------------------------- the site as a value
+
+
+def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
+    assert list(copies(SITE)) == [SITE] * 6
+    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False)"
+    assert SITE == Site(SECRET, limits=Limits(), https=False) != Site(SECRET, https=True)
+    with pytest.raises(FrozenInstanceError):
+        wrong(SITE).secret = b""
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Site(wrong("text")), "Site.secret: expected bytes, got str"),
+        (lambda: Site(b"a", limits=wrong(None)), "Site.limits: expected Limits, got NoneType"),
+        (lambda: Site(b"a", https=wrong(1)), "Site.https: expected a bool, got int"),
+        (lambda: SITE.nonce(wrong("now")), "now: expected Unix seconds, got str"),
+        (lambda: SITE.receive_request(wrong(b"POST"), START, [], now=NOW), "expected method and target as str"),
+        (lambda: SITE.receive_request("POST", wrong(b"/"), [], now=NOW), "expected method and target as str"),
+        (
+            lambda: SITE.receive_request("POST", START, [wrong(("a", 1))], now=NOW),
+            "headers: expected pairs of str or bytes",
+        ),
+        (lambda: SITE.receive_request("POST", START, [], wrong("body"), now=NOW), "bytes-like object is required"),
+        (lambda: asked(QUESTION).encode(wrong("text")), "expected Live, End or Broken, got str"),
+        (lambda: asked(QUESTION).response(wrong(None)), "expected Live, End or Broken, got NoneType"),
+        (lambda: asked(QUESTION).encode(Live("a"), now=wrong("now")), "now: expected Unix seconds, got str"),
+    ],
+)
+def test_a_wrong_type_is_a_type_error(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        make()
+
+
+def test_an_empty_secret_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"Site\.secret: expected at least one byte"):
+        Site(b"")
+
+
+# ---------------------------------------------------------------- start_session
+
+
+def test_v1_start_session_gives_a_session_a_nonce_and_a_cookie() -> None:
+    body = b'{"success":true,"sessionId":"6b02fc304cdb0","restNonce":"%s"}' % NONCE.encode()
+    assert start(JSON_TYPE) == json_response(200, body, SET_COOKIE)
+    assert (
+        start() == start(JSON_TYPE, body=b"{}") == start(("Content-Type", "text/plain"), body=b"{") == start(JSON_TYPE)
+    )
+
+
+def test_the_cookie_is_marked_where_clients_come_by_https() -> None:
+    response = start(site=Site(SECRET, https=True))
+    assert isinstance(response, Response)
+    assert response.headers[-1] == ("Set-Cookie", "mwai_session_id=6b02fc304cdb0; path=/; secure; HttpOnly")
+
+
+def test_a_session_id_has_the_seconds_and_the_microseconds() -> None:
+    for now, session_id in ((0, "0000000000000"), (1.5, "000000017a120"), (2**32 - 0.25, "ffffffffb71b0")):
+        response = SITE.receive_request("POST", START, [], now=now)
+        assert isinstance(response, Response)
+        assert json.loads(response.body)["sessionId"] == session_id
+
+
+@pytest.mark.parametrize(
+    ("headers", "session_id"),
+    [
+        ([("Cookie", "mwai_session_id=abc")], "abc"),
+        ([("Cookie", "a=b; mwai_session_id=abc; c=d")], "abc"),
+        ([("Cookie", "a=b"), ("cookie", "mwai_session_id=abc")], "abc"),
+        ([("Cookie", "mwai_session_id=abc; mwai_session_id=other")], "abc"),
+        ([(b"Cookie", b"mwai_session_id=abc")], "abc"),
+        ([("Cookie", "xmwai_session_id=abc")], None),
+        ([("Cookie", "mwai_session_id=")], None),
+        ([("Cookie", "mwai_session_id=a b")], None),
+        ([("Cookie", f"mwai_session_id={'a' * 257}")], None),
+        ([("Cookie", "mwai_session_id=\xe9")], None),
+    ],
+)
+def test_a_session_that_the_client_has_is_kept_and_no_cookie_is_set(headers: Any, session_id: str | None) -> None:
+    body = b'{"success":true,"sessionId":"%s","restNonce":"%s"}'
+    if session_id is None:
+        assert start(*headers) == json_response(200, body % (SESSION_ID.encode(), NONCE.encode()), SET_COOKIE)
+    else:
+        assert start(*headers) == json_response(200, body % (session_id.encode(), NONCE.encode()))
+
+
+def test_start_session_with_a_nonce_answers_with_a_fresh_one() -> None:
+    body = b'{"success":true,"sessionId":"6b02fc304cdb0","restNonce":"%s"' % NONCE.encode()
+    header = ("X-WP-Nonce", NONCE)
+    assert start(("X-WP-Nonce", NONCE)) == json_response(200, body + b"}", header, SET_COOKIE)
+    body += b',"new_token":"%s"}' % NONCE.encode()
+    assert start(("x-wp-nonce", OLD_NONCE)) == json_response(200, body, header, SET_COOKIE)
+
+
+@pytest.mark.parametrize("nonce", ["", "0123456789", NONCE.upper(), f"{NONCE}, {NONCE}", "\xe9", "\ud800", NONCE + "0"])
+def test_v11_a_bad_nonce_is_refused_on_every_route(nonce: str) -> None:
+    refusal = json_response(403, INVALID_NONCE)
+    assert start(("X-WP-Nonce", nonce)) == refusal
+    assert ask(QUESTION, nonce=nonce) == refusal
+    assert SITE.receive_request("GET", "/elsewhere", [("X-WP-Nonce", nonce)], now=NOW) == refusal
+
+
+def test_two_nonces_are_no_nonce() -> None:
+    assert start(("X-WP-Nonce", NONCE), ("X-WP-Nonce", NONCE)) == json_response(403, INVALID_NONCE)
+
+
+# ---------------------------------------------------------------- routes
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/wp-json/mwai/v1/start_session",
+        "/wp-json/mwai/v1/start_session/",
+        "/wp-json/mwai/v1/start_session?_locale=user",
+        "/blog/fr/wp-json/mwai/v1/start_session",
+        "/index.php/wp-json/mwai/v1/start_session",
+        "/wp-json/wp-json/mwai/v1/start_session",
+        "/wp-json/mwai/v1/start%5Fsession",
+        "/?rest_route=/mwai/v1/start_session",
+        "/?rest_route=/mwai/v1/start_session/",
+        "/?rest_route=%2Fmwai%2Fv1%2Fstart_session",
+        "/index.php?rest_route=/mwai/v1/start_session",
+        "/blog/index.php?lang=fr&rest_route=/mwai/v1/start_session",
+        "/?rest_route=/other&rest_route=/mwai/v1/start_session",
+        "http://site.example/wp-json/mwai/v1/start_session",
+        "HTTPS://site.example:8443/?rest_route=/mwai/v1/start_session",
+    ],
+)
+def test_every_form_of_the_rest_root_is_understood(target: str) -> None:
+    assert SITE.receive_request("POST", target, [], now=NOW) == start()
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", START),
+        ("OPTIONS", START),
+        ("post", START),
+        ("POST", "/mwai/v1/start_session"),
+        ("POST", "/xwp-json/mwai/v1/start_session"),
+        ("POST", "/wp-jsonx/mwai/v1/start_session"),
+        ("POST", "/wp-json"),
+        ("POST", "/wp-json/mwai/v1/start_session/x"),
+        ("POST", "/wp-json/mwai/v1/start_session?rest_route=/other"),
+        ("POST", "/wp-json/mwai-ui/v1/start_session"),
+        ("POST", "/?rest_route="),
+        ("POST", ""),
+        ("POST", "*"),
+        ("OPTIONS", "*"),
+        ("CONNECT", "site.example:443"),
+        ("POST", "/%zz%ff?%zz&&=&rest_route[]=/mwai/v1/start_session"),
+    ],
+)
+def test_any_other_method_or_route_is_no_route(method: str, target: str) -> None:
+    assert SITE.receive_request(method, target, [], b"{", now=NOW) == json_response(404, NO_ROUTE)
+    fresh = json_response(404, NO_ROUTE, ("X-WP-Nonce", NONCE))
+    assert SITE.receive_request(method, target, [("X-WP-Nonce", OLD_NONCE)], now=NOW) == fresh
+
+
+# ---------------------------------------------------------------- chats/submit: the checks
+
+
+def test_the_checks_come_in_the_order_of_the_plugin() -> None:
+    """One request with every fault, mended one by one (WIRE 4.7)."""
+    body = b'{"botId":"","newMessage":" ","shortcutId":"abc","messages":[1]'
+    fresh = ("X-WP-Nonce", NONCE)
+    assert ask(body, nonce="bad") == json_response(403, INVALID_NONCE)
+    assert ask(body) == json_response(400, INVALID_JSON, fresh)
+    assert ask(body, nonce=None) == json_response(400, INVALID_JSON)
+    body += b"}"
+    assert ask(body, nonce=None) == json_response(401, FORBIDDEN)
+    expired = b'{"success":false,"message":"Invalid or expired shortcut."}'
+    assert ask(body) == json_response(400, expired, fresh)
+    body = body.replace(b'"abc"', b"null")
+    assert ask(body) == json_response(403, REJECTED, fresh)
+    body = body.replace(b'" "', b'"hi"')
+    assert ask(body) == json_response(403, REJECTED, fresh)
+    body = body.replace(b'""', b'"default"')
+    unsupported = b'{"success":false,"message":"Unsupported message type."}'
+    assert ask(body) == json_response(500, unsupported, fresh, SET_COOKIE)
+    body = body.replace(b"[1]", b"[]")
+    assert isinstance(ask(body), Question)
+
+
+def test_v9_a_refusal_of_the_plugin_carries_a_fresh_nonce_where_due() -> None:
+    assert ask({"newMessage": "hi", "stream": True}) == json_response(403, REJECTED, ("X-WP-Nonce", NONCE))
+    body = REJECTED[:-1] + b',"new_token":"%s"}' % NONCE.encode()
+    assert ask({"newMessage": "hi"}, nonce=OLD_NONCE) == json_response(403, body, ("X-WP-Nonce", NONCE))
+
+
+def test_v10_a_question_without_a_nonce_is_forbidden() -> None:
+    assert ask(QUESTION, nonce=None) == json_response(401, FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"botId": "default", "newMessage": ""},
+        {"botId": "default", "newMessage": " \t\n\r\0\x0b"},
+        {"botId": "default", "newMessage": None},
+        {"botId": "default", "newMessage": "", "newFileIds": []},
+        {"botId": "default", "newMessage": "", "newFileId": ""},
+        {"botId": "default"},
+        {"newMessage": "hi"},
+        {"botId": None, "customId": "", "newMessage": "hi"},
+        {"botId": False, "newMessage": "hi"},
+        {},
+        [],
+        ["botId"],
+        "text",
+        5,
+        None,
+        b"",
+    ],
+)
+def test_a_question_without_a_bot_or_a_message_is_rejected(values: object) -> None:
+    assert ask(values) == json_response(403, REJECTED, ("X-WP-Nonce", NONCE))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"botId": "default", "newMessage": "0"},
+        {"botId": 2024, "newMessage": "hi"},
+        {"customId": "c", "newMessage": "hi"},
+        {"botId": "default", "newMessage": "\u00a0"},
+        {"botId": "default", "newMessage": 5},
+        {"botId": "default", "newMessage": "", "newFileId": "f"},
+        {"botId": "default", "newFileIds": ["f", "g"]},
+        {"botId": "default", "newMessage": "hi", "shortcutId": "s"},
+        {"botId": "default", "newMessage": "hi", "instructions": "unknown keys are ignored", "crossSite": True},
+    ],
+)
+def test_a_question_with_both_reaches_the_application(values: dict[str, Any]) -> None:
+    headers = (("X-WP-Nonce", NONCE), SET_COOKIE)
+    assert ask(values) == Question(Submit.from_dict(values), SESSION_ID, None, headers)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", "", "application/jsonx", "json"])
+def test_a_body_that_is_not_declared_as_json_has_no_fields(content_type: str) -> None:
+    fields = [("X-WP-Nonce", NONCE), ("Content-Type", content_type)]
+    verdicts = [SITE.receive_request("POST", SUBMIT, fields[:n], QUESTION, now=NOW) for n in (1, 2)]
+    assert verdicts == [json_response(403, REJECTED, ("X-WP-Nonce", NONCE))] * 2
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json "])
+def test_the_content_type_may_have_parameters(content_type: str) -> None:
+    fields = [("X-WP-Nonce", NONCE), ("Content-Type", content_type)]
+    assert SITE.receive_request("POST", SUBMIT, fields, QUESTION, now=NOW) == ask(QUESTION)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"{}}", b"\xff", b'{"botId":NaN}', b"\xef\xbb\xbf{}", b"[" * 65 + b"]" * 65, b"[" * 100_000, b"1" * 5000],
+    ids=lambda body: repr(body[:12]),
+)
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    assert ask(body) == json_response(400, INVALID_JSON, ("X-WP-Nonce", NONCE))
+    assert start(JSON_TYPE, body=body) == json_response(400, INVALID_JSON)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"botId": []}, "botId: expected a string, a number or null"),
+        ({"newMessage": {}}, "newMessage: expected a string, a number or null"),
+        ({"chatId": []}, "chatId: expected a string, a number or null"),
+        ({"session": []}, "session: expected a string, a number or null"),
+        ({"session": {}}, "session: expected a string, a number or null"),
+        ({"newFileIds": "f"}, "newFileIds: expected an array of strings"),
+        ({"botId": "default", "newMessage": "hi", "messages": "text"}, "messages: expected an array"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_a_fatal_error_that_says_what_was_expected(values: object, expected: str) -> None:
+    body = (
+        b'{"code":"internal_server_error","message":"<p>There has been a critical error on this website.<\\/p>",'
+        b'"data":{"status":500,"error":{"message":"%s"}},"additional_errors":[]}' % expected.encode()
+    )
+    assert ask(values) == json_response(500, body, ("X-WP-Nonce", NONCE))
+
+
+def test_a_message_that_is_none_is_told_in_the_stream() -> None:
+    body = {"botId": "default", "newMessage": "hi", "messages": [{"role": "user"}], "stream": True}
+    headers = (
+        ("Content-Type", "text/event-stream;charset=UTF-8"),
+        ("Cache-Control", "no-cache"),
+        ("X-Accel-Buffering", "no"),
+        ("X-WP-Nonce", NONCE),
+        SET_COOKIE,
+    )
+    assert ask(body) == Response(200, headers, b'data: {"type":"error","data":"Unsupported message type."}\n\n')
+
+
+def test_a_body_as_large_as_the_limit_passes_and_one_byte_more_does_not() -> None:
+    for limit, kind in ((len(QUESTION), Question), (len(QUESTION) - 1, Response)):
+        assert type(ask(QUESTION, site=Site(SECRET, limits=Limits(request_bytes=limit)))) is kind
+    body = b'{"code":"content_too_large","message":"The body is larger than 3 bytes.","data":{"status":413}}'
+    small = Site(SECRET, limits=Limits(request_bytes=3))
+    assert ask(b"1234", site=small) == ask(b"1234", site=small, nonce="bad") == json_response(413, body)
+
+
+def test_the_depth_of_the_json_is_limited() -> None:
+    site = Site(SECRET, limits=Limits(json_depth=1))
+    assert type(ask(QUESTION, site=site)) is Question
+    assert ask(QUESTION[:-1] + b',"a":[]}', site=site) == json_response(400, INVALID_JSON, ("X-WP-Nonce", NONCE))
+
+
+# ---------------------------------------------------------------- chats/submit: the question
+
+
+def test_v2_the_browsers_body_is_understood() -> None:
+    values = {
+        "botId": "default",
+        "customId": None,
+        "session": "6812345678901",
+        "chatId": "k3v9x0q2ab",
+        "contextId": 12,
+        "messages": [{"id": "p1", "role": "assistant", "content": "Hi!", "who": "AI: ", "timestamp": 1751412340000}],
+        "newMessage": "Où est la gare ?",
+        "newFileId": None,
+        "newFileIds": None,
+        "stream": True,
+    }
+    submit = Submit(
+        new_message="Où est la gare ?",
+        messages=(Message("assistant", "Hi!"),),
+        chat_id="k3v9x0q2ab",
+        context_id=12,
+        stream=True,
+    )
+    cookie = ("Cookie", "mwai_session_id=6b02fc304cdb0")
+    assert ask(values, cookie) == Question(submit, "6812345678901", None, (("X-WP-Nonce", NONCE),))
+
+
+def test_v3_the_smallest_body_is_understood() -> None:
+    question = Question(Submit(new_message="hi", stream=True), SESSION_ID, None, (("X-WP-Nonce", NONCE), SET_COOKIE))
+    assert ask(QUESTION) == question
+
+
+def test_v4_the_body_of_2023_is_understood() -> None:
+    body = (
+        b'{"botId": "default", "chatId": "a1b2c3d4e5", "contextId": 28, "customId": null, '
+        b'"messages": [{"role": "user", "content": "hi"}], "newMessage": "hi", "session": "N/A", "stream": true}'
+    )
+    submit = Submit(new_message="hi", messages=(Message("user", "hi"),), chat_id="a1b2c3d4e5", context_id=28)
+    assert asked(body).submit == submit
+    assert asked(body).session_id == SESSION_ID
+
+
+@given(st.builds(Submit, new_message=st.text(min_size=1).filter(lambda text: text.strip(" \t\n\r\0\x0b"))))
+def test_a_question_comes_out_as_it_was_put_in(submit: Submit) -> None:
+    assert asked(submit.encode("abc")) == Question(submit, "abc", None, (("X-WP-Nonce", NONCE), cookie_of("abc")))
+
+
+def cookie_of(session_id: str) -> tuple[str, str]:
+    return "Set-Cookie", f"mwai_session_id={session_id}; path=/; HttpOnly"
+
+
+@pytest.mark.parametrize(
+    ("session", "cookie", "expected"),
+    [
+        ("abc", "xyz", "abc"),
+        (68123, "xyz", "68123"),
+        (None, "xyz", "xyz"),
+        ("", "xyz", "xyz"),
+        (False, "xyz", "xyz"),
+        (True, "xyz", "xyz"),
+        ("N/A", "xyz", "xyz"),
+        ("a;b", "xyz", "xyz"),
+        ("a\nb", "xyz", "xyz"),
+        (None, None, SESSION_ID),
+        ("N/A", "a b", SESSION_ID),
+    ],
+)
+def test_the_session_is_the_bodys_else_the_cookies_else_a_new_one(
+    session: object, cookie: str | None, expected: str
+) -> None:
+    headers = [] if cookie is None else [("Cookie", f"mwai_session_id={cookie}")]
+    question = asked({"botId": "default", "newMessage": "hi", "session": session}, *headers)
+    assert question.session_id == expected
+
+
+def test_a_client_without_the_cookie_gets_one_for_the_session_that_it_named() -> None:
+    question = asked({"botId": "default", "newMessage": "hi", "session": "abc"})
+    assert question.headers == (("X-WP-Nonce", NONCE), cookie_of("abc"))
+
+
+def test_questions_and_responses_are_frozen_values_that_hide_what_is_secret() -> None:
+    question = asked(QUESTION, nonce=OLD_NONCE)
+    response = start()
+    for value in (question, response, Answer(question.submit, "abc")):
+        assert list(copies(value)) == [value] * 6
+        assert {hash(twin) for twin in copies(value)} == {hash(value)}
+        assert not hasattr(value, "__dict__")
+    assert repr(question) == f"Question(submit={question.submit!r})"
+    assert repr(response) == "Response(status=200)"
+    assert repr(Answer(question.submit, "abc")) == f"Answer(submit={question.submit!r})"
+
+
+# ---------------------------------------------------------------- the answer, streamed
+
+DUE = asked(QUESTION, nonce=OLD_NONCE)  # its client's nonce is due for replacement
+
+V5_PAYLOAD = (
+    '{"success":true,"reply":"Tout droit, \\u00e0 c\\u00f4t\\u00e9 \\ud83d\\ude89","images":null,"actions":[],'
+    '"shortcuts":[],"blocks":[],"usage":{"prompt_tokens":21,"completion_tokens":9,"total_tokens":30,"price":null,'
+    '"queries":1,"accuracy":"tokens"},"responseId":"resp_abc"}'
+)
+
+
+def test_v5_a_stream_is_what_the_plugin_writes() -> None:
+    assert STREAMED.encode(Live("Tout ")) == b'data: {"type":"live","data":"Tout "}\n\n'
+    assert STREAMED.encode(Live("droit, à côté 🚉")) == (
+        b'data: {"type":"live","data":"droit, \\u00e0 c\\u00f4t\\u00e9 \\ud83d\\ude89"}\n\n'
+    )
+    end = End("Tout droit, à côté 🚉", V5_PAYLOAD)
+    written = V5_PAYLOAD.replace("\\", "\\\\").replace('"', '\\"').encode()
+    assert STREAMED.encode(end) == b'data: {"type":"end","data":"%s"}\n\n' % written
+    written = written[:-1] + b',\\"new_token\\":\\"%s\\"}' % NONCE.encode()
+    assert DUE.encode(end) == b'data: {"type":"end","data":"%s"}\n\n' % written
+
+
+def test_v6_slashes_and_line_ends_are_escaped() -> None:
+    assert STREAMED.encode(Live("é/\n")) == b'data: {"type":"live","data":"\\u00e9\\/\\n"}\n\n'
+    end = STREAMED.encode(End("é/\n"))
+    assert b'\\"reply\\":\\"\\\\u00e9\\\\\\/\\\\n\\",' in end
+
+
+DEFAULTS = b'\\"images\\":null,\\"actions\\":[],\\"shortcuts\\":[],\\"blocks\\":[],\\"usage\\":null'
+
+
+@pytest.mark.parametrize("raw", ["", "garbage", "[]", '{"a":' * 900 + "1" + "}" * 900, "{" * 100_000])
+def test_an_end_without_a_payload_has_defaults(raw: str) -> None:
+    line = b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":\\"hi\\",%s}"}\n\n' % DEFAULTS
+    assert STREAMED.encode(End("hi", raw)) == line
+
+
+def test_a_payload_that_nests_too_deeply_to_be_written_is_left_out() -> None:
+    deep = '{"usage":' + "[" * 50_000 + "]" * 50_000 + "}"
+    line = b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":\\"hi\\",%s}"}\n\n' % DEFAULTS
+    assert STREAMED.encode(End("hi", deep)) == line
+
+
+def test_the_payloads_other_keys_are_handed_on_but_not_its_reply_or_nonce() -> None:
+    raw = (
+        '{"other":1,"usage":{"a":0.5},"reply":"theirs","new_token":"theirs","responseId":"r/1","success":false,'
+        '"images":["u"],"actions":null,"blocks":[{"type":"content"}]}'
+    )
+    payload = (
+        b'{"success":true,"reply":"ours","images":["u"],"actions":null,"shortcuts":[],'
+        b'"blocks":[{"type":"content"}],"usage":{"a":0.5},"responseId":"r\\/1"}'
+    )
+    assert UNSTREAMED.encode(End("ours", raw)) == payload
+    assert UNSTREAMED.encode(End("ours", '{"responseId":null}')) == UNSTREAMED.encode(End("ours"))
+
+
+def test_an_end_without_anything_is_a_reply_that_could_not_be_encoded() -> None:
+    assert STREAMED.encode(End(None)) == b'data: {"type":"end","data":false}\n\n'
+    with_payload = b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":null,%s}"}\n\n' % DEFAULTS
+    assert STREAMED.encode(End(None, '{"success":true}')) == with_payload
+
+
+def test_a_broken_answer_is_an_error_event_with_the_detail_and_no_more() -> None:
+    broken = Broken(Reason.REFUSED, "No/\u2028\n", 503, "code", 5, "raw")
+    assert STREAMED.encode(broken) == b'data: {"type":"error","data":"No\\/\\u2028\\n"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "visibility"),
+    [
+        ("thinking", "collapsed"),
+        ("mcp_discovery", "collapsed"),
+        ("status", "collapsed"),
+        ("tool_args", "hidden"),
+        ("debug", "hidden"),
+        ("heartbeat", "hidden"),
+        ("embeddings", "visible"),
+        ("unknown", "visible"),
+        ("unreadable", "visible"),
+        ("own kind", "visible"),
+    ],
+)
+def test_a_live_of_another_kind_is_an_event_object(kind: str, visibility: str) -> None:
+    head = b'data: {"type":"live","data":"a\\/b",'
+    tail = b'"subtype":"%s","visibility":"%s"}\n\n' % (kind.encode(), visibility.encode())
+    live = Live("a/b", kind, raw='{"not":"used"}')
+    assert STREAMED.encode(live) == head + tail
+    assert STREAMED.encode(live, now=1751412345.125) == head + b'"timestamp":1751412345.125,' + tail
+    assert STREAMED.encode(live, now=1751412345) == head + b'"timestamp":1751412345.0,' + tail
+
+
+def test_a_piece_of_the_answer_has_no_timestamp_and_an_empty_kind_is_no_piece() -> None:
+    assert STREAMED.encode(Live("a"), now=NOW) == b'data: {"type":"live","data":"a"}\n\n'
+    unknown = b'data: {"type":"live","data":"a","subtype":"unknown","visibility":"visible"}\n\n'
+    assert STREAMED.encode(Live("a", "")) == unknown
+
+
+def test_a_stream_begins_with_status_200_whatever_the_first_event_is() -> None:
+    headers = (
+        ("Content-Type", "text/event-stream;charset=UTF-8"),
+        ("Cache-Control", "no-cache"),
+        ("X-Accel-Buffering", "no"),
+        ("X-WP-Nonce", NONCE),
+        SET_COOKIE,
+    )
+    for event in (Live("a"), Live("a", "status"), End("a"), Broken(Reason.REMOTE, "No")):
+        assert STREAMED.response(event, now=NOW) == Response(200, headers, STREAMED.encode(event, now=NOW))
+
+
+# ---------------------------------------------------------------- the answer, not streamed
+
+
+def test_an_answer_that_is_not_streamed_is_one_object() -> None:
+    head = (("X-WP-Nonce", NONCE), SET_COOKIE)
+    body = b'{"success":true,"reply":"a\\/b","images":null,"actions":[],"shortcuts":[],"blocks":[],"usage":null}'
+    assert UNSTREAMED.encode(End("a/b")) == body
+    assert UNSTREAMED.response(End("a/b")) == json_response(200, body, *head)
+    body = body.replace(b'"a\\/b"', b"null")
+    assert UNSTREAMED.response(End(None)) == json_response(200, body, *head)
+    body = b'{"success":false,"message":"No"}'
+    assert UNSTREAMED.response(Broken(Reason.REMOTE, "No")) == json_response(500, body, *head)
+
+
+def test_a_piece_of_an_answer_that_is_not_streamed_gives_nothing() -> None:
+    assert UNSTREAMED.encode(Live("a")) == UNSTREAMED.encode(Live("a", "status"), now=NOW) == b""
+    assert UNSTREAMED.response(Live("a")) is None
+
+
+def test_an_answer_that_is_not_streamed_brings_a_fresh_nonce_where_due() -> None:
+    question = asked({"botId": "default", "newMessage": "hi"}, nonce=OLD_NONCE)
+    token = b',"new_token":"%s"}' % NONCE.encode()
+    assert question.encode(End("a")) == UNSTREAMED.encode(End("a"))[:-1] + token
+    assert question.encode(Broken(Reason.REMOTE, "No")) == b'{"success":false,"message":"No"' + token
+
+
+# ---------------------------------------------------------------- any text goes through
+
+TEXTS = st.text(st.characters(codec=None) | st.sampled_from('"\\/\r\n\0\x7f\u2028\ud800\udc00'), max_size=30)
+
+
+def joined(text: str) -> str:
+    """The text as json reads it: two halves of a surrogate pair are one character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+@given(TEXTS, TEXTS, TEXTS, TEXTS)
+def test_any_text_comes_out_of_the_stream_as_it_was_put_in(piece: str, kind: str, detail: str, reply: str) -> None:
+    events: list[Event] = [Live(piece), Live(piece, f"x{kind}"), Broken(Reason.REMOTE, detail), End(reply)]
+    stream = b"".join(STREAMED.encode(event) for event in events)
+    assert stream.isascii()
+    objects = [json.loads(event.data) for event in SSEDecoder().receive_data(stream)]
+    end = objects.pop()
+    assert objects == [
+        {"type": "live", "data": joined(piece)},
+        {"type": "live", "data": joined(piece), "subtype": joined(f"x{kind}"), "visibility": "visible"},
+        {"type": "error", "data": joined(detail)},
+    ]
+    assert (end["type"], json.loads(end["data"])["reply"]) == ("end", joined(reply))
+
+
+@given(st.lists(st.builds(Live, st.text())), st.builds(End, st.text()), st.booleans())
+def test_a_reply_decoder_reads_what_a_question_encodes(lives: list[Live], end: End, stream: bool) -> None:
+    question = STREAMED if stream else UNSTREAMED
+    sent: list[Event] = [*lives, end]
+    decoder = ReplyDecoder()
+    decoder.receive_head(200, [])
+    events = decoder.receive_data(b"".join(question.encode(event) for event in sent))
+    events += decoder.receive_eof()
+    assert [(type(event), text_of(event)) for event in events] == [
+        (type(event), text_of(event)) for event in (sent if stream else sent[-1:])
+    ]
+
+
+def text_of(event: Event) -> str | None:
+    return event.text if isinstance(event, Live) else event.reply if isinstance(event, End) else event.detail
+
+
+# ---------------------------------------------------------------- anything at all
+
+
+@given(st.text(), st.text(), st.lists(st.tuples(st.text(), st.text())), st.binary())
+def test_a_site_answers_any_request(method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> None:
+    for fields in (headers, [*headers, JSON_TYPE, ("X-WP-Nonce", NONCE)]):
+        for path, verb in ((target, method), (SUBMIT, "POST"), (START, "POST")):
+            assert isinstance(SITE.receive_request(verb, path, fields, body, now=NOW), Response)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content"]), inner),
+    max_leaves=4,
+)
+KEYS = ["botId", "customId", "newMessage", "messages", "session", "chatId", "newFileIds", "shortcutId", "stream"]
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON_VALUES))
+def test_a_site_answers_any_fields(values: dict[str, Any]) -> None:
+    verdict = ask({"botId": "default", "newMessage": "hi", **values})
+    if isinstance(verdict, Question):
+        assert verdict.response(End("a")) is not None
+    else:
+        assert verdict.status in (200, 400, 403, 500)
