@@ -240,14 +240,15 @@ class Server:
         if self._state is not State.DONE:
             self._move(Input.SEND_FAILED)
 
-    def send(self, event: Event, *, now: float | None = None) -> None:
+    def send(self, event: Event | None, *, now: float | None = None) -> None:
         """The next event of the application's answer. See `Question.encode` for what becomes of it, and for `now`.
 
-        `Send` is next; after it `Answer` again until the last event, `End` or
-        `Broken`, was sent. A `Live` gives nothing to send if no stream was asked
-        for. After the connection is over nothing happens. Raises
-        `LocalProtocolError` if no question waits, `TypeError` if this is no
-        event, `ValueError` if `now` is no time.
+        None, while the application thinks, sends a keep-alive comment. `Send` is
+        next; after it `Answer` again until the last event, `End` or `Broken`, was
+        sent. A `Live` or None gives nothing to send if no stream was asked for.
+        After the connection is over nothing happens. Raises `LocalProtocolError`
+        if no question waits, `TypeError` if this is no event, `ValueError` if
+        `now` is no time.
         """
         if self._state is State.DONE:
             return
@@ -262,7 +263,7 @@ class Server:
         else:
             return
         data += self._h11.send(h11.Data(body))
-        if isinstance(event, Live):
+        if isinstance(event, Live | None):
             self._out = data
             self._move(Input.PART)
         else:

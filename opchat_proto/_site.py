@@ -4,7 +4,6 @@ HTTP <-> [ Site: nonces, routes, checks  |  Question: events -> response ]
 """
 
 import hmac
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, final
@@ -13,9 +12,10 @@ from urllib.parse import parse_qsl, unquote
 from ._errors import InvalidMessages
 from ._events import Broken, End, Event, Live, Reason
 from ._http import Headers, decode_headers
-from ._json import decode
+from ._json import decode, encode_as_php
 from ._limits import Limits
 from ._messages import Submit
+from ._page import SCRIPT, STYLE, page
 from ._session import SESSION_COOKIE, is_token
 from ._sse import encode_event
 
@@ -26,17 +26,21 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 _START_SESSION = "/mwai/v1/start_session"
 _SUBMIT = "/mwai-ui/v1/chats/submit"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")  # RFC 6454, 6.2
 _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() takes away (WIRE 4.2)
 _SESSION_IN_COOKIES = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)")
 _ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)  # RFC 9112, 3.2.2
+_KEEP_ALIVE = b": keepalive\n\n"
 _COLLAPSED = ("thinking", "mcp_discovery", "status")  # WIRE 5.4
 _HIDDEN = ("tool_args", "debug", "heartbeat")
 PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
     200: "OK",
+    204: "No Content",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
+    408: "Request Timeout",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
@@ -78,11 +82,11 @@ class Question:
     headers: Fields = field(default=(), repr=False)
     """Header fields that belong to the answer: X-WP-Nonce and perhaps Set-Cookie."""
 
-    def response(self, event: Event, *, now: float | None = None) -> Response | None:
+    def response(self, event: Event | None, *, now: float | None = None) -> Response | None:
         """The response that begins with this event: the head, and the event's own bytes as the body so far.
 
-        None if the event gives no bytes: a `Live`, when no stream was asked for.
-        Raises as `encode` does.
+        None if the event gives no bytes: a `Live` or a comment, when no stream
+        was asked for. Raises as `encode` does.
         """
         body = self.encode(event, now=now)
         if self.submit.stream:
@@ -93,8 +97,12 @@ class Question:
             return None
         return _json_response(200 if isinstance(event, End) else 500, body, self.headers)
 
-    def encode(self, event: Event, *, now: float | None = None) -> bytes:
+    def encode(self, event: Event | None, *, now: float | None = None) -> bytes:
         """This event as bytes of the body, as the plugin writes it: ASCII, any text safe.
+
+        None is no event but the comment `: keepalive` (WIRE 5.2), which shows a
+        proxy that the connection lives while the application has nothing to say;
+        not streamed, it is nothing.
 
         Streamed, it is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
         seconds, is the timestamp of a `Live` that is no piece of the answer.
@@ -109,14 +117,14 @@ class Question:
         Raises `TypeError` for anything that is no event, `ValueError` if `now`
         is no time.
         """
-        if not isinstance(event, Live | End | Broken):
+        if not isinstance(event, Live | End | Broken | None):
             raise TypeError(f"expected Live, End or Broken, got {type(event).__name__}")
         if now is not None:
             check_now(now)
         if self.submit.stream:
-            return encode_event(_php_json(self._stream_object(event, now)))
+            return _KEEP_ALIVE if event is None else encode_event(encode_as_php(self._stream_object(event, now)))
         match event:
-            case Live():
+            case Live() | None:
                 return b""
             case End():
                 return self._payload(event).encode()
@@ -141,10 +149,10 @@ class Question:
 
     def _payload(self, event: End) -> str:
         try:
-            return _php_json(self._payload_with(event.reply, event.payload()))
+            return encode_as_php(self._payload_with(event.reply, event.payload()))
         except (ValueError, RecursionError):
             # `raw` is no JSON object, or one too deep to be written again.
-            return _php_json(self._payload_with(event.reply, {}))
+            return encode_as_php(self._payload_with(event.reply, {}))
 
     def _payload_with(self, reply: str | None, given: dict[str, Any]) -> dict[str, Any]:
         """The payload of WIRE 5.5, keys in its order."""
@@ -174,6 +182,9 @@ class Site:
     limits: Limits = field(default_factory=Limits, kw_only=True)
     https: bool = field(default=False, kw_only=True)
     """Whether clients come by https: cookies are then marked so."""
+    origins: tuple[str, ...] = field(default=(), kw_only=True)
+    """The other origins whose pages may ask, each as browsers write it: `https://shop.example`.
+    WordPress lets all of them, but none read a stream (WIRE 8); these read all answers."""
 
     def __post_init__(self) -> None:
         """Check the types."""
@@ -185,6 +196,11 @@ class Site:
             raise TypeError(f"Site.limits: expected Limits, got {type(self.limits).__name__}")
         if type(self.https) is not bool:
             raise TypeError(f"Site.https: expected a bool, got {type(self.https).__name__}")
+        if not isinstance(self.origins, tuple) or not all(isinstance(origin, str) for origin in self.origins):
+            raise TypeError("Site.origins: expected a tuple of str")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"Site.origins: expected e.g. https://shop.example, got {origin!r}")
 
     def nonce(self, now: float) -> str:
         """The nonce of all guests at this time, in Unix seconds (WIRE 3.2): 10 hex digits."""
@@ -195,23 +211,62 @@ class Site:
         return hmac.new(self.secret, f"{tick}wp_rest".encode(), "sha256").hexdigest()[:10]
 
     def receive_request(
-        self, method: str, target: str, headers: Headers, body: bytes = b"", *, now: float
+        self, method: str, target: str, headers: Headers, body: bytes = b"", *, now: float, root: str = ""
     ) -> Response | Question:
         """What to do about a request: send this response, or answer this question.
 
         `target` is the request target as it was sent, `body` without transfer
-        coding, `now` in Unix seconds. The checks and their order are those of
-        WIRE 4.7; whatever the request holds, the fault is a response. Raises
-        `TypeError` for arguments of other types, `ValueError` if `now` is no time.
+        coding, `now` in Unix seconds, `root` the path under which the site lies:
+        "" or, for one, "/blog". The checks and their order are those of WIRE 4.7;
+        whatever the request holds, the fault is a response.
+
+        At the root itself is a page with a chat window. It has the attributes by
+        which the plugin's own script finds the site (WIRE 2.2); its `restUrl` is a
+        path, so that it is right behind any host name and proxy.
+
+        Raises `TypeError` for arguments of other types, `ValueError` if `now` is
+        no time.
         """
-        if not isinstance(method, str) or not isinstance(target, str):
-            raise TypeError("expected method and target as str")
+        if not all(isinstance(text, str) for text in (method, target, root)):
+            raise TypeError("expected method, target and root as str")
         body = bytes(memoryview(body))
         fields = decode_headers(headers)
         fresh = self.nonce(now)
+        cors = self._cors(fields)
         if len(body) > self.limits.request_bytes:
-            return too_large(self.limits)
+            outcome: Response | Question = too_large(self.limits)
+        elif method == "OPTIONS" and len(cors) > 1 and _value(fields, "access-control-request-method") is not None:
+            outcome = _PREFLIGHT
+        else:
+            outcome = _page(method, target, root) or self._judge(method, target, fields, body, fresh, now)
+        return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
+    def refuse(self, status: int, headers: Headers = ()) -> Response:
+        """What to send instead of reading a request to its end.
+
+        413 to one that is larger than `limits.request_bytes`, 408 to one that
+        takes too long. `headers` are the request's, as far as they came. Raises
+        `ValueError` for another status.
+        """
+        if status not in (408, 413):
+            raise ValueError(f"status: expected 408 or 413, got {status}")
+        response = too_large(self.limits) if status == 413 else http_error(408, "The request took too long.")
+        return replace(response, headers=(*response.headers, *self._cors(decode_headers(headers))))
+
+    def _cors(self, fields: list[tuple[str, str]]) -> Fields:
+        """What tells a browser that a page of another origin may read this answer."""
+        if not self.origins:
+            return ()
+        origin = _value(fields, "origin")
+        vary = ("Vary", "Origin")
+        if origin is None or origin not in self.origins:
+            return (vary,)
+        allow = ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")
+        return (vary, *allow, ("Access-Control-Expose-Headers", "X-WP-Nonce"))
+
+    def _judge(
+        self, method: str, target: str, fields: list[tuple[str, str]], body: bytes, fresh: str, now: float
+    ) -> Response | Question:
         # WordPress looks at the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
         nonce = _value(fields, "x-wp-nonce")
         answer: Fields = ()
@@ -256,7 +311,7 @@ class Site:
         if new_token is not None:
             payload["new_token"] = new_token
         cookies = () if cookie else (self._set_cookie(session_id),)
-        return _json_response(200, _php_json(payload).encode(), (*answer, *cookies))
+        return _json_response(200, encode_as_php(payload).encode(), (*answer, *cookies))
 
     def _submit(
         self, values: dict[str, Any], cookie: str | None, new_token: str | None, answer: Fields, now: float
@@ -323,6 +378,21 @@ def _given_session(values: dict[str, Any]) -> str | None:
     return text if text != "N/A" and is_token(text) else None
 
 
+def _page(method: str, target: str, root: str) -> Response | None:
+    """The chat window, if this asks for it or a part of it."""
+    path, _, query = target.partition("?")
+    if method not in ("GET", "HEAD") or "rest_route=" in query:
+        return None
+    match _ABSOLUTE_FORM.sub("", path, count=1).removeprefix(root):
+        case "/" | "":
+            return _content("text/html", page(root))
+        case "/opchat.js":
+            return _content("text/javascript", SCRIPT)
+        case "/opchat.css":
+            return _content("text/css", STYLE)
+    return None
+
+
 def _route(target: str) -> str:
     """The REST route that a request target names in any of the forms of WIRE 2.1; empty if there is none."""
     path, _, query = _ABSOLUTE_FORM.sub("", target, count=1).partition("?")
@@ -331,11 +401,6 @@ def _route(target: str) -> str:
         _, found, after = unquote(path).rpartition("/wp-json")
         route = after if found else ""
     return route.rstrip("/")
-
-
-def _php_json(value: Any) -> str:
-    """JSON as PHP writes it by default (WIRE 5.2). "/" stands only in strings, where it may be escaped."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("/", "\\/")
 
 
 def _json_response(status: int, body: bytes, headers: Fields = ()) -> Response:
@@ -348,16 +413,21 @@ def _json_response(status: int, body: bytes, headers: Fields = ()) -> Response:
     return Response(status, (*own, *headers), body)
 
 
+def _content(kind: str, body: bytes) -> Response:
+    own = ("Content-Type", f"{kind}; charset=UTF-8"), ("Content-Length", str(len(body)))
+    return Response(200, (*own, ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff")), body)
+
+
 def _failure(message: str, new_token: str | None) -> bytes:
     """The plugin's own shape of a failure (WIRE 6.2)."""
     token = {} if new_token is None else {"new_token": new_token}
-    return _php_json({"success": False, "message": message, **token}).encode()
+    return encode_as_php({"success": False, "message": message, **token}).encode()
 
 
 def _error(status: int, code: str, message: str, headers: Fields = (), data: dict[str, Any] | None = None) -> Response:
     """WordPress's shape of a refusal (WIRE 6.3)."""
     value = {"code": code, "message": message, "data": {"status": status, **(data or {})}}
-    return _json_response(status, _php_json(value).encode(), headers)
+    return _json_response(status, encode_as_php(value).encode(), headers)
 
 
 def _fatal(detail: str, headers: Fields) -> Response:
@@ -368,7 +438,7 @@ def _fatal(detail: str, headers: Fields) -> Response:
         "data": {"status": 500, "error": {"message": detail}},
         "additional_errors": [],
     }
-    return _json_response(500, _php_json(value).encode(), headers)
+    return _json_response(500, encode_as_php(value).encode(), headers)
 
 
 def http_error(status: int, message: str) -> Response:
@@ -378,3 +448,13 @@ def http_error(status: int, message: str) -> Response:
 
 def too_large(limits: Limits) -> Response:
     return http_error(413, f"The body is larger than {limits.request_bytes} bytes.")
+
+
+_PREFLIGHT = Response(
+    204,
+    (
+        ("Access-Control-Allow-Methods", "POST"),
+        ("Access-Control-Allow-Headers", "Content-Type, X-WP-Nonce"),
+        ("Access-Control-Max-Age", "600"),
+    ),
+)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import End
-from opchat_proto._json import MOST_DIGITS, Unfinished, decode, decode_prefix, encodable
+from opchat_proto._json import MOST_DIGITS, Unfinished, decode, decode_prefix, encodable, encode_as_php
 
 MEBI = 1024 * 1024
 
@@ -405,3 +405,21 @@ def test_four_mebibytes_of_pieces_are_decoded_in_one_pass() -> None:
     assert decode(halves, 64) == ["\ufffd" * (MEBI // 2)]
     keys = "{" + ",".join(f'"\\u0061{number}":{number}' for number in range(100_000)) + "}"
     assert decode(keys, 64, unique=("a",)) == {f"a{number}": number for number in range(100_000)}
+
+
+# ------------------------------------------------------------------------------ as PHP writes it
+
+
+@given(values())
+def test_what_is_written_as_php_does_is_read_again(value: Any) -> None:
+    text = encode_as_php(value)
+    assert text.isascii()
+    assert "\n" not in text
+    assert decode(text, 64) == value
+
+
+def test_slashes_are_escaped_as_php_does() -> None:
+    assert (
+        encode_as_php({"a/b": ["</script>", "\u00e9", "\U0001f689"]})
+        == r'{"a\/b":["<\/script>","\u00e9","\ud83d\ude89"]}'
+    )

@@ -156,12 +156,12 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
         [],
     ),
     "another route": (
-        request("/", method="GET") + START_REQUEST,
+        request("/elsewhere", method="GET") + START_REQUEST,
         http(json_response(404, NO_ROUTE), reason="Not Found") + STARTED,
         [],
     ),
     "HEAD has no body": (
-        request("/", method="HEAD") + START_REQUEST,
+        request("/elsewhere", method="HEAD") + START_REQUEST,
         http(json_response(404, NO_ROUTE), reason="Not Found", body=b"") + STARTED,
         [],
     ),
@@ -313,6 +313,26 @@ def test_pieces_of_an_answer_that_is_not_streamed_are_nothing_to_send() -> None:
     server.send(Broken(Reason.REMOTE, "No"))
     response = begun(UNSTREAMED, Broken(Reason.REMOTE, "No"))
     assert server.next_step() == Send(http(response, reason="Internal Server Error"))
+
+
+def test_a_comment_keeps_the_connection_alive_while_the_application_thinks() -> None:
+    sent, questions = converse(Server(SITE), [SUBMIT_REQUEST], [wrong(None), Live("a"), wrong(None), End("a")])
+    head = http(begun(STREAMED, Live("a")), "Transfer-Encoding: chunked", body=b"")
+    comment = chunk(b": keepalive\n\n")
+    events = [chunk(STREAMED.encode(event)) for event in (Live("a"), End("a"))]
+    assert (sent, questions) == (head + comment + events[0] + comment + events[1] + LAST_CHUNK, [HI])
+    sent, _ = converse(Server(SITE), [UNSTREAMED_REQUEST], [wrong(None), Live("a"), wrong(None), End("ab")])
+    assert sent == ANSWERED_WHOLE
+
+
+def test_a_preflight_has_no_body() -> None:
+    site = Site(SECRET, origins=("https://shop.example",))
+    asks = "Origin: https://shop.example", "Access-Control-Request-Method: POST"
+    sent, _ = converse(Server(site), [request(SUBMIT, *asks, method="OPTIONS") + START_REQUEST])
+    first, _, second = sent.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 204 No Content\r\n")
+    assert b"Access-Control-Allow-Origin: https://shop.example\r\n" in first
+    assert second.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_the_date_is_that_of_the_answer_where_the_time_is_told() -> None:

@@ -5,13 +5,26 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto import Broken, End, Event, Limits, Live, Message, Reason, ReplyDecoder, SSEDecoder, Submit
+from opchat_proto import (
+    Broken,
+    End,
+    Event,
+    Limits,
+    Live,
+    Message,
+    Reason,
+    ReplyDecoder,
+    ServerSentEvent,
+    SSEDecoder,
+    Submit,
+)
 from opchat_proto._server import Answer
 from opchat_proto._site import Question, Response, Site
 from tests.proto.cuts import copies
@@ -37,6 +50,7 @@ from tests.proto.sites import (
     UNSTREAMED,
     ask,
     asked,
+    begun,
     json_response,
     start,
     wrong,
@@ -89,7 +103,7 @@ def test_the_first_and_the_last_second_are_times() -> None:
 
 def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
     assert list(copies(SITE)) == [SITE] * 6
-    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False)"
+    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False, origins=())"
     assert SITE == Site(SECRET, limits=Limits(), https=False) != Site(SECRET, https=True)
     with pytest.raises(FrozenInstanceError):
         wrong(SITE).secret = b""
@@ -101,16 +115,19 @@ def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
         (lambda: Site(wrong("text")), "Site.secret: expected bytes, got str"),
         (lambda: Site(b"a", limits=wrong(None)), "Site.limits: expected Limits, got NoneType"),
         (lambda: Site(b"a", https=wrong(1)), "Site.https: expected a bool, got int"),
+        (lambda: Site(b"a", origins=wrong("https://shop.example")), "Site.origins: expected a tuple of str"),
+        (lambda: Site(b"a", origins=(wrong(b"a"),)), "Site.origins: expected a tuple of str"),
+        (lambda: SITE.receive_request("GET", "/", [], now=NOW, root=wrong(None)), "expected method, target and root"),
         (lambda: SITE.nonce(wrong("now")), "now: expected Unix seconds, got str"),
-        (lambda: SITE.receive_request(wrong(b"POST"), START, [], now=NOW), "expected method and target as str"),
-        (lambda: SITE.receive_request("POST", wrong(b"/"), [], now=NOW), "expected method and target as str"),
+        (lambda: SITE.receive_request(wrong(b"POST"), START, [], now=NOW), "expected method, target and root as str"),
+        (lambda: SITE.receive_request("POST", wrong(b"/"), [], now=NOW), "expected method, target and root as str"),
         (
             lambda: SITE.receive_request("POST", START, [wrong(("a", 1))], now=NOW),
             "headers: expected pairs of str or bytes",
         ),
         (lambda: SITE.receive_request("POST", START, [], wrong("body"), now=NOW), "bytes-like object is required"),
         (lambda: asked(QUESTION).encode(wrong("text")), "expected Live, End or Broken, got str"),
-        (lambda: asked(QUESTION).response(wrong(None)), "expected Live, End or Broken, got NoneType"),
+        (lambda: asked(QUESTION).response(wrong(b"")), "expected Live, End or Broken, got bytes"),
         (lambda: asked(QUESTION).encode(Live("a"), now=wrong("now")), "now: expected Unix seconds, got str"),
     ],
 )
@@ -663,6 +680,228 @@ def text_of(event: Event) -> str | None:
     return event.text if isinstance(event, Live) else event.reply if isinstance(event, End) else event.detail
 
 
+# ---------------------------------------------------------------- keep-alive comments
+
+
+def test_a_keep_alive_comment_is_no_event() -> None:
+    assert STREAMED.encode(None) == b": keepalive\n\n"
+    first = begun(STREAMED, Live("a"))
+    assert STREAMED.response(None) == Response(200, first.headers, b": keepalive\n\n")
+    decoder = SSEDecoder()
+    assert decoder.receive_data(STREAMED.encode(None) + STREAMED.encode(Live("a")) + STREAMED.encode(None)) == [
+        ServerSentEvent(data='{"type":"live","data":"a"}')
+    ]
+
+
+def test_an_answer_that_is_not_streamed_has_no_place_for_a_comment() -> None:
+    assert UNSTREAMED.encode(None) == b""
+    assert UNSTREAMED.response(None) is None
+
+
+# ---------------------------------------------------------------- pages of other origins
+
+SHOP = "https://shop.example"
+OPEN = Site(SECRET, origins=(SHOP, "http://localhost:3000"))
+READABLE = (
+    ("Vary", "Origin"),
+    ("Access-Control-Allow-Origin", SHOP),
+    ("Access-Control-Allow-Credentials", "true"),
+    ("Access-Control-Expose-Headers", "X-WP-Nonce"),
+)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("*", "null", "", "shop.example", "https://", "https://shop.example/", "https://a.example, https://b.example"),
+        *("https://Shop.example", "https://shop.example:", "https://a@shop.example", f"{SHOP}\r\nX: y", f"{SHOP}\n"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"Site\.origins: expected e\.g\. https://shop\.example"):
+        Site(SECRET, origins=(origin,))
+
+
+def test_a_page_of_a_named_origin_may_read_every_answer() -> None:
+    header = ("Origin", SHOP)
+    plain = start(JSON_TYPE)
+    assert isinstance(plain, Response)
+    assert start(JSON_TYPE, header, site=OPEN) == Response(200, plain.headers + READABLE, plain.body)
+    question = asked(QUESTION, header, site=OPEN)
+    assert question == Question(question.submit, SESSION_ID, None, (*asked(QUESTION).headers, *READABLE))
+    assert begun(question, Live("a")).headers[-4:] == READABLE
+    for answer in (
+        ask(QUESTION, header, site=OPEN, nonce=None),
+        ask(QUESTION, header, site=OPEN, nonce="bad"),
+        ask(b"{", header, site=OPEN),
+        OPEN.receive_request("GET", "/elsewhere", [header], now=NOW),
+        Site(SECRET, origins=(SHOP,), limits=Limits(request_bytes=1)).receive_request(
+            "POST", START, [header], b"ab", now=NOW
+        ),
+        OPEN.refuse(408, [header]),
+        OPEN.refuse(413, [header]),
+    ):
+        assert isinstance(answer, Response)
+        assert answer.headers[-4:] == READABLE
+
+
+@pytest.mark.parametrize("origin", ["https://other.example", "http://shop.example", "null", f"{SHOP}, {SHOP}", None])
+def test_a_page_of_any_other_origin_may_not(origin: str | None) -> None:
+    headers = [JSON_TYPE] if origin is None else [JSON_TYPE, ("Origin", origin)]
+    plain = start(JSON_TYPE)
+    assert isinstance(plain, Response)
+    assert start(*headers, site=OPEN) == Response(200, (*plain.headers, ("Vary", "Origin")), plain.body)
+    assert start(*headers) == plain
+    preflight = [*headers, ("Access-Control-Request-Method", "POST")]
+    refusal = json_response(404, NO_ROUTE, ("Vary", "Origin"))
+    assert OPEN.receive_request("OPTIONS", SUBMIT, preflight, now=NOW) == refusal
+
+
+def test_a_preflight_is_answered() -> None:
+    headers = [
+        ("Origin", SHOP),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "content-type,x-wp-nonce"),
+    ]
+    assert OPEN.receive_request("OPTIONS", SUBMIT, headers, now=NOW) == Response(
+        204,
+        (
+            ("Access-Control-Allow-Methods", "POST"),
+            ("Access-Control-Allow-Headers", "Content-Type, X-WP-Nonce"),
+            ("Access-Control-Max-Age", "600"),
+            *READABLE,
+        ),
+    )
+    assert OPEN.receive_request("OPTIONS", SUBMIT, headers[:1], now=NOW) == json_response(404, NO_ROUTE, *READABLE)
+
+
+# ---------------------------------------------------------------- requests that are not read to their end
+
+
+def test_a_request_that_takes_too_long_or_is_too_large_is_refused() -> None:
+    slow = b'{"code":"request_timeout","message":"The request took too long.","data":{"status":408}}'
+    assert SITE.refuse(408) == json_response(408, slow)
+    site = Site(SECRET, limits=Limits(request_bytes=1))
+    assert site.refuse(413) == site.receive_request("POST", START, [], b"ab", now=NOW)
+    with pytest.raises(ValueError, match="status: expected 408 or 413, got 500"):
+        SITE.refuse(500)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def page(target: str = "/", root: str = "", method: str = "GET") -> Response:
+    response = SITE.receive_request(method, target, [], now=NOW, root=root)
+    assert isinstance(response, Response)
+    return response
+
+
+class Attributes(HTMLParser):
+    """The attributes of each element, as a browser reads them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.found if found == tag]
+
+
+def container(response: Response) -> dict[str, Any]:
+    [attributes] = [
+        attributes
+        for attributes in Attributes(response.body.decode()).of("div")
+        if attributes.get("class") == "mwai-chatbot-container"
+    ]
+    return {name: json.loads(str(attributes[f"data-{name}"])) for name in ("params", "system", "theme")}
+
+
+def test_the_root_is_a_page_from_which_a_client_finds_the_site() -> None:
+    response = page()
+    assert response.status == 200
+    assert response.headers == (
+        ("Content-Type", "text/html; charset=UTF-8"),
+        ("Content-Length", str(len(response.body))),
+        ("Cache-Control", "no-cache"),
+        ("X-Content-Type-Options", "nosniff"),
+    )
+    values = container(response)
+    system, params = values["system"], values["params"]
+    assert (system["restUrl"], system["botId"], system["stream"]) == ("/wp-json", "default", True)
+    nothing = ["customId", "userData", "sessionId", "restNonce", "contextId"]
+    assert [system[name] for name in nothing] == [None] * 5
+    assert (params["mode"], params["textInputMaxLength"], values["theme"]) == ("chat", 65536, None)
+    # WIRE 2.2: single quotes around JSON as PHP writes it.
+    assert b"data-system='{&quot;botId&quot;:&quot;default&quot;," in response.body
+    assert b"&quot;restUrl&quot;:&quot;\\/wp-json&quot;" in response.body
+
+
+@pytest.mark.parametrize("target", ["/", "", "/?utm_source=a", "http://site.example/", "http://site.example"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_every_form_of_the_root_gives_the_page(target: str, method: str) -> None:
+    assert page(target, method=method) == page()
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [("/opchat.js", "text/javascript"), ("/opchat.css", "text/css"), ("/opchat.js?v=1", "text/javascript")],
+)
+def test_the_page_has_its_script_and_style(target: str, kind: str) -> None:
+    response = page(target)
+    assert (response.status, response.headers[0]) == (200, ("Content-Type", f"{kind}; charset=UTF-8"))
+    assert response.body.isascii()
+    found = Attributes(page().body.decode())
+    assert "/opchat.js" in {attributes["src"] for attributes in found.of("script")}
+    assert "/opchat.css" in {attributes["href"] for attributes in found.of("link")}
+
+
+@pytest.mark.parametrize("target", ["/blog/", "/blog", "/", "http://site.example/blog/"])
+def test_a_site_under_a_path_says_so(target: str) -> None:
+    response = page(target, "/blog")
+    assert container(response)["system"]["restUrl"] == "/blog/wp-json"
+    assert b'src="/blog/opchat.js"' in response.body
+    assert page("/blog/opchat.js", "/blog") == page("/opchat.js")
+
+
+def test_a_path_cannot_leave_its_attribute() -> None:
+    root = "/a'b\"c<script>&amp;\u00e9"
+    values = container(page("/", root))
+    assert values["system"]["restUrl"] == f"{root}/wp-json"
+    assert b"<script>" not in page("/", root).body
+    assert b"a&#039;b\\&quot;c&lt;script&gt;&amp;amp;\\u00e9\\/wp-json" in page("/", root).body
+
+
+def test_the_page_takes_nothing_from_the_request() -> None:
+    headers = [("Host", "evil.example"), ("X-Forwarded-Host", "evil.example")]
+    assert SITE.receive_request("GET", "/?evil", headers, now=NOW) == page()
+
+
+def test_the_page_works_under_a_strict_policy() -> None:
+    found = Attributes(page().body.decode())
+    assert all(attributes.get("src") for attributes in found.of("script"))
+    assert found.of("style") == []
+    assert not [
+        name for _, attributes in found.found for name in attributes if name == "style" or name.startswith("on")
+    ]
+    script = page("/opchat.js").body
+    assert not [
+        word for word in (b"innerHTML", b"outerHTML", b"insertAdjacent", b"eval(", b"document.write") if word in script
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("POST", "/"), ("GET", "/?rest_route=/"), ("GET", "/opchat"), ("GET", "//"), ("GET", "/x/opchat.js")],
+)
+def test_what_is_not_the_page_is_no_route(method: str, target: str) -> None:
+    assert page(target, method=method) == json_response(404, NO_ROUTE)
+
+
 # ---------------------------------------------------------------- anything at all
 
 
@@ -670,7 +909,7 @@ def text_of(event: Event) -> str | None:
 def test_a_site_answers_any_request(method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> None:
     for fields in (headers, [*headers, JSON_TYPE, ("X-WP-Nonce", NONCE)]):
         for path, verb in ((target, method), (SUBMIT, "POST"), (START, "POST")):
-            assert isinstance(SITE.receive_request(verb, path, fields, body, now=NOW), Response)
+            assert isinstance(OPEN.receive_request(verb, path, fields, body, now=NOW), Response)
 
 
 JSON_VALUES = st.recursive(
