@@ -18,7 +18,6 @@ from weakref import WeakSet
 from opchat_proto import (
     Answer,
     Awaiting,
-    Broken,
     Connect,
     Done,
     End,
@@ -50,6 +49,7 @@ from ._common import (
     words,
 )
 from ._proxies import ProxyLike
+from ._serving import broken_bot, to_event
 
 __all__ = ["BlockingReply", "BlockingServer", "BlockingTransport", "Bot", "serve"]
 
@@ -468,10 +468,6 @@ _REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the a
 _PIECE_SENT_WITHIN = 30.0
 _LINGER = 2.0
 _BOT_STOPS_WITHIN = 5.0
-_OOPS = (  # WIRE 5.6
-    "Oops! Something went wrong on the server. Please try again, and if you are the site developer, "
-    "check the PHP Error Logs for details."
-)
 _log = logging.getLogger(__name__)
 
 
@@ -652,17 +648,15 @@ def _answer(bot: Bot, submit: Submit) -> Generator[Event]:
     try:
         with _closing(iter(bot(submit))) as items:
             for item in items:
-                event = Live(item) if isinstance(item, str) else item
-                if not isinstance(event, Live | End | Broken):
-                    raise TypeError(f"a bot gives str, Live, End or Broken, not {type(event).__name__}")
+                event = to_event(item)
                 yield event
                 if not isinstance(event, Live):
                     return
                 if event.kind == "content":
                     pieces.append(event.text)
-    except Exception:
+    except Exception as error:
         _log.exception("the bot failed")
-        yield Broken(Reason.REMOTE, _OOPS)
+        yield broken_bot(error)
     else:
         yield End("".join(pieces))
 

@@ -1,0 +1,749 @@
+"""The ASGI application, in memory: what it is told and what it tells, on asyncio and on trio."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+
+from opchat_proto import Broken, End, Event, Limits, Live, Reason, ReplyDecoder, Response, Site, Submit
+from opchat_transports.asgi import Application, AsyncBot, application
+from opchat_transports.asyncio_httpx import AsyncioTransport
+
+SECRET = b"a secret of this site"
+PATIENCE = 20  # seconds, for what must not hang
+START = "/wp-json/mwai/v1/start_session"
+SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
+OOPS = "Oops! Something went wrong on the server."
+
+Message = dict[str, Any]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def run(backend: str, main: Callable[[], Awaitable[Any]]) -> Any:
+    async def patiently() -> Any:
+        with anyio.fail_after(PATIENCE):
+            return await main()
+
+    return anyio.run(patiently, backend=backend)
+
+
+class Peer:
+    """An ASGI server with one client, who sends these messages, and leaves when it is told."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.waiting = list(messages)
+        self.sent: list[Message] = []
+        self.left = anyio.Event()
+        self.lost = False  # tell it by an exception of `send`
+        self.gates: dict[int, anyio.Event] = {}  # the nth message is taken when its gate opens
+        self.came: dict[int, anyio.Event] = {}  # set when the nth message is there
+
+    async def receive(self) -> Message:
+        if self.waiting:
+            await anyio.lowlevel.checkpoint()
+            return self.waiting.pop(0)
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        if self.lost:
+            raise OSError("the client has left")
+        number = len(self.sent)
+        self.sent.append(dict(message))
+        if number in self.came:
+            self.came[number].set()
+        if number in self.gates:
+            await self.gates[number].wait()
+        else:
+            await anyio.lowlevel.checkpoint()
+
+    @property
+    def response(self) -> Response:
+        assert [message["type"] for message in self.sent] == [
+            "http.response.start",
+            *["http.response.body"] * (len(self.sent) - 1),
+        ]
+        assert [message["more_body"] for message in self.sent[1:]] == [True] * (len(self.sent) - 2) + [False]
+        headers = tuple((name.decode(), value.decode()) for name, value in self.sent[0]["headers"])
+        return Response(self.sent[0]["status"], headers, b"".join(message["body"] for message in self.sent[1:]))
+
+    @property
+    def events(self) -> list[Event]:
+        response = self.response
+        decoder = ReplyDecoder()
+        events = decoder.receive_head(response.status, response.headers)
+        return [*events, *decoder.receive_data(response.body), *decoder.receive_eof()]
+
+    def pieces(self) -> list[str]:
+        return [json.loads(message["body"][6:])["data"] for message in self.sent[1:]]
+
+
+def body(*pieces: bytes) -> list[Message]:
+    return [
+        {"type": "http.request", "body": piece, "more_body": number < len(pieces) - 1}
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def scope(target: str = SUBMIT, method: str = "POST", headers: Any = (), **more: Any) -> Message:
+    path, _, query = target.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": list(headers),
+        **more,
+    }
+
+
+def question(text: str = "hi", *, stream: bool = True) -> tuple[Message, list[Message]]:
+    """A submit with a good nonce: its scope and its messages."""
+    values = {"botId": "default", "newMessage": text, "stream": stream}
+    headers = [(b"content-type", b"application/json"), (b"x-wp-nonce", Site(SECRET).nonce(time.time()).encode())]
+    return scope(headers=headers), body(json.dumps(values).encode())
+
+
+def ask(backend: str, bot: AsyncBot, *, stream: bool = True, **options: Any) -> Peer:
+    async def main() -> Peer:
+        head, messages = question(stream=stream)
+        peer = Peer(*messages)
+        await application(bot, secret=SECRET, **options)(head, peer.receive, peer.send)
+        return peer
+
+    peer = run(backend, main)
+    assert isinstance(peer, Peer)
+    return peer
+
+
+def request(backend: str, app: Application, head: Message, *messages: Message) -> Peer:
+    async def main() -> Peer:
+        peer = Peer(*messages)
+        await app(head, peer.receive, peer.send)
+        return peer
+
+    peer = run(backend, main)
+    assert isinstance(peer, Peer)
+    return peer
+
+
+async def echo(submit: Submit) -> AsyncIterator[str | Event]:
+    for character in submit.new_message:
+        yield character
+
+
+APP = application(echo, secret=SECRET)
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_the_pieces_of_a_bot_are_sent_one_by_one_and_are_the_reply(backend: str) -> None:
+    peer = ask(backend, echo)
+    assert peer.response.status == 200
+    assert ("content-type", "text/event-stream;charset=UTF-8") in peer.response.headers
+    assert [message["body"] for message in peer.sent[1:3]] == [
+        b'data: {"type":"live","data":"h"}\n\n',
+        b'data: {"type":"live","data":"i"}\n\n',
+    ]
+    assert [type(event) for event in peer.events] == [Live, Live, End]
+    assert peer.events[:2] == [Live("h"), Live("i")]
+    end = peer.events[-1]
+    assert isinstance(end, End)
+    assert list(end.payload()) == ["success", "reply", "images", "actions", "shortcuts", "blocks", "usage"]
+    assert end.reply == "hi"
+
+
+def test_a_question_without_a_stream_gets_one_object(backend: str) -> None:
+    peer = ask(backend, echo, stream=False)
+    assert len(peer.sent) == 2
+    assert ("content-length", str(len(peer.response.body))) in peer.response.headers
+    [end] = peer.events
+    assert isinstance(end, End)
+    assert end.reply == "hi"
+
+
+def test_a_bot_may_give_events_and_nothing_after_the_last(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str | Event]:
+        yield Live("Thinking...", "thinking")
+        yield "a"
+        yield End("A", '{"responseId":"r"}')
+        yield "never asked for"
+
+    events = ask(backend, bot).events
+    assert events[:2] == [Live("Thinking...", "thinking"), Live("a")]
+    end = events[-1]
+    assert isinstance(end, End)
+    assert (len(events), end.reply, end.response_id) == (3, "A", "r")
+
+
+def test_pieces_of_other_kinds_are_no_part_of_the_reply(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str | Event]:
+        yield Live("Thinking...", "thinking")
+        yield "a"
+
+    end = ask(backend, bot).events[-1]
+    assert isinstance(end, End)
+    assert end.reply == "a"
+
+
+def test_a_bot_may_end_with_broken(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str | Event]:
+        yield "a"
+        yield Broken(Reason.REMOTE, "No more today.")
+
+    assert ask(backend, bot).events == [Live("a"), Broken(Reason.REMOTE, "No more today.", raw=ANY)]
+
+
+class Whatever(str):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+ANY = Whatever()
+
+
+class Letters:
+    """An async iterator that is no generator: it cannot be closed."""
+
+    def __init__(self, text: str) -> None:
+        self.letters = list(text)
+
+    def __aiter__(self) -> "Letters":
+        return self
+
+    async def __anext__(self) -> str:
+        if not self.letters:
+            raise StopAsyncIteration
+        return self.letters.pop(0)
+
+
+async def awaited(submit: Submit) -> Letters:
+    return Letters("ab")
+
+
+class Callable_:
+    def __call__(self, submit: Submit) -> Letters:
+        return Letters("ab")
+
+
+@pytest.mark.parametrize(
+    "bot", [awaited, Callable_(), lambda submit: Letters("ab")], ids=["awaited", "object", "lambda"]
+)
+def test_a_bot_is_any_callable_that_gives_an_async_iterable(backend: str, bot: Any) -> None:
+    assert ask(backend, bot).events[:2] == [Live("a"), Live("b")]
+
+
+def test_a_bot_sees_the_whole_question(backend: str) -> None:
+    seen: list[Submit] = []
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        seen.append(submit)
+        yield "ok"
+
+    ask(backend, bot)
+    assert seen == [Submit(new_message="hi", stream=True)]
+
+
+# ---------------------------------------------------------------- bots that fail
+
+
+def broken(*before: str) -> AsyncBot:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        for piece in before:
+            yield piece
+        raise LookupError("the password is 1234")
+
+    return bot
+
+
+def refuses(submit: Submit) -> Any:
+    raise LookupError("the password is 1234")
+
+
+async def refuses_later(submit: Submit) -> Any:
+    raise LookupError("the password is 1234")
+
+
+def nothing_async(submit: Submit) -> Any:
+    return ["a"]
+
+
+async def gives_a_number(submit: Submit) -> AsyncIterator[Any]:
+    yield 5
+
+
+async def gives_none(submit: Submit) -> AsyncIterator[Any]:
+    yield None
+
+
+async def in_a_group(submit: Submit) -> AsyncIterator[str]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(refuses_later, submit)
+    yield "never"
+
+
+@pytest.mark.parametrize(
+    "bot", [broken(), refuses, refuses_later, nothing_async, gives_a_number, gives_none, in_a_group, lambda: None]
+)
+def test_a_bot_that_fails_is_an_error_event_without_details(
+    backend: str, bot: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = ask(backend, bot)
+    [event] = peer.events
+    assert isinstance(event, Broken)
+    assert (event.reason, event.detail.startswith(OOPS)) == (Reason.REMOTE, True)
+    assert peer.response.status == 200
+    assert [record.message for record in caplog.records] == ["the bot failed"]
+    assert caplog.records[0].exc_info is not None
+
+
+def test_a_bot_that_fails_later_has_said_what_it_has_said(backend: str) -> None:
+    events = ask(backend, broken("a", "b")).events
+    assert events[:2] == [Live("a"), Live("b")]
+    assert isinstance(events[2], Broken)
+
+
+def test_a_bot_that_fails_without_a_stream_is_status_500(backend: str) -> None:
+    peer = ask(backend, broken("a"), stream=False)
+    assert peer.response.status == 500
+    assert json.loads(peer.response.body)["message"].startswith(OOPS)
+
+
+def test_what_a_bot_raised_is_told_in_debug_only(backend: str) -> None:
+    [event] = ask(backend, broken(), debug=True).events
+    assert isinstance(event, Broken)
+    assert event.detail == "LookupError: the password is 1234"
+    assert b"1234" not in ask(backend, broken()).response.body
+
+
+def test_a_task_of_the_bot_that_is_cancelled_is_a_failure_of_the_bot() -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    for backend in ("asyncio", "trio"):
+        events = ask(backend, bot).events
+        assert events[0] == Live("a")
+        assert isinstance(events[1], Broken)
+
+
+def test_a_bot_that_fails_when_it_is_closed_has_answered(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str | Event]:
+        try:
+            yield End("a")
+        finally:
+            raise LookupError
+
+    [end] = ask(backend, bot).events
+    assert isinstance(end, End)
+    assert [record.message for record in caplog.records] == ["the bot failed while it was closed"]
+
+
+# ---------------------------------------------------------------- clients that leave
+
+
+def leave(backend: str, bot: AsyncBot, client: Callable[[Peer], Coroutine[Any, Any, None]], **options: Any) -> Peer:
+    """Ask, and let the client do something meanwhile. Gives what it got."""
+
+    async def main() -> Peer:
+        head, messages = question(stream=options.pop("stream", True))
+        peer = Peer(*messages)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client, peer)
+            await application(bot, secret=SECRET, **options)(head, peer.receive, peer.send)
+        return peer
+
+    peer = run(backend, main)
+    assert isinstance(peer, Peer)
+    return peer
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_while_the_bot_thinks_cancels_it(backend: str, stream: bool) -> None:
+    log: list[str] = []
+    thinks: list[anyio.Event] = [anyio.Event()]
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        try:
+            thinks[0].set()
+            await anyio.sleep_forever()
+            yield "never"
+        except anyio.get_cancelled_exc_class():
+            log.append("cancelled")
+            raise
+        finally:
+            log.append("closed")
+
+    async def client(peer: Peer) -> None:
+        await thinks[0].wait()
+        peer.left.set()
+
+    assert leave(backend, bot, client, stream=stream).sent == []
+    assert log == ["cancelled", "closed"]
+
+
+def test_a_client_that_leaves_while_the_bot_streams_closes_it(backend: str) -> None:
+    log: list[str] = []
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        try:
+            while True:
+                log.append("asked")
+                yield "a"
+        finally:
+            log.append("closed")
+
+    async def client(peer: Peer) -> None:
+        peer.gates[2] = anyio.Event()  # which nobody opens: the client does not read
+        peer.came[2] = anyio.Event()
+        await peer.came[2].wait()
+        peer.left.set()
+
+    peer = leave(backend, bot, client)
+    assert peer.pieces() == ["a", "a"]
+    assert log == ["asked", "asked", "closed"]
+
+
+def test_a_server_that_tells_of_it_when_something_is_sent(backend: str) -> None:
+    log: list[str] = []
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "a"
+        finally:
+            log.append("closed")
+
+    async def client(peer: Peer) -> None:
+        peer.came[3] = anyio.Event()
+        await peer.came[3].wait()
+        peer.lost = True
+
+    peer = leave(backend, bot, client)
+    assert set(peer.pieces()) == {"a"}
+    assert log == ["closed"]
+
+
+def test_a_bot_that_does_not_mind_being_cancelled_is_asked_for_no_more(backend: str) -> None:
+    log: list[str] = []
+    thinks: list[anyio.Event] = [anyio.Event()]
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        try:
+            thinks[0].set()
+            await anyio.sleep_forever()
+        except BaseException:
+            log.append("cancelled")
+        while True:
+            log.append("asked")
+            yield "a"
+
+    async def client(peer: Peer) -> None:
+        await thinks[0].wait()
+        peer.left.set()
+
+    assert leave(backend, bot, client).sent == []
+    assert log == ["cancelled", "asked"]
+
+
+def test_a_bot_may_tidy_up_behind_a_shield(backend: str) -> None:
+    log: list[str] = []
+    thinks: list[anyio.Event] = [anyio.Event()]
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        try:
+            thinks[0].set()
+            await anyio.sleep_forever()
+            yield "never"
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                log.append("tidy")
+
+    async def client(peer: Peer) -> None:
+        await thinks[0].wait()
+        peer.left.set()
+
+    leave(backend, bot, client)
+    assert log == ["tidy"]
+
+
+def test_a_bot_may_hold_scopes_and_task_groups_open_while_it_gives_pieces(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            with anyio.fail_after(PATIENCE):
+                yield "a"
+                yield "b"
+            tasks.cancel_scope.cancel()
+
+    assert ask(backend, bot).events[:2] == [Live("a"), Live("b")]
+
+    async def client(peer: Peer) -> None:
+        peer.gates[2] = anyio.Event()
+        peer.came[2] = anyio.Event()
+        await peer.came[2].wait()
+        peer.left.set()
+
+    assert leave(backend, bot, client).pieces() == ["a", "b"]
+
+
+def test_a_client_that_leaves_before_its_question_is_there(backend: str) -> None:
+    head, messages = question()
+    messages[0]["more_body"] = True
+    peer = request(backend, APP, head, *messages, {"type": "http.disconnect"})
+    assert peer.sent == []
+
+
+# ---------------------------------------------------------------- pace
+
+
+def test_a_bot_is_asked_for_a_piece_when_the_one_before_was_taken(backend: str) -> None:
+    asked = 0
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        nonlocal asked
+        for number in range(5):
+            asked += 1
+            yield str(number)
+
+    seen: list[int] = []
+
+    async def client(peer: Peer) -> None:
+        for number in range(1, 6):
+            peer.came[number] = anyio.Event()
+            peer.gates[number] = anyio.Event()
+        for number in range(1, 6):
+            await peer.came[number].wait()
+            await anyio.wait_all_tasks_blocked()
+            seen.append(asked)
+            peer.gates[number].set()
+
+    assert leave(backend, bot, client).pieces()[:5] == list("01234")
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_comments_keep_a_stream_alive_while_the_bot_is_silent(backend: str) -> None:
+    enough: list[anyio.Event] = [anyio.Event(), anyio.Event()]
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        await enough[0].wait()
+        yield "a"
+        await enough[1].wait()
+        yield "b"
+
+    async def client(peer: Peer) -> None:
+        for event in enough:
+            number = len(peer.sent) + 3
+            peer.came[number] = anyio.Event()
+            await peer.came[number].wait()
+            event.set()
+
+    peer = leave(backend, bot, client, keep_alive=0.001)
+    bodies = [message["body"] for message in peer.sent[1:]]
+    assert bodies[0] == bodies[1] == b": keepalive\n\n"
+    assert set(bodies[: bodies.index(b'data: {"type":"live","data":"a"}\n\n')]) == {b": keepalive\n\n"}
+    assert peer.events[:2] == [Live("a"), Live("b")]
+
+
+def test_without_an_interval_and_without_a_stream_there_are_no_comments(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        await anyio.sleep(0.05)  # many intervals of the second one
+        yield "a"
+
+    assert b"keepalive" not in ask(backend, bot).response.body
+    assert b"keepalive" not in ask(backend, bot, stream=False, keep_alive=0.001).response.body
+
+
+# ---------------------------------------------------------------- requests
+
+
+def test_a_session_is_started_and_a_question_asked_with_it(backend: str) -> None:
+    started = request(backend, APP, scope(START), *body(b"")).response
+    assert started.status == 200
+    nonce = json.loads(started.body)["restNonce"]
+    head = scope(headers=[(b"content-type", b"application/json"), (b"x-wp-nonce", nonce.encode())])
+    assert request(backend, APP, head, *body(b'{"botId":"default",', b'"newMessage":"hi"}', b"")).response.status == 200
+
+
+def test_what_the_site_refuses_is_refused(backend: str) -> None:
+    refused = request(backend, APP, scope(), *body(b"{}")).response
+    assert (refused.status, json.loads(refused.body)["code"]) == (401, "rest_forbidden")
+    assert request(backend, APP, scope("/elsewhere"), *body(b"")).response.status == 404
+    assert request(backend, APP, scope(f"/?rest_route={START[8:]}"), *body(b"")).response.status == 200
+    assert request(backend, APP, scope(f"/index.php?rest_route={START[8:]}"), *body(b"")).response.status == 200
+    assert request(backend, APP, scope(f"/index.php{START}"), *body(b"")).response.status == 200
+
+
+def test_head_has_no_body(backend: str) -> None:
+    get = request(backend, APP, scope("/", "GET"), *body(b"")).response
+    head = request(backend, APP, scope("/", "HEAD"), *body(b"")).response
+    assert (head.status, head.headers, head.body) == (200, get.headers, b"")
+    assert b"mwai-chatbot-container" in get.body
+
+
+def test_a_server_need_not_tell_the_path_as_it_was_sent(backend: str) -> None:
+    head = scope(START)
+    del head["raw_path"], head["query_string"], head["root_path"], head["scheme"]
+    assert request(backend, APP, head, {"type": "http.request"}).response.status == 200
+    head["path"] = "/é?"
+    assert request(backend, APP, head, {"type": "http.request"}).response.status == 404
+
+
+@pytest.mark.parametrize("path", ["/chat/", "/", "/chat"])
+def test_an_application_may_be_mounted_under_a_path(backend: str, path: str) -> None:
+    response = request(backend, APP, scope(path, "GET", root_path="/chat"), *body(b"")).response
+    assert b"&quot;restUrl&quot;:&quot;\\/chat\\/wp-json&quot;" in response.body
+    assert request(backend, APP, scope(f"/chat{START}", root_path="/chat"), *body(b"")).response.status == 200
+
+
+def test_cookies_are_marked_where_the_client_came_by_https(backend: str) -> None:
+    for scheme, marked in (("http", False), ("https", True)):
+        response = request(backend, APP, scope(START, scheme=scheme), *body(b"")).response
+        assert ("secure" in dict(response.headers)["set-cookie"]) is marked
+
+
+def test_pages_of_named_origins_may_ask(backend: str) -> None:
+    app = application(echo, secret=SECRET, origins=["https://shop.example"])
+    origin = (b"origin", b"https://shop.example")
+    head, messages = question()
+    head["headers"].append(origin)
+    streamed = request(backend, app, head, *messages).response
+    assert ("access-control-allow-origin", "https://shop.example") in streamed.headers
+    asks = [origin, (b"access-control-request-method", b"POST")]
+    preflight = request(backend, app, scope(method="OPTIONS", headers=asks), *body(b"")).response
+    assert (preflight.status, preflight.body) == (204, b"")
+    large = request(backend, app, scope(headers=[origin, (b"content-length", b"99999999")])).response
+    assert (large.status, dict(large.headers)["access-control-allow-origin"]) == (413, "https://shop.example")
+
+
+def test_any_number_of_processes_are_one_site(backend: str) -> None:
+    here, there = application(echo, secret=SECRET), application(echo, secret=SECRET)
+    nonce = json.loads(request(backend, here, scope(START), *body(b"")).response.body)["restNonce"]
+    values = b'{"botId":"default","newMessage":"hi"}'
+    head = scope(headers=[(b"content-type", b"application/json"), (b"x-wp-nonce", nonce.encode())])
+    assert request(backend, there, head, *body(values)).response.status == 200
+    other = application(echo, secret=b"another")
+    assert request(backend, other, head, *body(values)).response.status == 403
+
+
+# ---------------------------------------------------------------- requests that are too much
+
+
+def test_a_body_is_as_large_as_its_limit_and_no_larger(backend: str) -> None:
+    app = application(echo, secret=SECRET, limits=Limits(request_bytes=10))
+    assert request(backend, app, scope(START), *body(b"12345", b"67890")).response.status == 200
+    refused = request(backend, app, scope(START), *body(b"12345", b"67890", b"1", b"more")).response
+    assert (refused.status, dict(refused.headers)["connection"]) == (413, "close")
+    assert json.loads(refused.body)["message"] == "The body is larger than 10 bytes."
+
+
+@pytest.mark.parametrize("length", [b"11", b"9" * 5000])
+def test_a_body_that_will_be_too_large_is_not_asked_for(backend: str, length: bytes) -> None:
+    app = application(echo, secret=SECRET, limits=Limits(request_bytes=10))
+    messages = body(b"12345678901")
+    peer = request(backend, app, scope(START, headers=[(b"content-length", length)]), *messages)
+    assert peer.response.status == 413
+    assert peer.waiting == messages
+
+
+def test_a_request_that_takes_too_long_is_refused(backend: str) -> None:
+    app = application(echo, secret=SECRET, request_timeout=0.01)
+    half = body(b"{", b"}")[:1]
+    refused = request(backend, app, scope(START), *half).response
+    assert (refused.status, dict(refused.headers)["connection"]) == (408, "close")
+    assert json.loads(refused.body)["code"] == "request_timeout"
+    assert "connection" not in dict(request(backend, app, scope(START, http_version="2"), *half).response.headers)
+
+
+# ---------------------------------------------------------------- the rest of ASGI
+
+
+def test_the_lifespan_is_followed(backend: str) -> None:
+    peer = request(backend, APP, {"type": "lifespan"}, {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    assert peer.sent == [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
+
+
+def test_a_websocket_is_refused(backend: str) -> None:
+    peer = request(backend, APP, {"type": "websocket"}, {"type": "websocket.connect"})
+    assert peer.sent == [{"type": "websocket.close"}]
+
+
+def test_another_protocol_is_an_error(backend: str) -> None:
+    with pytest.raises(ValueError, match="expected http, lifespan or websocket, got 'smtp'"):
+        request(backend, APP, {"type": "smtp"})
+
+
+def test_an_error_of_the_server_is_not_hidden(backend: str) -> None:
+    async def main() -> None:
+        async def send(message: Any) -> None:
+            raise ZeroDivisionError
+
+        head, messages = question()
+        await APP(head, Peer(*messages).receive, send)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(backend, main)
+    assert caught.value.split(ZeroDivisionError)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"secret": "text"}, TypeError, "Site.secret: expected bytes"),
+        ({"secret": b""}, ValueError, "Site.secret: expected at least one byte"),
+        ({"secret": b"a", "origins": ["*"]}, ValueError, "Site.origins"),
+        ({"secret": b"a", "limits": 5}, TypeError, "Site.limits"),
+        ({"secret": b"a", "keep_alive": 0}, ValueError, "keep_alive: expected seconds above 0, or None, got 0"),
+        ({"secret": b"a", "request_timeout": float("nan")}, ValueError, "request_timeout: expected seconds above 0"),
+    ],
+)
+def test_a_wrong_argument_is_refused(options: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        application(echo, **options)
+
+
+def test_its_repr_names_the_bot_and_no_secret() -> None:
+    assert repr(APP) == "<Application echo>"
+    assert repr(application(Callable_(), secret=SECRET)) == "<Application Callable_>"
+
+
+def test_our_own_client_talks_with_it_without_a_socket(backend: str) -> None:
+    async def main() -> list[Event]:
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(APP)) as client,
+            AsyncioTransport("http://site.example", client=client) as transport,
+            transport.ask("abc") as reply,
+        ):
+            return [event async for event in reply]
+
+    events = run(backend, main)
+    assert events[:3] == [Live("a"), Live("b"), Live("c")]
+    assert events[3].reply == "abc"
+
+
+def test_it_imports_no_server_and_no_http_library() -> None:
+    names = ["httpx", "uvicorn", "trio", "click", "starlette"]
+    code = f"import sys, opchat_transports.asgi; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
