@@ -182,14 +182,17 @@ class _Answer:
         self._question = question
         self._send = send
         self._begun = False
+        self._ends = False
         self._count = 0  # of what was sent
-        self._sending = anyio.Lock(fast_acquire=True)  # a comment never comes between the head and its body
+        # A comment never comes between the head and its body. To take the lock lets others run, too: neither a bot
+        # that always has a piece nor a server whose client has left need do that.
+        self._sending = anyio.Lock()
 
     async def run(self, application: Application, receive: Receive) -> None:
         """Let the bot answer until its last event, or until the client leaves."""
         async with anyio.create_task_group() as tasks:
             scope = tasks.cancel_scope
-            tasks.start_soon(_watch, receive, scope)
+            tasks.start_soon(self._watch, receive, scope)
             if application._keep_alive is not None:
                 tasks.start_soon(self._keep_alive, application._keep_alive, scope)
             bot = _Bot(application._bot, self._question.submit, application._debug)
@@ -203,6 +206,13 @@ class _Answer:
                 # In the task and the scopes that the bot ran in.
                 await bot.aclose()
                 scope.cancel()
+
+    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        """Cancel the answer when the client leaves."""
+        while (await receive())["type"] == "http.request":
+            pass  # an empty rest of the body
+        if not self._ends:  # else a server may tell of the end while it sends, and closes the connection
+            scope.cancel()
 
     async def _keep_alive(self, seconds: float, scope: anyio.CancelScope) -> None:
         while True:
@@ -220,6 +230,7 @@ class _Answer:
 
     async def _encode(self, event: Event | None) -> None:
         more = isinstance(event, Live | None)
+        self._ends = not more
         self._count += 1
         if self._begun:
             await _put_body(self._send, self._question.encode(event, now=time.time()), more=more)
@@ -227,13 +238,6 @@ class _Answer:
             self._begun = True
             await _put_head(self._send, response)
             await _put_body(self._send, response.body, more=more)
-
-
-async def _watch(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Cancel the answer when the client leaves."""
-    while (await receive())["type"] == "http.request":
-        pass  # an empty rest of the body
-    scope.cancel()
 
 
 class _Bot:

@@ -444,6 +444,47 @@ def test_a_server_that_tells_of_it_when_something_is_sent(backend: str) -> None:
     assert log == ["closed"]
 
 
+def test_a_server_that_takes_everything_at_once_still_tells_that_the_client_has_left(backend: str) -> None:
+    """Neither the bot nor the server waits for anything, so nobody else would have a turn."""
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        while True:
+            yield "a"
+
+    async def main() -> int:
+        count = 0
+
+        async def send(message: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == 100:
+                peer.left.set()
+
+        head, messages = question()
+        peer = Peer(*messages)
+        await application(bot, secret=SECRET)(head, peer.receive, send)
+        return count
+
+    assert 100 <= run(backend, main) < 200
+
+
+def test_a_server_may_tell_of_the_end_while_it_takes_the_last_event(backend: str) -> None:
+    async def main() -> Peer:
+        class Closing(Peer):
+            async def send(self, message: Any) -> None:
+                if message.get("more_body") is False:
+                    self.left.set()
+                    await anyio.wait_all_tasks_blocked()
+                await super().send(message)
+
+        head, messages = question()
+        peer = Closing(*messages)
+        await APP(head, peer.receive, peer.send)
+        return peer
+
+    assert isinstance(run(backend, main).events[-1], End)
+
+
 def test_a_bot_that_does_not_mind_being_cancelled_is_asked_for_no_more(backend: str) -> None:
     log: list[str] = []
     thinks: list[anyio.Event] = [anyio.Event()]

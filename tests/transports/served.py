@@ -1,0 +1,103 @@
+"""The application that real servers run in tests, and those servers, in processes of their own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import anyio
+
+from opchat_proto import End, Event, Live, Submit
+from opchat_transports.asgi import application
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = b"a secret that all processes share"
+STARTS_WITHIN = 60.0  # seconds
+LEFT = "OPCHAT_TEST_LEFT"
+"""Names a file, to which the application adds a line when a bot is closed early."""
+
+SERVERS = {
+    # The application runs in one process, or two, behind one address.
+    "uvicorn": "uvicorn {app} --host 127.0.0.1 --port {port} --log-level warning --workers 2 --http h11",
+    "uvicorn-httptools": "uvicorn {app} --host 127.0.0.1 --port {port} --log-level warning --http httptools",
+    "hypercorn-asyncio": "hypercorn {app} --bind 127.0.0.1:{port} --worker-class asyncio --log-level warning",
+    "hypercorn-trio": "hypercorn {app} --bind 127.0.0.1:{port} --worker-class trio --log-level warning",
+    "granian": "granian {app} --interface asgi --host 127.0.0.1 --port {port} --workers 2 --no-ws --log-level warning",
+}
+
+
+async def bot(submit: Submit) -> AsyncIterator[str | Event]:
+    """Do what the question asks for."""
+    what, _, rest = submit.new_message.partition(" ")
+    match what:
+        case "echo":
+            for character in rest:
+                yield character
+        case "count":
+            for number in range(int(rest)):
+                yield f"{number} "
+        case "end":
+            yield Live("Thinking...", "thinking")
+            yield "a"
+            yield End("A", '{"responseId":"r"}')
+        case "fail":
+            yield "a"
+            raise LookupError("the password is 1234")
+        case "think" | "flood":
+            piece = "x" * 65536
+            try:
+                yield "thinking"
+                while what == "flood":
+                    yield piece
+                await anyio.sleep_forever()
+            finally:
+                with open(os.environ[LEFT], "a") as file:  # noqa: ASYNC230
+                    file.write(f"{rest}\n")
+        case "slow":
+            await anyio.sleep(1)
+            yield "at last"
+
+
+app = application(bot, secret=SECRET, origins=["https://shop.example"], keep_alive=0.2, request_timeout=1)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(name: str, left: Path, where: str = "tests.transports.served:app") -> Iterator[int]:
+    """One of the servers, from when it answers. Gives its port."""
+    port = free_port()
+    module, *arguments = SERVERS[name].format(app=where, port=port).split()
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, env={**environment, LEFT: str(left)}
+    )
+    try:
+        end = time.monotonic() + STARTS_WITHIN
+        while not _answers(port):
+            assert time.monotonic() < end, f"{name} does not answer"
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"{name} has ended: {process.wait(0.05)}")
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), 5)) as connection:
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return connection.recv(12) == b"HTTP/1.1 200"
+    return False
