@@ -94,7 +94,7 @@ _PAGE = """<!doctype html>
 <p id="opchat-status" role="status"></p>
 <form id="opchat-form">
 <label for="opchat-question">Your question</label>
-<textarea id="opchat-question" rows="2" maxlength="{longest}" required autofocus
+<textarea id="opchat-question" rows="2" maxlength="{longest}" required
  aria-describedby="opchat-keys"></textarea>
 <button type="submit" id="opchat-send">Send</button>
 <button type="button" id="opchat-stop" hidden>Stop</button>

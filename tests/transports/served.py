@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -63,6 +64,18 @@ async def bot(submit: Submit) -> AsyncIterator[str | Event]:
 
 
 app = application(bot, secret=SECRET, origins=["https://shop.example"], keep_alive=0.2, request_timeout=1)
+
+
+async def strict(scope: Any, receive: Any, send: Any) -> None:
+    """The same behind the strictest policy that lets a page have its own script."""
+
+    async def and_policy(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            policy = (b"content-security-policy", b"default-src 'self'; base-uri 'none'; form-action 'self'")
+            message["headers"].append(policy)
+        await send(message)
+
+    await app(scope, receive, and_policy)
 
 
 def free_port() -> int:

@@ -1,0 +1,393 @@
+"""The chat window, and a script that behaves as the plugin's own, in headless Chromium.
+
+Needs chromium and chromedriver (Debian: chromium, chromium-driver) and selenium from PyPI, which .ci/run installs.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from opchat_proto import Broken, End, Event, Live, Reason, Site, Submit
+from opchat_transports.blocking_sockets import BlockingServer, serve
+
+from ..transports.served import running
+
+PATIENCE = 30.0  # seconds
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=900,700"
+)
+SECRET = b"a secret of this site"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    for program in ("chromium", "chromedriver"):
+        assert shutil.which(program), f"{program} is not installed; see .ci/run"
+    options = webdriver.ChromeOptions()
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.binary_location = str(shutil.which("chromium"))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            patch.delenv(name)
+        driver = webdriver.Chrome(options, webdriver.ChromeService(str(shutil.which("chromedriver"))))
+        try:
+            driver.set_script_timeout(PATIENCE)
+            yield driver
+        finally:
+            driver.quit()
+
+
+class Window:
+    """The chat window of a server, as its reader sees and uses it: by keyboard alone."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        driver.get(url)
+        self.wait(lambda: self.focused() == "opchat-question")
+
+    def wait(self, true: Callable[[], Any]) -> None:
+        WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: true())
+
+    def focused(self) -> str:
+        return str(self.driver.switch_to.active_element.get_attribute("id"))
+
+    def keys(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def shift(self, key: str) -> None:
+        ActionChains(self.driver).key_down(Keys.SHIFT).send_keys(key).key_up(Keys.SHIFT).perform()
+
+    def ask(self, question: str) -> None:
+        self.keys(question, Keys.ENTER)
+
+    def texts(self) -> list[str]:
+        """What stands in the bubbles."""
+        texts = self.driver.execute_script(
+            "return [...document.querySelectorAll('.opchat-text')].map((text) => text.textContent)"
+        )
+        assert isinstance(texts, list)
+        return texts
+
+    def faults(self) -> list[str]:
+        faults = self.driver.find_elements(By.CSS_SELECTOR, ".opchat-fault[role=alert]")
+        return [fault.text for fault in faults]
+
+    def status(self) -> str:
+        return str(self.driver.find_element(By.ID, "opchat-status").text)
+
+    def draft(self) -> str:
+        return str(self.driver.find_element(By.ID, "opchat-question").get_property("value"))
+
+    def idle(self) -> bool:
+        return bool(self.driver.find_element(By.ID, "opchat-send").is_displayed())
+
+    def answered(self, *texts: str) -> bool:
+        return self.idle() and self.texts() == list(texts)
+
+    def complaints(self) -> list[str]:
+        """What the browser has to say about the page itself."""
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if "favicon" not in entry["message"] and "Failed to load resource" not in entry["message"]
+        ]
+
+
+def echo(submit: Submit) -> Iterator[str | Event]:
+    yield from submit.new_message
+
+
+@contextmanager
+def serving(bot: Any = echo, **options: Any) -> Iterator[BlockingServer]:
+    with serve(bot, secret=SECRET, **options) as server:
+        yield server
+
+
+def test_an_answer_is_shown_piece_by_piece(driver: Any) -> None:
+    gates = [threading.Event() for _ in range(3)]
+
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        items: list[str | Event] = [Live("Looking it up", "status"), "Hel", "lo"]
+        for gate, item in zip(gates, items, strict=True):
+            assert gate.wait(PATIENCE)
+            yield item
+
+    with serving(bot) as server:
+        window = Window(driver, server.url)
+        window.ask("Hi")
+        window.wait(lambda: window.texts() == ["Hi", ""])
+        assert window.status() == "The bot is thinking."
+        gates[0].set()
+        window.wait(lambda: window.status() == "Looking it up")
+        gates[1].set()
+        window.wait(lambda: window.texts() == ["Hi", "Hel"])
+        assert not window.idle()
+        gates[2].set()
+        window.wait(lambda: window.answered("Hi", "Hello"))
+        assert (window.status(), window.faults(), window.complaints()) == ("", [], [])
+
+
+def test_a_conversation_by_keyboard_alone(driver: Any) -> None:
+    seen: list[Submit] = []
+
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        seen.append(submit)
+        yield f"{len(submit.messages)} before"
+        yield End(f"{len(submit.messages)} before", '{"responseId":"r7"}')
+
+    with serving(bot) as server:
+        window = Window(driver, server.url)
+        window.keys("a")
+        window.shift(Keys.ENTER)
+        window.keys("b")
+        assert window.draft() == "a\nb"
+        window.keys(Keys.ENTER)
+        window.wait(lambda: window.answered("a\nb", "0 before"))
+        assert (window.focused(), window.draft()) == ("opchat-question", "")
+        window.keys(Keys.ENTER)  # no question: nothing is asked
+        window.keys("c", Keys.TAB)
+        assert window.focused() == "opchat-send"
+        window.keys(Keys.SPACE)
+        window.wait(lambda: window.answered("a\nb", "0 before", "c", "2 before"))
+        assert window.focused() == "opchat-question"
+        window.shift(Keys.TAB)
+        assert window.focused() == "opchat-log"
+        window.shift(Keys.TAB)
+        assert window.focused() == "opchat-new"
+        window.keys(Keys.SPACE)
+        window.wait(lambda: window.texts() == [])
+        assert window.focused() == "opchat-question"
+        window.ask("d")
+        window.wait(lambda: window.answered("d", "0 before"))
+    first, second, third = seen
+    assert [(message.role, message.content) for message in second.messages] == [
+        ("user", "a\nb"),
+        ("assistant", "0 before"),
+    ]
+    assert (first.chat_id == second.chat_id != third.chat_id, first.previous_response_id) == (True, None)
+    assert (second.previous_response_id, third.previous_response_id) == ("r7", None)
+
+
+NASTY = "</p><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&lt;b&gt; é🚉"
+
+
+def test_text_that_looks_like_html_stays_text(driver: Any) -> None:
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        yield Live(NASTY, "status")
+        yield NASTY
+        yield Broken(Reason.REMOTE, NASTY) if submit.messages else End(NASTY)
+
+    with serving(bot) as server:
+        window = Window(driver, server.url)
+        window.ask("<i>Hi</i>")
+        window.wait(lambda: window.answered("<i>Hi</i>", NASTY))
+        window.ask("again")
+        window.wait(window.faults)
+        assert window.faults() == [NASTY]
+        found = driver.execute_script(
+            "return document.querySelectorAll('#opchat script, #opchat img, #opchat i').length"
+        )
+        assert (found, driver.title) == (0, "Chat")
+
+
+def test_an_error_of_the_server_is_shown_and_the_question_kept(driver: Any) -> None:
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        if "please" in submit.new_message:
+            yield f"{len(submit.messages)} before"
+        else:
+            yield "half"
+            yield Broken(Reason.REMOTE, "You have reached the limit.")
+
+    with serving(bot) as server:
+        window = Window(driver, server.url)
+        window.ask("Hi")
+        window.wait(window.faults)
+        window.wait(window.idle)
+        assert (window.texts(), window.faults()) == (["Hi", "half"], ["You have reached the limit."])
+        assert window.draft() == "Hi"
+        window.ask(" please")
+        window.wait(lambda: window.answered("Hi", "half", "Hi please", "0 before"))
+
+
+def test_a_stale_nonce_is_renewed(driver: Any) -> None:
+    with serving() as server:
+        port = server.port
+        window = Window(driver, server.url)
+        window.ask("a")
+        window.wait(lambda: window.answered("a", "a"))
+    with serve(echo, port=port, secret=b"another secret"):
+        window.ask("b")
+        window.wait(lambda: window.answered("a", "a", "b", "b"))
+        assert window.faults() == []
+
+
+def test_a_stream_that_breaks_off_is_shown_as_broken(driver: Any) -> None:
+    goes_on = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        yield "half"
+        goes_on.wait(PATIENCE)
+
+    with serving(bot) as server:
+        port = server.port
+        window = Window(driver, server.url)
+        window.ask("Hi")
+        window.wait(lambda: window.texts() == ["Hi", "half"])
+        closing = threading.Thread(target=server.close)
+        closing.start()
+        window.wait(window.faults)
+        goes_on.set()
+        closing.join()
+    window.wait(window.idle)
+    assert window.faults() == ["The answer broke off: what you see is not all of it."]
+    assert window.texts() == ["Hi", "half"]
+    window.keys(Keys.ENTER)  # the question is still there; the server is not
+    window.wait(lambda: window.faults()[1:] == ["The server cannot be reached."])
+    with serve(echo, port=port, secret=SECRET):
+        window.wait(window.idle)
+        window.keys(Keys.ENTER)
+        window.wait(lambda: window.texts()[-1] == "Hi")
+
+
+def test_escape_stops_an_answer_and_cancels_the_bot(driver: Any) -> None:
+    stopped = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str | Event]:
+        try:
+            while True:
+                yield "a"
+                stopped.wait(0.01)
+        finally:
+            stopped.set()
+
+    with serving(bot) as server:
+        window = Window(driver, server.url)
+        window.ask("Hi")
+        window.wait(lambda: window.texts()[1:] > ["aa"])
+        window.keys(Keys.ESCAPE)
+        window.wait(window.idle)
+        assert stopped.wait(PATIENCE)
+        assert (window.faults(), window.focused(), window.draft()) == (["Stopped."], "opchat-question", "Hi")
+
+
+def test_the_window_works_under_a_strict_policy_and_an_asgi_server(driver: Any, tmp_path: Path) -> None:
+    with running("uvicorn", tmp_path / "left", "tests.transports.served:strict") as port:
+        window = Window(driver, f"http://127.0.0.1:{port}")
+        window.ask("echo hello")
+        window.wait(lambda: window.answered("echo hello", "hello"))
+        window.ask("fail")
+        window.wait(window.faults)
+        assert window.faults()[0].startswith("Oops!")
+        assert window.complaints() == []
+
+
+# ---------------------------------------------------------------- as the plugin's script does
+
+PLUGIN = r"""
+const done = arguments[arguments.length - 1];
+const question = arguments[0];
+// WIRE 2.2: entities are decoded twice, once by the parser and once by a textarea.
+const container = document.querySelector(".mwai-chatbot-container");
+const read = (name) => {
+  const area = document.createElement("textarea");
+  area.innerHTML = container.getAttribute(name);
+  return JSON.parse(area.value);
+};
+const system = read("data-system"), params = read("data-params"), theme = read("data-theme");
+const result = { pieces: [], mode: params.mode, theme };
+(async () => {
+  let nonce = system.restNonce, session = system.sessionId;
+  if (!nonce) { // WIRE 3.1: no body, no nonce
+    const started = await fetch(`${system.restUrl}/mwai/v1/start_session`, {
+      method: "POST", headers: { "Content-Type": "application/json" },
+    });
+    const value = await started.json();
+    nonce = value.new_token || value.restNonce;
+    session = value.sessionId;
+    result.session = session;
+  }
+  const body = { // WIRE 4.2, in the order of the browser
+    botId: system.botId, customId: system.customId, session, chatId: "k3v9x0q2ab", contextId: system.contextId,
+    messages: [], newMessage: question, newFileId: null, newFileIds: null, stream: system.stream,
+  };
+  const response = await fetch(`${system.restUrl}/mwai-ui/v1/chats/submit`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-WP-Nonce": nonce, Accept: "text/event-stream" },
+    body: JSON.stringify(body),
+  });
+  result.status = response.status;
+  // WIRE 5.8: lines by LF; "data: " and JSON; end and error return at once.
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder("utf-8");
+  let buffer = "";
+  for (;;) {
+    const { value, done: over } = await reader.read();
+    buffer += decoder.decode(value, { stream: !over });
+    const lines = buffer.split("\n");
+    buffer = lines.pop();
+    for (const line of lines) {
+      if (line.indexOf("data: ") !== 0) {
+        continue;
+      }
+      const event = JSON.parse(line.replace("data: ", ""));
+      if (event.type === "live") {
+        result.pieces.push(event.data);
+      } else if (event.type === "error") {
+        result.error = event.data;
+        return;
+      } else if (event.type === "end") {
+        result.end = JSON.parse(event.data);
+        return;
+      }
+    }
+    if (over) {
+      result.whole = JSON.parse(buffer);
+      return;
+    }
+  }
+})().catch((error) => { result.fault = String(error); }).finally(() => done(result));
+"""
+
+
+def test_a_script_that_behaves_as_the_plugins_holds_a_conversation(driver: Any, tmp_path: Path) -> None:
+    with running("uvicorn", tmp_path / "left") as port:
+        driver.get(f"http://localhost:{port}/")  # any host name
+        result = driver.execute_async_script(PLUGIN, "echo aé🚉/")
+        assert (result["status"], result["pieces"]) == (200, ["a", "é", "🚉", "/"])
+        assert set(result["end"]) == {"success", "reply", "images", "actions", "shortcuts", "blocks", "usage"}
+        assert (result["end"]["reply"], result["mode"], result["theme"]) == ("aé🚉/", "chat", None)
+        assert len(result["session"]) == 13
+        failed = driver.execute_async_script(PLUGIN, "fail")
+        assert (failed["pieces"], failed["error"][:5]) == (["a"], "Oops!")
+        refused = driver.execute_async_script(PLUGIN, " ")
+        assert (refused["status"], refused["whole"]["message"]) == (403, "Sorry, your query has been rejected.")
+
+
+def test_a_page_of_another_origin_may_ask_if_it_is_named(driver: Any) -> None:
+    ask = PLUGIN.replace('read("data-system")', '({ ...read("data-system"), restUrl: arguments_[1] })').replace(
+        "const question", "const arguments_ = arguments;\nconst question"
+    )
+    with serving() as here, serving() as stranger:
+        named = Site(SECRET, origins=(here.url,))
+        with BlockingServer(echo, "127.0.0.1", 0, named) as there:
+            driver.get(here.url)
+            result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
+            assert (result.get("fault"), result["pieces"]) == (None, ["a", "b", "c"])
+            driver.get(stranger.url)
+            result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
+            assert "Failed to fetch" in result["fault"]
