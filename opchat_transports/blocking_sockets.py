@@ -49,7 +49,7 @@ from ._common import (
     words,
 )
 from ._proxies import ProxyLike
-from ._serving import broken_bot, to_event
+from ._serving import broken_bot, server_url, to_event
 
 __all__ = ["BlockingReply", "BlockingServer", "BlockingTransport", "Bot", "serve"]
 
@@ -467,6 +467,7 @@ Bot: TypeAlias = Callable[[Submit], Iterable[str | Event]]
 _REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the answer before
 _PIECE_SENT_WITHIN = 30.0
 _LINGER = 2.0
+_BACKLOG = 1024
 _BOT_STOPS_WITHIN = 5.0
 _log = logging.getLogger(__name__)
 
@@ -478,6 +479,8 @@ def serve(
     *,
     secret: bytes | None = None,
     limits: Limits = Limits(),
+    origins: Iterable[str] = (),
+    connections: int = 500,
 ) -> "BlockingServer":
     """Serve a site whose bot this is, until `close()`. Port 0 takes a free one.
 
@@ -487,30 +490,42 @@ def serve(
     traceback is logged. If the client leaves, its iterator is closed.
 
     The same `secret` keeps nonces valid beyond a restart; by default it is random.
+    `origins` are other origins whose pages may ask, such as "https://shop.example".
+
     A request must arrive within a minute and each piece be taken within half a
-    minute, or the connection is closed. Raises `OSError` if the address cannot be
-    listened on.
+    minute, or the connection is closed. A connection is a thread, so there are at
+    most so many `connections`: for one more the one is closed that has waited
+    longest for a request, and if all are being answered, it waits. Raises
+    `OSError` if the address cannot be listened on, `ValueError` if `connections`
+    is less than 1.
     """
-    return BlockingServer(bot, host, port, Site(secrets.token_bytes() if secret is None else secret, limits=limits))
+    if connections < 1:
+        raise ValueError(f"connections: expected at least 1, got {connections}")
+    key = secrets.token_bytes() if secret is None else secret
+    return BlockingServer(bot, host, port, Site(key, limits=limits, origins=tuple(origins)), connections)
 
 
 @final
 class BlockingServer:
     """A server that runs, made by `serve`: a daemon thread that accepts, and one for each connection."""
 
-    def __init__(self, bot: Bot, host: str, port: int, site: Site) -> None:
+    def __init__(self, bot: Bot, host: str, port: int, site: Site, connections: int) -> None:
         """For `serve`."""
         self._bot = bot
         self._site = site
-        self._listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._connections = connections
+        self._listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
         self._host: str
         self._port: int
         self._host, self._port = self._listener.getsockname()[:2]
         self._listener.setblocking(False)
         self._woken, self._wake = socket.socketpair()
         self._closing = threading.Event()
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()  # notified when a connection ends or turns idle
         self._talks: dict[threading.Thread, socket.socket] = {}
+        self._idle: dict[socket.socket, None] = {}  # those that wait for a request, the longest first
         self._acceptor = threading.Thread(target=self._accept, name="opchat server", daemon=True)
         self._acceptor.start()
 
@@ -526,8 +541,7 @@ class BlockingServer:
     @property
     def url(self) -> str:
         """The site's address, as `Endpoint.parse` takes it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # bound to all: one that can be asked
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return server_url(self._host, self._port)
 
     def wait(self) -> None:
         """Wait until somebody calls `close()`."""
@@ -542,6 +556,8 @@ class BlockingServer:
         self._closing.set()
         with suppress(OSError):  # closed before
             self._wake.send(b"!")
+        with self._guard:
+            self._guard.notify_all()
         self._acceptor.join()
         with self._guard:
             talks = [thread for thread in self._talks if thread is not threading.current_thread()]
@@ -565,6 +581,7 @@ class BlockingServer:
             selector.register(self._woken, selectors.EVENT_READ)
             while True:
                 selector.select()
+                self._make_room()
                 if self._closing.is_set():
                     return
                 try:
@@ -583,6 +600,16 @@ class BlockingServer:
                         del self._talks[thread]
                         connection.close()
 
+    def _make_room(self) -> None:
+        """Wait until there is room for one more connection, and help if one is idle."""
+        with self._guard:
+            while len(self._talks) >= self._connections and not self._closing.is_set():
+                if self._idle:
+                    connection = next(iter(self._idle))
+                    del self._idle[connection]
+                    _shut_down(connection)
+                self._guard.wait()
+
     def _talk(self, connection: socket.socket) -> None:
         server = Server(self._site)
         events: Generator[Event] | None = None
@@ -595,13 +622,16 @@ class BlockingServer:
                         if events is not None:
                             events.close()
                             events = None
+                        self._wait_idly(connection)
                         _set_timeout(connection, end)
                         _report(server, connection)
                     case Send(data):
+                        self._no_longer_idle(connection)
                         _send_all(connection, data, _deadline(_PIECE_SENT_WITHIN))
                         server.step_done()
                         end = _deadline(_REQUEST_WITHIN)
                     case Answer(submit):
+                        self._no_longer_idle(connection)
                         events = events or _answer(self._bot, submit)
                         event = next(events)
                         _look_for_leaver(server, connection)
@@ -615,8 +645,20 @@ class BlockingServer:
             if events is not None:
                 events.close()
             with self._guard:
+                self._idle.pop(connection, None)
                 del self._talks[threading.current_thread()]
                 connection.close()
+                self._guard.notify_all()
+
+    def _wait_idly(self, connection: socket.socket) -> None:
+        with self._guard:
+            if connection not in self._idle:
+                self._idle[connection] = None
+                self._guard.notify_all()
+
+    def _no_longer_idle(self, connection: socket.socket) -> None:
+        with self._guard:
+            self._idle.pop(connection, None)
 
 
 def _report(server: Server, connection: socket.socket) -> None:

@@ -12,6 +12,7 @@ import click
 from opchat_proto import Broken, End, Endpoint, Limits, Live, Reason, Submit, __version__
 
 from ._common import Timeouts, broken_line
+from ._serve_command import serve_command
 from .blocking_sockets import BlockingReply, BlockingTransport, serve
 from .bots import small_talk
 
@@ -150,22 +151,7 @@ def _exit_code(broken: Broken) -> int:
     return EXIT_CODES[broken.reason]
 
 
-@_command.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-def _serve(host: str, port: int) -> int:
-    """Answer as a site would, with the small built-in bot, until Ctrl-C (exit code 0)."""
-    try:
-        server = serve(small_talk, host, port)
-    except OSError as error:
-        raise click.UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    try:
-        with server:
-            _say(f"the built-in bot answers until Ctrl-C; ask it with: opchat ask --url {server.url} Hello")
-            server.wait()
-    except KeyboardInterrupt:
-        pass
-    return 0
+_command.add_command(serve_command)
 
 
 # -------------------------------------------------------------------- standard input and output

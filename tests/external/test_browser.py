@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from opchat_proto import Broken, End, Event, Live, Reason, Site, Submit
+from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports.blocking_sockets import BlockingServer, serve
 
 from ..transports.served import running
@@ -382,12 +382,10 @@ def test_a_page_of_another_origin_may_ask_if_it_is_named(driver: Any) -> None:
     ask = PLUGIN.replace('read("data-system")', '({ ...read("data-system"), restUrl: arguments_[1] })').replace(
         "const question", "const arguments_ = arguments;\nconst question"
     )
-    with serving() as here, serving() as stranger:
-        named = Site(SECRET, origins=(here.url,))
-        with BlockingServer(echo, "127.0.0.1", 0, named) as there:
-            driver.get(here.url)
-            result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
-            assert (result.get("fault"), result["pieces"]) == (None, ["a", "b", "c"])
-            driver.get(stranger.url)
-            result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
-            assert "Failed to fetch" in result["fault"]
+    with serving() as here, serving() as stranger, serving(origins=[here.url]) as there:
+        driver.get(here.url)
+        result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
+        assert (result.get("fault"), result["pieces"]) == (None, ["a", "b", "c"])
+        driver.get(stranger.url)
+        result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
+        assert "Failed to fetch" in result["fault"]

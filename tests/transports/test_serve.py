@@ -1,10 +1,12 @@
 import gc
 import logging
 import os
+import select
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -311,3 +313,83 @@ def test_the_small_bot(question: Any, reply: str) -> None:
         events = ask(server, question)
     assert events[-1].reply == reply
     assert len(events) > 5
+
+
+def head(connection: socket.socket) -> bytes:
+    connection.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    received = b""
+    while not received.endswith(b"\r\n\r\n"):
+        data = connection.recv(65536)
+        assert data
+        received += data
+    return received[:12]
+
+
+def test_for_one_connection_too_many_an_idle_one_is_closed() -> None:
+    with serve(echo, connections=2) as server, ExitStack() as stack:
+        address = ("127.0.0.1", server.port)
+        first, second, third = (stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(3))
+        assert head(third) == b"HTTP/1.1 200"
+        [closed], _, _ = select.select([first, second], [], [], PATIENCE)
+        assert closed.recv(1) == b""
+        assert head(second if closed is first else first) == b"HTTP/1.1 200"
+        assert ask(server, "abc")[-1].reply == "abc"
+
+
+def test_a_connection_waits_while_all_are_being_answered() -> None:
+    answering, goes_on = threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        yield "a"
+        answering.set()
+        assert goes_on.wait(PATIENCE)
+
+    with serve(bot, connections=1) as server:
+        first = threading.Thread(target=ask, args=(server,))
+        first.start()
+        assert answering.wait(PATIENCE)
+        with socket.create_connection(("127.0.0.1", server.port), 0.2) as second:
+            second.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            with pytest.raises(TimeoutError):
+                second.recv(1)
+            goes_on.set()
+            second.settimeout(PATIENCE)
+            assert second.recv(12) == b"HTTP/1.1 200"
+        first.join()
+
+
+def test_a_server_that_waits_for_room_can_be_closed() -> None:
+    answering = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        answering.set()
+        while True:
+            yield "a"
+
+    server = serve(bot, connections=1)
+    first = threading.Thread(target=ask, args=(server,))
+    first.start()
+    assert answering.wait(PATIENCE)
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE):
+        server.close()
+    first.join(PATIENCE)
+    assert not first.is_alive()
+
+
+def test_a_server_has_room_for_a_connection() -> None:
+    with pytest.raises(ValueError, match="connections: expected at least 1, got 0"):
+        serve(echo, connections=0)
+
+
+def test_pages_of_named_origins_may_ask() -> None:
+    with (
+        serve(echo, origins=["https://shop.example"]) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection,
+    ):
+        connection.sendall(
+            b"OPTIONS /wp-json/mwai-ui/v1/chats/submit HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.example\r\n"
+            b"Access-Control-Request-Method: POST\r\nConnection: close\r\n\r\n"
+        )
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 204 No Content\r\n")
+    assert b"Access-Control-Allow-Origin: https://shop.example\r\n" in answer
