@@ -51,8 +51,9 @@ def serve_command(
     async or not. It runs under uvicorn (pip install 'opchat[serve]') or, where
     that is missing, under a small server with a thread for each connection.
     """
+    name = _BUILT_IN if bot is None else bot
     try:
-        load_bot(bot or _BUILT_IN)
+        load_bot(name)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--bot") from None
     key = secrets.token_bytes() if secret is None else secret.encode(errors="surrogateescape")
@@ -60,7 +61,7 @@ def serve_command(
         Site(key, origins=origins)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    told = {"bot": bot or _BUILT_IN, "secret": key.hex(), "origins": origins, "debug": debug}
+    told = {"bot": name, "secret": key.hex(), "origins": origins, "debug": debug}
     who = bot or "the built-in bot"
     try:
         if find_spec("uvicorn") is not None and find_spec("anyio") is not None:
