@@ -172,4 +172,7 @@ def encodable(text: str) -> str:
 
 def encode_as_php(value: Any) -> str:
     """JSON as PHP writes it by default (WIRE 5.2): ASCII, no spaces, each "/" escaped."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("/", "\\/")  # "/" stands only in strings
+    return _PHP.encode(value).replace("/", "\\/")  # "/" stands only in strings
+
+
+_PHP = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

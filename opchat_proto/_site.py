@@ -122,7 +122,11 @@ class Question:
         if now is not None:
             check_now(now)
         if self.submit.stream:
-            return _KEEP_ALIVE if event is None else encode_event(encode_as_php(self._stream_object(event, now)))
+            if event is None:
+                return _KEEP_ALIVE
+            if isinstance(event, Live) and event.kind == "content":  # nearly all events
+                return encode_event(f'{{"type":"live","data":{encode_as_php(event.text)}}}')
+            return encode_event(encode_as_php(self._stream_object(event, now)))
         match event:
             case Live() | None:
                 return b""
@@ -133,8 +137,6 @@ class Question:
 
     def _stream_object(self, event: Event, now: float | None) -> dict[str, Any]:
         match event:
-            case Live(text, "content"):
-                return {"type": "live", "data": text}
             case Live(text, kind):
                 kind = kind or "unknown"  # an empty subtype would make it a piece of the answer
                 visibility = "collapsed" if kind in _COLLAPSED else "hidden" if kind in _HIDDEN else "visible"

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, final
 from urllib.parse import quote
 
 import anyio
-import anyio.abc
+import anyio.lowlevel
 
 from opchat_proto import End, Event, Headers, Limits, Live, Question, Response, Site, Submit
 
@@ -30,6 +30,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
+_TURN = 8  # pieces
 
 
 def application(
@@ -184,9 +185,7 @@ class _Answer:
         self._begun = False
         self._ends = False
         self._count = 0  # of what was sent
-        # A comment never comes between the head and its body. To take the lock lets others run, too: neither a bot
-        # that always has a piece nor a server whose client has left need do that.
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)  # a comment never comes between the head and its body
 
     async def run(self, application: Application, receive: Receive) -> None:
         """Let the bot answer until its last event, or until the client leaves."""
@@ -222,6 +221,9 @@ class _Answer:
                 await self._put(None, scope)
 
     async def _put(self, event: Event | None, scope: anyio.CancelScope) -> None:
+        if self._count % _TURN == 0:
+            # Neither a bot that always has a piece nor a server whose client has left lets others run.
+            await anyio.lowlevel.checkpoint()
         async with self._sending:
             try:
                 await self._encode(event)
@@ -229,6 +231,8 @@ class _Answer:
                 scope.cancel()
 
     async def _encode(self, event: Event | None) -> None:
+        if self._ends:
+            return  # a comment that waited for the last event
         more = isinstance(event, Live | None)
         self._ends = not more
         self._count += 1

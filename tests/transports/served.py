@@ -63,6 +63,7 @@ async def bot(submit: Submit) -> AsyncIterator[str | Event]:
             yield "at last"
 
 
+plain = application(bot, secret=SECRET)
 app = application(bot, secret=SECRET, origins=["https://shop.example"], keep_alive=0.2, request_timeout=1)
 
 
@@ -89,17 +90,22 @@ def running(name: str, left: Path, where: str = "tests.transports.served:app") -
     """One of the servers, from when it answers. Gives its port."""
     port = free_port()
     module, *arguments = SERVERS[name].format(app=where, port=port).split()
+    with started(port, "-m", module, *arguments, left=left):
+        yield port
+
+
+@contextmanager
+def started(port: int, *arguments: str, left: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Python with these arguments, which make a server, from when it answers."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, env={**environment, LEFT: str(left)}
-    )
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env={**environment, LEFT: str(left)})
     try:
         end = time.monotonic() + STARTS_WITHIN
         while not _answers(port):
-            assert time.monotonic() < end, f"{name} does not answer"
+            assert time.monotonic() < end, f"{arguments} does not answer"
             with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"{name} has ended: {process.wait(0.05)}")
-        yield port
+                raise AssertionError(f"{arguments} has ended: {process.wait(0.05)}")
+        yield process
     finally:
         process.terminate()
         try:

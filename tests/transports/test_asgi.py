@@ -607,6 +607,30 @@ def test_comments_keep_a_stream_alive_while_the_bot_is_silent(backend: str) -> N
     assert peer.events[:2] == [Live("a"), Live("b")]
 
 
+def test_no_comment_comes_after_the_last_event(backend: str) -> None:
+    async def main() -> Peer:
+        class Slow(Peer):
+            async def send(self, message: Any) -> None:
+                if message.get("more_body") is False:
+                    await anyio.sleep(0.02)  # comments are due meanwhile
+                await super().send(message)
+
+        async def bot(submit: Submit) -> AsyncIterator[str | Event]:
+            try:
+                yield End("a")
+            finally:
+                await anyio.sleep(0.02)  # and here
+
+        head, messages = question()
+        peer = Slow(*messages)
+        await application(bot, secret=SECRET, keep_alive=0.001)(head, peer.receive, peer.send)
+        return peer
+
+    response = run(backend, main).response
+    assert response.body.endswith(b"}\n\n")
+    assert b"keepalive" not in response.body.partition(b"data:")[2]
+
+
 def test_without_an_interval_and_without_a_stream_there_are_no_comments(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
         await anyio.sleep(0.05)  # many intervals of the second one
