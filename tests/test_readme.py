@@ -9,13 +9,15 @@ import pytest
 
 from opchat_proto import Limits, Reason, _client, _flow, _reply, _server, _tunnel
 from opchat_proto._table import Table
-from opchat_transports import cli
-from opchat_transports.blocking_sockets import serve
+from opchat_transports import cli, collect
+from opchat_transports.blocking_sockets import BlockingTransport, serve
 from opchat_transports.bots import small_talk
+from tests.transports.served import free_port, started
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 # Those that are tests themselves are run by tests/transports/test_testing.py.
-EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" not in example]
+EXAMPLES = [code for code in CODE if "def test_" not in code and "application(" not in code]
 SIZES = {"KiB": 1024, "MiB": 1024 * 1024}
 
 
@@ -39,6 +41,16 @@ def test_an_example_runs_and_prints_an_answer(example: str) -> None:
 
 def test_the_examples_are_there() -> None:
     assert len(EXAMPLES) >= 2
+
+
+def test_a_bot_runs_in_five_lines(tmp_path: Path) -> None:
+    [code] = [code for code in CODE if "application(" in code]
+    assert len([line for line in code.splitlines() if line.strip()]) == 5
+    (tmp_path / "mybot.py").write_text(code)
+    port = free_port()
+    command = f"-m uvicorn mybot:app --app-dir {tmp_path} --port {port} --log-level warning"
+    with started(port, *command.split()), BlockingTransport(f"http://127.0.0.1:{port}") as transport:
+        assert collect(transport.ask("Hello there")) == "Hello there "
 
 
 def test_the_commands_of_the_first_screen_are_two() -> None:
