@@ -467,6 +467,7 @@ Bot: TypeAlias = Callable[[Submit], Iterable[str | Event]]
 _REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the answer before
 _PIECE_SENT_WITHIN = 30.0
 _LINGER = 2.0
+_LINGER_READS = 256  # of at most _READ bytes
 _BACKLOG = 1024
 _BOT_STOPS_WITHIN = 5.0
 _log = logging.getLogger(__name__)
@@ -679,9 +680,10 @@ def _hang_up(connection: socket.socket) -> None:
     # Closing over bytes that were not read is a reset, in which the client may lose our answer (RFC 9112, 9.6).
     end = _deadline(_LINGER)
     connection.shutdown(socket.SHUT_WR)
-    _set_timeout(connection, end)
-    while connection.recv(_READ):
+    for _ in range(_LINGER_READS):
         _set_timeout(connection, end)
+        if not connection.recv(_READ):
+            break
 
 
 def _answer(bot: Bot, submit: Submit) -> Generator[Event]:
