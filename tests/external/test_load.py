@@ -262,6 +262,7 @@ NO_QUESTION = [
     ("POST", SUBMIT, JSON + "X-WP-Nonce: {nonce}\r\n", b'{"botId":"default","newMessage":"","shortcutId":"x"}', 400),
     ("POST", SUBMIT, "Content-Type: text/plain\r\nX-WP-Nonce: {nonce}\r\n", b"\xff\xfe", 403),
 ]
+LAST = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"  # where the connection has gone on
 REQUESTS = 100_000
 BATCH = 50
 
@@ -281,11 +282,11 @@ def test_malformed_requests_are_refused_and_nothing_else_happens(served: Served,
             for method, target, headers, body, _ in chosen
         )
         with closing(served.connect()) as connection:
-            connection.sendall(batch + draw.choice(NO_HTTP))
+            connection.sendall(batch + draw.choice(NO_HTTP) + LAST)
             [answer] = read_all([connection])
         statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d\d\d) ", answer)]
         assert statuses[: BATCH - 1] == [status for *_, status in chosen]
-        assert statuses[BATCH - 1 :] in ([], [400], [404], [501])
+        assert set(statuses[BATCH - 1 :]) <= {200, 400, 404, 501}
         refused.update(map(str, statuses))
     seconds = time.monotonic() - begin
     told = ", ".join(f"{status}: {count:,}" for status, count in sorted(refused.items()))
