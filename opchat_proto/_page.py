@@ -15,8 +15,13 @@ __all__: list[str] = []
 _LONGEST_QUESTION = 65536  # characters
 
 
-def page(root: str) -> bytes:
-    """The page of a site that lies under this path; "" is the host itself."""
+def page(root: str, origin: str = "") -> bytes:
+    """The page of a site that lies under this path; "" is the host itself.
+
+    `origin` begins the URLs in the attributes, which are whole ones (WIRE 2.3),
+    as a client that is no browser reads them too. The page's own script and
+    style are found by their paths.
+    """
     system: dict[str, Any] = {
         "botId": "default",
         "customId": None,
@@ -24,8 +29,8 @@ def page(root: str) -> bytes:
         "sessionId": None,
         "restNonce": None,  # guests start a session (WIRE 2.5)
         "contextId": None,
-        "pluginUrl": f"{root}/",
-        "restUrl": f"{root}/wp-json",
+        "pluginUrl": f"{origin}{root}/",
+        "restUrl": f"{origin}{root}/wp-json",
         "stream": True,
         "debugMode": False,
         "eventLogs": False,
@@ -62,6 +67,7 @@ def page(root: str) -> bytes:
     }
     text = _PAGE.format(
         root=_escape(root),
+        base=_escape(origin + root),
         params=_escape(encode_as_php(params)),
         system=_escape(encode_as_php(system)),
         longest=_LONGEST_QUESTION,
@@ -80,7 +86,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Chat</title>
-<link rel="https://api.w.org/" href="{root}/wp-json/">
+<link rel="https://api.w.org/" href="{base}/wp-json/">
 <link rel="stylesheet" href="{root}/opchat.css">
 <script src="{root}/opchat.js" defer></script>
 </head>
@@ -147,6 +153,8 @@ SCRIPT = rb"""
   const [log, status, form, question] = ["log", "status", "form", "question"].map(find);
   const [send, stop, renew] = ["send", "stop", "new"].map(find);
 
+  // The page's own origin, whatever a proxy in between made of the host name that the server knows.
+  const rest = new URL(system.restUrl, location.href).pathname;
   let nonce = system.restNonce;
   let session = system.sessionId;
   let chatId, messages, previousResponseId;
@@ -209,7 +217,7 @@ SCRIPT = rb"""
       headers["X-WP-Nonce"] = nonce;
     }
     try {
-      return await fetch(system.restUrl + route, { method: "POST", headers, body, signal });
+      return await fetch(rest + route, { method: "POST", headers, body, signal });
     } catch (error) {
       throw signal.aborted ? error : new Fault("The server cannot be reached.");
     }

@@ -223,8 +223,8 @@ class Site:
         whatever the request holds, the fault is a response.
 
         At the root itself is a page with a chat window. It has the attributes by
-        which the plugin's own script finds the site (WIRE 2.2); its `restUrl` is a
-        path, so that it is right behind any host name and proxy.
+        which clients find the site (WIRE 2.2, 2.3), with `restUrl` under the name
+        in the Host field, or as a path if there is no such name.
 
         Raises `TypeError` for arguments of other types, `ValueError` if `now` is
         no time.
@@ -240,7 +240,7 @@ class Site:
         elif method == "OPTIONS" and len(cors) > 1 and _value(fields, "access-control-request-method") is not None:
             outcome = _PREFLIGHT
         else:
-            outcome = _page(method, target, root) or self._judge(method, target, fields, body, fresh, now)
+            outcome = self._page(method, target, fields, root) or self._judge(method, target, fields, body, fresh, now)
         return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
     def refuse(self, status: int, headers: Headers = ()) -> Response:
@@ -296,6 +296,21 @@ class Site:
         if nonce is None:
             return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
         return self._submit(values, cookie, new_token, answer, now)
+
+    def _page(self, method: str, target: str, fields: list[tuple[str, str]], root: str) -> Response | None:
+        """The chat window, if this asks for it or a part of it."""
+        path, _, query = target.partition("?")
+        if method not in ("GET", "HEAD") or "rest_route=" in query:
+            return None
+        match _ABSOLUTE_FORM.sub("", path, count=1).removeprefix(root):
+            case "/" | "":
+                origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
+                return _content("text/html", page(root, origin if _ORIGIN.fullmatch(origin) else ""))
+            case "/opchat.js":
+                return _content("text/javascript", SCRIPT)
+            case "/opchat.css":
+                return _content("text/css", STYLE)
+        return None
 
     def _decode(self, fields: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
         # WIRE 4.1: a body that is not declared as JSON is not looked at. JSON that is no object has no fields either.
@@ -378,21 +393,6 @@ def _given_session(values: dict[str, Any]) -> str | None:
         raise InvalidMessages("session: expected a string, a number or null")
     text = str(session) if type(session) in (str, int, float) else ""
     return text if text != "N/A" and is_token(text) else None
-
-
-def _page(method: str, target: str, root: str) -> Response | None:
-    """The chat window, if this asks for it or a part of it."""
-    path, _, query = target.partition("?")
-    if method not in ("GET", "HEAD") or "rest_route=" in query:
-        return None
-    match _ABSOLUTE_FORM.sub("", path, count=1).removeprefix(root):
-        case "/" | "":
-            return _content("text/html", page(root))
-        case "/opchat.js":
-            return _content("text/javascript", SCRIPT)
-        case "/opchat.css":
-            return _content("text/css", STYLE)
-    return None
 
 
 def _route(target: str) -> str:

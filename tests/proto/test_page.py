@@ -22,6 +22,15 @@ def test_the_attributes_are_json_that_a_pattern_finds() -> None:
     assert page("").isascii()
 
 
+def test_urls_are_whole_where_the_origin_is_known() -> None:
+    text = page("/blog", "https://site.example").decode()
+    [value] = re.findall("data-system='([^']*)'", text)
+    system = json.loads(unescape(value))
+    assert system["restUrl"] == "https://site.example/blog/wp-json"
+    assert system["pluginUrl"] == "https://site.example/blog/"
+    assert '<script src="/blog/opchat.js" defer>' in text
+
+
 def test_one_decoding_of_entities_is_as_good_as_two() -> None:
     """The plugin's script decodes a second time, which must change nothing."""
     for name in ("system", "params"):

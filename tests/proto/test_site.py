@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -876,9 +876,25 @@ def test_a_path_cannot_leave_its_attribute() -> None:
     assert b"a&#039;b\\&quot;c&lt;script&gt;&amp;amp;\\u00e9\\/wp-json" in page("/", root).body
 
 
-def test_the_page_takes_nothing_from_the_request() -> None:
-    headers = [("Host", "evil.example"), ("X-Forwarded-Host", "evil.example")]
-    assert SITE.receive_request("GET", "/?evil", headers, now=NOW) == page()
+@pytest.mark.parametrize("host", ["site.example", "site.example:8080", "127.0.0.1:8000", "[::1]:8000", "SITE.example"])
+def test_the_page_names_the_site_as_it_was_asked_for(host: str) -> None:
+    for site, scheme in ((SITE, "http"), (replace(SITE, https=True), "https")):
+        response = site.receive_request("GET", "/blog/", [("Host", host)], now=NOW, root="/blog")
+        assert isinstance(response, Response)
+        assert container(response)["system"]["restUrl"] == f"{scheme}://{host.lower()}/blog/wp-json"
+        rels = {attributes["rel"]: attributes["href"] for attributes in Attributes(response.body.decode()).of("link")}
+        assert rels["https://api.w.org/"] == f"{scheme}://{host.lower()}/blog/wp-json/"
+
+
+def test_the_page_repeats_nothing_else_of_the_request() -> None:
+    unnamed = SITE.receive_request("GET", "/", [], now=NOW)
+    assert isinstance(unnamed, Response)
+    assert container(unnamed)["system"]["restUrl"] == "/wp-json"
+    for host in ("evil.example/", "'><script>", "a b", "", "user@evil.example", "evil.example:x", "\xe9.example"):
+        headers = [("Host", host), ("X-Forwarded-Host", "evil.example")]
+        assert SITE.receive_request("GET", "/?evil", headers, now=NOW) == unnamed
+    twice = [("Host", "site.example"), ("Host", "evil.example")]
+    assert SITE.receive_request("GET", "/", twice, now=NOW) == unnamed
 
 
 def test_the_page_works_under_a_strict_policy() -> None:
