@@ -34,6 +34,7 @@ __all__ = [
     "SharedSession",
     "Target",
     "Timeouts",
+    "Watch",
     "broken_line",
     "first_cause",
     "tcp_options",
@@ -206,6 +207,16 @@ class Retries:
                 return None
 
 
+class Watch(Protocol):
+    """Somebody who looks at what is exchanged: puts something with the same interface around what a reply drives."""
+
+    def client(self, client: Client) -> Client:
+        """What to drive in place of this client."""
+
+    def flow(self, flow: Flow) -> Flow:
+        """What to drive in place of this flow."""
+
+
 @final
 class Target:
     """Where a transport asks, and how: what it was given, checked once.
@@ -230,15 +241,21 @@ class Target:
         self.proxy = choose_proxy(self.endpoint, proxy)
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self.limits = limits
+        self.watch: Watch | None = None
         self.client(Submit(new_message="?"), session)  # raises now what would be raised with each question
 
     def flow(self, submit: Submit, session: Session | None) -> Flow:
         """One question. Raises `ValueError` if it is too large."""
-        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)
+        flow = self._flow(submit, session)
+        return flow if self.watch is None else self.watch.flow(flow)
 
     def client(self, submit: Submit, session: Session | None) -> Client:
         """One question, through the proxy if there is one. Raises `ValueError` if it is too large."""
-        return Client(self.flow(submit, session), proxy=self.proxy)
+        client = Client(self._flow(submit, session), proxy=self.proxy)
+        return client if self.watch is None else self.watch.client(client)
+
+    def _flow(self, submit: Submit, session: Session | None) -> Flow:
+        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)
 
     @property
     def is_relayed(self) -> bool:

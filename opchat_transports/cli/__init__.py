@@ -1,0 +1,55 @@
+"""The command `opchat`: questions at a terminal, in pipes and in scripts.
+
+What a command needs beside click and the core it imports when it runs: help and
+completion are to be fast.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from opchat_proto import __version__
+
+from ._ask import ask_command
+from ._exit import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
+from ._output import OutputClosedError, drop_output, say
+from ._serve import serve_command
+
+__all__ = ["EXIT_CODES", "run"]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process. Returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode is no reason to fail
+    try:
+        return _command.main(arguments, "opchat", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "opchat"
+        say(f"{' '.join(error.format_message().split())} (see {path} --help)")
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OutputClosedError:
+        return OUTPUT_CLOSED
+    except SystemExit as left:  # click's way to leave after shell completion, and when its help meets a closed pipe
+        if "_OPCHAT_COMPLETE" in os.environ:
+            return left.code if isinstance(left.code, int) else 1
+        drop_output()
+        return OUTPUT_CLOSED
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="opchat")
+def _command() -> None:
+    """Talk with the chatbots of WordPress sites that run AI Engine."""
+
+
+for command in (ask_command, serve_command):
+    _command.add_command(command)

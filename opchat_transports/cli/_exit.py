@@ -1,0 +1,106 @@
+"""How the command ends: exit codes, and the one line that says why there is no answer."""
+
+import re
+
+from opchat_proto import Broken, Reason
+
+from .._common import broken_line
+
+__all__ = ["EPILOG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "exit_code", "failure_line"]
+
+INTERRUPTED = 130
+OUTPUT_CLOSED = 141  # what a shell reports for a program that a closed pipe has ended
+NONCE_REFUSED = 4
+EXIT_CODES = {
+    Reason.REFUSED: 3,
+    Reason.MALFORMED: 5,
+    Reason.TIMEOUT: 6,
+    Reason.TRUNCATED: 7,
+    Reason.LOST: 7,
+    Reason.PROXY: 7,
+    Reason.REMOTE: 8,
+    Reason.TOO_LARGE: 9,
+}
+"""The exit code for a broken answer; 4 instead of 3 where the nonce or the session was refused."""
+
+EPILOG = """\b
+Exit codes:
+  0  the whole answer came         6  timed out
+  2  wrong usage                   7  no connection, or the answer broke off
+  3  the server refused            8  the server reported an error
+  4  it refused nonce or session   9  the answer is too large
+  5  not an answer of the chat     130  interrupted   141  output closed
+"""
+
+_NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")
+
+# What the pages of firewalls say that want a browser to prove itself (Cloudflare, Sucuri, Imunify360, SiteGround, ...).
+_CHALLENGE = re.compile(
+    r"just a moment|attention required|checking your browser|checking if the site connection is secure|"
+    r"verify(?:ing)? (?:that )?you are (?:a )?human|are you (?:a )?human|(?:enable|need) javascript and cookies|"
+    r"cf[-_]chl|challenge-platform|captcha|ddos-guard|sucuri|imunify|incapsula|datadome|perimeterx|bot protection",
+    re.IGNORECASE,
+)
+
+_TRY = {
+    Reason.REMOTE: "these are the site's words: ask its owner, or another --bot",
+    Reason.REFUSED: "-v shows what was exchanged",
+    Reason.MALFORMED: "check --url; `opchat record` keeps what came, `opchat decode` explains it",
+    Reason.TRUNCATED: "ask again if that may cost another answer",
+    Reason.LOST: "check --url and the network",
+    Reason.TIMEOUT: "--timeout gives it longer",
+    Reason.PROXY: "check --proxy, or the variables http_proxy, https_proxy and all_proxy",
+    Reason.TOO_LARGE: "ask for less",
+}
+
+
+def is_challenge(broken: Broken) -> bool:
+    """Whether a firewall answered instead of the site: a page that wants a browser to prove itself."""
+    return (
+        broken.reason in (Reason.REFUSED, Reason.MALFORMED)
+        and broken.raw.lstrip().startswith("<")
+        and _CHALLENGE.search(broken.raw) is not None
+    )
+
+
+def exit_code(broken: Broken) -> int:
+    """The exit code for a broken answer."""
+    if is_challenge(broken):
+        return EXIT_CODES[Reason.REFUSED]
+    if broken.reason is Reason.REFUSED and _is_for_nonce(broken):
+        return NONCE_REFUSED
+    return EXIT_CODES[broken.reason]
+
+
+def failure_line(broken: Broken, where: str) -> str:
+    """What happened, where, and what to try, on one line. It holds the server's words: untrusted text."""
+    line = broken_line(broken)
+    if is_challenge(broken):
+        line += "; this is a firewall's challenge page"
+    return f"{line} (at {where}; {_what_to_try(broken)})"
+
+
+def _is_for_nonce(broken: Broken) -> bool:
+    in_session = broken.detail.startswith("start_session:")
+    return broken.status in (401, 403) and (in_session or broken.code in _NONCE_CODES)
+
+
+def _what_to_try(broken: Broken) -> str:
+    if is_challenge(broken):
+        return "ask the site's owner to let its REST API through"
+    if broken.reason is Reason.TOO_LARGE and (limit := re.search(r"\(Limits\.(\w+)\)$", broken.detail)):
+        return f"--limit-{limit[1].replace('_', '-')} allows more"
+    if broken.reason is Reason.LOST and broken.detail.endswith("; not repeated"):
+        return "the server may have read the question; ask again if that may cost another answer"
+    if broken.reason is Reason.REFUSED:
+        if _is_for_nonce(broken):
+            return "the site's chat may be for signed-in members, or its REST API closed to others"
+        if broken.retry_after is not None:
+            return f"ask again in {broken.retry_after} s"
+        if broken.status in (429, 500, 502, 503, 504):
+            return "ask again later"
+        if broken.status is not None and 300 <= broken.status < 400:
+            return "give --url the address that it redirects to"
+        if broken.status == 404:
+            return "check --url: is this the site's address, and does it run AI Engine?"
+    return _TRY[broken.reason]

@@ -1,0 +1,59 @@
+"""Messages in files: read as JSON or NDJSON, written as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from opchat_proto import InvalidMessages, Message, Submit
+
+from ._state import write_private
+
+__all__ = ["read_messages", "write_messages"]
+
+
+def read_messages(path: Path) -> tuple[Message, ...]:
+    """The messages of a file: a JSON array, an object with "messages", or one JSON object a line.
+
+    Raises `UsageError` that names the file, and the line or the index.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"--history {path}: {getattr(error, 'strerror', None) or error}") from None
+    messages = _parse(path, text)
+    try:
+        # Checked as what stands before a question, which an empty one is here.
+        return Submit.from_messages([*messages, {"role": "user", "content": ""}]).messages
+    except InvalidMessages as error:
+        raise click.UsageError(f"--history {path}: {error}") from None
+
+
+def _parse(path: Path, text: str) -> list[Any]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return _parse_lines(path, text)
+    if isinstance(whole, dict):
+        whole = whole.get("messages", [whole])  # or it is NDJSON of one line
+    if not isinstance(whole, list):
+        raise click.UsageError(f"--history {path}: expected an array of messages, or one message a line")
+    return whole
+
+
+def _parse_lines(path: Path, text: str) -> list[Any]:
+    messages = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                messages.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise click.UsageError(f"--history {path}: line {number}: no JSON: {error}") from None
+    return messages
+
+
+def write_messages(path: Path, messages: tuple[Message, ...]) -> None:
+    """Write them as a JSON array that `read_messages` reads. Raises `OSError`."""
+    values = [{"role": message.role, "content": message.content} for message in messages]
+    write_private(path, json.dumps(values, ensure_ascii=False, indent=1) + "\n")

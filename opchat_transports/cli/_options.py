@@ -1,0 +1,163 @@
+"""The options that all commands share which ask a site: where, how, and within which bounds."""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import click
+
+from opchat_proto import Endpoint, Limits
+
+from .._common import Timeouts
+from .._proxies import ENVIRONMENT, ProxyLike
+
+__all__ = ["Settings", "asking_options", "printing_options"]
+
+_VIA = ["blocking", "trio", "asyncio"]
+_CLOCKS = {
+    "connect": "Longest wait for a connection.",
+    "write": "For sending one request.",
+    "first_event": "For the first piece.",
+    "idle": "Between two pieces.",
+}
+_LIMITS = {
+    "head_bytes": "Most bytes in the head of an answer.",
+    "headers": "Most fields in it.",
+    "interim_responses": "Most 1xx answers before it.",
+    "event_bytes": "Most bytes in one event.",
+    "reply_bytes": "Most bytes in the whole answer.",
+    "refusal_bytes": "How much of a refusal is read.",
+    "request_bytes": "Most bytes in a question.",
+    "json_depth": "Deepest nesting.",
+    "restarts": "Questions repeated for a stale nonce, 0 or 1.",
+}
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the shared options say."""
+
+    endpoint: Endpoint | None
+    """None: the built-in bot."""
+    bot: str
+    headers: tuple[tuple[str, str], ...]
+    proxy: ProxyLike
+    timeouts: Timeouts
+    limits: Limits
+    via: str
+    verbose: bool
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value == "none":
+        return None
+    try:
+        return Timeouts(connect=float(value)).connect
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: expected seconds, above 0 and at most 1000000, or none") from None
+
+
+def _size(value: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,18})(?:([KM])(?:iB)?)?", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r}: expected a number, also with KiB or MiB behind it")
+    return int(match[1]) * {None: 1, "K": 1024, "M": 1024 * 1024}[match[2]]
+
+
+def _header(value: str) -> tuple[str, str]:
+    name, colon, text = value.partition(":")
+    if not colon:
+        raise click.BadParameter("expected 'NAME: VALUE'")  # and not shown: it may be a token
+    return name.strip(), text.strip()
+
+
+_UNSET = object()  # None switches a clock off
+
+
+def asking_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of `Settings`, and call it with `settings=`."""
+
+    @functools.wraps(command)
+    def with_settings(*arguments: Any, **values: Any) -> int:
+        return command(*arguments, settings=_settings(values), **values)
+
+    for option in reversed(_options()):
+        with_settings = option(with_settings)
+    return with_settings
+
+
+def printing_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that say how an answer is printed: `show`, `markdown` and `raw`."""
+    for option in (
+        click.option("--raw", is_flag=True, help="Do not escape the control characters in an answer."),
+        click.option("--markdown", is_flag=True, help="On a terminal, render the answer's Markdown as it grows."),
+        click.option(
+            "--show",
+            metavar="KINDS",
+            default="",
+            help="Show what is not part of the answer, dim on standard error: thinking,status,... or all.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
+    option = click.option
+    seconds: Any = {"type": _seconds, "metavar": "SECONDS", "default": _UNSET}
+    return [
+        option("--url", envvar="OPCHAT_URL", show_envvar=True, help="The site. Without it: a small built-in bot."),
+        option("--bot", default="default", show_default=True, metavar="ID", help="Which of the site's bots."),
+        option("--header", type=_header, multiple=True, metavar="'NAME: VALUE'", help="Send it with each request."),
+        option("--proxy", metavar="URL", help="http, https, socks5, socks5h; or none. Default: http_proxy and so on."),
+        option("--via", type=click.Choice(_VIA), default=_VIA[0], show_default=True, help="The transport that asks."),
+        option("--timeout", **seconds, help="Longest wait for anything; none for no end."),
+        *(
+            option(f"--timeout-{name.replace('_', '-')}", **seconds, help=f"{what}  [default: {default:g}]")
+            for name, what in _CLOCKS.items()
+            if (default := getattr(Timeouts(), name))
+        ),
+        *(
+            option(f"--limit-{name.replace('_', '-')}", type=_size, metavar="N", help=f"{what}  [default: {default}]")
+            for name, what in _LIMITS.items()
+            if (default := _shown(getattr(Limits(), name)))
+        ),
+        option("-v", "--verbose", is_flag=True, help="Show on standard error what is exchanged, without secrets."),
+    ]
+
+
+def _shown(value: int) -> str:
+    for unit, size in (("MiB", 1024 * 1024), ("KiB", 1024)):
+        if value % size == 0:
+            return f"{value // size}{unit}"
+    return str(value)
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    """Take the shared options out of these values."""
+    url, proxy, every = values.pop("url"), values.pop("proxy"), values.pop("timeout")
+    clocks = {clock: values.pop(f"timeout_{clock}") for clock in _CLOCKS}
+    clocks = {clock: every if value is _UNSET else value for clock, value in clocks.items()}
+    limits = {name: values.pop(f"limit_{name}") for name in _LIMITS}
+    try:
+        endpoint = None if url is None else Endpoint.parse(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from None
+    try:
+        return Settings(
+            endpoint=endpoint,
+            bot=values.pop("bot"),
+            headers=values.pop("header"),
+            proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else proxy,
+            timeouts=Timeouts(**{clock: value for clock, value in clocks.items() if value is not _UNSET}),
+            limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+            via=values.pop("via"),
+            verbose=values.pop("verbose"),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

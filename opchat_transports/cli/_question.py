@@ -1,0 +1,57 @@
+"""The question: from the arguments, from standard input, or both."""
+
+import os
+import select
+import stat
+import sys
+from collections.abc import Sequence
+
+import click
+
+from opchat_proto import Limits
+
+from ._output import say
+
+__all__ = ["whole_question"]
+
+_FIRST_BYTE_WITHIN = 1.0  # seconds
+
+
+def whole_question(arguments: Sequence[str], limits: Limits) -> str:
+    """The arguments, with standard input behind them. Raises `UsageError` if there is neither."""
+    text = _join(arguments, limits)
+    if not text.strip():
+        raise click.UsageError("expected a question, as an argument or on standard input")
+    return text
+
+
+def _join(arguments: Sequence[str], limits: Limits) -> str:
+    question = " ".join(argument for argument in arguments if argument != "-")
+    if sys.stdin is not None and ("-" in arguments or (_brings_input() if question else not sys.stdin.isatty())):
+        try:
+            piped = sys.stdin.buffer.read(limits.request_bytes + 1)  # one byte more is refused
+        except OSError as error:
+            raise click.UsageError(f"standard input cannot be read: {error.strerror}") from None
+        text = piped.decode("utf-8-sig", "replace").strip("\r\n")
+        return f"{question}\n\n{text}" if question and text.strip() else question or text
+    return question
+
+
+def _brings_input() -> bool:
+    """Whether to read standard input although there is a question already.
+
+    Programs that start this one often leave it a pipe or a socket of theirs,
+    open and silent: reading that would wait forever.
+    """
+    if sys.stdin.isatty():
+        return False
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return True
+    try:
+        ready, _, _ = select.select([sys.stdin], [], [], _FIRST_BYTE_WITHIN)
+    except (OSError, ValueError):  # a system that can only wait for sockets
+        return True
+    if not ready:
+        say('nothing on standard input within a second, so it is not waited for ("-" as an argument waits)')
+    return bool(ready)
