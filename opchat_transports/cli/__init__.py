@@ -13,8 +13,12 @@ import click
 from opchat_proto import __version__
 
 from ._ask import ask_command
+from ._chat import chat_command
+from ._decode import decode_command
 from ._exit import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
 from ._output import OutputClosedError, drop_output, say
+from ._record import record_command
+from ._replay import replay_command
 from ._serve import serve_command
 
 __all__ = ["EXIT_CODES", "run"]
@@ -51,5 +55,5 @@ def _command() -> None:
     """Talk with the chatbots of WordPress sites that run AI Engine."""
 
 
-for command in (ask_command, serve_command):
+for command in (ask_command, chat_command, serve_command, decode_command, record_command, replay_command):
     _command.add_command(command)

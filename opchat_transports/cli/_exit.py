@@ -63,11 +63,11 @@ def is_challenge(broken: Broken) -> bool:
     )
 
 
-def exit_code(broken: Broken) -> int:
-    """The exit code for a broken answer."""
+def exit_code(broken: Broken, *, in_session: bool = False) -> int:
+    """The exit code for a broken answer; `in_session`: it is the answer of start_session, and does not say so."""
     if is_challenge(broken):
         return EXIT_CODES[Reason.REFUSED]
-    if broken.reason is Reason.REFUSED and _is_for_nonce(broken):
+    if broken.reason is Reason.REFUSED and (_is_for_nonce(broken) or (in_session and broken.status in (401, 403))):
         return NONCE_REFUSED
     return EXIT_CODES[broken.reason]
 

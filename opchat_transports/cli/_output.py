@@ -71,6 +71,12 @@ class Output:
         """One line on standard error."""
         say(line, raw=self.raw)
 
+    def notice(self, text: str) -> None:
+        """Words of our own for whoever sits before the terminal, on standard error."""
+        if sys.stderr is not None:
+            with suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
+
     def aside(self, kind: str, text: str) -> None:
         """What is not part of the answer: on standard error, dim if that is a terminal."""
         if sys.stderr is None:

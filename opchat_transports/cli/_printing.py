@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Printer", "event_fields"]
 
-_SECRET = "new_token"  # of an end payload
+_SECRETS = ("new_token", "restNonce")  # of a payload
 
 
 def event_fields(event: Event) -> dict[str, Any]:
@@ -26,8 +26,7 @@ def event_fields(event: Event) -> dict[str, Any]:
         case Live(text, kind, raw):
             return {"type": "live", "kind": kind, "text": text} | ({"raw": raw} if raw else {})
         case End(reply):
-            payload = event.payload()
-            payload.pop(_SECRET, None)
+            payload = {key: value for key, value in event.payload().items() if key not in _SECRETS}
             return {"type": "end", "reply": reply, "payload": payload}
         case Broken(reason, detail, status, code, retry_after):
             known = {"status": status, "code": code, "retry_after": retry_after}

@@ -1,0 +1,92 @@
+"""`opchat decode`: what is in a recording, a raw response or a body, and where it went wrong."""
+
+import json
+from typing import Any
+
+import click
+
+from opchat_proto import Broken, End, Event, Live, Reason
+
+from .._common import broken_line
+from ._exit import EPILOG, EXIT_CODES, exit_code
+from ._files import Part, parts, read
+from ._output import Output
+from ._printing import event_fields
+
+__all__ = ["decode_command"]
+
+
+@click.command("decode", epilog=EPILOG)
+@click.argument("file", default="-")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer and per event.")
+@click.option("--raw", is_flag=True, help="Do not escape control characters.")
+def decode_command(file: str, as_json: bool, raw: bool) -> int:
+    """Print the events in FILE, with byte offsets, and explain the first fault.
+
+    FILE is what `opchat record` has written, a raw HTTP response, or a bare body
+    as `curl -N` writes it; "-" is standard input. They are told apart by their
+    bytes. An offset is the number of bytes that completed an event: of the file,
+    or in a recording of what was received on that connection.
+    """
+    output = Output(raw=raw)
+    code = number = 0
+    for number, part in enumerate(parts(file, read(file)), 1):
+        head = _answer_fields(number, part)
+        if as_json:
+            output.json(head)
+        else:
+            output.text(_answer_line(head))
+        for event, offset in part.answer.events:
+            fault = _fault_fields(part, event) if isinstance(event, Broken) else {}
+            if as_json:
+                output.json({**event_fields(event), "answer": number, "offset": offset, **fault})
+            else:
+                output.text(f"{offset:>9}  {_event_line(event)}\n")
+                if isinstance(event, Broken):
+                    output.text(f"           at byte {offset}, line {fault['line']}: {fault['line_text']}\n")
+            if isinstance(event, Broken):
+                code = code or _exit_code(event, part)
+    if not number:
+        output.say(f"{file}: nothing was answered in this recording")
+        return EXIT_CODES[Reason.LOST]
+    return code
+
+
+def _answer_fields(number: int, part: Part) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": "answer", "answer": number, "start": part.answer.start, "end": part.answer.end}
+    if part.is_http:
+        fields["status"] = part.answer.status
+    if part.exchange is not None:
+        fields |= {"connection": part.connection, "route": part.exchange.route}
+    return fields
+
+
+def _answer_line(fields: dict[str, Any]) -> str:
+    what = f"answer {fields['answer']}, bytes {fields['start']} to {fields['end']}"
+    if "route" in fields:
+        what += f" of connection {fields['connection']}, to {fields['route']}"
+    if "status" in fields:
+        what += f", status {fields['status']}" if fields["status"] is not None else ", without a whole head"
+    return f"{what}:\n"
+
+
+def _event_line(event: Event) -> str:
+    match event:
+        case Live(text, kind="content"):
+            return f"live    {json.dumps(text, ensure_ascii=False)}"
+        case Live(text, kind):
+            return f"live    ({kind}) {json.dumps(text, ensure_ascii=False)}"
+        case End(reply):
+            return f"end     {json.dumps(reply, ensure_ascii=False)}"
+        case Broken(reason):
+            return f"broken  {reason.name}: {broken_line(event)}"
+
+
+def _fault_fields(part: Part, event: Broken) -> dict[str, Any]:
+    assert part.answer.fault is not None
+    number, text = part.answer.fault
+    return {"line": number, "line_text": text, "why": broken_line(event), "exit_code": _exit_code(event, part)}
+
+
+def _exit_code(broken: Broken, part: Part) -> int:
+    return exit_code(broken, in_session=part.exchange is not None and part.exchange.route == "start_session")

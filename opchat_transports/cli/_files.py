@@ -1,0 +1,71 @@
+"""What `decode` and `replay` read: a recording, a raw response or a bare body, told apart by its bytes."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import click
+
+from ._judging import Answer, judge
+from ._recording import Exchange, is_recording, read_recording
+
+__all__ = ["Part", "parts", "read"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One answer in a file."""
+
+    data: bytes
+    """What came over its connection, or the whole file: offsets count in this."""
+    answer: Answer
+    connection: int | None = None
+    """Its number in a recording."""
+    exchange: Exchange | None = None
+    is_http: bool = True
+
+
+def read(name: str) -> bytes:
+    """The bytes of a file, or of standard input. Raises `UsageError`."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read()
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise click.UsageError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+def parts(name: str, data: bytes) -> Iterator[Part]:
+    """The answers in it, in order: at least one. Raises `UsageError` for a recording that is damaged."""
+    if is_recording(data):
+        yield from _recorded(name, data)
+    elif data.startswith(b"HTTP/"):
+        position = 0
+        while True:
+            answer = judge(data, position)
+            yield Part(data, answer)
+            position = answer.end
+            if not answer.is_complete or not data[position:].startswith(b"HTTP/"):
+                return
+    else:
+        yield Part(data, judge(data, http=False), is_http=False)
+
+
+def _recorded(name: str, data: bytes) -> Iterator[Part]:
+    try:
+        connections = read_recording(data)
+    except ValueError as error:
+        raise click.UsageError(f"{name}: {error}") from None
+    for connection in connections:
+        received, position = b"".join(exchange.answer for exchange in connection.exchanges), 0
+        for exchange in connection.exchanges:
+            end = position + len(exchange.answer)
+            failure = "the recording ends here"
+            if exchange.end is not None:
+                failure = "" if exchange.end.event == "closed" else str(exchange.end.more.get("detail") or "it failed")
+            answer = judge(received[:end], position, failure=failure)
+            yield Part(received, answer, connection.number, exchange)
+            position = end

@@ -1,0 +1,102 @@
+"""`opchat replay`: a recording, or a raw response, served again on loopback."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ._files import Part, parts, read
+from ._output import say
+
+if TYPE_CHECKING:
+    from ..testing import Script, Step
+
+__all__ = ["replay_command"]
+
+_AGAIN = 100  # how often an answer is given again on one connection
+_JSON = (("Content-Type", "application/json; charset=UTF-8"),)
+_STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"),)
+
+
+@click.command("replay")
+@click.argument("file", default="-")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
+@click.option("--speed", type=click.FloatRange(0, 1e6), default=1.0, show_default=True, help="0 is without waiting.")
+def replay_command(file: str, port: int, speed: float) -> int:
+    """Serve FILE again on 127.0.0.1, as it came, until Ctrl-C (exit code 0).
+
+    FILE is what `opchat record` has written, a raw HTTP response or a bare body;
+    the last two have no times. Each submit gets the next recorded answer; after
+    the last it begins anew on that connection, and on new ones the last is given
+    again. start_session is answered with a good session, unless what is recorded
+    ends there.
+    """
+    from ..testing import FaultServer
+
+    found = list(parts(file, read(file)))
+    if not found:
+        raise click.UsageError(f"{file}: nothing was answered in this recording")
+    try:
+        with FaultServer(*_scripts(found, speed), port=port) as server:
+            say(f"{file} is replayed until Ctrl-C; ask it with: opchat ask --url {server.url} Hello")
+            threading.Event().wait()
+    except OSError as error:
+        raise click.UsageError(f"cannot listen on 127.0.0.1 port {port}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _scripts(found: Sequence[Part], speed: float) -> "list[Script]":
+    """What each connection is to do. A new one begins where the recorded server has closed one."""
+    from ..testing import Close, Reset, Stall
+
+    scripts: list[Script] = []
+    steps: list[Step] = []
+    for index, part in enumerate(found):
+        if _route(part) == "start_session" and any(_route(later) != "start_session" for later in found[index + 1 :]):
+            continue
+        steps += _steps(part, speed)
+        if _is_closed(part):
+            steps.append(Reset() if _is_reset(part) else Close())
+            scripts.append(tuple(steps))
+            steps = []
+    if steps and found[-1].answer.is_complete:
+        scripts.append(tuple(steps) * _AGAIN)
+    elif steps:
+        scripts.append((*steps, Stall()))
+    return scripts
+
+
+def _steps(part: Part, speed: float) -> "Iterator[Step]":
+    from ..testing import Delay, Expect, Write, response
+
+    yield Expect(_route(part))
+    if part.exchange is not None:
+        now = part.exchange.sent.time
+        for happening in part.exchange.received:
+            if speed and (pause := (happening.time - now) / speed) > 0:
+                yield Delay(pause)
+            yield Write(happening.data)
+            now = max(now, happening.time)
+    elif part.is_http:
+        yield Write(part.data[part.answer.start : part.answer.end])
+    else:
+        kind = _JSON if part.data.lstrip().startswith(b"{") else _STREAM
+        yield Write(response(part.data, headers=kind, framing="close"))
+
+
+def _route(part: Part) -> str:
+    return "submit" if part.exchange is None else part.exchange.route
+
+
+def _is_closed(part: Part) -> bool:
+    if part.exchange is None:
+        return not part.answer.is_complete  # the end of the file is then all that ends it
+    return part.exchange.end is not None and (part.exchange.end.event == "closed" or _is_reset(part))
+
+
+def _is_reset(part: Part) -> bool:
+    end = None if part.exchange is None else part.exchange.end
+    return end is not None and end.event == "failed" and "connection failed" in str(end.more.get("detail"))

@@ -1,0 +1,164 @@
+"""Secrets are taken out of recorded bytes: nonces, session ids, cookies, credentials. No length changes.
+
+They are found by their places (header fields, JSON keys), and then wherever else
+they stand. What is looked through is the body, not its chunks, so that a secret
+that was cut by a chunk's line, or by a read, is found as well.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import final
+
+import h11
+
+from ._recording import Happening
+
+__all__ = ["replace_secrets"]
+
+_BLOCK = 4 * 1024  # what h11 is given at once: what is behind a chunk is copied to see where it ended
+_ENDLESS = 1 << 62
+_SHORTEST = 6  # bytes of a value that is looked for everywhere: anything shorter is found in places that are no secret
+
+_COOKIES = re.compile(rb"(?im)^((?:set-)?cookie)[ \t]*:[ \t]*([^\r\n]*)")
+_COOKIE_VALUE = re.compile(rb"=([^;]*)")
+_FIELD = rb"(?im)^(?:x-wp-nonce|authorization|proxy-authorization|x-api-key%s)[ \t]*:[ \t]*([^\r\n]+)"
+# In JSON, also in JSON that is a string in JSON: a quote has then one backslash before it, or three.
+_KEYED = re.compile(
+    rb"""(?i)(?P<slashes>\\*)"(?:rest_?nonce|new_token|nonce|token|session_?id|session)(?P=slashes)"\s*:\s*"""
+    rb"""(?:(?P=slashes)"(?P<text>.*?)(?<!\\)(?P=slashes)"|(?P<number>[0-9]+))""",
+    re.DOTALL,
+)
+_NO_SECRETS = (b"", b"N/A")
+
+
+@final
+@dataclass(slots=True)
+class _Stream:
+    """What went over one connection one way."""
+
+    happenings: list[Happening]
+    is_request: bool
+    data: bytearray = field(init=False)
+    bodies: list[tuple[int, int]] = field(init=False)
+    """Where in `data` the bytes of a body are, in order."""
+
+    def __post_init__(self) -> None:
+        self.data = bytearray().join(happening.data for happening in self.happenings)
+        self.bodies = list(_bodies_of_requests(self.happenings) if self.is_request else _bodies_of_answers(self.data))
+
+    def body(self) -> bytes:
+        return b"".join(bytes(self.data[start:end]) for start, end in self.bodies)
+
+    def heads(self) -> bytes:
+        """The data with blanks in place of the bodies."""
+        heads = bytearray(self.data)
+        for start, end in self.bodies:
+            heads[start:end] = b" " * (end - start)
+        return bytes(heads)
+
+    def hide(self, start: int, end: int) -> None:
+        """Replace what is between these offsets in `data`."""
+        self.data[start:end] = _cover(bytes(self.data[start:end]))
+
+    def hide_in_body(self, start: int, end: int, secret: bytes) -> None:
+        """Replace `secret`, which is between these offsets in the body."""
+        cover = _cover(secret)
+        position = 0
+        for first, last in self.bodies:
+            low, high = max(start - position, 0), min(end - position, last - first)
+            if low < high:
+                self.data[first + low : first + high] = cover[: high - low]
+            position += last - first
+
+    def put_back(self) -> None:
+        position = 0
+        for happening in self.happenings:
+            length = len(happening.data)
+            happening.data = bytes(self.data[position : position + length])
+            position += length
+
+
+def _cover(secret: bytes) -> bytes:
+    return (b"1" if secret.isdigit() else b"x") * len(secret)  # a number in JSON stays one
+
+
+def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), values: Iterable[str] = ()) -> None:
+    """Replace them where they are. `names` are further header fields that hold secrets, `values` are known secrets."""
+    streams: dict[tuple[int, str], list[Happening]] = {}
+    for happening in happenings:
+        if happening.event in ("sent", "received"):
+            streams.setdefault((happening.connection, happening.event), []).append(happening)
+    fields = re.compile(_FIELD % b"".join(b"|" + re.escape(name.encode()) for name in names))
+    known = {value.encode() for value in values}
+    all_streams = [_Stream(items, event == "sent") for (_, event), items in streams.items()]
+    for stream in all_streams:
+        known |= _hide_by_place(stream, fields)
+    known = {value for value in known if len(value) >= _SHORTEST}
+    if known:
+        # The longest first, since one can be the beginning of another.
+        anywhere = re.compile(b"|".join(map(re.escape, sorted(known, key=len, reverse=True))))
+        for stream in all_streams:
+            for match in list(anywhere.finditer(stream.body())):
+                stream.hide_in_body(*match.span(), match[0])
+            for match in anywhere.finditer(stream.heads()):
+                stream.hide(*match.span())
+    for stream in all_streams:
+        stream.put_back()
+
+
+def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
+    """Replace what stands where secrets stand. Returns what that was."""
+    found = set()
+    heads, body = stream.heads(), stream.body()
+    for line in _COOKIES.finditer(heads):
+        for value in _COOKIE_VALUE.finditer(heads, *line.span(2)):
+            found.add(value[1])
+            stream.hide(*value.span(1))
+            if line[1].lower() == b"set-cookie":
+                break  # what follows are attributes
+    for match in fields.finditer(heads):
+        found.add(match[1])
+        stream.hide(*match.span(1))
+    for match in _KEYED.finditer(body):
+        group = "number" if match["text"] is None else "text"
+        if match[group] not in _NO_SECRETS:
+            found.add(match[group])
+            stream.hide_in_body(*match.span(group), match[group])
+    return found
+
+
+def _bodies_of_requests(happenings: Iterable[Happening]) -> Iterator[tuple[int, int]]:
+    position = 0
+    for happening in happenings:  # each is one request of ours
+        end = position + len(happening.data)
+        head = happening.data.find(b"\r\n\r\n")
+        yield (end if head < 0 else position + head + 4), end
+        position = end
+
+
+def _bodies_of_answers(data: bytearray) -> Iterator[tuple[int, int]]:
+    """Where h11 finds bodies. From what it cannot follow on, everything is taken for one."""
+    position = 0
+    while position < len(data):
+        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_ENDLESS)
+        connection.send(h11.Request(method="POST", target="/", headers=[("Host", "host")]))
+        connection.send(h11.EndOfMessage())
+        fed = position
+        while True:
+            try:
+                event = connection.next_event()
+            except h11.RemoteProtocolError:
+                yield position, len(data)
+                return
+            consumed = fed - len(connection.trailing_data[0])
+            if isinstance(event, h11.Data):
+                yield consumed - len(event.data), consumed
+            position = consumed
+            if isinstance(event, h11.EndOfMessage):
+                break  # and another answer may follow
+            if event is h11.NEED_DATA:
+                if fed == len(data):
+                    return
+                connection.receive_data(bytes(data[fed : fed + _BLOCK]))
+                fed = min(fed + _BLOCK, len(data))
