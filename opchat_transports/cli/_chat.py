@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from copy import copy
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, final
 
 import click
 
-from opchat_proto import Conversation, InvalidMessages
+from opchat_proto import Conversation, InvalidMessages, Message
 
 from .._common import to_submit
 from ._ask import answer, begin, keep
@@ -69,19 +69,26 @@ class _Chat:
     ) -> None:
         self._settings = settings
         self._conversation = conversation
-        self._before = copy(conversation)  # as it was before the last question
         self._question = ""  # the last one
+        self._before: tuple[Message, ...] = ()  # what was said before it
+        match conversation.messages:
+            case (*before, Message("user", question), Message("assistant")):
+                self._question, self._before = question, tuple(before)
         self._output = output
         self._printing = printing
         self._store = store
         self._on_terminal = sys.stdin is not None and sys.stdin.isatty()
         self._code = 0
+        self._answering = False
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")
 
     def run(self) -> int:
         """Read lines to the end of the input. Returns the exit code."""
         interrupted = False
         while True:
             try:
+                self._answering = False
                 line = self._read()
                 if line is None or line.strip() == "/quit":
                     return 0 if self._on_terminal else self._code
@@ -90,17 +97,19 @@ class _Chat:
             except KeyboardInterrupt:
                 if interrupted or not self._on_terminal:
                     return INTERRUPTED
-                interrupted = True
-                self._output.notice("\n(again to leave)")
+                interrupted = not self._answering
+                self._output.notice("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
 
     def _read(self) -> str | None:
         """A line, None at the end."""
-        if self._on_terminal:
+        if self._on_terminal and sys.stdout is not None and sys.stdout.isatty():
             try:
                 return input(_PROMPT)
             except EOFError:
                 self._output.notice("")
                 return None
+        if self._on_terminal and sys.stderr is not None:
+            print(_PROMPT, end="", file=sys.stderr, flush=True)
         line = "" if sys.stdin is None else sys.stdin.readline()
         return line or None
 
@@ -109,7 +118,7 @@ class _Chat:
         if not line:
             return
         if not line.startswith("/") or line.startswith("//"):
-            self._before = copy(self._conversation)
+            self._before = self._conversation.messages
             self._question = line.removeprefix("/") if line.startswith("//") else line
             self._ask()
         elif command == "/retry":
@@ -124,19 +133,24 @@ class _Chat:
             self._output.say(f"there is no {command}; /help shows what there is")
 
     def _ask(self) -> None:
-        conversation = self._conversation
+        """Ask the question after what was said before it. Only a complete answer changes the conversation."""
+        conversation, kept = self._conversation, self._conversation.messages
+        conversation.messages = self._before
         try:
             submit = to_submit(conversation.ask(self._question))
-        except InvalidMessages as error:
+            conversation.chat_id = submit.chat_id  # also if the first answer is broken, the chat is the same one
+            assert self._settings.endpoint is not None
+            with Printer(self._output, self._settings.endpoint.origin, **self._printing) as printer:
+                trace = Trace(self._output) if self._settings.verbose else None
+                self._answering = True
+                answer(self._settings, conversation, submit, printer, trace)
+            kept = conversation.messages if printer.end is not None else kept
+        except (InvalidMessages, click.UsageError) as error:  # it is too large, for one
             self._output.say(str(error))
+            self._code = 2
             return
-        conversation.chat_id = submit.chat_id  # also if the first answer is broken, the chat is the same one
-        assert self._settings.endpoint is not None
-        printer = Printer(self._output, self._settings.endpoint.origin, **self._printing)
-        with printer:
-            answer(
-                self._settings, conversation, submit, printer, Trace(self._output) if self._settings.verbose else None
-            )
+        finally:
+            conversation.messages = kept
         self._code = printer.code
         if printer.broken is not None:
             self._output.notice("(this is not part of the conversation; /retry asks again)")
@@ -144,13 +158,10 @@ class _Chat:
             keep(self._store, conversation)
 
     def _retry(self) -> None:
-        if not self._question:
+        if self._question:
+            self._ask()
+        else:
             self._output.say("there is no question to ask again")
-            return
-        # The chat and its session stay what they have become.
-        before, now = self._before, self._conversation
-        now.messages, now.previous_response_id = before.messages, before.previous_response_id
-        self._ask()
 
     def _show_history(self) -> None:
         for message in self._conversation.messages:
