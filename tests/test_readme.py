@@ -1,5 +1,6 @@
 """README says what is true: its examples run, its tables and diagrams are those of the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -83,3 +84,37 @@ def test_the_exit_codes_are_those_of_the_command() -> None:
     documented = dict(rows("Exit codes of the command"))
     for reason, code in cli.EXIT_CODES.items():
         assert reason.name in documented[str(code)]
+
+
+TRANSCRIPT = README.split("## The command\n\n")[1].split("\n\n")[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_the_transcript_of_the_command_is_real(tmp_path: Path) -> None:
+    lines = [line.removeprefix("    ") for line in TRANSCRIPT.splitlines()]
+    environment = {name: value for name, value in os.environ.items() if name != "OPCHAT_URL"} | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    shown = []
+    for line in lines:
+        if line.startswith("$ "):
+            done = subprocess.run(
+                line.removeprefix("$ "),
+                shell=True,
+                cwd=tmp_path,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=60,
+            )
+            shown += [line, *done.stdout.splitlines()]
+    port = re.compile(r"(127\.0\.0\.1):\d+")
+    assert [port.sub(r"\1", line) for line in shown] == [port.sub(r"\1", line) for line in lines]
+
+
+def test_every_command_is_in_the_table() -> None:
+    documented = {row[0].split()[0] for row in rows("The command") if row[0].split()[0] in cli.COMMANDS}
+    assert documented == set(cli.COMMANDS)

@@ -21,7 +21,13 @@ from ._record import record_command
 from ._replay import replay_command
 from ._serve import serve_command
 
-__all__ = ["EXIT_CODES", "run"]
+__all__ = ["COMMANDS", "EXIT_CODES", "run"]
+
+COMMANDS = {
+    str(command.name): command
+    for command in (ask_command, chat_command, decode_command, record_command, replay_command, serve_command)
+}
+"""The commands by their names."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -49,11 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return OUTPUT_CLOSED
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=COMMANDS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="opchat")
 def _command() -> None:
     """Talk with the chatbots of WordPress sites that run AI Engine."""
-
-
-for command in (ask_command, chat_command, serve_command, decode_command, record_command, replay_command):
-    _command.add_command(command)

@@ -78,7 +78,8 @@ def _run(
     take: Callable[[Event], None],
     watch: Watch | None,
 ) -> Session | None:
-    transport = _open(kind, settings, session, watch)
+    with _needs(settings.via):  # which asyncio's needs only now
+        transport = _open(kind, settings, session, watch)
 
     async def main() -> None:
         async with transport, _start(transport, submit) as reply:
