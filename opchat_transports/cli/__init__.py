@@ -23,7 +23,7 @@ from ._serve import serve_command
 
 __all__ = ["COMMANDS", "EXIT_CODES", "run"]
 
-COMMANDS = {
+COMMANDS: dict[str, click.Command] = {
     str(command.name): command
     for command in (ask_command, chat_command, decode_command, record_command, replay_command, serve_command)
 }

@@ -55,7 +55,8 @@ def ask_command(
     with site(settings) as settings:
         assert settings.endpoint is not None
         where = settings.endpoint.origin
-        with Printer(output, where, kinds=show, as_json=as_json, markdown=markdown) as printer:
+        quiet = settings.verbose  # whose lines would be mixed up with it
+        with Printer(output, where, kinds=show, as_json=as_json, markdown=markdown, quiet=quiet) as printer:
             answer(settings, conversation, submit, printer, Trace(output) if settings.verbose else None)
     if printer.end is not None and not no_save:
         keep(store, conversation)
@@ -91,4 +92,4 @@ def keep(store: Store, conversation: Conversation) -> None:
     try:
         store.save(conversation)
     except OSError as error:
-        say(f"the conversation could not be kept in {store.path}: {error.strerror or error} (--no-save keeps none)")
+        say(f"the conversation could not be kept: {error} (--no-save keeps none)")

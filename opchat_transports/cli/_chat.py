@@ -53,7 +53,13 @@ def chat_command(
     conversation = begin(settings, store, go_on=go_on, history=history)
     output = Output(raw=raw)
     with site(settings) as settings, _line_editing(keep_lines=not no_save):
-        chat = _Chat(settings, conversation, output, {"kinds": show, "markdown": markdown}, None if no_save else store)
+        chat = _Chat(
+            settings,
+            conversation,
+            output,
+            {"kinds": show, "markdown": markdown, "quiet": settings.verbose},
+            None if no_save else store,
+        )
         return chat.run()
 
 
@@ -192,15 +198,15 @@ def _line_editing(*, keep_lines: bool) -> Iterator[None]:
         yield
         return
     readline.set_auto_history(True)
-    path = state_directory() / "lines"
     if keep_lines:
         with suppress(OSError):
-            readline.read_history_file(path)
+            readline.read_history_file(state_directory() / "lines")
     try:
         yield
     finally:
         if keep_lines:
             with suppress(OSError):
+                path = state_directory() / "lines"
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.touch(mode=0o600)
                 readline.set_history_length(_LINES_KEPT)

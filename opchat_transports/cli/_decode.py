@@ -17,7 +17,7 @@ __all__ = ["decode_command"]
 
 
 @click.command("decode", epilog=EPILOG)
-@click.argument("file", default="-")
+@click.argument("file", default="-", type=click.Path(allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer and per event.")
 @click.option("--raw", is_flag=True, help="Do not escape control characters.")
 def decode_command(file: str, as_json: bool, raw: bool) -> int:

@@ -11,7 +11,7 @@ __all__ = ["EPILOG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "exit_code", 
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # what a shell reports for a program that a closed pipe has ended
 NONCE_REFUSED = 4
-EXIT_CODES = {
+EXIT_CODES: dict[Reason, int] = {
     Reason.REFUSED: 3,
     Reason.MALFORMED: 5,
     Reason.TIMEOUT: 6,

@@ -38,10 +38,19 @@ class Printer:
     """Prints one answer, event by event; `code` is then the exit code. A context manager: on a terminal it animates.
 
     `kinds` are those to show beside the answer ("all": every one). `where` is the
-    site, for the line that says what went wrong.
+    site, for the line that says what went wrong. `quiet` is without animation.
     """
 
-    def __init__(self, output: Output, where: str, *, kinds: str = "", as_json: bool = False, markdown: bool = False):
+    def __init__(
+        self,
+        output: Output,
+        where: str,
+        *,
+        kinds: str = "",
+        as_json: bool = False,
+        markdown: bool = False,
+        quiet: bool = False,
+    ):
         self.code = 0
         self.broken: Broken | None = None
         """The terminal event, if it is one."""
@@ -52,7 +61,7 @@ class Printer:
         self._where = where
         self._kinds = frozenset(kind.strip() for kind in kinds.split(","))
         self._as_json = as_json
-        self._spinner = _spinner() if not as_json and is_lively(sys.stderr) else None
+        self._spinner = _spinner() if not (as_json or quiet) and is_lively(sys.stderr) else None
         self._markdown: GrowingMarkdown | None = None
         if markdown and not as_json and is_lively(sys.stdout):
             self._markdown = _growing_markdown()

@@ -17,7 +17,7 @@ from ._printing import Printer
 from ._question import whole_question
 from ._recording import Happening, write_recording
 from ._secrets import replace_secrets
-from ._state import write_private
+from ._state import check_writable, write_private
 from ._watching import Trace, WatchedClient
 
 __all__ = ["record_command"]
@@ -51,27 +51,35 @@ def record_command(
     submit = to_submit(
         Conversation(bot_id=settings.bot).ask(whole_question(question, settings.limits), stream=not no_stream)
     )
-    _write(file, "")  # rather now than when the question has been asked
+    try:  # rather now than when the question has been asked
+        check_writable(file)
+    except OSError as error:
+        raise _cannot_be_written(file, error) from None
     output = Output(raw=raw)
     recorder = Recorder(Trace(output) if settings.verbose else None)
     with site(settings) as settings:
         assert settings.endpoint is not None
         url = settings.endpoint.origin
         try:
-            with Printer(output, url, kinds=show, markdown=markdown) as printer:
+            with Printer(output, url, kinds=show, markdown=markdown, quiet=settings.verbose) as printer:
                 ask(settings, submit, None, printer.print, recorder)
         finally:
-            if not secrets:
-                replace_secrets(recorder.happenings, [name for name, _ in settings.headers])
-            _write(file, write_recording(url, recorder.happenings, secrets=secrets))
+            if recorder.happenings:
+                _write(file, url, recorder.happenings, settings, secrets=secrets)
     return printer.code
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, url: str, happenings: list[Happening], settings: Settings, *, secrets: bool) -> None:
+    if not secrets:
+        replace_secrets(happenings, [name for name, _ in settings.headers])
     try:
-        write_private(file, text)
+        write_private(file, write_recording(url, happenings, secrets=secrets))
     except OSError as error:
-        raise click.UsageError(f"{file} cannot be written: {error.strerror or error}") from None
+        raise _cannot_be_written(file, error) from None
+
+
+def _cannot_be_written(file: Path, error: OSError) -> click.UsageError:
+    return click.UsageError(f"{file} cannot be written: {error.strerror or error}")
 
 
 @final

@@ -20,7 +20,7 @@ _STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"),)
 
 
 @click.command("replay")
-@click.argument("file", default="-")
+@click.argument("file", default="-", type=click.Path(allow_dash=True))
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
 @click.option("--speed", type=click.FloatRange(0, 1e6), default=1.0, show_default=True, help="0 is without waiting.")
 def replay_command(file: str, port: int, speed: float) -> int:

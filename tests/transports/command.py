@@ -45,16 +45,15 @@ class Terminal:
     def __init__(self, *arguments: str, term: str = "xterm-256color", **variables: str) -> None:
         self._main, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        # Who opens a terminal first in a new session is its controller, so that Ctrl-C is a signal there.
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(terminal), *COMMAND, *arguments],
             env=ENVIRONMENT | {"TERM": term, "INPUTRC": "/dev/null"} | variables,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
         )
-        os.close(terminal)
+        self._terminal: int | None = (
+            terminal  # open until the process has shown something, so that there is no end before
+        )
         self.shown = ""
         """All that was on the screen, as it came."""
         self._seen = 0
@@ -66,23 +65,28 @@ class Terminal:
         """Wait until this is shown, behind what was waited for before. Returns what was shown up to there."""
         end = time.monotonic() + PATIENCE
         while (at := self.shown.find(text, self._seen)) < 0:
-            ready, _, _ = select.select([self._main], [], [], max(0.0, end - time.monotonic()))
-            assert ready, f"{text!r} was not shown, but {self.shown!r}"
-            assert self._read(), f"the end came before {text!r}: {self.shown!r}"
+            assert self._read(end), f"{text!r} was not shown, but {self.shown!r}"
         before, self._seen = self._seen, at + len(text)
         return self.shown[before : self._seen]
 
     def wait(self) -> int:
         """The exit code. What is left to be shown is in `shown`."""
-        while self._read():
+        end = time.monotonic() + PATIENCE
+        while self._read(end):
             pass
         return self.process.wait(PATIENCE)
 
-    def _read(self) -> bool:
+    def _read(self, end: float) -> bool:
+        """Add what comes next. Returns False where nothing comes any more, or not until then."""
+        if not select.select([self._main], [], [], max(0.0, end - time.monotonic()))[0]:
+            return False
         try:
             data = os.read(self._main, 65536)
         except OSError:  # Linux's way to say that nobody has the terminal open any more
             return False
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
         self.shown += data.decode("utf-8", "replace")
         return bool(data)
 
@@ -93,3 +97,5 @@ class Terminal:
         self.process.kill()
         self.process.wait(PATIENCE)
         os.close(self._main)
+        if self._terminal is not None:
+            os.close(self._terminal)

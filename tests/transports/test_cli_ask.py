@@ -94,6 +94,25 @@ def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
     assert b"SECRETHEADER" in server.requests[0]
 
 
+@VIAS
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_each_piece_is_out_before_the_next_is_sent(via: str, option: tuple[str, ...]) -> None:
+    seen = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("first"))(peer)
+        assert seen.wait(PATIENCE)
+        peer.send(end("first"), LAST)
+
+    with Scripted(play) as server, start("ask", *option, "--via", via, "--url", server.url, "Hi") as process:
+        assert process.stdout is not None
+        first = '{"type":"live","kind":"content","text":"first"}\n' if option else "first"
+        assert process.stdout.read(len(first)) == first
+        seen.set()
+        process.stdout.read()
+        assert process.wait(PATIENCE) == 0
+
+
 # ------------------------------------------------------------------------------------------------ formats
 
 

@@ -145,6 +145,26 @@ def test_secrets_are_replaced_wherever_they_are_and_nothing_moves(size: int, tmp
     assert [line["type"] for line in lines(result.stdout)] == ["answer", "end", "answer", "end"]
 
 
+def test_the_credentials_of_a_proxy_are_replaced(tmp_path: Path) -> None:
+    with Scripted(tells("a")) as proxy:
+        address = proxy.url.replace("//", "//user:password@")
+        result = opchat("record", "-v", str(tmp_path / "a"), "Hi", "--url", "http://site.example", "--proxy", address)
+    assert (result.stdout, result.returncode) == ("a\n", 0)
+    secret = base64.b64encode(b"user:password")
+    assert secret in proxy.requests[0]
+    assert secret not in joined(recorded(tmp_path / "a"), "sent")
+    assert b"Proxy-Authorization: xxx" in joined(recorded(tmp_path / "a"), "sent")
+    assert "password" not in result.stderr
+
+
+def test_only_what_was_asked_replaces_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("before")
+    assert opchat("record", str(tmp_path / "a"), "Hi", "--header", "Cookie: a").returncode == 2
+    assert (tmp_path / "a").read_text() == "before"
+    assert opchat("record", "/dev/null", "Hi").returncode == 0
+    assert Path("/dev/null").is_char_device()
+
+
 def test_recordings_of_wrong_usage(tmp_path: Path) -> None:
     result = opchat("record", str(tmp_path / "no" / "a"), "Hi", "--url", "127.0.0.1:1")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
