@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -60,6 +61,15 @@ class Terminal:
 
     def enter(self, text: str) -> None:
         os.write(self._main, text.encode())
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as soon as the process waits: readline sees one late that comes between its prompt and its waiting."""
+        end = time.monotonic() + PATIENCE
+        state = Path(f"/proc/{self.process.pid}/stat")  # that of its main thread
+        while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < end
+            os.sched_yield()
+        self.enter("\x03")
 
     def until(self, text: str) -> str:
         """Wait until this is shown, behind what was waited for before. Returns what was shown up to there."""

@@ -436,7 +436,7 @@ def test_ctrl_c_on_a_terminal() -> None:
 
     with Scripted(play) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
         terminal.until("waiting")
-        terminal.enter("\x03")
+        terminal.interrupt()
         assert terminal.wait() == 130
         assert left.wait(PATIENCE)
         assert "Traceback" not in terminal.shown

@@ -212,7 +212,7 @@ def test_decode_prints_events_with_offsets(data: bytes, name: list[str], tmp_pat
         (b"", 0, 1, "", 7),
         (b"HTTP/1.1 200 OK\r\n", 17, 1, "HTTP/1.1 200 OK", 7),
         (STREAM + live("a") + b"zz\r\n", len(STREAM + live("a")) + 4, 9, "zz", 7),
-        (answer(b"<title>No</title>", 502), len(answer(b"<title>No</title>", 502)), 1, "HTTP/1.1 502 Whatever", 3),
+        (answer(b"<title>No</title>", 502), len(answer(b"<title>No</title>", 502)), 1, "HTTP/1.1 502 Bad Gateway", 3),
         (STREAM + event(type="live"), len(STREAM + event(type="live")) - 2, 6, 'data: {"type": "live"}', 5),
         (STREAM + chunk(b"data: x\n") + chunk(b"\n"), len(STREAM) + 17, 6, "data: x", 5),
     ],
@@ -408,5 +408,5 @@ def test_recording_and_decoding_on_a_terminal(tmp_path: Path) -> None:
         assert terminal.wait() == 0
     with Terminal("replay", str(tmp_path / "a")) as terminal:
         terminal.until("is replayed until Ctrl-C")
-        terminal.enter("\x03")
+        terminal.interrupt()
         assert terminal.wait() == 0
