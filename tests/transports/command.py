@@ -13,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .scripted import PATIENCE, Script, Scripted
+from .scripted import Script, Scripted
+
+PATIENCE = 60.0  # seconds; a process takes several to begin where others want the same processor
 
 COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "opchat_transports"]
 ENVIRONMENT = {
@@ -63,7 +65,7 @@ class Terminal:
         os.write(self._main, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C, as soon as the process waits: readline sees one late that comes between its prompt and its waiting."""
+        """Ctrl-C, as soon as the process waits: readline sees late what comes between its prompt and its waiting."""
         end = time.monotonic() + PATIENCE
         state = Path(f"/proc/{self.process.pid}/stat")  # that of its main thread
         while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from .command import ENVIRONMENT, Terminal, asking, opchat, start
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, answer, answers, end, event, live, object_, tells
+from .command import ENVIRONMENT, PATIENCE, Terminal, asking, opchat, start
+from .scripted import LAST, SESSION, STREAM, Peer, Scripted, answer, answers, end, event, live, object_, tells
 
 VIAS = pytest.mark.parametrize("via", ["blocking", "trio", "asyncio"])
 

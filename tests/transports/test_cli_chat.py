@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .command import Terminal, opchat, start
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Script, Scripted, answers, event, live, tells
+from .command import PATIENCE, Terminal, opchat, start
+from .scripted import LAST, SESSION, STREAM, Peer, Script, Scripted, answers, event, live, tells
 
 
 def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:

@@ -11,8 +11,7 @@ import pytest
 from opchat_transports.cli import COMMANDS, run
 from opchat_transports.testing import FAULTS, FaultServer, Script, Write, json_object, refused, stale_nonce
 
-from .command import ENVIRONMENT, Terminal, opchat
-from .scripted import PATIENCE
+from .command import ENVIRONMENT, PATIENCE, Terminal, opchat
 
 # What `ask` makes of each fault. The clocks of those that stall are short.
 EXPECTED = {

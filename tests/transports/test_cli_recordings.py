@@ -14,8 +14,8 @@ from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Limits, Li
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.cli import run
 
-from .command import Terminal, opchat, start
-from .scripted import LAST, PATIENCE, STREAM, Peer, Scripted, answer, answers, chunk, end, event, live, object_, tells
+from .command import PATIENCE, Terminal, opchat, start
+from .scripted import LAST, STREAM, Peer, Scripted, answer, answers, chunk, end, event, live, object_, tells
 
 CAPTURES = Path(__file__).resolve().parents[2] / ".." / "shared" / "captures"
 RAW = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
