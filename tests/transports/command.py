@@ -17,7 +17,8 @@ from .scripted import Script, Scripted
 
 PATIENCE = 60.0  # seconds; a process takes several to begin where others want the same processor
 
-COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "opchat_transports"]
+# Not in development mode, in which asyncio logs what takes long on a busy machine.
+COMMAND = [sys.executable, "-W", "error", "-m", "opchat_transports"]
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
