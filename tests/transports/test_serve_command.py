@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from opchat_proto import End, Event, Live, Submit
-from opchat_transports import _serve_command, collect
-from opchat_transports._serve_command import application_of_command, serve_command
+from opchat_transports import collect
 from opchat_transports._serving import as_async, as_sync, load_bot, server_url
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
+from opchat_transports.cli import _serve
+from opchat_transports.cli._serve import application_of_command, serve_command
 
 from .scripted import PATIENCE
 from .test_cli import ENVIRONMENT
@@ -160,7 +161,7 @@ def test_a_wrong_option_is_wrong_usage(arguments: list[str], words: str) -> None
 
 
 def test_without_uvicorn_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_serve_command, "find_spec", lambda name: None)
+    monkeypatch.setattr(_serve, "find_spec", lambda name: None)
     result = CliRunner().invoke(serve_command, ["--port", "0", "--workers", "2"])
     assert (result.exit_code, "pip install 'opchat[serve]'" in result.output) == (2, True)
 
@@ -204,7 +205,7 @@ async def bot(submit):
 def plain(submit):
     yield f"{os.getpid()}"
 """
-NO_UVICORN = "import opchat_transports._serve_command as command; command.find_spec = lambda name: None"
+NO_UVICORN = "import opchat_transports.cli._serve as command; command.find_spec = lambda name: None"
 
 
 @pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
