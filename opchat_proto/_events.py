@@ -47,6 +47,16 @@ class Live:
     raw: str = field(default="", repr=False)
     """The event's own JSON, for kind "unknown"; else empty."""
 
+    def __init__(self, text: str, kind: str = "content", raw: str = "") -> None:
+        # There is one for every few letters of an answer. The dataclass's own way around its frozenness takes twice
+        # as long, which is as long as parsing the event's JSON.
+        _set_text(self, text)
+        _set_kind(self, kind)
+        _set_raw(self, raw)
+
+
+_set_text, _set_kind, _set_raw = (getattr(Live, name).__set__ for name in ("text", "kind", "raw"))
+
 
 @final
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ an attack, nesting, repeated keys, half surrogate pairs, `RecursionError`.
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 __all__: list[str] = []
@@ -53,6 +53,13 @@ def _float(number: str) -> float:
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
 
+# What `raw_decode` calls: the scanners that are written in C. Short texts, of which a stream has many, are worth it.
+_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
+scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
+"""The string whose opening quote stands before this place, and where it ends. Half surrogate pairs stay in it.
+
+Raises `ValueError`."""
+
 
 def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
     """The value of `text`, which must be one JSON value and nothing else.
@@ -63,7 +70,12 @@ def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
     """
     try:
         _check_depth(text, depth)
-        value = _DECODER.decode(text)
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            end = -1
+        if end != len(text):
+            value = _DECODER.decode(text)  # there are blanks around the value, or it raises what is wrong
         if unique and _may_repeat(text, unique):
             _check_unique(text, unique)
         return _clean(value, text)
@@ -125,7 +137,10 @@ def _check_depth(text: str, depth: int) -> None:
 def _may_repeat(text: str, keys: Collection[str]) -> bool:
     # Cheap and never wrong in saying no: a key can only be there twice if its quoted form is, or if a character of it
     # is written as an escape.
-    return any(text.count(f'"{key}"') > 1 for key in keys) or _ESCAPED_ASCII.search(text) is not None
+    for key in keys:
+        if text.count(f'"{key}"') > 1:
+            return True
+    return "\\u00" in text and _ESCAPED_ASCII.search(text) is not None
 
 
 def _check_unique(text: str, keys: Collection[str]) -> None:

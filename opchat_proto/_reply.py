@@ -12,7 +12,7 @@ from typing import Any, TypeVar, final
 
 from ._events import Broken, End, Event, Live, Reason
 from ._http import Headers, decode_headers, read_date
-from ._json import Unfinished, decode, decode_prefix, encodable
+from ._json import Unfinished, decode, decode_prefix, encodable, scan_string
 from ._limits import Limits
 from ._sse import SSEDecoder
 from ._table import Table
@@ -24,6 +24,7 @@ _BLANK = b" \t\r\n\v\f"
 _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
 _SHOWN = 200  # characters of a line or a text that stand in a detail
 _EVENT_KEYS = ("type", "data", "subtype")
+_PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
 
 _E = TypeVar("_E", bound=Event)
 
@@ -148,8 +149,14 @@ class ReplyDecoder:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
-        view = memoryview(data)
         events: list[Event] = []
+        if self._state is State.STREAM and type(data) is bytes and not self._is_page:
+            # The shortest way through what follows, for the reads that a stream mostly consists of.
+            if len(data) <= _BLOCK and self._received + len(data) <= self._limits.reply_bytes:
+                self._received += len(data)
+                self._feed(data, events)
+                return events
+        view = memoryview(data)
         if not view.nbytes or self._over:
             return events
         TABLE.next(self._state, Input.DATA)
@@ -268,10 +275,10 @@ class ReplyDecoder:
             events.append(self._unended("", Reason.MALFORMED))
         return len(piece)
 
-    def _feed(self, data: memoryview, events: list[Event]) -> None:
-        for event in self._sse.receive_data(data):
+    def _feed(self, data: bytes | memoryview, events: list[Event]) -> None:
+        for text in self._sse.receive_texts(bytes(data)):
             self._judged += 1
-            judged = self._judge_event(event.data)
+            judged = _plain_live(text) or self._judge_event(text)
             if judged is not None:
                 events.append(judged)
                 if self._state is State.DONE:
@@ -416,6 +423,19 @@ class ReplyDecoder:
         codings = [value.lower() for key, value in self._headers if key == "content-encoding"]
         codings = [coding.strip() for coding in ",".join(codings).split(",")]
         return ", ".join(coding for coding in codings if coding not in ("", "identity"))
+
+
+def _plain_live(text: str) -> Live | None:
+    """The fast path: what `_judge_event` makes of a live event that has nothing but a text. None: it must look itself."""
+    if not text.startswith(_PLAIN_LIVE):
+        return None
+    try:
+        piece, end = scan_string(text, len(_PLAIN_LIVE))
+    except ValueError:
+        return None
+    if text[end:] != "}":
+        return None
+    return Live(piece if piece.isascii() else encodable(piece))
 
 
 def _message(value: Any) -> str:
