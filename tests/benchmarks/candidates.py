@@ -1,0 +1,442 @@
+"""Who is measured: this library, the floor, the references and the peers, each doing the same work."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+from unittest import mock
+
+import h11
+
+from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Live, Receive, ReplyDecoder, Session, Submit
+from tests.benchmarks.floor import Floor, Piece, Reply
+from tests.benchmarks.workloads import Pair, as_pair
+
+Run: TypeAlias = Callable[[], Sequence[Any]]
+"""One whole stream: everything that came out."""
+
+_URL = "http://site.example/wp-json/mwai-ui/v1/chats/submit"
+_ENDPOINT = Endpoint.parse("http://site.example")
+_QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to do the work."""
+
+    name: str
+    prepare: Callable[[list[bytes]], Run]
+    """What is not measured: imports, clients, connection pools. It gives what is."""
+    pair: Callable[[Any], Pair] | None = as_pair
+    """What each result means; None for a reference, which gives no events."""
+    package: str = ""
+    """What has to be installed."""
+
+    @property
+    def is_installed(self) -> bool:
+        try:
+            return not self.package or bool(metadata.version(self.package))
+        except metadata.PackageNotFoundError:
+            return False
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {metadata.version(self.package)}" if self.package and self.is_installed else self.name
+
+
+def _own_pair(event: Event) -> Pair:
+    match event:
+        case Live(text, kind):
+            return kind, text
+        case End(reply):
+            return "end", str(reply)
+        case _:
+            return "broken", event.detail
+
+
+def _floor_pair(event: Piece | Reply) -> Pair:
+    return (event.kind, event.text) if isinstance(event, Piece) else ("end", event.reply)
+
+
+# ---------------------------------------------------------------- a body
+
+
+def _json_alone(pieces: list[bytes]) -> Run:
+    texts = [line[6:] for line in b"".join(pieces).decode().split("\n\n") if line]
+    return lambda: [json.loads(text) for text in texts]
+
+
+def _floor(pieces: list[bytes]) -> Run:
+    def run() -> list[Piece | Reply]:
+        floor = Floor()
+        events = []
+        for piece in pieces:
+            events += floor.receive_data(piece)
+        return events
+
+    return run
+
+
+def _reply_decoder(pieces: list[bytes]) -> Run:
+    def run() -> list[Event]:
+        decoder = ReplyDecoder()
+        events = decoder.receive_head(200, [])
+        for piece in pieces:
+            events += decoder.receive_data(piece)
+        return events
+
+    return run
+
+
+def _httpx_sse(pieces: list[bytes]) -> Run:
+    httpx, httpx_sse = import_module("httpx"), import_module("httpx_sse")
+    headers = {"Content-Type": "text/event-stream"}
+
+    def run() -> list[Any]:
+        response = httpx.Response(200, headers=headers, content=iter(pieces))
+        return [json.loads(event.data) for event in httpx_sse.EventSource(response).iter_sse()]
+
+    return run
+
+
+def _httpx2(pieces: list[bytes]) -> Run:
+    httpx2 = import_module("httpx2")
+    headers, request = {"Content-Type": "text/event-stream"}, httpx2.Request("POST", _URL)
+
+    def run() -> list[Any]:
+        response = httpx2.Response(200, headers=headers, content=iter(pieces), request=request)
+        return [event.json() for event in httpx2.EventSource(response)]
+
+    return run
+
+
+def _decoder_of(module: str) -> Callable[[list[bytes]], Run]:
+    def prepare(pieces: list[bytes]) -> Run:
+        streaming = import_module(module)
+        return lambda: [json.loads(event.data) for event in streaming.SSEDecoder().iter_bytes(iter(pieces))]
+
+    return prepare
+
+
+def _sseclient(pieces: list[bytes]) -> Run:
+    sseclient = import_module("sseclient")
+    return lambda: [json.loads(event.data) for event in sseclient.SSEClient(iter(pieces)).events()]
+
+
+async def _original_loop(content: Any) -> list[Any]:
+    # As the provider class of 2023 read it (WIRE 10.1), and with the end event, which it threw away.
+    events = []
+    async for line in content:
+        if line.startswith(b"data: "):
+            event = json.loads(line[6:])
+            assert "type" in event
+            events.append(event)
+            if event["type"] == "end":
+                break
+    return events
+
+
+def _aiohttp_body(pieces: list[bytes]) -> Run:
+    streams = import_module("aiohttp.streams")
+    runner = asyncio.Runner()
+    protocol = SimpleNamespace(
+        _reading_paused=False, connected=True, pause_reading=lambda: None, resume_reading=lambda: None
+    )
+
+    async def read() -> list[Any]:
+        content = streams.StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
+        feeding = asyncio.ensure_future(_feed(content))
+        events = await _original_loop(content)
+        await feeding
+        return events
+
+    async def _feed(content: Any) -> None:
+        for piece in pieces:
+            content.feed_data(piece)
+            await asyncio.sleep(0)  # as the event loop comes back for the next read
+        content.feed_eof()
+
+    return lambda: runner.run(read())
+
+
+BODY = [
+    Candidate("json.loads alone", _json_alone),
+    Candidate("the floor", _floor, _floor_pair),
+    Candidate("opchat: ReplyDecoder", _reply_decoder, _own_pair),
+    Candidate("httpx-sse", _httpx_sse, package="httpx-sse"),
+    Candidate("httpx2 sse()", _httpx2, package="httpx2"),
+    Candidate("anthropic", _decoder_of("anthropic._streaming"), package="anthropic"),
+    Candidate("sseclient-py", _sseclient, package="sseclient-py"),
+    Candidate("openai", _decoder_of("openai._streaming"), package="openai"),
+    Candidate("the original aiohttp loop", _aiohttp_body, package="aiohttp"),
+]
+
+# ---------------------------------------------------------------- a response, from memory instead of a socket
+
+
+def _asked_h11() -> h11.Connection:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="POST", target="/", headers=[("Host", "site.example"), ("Content-Length", "0")]))
+    connection.send(h11.EndOfMessage())
+    return connection
+
+
+def _bare_h11(pieces: list[bytes]) -> Run:
+    def run() -> list[Any]:
+        connection = _asked_h11()
+        for piece in pieces:
+            connection.receive_data(piece)
+            while True:
+                event = connection.next_event()
+                if event is h11.NEED_DATA or type(event) is h11.EndOfMessage:
+                    break
+        return []
+
+    return run
+
+
+def _h11_and_floor(pieces: list[bytes]) -> Run:
+    def run() -> list[Any]:
+        connection, floor = _asked_h11(), Floor()
+        events = []
+        for piece in pieces:
+            connection.receive_data(piece)
+            read = []
+            while True:
+                event = connection.next_event()
+                if type(event) is h11.Data:
+                    read.append(event.data)
+                elif event is h11.NEED_DATA or type(event) is h11.EndOfMessage:
+                    break
+            if read:
+                events += floor.receive_data(b"".join(read))
+        return events
+
+    return run
+
+
+def _client(pieces: list[bytes]) -> Run:
+    def run() -> list[Event]:
+        client = Client(Flow(_ENDPOINT, _QUESTION, session=Session()))
+        events: list[Event] = []
+        for piece in pieces:
+            while not isinstance(client.next_step(), Receive):
+                client.step_done()
+            events += client.receive_data(piece)
+            if client.awaiting is None:
+                break
+        return events
+
+    return run
+
+
+class _MemorySocket:
+    """What `BlockingTransport` uses of a socket."""
+
+    pieces: Iterator[bytes]
+
+    def __init__(self, *_: object) -> None: ...
+
+    def nothing(self, *_: object) -> None: ...
+
+    connect = setsockopt = settimeout = shutdown = close = nothing
+
+    def send(self, data: memoryview) -> int:
+        return len(data)
+
+    def recv(self, _: int) -> bytes:
+        return next(self.pieces, b"")
+
+
+def _blocking(pieces: list[bytes]) -> Run:
+    from opchat_transports.blocking_sockets import BlockingTransport
+
+    transport = BlockingTransport(_ENDPOINT, session=Session(), proxy=None)
+
+    def run() -> list[Event]:
+        _MemorySocket.pieces = iter(pieces)
+        with (
+            mock.patch.object(socket, "socket", _MemorySocket),
+            mock.patch.object(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ())]),
+            transport.ask(_QUESTION) as reply,
+        ):
+            return list(reply)
+
+    return run
+
+
+def _trio(pieces: list[bytes]) -> Run:
+    import trio
+
+    from opchat_transports.trio_streams import TrioTransport
+
+    class MemoryStream(trio.abc.Stream):
+        def __init__(self) -> None:
+            self.pieces = iter(pieces)
+
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def wait_send_all_might_not_block(self) -> None:
+            raise NotImplementedError
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return next(self.pieces, b"")
+
+        async def aclose(self) -> None: ...
+
+    async def connect(*_: object, **__: object) -> MemoryStream:
+        return MemoryStream()
+
+    async def read() -> list[Event]:
+        transport = TrioTransport(_ENDPOINT, session=Session(), proxy=None)
+        async with transport, transport.ask(_QUESTION) as reply:
+            return [event async for event in reply]
+
+    def run() -> list[Event]:
+        with mock.patch.object(trio, "open_tcp_stream", connect):
+            return trio.run(read)
+
+    return run
+
+
+def _memory_client(name: str, pieces: list[bytes], *, is_async: bool) -> Any:
+    """A client of httpx or httpx2 whose connections give these bytes."""
+    httpx, httpcore = import_module(name), import_module(name.replace("httpx", "httpcore"))
+    kind = "Async" if is_async else ""
+    transport = getattr(httpx, f"{kind}HTTPTransport")(verify=False) if is_async else httpx.HTTPTransport(verify=False)
+    backend = getattr(httpcore, f"{kind}MockBackend")(pieces)
+    pool = httpcore.AsyncConnectionPool if is_async else httpcore.ConnectionPool
+    transport._pool = pool(network_backend=backend)
+    client = httpx.AsyncClient if is_async else httpx.Client
+    return client(transport=transport, trust_env=False)
+
+
+def _asyncio(pieces: list[bytes]) -> Run:
+    from opchat_transports.asyncio_httpx import AsyncioTransport
+
+    client, runner = _memory_client("httpx", pieces, is_async=True), asyncio.Runner()
+
+    async def read() -> list[Event]:
+        transport = AsyncioTransport(_ENDPOINT, client, session=Session())
+        async with transport, transport.ask(_QUESTION) as reply:
+            return [event async for event in reply]
+
+    return lambda: runner.run(read())
+
+
+def _httpx_sse_sync(pieces: list[bytes]) -> Run:
+    httpx_sse = import_module("httpx_sse")
+    client = _memory_client("httpx", pieces, is_async=False)
+
+    def run() -> list[Any]:
+        with httpx_sse.connect_sse(client, "POST", _URL) as source:
+            return [json.loads(event.data) for event in source.iter_sse()]
+
+    return run
+
+
+def _httpx_sse_async(pieces: list[bytes]) -> Run:
+    httpx_sse = import_module("httpx_sse")
+    client, runner = _memory_client("httpx", pieces, is_async=True), asyncio.Runner()
+
+    async def read() -> list[Any]:
+        async with httpx_sse.aconnect_sse(client, "POST", _URL) as source:
+            return [json.loads(event.data) async for event in source.aiter_sse()]
+
+    return lambda: runner.run(read())
+
+
+def _httpx2_sync(pieces: list[bytes]) -> Run:
+    client = _memory_client("httpx2", pieces, is_async=False)
+
+    def run() -> list[Any]:
+        with client.sse(_URL, method="POST") as source:
+            return [event.json() for event in source]
+
+    return run
+
+
+def _httpx2_async(pieces: list[bytes]) -> Run:
+    client, runner = _memory_client("httpx2", pieces, is_async=True), asyncio.Runner()
+
+    async def read() -> list[Any]:
+        async with client.sse(_URL, method="POST") as source:
+            return [event.json() async for event in source]
+
+    return lambda: runner.run(read())
+
+
+def _original_aiohttp(pieces: list[bytes]) -> Run:
+    aiohttp, client_proto = import_module("aiohttp"), import_module("aiohttp.client_proto")
+    runner = asyncio.Runner()
+
+    class MemoryTransport(asyncio.Transport):
+        def __init__(self, protocol: Any) -> None:
+            super().__init__()
+            self.protocol, self.rest = protocol, iter(pieces)
+            self.paused = self.closed = self.asked = False
+
+        def write(self, data: object) -> None:
+            if not self.asked:
+                self.asked = True
+                asyncio.get_running_loop().call_soon(self.read)
+
+        writelines = write
+
+        def read(self) -> None:
+            if not self.paused and not self.closed and (piece := next(self.rest, b"")):
+                self.protocol.data_received(piece)
+                asyncio.get_running_loop().call_soon(self.read)
+
+        def pause_reading(self) -> None:
+            self.paused = True
+
+        def resume_reading(self) -> None:
+            self.paused = False
+            asyncio.get_running_loop().call_soon(self.read)
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+        def close(self) -> None:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+        abort = close
+
+    class MemoryConnector(aiohttp.BaseConnector):  # type: ignore[misc, name-defined]
+        async def _create_connection(self, *_: object) -> Any:
+            protocol = client_proto.ResponseHandler(asyncio.get_running_loop())
+            protocol.connection_made(MemoryTransport(protocol))
+            return protocol
+
+    async def read() -> Any:
+        async with (
+            aiohttp.ClientSession(connector=MemoryConnector()) as session,
+            session.post(_URL, json={"stream": True}) as response,
+        ):
+            response.raise_for_status()
+            return await _original_loop(response.content)
+
+    return lambda: runner.run(read())
+
+
+WIRE = [
+    Candidate("bare h11", _bare_h11, None),
+    Candidate("h11 and the floor", _h11_and_floor, _floor_pair),
+    Candidate("opchat: Client", _client, _own_pair),
+    Candidate("opchat: BlockingTransport", _blocking, _own_pair),
+    Candidate("opchat: TrioTransport", _trio, _own_pair),
+    Candidate("opchat: AsyncioTransport", _asyncio, _own_pair),
+    Candidate("the original aiohttp client", _original_aiohttp, package="aiohttp"),
+    Candidate("httpx-sse on httpx", _httpx_sse_sync, package="httpx-sse"),
+    Candidate("httpx-sse on httpx, async", _httpx_sse_async, package="httpx-sse"),
+    Candidate("httpx2", _httpx2_sync, package="httpx2"),
+    Candidate("httpx2, async", _httpx2_async, package="httpx2"),
+]

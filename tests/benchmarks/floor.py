@@ -1,0 +1,65 @@
+"""The floor: the least that an exact parser in pure Python must do to turn a body into typed events.
+
+It asks once per read whether the bytes are ASCII and whether there is a CR,
+cuts the read with one split, and lets one count of line feeds prove that every
+event had one line. It calls the C scanner of `json`, and makes events that are
+plain objects with slots. It knows no limits and no rules beside that, and gives
+up where a stream has another shape; so it is a measure and not a parser.
+"""
+
+import json
+from typing import Any
+
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+
+class Piece:
+    __slots__ = ("kind", "text")
+
+    def __init__(self, text: str, kind: str) -> None:
+        self.text = text
+        self.kind = kind
+
+
+class Reply:
+    __slots__ = ("raw", "reply")
+
+    def __init__(self, reply: str, raw: str) -> None:
+        self.reply = reply
+        self.raw = raw
+
+
+class Floor:
+    """Bytes of one body go in, its events come out."""
+
+    def __init__(self) -> None:
+        self._tail: list[str] = []
+
+    def receive_data(self, data: bytes) -> list[Piece | Reply]:
+        if not data.isascii() or b"\r" in data:
+            raise NotImplementedError("the floor knows plain streams only")
+        text = data.decode("ascii")
+        if self._tail:
+            self._tail.append(text)
+            if "\n" not in text:
+                return []
+            text = "".join(self._tail)
+        whole, blank_line, tail = text.rpartition("\n\n")
+        self._tail = [tail] if tail else []
+        if not blank_line:
+            return []
+        pieces = whole.split("\n\ndata: ")
+        if not whole.startswith("data: ") or whole.count("\n") != 2 * len(pieces) - 2:
+            raise NotImplementedError("the floor knows plain streams only")
+        pieces[0] = pieces[0][6:]
+        events: list[Piece | Reply] = []
+        for piece in pieces:
+            event, end = _scan(piece, 0)
+            if end != len(piece):
+                raise NotImplementedError("the floor knows plain streams only")
+            kind = event["type"]
+            if kind == "live":
+                events.append(Piece(event["data"], event.get("subtype") or "content"))
+            elif kind == "end":
+                events.append(Reply(_scan(event["data"], 0)[0]["reply"], event["data"]))
+        return events
