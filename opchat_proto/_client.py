@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import final
 
 from ._errors import LocalProtocolError
-from ._events import Event, Reason
+from ._events import Event, Live, Reason
 from ._exchange import Body, EndOfBody, Exchange, Fault, Head, Received
 from ._flow import Awaiting, Flow
 from ._http import Request
@@ -148,6 +148,8 @@ TABLE: Table[State, Input] = Table(
     },
 )
 
+_RECEIVE = State.RECEIVE  # which is looked up much faster than the member of an enum
+_ANY_RECEIVE = Receive()
 _CONNECTING = (State.CONNECT, State.RECONNECT)
 _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
 _ASKED = (State.SENDING, State.RECEIVE, State.RECEIVE_LAST)
@@ -227,6 +229,8 @@ class Client:
         before this call, that leads to a new `Connect`, after it a submit is
         lost. So look once, without waiting, when `awaiting` has changed.
         """
+        if self._state is _RECEIVE:
+            return _ANY_RECEIVE  # the step of nearly every call
         match self._state:
             case State.CONNECT | State.RECONNECT:
                 peer = self._proxy or self._flow.endpoint
@@ -242,8 +246,8 @@ class Client:
             case State.SEND | State.SENDING:
                 self._hand_out()
                 return Send(self._out)
-            case State.TUNNEL_RECEIVE | State.RECEIVE | State.RECEIVE_LAST:
-                return Receive()
+            case State.TUNNEL_RECEIVE | State.RECEIVE_LAST:
+                return _ANY_RECEIVE
             case _:
                 return Done()
 
@@ -311,6 +315,9 @@ class Client:
         Raises `LocalProtocolError` before the connection is open, `TypeError`
         if not bytes-like.
         """
+        if self._state is _RECEIVE and type(data) is bytes and data:
+            # The shortest way through what follows, for the reads that a stream mostly consists of.
+            return self._receive(self._exchange.receive_data(data))
         if not memoryview(data).nbytes or self._state is State.DONE:
             return []
         self._move(Input.DATA)
@@ -403,24 +410,29 @@ class Client:
     def _receive(self, received: list[Received]) -> list[Event]:
         events: list[Event] = []
         for item in received:
-            match item:
-                case Head(407) if self._is_relayed:
-                    events += self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
-                case Head(status, headers):
-                    events += self._flow.receive_head(status, headers)
-                case Body(data):
-                    events += self._flow.receive_data(data)
-                case EndOfBody():
-                    events += self._flow.receive_eof()
-                    self._next_request()
-                case _:  # Fault
-                    events += self._flow.receive_failure(item.detail, item.reason)
-                    self._next_request()
-            if self._flow.awaiting is None:
+            if type(item) is Body:
+                more = self._flow.receive_data(item.data)
+                events = events + more if events else more
+            else:
+                events += self._receive_other(item)
+            if events and type(events[-1]) is not Live:
                 self._move(Input.TERMINAL)
                 self._request = self._tunnel = None
                 self._out = b""
                 break
+        return events
+
+    def _receive_other(self, item: Received) -> list[Event]:
+        match item:
+            case Head(407) if self._is_relayed:
+                return self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
+            case Head(status, headers):
+                return self._flow.receive_head(status, headers)
+            case EndOfBody():
+                events = self._flow.receive_eof()
+            case Fault(detail, reason):
+                events = self._flow.receive_failure(detail, reason)
+        self._next_request()
         return events
 
     def _next_request(self) -> None:

@@ -33,6 +33,12 @@ class Body:
 
     data: bytes
 
+    def __init__(self, data: bytes) -> None:
+        _set_data(self, data)  # there is one for each read: see `Live`
+
+
+_set_data = getattr(Body, "data").__set__  # noqa: B009  # the slot's own, which a type checker cannot see
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,10 @@ Received: TypeAlias = Head | Body | EndOfBody | Fault
 # While heads are read. What follows a head is copied to see how long the head was, and a read can hold many 1xx heads.
 _BLOCK = 4 * 1024
 
+# A chunk's own line and its end are rarely longer; only then is it worth looking what is left in h11's buffer.
+_FRAMING = 32
+_CHUNK_ENDS = (b"\r\n", b"", b"\r")
+
 # A folded header line (RFC 9112, 5.2). h11 unfolds it; others see two fields or none: so responses are smuggled.
 _FOLDED_LINE = re.compile(rb"\n[ \t]")
 
@@ -69,13 +79,14 @@ class Exchange:
         self._held = 0  # bytes in h11's buffer, or a few more (see receive_data); with those after the answer
         self._head = bytearray()  # what has come of the head that is being read
         self._begun = False
+        self._in_body = False  # the head was read, and the end was not
         self._ended = False
 
     def send(self, request: Request, target: str) -> bytes:
         """The bytes of this request, the next on this connection, with the target in the form that is due there."""
         if self._h11.our_state is h11.DONE:
             self._h11.start_next_cycle()
-        self._begun = self._ended = False
+        self._begun = self._in_body = self._ended = False
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         events = (
             h11.Request(method=request.method, target=target, headers=headers),
@@ -103,8 +114,14 @@ class Exchange:
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
         """What these bytes complete."""
         received: list[Received] = []
-        rest = memoryview(bytes(data))  # a view can have items of several bytes, or gaps
         self._begun = True
+        if self._in_body and type(data) is bytes and self._held + len(data) <= self._limit:
+            # The shortest way through what follows, for the reads that a stream mostly consists of.
+            self._h11.receive_data(data)
+            self._held += len(data)
+            self._drain(received)
+            return received
+        rest = memoryview(bytes(data))  # a view can have items of several bytes, or gaps
         while rest and not self._ended:
             # h11 looks for the end of a line, or of a head, in what it holds. As it never holds more than the limit, it
             # misses one that is longer in one read as well as in many.
@@ -142,28 +159,39 @@ class Exchange:
         pieces: list[bytes] = []
         progress = False
         outcome: Received | None = None
+        left: int | None = None  # bytes in h11's buffer, if that has been looked at
+        most_left = self._held
+        next_event = self._h11.next_event
         while not self._ended:
             try:
-                event = self._h11.next_event()
+                event = next_event()
             except h11.RemoteProtocolError as error:
                 outcome = self._fault(f"HTTP: {self._what_is_wrong(error)}")
             else:
-                match event:
-                    case h11.Data():
-                        pieces.append(event.data)
-                    case h11.InformationalResponse() | h11.Response():
-                        received.append(self._read_head(event))
-                    case h11.EndOfMessage():
-                        self._ended = True
-                        outcome = EndOfBody()
-                    case _:  # NEED_DATA
-                        break
+                if type(event) is h11.Data:
+                    pieces.append(event.data)
+                    most_left -= len(event.data)
+                    if most_left < _FRAMING and event.chunk_end:
+                        # A read mostly ends here, and to ask h11 for more costs a quarter of what this event did.
+                        rest = self._h11.trailing_data[0]
+                        if rest in _CHUNK_ENDS:
+                            left = len(rest)
+                            break
+                elif type(event) is h11.EndOfMessage:
+                    self._in_body, self._ended = False, True
+                    outcome = EndOfBody()
+                elif isinstance(event, h11.InformationalResponse | h11.Response):
+                    received.append(self._read_head(event))
+                else:  # NEED_DATA
+                    break
             progress = True
         if pieces:
             received.append(Body(b"".join(pieces)))  # once a read: what comes next judges a longer piece faster
         if outcome is not None:
             received.append(outcome)
-        if progress:
+        if left is not None:
+            self._held = left
+        elif progress:
             self._held = len(self._h11.trailing_data[0])
 
     def _read_head(self, event: h11.InformationalResponse | h11.Response) -> Received:
@@ -174,6 +202,7 @@ class Exchange:
             return self._fault("HTTP: a folded header line")
         if not event.http_version.startswith(b"1."):
             return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")
+        self._in_body = not self._reading_head
         return Head(event.status_code, list(event.headers))
 
     def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
@@ -188,5 +217,5 @@ class Exchange:
         return self._fault(f"HTTP: a line of chunked framing of more than {self._limit} bytes (Limits.head_bytes)")
 
     def _fault(self, detail: str, reason: Reason = Reason.TRUNCATED) -> Fault:
-        self._ended = True
+        self._in_body, self._ended = False, True
         return Fault(detail, reason)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, final
 
 from ._events import Broken, End, Event, Live, Reason
 from ._http import Headers, decode_headers, read_date
-from ._json import Unfinished, decode, decode_prefix, encodable, scan_string
+from ._json import Unfinished, decode, decode_prefix, decode_short, encodable, scan_string
 from ._limits import Limits
 from ._sse import SSEDecoder
 from ._table import Table
@@ -93,7 +93,8 @@ class ReplyDecoder:
         self._interim = 0
         self._status = 0
         self._headers: list[tuple[str, str]] = []
-        self._received = 0  # bytes of the body
+        self._room = limits.reply_bytes  # for more bytes of the body
+        self._is_stream = False  # the state is STREAM, and this is no page
         self._judged = 0  # server-sent events
         self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
         self._text = bytearray()  # a JSON body; the beginning of a refusal or a page
@@ -150,12 +151,11 @@ class ReplyDecoder:
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
         events: list[Event] = []
-        if self._state is State.STREAM and type(data) is bytes and not self._is_page:
+        if self._is_stream and type(data) is bytes and len(data) <= _BLOCK and len(data) <= self._room:
             # The shortest way through what follows, for the reads that a stream mostly consists of.
-            if len(data) <= _BLOCK and self._received + len(data) <= self._limits.reply_bytes:
-                self._received += len(data)
-                self._feed(data, events)
-                return events
+            self._room -= len(data)
+            self._feed(data, events)
+            return events
         view = memoryview(data)
         if not view.nbytes or self._over:
             return events
@@ -165,12 +165,11 @@ class ReplyDecoder:
             if self._state is State.REFUSAL:
                 count = self._read_refusal(rest, events)
             else:
-                room = self._limits.reply_bytes - self._received
-                if not room:
+                if not self._room:
                     events.append(self._too_large("reply_bytes", "bytes in the whole reply"))
                     break
-                count = self._read_body(rest[: min(room, _BLOCK)], events)
-            self._received += count
+                count = self._read_body(rest[: min(self._room, _BLOCK)], events)
+                self._room -= count
             rest = rest[count:]
         return events
 
@@ -244,46 +243,49 @@ class ReplyDecoder:
             seen = self._start + seen
             if len(seen) < len(_BOM) and _BOM.startswith(seen):
                 self._start = seen
-                self._feed(data, events)
+                self._feed(bytes(data), events)
                 return len(data)
             self._start = None
             seen = seen.removeprefix(_BOM)
         begun = seen.lstrip(_BLANK)
         if not begun:
-            self._feed(data, events)
+            self._feed(bytes(data), events)
             return len(data)
         # If the beginning of a mark turns out to be something else, it was fed before, and nothing here is blank.
         count = max(0, len(data) - len(begun))
-        self._feed(data[:count], events)
+        self._feed(bytes(data[:count]), events)
         if self._state is State.START:
             self._state = TABLE.next(self._state, Input.BRACE if begun.startswith(b"{") else Input.OTHER)
             self._is_page = begun.startswith(b"<")
+            self._is_stream = self._state is State.STREAM and not self._is_page
         return count
 
     def _read_stream(self, data: memoryview, events: list[Event]) -> int:
         if not self._is_page:
-            self._feed(data, events)
+            self._feed(bytes(data), events)
             return len(data)
         # A page, or PHP's notices before the first event: decided after a fixed number of bytes, however they were cut.
         piece = data[: self._limits.refusal_bytes - len(self._text)]
         self._text += piece
-        self._feed(piece, events)
+        self._feed(bytes(piece), events)
         if self._sse.data_seen:
             self._is_page = False
+            self._is_stream = True
             self._text = bytearray()
         elif len(self._text) == self._limits.refusal_bytes and self._state is not State.DONE:
             events.append(self._unended("", Reason.MALFORMED))
         return len(piece)
 
-    def _feed(self, data: bytes | memoryview, events: list[Event]) -> None:
-        for text in self._sse.receive_texts(bytes(data)):
+    def _feed(self, data: bytes, events: list[Event]) -> None:
+        sse, depth = self._sse, self._limits.json_depth
+        for text in sse.receive_texts(data):
             self._judged += 1
-            judged = _plain_live(text) or self._judge_event(text)
+            judged = _plain_live(text, depth) or self._judge_event(text)
             if judged is not None:
                 events.append(judged)
-                if self._state is State.DONE:
+                if type(judged) is not Live:
                     return
-        if self._sse.overflowed:
+        if sse.overflowed:
             events.append(self._too_large("event_bytes", "bytes in one event"))
 
     # ---------------------------------------------------------------- judging
@@ -407,6 +409,7 @@ class ReplyDecoder:
 
     def _end(self, event: _E) -> _E:
         self._state = TABLE.next(self._state, Input.TERMINAL)
+        self._is_stream = False
         self._text = bytearray()
         return event
 
@@ -425,17 +428,30 @@ class ReplyDecoder:
         return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
-def _plain_live(text: str) -> Live | None:
-    """The fast path: what `_judge_event` makes of a live event that has nothing but a text. None: it must look itself."""
+def _plain_live(text: str, depth: int) -> Live | None:
+    """The fast path: what `_judge_event` makes of a live event as the plugin writes it. None: it must look itself."""
     if not text.startswith(_PLAIN_LIVE):
         return None
     try:
         piece, end = scan_string(text, len(_PLAIN_LIVE))
     except ValueError:
         return None
-    if text[end:] != "}":
+    if not piece.isascii():
+        piece = encodable(piece)
+    rest = text[end:]
+    if rest == "}":
+        return Live(piece)
+    # An event object (WIRE 5.4): what follows is read as an object of its own, so that it shows whether a key is there
+    # again. Of two keys in there the last would win, so there must not be two.
+    if not rest.startswith(',"') or rest.count('"subtype"') > 1:
         return None
-    return Live(piece if piece.isascii() else encodable(piece))
+    more = decode_short("{" + rest[1:], depth)
+    if more is None or "type" in more or "data" in more:
+        return None
+    kind = more.get("subtype")
+    if kind is None or kind == "":
+        return Live(piece)
+    return Live(piece, kind) if type(kind) is str else None
 
 
 def _message(value: Any) -> str:

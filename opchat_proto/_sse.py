@@ -8,6 +8,7 @@ from ._limits import Limits
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
 _BOM = b"\xef\xbb\xbf"
+_LF, _CR = b"\n\r"  # as numbers they are found several times as fast
 _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
 _MOST_RETRY_DIGITS = 18
 _SHOWN = 200  # of a line that is remembered for an error message
@@ -52,6 +53,8 @@ class SSEDecoder:
         self._event = ""
         self._id = ""
         self._event_retry: int | None = None
+        self._is_plain = False  # nothing is held but an unfinished line: the fast path may go on from here
+        self._plain_limit = min(limits.event_bytes, 2 * _BLOCK)
         self._ended = False
         self._data_seen = False
         self._given = 0  # events so far
@@ -86,7 +89,9 @@ class SSEDecoder:
             if self.overflowed or self._ended:
                 break
             block = bytes(view[start : start + _BLOCK])
-            texts = self._receive_plain(block)
+            if self._start is not None:
+                block = self._begin(block)
+            texts = self._receive_plain(block) if self._is_plain else None
             if texts is None:
                 self._receive_block(block, events)
             else:
@@ -94,8 +99,10 @@ class SSEDecoder:
         return events
 
     def receive_texts(self, block: bytes) -> list[str]:
-        """As `receive_data`, for at most 64 KiB, before the end: what stands in each event as data."""
-        texts = self._receive_plain(block)
+        """As `receive_data`, for at most 64 KiB and before the end: only what stands in each event as data."""
+        if self._start is not None:
+            block = self._begin(block)
+        texts = self._receive_plain(block) if self._is_plain else None
         if texts is None:
             events: list[ServerSentEvent] = []
             if not self.overflowed:
@@ -113,6 +120,17 @@ class SSEDecoder:
         self._forget_event()
         return []
 
+    def _begin(self, block: bytes) -> bytes:
+        """The bytes without a byte order mark; none while they may be the beginning of one."""
+        assert self._start is not None
+        block = self._start + block
+        if _BOM.startswith(block):
+            self._start = block
+            return b""
+        self._start = None
+        self._is_plain = True
+        return block.removeprefix(_BOM)
+
     def _receive_plain(self, block: bytes) -> list[str] | None:
         """The fast path: the data of all events that the bytes complete, if each is one line that begins with "data: ".
 
@@ -120,45 +138,43 @@ class SSEDecoder:
         so that an event costs next to nothing. None, with nothing changed, where that
         is not so, or where a limit may be near: then the exact path below must look.
         """
-        end = block.rfind(b"\n\n")
-        if end < 0 or b"\r" in block or self._is_inside_event:
-            return None
         held = len(self._line)
-        if held > _BLOCK or held + len(block) > self._limit:
+        if held + len(block) > self._plain_limit or _CR in block:
             return None
+        end = block.rfind(b"\n\n")
+        if end < 0:
+            if _LF in block:
+                return None
+            self._line += block
+            return []
         whole = self._line + block[:end] if held else block[:end]
         # A line feed is part of no other character, so lines can be decoded together.
         texts = whole.decode("utf-8", "replace").split("\n\ndata: ")
         if not whole.startswith(b"data: ") or block.count(b"\n") != 2 * len(texts):
             return None
         texts[0] = texts[0][len("data: ") :]
-        self._start = None
         self._data_seen = True
         self._given += len(texts)
         self.last_event_id = self._id
-        self._line = bytearray(block[end + 2 :])
+        end += 2
+        if held or end < len(block):
+            self._line = bytearray(block[end:])
         return texts
 
-    @property
-    def _is_inside_event(self) -> bool:
-        """Whether more is held than a line of the next event, whatever that is."""
-        return bool(self._size or self._start or self._after_cr or self._event) or self._event_retry is not None
-
     def _receive_block(self, block: bytes, events: list[ServerSentEvent]) -> None:
-        if self._start is not None:
-            block = self._start + block
-            if _BOM.startswith(block):
-                self._start = block
-                return
-            self._start = None
-            block = block.removeprefix(_BOM)
+        """The exact path."""
+        self._receive_lines(block, events)
+        held = self._start is not None or self._after_cr or self._size or self._event or self._event_retry is not None
+        self._is_plain = not held and not self.overflowed
+
+    def _receive_lines(self, block: bytes, events: list[ServerSentEvent]) -> None:
         if self._after_cr:
             self._after_cr = False
             block = block.removeprefix(b"\n")
-        if b"\r" in block:
+        if _CR in block:
             self._after_cr = block.endswith(b"\r")
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if b"\n" not in block:
+        if _LF not in block:
             self._receive_tail(block)
             return
         *lines, tail = block.split(b"\n")

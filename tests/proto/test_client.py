@@ -541,6 +541,7 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     at_tls().next_step()
     for asking in (at_sending(), asked(), at_receive_last()):
         assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+    assert asked().receive_data(bytearray(content_length(ANSWER))) == ANSWERED  # bytes take a shorter way
     kept().receive_eof()
     early(OPENED, failed=False)
     early(OPENED, failed=True)
