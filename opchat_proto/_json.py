@@ -175,7 +175,7 @@ def _check_unique(text: str, keys: Collection[str]) -> None:
 
 def _clean(value: Any, text: str) -> Any:
     # Half a surrogate pair can only come from an escape: bytes were decoded with replacement before.
-    if "\\ud" not in text and "\\uD" not in text:
+    if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
         return value
     outermost = [value]
     waiting: list[list[Any] | dict[str, Any]] = [outermost]  # no recursion: depth times two frames would be too many

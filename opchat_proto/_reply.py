@@ -25,6 +25,7 @@ _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never co
 _SHOWN = 200  # characters of a line or a text that stand in a detail
 _EVENT_KEYS = ("type", "data", "subtype")
 _PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
+_PLAIN_END = '{"type":"end","data":"'  # and the one that can be large
 
 _E = TypeVar("_E", bound=Event)
 
@@ -154,7 +155,9 @@ class ReplyDecoder:
         if self._is_stream and type(data) is bytes and len(data) <= _BLOCK and len(data) <= self._room:
             # The shortest way through what follows, for the reads that a stream mostly consists of.
             self._room -= len(data)
-            self._feed(data, events)
+            texts = self._sse.receive_texts(data)
+            if texts or self._sse.overflowed:
+                self._judge(texts, events)
             return events
         view = memoryview(data)
         if not view.nbytes or self._over:
@@ -277,15 +280,18 @@ class ReplyDecoder:
         return len(piece)
 
     def _feed(self, data: bytes, events: list[Event]) -> None:
-        sse, depth = self._sse, self._limits.json_depth
-        for text in sse.receive_texts(data):
+        self._judge(self._sse.receive_texts(data), events)
+
+    def _judge(self, texts: list[str], events: list[Event]) -> None:
+        depth = self._limits.json_depth
+        for text in texts:
             self._judged += 1
             judged = _plain_live(text, depth) or self._judge_event(text)
             if judged is not None:
                 events.append(judged)
                 if type(judged) is not Live:
                     return
-        if sse.overflowed:
+        if self._sse.overflowed:
             events.append(self._too_large("event_bytes", "bytes in one event"))
 
     # ---------------------------------------------------------------- judging
@@ -293,6 +299,8 @@ class ReplyDecoder:
     def _judge_event(self, data: str) -> Event | None:
         if not data.strip("\n"):
             return Live("", "unreadable")  # json_encode failed on the server (WIRE 5.7)
+        if (found := _plain_data(data, _PLAIN_END)) and found[1] == "}":
+            return self._judge_end({"data": found[0]}, data)
         try:
             event = decode(data, self._limits.json_depth, unique=_EVENT_KEYS)
         except ValueError:
@@ -428,17 +436,13 @@ class ReplyDecoder:
         return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
+# The fast paths give what `_judge_event` makes of events as the plugin writes them; None: it must look itself.
+
+
 def _plain_live(text: str, depth: int) -> Live | None:
-    """The fast path: what `_judge_event` makes of a live event as the plugin writes it. None: it must look itself."""
-    if not text.startswith(_PLAIN_LIVE):
+    if (found := _plain_data(text, _PLAIN_LIVE)) is None:
         return None
-    try:
-        piece, end = scan_string(text, len(_PLAIN_LIVE))
-    except ValueError:
-        return None
-    if not piece.isascii():
-        piece = encodable(piece)
-    rest = text[end:]
+    piece, rest = found
     if rest == "}":
         return Live(piece)
     # An event object (WIRE 5.4): what follows is read as an object of its own, so that it shows whether a key is there
@@ -452,6 +456,17 @@ def _plain_live(text: str, depth: int) -> Live | None:
     if kind is None or kind == "":
         return Live(piece)
     return Live(piece, kind) if type(kind) is str else None
+
+
+def _plain_data(text: str, start: str) -> tuple[str, str] | None:
+    """The string that follows this beginning, and what follows the string."""
+    if not text.startswith(start):
+        return None
+    try:
+        piece, end = scan_string(text, len(start))
+    except ValueError:
+        return None
+    return piece if piece.isascii() else encodable(piece), text[end:]
 
 
 def _message(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Server-sent events: bytes -> events, by the WHATWG rules ("9.2.6 Interpreting an event stream"), and back."""
 
 from dataclasses import dataclass
-from typing import final
+from itertools import starmap
+from typing import TypeAlias, final
 
 from ._limits import Limits
 
@@ -12,6 +13,9 @@ _LF, _CR = b"\n\r"  # as numbers they are found several times as fast
 _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
 _MOST_RETRY_DIGITS = 18
 _SHOWN = 200  # of a line that is remembered for an error message
+
+
+_Fields: TypeAlias = tuple[str, str, str, int | None]  # of a `ServerSentEvent`
 
 
 @final
@@ -93,7 +97,9 @@ class SSEDecoder:
                 block = self._begin(block)
             texts = self._receive_plain(block) if self._is_plain else None
             if texts is None:
-                self._receive_block(block, events)
+                fields: list[_Fields] = []
+                self._receive_block(block, fields)
+                events += starmap(ServerSentEvent, fields)
             else:
                 events += [ServerSentEvent(data=text, id=self._id) for text in texts]
         return events
@@ -102,13 +108,12 @@ class SSEDecoder:
         """As `receive_data`, for at most 64 KiB and before the end: only what stands in each event as data."""
         if self._start is not None:
             block = self._begin(block)
-        texts = self._receive_plain(block) if self._is_plain else None
-        if texts is None:
-            events: list[ServerSentEvent] = []
-            if not self.overflowed:
-                self._receive_block(block, events)
-            texts = [event.data for event in events]
-        return texts
+        if self._is_plain and (texts := self._receive_plain(block)) is not None:
+            return texts
+        fields: list[_Fields] = []
+        if not self.overflowed:
+            self._receive_block(block, fields)
+        return [data for _, data, _, _ in fields]
 
     def receive_eof(self) -> list[ServerSentEvent]:
         """The stream has ended. Always [], since an event that no blank line has closed is dropped."""
@@ -137,37 +142,47 @@ class SSEDecoder:
         One split cuts the events, and one count proves that there was no other line,
         so that an event costs next to nothing. None, with nothing changed, where that
         is not so, or where a limit may be near: then the exact path below must look.
+
+        Here `_line` may be such a line with its end, whose blank line is still to come.
         """
-        held = len(self._line)
-        if held + len(block) > self._plain_limit or _CR in block:
+        held = self._line
+        if len(held) + len(block) > self._plain_limit or _CR in block:
             return None
-        end = block.rfind(b"\n\n")
-        if end < 0:
-            if _LF in block:
-                return None
-            self._line += block
+        if _LF not in block and not (held and held[-1] == _LF):
+            held += block
             return []
-        whole = self._line + block[:end] if held else block[:end]
+        whole = bytes(held) + block if held else block
+        if not whole.startswith(b"data: "):
+            return None
+        end = whole.rfind(b"\n\n")
+        if end < 0:
+            if whole.find(b"\n") < len(whole) - 1:
+                return None
+            self._line = bytearray(whole)
+            return []
         # A line feed is part of no other character, so lines can be decoded together.
-        texts = whole.decode("utf-8", "replace").split("\n\ndata: ")
-        if not whole.startswith(b"data: ") or block.count(b"\n") != 2 * len(texts):
+        texts = whole[:end].decode("utf-8", "replace").split("\n\ndata: ")
+        if whole.count(b"\n") != 2 * len(texts):
             return None
         texts[0] = texts[0][len("data: ") :]
         self._data_seen = True
         self._given += len(texts)
         self.last_event_id = self._id
         end += 2
-        if held or end < len(block):
-            self._line = bytearray(block[end:])
+        if held or end < len(whole):
+            self._line = bytearray(whole[end:])
         return texts
 
-    def _receive_block(self, block: bytes, events: list[ServerSentEvent]) -> None:
+    def _receive_block(self, block: bytes, events: list[_Fields]) -> None:
         """The exact path."""
+        if self._line and self._line[-1] == _LF:
+            block = bytes(self._line) + block
+            self._line = bytearray()
         self._receive_lines(block, events)
         held = self._start is not None or self._after_cr or self._size or self._event or self._event_retry is not None
         self._is_plain = not held and not self.overflowed
 
-    def _receive_lines(self, block: bytes, events: list[ServerSentEvent]) -> None:
+    def _receive_lines(self, block: bytes, events: list[_Fields]) -> None:
         if self._after_cr:
             self._after_cr = False
             block = block.removeprefix(b"\n")
@@ -195,7 +210,7 @@ class SSEDecoder:
         if self._line and self._size + len(self._line) > self._limit:
             self._overflow(self._line)
 
-    def _receive_line(self, line: bytes | bytearray, events: list[ServerSentEvent]) -> None:
+    def _receive_line(self, line: bytes | bytearray, events: list[_Fields]) -> None:
         if not line:
             self._dispatch(events)
             return
@@ -227,12 +242,12 @@ class SSEDecoder:
         elif name is None:
             self._ignore(line)
 
-    def _dispatch(self, events: list[ServerSentEvent]) -> None:
+    def _dispatch(self, events: list[_Fields]) -> None:
         self.last_event_id = self._id
         if self._data:
             data = str(memoryview(self._data)[:-1], "utf-8", "replace")
             self._given += 1
-            events.append(ServerSentEvent(self._event or "message", data, self._id, self._event_retry))
+            events.append((self._event or "message", data, self._id, self._event_retry))
         self._forget_event()
 
     def _forget_event(self) -> None:

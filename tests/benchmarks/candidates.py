@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from unittest import mock
 
 import h11
 
-from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Live, Receive, ReplyDecoder, Session, Submit
+from opchat_proto import Client, End, Endpoint, Event, Flow, Live, Receive, ReplyDecoder, Session, Submit
 from tests.benchmarks.floor import Floor, Piece, Reply
 from tests.benchmarks.workloads import Pair, as_pair
 
@@ -144,7 +144,7 @@ def _aiohttp_body(pieces: list[bytes]) -> Run:
     streams = import_module("aiohttp.streams")
     runner = asyncio.Runner()
     protocol = SimpleNamespace(
-        _reading_paused=False, connected=True, pause_reading=lambda: None, resume_reading=lambda: None
+        _reading_paused=False, connected=True, pause_reading=lambda: None, resume_reading=lambda **_: None
     )
 
     async def read() -> list[Any]:
@@ -386,8 +386,6 @@ def _original_aiohttp(pieces: list[bytes]) -> Run:
             if not self.asked:
                 self.asked = True
                 asyncio.get_running_loop().call_soon(self.read)
-
-        writelines = write
 
         def read(self) -> None:
             if not self.paused and not self.closed and (piece := next(self.rest, b"")):

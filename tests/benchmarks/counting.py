@@ -99,7 +99,11 @@ def _callgrind(arguments: list[str]) -> str:
     with tempfile.TemporaryDirectory() as directory:
         command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={directory}/%p"]
         result = subprocess.run(
-            [*command, sys.executable, *arguments, directory], check=True, capture_output=True, text=True, env=_environment()
+            [*command, sys.executable, *arguments, directory],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=_environment(),
         )
     return result.stdout.splitlines()[-1]
 

@@ -10,9 +10,22 @@ from tests.proto.cuts import in_pieces
 READ = 64 * 1024
 
 Pair: TypeAlias = tuple[str, str]
-"""What must come out, however a candidate calls it: "content" or the subtype, and the text; the last is ("end", reply)."""
+"""What must come out, however a candidate calls it: "content" or a subtype, and the text; then "end", and the reply."""
 
-_WORDS = ["The", " station", " is", " straight", " ahead", ",", " \u00e0", " c\u00f4t\u00e9", ".\n", ' "so"', " we", " say"]
+_WORDS = [
+    "The",
+    " station",
+    " is",
+    " straight",
+    " ahead",
+    ",",
+    " \u00e0",
+    " c\u00f4t\u00e9",
+    ".\n",
+    ' "so"',
+    " we",
+    " say",
+]
 _SUBTYPES = ("status", "thinking", "tool_call", "content")
 
 
@@ -62,7 +75,15 @@ def with_subtype(count: int) -> list[dict[str, Any]]:
 
 def end(reply: str) -> dict[str, Any]:
     usage = {"prompt_tokens": 21, "completion_tokens": 9, "total_tokens": 30, "price": None, "queries": 1}
-    payload = {"success": True, "reply": reply, "images": None, "actions": [], "shortcuts": [], "blocks": [], "usage": usage}
+    payload = {
+        "success": True,
+        "reply": reply,
+        "images": None,
+        "actions": [],
+        "shortcuts": [],
+        "blocks": [],
+        "usage": usage,
+    }
     return {"type": "end", "data": json.dumps({**payload, "responseId": "resp_abc", "new_token": "0b2576d756"})}
 
 

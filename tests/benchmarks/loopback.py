@@ -1,0 +1,195 @@
+"""Over real connections on loopback: the time to the first event, and a thousand streams at once."""
+
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import h11
+import trio
+
+from opchat_proto import Live, Session, Submit
+from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.trio_streams import TrioTransport
+from tests.benchmarks.workloads import READ, chunks, short
+
+_QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
+
+
+@contextmanager
+def _answering() -> Iterator[int]:
+    """A server that answers whatever comes with one short stream."""
+    answer = b"".join(chunks(short(3)))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+    def talk() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(READ)
+                connection.sendall(answer)
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def _asked(port: int) -> tuple[socket.socket, h11.Connection]:
+    connection = h11.Connection(h11.CLIENT)
+    request = h11.Request(method="POST", target="/", headers=[("Host", "a"), ("Content-Length", "2")])
+    data = b"".join(connection.send(event) or b"" for event in (request, h11.Data(data=b"{}"), h11.EndOfMessage()))
+    opened = socket.create_connection(("127.0.0.1", port))
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened.sendall(data)
+    return opened, connection
+
+
+def first_event(rounds: int) -> str:
+    """From the question to its first event, in rounds that take turns."""
+
+    def bare() -> None:
+        opened, connection = _asked(port)
+        with opened:
+            while type(connection.next_event()) is not h11.Data:
+                if connection.their_state is h11.SEND_RESPONSE or connection.trailing_data[0] == b"":
+                    connection.receive_data(opened.recv(READ))
+
+    def own() -> None:
+        with transport.ask(_QUESTION) as reply:
+            assert isinstance(next(reply), Live)
+
+    with _answering() as port:
+        transport = BlockingTransport(f"127.0.0.1:{port}", session=Session(), proxy=None)
+        for work in (bare, own):
+            work()
+        ratios = [_wall(own) / _wall(bare) for _ in range(rounds)]
+    return f"\nLoopback: the first event after {statistics.median(ratios):.2f} x the time of a raw socket with h11"
+
+
+def _wall(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+# ---------------------------------------------------------------- a thousand streams on one thread
+
+
+def crowd(streams: int, events: int) -> str:
+    """Many streams at once on one trio thread, in a process of its own for each way to read them."""
+    results = {}
+    for who in ("h11", "opchat"):
+        command = [sys.executable, "-m", "tests.benchmarks.loopback", who, str(streams), str(events)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        results[who] = dict(zip(("cpu", "memory"), map(float, output.split()), strict=True))
+    bare, own = results["h11"], results["opchat"]
+    return (
+        f"\n{streams} streams of {events} events at once on one trio thread, beside trio with bare h11:\n"
+        f"  CPU {own['cpu']:.2f} s against {bare['cpu']:.2f} s: {own['cpu'] / bare['cpu']:.2f} x\n"
+        f"  memory of a waiting stream {own['memory']:.1f} KiB against {bare['memory']:.1f} KiB: "
+        f"{own['memory'] / bare['memory']:.2f} x"
+    )
+
+
+def _server(streams: int, events: int) -> None:
+    """The other process: tells its port, waits for all, then for a line before each event."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=streams)
+    print(listener.getsockname()[1], flush=True)
+    connections = [listener.accept()[0] for _ in range(streams)]
+    parts = chunks(short(events))
+    for connection in connections:
+        connection.recv(READ)
+        connection.sendall(parts[0] + parts[1])
+    sys.stdin.readline()
+    for part in parts[2:]:
+        for connection in connections:
+            connection.sendall(part)
+    sys.stdin.readline()
+
+
+def _start_server(streams: int, events: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.benchmarks.loopback", "server", str(streams), str(events)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+async def _crowd(who: str, streams: int, events: int) -> None:
+    server = _start_server(streams, events)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    waiting, all_wait = 0, trio.Event()
+    transport = TrioTransport(f"127.0.0.1:{port}", session=Session(), proxy=None)
+
+    def one_waits() -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == streams:
+            all_wait.set()
+
+    async def own() -> None:
+        async with transport.ask(_QUESTION) as reply:
+            seen = 0
+            async for _ in reply:
+                seen += 1
+                if seen == 1:
+                    one_waits()
+            assert seen == events + 1
+
+    async def bare() -> None:
+        connection = h11.Connection(h11.CLIENT)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            request = h11.Request(method="POST", target="/", headers=[("Host", "a"), ("Content-Length", "2")])
+            for event in (request, h11.Data(data=b"{}"), h11.EndOfMessage()):
+                await stream.send_all(connection.send(event) or b"")
+            seen = 0
+            while True:
+                got = connection.next_event()
+                if got is h11.NEED_DATA:
+                    connection.receive_data(await stream.receive_some(READ))
+                elif type(got) is h11.EndOfMessage:
+                    break
+                elif type(got) is h11.Data:
+                    seen += 1
+                    if seen == 1:
+                        one_waits()
+            assert seen == events + 1
+
+    before_memory = _resident()
+    async with trio.open_nursery() as nursery:
+        for _ in range(streams):
+            nursery.start_soon(own if who == "opchat" else bare)
+        await all_wait.wait()
+        memory = (_resident() - before_memory) / streams
+        start = time.process_time()
+        server.stdin.write("go\n")
+        server.stdin.flush()
+    print(time.process_time() - start, memory)
+    server.stdin.close()
+    server.wait()
+
+
+def _resident() -> float:
+    """KiB of this process."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1024
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "server":
+        _server(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        trio.run(_crowd, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
