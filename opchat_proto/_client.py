@@ -212,7 +212,9 @@ class Client:
     @property
     def awaiting(self) -> Awaiting | None:
         """See `Flow.awaiting`; besides, PROXY while a proxy has to reply."""
-        return Awaiting.PROXY if self._state in _TUNNEL else self._flow.awaiting
+        if self._state is not _RECEIVE and self._state in _TUNNEL:
+            return Awaiting.PROXY
+        return self._flow.awaiting
 
     @property
     def submit_started(self) -> bool:

@@ -299,8 +299,8 @@ class ReplyDecoder:
     def _judge_event(self, data: str) -> Event | None:
         if not data.strip("\n"):
             return Live("", "unreadable")  # json_encode failed on the server (WIRE 5.7)
-        if (found := _plain_data(data, _PLAIN_END)) and found[1] == "}":
-            return self._judge_end({"data": found[0]}, data)
+        if (payload := _plain_end(data)) is not None:
+            return self._judge_end({"data": payload}, data)
         try:
             event = decode(data, self._limits.json_depth, unique=_EVENT_KEYS)
         except ValueError:
@@ -440,9 +440,15 @@ class ReplyDecoder:
 
 
 def _plain_live(text: str, depth: int) -> Live | None:
-    if (found := _plain_data(text, _PLAIN_LIVE)) is None:
+    if not text.startswith(_PLAIN_LIVE):
         return None
-    piece, rest = found
+    try:
+        piece, end = scan_string(text, len(_PLAIN_LIVE))
+    except ValueError:
+        return None
+    if not piece.isascii():
+        piece = encodable(piece)
+    rest = text[end:]
     if rest == "}":
         return Live(piece)
     # An event object (WIRE 5.4): what follows is read as an object of its own, so that it shows whether a key is there
@@ -458,15 +464,15 @@ def _plain_live(text: str, depth: int) -> Live | None:
     return Live(piece, kind) if type(kind) is str else None
 
 
-def _plain_data(text: str, start: str) -> tuple[str, str] | None:
-    """The string that follows this beginning, and what follows the string."""
-    if not text.startswith(start):
+def _plain_end(text: str) -> str | None:
+    """The payload of an end event, which spares a large one the search for keys that are there twice."""
+    if not text.startswith(_PLAIN_END):
         return None
     try:
-        piece, end = scan_string(text, len(start))
+        payload, end = scan_string(text, len(_PLAIN_END))
     except ValueError:
         return None
-    return piece if piece.isascii() else encodable(piece), text[end:]
+    return encodable(payload) if text[end:] == "}" else None
 
 
 def _message(value: Any) -> str:

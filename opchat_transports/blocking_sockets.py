@@ -407,12 +407,11 @@ class BlockingReply:
         self._take(self._client.receive_failure(detail, reason))
 
     def _take(self, events: list[Event]) -> None:
-        started = self._client.submit_started
-        again_in = (
-            None if self._closed else self._transport._retries.decide(events, self._retries, submit_started=started)
-        )
-        if again_in is not None:
-            self._pause, events = again_in, []
+        if events and not isinstance(events[-1], Live) and not self._closed:
+            started = self._client.submit_started
+            again_in = self._transport._retries.decide(events, self._retries, submit_started=started)
+            if again_in is not None:
+                self._pause, events = again_in, []
         self._clocks.count(events)
         self._events.extend(events)
         self._share_session()

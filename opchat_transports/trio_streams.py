@@ -16,6 +16,7 @@ from opchat_proto import (
     Endpoint,
     Event,
     Limits,
+    Live,
     Proxy,
     Reason,
     Receive,
@@ -162,6 +163,7 @@ class TrioReply:
         self._began_with = transport.session
         self._client = transport._target.client(submit, self._began_with)
         self._asked_with = self._began_with
+        self._shared: Session | None = None  # what the transport was given last
         self._begun = False
         self._retries = 0
         self._pause: float | None = None  # seconds, before the question is asked again
@@ -341,8 +343,9 @@ class TrioReply:
 
     async def _receive(self) -> None:
         awaiting = self._client.awaiting
-        deadline = self._clocks.deadline(awaiting, trio.current_time())
-        if deadline <= trio.current_time():  # a read that need not wait would not notice
+        now = trio.current_time()
+        deadline = self._clocks.deadline(awaiting, now)
+        if deadline <= now:  # a read that need not wait would not notice
             self._fail(self._clocks.no_event(), Reason.TIMEOUT)
             await trio.lowlevel.checkpoint()
             return
@@ -398,20 +401,23 @@ class TrioReply:
         self._take(self._client.receive_failure(detail, reason))
 
     def _take(self, events: list[Event]) -> None:
-        started = self._client.submit_started
-        again_in = (
-            None if self._closed else self._transport._retries.decide(events, self._retries, submit_started=started)
-        )
-        if again_in is not None:
-            self._pause, events = again_in, []
+        if events and not isinstance(events[-1], Live) and not self._closed:
+            started = self._client.submit_started
+            again_in = self._transport._retries.decide(events, self._retries, submit_started=started)
+            if again_in is not None:
+                self._pause, events = again_in, []
         self._clocks.count(events)
         self._events.extend(events)
         self._share_session()
 
     def _share_session(self, *, over: bool = False) -> None:
         """Give the transport the session that we have, and let those go on that wait for it."""
+        session = self._client.session
+        if session is not None and session is self._shared:
+            return  # nothing is new, as after nearly every read
         if self._client.awaiting is not Awaiting.SESSION:
-            self._began_with = self._transport._shared.replace(self._began_with, self._client.session)
+            self._began_with = self._transport._shared.replace(self._began_with, session)
+            self._shared = session
         elif not over:
             return
         self._transport._shared.settle(self)

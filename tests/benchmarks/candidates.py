@@ -261,7 +261,7 @@ def _blocking(pieces: list[bytes]) -> Run:
         _MemorySocket.pieces = iter(pieces)
         with (
             mock.patch.object(socket, "socket", _MemorySocket),
-            mock.patch.object(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ())]),
+            mock.patch.object(socket, "getaddrinfo", return_value=[(0, 0, 0, "", ())]),
             transport.ask(_QUESTION) as reply,
         ):
             return list(reply)
