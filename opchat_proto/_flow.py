@@ -10,7 +10,7 @@ from ._http import Endpoint, Headers, Request, check_headers, decode_headers
 from ._limits import Limits
 from ._messages import Submit
 from ._reply import ReplyDecoder
-from ._session import Session, adopt_headers, adopt_token, open_session
+from ._session import Session, adopt_headers, adopt_token, is_token, open_session
 from ._table import Table
 from ._version import __version__
 
@@ -345,7 +345,10 @@ class Flow:
             self._event_given = False
             self._go_on(Input.STALE)
             return []
-        self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
+        if isinstance(last, Broken):
+            self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
+        elif is_token(self._decoder.new_token):
+            self._session = replace(self._session, nonce=self._decoder.new_token)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return events
 

@@ -100,6 +100,8 @@ class ReplyDecoder:
         self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
         self._text = bytearray()  # a JSON body; the beginning of a refusal or a page
         self._is_page = False  # the body began with "<", and no data line has been seen
+        self.new_token: Any = None
+        """The fresh nonce of an end payload (WIRE 3.4), so that nobody parses it again for that."""
         self._error_pending = False  # an error event without a message came: a later one may bring it
 
     def __repr__(self) -> str:
@@ -356,6 +358,7 @@ class ReplyDecoder:
         match payload.get("success"):
             case True:
                 reply = payload.get("reply")
+                self.new_token = payload.get("new_token")
                 return self._end(End(reply if isinstance(reply, str) else None, raw))
             case False:
                 return self._end(Broken(Reason.REMOTE, _message(payload.get("message")), raw=raw))

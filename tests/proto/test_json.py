@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import End
-from opchat_proto._json import MOST_DIGITS, Unfinished, decode, decode_prefix, encodable, encode_as_php
+from opchat_proto._json import (
+    MOST_DIGITS,
+    Unfinished,
+    decode,
+    decode_prefix,
+    decode_short,
+    encodable,
+    encode_as_php,
+)
 
 MEBI = 1024 * 1024
 
@@ -423,3 +431,21 @@ def test_slashes_are_escaped_as_php_does() -> None:
         encode_as_php({"a/b": ["</script>", "\u00e9", "\U0001f689"]})
         == r'{"a\/b":["<\/script>","\u00e9","\ud83d\ude89"]}'
     )
+
+
+# ------------------------------------------------------------------------------ the fast path
+
+
+@given(values())
+def test_what_is_short_and_plain_is_decoded_the_same(value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) <= 640 and "\\" not in text and value is not None:
+        assert decode_short(text, 64) == decode(text, 64) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "NaN", '{"a":-Infinity}', "1 ", '"a"x', '"\\n"', "[[[]]]", '[{"a":[]}]', " 1", "1" * 641],
+)
+def test_everything_else_is_left_to_the_exact_one(text: str) -> None:
+    assert decode_short(text, 2) is None

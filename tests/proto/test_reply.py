@@ -1508,3 +1508,80 @@ def test_no_two_cuts_of_an_event_are_judged_differently_at_any_limit(kind: str) 
             assert judge(byte_by_byte(body), limits=limits) == expected
             outcomes.append(len(expected))
         assert all(fewer <= more for fewer, more in pairwise(outcomes))
+
+
+# ------------------------------------------------------------------------------ the fast paths
+
+
+def either_way(text: str, limits: Limits = Limits()) -> list[Event]:
+    """What comes of an event, whose text begins as the plugin writes it, having been judged by both paths."""
+    fast, exact = (judge([b"data: " + blank + text.encode() + b"\n\n" + END], limits=limits) for blank in (b"", b" "))
+
+    def without_line(event: Event) -> Event:
+        match event:
+            case Live(text, kind, raw):
+                return Live(text, kind, raw.strip())
+            case Broken(reason, detail):
+                return Broken(reason, detail.split("{")[0].rstrip())
+            case _:
+                return event
+
+    assert list(map(without_line, fast)) == list(map(without_line, exact))
+    return fast
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ('"}', Live("a")),
+        ('\\u00e9\\ud83d"}', Live("a\u00e9\ufffd")),
+        ('","subtype":"status"}', Live("a", "status")),
+        ('","timestamp":1e999,"subtype":"content","metadata":{"count":[1]}}', Live("a")),
+        ('","subtype":null}', Live("a")),
+        ('","subtype":""}', Live("a")),
+    ],
+)
+def test_live_events_as_the_plugin_writes_them(rest: str, expected: Live) -> None:
+    assert either_way('{"type":"live","data":"a' + rest) == [expected, ENDED]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("", '"', '",}', '",,"b":1}', '"} ', '"}}', '";"b":1}', '","b":NaN}', '","b":1', '\x01"}', '","type":"live"}'),
+        *('","data":"b"}', '","subtype":"a","subtype":"b"}', '","subtype":0}', '","d\\u0061ta":"b"}', '"\t,"b":1}'),
+        *('","b":' + "[" * 70 + "]" * 70 + "}", '","b":' + "7" * 5000 + "}", '","b":' + "7" * 700 + "}", '"]'),
+    ],
+)
+@pytest.mark.parametrize("kind", ["live", "end"])
+def test_what_is_nearly_as_the_plugin_writes_it_is_judged_exactly(kind: str, rest: str) -> None:
+    either_way('{"type":"' + kind + '","data":"{}' + rest)
+    either_way('{"type":"' + kind + '","data":"{}' + rest, Limits(json_depth=1))
+
+
+_PARTS = [
+    *('"', "}", "{", ",", ":", " ", "a", "\\", "\\u00e9", "\\ud83d", '","subtype":"status"', '","subtype":', "null"),
+    *(
+        '","type":"end"',
+        ',"data":1',
+        ',"b":1e999',
+        "NaN",
+        "[" * 70,
+        "]",
+        '"t\\u0079pe":1',
+        '\\"success\\":true',
+        "7" * 700,
+    ),
+]
+
+
+@given(st.sampled_from(["live", "end"]), st.lists(st.sampled_from(_PARTS), max_size=6).map("".join))
+def test_both_paths_judge_alike(kind: str, rest: str) -> None:
+    either_way('{"type":"' + kind + '","data":"' + rest)
+    either_way('{"type":"' + kind + '","data":"' + rest + '"}')
+
+
+def test_an_end_event_as_the_plugin_writes_it() -> None:
+    payload = '{"success":true,"reply":"Hi","new_token":"fresh"}'
+    text = json.dumps({"type": "end", "data": payload}, separators=(",", ":"))
+    assert judge([line(text)]) == [End("Hi", payload)]

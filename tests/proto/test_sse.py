@@ -622,6 +622,57 @@ def test_any_stream_under_any_cut_reaches_the_limit_at_the_same_byte(
         assert outcome(draw.draw(random_cuts(stream)), limit) == whole
 
 
+PLAIN_PIECES = [
+    b"data: ",
+    b"data: a",
+    b"a",
+    b"\xc3",
+    b"\xa9",
+    b"\xff",
+    b"\n",
+    b"\n\n",
+    b"data:",
+    b"data",
+    b": c",
+    b"id: 7",
+]
+PLAIN_STREAMS = st.lists(st.sampled_from(PLAIN_PIECES), max_size=14).map(b"".join)
+
+
+@given(PLAIN_STREAMS, st.integers(1, 40), st.data())
+def test_the_fast_path_and_the_exact_one_give_the_same(stream: bytes, limit: int, draw: st.DataObject) -> None:
+    # A CR is looked at by the exact path alone, and CRLF means what LF means.
+    exact = outcome(byte_by_byte(stream.replace(b"\n", b"\r\n")), limit)
+    assert outcome([stream], limit) == exact
+    assert outcome(draw.draw(random_cuts(stream)), limit) == exact
+
+
+@pytest.mark.parametrize(
+    ("pieces", "texts", "seen", "ignored"),
+    [
+        ([b"data: a\n\ndata: b\n\n"], ["a", "b"], True, None),
+        ([b"data: a", b"\n\ndata: b\n", b"\n"], ["a", "b"], True, None),
+        ([b"data: a\n\n", b"data: b\n", b"data: c\n\n"], ["a", "b\nc"], True, None),
+        ([b"data: a\n\n", b"data: b\n", b"no field\n\n"], ["a", "b"], True, "no field"),
+        ([b"data: a\n\n", b"x: b\n", b"\n"], ["a"], True, "x: b"),
+        ([b"\xef\xbb", b"\xbfdata: a\n\n"], ["a"], True, None),
+    ],
+)
+def test_a_stream_as_the_plugin_writes_it(
+    pieces: list[bytes], texts: list[str], seen: bool, ignored: str | None
+) -> None:
+    decoder = SSEDecoder()
+    assert [text for piece in pieces for text in decoder.receive_texts(piece)] == texts
+    assert (decoder.data_seen, decoder.first_ignored_line) == (seen, ignored)
+
+
+def test_texts_end_with_an_overflow() -> None:
+    decoder = SSEDecoder(Limits(event_bytes=7))
+    assert decoder.receive_texts(b"data: a\n\ndata: bc\n\n") == ["a"]
+    assert decoder.overflowed
+    assert decoder.receive_texts(b"data: a\n\n") == []
+
+
 @given(st.binary(max_size=12))
 def test_python_and_the_encoding_standard_agree_on_replacement(raw: bytes) -> None:
     assert slow_utf8(raw) == raw.decode("utf-8", "replace")
