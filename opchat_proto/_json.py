@@ -136,7 +136,7 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
 def _check_depth(text: str, depth: int) -> None:
     # Before it is decoded, so that nesting does not meet Python's recursion limit, which depends on who called. What
     # follows the outermost bracket's end is not looked at.
-    if text.count("[") + text.count("{") <= depth:
+    if not _has_more_brackets(text, depth):
         return
     level = 0
     for token in _STRING_OR_BRACKET.finditer(text):
@@ -149,6 +149,19 @@ def _check_depth(text: str, depth: int) -> None:
             level -= 1
             if level <= 0:
                 return
+
+
+def _has_more_brackets(text: str, most: int) -> bool:
+    # Found one by one: what is large has mostly few of them, and between them this looks at many characters at once.
+    found = 0
+    for bracket in "[{":
+        place = text.find(bracket)
+        while place >= 0:
+            found += 1
+            if found > most:
+                return True
+            place = text.find(bracket, place + 1)
+    return False
 
 
 def _may_repeat(text: str, keys: Collection[str]) -> bool:

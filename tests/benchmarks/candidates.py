@@ -142,7 +142,6 @@ async def _original_loop(content: Any) -> list[Any]:
 
 def _aiohttp_body(pieces: list[bytes]) -> Run:
     streams = import_module("aiohttp.streams")
-    runner = asyncio.Runner()
     protocol = SimpleNamespace(
         _reading_paused=False, connected=True, pause_reading=lambda: None, resume_reading=lambda **_: None
     )
@@ -160,7 +159,7 @@ def _aiohttp_body(pieces: list[bytes]) -> Run:
             await asyncio.sleep(0)  # as the event loop comes back for the next read
         content.feed_eof()
 
-    return lambda: runner.run(read())
+    return lambda: asyncio.run(read())
 
 
 BODY = [
@@ -320,14 +319,14 @@ def _memory_client(name: str, pieces: list[bytes], *, is_async: bool) -> Any:
 def _asyncio(pieces: list[bytes]) -> Run:
     from opchat_transports.asyncio_httpx import AsyncioTransport
 
-    client, runner = _memory_client("httpx", pieces, is_async=True), asyncio.Runner()
+    client = _memory_client("httpx", pieces, is_async=True)
 
     async def read() -> list[Event]:
         transport = AsyncioTransport(_ENDPOINT, client, session=Session())
         async with transport, transport.ask(_QUESTION) as reply:
             return [event async for event in reply]
 
-    return lambda: runner.run(read())
+    return lambda: asyncio.run(read())
 
 
 def _httpx_sse_sync(pieces: list[bytes]) -> Run:
@@ -343,13 +342,13 @@ def _httpx_sse_sync(pieces: list[bytes]) -> Run:
 
 def _httpx_sse_async(pieces: list[bytes]) -> Run:
     httpx_sse = import_module("httpx_sse")
-    client, runner = _memory_client("httpx", pieces, is_async=True), asyncio.Runner()
+    client = _memory_client("httpx", pieces, is_async=True)
 
     async def read() -> list[Any]:
         async with httpx_sse.aconnect_sse(client, "POST", _URL) as source:
             return [json.loads(event.data) async for event in source.aiter_sse()]
 
-    return lambda: runner.run(read())
+    return lambda: asyncio.run(read())
 
 
 def _httpx2_sync(pieces: list[bytes]) -> Run:
@@ -363,18 +362,17 @@ def _httpx2_sync(pieces: list[bytes]) -> Run:
 
 
 def _httpx2_async(pieces: list[bytes]) -> Run:
-    client, runner = _memory_client("httpx2", pieces, is_async=True), asyncio.Runner()
+    client = _memory_client("httpx2", pieces, is_async=True)
 
     async def read() -> list[Any]:
         async with client.sse(_URL, method="POST") as source:
             return [event.json() async for event in source]
 
-    return lambda: runner.run(read())
+    return lambda: asyncio.run(read())
 
 
 def _original_aiohttp(pieces: list[bytes]) -> Run:
     aiohttp, client_proto = import_module("aiohttp"), import_module("aiohttp.client_proto")
-    runner = asyncio.Runner()
 
     class MemoryTransport(asyncio.Transport):
         def __init__(self, protocol: Any) -> None:
@@ -422,7 +420,7 @@ def _original_aiohttp(pieces: list[bytes]) -> Run:
             response.raise_for_status()
             return await _original_loop(response.content)
 
-    return lambda: runner.run(read())
+    return lambda: asyncio.run(read())
 
 
 WIRE = [

@@ -1328,3 +1328,13 @@ def test_any_order_of_calls_raises_nothing_but_local_protocol_error(
     events += last
     assert all(isinstance(event, Live) for event in events[:-1])
     assert isinstance(events[-1], End | Broken)
+
+
+def test_bytes_take_a_shorter_way_than_other_bytes_like_data() -> None:
+    events = []
+    for kind in (bytes, bytearray):
+        flow = Flow(Endpoint.parse("http://site.example"), Submit(new_message="Hi?"), session=Session())
+        flow.next_request()
+        flow.receive_head(200, [])
+        events.append([flow.receive_data(kind(b'data: {"type":"live","data":"a"}\n\n')) for _ in range(2)])
+    assert events[0] == events[1] == [[Live("a")], [Live("a")]]

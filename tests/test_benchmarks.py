@@ -1,0 +1,42 @@
+"""The benchmarks measure the right thing: what is measured gives the right events, and numbers are read right."""
+
+import pytest
+
+from tests.benchmarks import counting, picture
+from tests.benchmarks.__main__ import right_events
+from tests.benchmarks.candidates import Candidate
+from tests.benchmarks.tables import Table
+from tests.benchmarks.workloads import Workload
+
+GROUPS = counting.groups(8)
+INSTALLED = [
+    pytest.param(candidate, workload, id=f"{candidate.name}, {workload.name}")
+    for candidates, workloads in GROUPS
+    for workload in workloads
+    for candidate in candidates
+    if candidate.name.startswith("opchat") or not candidate.package
+]
+
+
+@pytest.mark.parametrize(("candidate", "workload"), INSTALLED)
+def test_the_events_are_right(candidate: Candidate, workload: Workload) -> None:
+    assert right_events(candidate, workload)
+
+
+def test_wrong_events_are_noticed() -> None:
+    candidates, workloads = GROUPS[0]
+    wrong = Candidate("half", lambda pieces: candidates[0].prepare(pieces[: len(pieces) // 2]))
+    assert not right_events(wrong, workloads[1])
+
+
+def test_what_perf_says_is_read() -> None:
+    assert counting.perf_count("12345678,,instructions:u,5000000,100.00,,\n") == 12345678
+    assert counting.perf_count("<not supported>,,instructions:u,0,100.00,,\n") == 0
+
+
+def test_a_table_and_its_picture() -> None:
+    table = Table("A body", ["one", "two"])
+    table.add("unit", [100.0, 10.0])
+    table.add("other", [250.0, "wrong"])
+    assert "| other | 250 (2.50) | wrong |" in table.text("unit")
+    assert picture.draw(table, table).count("<rect") == 1 + 2 * 3
