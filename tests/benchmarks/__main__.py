@@ -89,13 +89,13 @@ def main() -> int:
     body, wire = (compare(group, tool, count, 0.2 if options.quick else 4) for group in (0, 1))
     print(body.text("json.loads alone"))
     print(wire.text("bare h11"))
+    if options.svg:
+        options.svg.write_text(picture.draw(body, wire))
     print(whole.big_end(1 if options.quick else 50))
     print(whole.hostile(100_000 if options.quick else 1_000_000))
     print(whole.importing(tool))
     print(loopback.first_event(20 if options.quick else 200))
     print(loopback.crowd(50 if options.quick else 1000, 4 if options.quick else 20))
-    if options.svg:
-        options.svg.write_text(picture.draw(body, wire))
     own = [row for table in (body, wire) for title, row in table.rows if title.startswith("opchat")]
     return int(any("wrong" in row for row in own))
 
