@@ -136,7 +136,7 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
 def _check_depth(text: str, depth: int) -> None:
     # Before it is decoded, so that nesting does not meet Python's recursion limit, which depends on who called. What
     # follows the outermost bracket's end is not looked at.
-    if not _has_more_brackets(text, depth):
+    if depth >= len(text) or not _has_more_brackets(text, depth):
         return
     level = 0
     for token in _STRING_OR_BRACKET.finditer(text):
