@@ -1,0 +1,512 @@
+"""The corpus: what is in `tests/corpus/*.json`, and this library's outcome of each case. See tests/corpus/README.md."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h11
+
+from opchat_proto import (
+    Answer,
+    Broken,
+    Client,
+    Connect,
+    Done,
+    End,
+    Endpoint,
+    Event,
+    Flow,
+    InvalidMessages,
+    Limits,
+    Live,
+    Proxy,
+    Reason,
+    Receive,
+    ReplyDecoder,
+    Send,
+    Server,
+    Session,
+    Site,
+    SSEDecoder,
+    StartTLS,
+    Submit,
+)
+
+FOLDER = Path(__file__).with_name("corpus")
+QUESTION = Submit(new_message="Hi?")
+SITE = "https://site.example"
+NOW = 1_800_000_000.0
+TICK = 12 * 60 * 60
+SECRET = b"secret"
+
+Case: TypeAlias = dict[str, Any]
+Pieces: TypeAlias = list[list[bytes]]
+"""For each of a case's byte strings, what it is cut into."""
+
+
+def files() -> dict[str, dict[str, Any]]:
+    """All of the corpus, by the names of its files."""
+    return {path.name: json.loads(path.read_text("ascii")) for path in sorted(FOLDER.glob("*.json"))}
+
+
+@cache
+def cases() -> list[Case]:
+    """All cases; each with its level."""
+    return [{"level": file["level"], **case} for file in files().values() for case in file["cases"]]
+
+
+def at_level(level: str) -> list[Case]:
+    return [case for case in cases() if case["level"] == level]
+
+
+def parts_of(recipe: Any) -> Iterator[bytes]:
+    """The bytes of a recipe: a text (in UTF-8), base64, something repeated, or several of these."""
+    match recipe:
+        case str():
+            yield recipe.encode()
+        case {"base64": data}:
+            yield base64.b64decode(data, validate=True)
+        case {"repeat": what, "times": times}:
+            yield to_bytes(what) * times
+        case list():
+            for part in recipe:
+                yield from parts_of(part)
+        case _:
+            raise ValueError(f"no recipe for bytes: {recipe!r}")
+
+
+def to_bytes(recipe: Any) -> bytes:
+    return b"".join(parts_of(recipe))
+
+
+def to_text(recipe: Any) -> str:
+    return recipe if isinstance(recipe, str) else to_bytes(recipe).decode()
+
+
+# ---------------------------------------------------------------- cuts
+
+_SMALL = 1500  # up to here, every two-way cut
+_BLOCKS = (4096, 65536)  # sizes at which implementations like to stop
+
+
+def cuts_of(recipe: Any, limits: Sequence[int]) -> Iterator[list[bytes]]:
+    """The bytes whole, in every two pieces, and byte by byte.
+
+    Where that would be too many: cut where parts of the recipe meet, where a
+    limit or a usual block ends, at both ends, and one byte to either side of
+    all these; and in pieces of a few sizes.
+    """
+    data = to_bytes(recipe)
+    yield [data]
+    if len(data) <= _SMALL:
+        places = set(range(len(data) + 1))
+    else:
+        seams = [0]
+        for part in parts_of(recipe):
+            seams.append(seams[-1] + len(part))
+        marks = [*seams, *(seam + limit for seam in seams for limit in limits), *_BLOCKS, len(data) // 2]
+        places = {mark + by for mark in marks for by in (-1, 0, 1) if 0 <= mark + by <= len(data)}
+    for place in sorted(places):
+        yield [data[:place], data[place:]]
+    for size in (1, 7, 1009) if len(data) <= 10_000 else (997, 4096):
+        yield [data[start : start + size] for start in range(0, len(data), size)]
+
+
+# ---------------------------------------------------------------- the levels: which bytes, and what becomes of them
+
+
+def byte_strings(case: Case) -> list[Any]:
+    """The recipes of the bytes that the peer sends in this case; in any pieces they must have the same outcome."""
+    match case["level"]:
+        case "sse" | "reply":
+            return [case["body"]]
+        case "flow":
+            return [answer.get("body", "") for answer in case["answers"]]
+        case "wire":
+            return [case["wire"]]
+        case "exchanges":
+            return [answer for connection in case["connections"] for answer in connection]
+        case "proxy":
+            return [step["receive"] for step in case["dialogue"] if "receive" in step]
+        case "server":
+            return [filled(case["request"])]
+        case _:
+            return []
+
+
+def run(case: Case, pieces: Pieces) -> Any:
+    """All that can be seen of this case when its bytes come in these pieces."""
+    return _LEVELS[case["level"]](case, pieces)
+
+
+def limits_of(case: Case) -> Limits:
+    return Limits(**(case.get("limits") or {}))
+
+
+def _sse(case: Case, pieces: Pieces) -> Any:
+    decoder = SSEDecoder(limits_of(case))
+    events = [event for piece in pieces[0] for event in decoder.receive_data(piece)]
+    events += decoder.receive_eof()
+    return {
+        "events": events,
+        "retry": decoder.retry,
+        "last_event_id": decoder.last_event_id,
+        "overflowed": decoder.overflowed,
+        "first_ignored_line": decoder.first_ignored_line,
+    }
+
+
+def _finish(machine: ReplyDecoder | Flow | Client, ends: Any) -> list[Event]:
+    match ends:
+        case "nothing":
+            return []
+        case {"failure": detail}:
+            return machine.receive_failure(detail, Reason(ends.get("reason", "lost")))
+        case _:
+            return machine.receive_eof()
+
+
+def _fields(case: Case) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in case.get("headers") or ()]
+
+
+def _reply(case: Case, pieces: Pieces) -> Any:
+    decoder = ReplyDecoder(limits_of(case))
+    events = decoder.receive_head(case.get("status", 200), _fields(case))
+    for piece in pieces[0]:
+        events += decoder.receive_data(piece)
+    return {"events": events + _finish(decoder, case.get("ends"))}
+
+
+def _session(given: Any) -> Session | None:
+    return None if given is None else Session(given["nonce"], given["session_id"], given["cookie"])
+
+
+def _flow(case: Case, pieces: Pieces) -> Any:
+    question = QUESTION if case.get("asks", True) else None
+    endpoint = Endpoint.parse(case.get("site", SITE))
+    flow = Flow(endpoint, question, session=_session(case.get("starts_with")), limits=limits_of(case))
+    events: list[Event] = []
+    requests = []
+    answers = iter(zip(case["answers"], pieces, strict=True))
+    while request := flow.next_request():
+        fields = {name.lower(): value for name, value in request.headers}
+        body = json.loads(request.body) if request.body else {}
+        requests.append(
+            {
+                "route": request.target.rpartition("/")[2],
+                "nonce": fields.get("x-wp-nonce"),
+                "session": body.get("session"),
+                "cookie": fields.get("cookie", ""),
+            }
+        )
+        answer, body_pieces = next(answers)
+        for status in answer.get("interim", ()):
+            events += flow.receive_head(status, [])
+        if answer.get("head", True):
+            events += flow.receive_head(answer.get("status", 200), _fields(answer))
+            for piece in body_pieces:
+                events += flow.receive_data(piece)
+        events += _finish(flow, answer.get("ends"))
+    return {"events": events, "requests": requests, "session": flow.session, "unused": len(list(answers))}
+
+
+def _wire(case: Case, pieces: Pieces) -> Any:
+    client = Client(Flow(Endpoint.parse("http://site.example"), QUESTION, session=Session(), limits=limits_of(case)))
+    while not isinstance(client.next_step(), Receive):
+        client.step_done()
+    events = [event for piece in pieces[0] for event in client.receive_data(piece)]
+    return {"events": events + (client.receive_eof() if case.get("closes", True) else [])}
+
+
+def _exchanges(case: Case, pieces: Pieces) -> Any:
+    flow = Flow(
+        Endpoint.parse("http://site.example"),
+        QUESTION,
+        session=_session(case.get("starts_with")),
+        limits=limits_of(case),
+    )
+    client = Client(flow)
+    events: list[Event] = []
+    requests = []
+    connections = iter(case["connections"])
+    answers = iter(pieces)
+    left = connects = 0
+    while not isinstance(step := client.next_step(), Done):
+        match step:
+            case Connect():
+                connects += 1
+                for _ in range(left):
+                    next(answers)
+                left = len(next(connections))
+                client.step_done()
+            case Send(data):
+                requests.append(data.split(b" ")[1].decode().rpartition("/")[2])
+                client.step_done()
+                if left:
+                    left -= 1
+                    for piece in next(answers):
+                        events += client.receive_data(piece)
+                if left == 0 and client.awaiting is not None:
+                    events += client.receive_eof()  # noticed before the next step is asked for
+            case _:
+                raise AssertionError(f"nothing more is to come, and the client wants {step}")
+    return {"events": events, "connects": connects, "requests": requests}
+
+
+def _proxy(case: Case, pieces: Pieces) -> Any:
+    proxy = Proxy.parse(case["proxy"]) if case.get("proxy") else None
+    flow = Flow(Endpoint.parse(case["site"]), QUESTION, session=Session(), limits=limits_of(case))
+    client = Client(flow, proxy=proxy)
+    events: list[Event] = []
+    received = iter(pieces)
+    for expected in case["dialogue"]:
+        step = client.next_step()
+        match expected:
+            case {"connect": [host, port]}:
+                assert step == Connect(host, port)
+                client.step_done()
+            case {"start_tls": name}:
+                assert step == StartTLS(name)
+                client.step_done()
+            case {"send": data}:
+                assert step == Send(to_bytes(data))
+                client.step_done()
+            case {"send_line": line}:
+                assert isinstance(step, Send)
+                first, *fields = step.data.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+                names = [field.partition(":")[0].lower() for field in fields]
+                assert first == line
+                assert {field.lower() for field in expected.get("fields", ())} <= {field.lower() for field in fields}
+                assert not {*expected.get("without", ())} & {*names}
+                client.step_done()
+            case {"receive": _}:
+                for piece in next(received):
+                    events += client.receive_data(piece)
+            case {"receive_eof": True}:
+                events += client.receive_eof()
+            case {"receive_failure": detail}:
+                events += client.receive_failure(detail, Reason(expected.get("reason", "lost")))
+            case {"send_failed": True}:
+                client.send_failed()
+            case _:
+                raise AssertionError(f"no step of a dialogue: {expected}")
+    assert client.next_step() == Done()
+    return {"events": events}
+
+
+def filled(recipe: Any) -> Any:
+    """The recipe with the nonces of this site in their places."""
+    match recipe:
+        case str():
+            site = Site(SECRET)
+            for name, age in (("nonce", 0), ("old_nonce", 1), ("dead_nonce", 2)):
+                recipe = recipe.replace(f"{{{name}}}", site.nonce(NOW - age * TICK))
+            return recipe
+        case list():
+            return [filled(part) for part in recipe]
+        case _:
+            return recipe
+
+
+def _server(case: Case, pieces: Pieces) -> Any:
+    server = Server(Site(SECRET, limits=limits_of(case)))
+    reply = [to_event(event) for event in case.get("reply") or ()]
+    out = b""
+    questions = []
+    for piece in pieces[0]:
+        server.receive_data(piece, now=NOW)
+        bot: Iterator[Event] = iter(reply)
+        while not isinstance(step := server.next_step(), Receive | Done):
+            if isinstance(step, Answer):
+                event = next(bot)
+                if event is reply[0]:
+                    questions.append(step.submit)
+                server.send(event)
+            else:
+                out += step.data
+                server.step_done()
+    return {"responses": read_responses(out), "questions": questions, "closed": server.next_step() == Done()}
+
+
+def read_responses(data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
+    """What a server said, as another implementation of HTTP reads it: status, header fields, body."""
+    responses = []
+    while data:
+        reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+        reader.send(h11.Request(method="POST", target="/", headers=[("Host", "site.example")]))
+        reader.receive_data(data)
+        status, fields, body = 0, {}, b""
+        while not isinstance(event := reader.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+                fields = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif event is h11.NEED_DATA:
+                reader.receive_data(b"")  # a body that ends at the close
+        responses.append((status, fields, body))
+        data = reader.trailing_data[0]
+    return responses
+
+
+def _endpoint(case: Case, pieces: Pieces) -> Any:
+    try:
+        endpoint = Endpoint.parse(case["text"])
+    except ValueError:
+        return "error"
+    return {"origin": endpoint.origin, "root": endpoint.root, "site": endpoint.site}
+
+
+def _proxy_url(case: Case, pieces: Pieces) -> Any:
+    try:
+        proxy = Proxy.parse(case["text"])
+    except ValueError:
+        return "error"
+    return {name: getattr(proxy, name) for name in ("scheme", "host", "port", "username", "password")}
+
+
+def _messages(case: Case, pieces: Pieces) -> Any:
+    options = case.get("options") or {}
+    try:
+        submit = Submit.from_messages(case["messages"], **options)
+    except InvalidMessages as error:
+        return {"error": error.index}
+    return {"body": json.loads(submit.encode(case.get("session_id")))}
+
+
+_LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
+    "sse": _sse,
+    "reply": _reply,
+    "flow": _flow,
+    "wire": _wire,
+    "exchanges": _exchanges,
+    "proxy": _proxy,
+    "server": _server,
+    "endpoint": _endpoint,
+    "proxy_url": _proxy_url,
+    "messages": _messages,
+}
+
+# ---------------------------------------------------------------- what is expected
+
+
+def to_event(given: Any) -> Event:
+    """An event of the corpus as a value."""
+    match given:
+        case {"live": text}:
+            return Live(to_text(text), given.get("kind", "content"), given.get("raw", ""))
+        case {"end": reply}:
+            return End(None if reply is None else to_text(reply), given.get("raw", ""))
+        case {"broken": reason}:
+            return Broken(Reason(reason), to_text(given.get("detail", "")))
+        case _:
+            raise ValueError(f"no event: {given!r}")
+
+
+def check(case: Case, outcome: Any) -> None:
+    """Compare the outcome with what the case expects. What a case does not mention may be anything."""
+    expect = case["expect"]
+    match case["level"]:
+        case "sse":
+            shown = [_server_sent_event(event) for event in outcome["events"]]
+            assert shown == [{**event, "data": to_text(event["data"])} for event in expect["events"]]
+            assert outcome["overflowed"] == expect.get("overflowed", False)
+            for key in ("retry", "last_event_id"):
+                assert outcome[key] == expect.get(key, outcome[key])
+            ignored = expect.get("first_ignored_line")
+            assert outcome["first_ignored_line"] == (None if ignored is None else to_text(ignored))
+        case "reply" | "flow" | "wire" | "exchanges" | "proxy":
+            assert len(outcome["events"]) == len(expect["events"]), outcome
+            for event, expected in zip(outcome["events"], expect["events"], strict=True):
+                check_event(event, expected)
+            if case["level"] == "flow":
+                assert outcome["unused"] == 0
+                assert outcome["requests"] == expect["requests"]
+                if "session" in expect:
+                    assert outcome["session"] == _session(expect["session"])
+            if case["level"] == "exchanges":
+                assert (outcome["connects"], outcome["requests"]) == (expect["connects"], expect["requests"])
+        case "server":
+            assert [response[0] for response in outcome["responses"]] == [it["status"] for it in expect["responses"]]
+            for response, expected in zip(outcome["responses"], expect["responses"], strict=True):
+                _check_response(response, filled_values(expected))
+            assert outcome["closed"] == expect.get("closed", outcome["closed"])
+            assert len(outcome["questions"]) == len(expect["questions"])
+            for question, expected in zip(outcome["questions"], expect["questions"], strict=True):
+                _check_question(question, expected)
+        case _:
+            assert outcome == expect
+
+
+def filled_values(expected: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: filled_values(value) if isinstance(value, dict) else filled(value) if isinstance(value, str) else value
+        for key, value in expected.items()
+    }
+
+
+def _server_sent_event(event: Any) -> dict[str, Any]:
+    shown = {"data": event.data}
+    if event.event != "message":
+        shown["event"] = event.event
+    if event.id:
+        shown["id"] = event.id
+    if event.retry is not None:
+        shown["retry"] = event.retry
+    return shown
+
+
+def check_event(event: Event, expected: Any) -> None:
+    match event:
+        case Live(text, kind, raw):
+            assert "live" in expected, event
+            assert (text, kind) == (to_text(expected["live"]), expected.get("kind", "content"))
+            assert raw == expected.get("raw", "")
+        case End(reply, raw):
+            assert "end" in expected, event
+            assert reply == (None if expected["end"] is None else to_text(expected["end"]))
+            assert raw == expected.get("raw", raw)
+            for key in ("images", "actions", "shortcuts", "blocks"):
+                value = list(getattr(event, key))
+                assert value == expected.get(key, value)
+            for key in ("usage", "response_id", "new_token"):
+                value = getattr(event, key)
+                assert value == expected.get(key, value)
+        case Broken(reason, detail, status, code, retry_after):
+            assert "broken" in expected, event
+            assert reason == expected["broken"], event
+            if "detail" in expected:
+                assert detail == to_text(expected["detail"])
+            for text in expected.get("says", ()):
+                assert text.lower() in detail.lower()
+            found = {"status": status, "code": code, "retry_after": retry_after}
+            assert found == {key: expected.get(key) for key in found}
+
+
+def _check_response(response: tuple[int, dict[str, str], bytes], expected: dict[str, Any]) -> None:
+    _, fields, body = response
+    text = body.decode("ascii")
+    if "code" in expected:
+        assert json.loads(text)["code"] == expected["code"]
+    if "json" in expected:
+        assert json.loads(text) == expected["json"]
+    if "body" in expected:
+        assert text == expected["body"]
+    assert expected.get("contains", "") in text
+    for name, value in expected.get("fields", {}).items():
+        assert fields[name] == value
+    assert not {*expected.get("without", ())} & {*fields}
+
+
+def _check_question(question: Submit, expected: dict[str, Any]) -> None:
+    for key, value in expected.items():
+        given: Any = getattr(question, key)
+        if key == "messages":
+            given = [[message.role, message.content] for message in question.messages]
+        elif key == "file_ids":
+            given = list(given)
+        assert given == value
