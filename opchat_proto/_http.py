@@ -119,7 +119,7 @@ def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
         return f"{path}?{query.removesuffix('/')}", f"{site}/"
     if path.endswith("/wp-json"):
         return path, path.removesuffix("/wp-json").removesuffix("/index.php") + "/"
-    return f"{path}/wp-json", f"{path}/"
+    return f"{path}/wp-json", f"{path.removesuffix('/index.php')}/"
 
 
 @final

@@ -53,6 +53,7 @@ ACCEPTED = [
     ("https://site.example/blog/wp-json/", ("https", "site.example", 443, "/blog/wp-json", "/blog/")),
     ("https://site.example/index.php/wp-json", ("https", "site.example", 443, "/index.php/wp-json", "/")),
     ("https://a/blog/index.php/wp-json", ("https", "a", 443, "/blog/index.php/wp-json", "/blog/")),
+    ("https://a/blog/index.php", ("https", "a", 443, "/blog/index.php/wp-json", "/blog/")),
     # a REST root of a site with plain permalinks
     ("https://site.example/index.php?rest_route=", ("https", "site.example", 443, "/index.php?rest_route=", "/")),
     ("https://site.example/index.php?rest_route=/", ("https", "site.example", 443, "/index.php?rest_route=", "/")),

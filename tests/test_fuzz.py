@@ -1,0 +1,161 @@
+"""Every fuzz target over the corpus and over inputs made from it: the same oracles as under atheris, without it."""
+
+import random
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from opchat_proto import End, Event, Limits, Live, LocalProtocolError, SSEDecoder
+from tests.fuzz import oracles
+from tests.fuzz.__main__ import mutants
+from tests.fuzz.targets import TARGETS, seeds
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_corpus_passes(target: str) -> None:
+    inputs = seeds(target)
+    assert len(inputs) >= 20
+    for data in inputs:
+        TARGETS[target](data)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_inputs_made_from_the_corpus_pass(target: str) -> None:
+    inputs = list(islice(mutants(seeds(target), random.Random(8)), 200))
+    assert len({*inputs}) > 150
+    for data in inputs:
+        TARGETS[target](data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\x01", b"\xff", b"\x3f" * 64, b"\xff" * 64, bytes(64)])
+@pytest.mark.parametrize("target", TARGETS)
+def test_so_do_inputs_without_anything(target: str, data: bytes) -> None:
+    TARGETS[target](data)
+
+
+def test_the_command_runs_a_target_and_keeps_what_fails(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "endpoint", "--plain", "--executions", "60", "--keep", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("endpoint: 60 executions in ")
+    (tmp_path / "endpoint" / "crash-1").write_bytes(b"https://site.example\0")
+    result = subprocess.run([*command, "--replay"], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.startswith(f"endpoint: {len(seeds('endpoint')) + 1} executions in ")
+    assert subprocess.run([*command[:3], "nothing", "--plain"], capture_output=True, cwd=ROOT).returncode == 2
+
+
+# ---------------------------------------------------------------- an oracle that never complains would be none
+
+
+def test_an_input_is_taken_apart_as_it_was_put_together() -> None:
+    choices = oracles.Choices(oracles.seed(b"a", b"b", decisions=b"\x05\x07"))
+    assert choices.strings == [b"a", b"b"]
+    assert [choices.number(256), choices.number(4), choices.number(9)] == [5, 3, 0]
+    assert not choices
+
+
+class Stateful:
+    """A machine that is right, or wrong in one of these ways."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+        self.held = b""
+        self.pieces = 0
+
+    def receive(self, data: bytes) -> None:
+        self.held += data
+        self.pieces += 1
+
+    def outcome(self) -> object:
+        return (self.held, self.pieces) if self.fault == "cuts" else self.held
+
+    def __deepcopy__(self, memo: object) -> "Stateful":
+        other = Stateful(self.fault)
+        other.held = b"" if self.fault == "copies" else self.held
+        return other
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return copied, (self.fault, self.held)
+
+
+def copied(fault: str, held: bytes) -> Stateful:
+    machine = Stateful(fault)
+    machine.held = b"" if fault == "copies" else held
+    return machine
+
+
+@pytest.mark.parametrize("fault", ["cuts", "copies"])
+def test_a_machine_that_depends_on_cuts_or_copies_is_found(fault: str) -> None:
+    def check(fault: str, data: bytes) -> None:
+        def run(cut: oracles.Cut, again: oracles.Again) -> object:
+            machine = Stateful(fault)
+            for piece in cut(data):
+                machine = again(machine)
+                machine.receive(piece)
+            return machine.outcome()
+
+        oracles.check_all_ways(oracles.Choices(data), run)
+
+    def check_some(fault: str) -> None:
+        for number in range(20):
+            check(fault, bytes([number]) * 30)
+
+    check_some("")
+    with pytest.raises(AssertionError, match="is not, as for the whole"):
+        check_some(fault)
+
+
+@pytest.mark.parametrize(
+    "events", [[], [Live("a")], [End("a"), End("a")], [End("a"), Live("a")], [Live("\ud83d"), End("")]]
+)
+def test_what_is_no_reply_is_found(events: list[Event]) -> None:
+    with pytest.raises((AssertionError, UnicodeEncodeError)):
+        oracles.check_reply(events)
+
+
+def test_a_machine_that_holds_too_much_is_found() -> None:
+    def check(size: int) -> None:
+        chance = random.Random(8)
+        for _ in range(100):
+            oracles.check_memory(b"x" * size, 1000, chance)
+
+    check(1000)
+    with pytest.raises(AssertionError, match="bytes are held"):
+        check(100_000)
+
+
+def test_quadratic_work_is_found_and_linear_work_is_not() -> None:
+    def quadratic(data: bytes) -> int:
+        return sum(data.count(b"ab") for _ in range(len(data) // 2))
+
+    oracles.check_linear(SSEDecoder(Limits()).receive_data, b": x\n" * 1000)
+    with pytest.raises(AssertionError, match="times as long"):
+        oracles.check_linear(quadratic, b"ab")
+
+
+def test_a_secret_that_shows_is_found() -> None:
+    oracles.check_secrets("nothing", 5)
+    with pytest.raises(AssertionError):
+        oracles.check_secrets("nothing", [oracles.SECRET])
+
+
+def test_an_illegal_call_that_changes_something_is_found() -> None:
+    def refuse() -> None:
+        raise LocalProtocolError
+
+    plain: list[int] = []
+    assert oracles.unchanged(plain, refuse, LocalProtocolError)
+    assert not oracles.unchanged(plain, lambda: None, LocalProtocolError)
+    spoilt: list[int] = []
+
+    def spoil() -> None:
+        spoilt.append(1)
+        raise LocalProtocolError
+
+    with pytest.raises(AssertionError, match="has changed something"):
+        oracles.unchanged(spoilt, spoil, LocalProtocolError)
