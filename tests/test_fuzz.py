@@ -131,7 +131,7 @@ def test_a_machine_that_holds_too_much_is_found() -> None:
 
 def test_quadratic_work_is_found_and_linear_work_is_not() -> None:
     def quadratic(data: bytes) -> int:
-        return sum(data.count(b"ab") for _ in range(2 * len(data)))
+        return sum(data.count(b"ab") for _ in range(len(data)))
 
     oracles.check_linear(SSEDecoder(Limits()).receive_data, b": x\n" * 1000)
     with pytest.raises(AssertionError, match="times as long"):

@@ -1,0 +1,261 @@
+"""Against others: a reference for event streams and one for JSON, both slow and simple, http.client, and httpx."""
+
+import http.client
+import io
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from opchat_proto import (
+    Broken,
+    Client,
+    Endpoint,
+    Event,
+    Flow,
+    Limits,
+    Live,
+    Reason,
+    Receive,
+    ReplyDecoder,
+    Session,
+    SSEDecoder,
+    Submit,
+    strategies,
+)
+from opchat_transports.asyncio_httpx import AsyncioTransport
+from tests import cases
+from tests.fuzz import reference
+
+ENDPOINT = Endpoint.parse("http://site.example")
+QUESTION = Submit(new_message="Hi?")
+
+# ---------------------------------------------------------------- event streams
+
+_PIECES = [
+    *(b"data", b"event", b"id", b"retry", b":", b" ", b": ", b"\n", b"\r", b"\r\n", b"\n\n", b"\0", b"7", b"00", b"x"),
+    *(
+        b"\xef\xbb\xbf",
+        b"\xef\xbb",
+        b"\xff",
+        b"\xc3",
+        b"\xa9",
+        b"\xf0\x9f\x9a",
+        b"\x89",
+        b"\x0b",
+        b"\xc2\x85",
+        b"Data",
+        b"data:",
+    ),
+]
+streams = st.lists(st.sampled_from(_PIECES) | st.binary(max_size=3), max_size=40).map(b"".join)
+
+
+def decoded(pieces: list[bytes]) -> reference.Stream:
+    decoder = SSEDecoder()
+    events = [event for piece in pieces for event in decoder.receive_data(piece)] + decoder.receive_eof()
+    return reference.Stream([(it.event, it.data, it.id) for it in events], decoder.retry, decoder.last_event_id)
+
+
+@given(st.data(), streams | strategies.bodies().map(lambda body: body.data) | st.binary(max_size=60))
+def test_a_stream_is_what_the_standard_says(data: DataObject, stream: bytes) -> None:
+    assert decoded(data.draw(strategies.cuts(stream))) == reference.read_stream(stream)
+
+
+@pytest.mark.parametrize(
+    "case", [it for it in cases.at_level("sse") if "limits" not in it], ids=lambda case: str(case["name"])
+)
+def test_the_reference_agrees_with_the_corpus(case: cases.Case) -> None:
+    expect = case["expect"]
+    events, retry, last_event_id = reference.read_stream(cases.to_bytes(case["body"]))
+    expected = [(it.get("event", "message"), cases.to_text(it["data"]), it.get("id", "")) for it in expect["events"]]
+    assert events == expected
+    assert retry == expect.get("retry", retry)
+    assert last_event_id == expect.get("last_event_id", last_event_id)
+
+
+# ---------------------------------------------------------------- JSON
+
+_TOKENS = [
+    *(
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        '"',
+        "\\",
+        "\\u",
+        "\\n",
+        "\\ud83d",
+        "\\ude89",
+        "d83d",
+        '"a"',
+        '""',
+        '"type"',
+        '"data"',
+        "\t",
+        " ",
+        "\x00",
+    ),
+    *(
+        "true",
+        "false",
+        "null",
+        "nul",
+        "NaN",
+        "Infinity",
+        "-",
+        "+",
+        "0",
+        "1",
+        "01",
+        ".",
+        "e",
+        "E5",
+        "1.5",
+        "1e999",
+        "\u00a0",
+        "\ufeff",
+        "é",
+        "🚉",
+        "/",
+        "'",
+    ),
+]
+whole_values = st.recursive(
+    st.sampled_from(
+        [
+            "true",
+            "false",
+            "null",
+            "0",
+            "-0",
+            "1e5",
+            "-1.5E-7",
+            '""',
+            '"a"',
+            '"\\u00e9\\/"',
+            '"\\ud83d\\ude89"',
+            '"\\ud83d"',
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{' , '.join(items)}]")
+        | st.lists(st.tuples(st.sampled_from(['"a"', '"b"', '"type"']), inner), max_size=3).map(
+            lambda items: "{" + ",".join(f"{key} :{value}" for key, value in items) + "}"
+        )
+    ),
+    max_leaves=8,
+)
+json_texts = (
+    whole_values
+    | st.lists(st.sampled_from(_TOKENS), max_size=12).map("".join)
+    | st.builds(
+        lambda text, place, token: text[:place] + token + text[place:],
+        whole_values,
+        st.integers(0, 30),
+        st.sampled_from(_TOKENS),
+    )
+    | st.builds(lambda text, place: text[:place] + text[place + 1 :], whole_values, st.integers(0, 30))
+)
+
+
+@given(json_texts, st.integers(1, 5))
+def test_an_event_is_taken_if_its_json_is_strict(text: str, depth: int) -> None:
+    try:
+        value: Any = reference.read_json(f'{{"type":"ping","data":{text}}}')
+    except reference.NotJSON:
+        value = None
+    decoder = ReplyDecoder(Limits(json_depth=depth))
+    events = decoder.receive_head(200, [])
+    events += decoder.receive_data(f'data: {{"type":"ping","data":{text}}}\n\n'.encode())
+    keys = [key for key, _ in value or ()]
+    if (
+        value is None
+        or reference.depth_of(value) > depth
+        or any(keys.count(it) > 1 for it in ("type", "data", "subtype"))
+    ):
+        assert isinstance(events[0], Broken)
+        assert events[0].reason is Reason.MALFORMED
+    else:
+        content = dict(value)["data"]
+        assert isinstance(events[0], Live)
+        assert (events[0].text, events[0].kind) == (content if isinstance(content, str) else "", "unknown")
+
+
+# ---------------------------------------------------------------- HTTP
+
+
+class _Socket:
+    """As much of a socket as http.client reads a response from."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        assert mode == "rb"
+        return io.BytesIO(self.data)
+
+
+def through_http_client(data: bytes) -> list[Event]:
+    response = http.client.HTTPResponse(_Socket(data), method="POST")  # type: ignore[arg-type]  # which reads only
+    response.begin()
+    while response.status == 103:  # it skips 100 alone
+        raise AssertionError("no more than 100 is expected here")
+    flow = Flow(ENDPOINT, QUESTION, session=Session())
+    flow.next_request()
+    events = flow.receive_head(response.status, response.getheaders())
+    events += flow.receive_data(response.read())
+    return events + flow.receive_eof()
+
+
+def through_client(pieces: list[bytes]) -> list[Event]:
+    client = Client(Flow(ENDPOINT, QUESTION, session=Session()))
+    while not isinstance(client.next_step(), Receive):
+        client.step_done()
+    events = [event for piece in pieces for event in client.receive_data(piece)]
+    return events + client.receive_eof()
+
+
+@given(st.data(), strategies.responses())
+def test_a_well_formed_answer_is_what_http_client_reads(data: DataObject, response: strategies.Response) -> None:
+    wire = (
+        b"HTTP/1." + response.data.rpartition(b"HTTP/1.")[2] if response.data.count(b"HTTP/1.") > 1 else response.data
+    )
+    through_it = through_http_client(wire)
+    assert through_client(data.draw(strategies.cuts(response.data))) == through_it == response.events
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "case",
+    [it for it in cases.at_level("reply") if "limits" not in it and "ends" not in it],
+    ids=lambda case: str(case["name"]),
+)
+async def test_an_answer_is_the_same_through_httpx(case: cases.Case) -> None:
+    """The path of `AsyncioTransport`: httpx reads the HTTP, `Flow` judges it."""
+    body = cases.to_bytes(case["body"])
+    headers = [(name, value) for name, value in case.get("headers") or ()]
+    status = case.get("status", 200)
+    wire = [f"HTTP/1.1 {status} Reason".encode(), *(f"{name}: {value}".encode() for name, value in headers)]
+    if not any(name.lower() in ("content-length", "transfer-encoding") for name, _ in headers):
+        wire.append(b"Content-Length: %d" % len(body))
+    expected = through_client([b"\r\n".join(wire) + b"\r\n\r\n" + body])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        transport = AsyncioTransport("http://site.example", client, session=Session())
+        async with transport, transport.ask(QUESTION) as reply:
+            events = [event async for event in reply]
+    assert [_but_for_the_detail(event) for event in events] == [_but_for_the_detail(event) for event in expected]
+
+
+def _but_for_the_detail(event: Event) -> Any:
+    return (event.reason, event.status, event.code, event.retry_after) if isinstance(event, Broken) else event
