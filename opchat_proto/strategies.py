@@ -11,6 +11,7 @@ module by itself, so that `st.from_type(Live)` works without an import.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -19,21 +20,27 @@ from typing import Any, NamedTuple, TypeAlias
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from ._errors import LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
-from ._flow import SESSION_ROUTE, SUBMIT_ROUTE
+from ._flow import SESSION_ROUTE, SUBMIT_ROUTE, Awaiting, Flow
 from ._http import Endpoint, Request
 from ._limits import Limits
 from ._messages import ROLES, Message, Scalar, Submit
 from ._session import SESSION_COOKIE, Session
 from ._sse import ServerSentEvent
+from ._steps import Connect, Done, Send, StartTLS
+from ._tunnel import Proxy
 
 __all__ = [
     "Body",
+    "FaultyBody",
     "Response",
     "bodies",
+    "client_rules",
     "cuts",
     "endpoints",
     "events",
+    "faulty_bodies",
     "limits",
     "messages",
     "replies",
@@ -49,6 +56,15 @@ class Body(NamedTuple):
 
     data: bytes
     events: list[Event]
+
+
+class FaultyBody(NamedTuple):
+    """A body that is no complete answer: the pieces before its fault, and why the reply is `Broken`."""
+
+    data: bytes
+    events: list[Event]
+    """What comes before the `Broken`."""
+    reason: Reason
 
 
 class Response(NamedTuple):
@@ -270,6 +286,90 @@ def _objects(draw: DrawFn) -> Body:
     return Body(before + raw.encode() + after, [event])
 
 
+def faulty_bodies() -> SearchStrategy[FaultyBody]:
+    """A body that goes wrong, with the pieces before the fault and the reason: MALFORMED or TRUNCATED.
+
+    An event stream that ends without its end event, or inside it; one with an
+    event that is no JSON, or is not of this protocol; a web page; a JSON object
+    that breaks off or has no `success`. Never the server's own error, which is
+    among `bodies()`, and nothing that meets a limit.
+    """
+    return _streams_cut() | _streams_spoilt() | _objects_cut() | _pages()
+
+
+# What is no event of this protocol (DESIGN 5.2 to 5.5): of any of these lines the reply ends as MALFORMED.
+_NO_ANSWERS = (
+    *("[DONE]", "{", '{"type":"live","data":"a"', '{"type":"live","data":"a",}', "{'type':'live'}", "NaN", "<b>"),
+    *(
+        '"live"',
+        "5",
+        "null",
+        "[]",
+        "{}",
+        '{"data":"a"}',
+        '{"type":5,"data":"a"}',
+        '{"type":"live","type":"live","data":""}',
+    ),
+    *('{"type":"live"}', '{"type":"live","data":5}', '{"type":"live","data":null}', '{"type":"live","data":{}}'),
+    *('{"type":"end"}', '{"type":"end","data":true}', '{"type":"end","data":""}', '{"type":"end","data":"[]"}'),
+    *(
+        '{"type":"end","data":"{}"}',
+        '{"type":"end","data":{"success":1}}',
+        '{"type":"end","data":"{\\"success\\":true"}',
+    ),
+)
+
+
+@st.composite
+def _streams_begun(draw: DrawFn) -> tuple[bytes, list[Event], SearchStrategy[bytes]]:
+    """Some blocks of a stream, what they stand for, and its line ends."""
+    line_ends = st.sampled_from(draw(st.sampled_from(_LINE_ENDS)))
+    data = draw(st.sampled_from([b"", _BOM]))
+    events: list[Event] = []
+    for lines, event in draw(st.lists(_live_blocks(), max_size=4)):
+        assert event is not None
+        # No noise before the first event: a body that begins with HTML would be a page until then.
+        for line in (*lines, *draw(_noise()), b""):
+            data += line + draw(line_ends)
+        events.append(event)
+    return data, events, line_ends
+
+
+@st.composite
+def _streams_cut(draw: DrawFn) -> FaultyBody:
+    data, events, line_ends = draw(_streams_begun())
+    lines, _ = draw(_live_blocks() | _last_blocks())
+    last = b"".join(line + draw(line_ends) for line in lines)  # which no blank line closes
+    return FaultyBody(data + last[: draw(st.integers(0, len(last)))], events, Reason.TRUNCATED)
+
+
+@st.composite
+def _streams_spoilt(draw: DrawFn) -> FaultyBody:
+    data, events, line_ends = draw(_streams_begun())
+    for line in (b"data: " + draw(st.sampled_from(_NO_ANSWERS)).encode(), b""):
+        data += line + draw(line_ends)
+    return FaultyBody(data + draw(st.sampled_from(_AFTERWARDS)), events, Reason.MALFORMED)
+
+
+@st.composite
+def _objects_cut(draw: DrawFn) -> FaultyBody:
+    raw, _ = draw(_judged_payloads())
+    before = draw(st.sampled_from([b"", _BOM, b"\n\n"]))
+    if draw(st.booleans()):
+        whole = raw.encode()
+        return FaultyBody(before + whole[: draw(st.integers(1, len(whole) - 1))], [], Reason.TRUNCATED)
+    text = draw(st.sampled_from(["{}", '{"success":null}', '{"success":"true"}', "{success:true}", '{"code":"a"}']))
+    return FaultyBody(before + text.encode(), [], Reason.MALFORMED)
+
+
+@st.composite
+def _pages(draw: DrawFn) -> FaultyBody:
+    title = draw(texts()).replace("\n", " ").replace("\r", " ")  # "data:" at the start of a line would make it a stream
+    before = draw(st.sampled_from(["", "\n\n", "\ufeff"]))
+    page = f"{before}<!DOCTYPE html><html><head><title>{title}</title></head><body>Hello</body></html>"
+    return FaultyBody(page.encode(), [], Reason.MALFORMED)
+
+
 @cache
 def _noise() -> SearchStrategy[list[bytes]]:
     return st.lists(st.sampled_from(_NO_EVENT), max_size=2)
@@ -461,6 +561,235 @@ def _chunked(draw: DrawFn, body: bytes) -> bytes:
     size = draw(st.sampled_from(["{:x}", "{:X}", "{:04x}", "{:x};a=b"]))
     chunks = [size.format(len(piece)).encode() + b"\r\n" + piece + b"\r\n" for piece in draw(cuts(body)) if piece]
     return b"".join(chunks) + b"0\r\n" + draw(st.sampled_from([b"", b"X-After: 1\r\n"])) + b"\r\n"
+
+
+# ---------------------------------------------------------------- rules
+
+
+_SESSION_ANSWER = (
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 49\r\n\r\n"
+    b'{"success":true,"sessionId":"s1","restNonce":"n"}'
+)
+_CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_REPLIES_OF_PROXIES = (_CONNECTED, b"\5\2", b"\5\0", b"\1\0", b"\5\0\0\1\x7f\0\0\1\0\x50", b"\5\1\0\1\0\0\0\0\0\0")
+_REFUSALS = (
+    b'HTTP/1.1 401 No\r\nContent-Length: 25\r\n\r\n{"code":"rest_forbidden"}',
+    b'HTTP/1.1 403 No\r\nContent-Length: 37\r\n\r\n{"code":"rest_cookie_invalid_nonce"} ',
+    b'HTTP/1.1 404 No\r\nContent-Length: 24\r\n\r\n{"code":"rest_no_route"}',
+    b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
+)
+_BITS = (
+    b"",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"\r\n\r\n",
+    b'data: {"type":"live","data":"Hi"}\n\n',
+)
+
+
+def _pieces_of_answers() -> SearchStrategy[bytes]:
+    """What may come over a connection, whatever was asked."""
+    known = st.sampled_from((_SESSION_ANSWER, *_REPLIES_OF_PROXIES, *_REFUSALS, *_BITS))
+    return known | responses().map(lambda response: response.data) | st.binary(max_size=9)
+
+
+class _Start(NamedTuple):
+    session: Session | None
+    restarts: int
+    scheme: str
+    proxy: str | None
+
+
+_PROXIES = (None, None, "http://proxy.example:3128", "https://u:p@proxy.example", "socks5://u:p@[::1]")
+
+
+def _starts() -> SearchStrategy[_Start]:
+    return st.builds(
+        _Start,
+        st.sampled_from([None, Session(), Session("n0", "s0")]),
+        st.integers(0, 1),
+        st.sampled_from(["http", "https"]),
+        st.sampled_from(_PROXIES),
+    )
+
+
+def client_rules(factory: Callable[..., Any]) -> type[Any]:
+    """A `RuleBasedStateMachine` that makes any calls in any order, and checks what `Client` promises.
+
+        TestMyClient = client_rules(MyClient).TestCase
+
+    `factory(flow, proxy=proxy)` makes what is tested, anything with the methods of
+    `Client`: a wrapper around one, or a port behind them. The rules: the step is
+    the same until it is reported; the events are `Live* (End | Broken)`, and
+    after the last every input gives none and the step is `Done`; `awaiting` is None
+    just then; a call that is not legal raises `LocalProtocolError` and changes
+    nothing; a question is handed out once, or twice if the nonce was refused; an
+    answer of `responses()`, in any pieces, gives the events that it stands for.
+    """
+    from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+    known = precondition(lambda self: self.step is not None)
+    young = precondition(lambda self: self.late < 3)  # what is over has little more to show
+    going = precondition(lambda self: not self.over)
+    finished = precondition(lambda self: self.over)
+
+    class ClientRules(RuleBasedStateMachine):
+        client: Any
+        step: Any  # what was asked for since the last call, else None
+        handed_out: Any  # a Send that is not reported yet
+        connected: bool
+        fresh: bool  # nothing has come over this connection
+        received: bytes
+        submits: int
+        late: int
+
+        @initialize(start=_starts())
+        def begin(self, start: _Start) -> None:
+            session, restarts, scheme, proxy = start
+            self.proxy = Proxy.parse(proxy) if proxy else None
+            endpoint = Endpoint.parse(f"{scheme}://site.example")
+            flow = Flow(endpoint, Submit(new_message="Hi?"), session=session, limits=Limits(restarts=restarts))
+            self.client = factory(flow, proxy=self.proxy)
+            self.events: list[Event] = []
+            self.restarts = restarts
+            self.step = self.handed_out = None
+            self.connected = self.fresh = False
+            self.received = b""
+            self.submits = self.late = 0
+
+        @rule(start=_starts())
+        @finished
+        def another(self, start: _Start) -> None:
+            self.teardown()
+            self.begin(start)
+
+        @property
+        def over(self) -> bool:
+            return bool(self.events) and not isinstance(self.events[-1], Live)
+
+        def take(self, events: list[Event]) -> None:
+            if self.over:
+                self.late += 1
+                assert events == [], "events after the last"
+            self.events += events
+            self.step = None
+
+        def refuse(self, call: Callable[[], object]) -> None:
+            before = self.ask()
+            try:
+                call()
+            except LocalProtocolError:
+                pass
+            else:
+                raise AssertionError(f"a call that is not legal at {before} was taken")
+            assert self.ask() == before, "a call that was refused has changed something"
+
+        @rule()
+        @young
+        def next_step(self) -> None:
+            self.ask()
+
+        def ask(self) -> Any:
+            step = self.client.next_step()
+            assert self.step in (None, step), "another step, though nothing was reported"
+            assert self.client.next_step() == step
+            assert isinstance(step, Done) == self.over
+            if isinstance(step, Send) and step != self.handed_out:
+                first, _, _ = step.data.partition(b"\r\n")
+                if first.startswith(b"POST ") and b"/chats/submit" in first:
+                    self.submits += 1
+                    refused = b"401" in self.received or b"403" in self.received
+                    assert self.submits <= (1 + self.restarts if refused else 1), "a question was asked again"
+                    assert self.client.submit_started
+            self.handed_out = step if isinstance(step, Send) else None
+            self.step = step
+            return step
+
+        @rule()
+        @known
+        @young
+        def step_done(self) -> None:
+            if not isinstance(self.step, Connect | StartTLS | Send):
+                self.refuse(self.client.step_done)
+                return
+            if isinstance(self.step, Connect):
+                self.connected = self.fresh = True
+            self.client.step_done()
+            self.step = self.handed_out = None
+
+        @rule()
+        @known
+        @young
+        def send_failed(self) -> None:
+            if not isinstance(self.step, Send):
+                self.refuse(self.client.send_failed)
+                return
+            self.client.send_failed()
+            self.step = self.handed_out = None
+
+        @rule(data=_pieces_of_answers())
+        @young
+        def receive_data(self, data: bytes) -> None:
+            if data and not self.connected and not self.over:
+                self.refuse(lambda: self.client.receive_data(data))
+                return
+            self.received += data
+            self.fresh = self.fresh and not data
+            self.take(self.client.receive_data(data))
+
+        @rule()
+        @young
+        def receive_eof(self) -> None:
+            if not self.connected and not self.over:
+                self.refuse(self.client.receive_eof)
+                return
+            self.take(self.client.receive_eof())
+
+        @rule(detail=texts(), reason=st.sampled_from(Reason))
+        @young
+        def receive_failure(self, detail: str, reason: Reason) -> None:
+            self.take(self.client.receive_failure(detail, reason))
+
+        @rule(data=st.data())
+        @going
+        def go_on(self, data: Any) -> None:
+            """As a driver should, up to the answer to the question, if nothing goes wrong before."""
+            for _ in range(20):
+                step = self.ask()
+                if isinstance(step, Connect | StartTLS | Send):
+                    self.step_done()
+                elif self.over or self.client.awaiting not in (Awaiting.PROXY, Awaiting.SESSION):
+                    return
+                elif self.client.awaiting is Awaiting.SESSION:
+                    self.receive_data(_SESSION_ANSWER)
+                else:
+                    self.receive_data(data.draw(st.sampled_from(_REPLIES_OF_PROXIES)))
+
+        @rule(data=st.data(), response=responses())
+        @going
+        def answer(self, data: Any, response: Response) -> None:
+            self.go_on(data)
+            tunnelled = self.proxy is not None  # what its proxy has said came over this connection
+            if self.over or self.client.awaiting is not Awaiting.FIRST_EVENT or not (self.fresh or tunnelled):
+                return
+            count = len(self.events)
+            for piece in data.draw(cuts(response.data)):
+                self.take(self.client.receive_data(piece))
+            self.take(self.client.receive_eof())
+            assert self.events[count:] == response.events
+
+        @invariant()
+        def one_reply(self) -> None:
+            assert all(isinstance(event, Live) for event in self.events[:-1])
+            assert (self.client.awaiting is None) == self.over
+
+        def teardown(self) -> None:
+            if not self.over:
+                self.take(self.client.receive_failure("the test is over"))
+            assert self.over
+            assert self.client.next_step() == Done()
+
+    return ClientRules
 
 
 # ---------------------------------------------------------------- st.from_type

@@ -1,5 +1,7 @@
 """What the strategies promise: what they give, what they never give, and that nothing they should give is missing."""
 
+import contextlib
+import copy
 import re
 import subprocess
 import sys
@@ -11,21 +13,29 @@ from typing import Any
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
 
 from opchat_proto import (
     Broken,
+    Client,
+    Done,
     End,
     Endpoint,
     Event,
+    Flow,
     Limits,
     Live,
+    LocalProtocolError,
     Message,
+    Proxy,
     Reason,
+    Receive,
     ReplyDecoder,
     Request,
     ServerSentEvent,
     Session,
     SSEDecoder,
+    StartTLS,
     Submit,
     strategies,
 )
@@ -236,3 +246,123 @@ def test_every_kind_of_response_is_there(pattern: bytes) -> None:
         strategies.responses(), lambda response: bool(re.search(pattern, response.data, re.DOTALL)), settings=SEARCH
     )
     assert re.search(pattern, found.data, re.DOTALL)
+
+
+# ---------------------------------------------------------------- bodies that go wrong
+
+
+@given(st.data(), strategies.faulty_bodies())
+def test_a_faulty_body_is_broken_after_its_pieces(data: st.DataObject, body: strategies.FaultyBody) -> None:
+    decoder = ReplyDecoder()
+    events = decoder.receive_head(200, [])
+    for piece in data.draw(strategies.cuts(body.data)):
+        events += decoder.receive_data(piece)
+    *pieces, last = events + decoder.receive_eof()
+    assert pieces == body.events
+    assert isinstance(last, Broken)
+    assert last.reason is body.reason
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda body: body.reason is Reason.TRUNCATED and not body.data,
+        lambda body: body.reason is Reason.TRUNCATED and len(body.events) > 1,
+        lambda body: body.reason is Reason.TRUNCATED and body.data.startswith(b"{"),
+        lambda body: body.reason is Reason.TRUNCATED and b'"end"' in body.data,
+        lambda body: body.reason is Reason.MALFORMED and b"<title>" in body.data,
+        lambda body: body.reason is Reason.MALFORMED and body.data.startswith(b"{"),
+        lambda body: body.reason is Reason.MALFORMED and len(body.events) > 1,
+        lambda body: body.reason is Reason.MALFORMED and b"[DONE]" in body.data,
+        lambda body: body.data.startswith(b"\xef\xbb\xbfdata: "),
+        lambda body: body.events and b"\r\n" in body.data,
+    ],
+)
+def test_every_kind_of_fault_is_there(what: Callable[[strategies.FaultyBody], bool]) -> None:
+    find(strategies.faulty_bodies(), what, settings=SEARCH)
+
+
+# ---------------------------------------------------------------- rules
+
+
+ONE_FAULT = settings(
+    max_examples=200,
+    stateful_step_count=20,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],  # what is found need not be small
+    report_multiple_bugs=False,
+)
+
+
+def run_rules(factory: Callable[..., Any]) -> None:
+    run_state_machine_as_test(strategies.client_rules(factory), settings=ONE_FAULT)
+
+
+class Wrapper:
+    """A `Client` in a wrapper that changes nothing; those below break a rule each."""
+
+    def __init__(self, flow: Flow, *, proxy: Proxy | None = None) -> None:
+        self.client = Client(flow, proxy=proxy)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+
+TestClientRules = strategies.client_rules(Wrapper).TestCase
+TestClientRules.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+
+
+class ForgetsTheEnd(Wrapper):
+    def receive_eof(self) -> list[Event]:
+        return [event for event in self.client.receive_eof() if isinstance(event, Live)]
+
+
+class SaysTheEndTwice(Wrapper):
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+        return self.client.receive_failure(detail, reason) or [Broken(reason, detail)]
+
+
+class HidesFaultsOfItsCaller(Wrapper):
+    def step_done(self) -> None:
+        with contextlib.suppress(LocalProtocolError):
+            self.client.step_done()
+
+
+class LosesPieces(Wrapper):
+    def receive_data(self, data: bytes) -> list[Event]:
+        return [event for event in self.client.receive_data(data) if event != Live("")]
+
+
+class SkipsTLS(Wrapper):
+    def next_step(self) -> Any:
+        step = self.client.next_step()
+        if isinstance(step, StartTLS):
+            self.client.step_done()
+            step = self.client.next_step()
+        return Receive() if isinstance(step, Done) else step
+
+
+class AsksAgain(Wrapper):
+    """Asks once more where an answer did not come."""
+
+    def __init__(self, flow: Flow, *, proxy: Proxy | None = None) -> None:
+        self.again = copy.deepcopy(flow)
+        self.proxy = proxy
+        super().__init__(flow, proxy=proxy)
+
+    def receive_eof(self) -> list[Event]:
+        events = self.client.receive_eof()
+        match events:
+            case [Broken(Reason.LOST)]:
+                self.client = Client(copy.deepcopy(self.again), proxy=self.proxy)
+                return []
+        return events
+
+
+@pytest.mark.parametrize(
+    "faulty", [ForgetsTheEnd, SaysTheEndTwice, HidesFaultsOfItsCaller, LosesPieces, SkipsTLS, AsksAgain]
+)
+def test_the_rules_find_a_wrapper_that_breaks_them(faulty: type[Wrapper]) -> None:
+    with pytest.raises((AssertionError, LocalProtocolError)):
+        run_rules(faulty)
