@@ -45,6 +45,7 @@ __all__ = [
     "messages",
     "replies",
     "responses",
+    "scripts",
     "sessions",
     "submits",
     "texts",
@@ -561,6 +562,37 @@ def _chunked(draw: DrawFn, body: bytes) -> bytes:
     size = draw(st.sampled_from(["{:x}", "{:X}", "{:04x}", "{:x};a=b"]))
     chunks = [size.format(len(piece)).encode() + b"\r\n" + piece + b"\r\n" for piece in draw(cuts(body)) if piece]
     return b"".join(chunks) + b"0\r\n" + draw(st.sampled_from([b"", b"X-After: 1\r\n"])) + b"\r\n"
+
+
+def scripts() -> SearchStrategy[tuple[Any, ...]]:
+    """What happens on one connection: a script for `FaultServer` and `MemoryServer` of `opchat_transports.testing`.
+
+    A good answer or a faulty one, or one of `FAULTS`; late, in pieces, cut, reset
+    or stalled at any byte; after the submit or after start_session. Never one that
+    sends without an end. Where clocks cost time, leave out those that stall:
+    `scripts().filter(lambda script: Stall() not in script)`.
+    """
+    # Of the other package, whose scripts these are: nothing else here needs it.
+    from opchat_transports.testing import FAULTS, Close, Delay, Expect, Repeat, Reset, Stall, Write, json_object
+
+    session = json_object(success=True, sessionId="s1", restNonce="n1", keep_alive=True)
+    finite = [it for it in FAULTS.values() if not any(isinstance(step, Repeat) and step.times is None for step in it)]
+    close: SearchStrategy[bytes] = faulty_bodies().map(lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body.data)
+    answers = responses().map(lambda response: response.data) | close | st.sampled_from(_REFUSALS)
+
+    @st.composite
+    def written(draw: DrawFn) -> tuple[Any, ...]:
+        answer = draw(answers)
+        end = draw(st.just(len(answer)) | st.integers(0, len(answer)))
+        steps: list[Any] = []
+        if draw(st.booleans()):
+            steps += [Expect("start_session"), Write(draw(st.just(session) | answers)), Expect()]
+        for piece in draw(cuts(answer[:end]).filter(lambda pieces: len(pieces) < 12)):
+            steps.append(Write(piece, draw(st.none() | st.integers(1, 64))))
+            steps += [Delay(0.001)] * draw(st.integers(0, 1))
+        return (*steps, draw(st.sampled_from([Close(), Reset(), Stall()])))
+
+    return st.sampled_from(finite) | written()
 
 
 # ---------------------------------------------------------------- rules

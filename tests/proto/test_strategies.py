@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 from hypothesis.stateful import run_state_machine_as_test
 
 from opchat_proto import (
@@ -40,6 +41,7 @@ from opchat_proto import (
     strategies,
 )
 from opchat_proto._site import Question, Site
+from opchat_transports.testing import FAULTS, Delay, Expect, MemoryServer, Repeat, Reset, Stall, Write
 from tests.proto.asking import answered, is_reply
 
 ROOT = Path(__file__).parents[2]
@@ -280,6 +282,50 @@ def test_a_faulty_body_is_broken_after_its_pieces(data: st.DataObject, body: str
 )
 def test_every_kind_of_fault_is_there(what: Callable[[strategies.FaultyBody], bool]) -> None:
     find(strategies.faulty_bodies(), what, settings=SEARCH)
+
+
+# ---------------------------------------------------------------- scripts
+
+
+def played(script: tuple[Any, ...]) -> tuple[list[Event], int]:
+    server = MemoryServer(script)
+    client = Client(Flow(Endpoint.parse("http://site.example"), Submit(new_message="Hi?")))
+    return list(server.run(client)), len(server.questions)
+
+
+@given(strategies.scripts())
+def test_a_script_is_played_to_one_reply_always_the_same(script: tuple[Any, ...]) -> None:
+    events, questions = played(script)
+    assert is_reply(events)
+    assert questions <= 2
+    assert played(script) == (events, questions)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda script: script == FAULTS["gzip"],
+        lambda script: script[0] == Expect("start_session") and script[-1] == Reset(),
+        lambda script: isinstance(played(script)[0][-1], End) and script[-1] == Stall(),
+        lambda script: any(isinstance(step, Delay) for step in script) and len(script) > 4,
+        lambda script: any(isinstance(step, Write) and step.size == 1 for step in script),
+        *(
+            lambda script, reason=reason: getattr(played(script)[0][-1], "reason", None) is reason
+            for reason in Reason
+            if reason is not Reason.PROXY
+        ),
+    ],
+)
+def test_every_kind_of_script_is_there(wanted: Callable[[tuple[Any, ...]], bool]) -> None:
+    assert wanted(find(strategies.scripts(), wanted, settings=SEARCH))
+
+
+def test_no_script_goes_on_for_ever() -> None:
+    def endless(script: tuple[Any, ...]) -> bool:
+        return any(isinstance(step, Repeat) and step.times is None for step in script)
+
+    with pytest.raises(NoSuchExample):
+        find(strategies.scripts(), endless, settings=settings(SEARCH, max_examples=300))
 
 
 # ---------------------------------------------------------------- rules
