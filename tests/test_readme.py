@@ -17,7 +17,7 @@ from tests.transports.served import free_port, started
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-# Those that are tests themselves are run by tests/transports/test_testing.py.
+# Those that are tests themselves are run by tests/transports/test_testing.py and tests/proto/test_strategies.py.
 EXAMPLES = [code for code in CODE if "def test_" not in code and "application(" not in code]
 SIZES = {"KiB": 1024, "MiB": 1024 * 1024}
 

@@ -412,3 +412,41 @@ class AsksAgain(Wrapper):
 def test_the_rules_find_a_wrapper_that_breaks_them(faulty: type[Wrapper]) -> None:
     with pytest.raises((AssertionError, LocalProtocolError)):
         run_rules(faulty)
+
+
+# ---------------------------------------------------------------- the example of README
+
+_WRAPPER = """
+from opchat_proto import Client, Endpoint, Flow, Receive, Session, Submit
+
+Wrapper = Client
+
+
+def reply_to(pieces):
+    client = Client(Flow(Endpoint.parse("http://site.example"), Submit(new_message="?"), session=Session()))
+    while client.next_step() != Receive():
+        client.step_done()
+    events = [event for piece in pieces for event in client.receive_data(piece)]
+    return {events} + client.receive_eof()
+"""
+
+
+_SHORT = """
+from hypothesis import Phase, settings
+
+settings.register_profile("short", max_examples=20, stateful_step_count=10, deadline=None, phases=[Phase.generate])
+settings.load_profile("short")
+"""
+
+
+@pytest.mark.parametrize(("given_events", "outcome"), [("events", "2 passed"), ("events[1:]", "1 failed")])
+def test_the_example_of_readme_tests_a_wrapper(tmp_path: Path, given_events: str, outcome: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [example] = [it for it in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "strategies.cuts" in it]
+    assert len([line for line in example.splitlines() if line]) <= 10
+    (tmp_path / "my_wrapper.py").write_text(_WRAPPER.replace("{events}", given_events))
+    (tmp_path / "test_my_wrapper.py").write_text(example)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
+    (tmp_path / "conftest.py").write_text(_SHORT)
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
+    assert outcome in done.stdout, done.stdout + done.stderr

@@ -924,7 +924,7 @@ def test_a_pair_connects_again_where_the_server_has_closed() -> None:
 # ---------------------------------------------------------------- for its users
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "def test_" in example]
+EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FaultServer" in example]
 IMPORTS = EXAMPLES[0].partition("\n\n\n")[0]
 """Which the examples in the docstring have in common with that of README."""
 IN_DOCSTRING = textwrap.dedent(
