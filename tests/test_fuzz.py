@@ -10,6 +10,7 @@ import pytest
 
 from opchat_proto import End, Event, Limits, Live, LocalProtocolError, SSEDecoder
 from tests.fuzz import oracles
+from tests.fuzz.__main__ import TARGETS as NAMES
 from tests.fuzz.__main__ import mutants
 from tests.fuzz.targets import TARGETS, seeds
 
@@ -36,6 +37,10 @@ def test_inputs_made_from_the_corpus_pass(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_so_do_inputs_without_anything(target: str, data: bytes) -> None:
     TARGETS[target](data)
+
+
+def test_the_command_knows_all_targets() -> None:
+    assert tuple(TARGETS) == NAMES
 
 
 def test_the_command_runs_a_target_and_keeps_what_fails(tmp_path: Path) -> None:

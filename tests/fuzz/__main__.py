@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+TARGETS = ("sse", "reply", "json", "flow", "client", "server", "endpoint", "proxy", "messages", "conversation")
+"""Their names; the functions are in `targets`, which atheris must see imported after its own preparations."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument(
-        "target", help="sse, reply, json, flow, client, server, endpoint, proxy, messages, conversation or all"
-    )
+    parser.add_argument("target", choices=(*TARGETS, "all"))
     parser.add_argument("--executions", type=int, default=0, metavar="N", help="how many inputs of each target")
     parser.add_argument("--seconds", type=float, default=0, metavar="N", help="how long for each target (default: 60)")
     parser.add_argument(
@@ -42,12 +43,10 @@ def main() -> int:
     if guided:
         _with_atheris(options, folder)
 
-    from tests.fuzz.targets import TARGETS, seeds
+    from tests.fuzz import targets
 
-    if options.target not in TARGETS:
-        parser.error(f"target: expected one of {', '.join(TARGETS)}, all")
-    run = TARGETS[options.target]
-    inputs = seeds(options.target)
+    run = targets.TARGETS[options.target]
+    inputs = targets.seeds(options.target)
     if options.replay:
         inputs += [path.read_bytes() for path in sorted(folder.iterdir())]
         mutated: Iterator[bytes] = iter(())
@@ -65,8 +64,6 @@ def main() -> int:
 
 
 def _all(options: argparse.Namespace) -> int:
-    from tests.fuzz.targets import TARGETS
-
     if options.replay:  # in one process, so that coverage.py sees it
         for target in TARGETS:
             sys.argv = [sys.argv[0], target, "--replay", *(["--keep", str(options.keep)] if options.keep else [])]
@@ -125,14 +122,16 @@ def _with_atheris(options: argparse.Namespace, folder: Path) -> None:
     atheris: Any = importlib.import_module("atheris")  # which is not everywhere
     with atheris.instrument_imports(include=["opchat_proto"]):
         import opchat_proto  # noqa: F401  # so that it is the instrumented one
-    from tests.fuzz.targets import TARGETS, TOKENS, seeds
+    from tests.fuzz import targets
 
-    run = TARGETS[options.target]
+    run = targets.TARGETS[options.target]
     with tempfile.TemporaryDirectory(prefix="opchat-seeds-") as seed_folder:
-        for data in seeds(options.target):
+        for data in targets.seeds(options.target):
             (Path(seed_folder) / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
         dictionary = Path(seed_folder).with_suffix(".dict")
-        dictionary.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in TOKENS))
+        dictionary.write_text(
+            "".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in targets.TOKENS)
+        )
         arguments = [
             sys.argv[0],
             f"-dict={dictionary}",
@@ -140,6 +139,7 @@ def _with_atheris(options: argparse.Namespace, folder: Path) -> None:
             "-max_len=8192",
             "-timeout=60",
             "-rss_limit_mb=4096",
+            "-verbosity=0",
             "-print_final_stats=1",
             f"-seed={options.seed or 1}",
             *([f"-runs={options.executions}"] if options.executions else []),

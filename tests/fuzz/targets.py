@@ -801,7 +801,11 @@ _MOST = 6000  # bytes of a seed: what is longer is slow to mutate
 def seeds(target: str) -> list[bytes]:
     """The corpus as inputs of this target."""
     found = [it for case in cases.cases() if (it := _seed(target, case)) is not None and len(it) < _MOST]
-    return found or [seed(b"")]
+    if target == "conversation":
+        found += [
+            seed(json.dumps({"session": {key: value}}).encode()) for key in _WORDS[7:11] for value in (5, "a b;\n", "")
+        ]
+    return found
 
 
 def _seed(target: str, case: cases.Case) -> bytes | None:
