@@ -392,6 +392,13 @@ def test_a_client_that_sends_too_much_ahead_is_cut_off() -> None:
     assert server.next_step() == Done()
 
 
+def test_line_ends_before_a_request_are_no_part_of_its_head_wherever_they_are_cut() -> None:
+    site = Site(SECRET, limits=Limits(head_bytes=1))
+    for pieces in ([b"\r\n\r\n "], [b"\r", b"\n\r\n", b" "], [b"\r\n\r", b"\n ", b""]):
+        expected = bad_request("The request is not HTTP: expected a method.")
+        assert converse(Server(site), pieces) == (expected, [])
+
+
 def test_what_follows_a_refusal_is_not_read() -> None:
     server = Server(SITE)
     server.receive_data(b" ", now=NOW)

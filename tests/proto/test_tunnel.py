@@ -69,6 +69,7 @@ EVERY_WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
         ("http://proxy.example:3128//", Proxy("http", "proxy.example", 3128)),
         ("HTTP://Proxy.EXAMPLE:3128", Proxy("http", "proxy.example", 3128)),
         ("Socks5H://PROXY", Proxy("socks5h", "proxy", 1080)),
+        ("http://X.example", Proxy("http", "x.example", 80)),
         ("proxy.example:3128", Proxy("http", "proxy.example", 3128)),
         ("proxy.example:3128/", Proxy("http", "proxy.example", 3128)),
         ("proxy.example", Proxy("http", "proxy.example", 80)),
