@@ -18,7 +18,7 @@ _EXPECTED = (
 )
 HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit takes much else with brackets
-_USER = re.compile(r"(?:[^/?#@]*//+)?[^/?#]*@")
+_USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # with one slash too, where somebody forgot the other
 _PORTS = {"http": 80, "https": 443}
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
 

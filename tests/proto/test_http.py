@@ -95,6 +95,7 @@ REFUSED = [
     *("httpss://site.example", "http+unix://site.example", "h\u0442tp://site.example"),
     # a user
     *("https://user@site.example", "https://user:pass@site.example", "https://@site.example", "https://:@site.example"),
+    *("https:/user:pass@site.example", "https:user:pass@site.example", "/user:pass@site.example"),
     *("user:pass@127.0.0.1:8000", "https://good.example@evil.example", "https://good.example:443@evil.example/"),
     # a fragment
     *("https://site.example#", "https://site.example/#top", "127.0.0.1:8000#", "https://site.example?rest_route=#"),
