@@ -660,7 +660,6 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
     """
     from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-    known = precondition(lambda self: self.step is not None)
     young = precondition(lambda self: self.late < 3)  # what is over has little more to show
     going = precondition(lambda self: not self.over)
     finished = precondition(lambda self: self.over)
@@ -738,22 +737,21 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
             return step
 
         @rule()
-        @known
         @young
         def step_done(self) -> None:
-            if not isinstance(self.step, Connect | StartTLS | Send):
+            step = self.ask()
+            if not isinstance(step, Connect | StartTLS | Send):
                 self.refuse(self.client.step_done)
                 return
-            if isinstance(self.step, Connect):
+            if isinstance(step, Connect):
                 self.connected = self.fresh = True
             self.client.step_done()
             self.step = self.handed_out = None
 
         @rule()
-        @known
         @young
         def send_failed(self) -> None:
-            if not isinstance(self.step, Send):
+            if not isinstance(self.ask(), Send):
                 self.refuse(self.client.send_failed)
                 return
             self.client.send_failed()
@@ -786,16 +784,18 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
         @going
         def go_on(self, data: Any) -> None:
             """As a driver should, up to the answer to the question, if nothing goes wrong before."""
-            for _ in range(20):
-                step = self.ask()
-                if isinstance(step, Connect | StartTLS | Send):
+            count = 0
+            while not self.over:
+                count += 1
+                assert count < 50, "it goes on for ever"
+                if isinstance(self.ask(), Connect | StartTLS | Send):
                     self.step_done()
-                elif self.over or self.client.awaiting not in (Awaiting.PROXY, Awaiting.SESSION):
-                    return
                 elif self.client.awaiting is Awaiting.SESSION:
                     self.receive_data(_SESSION_ANSWER)
-                else:
+                elif self.client.awaiting is Awaiting.PROXY:
                     self.receive_data(data.draw(st.sampled_from(_REPLIES_OF_PROXIES)))
+                else:
+                    break
 
         @rule(data=st.data(), response=responses())
         @going
