@@ -444,6 +444,15 @@ def client(data: bytes) -> None:
         return calls.events, sent, calls.machine.session
 
     check_all_ways(choices, run)
+    if _often(choices, len(choices.data)):
+        check_linear(partial(_answer, limits), choices.data)
+
+
+def _answer(limits: Limits, data: bytes) -> list[Event]:
+    asking = Client(Flow(_ENDPOINTS[0], QUESTION, session=Session(), limits=limits))
+    while not isinstance(asking.next_step(), Receive):
+        asking.step_done()
+    return asking.receive_data(data)
 
 
 def _drive_client(calls: _Calls, plan: Plan, cut: Cut) -> list[Any]:
@@ -608,6 +617,8 @@ def server(data: bytes) -> None:
         return out, submits, over
 
     out, submits, _ = check_all_ways(choices, run)
+    if _often(choices, len(request)):
+        check_linear(lambda data: Server(site).receive_data(data, now=NOW), request)
     while out.startswith(b"HTTP/1.1 100 "):
         out = out.partition(b"\r\n\r\n")[2]
     if b"HEAD " in request or b"100-continue" in request.lower() or b"HTTP/1.0" in request:
