@@ -1441,3 +1441,9 @@ def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once
     assert submits <= 1 + stale
     for event in events:
         str(event).encode()
+
+
+def test_pieces_and_a_clean_end_without_an_end_event_in_one_read() -> None:
+    events = answered([CHUNKED + chunks(HI) + b"0\r\n\r\n"], close=False)
+    assert events[0] == Live("Hi")
+    assert [event.reason for event in events[1:] if isinstance(event, Broken)] == [Reason.TRUNCATED]
