@@ -275,7 +275,7 @@ class ReplyDecoder:
         self._feed(bytes(piece), events)
         if self._sse.data_seen:
             self._is_page = False
-            self._is_stream = True
+            self._is_stream = self._state is State.STREAM  # and not over already
             self._text = bytearray()
         elif len(self._text) == self._limits.refusal_bytes and self._state is not State.DONE:
             events.append(self._unended("", Reason.MALFORMED))

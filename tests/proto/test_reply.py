@@ -1585,3 +1585,12 @@ def test_an_end_event_as_the_plugin_writes_it() -> None:
     payload = '{"success":true,"reply":"Hi","new_token":"fresh"}'
     text = json.dumps({"type": "end", "data": payload}, separators=(",", ":"))
     assert judge([line(text)]) == [End("Hi", payload)]
+
+
+@pytest.mark.parametrize("late", [b"<!-- cached -->", b"data: late\n\n", END])
+def test_nothing_is_looked_at_after_an_end_that_came_with_a_notice_before_it(late: bytes) -> None:
+    decoder = ReplyDecoder()
+    decoder.receive_head(200, [])
+    assert len(decoder.receive_data(b"<br />\n" + END)) == 1
+    assert decoder.receive_data(late) == []
+    assert decoder.receive_eof() == []
