@@ -424,7 +424,7 @@ class Client:
                 break
         return events
 
-    def _receive_other(self, item: Received) -> list[Event]:
+    def _receive_other(self, item: Head | EndOfBody | Fault) -> list[Event]:
         match item:
             case Head(407) if self._is_relayed:
                 return self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
@@ -432,8 +432,8 @@ class Client:
                 return self._flow.receive_head(status, headers)
             case EndOfBody():
                 events = self._flow.receive_eof()
-            case Fault(detail, reason):
-                events = self._flow.receive_failure(detail, reason)
+            case _:  # Fault
+                events = self._flow.receive_failure(item.detail, item.reason)
         self._next_request()
         return events
 

@@ -22,8 +22,8 @@ from opchat_transports.bots import small_talk
 from opchat_transports.cli import _serve
 from opchat_transports.cli._serve import application_of_command, serve_command
 
+from .command import ENVIRONMENT
 from .scripted import PATIENCE
-from .test_cli import ENVIRONMENT
 
 HI = Submit(new_message="hi")
 log: list[str] = []
