@@ -22,7 +22,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 import httpx
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from opchat_proto import Limits, Proxy, Reason, Request
 from opchat_proto._exchange import Body, EndOfBody, Exchange, Fault, Head, Received
@@ -174,7 +174,17 @@ class _Connection:
 
     @property
     def has_unread(self) -> bool:
-        """Whether bytes have come, or the end."""
+        """Whether bytes have come, or the end. What TLS had there is gone then, and so is its connection."""
+        stream: object = self._stream
+        while isinstance(stream, TLSStream):  # which may hold records that came with the ones it has given
+            try:
+                stream.extra(TLSAttribute.ssl_object).read(1)
+            except ssl.SSLWantReadError:
+                stream = stream.transport_stream
+            except ssl.SSLError:
+                return True
+            else:
+                return True
         return self._plain is None or self._plain.peek() is not None
 
     def close(self) -> None:

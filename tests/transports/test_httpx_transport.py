@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -12,13 +13,14 @@ import anyio
 import anyio.to_thread
 import pytest
 import trio
+import trustme
 
 from opchat_proto import Broken, End, Reason, Session
 from opchat_transports import Timeouts, _httpx_transport
 from opchat_transports.asyncio_httpx import AsyncioTransport
 
 from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, end, live
-from .test_blocking import STALE, full_port, linux
+from .test_blocking import STALE, full_port, linux, tls_server, trusting
 
 __all__ = ["full_port"]  # a fixture
 
@@ -150,6 +152,39 @@ def test_what_follows_an_answer_is_no_other(run: Callable[[Main], Any]) -> None:
     with Scripted(play, answers_all) as server:
         run(main)
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("said", ["an answer", "the end"])
+def test_what_tls_holds_from_before_answers_nothing(run: Callable[[Main], Any], said: str) -> None:
+    """It came in one packet with the answer before, so that nothing is left in the socket."""
+    authority = trustme.CA()
+
+    def play(peer: Peer) -> None:
+        assert isinstance(peer.socket, ssl.SSLSocket)
+        peer.read()
+        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        peer.send(HELLO)
+        if said == "an answer":
+            peer.send(HELLO.replace(b'"a"', b'"forged"'))
+        else:
+            peer.socket.settimeout(0)
+            with suppress(ssl.SSLWantReadError):
+                peer.socket.unwrap()  # says farewell, and does not wait for the client's
+        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        peer.socket.settimeout(PATIENCE)
+        with suppress(OSError):
+            assert peer.socket.recv(1) == b""
+
+    async def main() -> None:
+        async with AsyncioTransport(
+            server.url, session=Session(), ssl_context=trusting(authority), proxy=None
+        ) as transport:
+            for _ in range(2):
+                assert (await read(transport))[-1].reply == "a"
+
+    with Scripted(play, answers_all, tls=tls_server(authority)) as server:
+        run(main)
+    assert (server.routes, server.connections) == (["submit", "submit"], 2)
 
 
 def test_a_session_is_asked_for_again_where_a_kept_connection_has_swallowed_that(run: Callable[[Main], Any]) -> None:
