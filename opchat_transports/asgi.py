@@ -267,7 +267,7 @@ class _Bot:
             if _is_cancelled():
                 raise
             return self._failed(error)  # what the bot waited for was cancelled, and not the bot
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the second: a bot that calls what was a program
             return self._failed(error)
         if isinstance(event, Live) and event.kind == "content":
             self._pieces.append(event.text)

@@ -697,7 +697,7 @@ def _answer(bot: Bot, submit: Submit) -> Generator[Event]:
                     return
                 if event.kind == "content":
                     pieces.append(event.text)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the second: a bot that calls what was a program
         _log.exception("the bot failed")
         yield broken_bot(error)
     else:

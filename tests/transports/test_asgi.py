@@ -284,6 +284,10 @@ async def refuses_later(submit: Submit) -> Any:
     raise LookupError("the password is 1234")
 
 
+async def exits(submit: Submit) -> Any:
+    sys.exit("the password is 1234")
+
+
 def nothing_async(submit: Submit) -> Any:
     return ["a"]
 
@@ -303,7 +307,8 @@ async def in_a_group(submit: Submit) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    "bot", [broken(), refuses, refuses_later, nothing_async, gives_a_number, gives_none, in_a_group, lambda: None]
+    "bot",
+    [broken(), refuses, refuses_later, exits, nothing_async, gives_a_number, gives_none, in_a_group, lambda: None],
 )
 def test_a_bot_that_fails_is_an_error_event_without_details(
     backend: str, bot: Any, caplog: pytest.LogCaptureFixture

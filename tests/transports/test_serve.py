@@ -87,12 +87,14 @@ def test_a_bot_may_refuse() -> None:
         assert ask(server)[-1].detail == "No more."
 
 
-@pytest.mark.parametrize("fault", ["at once", "later", "no event", "no iterable"])
+@pytest.mark.parametrize("fault", ["at once", "later", "exits", "no event", "no iterable"])
 def test_a_bot_that_fails_is_an_error_event_and_a_traceback(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     def failing(submit: Submit) -> Iterator[Any]:
         yield "a"
         if fault == "later":
             raise ZeroDivisionError
+        if fault == "exits":
+            sys.exit(1)
         yield 5
 
     def bot(submit: Submit) -> Any:
