@@ -1,8 +1,10 @@
 """Secrets are taken out of recorded bytes: nonces, session ids, cookies, credentials. No length changes.
 
-They are found by their places (header fields, JSON keys), and then wherever else
-they stand. What is looked through is the body, not its chunks, so that a secret
-that was cut by a chunk's line, or by a read, is found as well.
+They are found by their places (header fields, JSON keys, a page's attributes and
+scripts), and then wherever else they stand. What is looked through is the body,
+not its chunks, so that a secret that was cut by a chunk's line, or by a read, is
+found as well. A body that is compressed cannot be looked through, and is replaced
+whole.
 """
 
 import re
@@ -20,15 +22,19 @@ _BLOCK = 4 * 1024  # what h11 is given at once: what is behind a chunk is copied
 _ENDLESS = 1 << 62
 _SHORTEST = 6  # bytes of a value that is looked for everywhere: anything shorter is found in places that are no secret
 
-_COOKIES = re.compile(rb"(?im)^((?:set-)?cookie)[ \t]*:[ \t]*([^\r\n]*)")
+_VALUE = rb"[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*"  # also one that goes on in the next line (RFC 9112 5.2)
+_COOKIES = re.compile(rb"(?im)^((?:set-)?cookie)[ \t]*:[ \t]*(%s)" % _VALUE)
 _COOKIE_VALUE = re.compile(rb"=([^;]*)")
-_FIELD = rb"(?im)^(?:x-wp-nonce|authorization|proxy-authorization|x-api-key%s)[ \t]*:[ \t]*([^\r\n]+)"
-# In JSON, also in JSON that is a string in JSON: a quote has then one backslash before it, or three.
+_FIELD = rb"(?im)^(?:x-wp-nonce|authorization|proxy-authorization|x-api-key%s)[ \t]*:[ \t]*(%s)"
+# In JSON, also in JSON that is a string in JSON (a quote has then one backslash before it, or three) or an attribute in
+# HTML, and where the end of what came cuts it.
 _KEYED = re.compile(
-    rb"""(?i)(?P<slashes>\\*)"(?:rest_?nonce|new_token|nonce|token|session_?id|session)(?P=slashes)"\s*:\s*"""
-    rb"""(?:(?P=slashes)"(?P<text>.*?)(?<!\\)(?P=slashes)"|(?P<number>[0-9]+))""",
+    rb"""(?i)(?P<quote>\\{0,7}"|&quot;|&\#0*34;)(?:rest_?nonce|new_token|nonce|token|session_?id|session)(?P=quote)"""
+    rb"""\s*:\s*(?:(?P=quote)(?P<text>.*?)(?:(?<!\\)(?P=quote)|\Z)|(?P<number>[0-9]+))""",
     re.DOTALL,
 )
+# In the links and scripts of WordPress's pages.
+_IN_PAGES = re.compile(rb"""(?:_wpnonce=|createNonceMiddleware\(\s*["'])([0-9A-Za-z]+)""")
 _NO_SECRETS = (b"", b"N/A")
 
 
@@ -42,10 +48,15 @@ class _Stream:
     data: bytearray = field(init=False)
     bodies: list[tuple[int, int]] = field(init=False)
     """Where in `data` the bytes of a body are, in order."""
+    coded: list[tuple[int, int]] = field(default_factory=list)
+    """Those of a body that is compressed."""
 
     def __post_init__(self) -> None:
         self.data = bytearray().join(happening.data for happening in self.happenings)
-        self.bodies = list(_bodies_of_requests(self.happenings) if self.is_request else _bodies_of_answers(self.data))
+        if self.is_request:
+            self.bodies = list(_bodies_of_requests(self.happenings))
+        else:
+            self.bodies = list(_bodies_of_answers(self.data, self.coded))
 
     def body(self) -> bytes:
         return b"".join(bytes(self.data[start:end]) for start, end in self.bodies)
@@ -80,7 +91,9 @@ class _Stream:
 
 
 def _cover(secret: bytes) -> bytes:
-    return (b"1" if secret.isdigit() else b"x") * len(secret)  # a number in JSON stays one
+    if secret.isdigit():
+        return b"1" * len(secret)  # a number in JSON stays one
+    return re.sub(rb"[^\r\n]", b"x", secret)  # and a head keeps its lines
 
 
 def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), values: Iterable[str] = ()) -> None:
@@ -89,7 +102,7 @@ def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), 
     for happening in happenings:
         if happening.event in ("sent", "received"):
             streams.setdefault((happening.connection, happening.event), []).append(happening)
-    fields = re.compile(_FIELD % b"".join(b"|" + re.escape(name.encode()) for name in names))
+    fields = re.compile(_FIELD % (b"".join(b"|" + re.escape(name.encode()) for name in names), _VALUE))
     known = {value.encode() for value in values}
     all_streams = [_Stream(items, event == "sent") for (_, event), items in streams.items()]
     for stream in all_streams:
@@ -110,14 +123,15 @@ def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), 
 def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
     """Replace what stands where secrets stand. Returns what that was."""
     found = set()
-    heads, body = stream.heads(), stream.body()
-    for line in _COOKIES.finditer(heads):
-        for value in _COOKIE_VALUE.finditer(heads, *line.span(2)):
+    # Header fields are looked for in all of it: what h11 cannot follow has heads as well.
+    data, body = bytes(stream.data), stream.body()
+    for line in _COOKIES.finditer(data):
+        for value in _COOKIE_VALUE.finditer(data, *line.span(2)):
             found.add(value[1])
             stream.hide(*value.span(1))
             if line[1].lower() == b"set-cookie":
                 break  # what follows are attributes
-    for match in fields.finditer(heads):
+    for match in fields.finditer(data):
         found.add(match[1])
         stream.hide(*match.span(1))
     for match in _KEYED.finditer(body):
@@ -125,6 +139,11 @@ def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
         if match[group] not in _NO_SECRETS:
             found.add(match[group])
             stream.hide_in_body(*match.span(group), match[group])
+    for match in _IN_PAGES.finditer(body):
+        found.add(match[1])
+        stream.hide_in_body(*match.span(1), match[1])
+    for start, end in stream.coded:
+        stream.hide(start, end)
     return found
 
 
@@ -137,9 +156,10 @@ def _bodies_of_requests(happenings: Iterable[Happening]) -> Iterator[tuple[int, 
         position = end
 
 
-def _bodies_of_answers(data: bytearray) -> Iterator[tuple[int, int]]:
-    """Where h11 finds bodies. From what it cannot follow on, everything is taken for one."""
+def _bodies_of_answers(data: bytearray, coded: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Where h11 finds bodies, also in `coded` if compressed. What it cannot follow is taken for one to the end."""
     position = 0
+    is_coded = False
     while position < len(data):
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_ENDLESS)
         connection.send(h11.Request(method="POST", target="/", headers=[("Host", "host")]))
@@ -152,7 +172,14 @@ def _bodies_of_answers(data: bytearray) -> Iterator[tuple[int, int]]:
                 yield position, len(data)
                 return
             consumed = fed - len(connection.trailing_data[0])
+            if isinstance(event, h11.Response):
+                is_coded = any(
+                    name == b"content-encoding" and value.lower() not in (b"", b"identity")
+                    for name, value in event.headers
+                )
             if isinstance(event, h11.Data):
+                if is_coded:
+                    coded.append((consumed - len(event.data), consumed))
                 yield consumed - len(event.data), consumed
             position = consumed
             if isinstance(event, h11.EndOfMessage):

@@ -1,6 +1,7 @@
 """`opchat record`, `decode` and `replay`."""
 
 import base64
+import gzip
 import json
 import re
 import signal
@@ -143,6 +144,37 @@ def test_secrets_are_replaced_wherever_they_are_and_nothing_moves(size: int, tmp
     result = opchat("decode", "--json", str(tmp_path / "a"))
     assert result.returncode == 0
     assert [line["type"] for line in lines(result.stdout)] == ["answer", "end", "answer", "end"]
+
+
+def whole(head: bytes, body: bytes = b"") -> bytes:
+    return b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n%s\r\n%s" % (len(body), head, body)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        pytest.param(b'HTTP/1.1 200 OK\r\n\r\n{"restNonce":"SECRET', id="the end cuts it"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nno field\r\nSet-Cookie: a=SECRET\r\n\r\n", id="no head"),
+        pytest.param(b"HTTP/1.1 101 Upgrade\r\nX-WP-Nonce: SECRET\r\n\r\n", id="an upgrade"),
+        pytest.param(whole(b"Set-Cookie:\r\n a=SECRET\r\n"), id="a folded field"),
+        pytest.param(whole(b"", b"<div data-params='{&quot;restNonce&quot;:&quot;SECRET&quot;}'>"), id="an attribute"),
+        pytest.param(whole(b"", b"<div data-params='{&#034;restNonce&#034;:&#034;SECRET&#034;}'>"), id="by numbers"),
+        pytest.param(whole(b"", b'<script>wp.apiFetch.createNonceMiddleware( "SECRET" )'), id="a script"),
+        pytest.param(whole(b"", b'<a href="/?action=logout&#038;_wpnonce=SECRET">'), id="a link"),
+        pytest.param(whole(b"Content-Encoding: gzip\r\n", gzip.compress(b"SECRET")), id="compressed"),
+    ],
+)
+def test_secrets_are_replaced_in_whatever_is_no_good_answer(received: bytes, tmp_path: Path) -> None:
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(received)
+
+    record(tmp_path / "a", play)
+    hidden = joined(recorded(tmp_path / "a"), "received")
+    assert len(hidden) == len(received)
+    assert [line[:2] for line in hidden.splitlines()][:2] == [line[:2] for line in received.splitlines()][:2]
+    assert b"SECRET" not in hidden
+    assert b"\x1f\x8b" not in hidden
 
 
 def test_the_credentials_of_a_proxy_are_replaced(tmp_path: Path) -> None:
