@@ -12,6 +12,7 @@ from opchat_proto import Endpoint, Limits
 
 from .._common import Timeouts
 from .._proxies import ENVIRONMENT, ProxyLike
+from ._question import utf8_text
 
 __all__ = ["Settings", "asking_options", "printing_options"]
 
@@ -151,7 +152,7 @@ def _settings(values: dict[str, Any]) -> Settings:
     try:
         return Settings(
             endpoint=endpoint,
-            bot=values.pop("bot"),
+            bot=utf8_text(values.pop("bot")),
             headers=values.pop("header"),
             proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else proxy,
             timeouts=Timeouts(**{clock: value for clock, value in clocks.items() if value is not _UNSET}),

@@ -12,9 +12,10 @@ from opchat_proto import Limits
 
 from ._output import say
 
-__all__ = ["whole_question"]
+__all__ = ["utf8_text", "whole_question"]
 
 _FIRST_BYTE_WITHIN = 1.0  # seconds
+_AT_ONCE = 64 * 1024
 
 
 def whole_question(arguments: Sequence[str], limits: Limits) -> str:
@@ -25,16 +26,29 @@ def whole_question(arguments: Sequence[str], limits: Limits) -> str:
     return text
 
 
+def utf8_text(argument: str) -> str:
+    """An argument of the process as text: what the locale did not know is in it as halves of surrogate pairs."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _join(arguments: Sequence[str], limits: Limits) -> str:
-    question = " ".join(argument for argument in arguments if argument != "-")
+    question = utf8_text(" ".join(argument for argument in arguments if argument != "-"))
     if sys.stdin is not None and ("-" in arguments or (_brings_input() if question else not sys.stdin.isatty())):
         try:
-            piped = sys.stdin.buffer.read(limits.request_bytes + 1)  # one byte more is refused
+            piped = _read(limits.request_bytes + 1)  # one byte more is refused
         except OSError as error:
             raise click.UsageError(f"standard input cannot be read: {error.strerror}") from None
         text = piped.decode("utf-8-sig", "replace").strip("\r\n")
         return f"{question}\n\n{text}" if question and text.strip() else question or text
     return question
+
+
+def _read(most: int) -> bytes:
+    """What standard input brings, at most so much. (One `read` would take as much memory as that at once.)"""
+    data = bytearray()
+    while len(data) < most and (piece := sys.stdin.buffer.read(min(most - len(data), _AT_ONCE))):
+        data += piece
+    return bytes(data)
 
 
 def _brings_input() -> bool:

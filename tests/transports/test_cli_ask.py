@@ -238,6 +238,24 @@ def test_wrong_usage_is_one_line(arguments: Any, line: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("variables", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=str)
+def test_arguments_are_utf_8_in_any_locale(variables: Any, tmp_path: Path) -> None:
+    with Scripted(tells("a")) as server:
+        for question, asked in (("h\u00e9", "h\u00e9"), (b"h\xe9", "h\ufffd")):
+            arguments: Any = (question, "--bot", question, "--url", server.url)
+            environment = ENVIRONMENT | {"XDG_STATE_HOME": str(tmp_path)} | variables
+            result = opchat("ask", *arguments, env=environment)
+            assert (result.stdout, result.stderr, result.returncode) == ("a\n", "", 0)
+            body = json.loads(server.requests[-1].partition(b"\r\n\r\n")[2])
+            assert (body["newMessage"], body["botId"]) == (asked, asked)
+
+
+def test_a_bound_that_no_memory_holds() -> None:
+    with Scripted(tells("a")) as server:
+        result = opchat("ask", "--limit-request-bytes", "9" * 18, "--url", server.url, input="Hi")
+    assert (result.stdout, result.stderr, result.returncode) == ("a\n", "", 0)
+
+
 def test_a_proxy_that_is_not_there() -> None:
     result = opchat("ask", "--url", "http://site.example", "--proxy", "http://user:SECRET@127.0.0.1:1", "Hi")
     assert result.returncode == 7
