@@ -109,6 +109,8 @@ class Printer:
                 if not self.text and reply:
                     self._put(reply)
                 self._finish(needs_line=not self.text and not reply)
+                if self.text and reply and _words(reply) not in _words(self.text):
+                    self._output.say(f"a piece was lost or the site changed its answer; the final text is: {reply}")
             case Broken():
                 self._finish()
 
@@ -132,6 +134,11 @@ class Printer:
         if self._spinner is not None:
             self._spinner.stop()
             self._spinner = None
+
+
+def _words(text: str) -> str:
+    """The text without white space, in which pieces and final text differ anyhow (WIRE 13)."""
+    return "".join(text.split())
 
 
 def _needs_rich(make: Callable[[], Any]) -> Callable[[], Any]:

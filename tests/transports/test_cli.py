@@ -91,11 +91,22 @@ def test_what_is_printed(pieces: list[bytes], printed: str) -> None:
     assert (result.stdout, result.stderr, result.returncode) == (printed, "", 0)
 
 
+def test_a_piece_that_was_lost_does_not_shorten_the_answer_silently() -> None:
+    result = asking(answers(STREAM, live("You"), live(" lost\x1b"), end("You said: lost\x1b"), LAST))
+    assert (result.stdout, result.returncode) == ("You lost\\x1b\n", 0)
+    assert result.stderr == (
+        "opchat: a piece was lost or the site changed its answer; the final text is: You said: lost\\x1b\n"
+    )
+    # As after a call of a function, whose last turn is the final text.
+    result = asking(answers(STREAM, live("I look it up. "), live("It rains."), end("It rains."), LAST))
+    assert (result.stdout, result.stderr) == ("I look it up. It rains.\n", "")
+
+
 def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
     hostile = "\x1b]0;x\x07\r\x00\x7f\x9b\u202e\u2066\ttab\nline \u00e9"
     shown = "\\x1b]0;x\\x07\\x0d\\x00\\x7f\\x9b\\u202e\\u2066\ttab\nline \u00e9\n"
     environment = ENVIRONMENT | {"PYTHONIOENCODING": "utf-8"}
-    result = asking(answers(STREAM, live(hostile), end("x"), LAST), env=environment)
+    result = asking(answers(STREAM, live(hostile), end(hostile), LAST), env=environment)
     assert (result.stdout, result.stderr) == (shown, "")
     assert asking(answers(STREAM, end(hostile), LAST), env=environment).stdout == shown
     result = asking(answers(STREAM, event(type="error", data=hostile), LAST), env=environment)
