@@ -118,7 +118,7 @@ def read_recording(data: bytes) -> list[Connection]:
     return list(connections.values())
 
 
-def _happenings(lines: Iterable[bytes]) -> Iterator[Happening]:
+def _happenings(lines: list[bytes]) -> Iterator[Happening]:
     for number, line in enumerate(lines, 2):
         if not line.strip():
             continue
@@ -129,5 +129,7 @@ def _happenings(lines: Iterable[bytes]) -> Iterator[Happening]:
             if not isinstance(time, int | float) or not isinstance(connection, int) or not isinstance(event, str):
                 raise TypeError
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            if line is lines[-1]:
+                return  # no line end: the file was cut there
             raise ValueError(f'line {number}: expected an object with "time", "connection", "event"') from None
         yield Happening(float(time), connection, event, data, values)

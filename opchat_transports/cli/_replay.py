@@ -1,5 +1,6 @@
 """`opchat replay`: a recording, or a raw response, served again on loopback."""
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ def replay_command(file: str, port: int, speed: float) -> int:
     """
     from ..testing import FaultServer
 
+    if math.isnan(speed):  # which is in every range
+        raise click.BadParameter("expected a number", param_hint="--speed")
     found = list(parts(file, read(file)))
     if not found:
         raise click.UsageError(f"{file}: nothing was answered in this recording")

@@ -287,6 +287,16 @@ def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -
     assert "cannot be read" in opchat("decode", str(tmp_path / "none")).stderr
 
 
+def test_a_recording_that_was_cut_is_read_up_to_there(tmp_path: Path) -> None:
+    assert record(tmp_path / "a", tells("Hel", "lo")).returncode == 0
+    whole = (tmp_path / "a").read_bytes()
+    *_, last = lines(opchat("decode", "--json", str(tmp_path / "a")).stdout)
+    assert last["type"] == "end"
+    (tmp_path / "a").write_bytes(whole[: whole.rindex(b'"received"')])
+    result = opchat("decode", "--json", str(tmp_path / "a"))
+    assert (lines(result.stdout)[-1]["detail"], result.returncode) == ("the recording ends here", 7)
+
+
 def asked(data: bytes, *, closed: bool = False) -> list[Event]:
     """What a client makes of these bytes after its submit."""
     limits = Limits(restarts=0)
@@ -417,6 +427,15 @@ def test_a_replay_keeps_the_times(tmp_path: Path) -> None:
         with_times(file, 1000.0)
         with Replay(file, "--speed", speed) as replay:
             assert replay.ask()[:2] == HELLO
+
+
+def test_a_speed_that_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(RAW)
+    result = opchat("replay", "--speed", "nan", str(tmp_path / "a"))
+    assert (result.stderr.partition(" (see")[0], result.returncode) == (
+        "opchat: Invalid value for --speed: expected a number",
+        2,
+    )
 
 
 def test_replay_cannot_listen(tmp_path: Path) -> None:
