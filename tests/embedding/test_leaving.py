@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from opchat_proto import Client, Event, Live
+from opchat_proto import Broken, Client, Event, Live
 from tests.transports.scripted import Peer, Scripted
 
 from . import (
@@ -25,7 +25,7 @@ from . import (
     tornado_iostream,
     trio_race,
 )
-from .suite import PLENTY, Question, answer, cut_after, events_of
+from .suite import LITTLE, PLENTY, Question, answer, cut_after, events_of
 
 TLS = ssl.create_default_context()
 Leaver = Callable[[Question], None]
@@ -138,3 +138,31 @@ def test_a_question_that_is_ended_from_outside(name: str) -> None:
         # Each of them has closed it before it came back, so that the server need not wait for anything else.
     assert events == events_of(cut)[:4]
     assert left == [True]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool) -> None:
+    """Tornado's, whose stream keeps the socket to itself meanwhile."""
+    begun, closed = threading.Event(), threading.Event()
+    events: list[Event] = []
+
+    def play(peer: Peer) -> None:
+        peer.socket.recv(1)
+        begun.set()
+        if peer.is_left():
+            closed.set()
+
+    async def main(url: str) -> None:
+        client = Question(url.replace("http:", "https:"), events.append).client()
+        task = asyncio.ensure_future(
+            tornado_iostream.ask(client, events.append, TLS, PLENTY if is_cancelled else LITTLE)
+        )
+        await asyncio.to_thread(begun.wait, PLENTY)
+        if is_cancelled:
+            task.cancel()
+        await asyncio.wait([task])
+        assert await asyncio.to_thread(closed.wait, PLENTY)  # while the loop runs, whose end would close all
+
+    with Scripted(play) as server:
+        asyncio.run(main(server.url))
+    assert [type(event) for event in events] == ([] if is_cancelled else [Broken])

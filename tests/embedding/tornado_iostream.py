@@ -1,11 +1,12 @@
 """Tornado's IOStream: `await ask(client, print, tls)`. What is true of `on_event` leaves early, as cancelling does."""
 
 import ssl
+from asyncio import Future
 from collections.abc import Awaitable, Callable
 
 from tornado.gen import with_timeout
 from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 from tornado.util import TimeoutError
 
@@ -15,6 +16,7 @@ from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, St
 async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> None:
     stream: IOStream | None = None
     reading: Awaitable[bytes] | None = None
+    starting = Future[SSLIOStream]()  # TLS
     now = IOLoop.current().time
     look, awaiting, deadline = False, client.awaiting, now() + seconds
     try:
@@ -28,7 +30,8 @@ async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLC
                 assert stream  # the first step is to connect
                 match step:
                     case StartTLS(name):
-                        stream = await with_timeout(deadline, stream.start_tls(False, tls, name), StreamClosedError)
+                        starting = stream.start_tls(False, tls, name)
+                        stream = await with_timeout(deadline, starting, StreamClosedError)
                     case Send(data):
                         await with_timeout(deadline, stream.write(data), StreamClosedError)
                     case Receive():
@@ -52,5 +55,6 @@ async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLC
             if look or events:
                 awaiting, deadline = client.awaiting, now() + seconds
     finally:
+        starting.cancel()  # which closes a connection whose handshake is not over
         if stream and stream.socket:  # which start_tls takes away
             stream.close()
