@@ -7,6 +7,8 @@ from typing import final
 
 import click
 
+from opchat_proto import Reason
+
 from ._judging import Answer, judge
 from ._recording import Exchange, is_recording, read_recording
 
@@ -66,6 +68,8 @@ def _recorded(name: str, data: bytes) -> Iterator[Part]:
             failure = "the recording ends here"
             if exchange.end is not None:
                 failure = "" if exchange.end.event == "closed" else str(exchange.end.more.get("detail") or "it failed")
-            answer = judge(received[:end], position, failure=failure)
+            is_timeout = exchange.end is not None and exchange.end.more.get("reason") == Reason.TIMEOUT.value
+            reason = Reason.TIMEOUT if is_timeout else Reason.LOST
+            answer = judge(received[:end], position, failure=failure, reason=reason)
             yield Part(received, answer, connection.number, exchange)
             position = end

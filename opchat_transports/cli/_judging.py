@@ -75,10 +75,10 @@ class _Machine:
                     events += self._decoder.receive_failure(item.detail, item.reason)
         return self._note(events)
 
-    def receive_end(self, failure: str) -> list[Event]:
+    def receive_end(self, failure: str, reason: Reason) -> list[Event]:
         """The bytes are over, in that way; "" if the server has closed."""
         if failure:
-            return self._note(self._decoder.receive_failure(failure))
+            return self._note(self._decoder.receive_failure(failure, reason))
         if self._exchange is None or not self._exchange.begun:
             return self._note(self._decoder.receive_eof())
         events: list[Event] = []
@@ -99,7 +99,7 @@ class _Machine:
         return events
 
 
-def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "") -> Answer:
+def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "", reason: Reason = Reason.LOST) -> Answer:
     """The answer that begins at this offset. `failure` says how the bytes ended, "" where the server closed.
 
     A live event is complete with a line end, so it is enough to look after each.
@@ -127,7 +127,7 @@ def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "") 
             position = len(data)  # nothing can follow
             break
     if not machine.is_over:
-        answer.events += [(event, position) for event in machine.receive_end(failure)]
+        answer.events += [(event, position) for event in machine.receive_end(failure, reason)]
     answer.status, answer.is_complete, answer.end = machine.status, machine.is_complete, position
     if answer.events and isinstance(broken := answer.events[-1][0], Broken):
         line = _to_blame(broken, answer, lines, in_http=machine.is_lost)

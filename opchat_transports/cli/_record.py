@@ -6,7 +6,7 @@ from typing import cast, final
 
 import click
 
-from opchat_proto import Client, Conversation, Flow
+from opchat_proto import Client, Conversation, Flow, Reason
 
 from .._common import to_submit
 from ._asking import ask, site
@@ -124,10 +124,10 @@ class Recorder:
         if not from_proxy:
             self._keep("received", data)
 
-    def ended(self, how: str) -> None:
+    def ended(self, how: str, reason: Reason = Reason.LOST) -> None:
         """The end of a connection."""
         if how:
-            self._keep("failed", detail=how)
+            self._keep("failed", detail=how, reason=reason.value)
         else:
             self._keep("closed")
 

@@ -17,7 +17,7 @@ those of the exchange. Each further line is something that happened, in order:
                 sent        data, in base64: one HTTP request, whole
                 received    data, in base64: what one read has brought
                 closed      the server has closed the connection
-                failed      detail: the connection failed, or a clock ran out
+                failed      detail, reason: the connection failed ("lost"), or a clock ran out ("timeout")
 
 What is exchanged with a proxy before the site is reached is not recorded. Readers
 ignore keys and events that they do not know, and refuse another version.

@@ -49,7 +49,7 @@ class Observer(Protocol):
     def received(self, data: bytes, *, from_proxy: bool) -> None:
         """One read."""
 
-    def ended(self, how: str) -> None:
+    def ended(self, how: str, reason: Reason = Reason.LOST) -> None:
         """The other side has closed, or it failed: `how` says what happened, "" for a close."""
 
 
@@ -100,7 +100,7 @@ class WatchedClient:
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
         """It failed."""
-        self._observer.ended(detail)
+        self._observer.ended(detail, reason)
         return self._client.receive_failure(detail, reason)
 
     @property
@@ -164,7 +164,7 @@ class Trace:
             if isinstance(item, Head):
                 self.head(item.status, item.headers)
 
-    def ended(self, how: str) -> None:
+    def ended(self, how: str, reason: Reason = Reason.LOST) -> None:
         """The end of a connection."""
         self.say(f"failed: {how}" if how else "< closed")
 

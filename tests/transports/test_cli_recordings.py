@@ -287,6 +287,17 @@ def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -
     assert "cannot be read" in opchat("decode", str(tmp_path / "none")).stderr
 
 
+def test_a_clock_that_ran_out_is_one_in_the_recording_too(tmp_path: Path) -> None:
+    def stalls(peer: Peer) -> None:
+        answers(STREAM, live("a"))(peer)
+        assert peer.is_left()
+
+    assert record(tmp_path / "a", stalls, "--timeout-idle", "0.3").returncode == 6
+    result = opchat("decode", str(tmp_path / "a"))
+    assert result.returncode == 6
+    assert "broken  TIMEOUT: timed out: no further event" in result.stdout
+
+
 def test_a_recording_that_was_cut_is_read_up_to_there(tmp_path: Path) -> None:
     assert record(tmp_path / "a", tells("Hel", "lo")).returncode == 0
     whole = (tmp_path / "a").read_bytes()
