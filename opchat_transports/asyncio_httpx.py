@@ -21,7 +21,7 @@ from weakref import WeakSet
 import anyio
 import anyio.lowlevel
 
-from opchat_proto import Awaiting, Endpoint, Event, Headers, Limits, Proxy, Reason, Request, Session, Submit
+from opchat_proto import Awaiting, Endpoint, Event, Headers, Limits, Live, Proxy, Reason, Request, Session, Submit
 
 from ._common import (
     Clocks,
@@ -221,6 +221,7 @@ class AsyncioReply:
         self._began_with = transport.session
         self._flow = transport._target.flow(submit, self._began_with)
         self._asked_with = self._began_with
+        self._given: Session | None = None  # what the transport was given last
         self._begun = False
         self._retries = 0
         self._pause: float | None = None  # seconds, before the question is asked again
@@ -271,7 +272,10 @@ class AsyncioReply:
             if self._closed or self._flow.awaiting is None:
                 await anyio.lowlevel.checkpoint()  # there is nothing to wait for
             while not self._events and (self._flow.awaiting is not None or self._pause is not None):
-                await self._step()
+                if self._body is not None and not self._closed and self._pause is None:
+                    await self._receive(self._body)  # as nearly always
+                else:
+                    await self._step()
                 if self._flow.awaiting is None and not self._rest_is_wanted:
                     await self._disconnect()
             if not self._events:
@@ -322,8 +326,6 @@ class AsyncioReply:
             self._fail(_CLOSED)
         elif not self._begun:
             await self._begin()
-        elif self._body is not None:
-            await self._receive(self._body)
         else:
             self._submitted = self._flow.submit_started
             request = self._flow.next_request()
@@ -550,20 +552,23 @@ class AsyncioReply:
 
     def _take(self, events: list[Event]) -> None:
         # A flow that has handed out a request does not know how far that went.
-        submitted = self._submitted or (self._flow.submit_started and not self._reached_nobody)
-        again_in = (
-            None if self._closed else self._transport._retries.decide(events, self._retries, submit_started=submitted)
-        )
-        if again_in is not None:
-            self._pause, events = again_in, []
+        if events and not isinstance(events[-1], Live) and not self._closed:
+            submitted = self._submitted or (self._flow.submit_started and not self._reached_nobody)
+            again_in = self._transport._retries.decide(events, self._retries, submit_started=submitted)
+            if again_in is not None:
+                self._pause, events = again_in, []
         self._clocks.count(events)
         self._events.extend(events)
         self._share_session()
 
     def _share_session(self, *, over: bool = False) -> None:
         """Give the transport the session that we have, and let those go on that wait for it."""
+        session = self._flow.session
+        if session is not None and session is self._given:
+            return  # nothing is new, as after nearly every read
         if self._flow.awaiting is not Awaiting.SESSION:
-            self._began_with = self._transport._shared.replace(self._began_with, self._flow.session)
+            self._began_with = self._transport._shared.replace(self._began_with, session)
+            self._given = session
         elif not over:
             return
         self._transport._shared.settle(self)
