@@ -198,19 +198,16 @@ class TrioReply:
             raise trio.BusyResourceError("another task is reading this reply")
         self._reading = True
         try:
-            if self._events or self._closed or self._client.awaiting is None:
-                await trio.lowlevel.checkpoint()  # there is nothing to wait for
-            while not self._events and (self._client.awaiting is not None or self._pause is not None):
-                await self._step()
-                if self._client.awaiting is None:
-                    await self._disconnect()
+            if self._events:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._fill()
         except BaseException:  # it may have cut a request in two
             self._closed = True
             await self._disconnect()
             raise
         finally:
             self._reading = False
-            self._share_session(over=True)
         if not self._events:
             raise StopAsyncIteration
         return self._events.popleft()
@@ -236,6 +233,18 @@ class TrioReply:
 
     # ---------------------------------------------------------------- the loop
 
+    async def _fill(self) -> None:
+        """Go on until there is an event, or until there is none any more."""
+        try:
+            if self._closed or self._client.awaiting is None:
+                await trio.lowlevel.checkpoint()  # there is nothing to wait for
+            while not self._events and (self._client.awaiting is not None or self._pause is not None):
+                await self._step()
+                if self._client.awaiting is None:
+                    await self._disconnect()
+        finally:
+            self._share_session(over=True)
+
     async def _step(self) -> None:
         if self._pause is not None:
             await self._begin_again(self._pause)
@@ -247,14 +256,14 @@ class TrioReply:
             await self._begin()
             return
         match self._client.next_step():
+            case Receive():  # as nearly always
+                await self._receive()
             case Connect(host, port):
                 await self._connect(host, port)
             case StartTLS(server_name):
                 await self._start_tls(server_name)
             case Send(data):
                 await self._send(data)
-            case Receive():
-                await self._receive()
 
     async def _begin(self) -> None:
         """Wait for the session that another reply is starting, if one is."""

@@ -105,7 +105,7 @@ def crowd(streams: int, events: int) -> str:
 
 
 def _server(streams: int, events: int) -> None:
-    """The other process: tells its port, waits for all, then for a line before each event."""
+    """The other process: tells its port, waits for all, then for a line before each round of events."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=streams)
     print(listener.getsockname()[1], flush=True)
     connections = [listener.accept()[0] for _ in range(streams)]
@@ -113,8 +113,8 @@ def _server(streams: int, events: int) -> None:
     for connection in connections:
         connection.recv(READ)
         connection.sendall(parts[0] + parts[1])
-    sys.stdin.readline()
     for part in parts[2:]:
+        sys.stdin.readline()
         for connection in connections:
             connection.sendall(part)
     sys.stdin.readline()
@@ -127,25 +127,32 @@ def _start_server(streams: int, events: int) -> subprocess.Popen[str]:
 
 async def _crowd(who: str, streams: int, events: int) -> None:
     server = _start_server(streams, events)
-    assert server.stdin is not None
+    asking = server.stdin
+    assert asking is not None
     assert server.stdout is not None
     port = int(server.stdout.readline())
-    waiting, all_wait = 0, trio.Event()
+    seen_by_all, all_wait = 0, trio.Event()
     transport = TrioTransport(f"127.0.0.1:{port}", session=Session(), proxy=None)
 
-    def one_waits() -> None:
-        nonlocal waiting
-        waiting += 1
-        if waiting == streams:
+    def saw_one() -> None:
+        """Once each stream has had its event, the next round begins: so each event is a read of its own."""
+        nonlocal seen_by_all
+        seen_by_all += 1
+        if seen_by_all == streams:
             all_wait.set()
+        elif seen_by_all % streams == 0:
+            go()
+
+    def go() -> None:
+        asking.write("go\n")
+        asking.flush()
 
     async def own() -> None:
         async with transport.ask(_QUESTION) as reply:
             seen = 0
             async for _ in reply:
                 seen += 1
-                if seen == 1:
-                    one_waits()
+                saw_one()
             assert seen == events + 1
 
     async def bare() -> None:
@@ -164,8 +171,7 @@ async def _crowd(who: str, streams: int, events: int) -> None:
                     break
                 elif type(got) is h11.Data:
                     seen += 1
-                    if seen == 1:
-                        one_waits()
+                    saw_one()
             assert seen == events + 1
 
     before_memory = _resident()
@@ -175,10 +181,9 @@ async def _crowd(who: str, streams: int, events: int) -> None:
         await all_wait.wait()
         memory = (_resident() - before_memory) / streams
         start = time.process_time()
-        server.stdin.write("go\n")
-        server.stdin.flush()
+        go()
     print(time.process_time() - start, memory)
-    server.stdin.close()
+    asking.close()
     server.wait()
 
 
