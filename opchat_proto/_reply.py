@@ -154,9 +154,9 @@ class ReplyDecoder:
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
         events: list[Event] = []
-        if self._is_stream and type(data) is bytes and len(data) <= _BLOCK and len(data) <= self._room:
+        if self._is_stream and type(data) is bytes and (size := len(data)) <= _BLOCK and size <= self._room:
             # The shortest way through what follows, for the reads that a stream mostly consists of.
-            self._room -= len(data)
+            self._room -= size
             texts = self._sse.receive_texts(data)
             if texts or self._sse.overflowed:
                 self._judge(texts, events)
@@ -451,14 +451,13 @@ def _plain_live(text: str, depth: int) -> Live | None:
         return None
     if not piece.isascii():
         piece = encodable(piece)
-    rest = text[end:]
-    if rest == "}":
+    if len(text) == end + 1 and text[end] == "}":
         return Live(piece)
     # An event object (WIRE 5.4): what follows is read as an object of its own, so that it shows whether a key is there
     # again. Of two keys in there the last would win, so there must not be two.
-    if not rest.startswith(',"') or rest.count('"subtype"') > 1:
+    if not text.startswith(',"', end) or text.count('"subtype"', end) > 1:
         return None
-    more = decode_short("{" + rest[1:], depth)
+    more = decode_short("{" + text[end + 1 :], depth)
     if more is None or "type" in more or "data" in more:
         return None
     kind = more.get("subtype")

@@ -108,6 +108,12 @@ class SSEDecoder:
         """As `receive_data`, for at most 64 KiB and before the end: only what stands in each event as data."""
         if self._start is not None:
             block = self._begin(block)
+        elif self._is_plain and _LF not in block and _CR not in block:
+            # The shortest way through what follows, for a piece of a line.
+            held = self._line
+            if held and held[-1] != _LF and len(held) + len(block) <= self._plain_limit:
+                held += block
+                return []
         if self._is_plain and (texts := self._receive_plain(block)) is not None:
             return texts
         fields: list[_Fields] = []

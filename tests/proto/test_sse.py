@@ -652,6 +652,7 @@ def test_the_fast_path_and_the_exact_one_give_the_same(stream: bytes, limit: int
     [
         ([b"data: a\n\ndata: b\n\n"], ["a", "b"], True, None),
         ([b"data: a", b"\n\ndata: b\n", b"\n"], ["a", "b"], True, None),
+        ([b"data: a\n\n", b"da", b"ta", b": b", b"c\n", b"d", b"ata: e\n\n"], ["a", "bc\ne"], True, None),
         ([b"data: a\n\n", b"data: b\n", b"data: c\n\n"], ["a", "b\nc"], True, None),
         ([b"data: a\n\n", b"data: b\n", b"no field\n\n"], ["a", "b"], True, "no field"),
         ([b"data: a\n\n", b"x: b\n", b"\n"], ["a"], True, "x: b"),
