@@ -232,10 +232,12 @@ def test_a_client_that_leaves_cancels_a_bot_that_streams(served: Served) -> None
 
 
 def test_the_page_is_at_the_root(served: Served) -> None:
-    response = exchange(served, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+    fields = b"Host: site.example:8080\r\nX-Forwarded-Host: evil.example\r\nConnection: close\r\n"
+    response = exchange(served, b"GET / HTTP/1.1\r\n" + fields + b"\r\n")
     head, body = unchunked(response)
     assert head.startswith(b"HTTP/1.1 200")
     assert b"mwai-chatbot-container" in body
+    assert b"&quot;restUrl&quot;:&quot;http:\\/\\/site.example:8080\\/wp-json&quot;" in body
     assert b"evil.example" not in body
     head, body = unchunked(exchange(served, b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
     assert (head[:12], body) == (b"HTTP/1.1 200", b"")
