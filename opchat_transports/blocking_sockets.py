@@ -526,6 +526,7 @@ class BlockingServer:
         self._guard = threading.Condition()  # notified when a connection ends or turns idle
         self._talks: dict[threading.Thread, socket.socket] = {}
         self._idle: dict[socket.socket, None] = {}  # those that wait for a request, the longest first
+        self._leaving: socket.socket | None = None  # it was closed to make room, and its thread has not ended yet
         self._acceptor = threading.Thread(target=self._accept, name="opchat server", daemon=True)
         self._acceptor.start()
 
@@ -604,10 +605,10 @@ class BlockingServer:
         """Wait until there is room for one more connection, and help if one is idle."""
         with self._guard:
             while len(self._talks) >= self._connections and not self._closing.is_set():
-                if self._idle:
-                    connection = next(iter(self._idle))
-                    del self._idle[connection]
-                    _shut_down(connection)
+                if self._idle and self._leaving is None:
+                    self._leaving = next(iter(self._idle))
+                    del self._idle[self._leaving]
+                    _shut_down(self._leaving)
                 self._guard.wait()
 
     def _talk(self, connection: socket.socket) -> None:
@@ -646,6 +647,8 @@ class BlockingServer:
                 events.close()
             with self._guard:
                 self._idle.pop(connection, None)
+                if self._leaving is connection:
+                    self._leaving = None
                 del self._talks[threading.current_thread()]
                 connection.close()
                 self._guard.notify_all()
