@@ -54,14 +54,15 @@ def _float(number: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
 
 # What `raw_decode` calls: the scanners that are written in C. Short texts, of which a stream has many, are worth it.
-_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
-scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
+_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
+scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]  # likewise
 """The string whose opening quote stands before this place, and where it ends. Half surrogate pairs stay in it.
 
 Raises `ValueError`."""
 
 _SHORT = 640  # characters, and so digits: the least that an interpreter can be told to refuse as an int
-_scan_short: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
+_SHORT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # without our own parsers of numbers
+_scan_short: Callable[[str, int], tuple[Any, int]] = _SHORT_DECODER.scan_once  # type: ignore[attr-defined]  # likewise
 
 
 def decode_short(text: str, depth: int) -> Any:

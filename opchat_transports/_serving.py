@@ -129,5 +129,5 @@ async def _wait_for(what: Awaitable[Any]) -> Any:
 
 
 def _is_async(bot: object) -> bool:
-    call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004
+    call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # not whether it is callable: what its call is
     return inspect.isasyncgenfunction(call) or inspect.iscoroutinefunction(call)

@@ -40,7 +40,7 @@ class Opchatgpts:
         bot_id: str | int = "default",
         context_id: str | int | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
-        timeout: float | Timeouts | None = None,  # noqa: ASYNC109 - as there
+        timeout: float | Timeouts | None = None,  # noqa: ASYNC109  # what callers of the original give
         **kwargs: Any,
     ) -> AsyncGenerator[str, None]:
         """Ask, and give the pieces of the answer as they come.

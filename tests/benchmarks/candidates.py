@@ -406,7 +406,7 @@ def _original_aiohttp(pieces: list[bytes]) -> Run:
 
         abort = close
 
-    class MemoryConnector(aiohttp.BaseConnector):  # type: ignore[misc, name-defined]
+    class MemoryConnector(aiohttp.BaseConnector):  # type: ignore[misc, name-defined]  # aiohttp is only in the extra bench
         async def _create_connection(self, *_: object) -> Any:
             protocol = client_proto.ResponseHandler(asyncio.get_running_loop())
             protocol.connection_made(MemoryTransport(protocol))

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 _CR = 13  # a number is found in bytes several times as fast
-_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
 class Piece:

@@ -14,7 +14,7 @@ from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, St
 class Inbox(protocol.Protocol):
     def __init__(self) -> None:
         self.queue: defer.DeferredQueue[Any] = defer.DeferredQueue()
-        self.dataReceived = self.connectionLost = self.queue.put  # type: ignore[method-assign, assignment]
+        self.dataReceived = self.connectionLost = self.queue.put  # type: ignore[method-assign, assignment]  # both just queue
 
     def handshakeCompleted(self) -> None:
         self.queue.put(b"")

@@ -84,7 +84,7 @@ class Site:
                     pieces = PIECES
                 for piece in pieces:
                     writer.write(piece)
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # no time: others run, so that a stream can be left between two pieces
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client has left
         finally:

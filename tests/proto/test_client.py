@@ -201,9 +201,9 @@ def test_only_a_flow_that_has_not_begun_is_taken() -> None:
     with pytest.raises(ValueError, match=r"^flow: expected one that has not begun$"):
         Client(flow)
     with pytest.raises(TypeError, match=r"^flow: expected a Flow, got Submit$"):
-        Client(QUESTION)  # type: ignore[arg-type]
+        Client(QUESTION)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match=r"^proxy: expected a Proxy or None, got str$"):
-        Client(Flow(ENDPOINT, QUESTION), proxy="http://proxy.example:3128")  # type: ignore[arg-type]
+        Client(Flow(ENDPOINT, QUESTION), proxy="http://proxy.example:3128")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_host_name_that_socks_has_no_room_for_is_refused_before_anything_is_done() -> None:

@@ -52,7 +52,7 @@ def test_only_an_int_is_a_limit(name: str, value: Any, type_name: str) -> None:
 
 def test_positions_are_refused_because_nobody_remembers_them() -> None:
     with pytest.raises(TypeError):
-        Limits(1)  # type: ignore[call-arg]
+        Limits(1)  # type: ignore[call-arg]  # wrong on purpose
 
 
 def test_limits_are_frozen_hashable_slotted_and_equal_by_value() -> None:
@@ -61,5 +61,5 @@ def test_limits_are_frozen_hashable_slotted_and_equal_by_value() -> None:
     assert hash(limits) == hash(Limits(event_bytes=5))
     assert not hasattr(limits, "__dict__")
     with pytest.raises(FrozenInstanceError):
-        limits.event_bytes = 6  # type: ignore[misc]
+        limits.event_bytes = 6  # type: ignore[misc]  # wrong on purpose
     assert list(copies(limits)) == [limits] * 6

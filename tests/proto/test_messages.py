@@ -196,7 +196,7 @@ def test_the_last_message_must_be_the_users(role: str) -> None:
 
 
 def test_the_first_of_several_faults_is_the_one_that_is_named() -> None:
-    assert fault(lambda: Submit.from_messages([USER, {"role": "user"}, 5]))[1] == 1  # type: ignore[list-item]
+    assert fault(lambda: Submit.from_messages([USER, {"role": "user"}, 5]))[1] == 1  # type: ignore[list-item]  # wrong on purpose
 
 
 def test_any_mapping_is_a_message() -> None:
@@ -328,7 +328,7 @@ def test_a_question_can_be_matched_and_replaced() -> None:
             pytest.fail("no match")
     assert replace(Submit(new_message="Hi"), stream=False) == Submit(new_message="Hi", stream=False)
     with pytest.raises(TypeError):
-        replace(Submit(new_message="Hi"), stream=0)  # type: ignore[arg-type]
+        replace(Submit(new_message="Hi"), stream=0)  # type: ignore[arg-type]  # wrong on purpose
 
 
 # ------------------------------------------------------------------------------ from_dict

@@ -675,7 +675,7 @@ def test_any_buffer_of_bytes_is_taken(view: Any) -> None:
             else:
                 follow(asking, (item,))
     asking = at_reply(WAYS["socks5 to http"], 1)
-    assert asking.receive_data(array.array("H", BOUND_V4[:4] + bytes(6))) == []  # type: ignore[arg-type]
+    assert asking.receive_data(array.array("H", BOUND_V4[:4] + bytes(6))) == []  # type: ignore[arg-type]  # any buffer does
     assert isinstance(asking.next_step(), Send)
 
 

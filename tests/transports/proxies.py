@@ -77,7 +77,7 @@ class _Relay:
         given = b""
         while (found := re.match(rb"(?s)(\w+) http://[^/]+(/.*?)\r\n\r\n", self.received)) is not None:
             head = found[0]
-            size = found.end() + int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]
+            size = found.end() + int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]  # all requests here have one
             if len(self.received) < size:
                 break
             self._journal.heads.append(head)

@@ -55,7 +55,7 @@ def serving(*scripts: Script, port: int = 0) -> Iterator[Scripted]:
     with Scripted(*scripts, port=port) as server:
         yield server
     submits = [request for request in server.requests if b"/submit HTTP" in request]
-    questions = [re.search(rb'"chatId":"(.*?)"', request)[1] for request in submits]  # type: ignore[index]
+    questions = [re.search(rb'"chatId":"(.*?)"', request)[1] for request in submits]  # type: ignore[index]  # each has one
     nonces = [re.findall(rb"(?i)\r\nx-wp-nonce: (.*)\r\n", request) for request in submits]
     assert max(Counter(questions).values(), default=0) <= 2
     assert len({(question, *nonce) for question, nonce in zip(questions, nonces, strict=True)}) == len(submits)

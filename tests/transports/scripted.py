@@ -57,7 +57,7 @@ class Peer:
     def read(self) -> bytes:
         """The next request, whole: its head, a blank line, its body."""
         head = self.read_head()
-        length = int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]
+        length = int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]  # all requests here have one
         while len(self._buffer) < length:
             self._buffer += self.socket.recv(65536)
         request = head + b"\r\n\r\n" + self._buffer[:length]

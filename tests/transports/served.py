@@ -56,10 +56,10 @@ async def bot(submit: Submit) -> AsyncIterator[str | Event]:
                     yield piece
                 await anyio.sleep_forever()
             finally:
-                with open(os.environ[LEFT], "a") as file:  # noqa: ASYNC230
+                with open(os.environ[LEFT], "a") as file:  # noqa: ASYNC230  # a line; and nothing can be awaited in a cancelled bot
                     file.write(f"{rest}\n")
         case "slow":
-            await anyio.sleep(1)
+            await anyio.sleep(1)  # what the bot is for: it thinks for longer than a server may keep silent
             yield "at last"
 
 

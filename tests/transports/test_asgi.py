@@ -612,19 +612,35 @@ def test_comments_keep_a_stream_alive_while_the_bot_is_silent(backend: str) -> N
     assert peer.events[:2] == [Live("a"), Live("b")]
 
 
+@pytest.fixture
+def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interval is over as soon as others have had their turn."""
+
+    async def sleep(seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(anyio, "sleep", sleep)
+
+
+async def many_turns() -> None:
+    for _ in range(50):
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.usefixtures("timeless")
 def test_no_comment_comes_after_the_last_event(backend: str) -> None:
     async def main() -> Peer:
         class Slow(Peer):
             async def send(self, message: Any) -> None:
                 if message.get("more_body") is False:
-                    await anyio.sleep(0.02)  # comments are due meanwhile
+                    await many_turns()  # comments are due meanwhile
                 await super().send(message)
 
         async def bot(submit: Submit) -> AsyncIterator[str | Event]:
             try:
                 yield End("a")
             finally:
-                await anyio.sleep(0.02)  # and here
+                await many_turns()  # and here
 
         head, messages = question()
         peer = Slow(*messages)
@@ -636,13 +652,15 @@ def test_no_comment_comes_after_the_last_event(backend: str) -> None:
     assert b"keepalive" not in response.body.partition(b"data:")[2]
 
 
+@pytest.mark.usefixtures("timeless")
 def test_without_an_interval_and_without_a_stream_there_are_no_comments(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
-        await anyio.sleep(0.05)  # many intervals of the second one
+        await many_turns()
         yield "a"
 
+    assert b"keepalive" in ask(backend, bot, keep_alive=1).response.body
     assert b"keepalive" not in ask(backend, bot).response.body
-    assert b"keepalive" not in ask(backend, bot, stream=False, keep_alive=0.001).response.body
+    assert b"keepalive" not in ask(backend, bot, stream=False, keep_alive=1).response.body
 
 
 # ---------------------------------------------------------------- requests

@@ -226,9 +226,9 @@ def test_what_cannot_be_used_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="Host is not yours"):
         AsyncioTransport("http://h", headers={"Host": "x"})
     with pytest.raises(TypeError, match="timeouts"):
-        AsyncioTransport("http://h", timeouts=3)  # type: ignore[arg-type]
+        AsyncioTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="client: expected an AsyncClient, got Client"):
-        AsyncioTransport("http://h", httpx.Client(verify=NO_TRUST))  # type: ignore[arg-type]
+        AsyncioTransport("http://h", httpx.Client(verify=NO_TRUST))  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="the client has its own"):
         AsyncioTransport("http://h", httpx.AsyncClient(verify=NO_TRUST), ssl_context=NO_TRUST)
     transport = AsyncioTransport("http://h", limits=Limits(request_bytes=200))

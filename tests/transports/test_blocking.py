@@ -134,7 +134,7 @@ def test_what_cannot_be_used_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="belongs to http://other"):
         BlockingTransport("http://h", session=Session(origin="http://other"))
     with pytest.raises(TypeError, match="timeouts"):
-        BlockingTransport("http://h", timeouts=3)  # type: ignore[arg-type]
+        BlockingTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
     transport = BlockingTransport("http://h", limits=Limits(request_bytes=200))
     with pytest.raises(ValueError, match="at most 200 bytes"):
         transport.ask("x" * 200)

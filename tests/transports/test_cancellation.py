@@ -138,7 +138,7 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
         Scripted(left_at_any_time(proxy_script, tls if proxied == "https" else None)) as proxy,
     ):
         nth = 1
-        while (run or on_asyncio)(lambda: cut(nth)):  # noqa: B023
+        while (run or on_asyncio)(lambda: cut(nth)):  # noqa: B023  # it is called at once
             nth += 1
             assert nth < 500
     gc.collect()  # what was not closed is a ResourceWarning, which is an error

@@ -99,7 +99,7 @@ def test_a_question_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidMessages):
         to_submit([])
     with pytest.raises(InvalidMessages):
-        to_submit(b"Hi")  # type: ignore[arg-type]
+        to_submit(b"Hi")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -32,7 +32,7 @@ Main = Callable[[], Awaitable[Any]]
 def run(request: pytest.FixtureRequest) -> Callable[[Main], Any]:
     if request.param is trio.run:
         return lambda main: trio.run(main)
-    return lambda main: asyncio.run(main())  # type: ignore[arg-type]
+    return lambda main: asyncio.run(main())  # type: ignore[arg-type]  # they are coroutines
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,7 @@ def test_any_bot_can_be_run_in_a_thread(bot: Callable[[Submit], Any]) -> None:
     assert log == ["closed"]
     items = as_sync(bot)(HI)
     assert next(items) == "hi"
-    items.close()  # type: ignore[attr-defined]
+    items.close()  # type: ignore[attr-defined]  # it is a generator
     assert log == ["closed", "closed"]
 
 
@@ -91,7 +91,7 @@ def test_any_bot_can_be_run_in_an_event_loop(bot: Callable[[Submit], Any], backe
         assert log == ["closed"]
         items = as_async(bot)(HI)
         assert await anext(items) == "hi"
-        await items.aclose()  # type: ignore[attr-defined]
+        await items.aclose()  # type: ignore[attr-defined]  # it is a generator
         assert log == ["closed", "closed"]
 
     anyio.run(main, backend=backend)

@@ -679,7 +679,7 @@ def test_many_at_once() -> None:
 
             async def one() -> str:
                 async with transport.ask("Hi") as reply:
-                    return [event async for event in reply][-1].reply or ""  # type: ignore[union-attr]
+                    return [event async for event in reply][-1].reply or ""  # type: ignore[union-attr]  # an End
 
             return await asyncio.gather(*(one() for _ in range(100)))
 
@@ -729,7 +729,7 @@ def test_a_fault_inside_tls(
     assert server.url.startswith("https://localhost:")
     if name in ("cut without close_notify", "reset after an event"):
         # What the system's TLS calls it is its own.
-        events, expected = ([event, replace(last, detail="")] for event, last in (events, expected))  # type: ignore[arg-type]
+        events, expected = ([event, replace(last, detail="")] for event, last in (events, expected))  # type: ignore[arg-type]  # Broken, both
     check(name, events, expected, server, server.url)
 
 
@@ -878,7 +878,7 @@ def test_what_a_bot_raises_comes_out() -> None:
     with pytest.raises(ZeroDivisionError):
         next(events)
     with pytest.raises(TypeError, match="expected Live, End or Broken, got int"):
-        list(pair(a_client(), lambda submit: [7]))  # type: ignore[list-item]
+        list(pair(a_client(), lambda submit: [7]))  # type: ignore[list-item]  # wrong on purpose
 
 
 def test_a_bot_is_closed_when_nobody_reads_on() -> None:

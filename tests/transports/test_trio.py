@@ -158,7 +158,7 @@ def test_what_cannot_be_used_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="belongs to http://other"):
         TrioTransport("http://h", session=Session(origin="http://other"))
     with pytest.raises(TypeError, match="timeouts"):
-        TrioTransport("http://h", timeouts=3)  # type: ignore[arg-type]
+        TrioTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
     transport = TrioTransport("http://h", limits=Limits(request_bytes=200))
     with pytest.raises(ValueError, match="at most 200 bytes"):
         transport.ask("x" * 200)
@@ -359,7 +359,7 @@ def gives_up(tls: ssl.SSLContext | None, after: bytes, *, with_notice: bool) -> 
             if with_notice:
                 peer.socket.setblocking(False)
                 with suppress(ssl.SSLWantReadError):
-                    peer.socket.unwrap()  # type: ignore[attr-defined]
+                    peer.socket.unwrap()  # type: ignore[attr-defined]  # TLS, here
             socket.socket.shutdown(peer.socket, socket.SHUT_WR)
 
     return play
