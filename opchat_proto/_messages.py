@@ -154,8 +154,9 @@ class Submit:
     def from_dict(cls, body: Mapping[str, Any]) -> "Submit":
         """The question in a decoded body, in today's dialect or in that of 2023 (WIRE 4.2, 10.1).
 
-        As the plugin does, it takes a number for a text, and anything for a
-        truth value; keys that it does not know are ignored, so that nobody can
+        As the plugin does, it takes a number for a text, anything for a truth
+        value, and a message without role or content for one where that is ""
+        (WIRE 4.4); keys that it does not know are ignored, so that nobody can
         override a bot's settings (WIRE 4.5, 9). Raises `InvalidMessages` for a
         value of a wrong type.
         """
@@ -175,7 +176,7 @@ class Submit:
         stream = body.get("stream")
         return cls(
             new_message=_text(body, "newMessage") or "",
-            messages=tuple(read_message(index, message) for index, message in enumerate(history)),
+            messages=tuple(read_message(index, _as_sent(message)) for index, message in enumerate(history)),
             chat_id=_text(body, "chatId"),
             bot_id=_scalar(body, "botId"),
             custom_id=_scalar(body, "customId"),
@@ -211,6 +212,22 @@ def read_message(index: int, message: object, roles: Collection[str] | None = No
         return Message(role, content)
     except InvalidMessages as error:
         raise InvalidMessages(f"messages[{index}]: {error}", index) from None
+
+
+def _as_sent(message: object) -> object:
+    """A message of a decoded body, with the two keys that the plugin reads; to PHP, an array is one without keys."""
+    if not isinstance(message, Mapping | list):
+        return message
+    values = message if isinstance(message, Mapping) else {}
+    return {key: "" if (value := values.get(key)) is None else _as_text(value, key) for key in ("role", "content")}
+
+
+def _as_text(value: object, name: str) -> object:
+    """What the plugin takes for a text: a number is one, too. Raises `InvalidMessages` for a number without end."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    _check_scalar(value, name)
+    return str(value)
 
 
 def _shown(value: object) -> str:
@@ -251,5 +268,6 @@ def _scalar(body: Mapping[str, Any], key: str) -> Scalar | None:
 
 
 def _text(body: Mapping[str, Any], key: str) -> str | None:
-    value = _scalar(body, key)
-    return value if value is None or isinstance(value, str) else str(value)
+    value = _as_text(_scalar(body, key), key)
+    assert value is None or isinstance(value, str)
+    return value

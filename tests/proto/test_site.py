@@ -385,7 +385,7 @@ def test_a_field_of_a_wrong_type_is_a_fatal_error_that_says_what_was_expected(va
 
 
 def test_a_message_that_is_none_is_told_in_the_stream() -> None:
-    body = {"botId": "default", "newMessage": "hi", "messages": [{"role": "user"}], "stream": True}
+    body = {"botId": "default", "newMessage": "hi", "messages": ["hello"], "stream": True}
     headers = (
         ("Content-Type", "text/event-stream;charset=UTF-8"),
         ("Cache-Control", "no-cache"),
