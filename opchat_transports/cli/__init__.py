@@ -4,6 +4,7 @@ What a command needs beside click and the core it imports when it runs: help and
 completion are to be fast.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except OutputClosedError:
+        return OUTPUT_CLOSED
+    except OSError as error:  # click prints help and version by itself
+        if error.errno != errno.ENOSPC:
+            raise
+        drop_output()
+        say(f"the output cannot be written: {error.strerror}")
         return OUTPUT_CLOSED
     except SystemExit as left:  # click's way to leave after shell completion, and when its help meets a closed pipe
         if "_OPCHAT_COMPLETE" in os.environ:

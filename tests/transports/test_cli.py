@@ -325,6 +325,17 @@ def test_a_full_disk_is_one_line() -> None:
     )
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])
+def test_a_full_disk_is_one_line_for_what_click_prints_too(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = opchat(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert (result.stderr, result.returncode) == (
+        "opchat: the output cannot be written: No space left on device\n",
+        141,
+    )
+
+
 def test_serve_answers_until_ctrl_c() -> None:
     with start("serve", "--port", "0") as process:
         assert process.stderr is not None
