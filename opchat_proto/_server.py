@@ -314,6 +314,8 @@ class Server:
             status = 501 if error.error_status_hint == 501 else 400  # 501: a transfer coding that is not chunked
             raise _Refused(http_error(status, f"The request cannot be read: {str(error)[:100]}.")) from None
         assert isinstance(request, h11.Request)  # the head is whole
+        if not request.http_version.startswith(b"1."):  # h11 takes any; RFC 9110, 15.6.6
+            raise _Refused(http_error(505, "Only HTTP 1.1 is spoken here."))
         self._request = request.method.decode(), request.target.decode(), tuple(request.headers)
         fields = dict(request.headers)
         if b"content-length" in fields:

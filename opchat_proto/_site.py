@@ -45,6 +45,7 @@ PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
+    505: "HTTP Version Not Supported",
 }
 
 

@@ -578,7 +578,7 @@ _BOTS: tuple[tuple[Event, ...], ...] = (
     (End("é", '{"success":true,"images":["/a"],"new_token":"x"}'),),
     (Live(""), Live("", "unknown"), End("", "[")),
 )
-_STATUSES_OF_A_SERVER = {100, 200, 400, 401, 403, 404, 413, 431, 500, 501}
+_STATUSES_OF_A_SERVER = {100, 200, 400, 401, 403, 404, 413, 431, 500, 501, 505}
 
 
 def server(data: bytes) -> None:

@@ -211,6 +211,11 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
         ),
         [],
     ),
+    "another version of HTTP": (
+        request("/").replace(b"HTTP/1.1", b"HTTP/2.0"),
+        refused(505, "http_version_not_supported", "Only HTTP 1.1 is spoken here.", "HTTP Version Not Supported"),
+        [],
+    ),
     "a bad chunk": (CHUNKED + b"zz\r\n", bad_request("The chunked framing cannot be read."), []),
     "a chunk without its end": (CHUNKED + b"2\r\nabcd", bad_request("The chunked framing cannot be read."), []),
     "a HEAD that is refused": (
