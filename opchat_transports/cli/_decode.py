@@ -26,7 +26,8 @@ def decode_command(file: str, as_json: bool, raw: bool) -> int:
     FILE is what `opchat record` has written, a raw HTTP response, or a bare body
     as `curl -N` writes it; "-" is standard input. They are told apart by their
     bytes. An offset is the number of bytes that completed an event: of the file,
-    or in a recording of what was received on that connection.
+    or in a recording of what was received on that connection. The exit code is
+    that of the first answer that is broken.
     """
     output = Output(raw=raw)
     code = number = 0
