@@ -58,7 +58,7 @@ def test_the_commands_of_the_first_screen_are_two() -> None:
     commands = re.findall("^ *(python3 -m venv .*)$", README, re.MULTILINE)
     assert commands == [
         'python3 -m venv .venv && . .venv/bin/activate && pip install ".[cli]" && opchat ask "Hello, who are you?"',
-        'python3 -m venv .venv && . .venv/bin/activate && pip install -e ".[test]" && pytest',
+        'python3 -m venv .venv && . .venv/bin/activate && pip install -e ".[test]" && pytest -n auto',
     ]
 
 
