@@ -23,6 +23,7 @@ from opchat_proto import (
     Flow,
     Limits,
     Live,
+    Proxy,
     Reason,
     Receive,
     Session,
@@ -60,13 +61,14 @@ class Question:
     session: Session | None = None
     limits: Limits = Limits()
     text: str = "Hi!"
+    proxy: Proxy | None = None
 
     def flow(self) -> Flow:
         submit = Submit.from_messages([{"role": "user", "content": self.text}], chat_id="c0ffee")
         return Flow(Endpoint.parse(self.url), submit, session=self.session, limits=self.limits)
 
     def client(self) -> Client:
-        return Client(self.flow())
+        return Client(self.flow(), proxy=self.proxy)
 
     @cached_property
     def tls(self) -> ssl.SSLContext:

@@ -2,11 +2,12 @@
 
 import pytest
 
-from opchat_proto import Broken, Event, Reason, Session
+from opchat_proto import Broken, Event, Proxy, Reason, Session
+from tests.transports.proxies import Journal, http_proxy, socks_proxy
 from tests.transports.scripted import Peer, Script, Scripted
 
 from .runners import RUNNERS
-from .suite import STREAMS, Question, Recipe, Suite, answering, cut_after, events_of, without_words
+from .suite import STREAMS, Authority, Question, Recipe, Suite, answering, cut_after, events_of, without_words
 
 
 @pytest.fixture(params=list(RUNNERS))
@@ -38,6 +39,22 @@ def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None
     with Scripted(answering(cut)) as server:
         RUNNERS[name](Question(server.url, events.append))
     assert events == events_of(cut)
+
+
+@pytest.mark.parametrize("name", OF_BYTES)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+def test_through_a_proxy(name: str, kind: str, scheme: str, authority: Authority) -> None:
+    """The same five steps, a few more of them: no recipe has to know."""
+    journal = Journal()
+    play = (socks_proxy if kind == "socks5" else http_proxy)(journal)
+    events: list[Event] = []
+    tls = authority.server if scheme == "https" else None
+    with Scripted(answering(STREAMS["plain"]), tls=tls) as site, Scripted(play) as proxy:
+        through = Proxy.parse(f"{kind}://127.0.0.1:{proxy.port}")
+        RUNNERS[name](Question(site.url, events.append, authority.cafile, proxy=through))
+    assert events == events_of(STREAMS["plain"])
+    assert journal.targets == [site.url.partition("://")[2]]
 
 
 @pytest.mark.parametrize("name", OF_BYTES)

@@ -10,7 +10,7 @@ from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 from tornado.util import TimeoutError
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
+from opchat_proto import Awaiting, Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
 
 
 async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> None:
@@ -52,8 +52,8 @@ async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLC
             if any(map(on_event, events)):
                 break
             look = not events and client.awaiting is not awaiting  # is it closed, before the next Send goes out?
-            if look or events:
-                awaiting, deadline = client.awaiting, now() + seconds
+            if look or events:  # after a proxy's answer TLS may begin, which no read may disturb
+                look, awaiting, deadline = look and awaiting is not Awaiting.PROXY, client.awaiting, now() + seconds
     finally:
         starting.cancel()  # which closes a connection whose handshake is not over
         if stream and stream.socket:  # which start_tls takes away
