@@ -669,7 +669,7 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
         step: Any  # what was asked for since the last call, else None
         handed_out: Any  # a Send that is not reported yet
         connected: bool
-        fresh: bool  # nothing has come over this connection
+        fresh: bool  # nothing has come over this connection but what the client waited for
         received: bytes
         submits: int
         late: int
@@ -791,18 +791,22 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
                 if isinstance(self.ask(), Connect | StartTLS | Send):
                     self.step_done()
                 elif self.client.awaiting is Awaiting.SESSION:
-                    self.receive_data(_SESSION_ANSWER)
+                    self.reply(_SESSION_ANSWER)
                 elif self.client.awaiting is Awaiting.PROXY:
-                    self.receive_data(data.draw(st.sampled_from(_REPLIES_OF_PROXIES)))
+                    self.reply(data.draw(st.sampled_from(_REPLIES_OF_PROXIES)))
                 else:
                     break
+
+        def reply(self, data: bytes) -> None:
+            fresh = self.fresh
+            self.receive_data(data)
+            self.fresh = fresh
 
         @rule(data=st.data(), response=responses())
         @going
         def answer(self, data: Any, response: Response) -> None:
             self.go_on(data)
-            tunnelled = self.proxy is not None  # what its proxy has said came over this connection
-            if self.over or self.client.awaiting is not Awaiting.FIRST_EVENT or not (self.fresh or tunnelled):
+            if self.over or self.client.awaiting is not Awaiting.FIRST_EVENT or not self.fresh:
                 return
             count = len(self.events)
             for piece in data.draw(cuts(response.data)):

@@ -356,7 +356,7 @@ class Wrapper:
 
 
 TestClientRules = strategies.client_rules(Wrapper).TestCase
-TestClientRules.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestClientRules.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
 
 
 class ForgetsTheEnd(Wrapper):
@@ -434,7 +434,9 @@ def reply_to(pieces):
 _SHORT = """
 from hypothesis import Phase, settings
 
-settings.register_profile("short", max_examples=20, stateful_step_count=10, deadline=None, phases=[Phase.generate])
+settings.register_profile(
+    "short", max_examples=20, stateful_step_count=10, deadline=None, phases=[Phase.generate], derandomize=True
+)
 settings.load_profile("short")
 """
 
