@@ -489,7 +489,8 @@ def _beginning(body: bytearray) -> str:
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
     title = re.search(r"<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)", text, re.IGNORECASE)
     if title or text.lstrip().startswith("<"):
-        text = title[1] if title else re.sub(r"<[^<>]*>", " ", text)
+        # What scripts and styles hold, which may be cut off, is no text of the page.
+        text = title[1] if title else re.sub(r"(?is)<(script|style)\b(?:(?!</\1).)*|<[^<>]*>", " ", text)
         # int(), which unescape uses, refuses numbers of many digits. None of those is a character.
         text = html.unescape(re.sub("&#[0-9]{8,};?", "\ufffd", text))
     return " ".join(text[: 10 * _SHOWN].split())[:_SHOWN]
