@@ -12,7 +12,7 @@ from typing import Any, TypeVar, final
 
 from ._events import Broken, End, Event, Live, Reason
 from ._http import Headers, decode_headers, read_date
-from ._json import Unfinished, decode, decode_prefix, decode_short, encodable, scan_string
+from ._json import Unfinished, decode, decode_prefix, encodable, scan_string, skip_short
 from ._limits import Limits
 from ._sse import SSEDecoder
 from ._table import Table
@@ -21,10 +21,16 @@ __all__ = ["ReplyDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n\v\f"
+_LF, _CR = b"\n\r"
 _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
+_PIECES = 1024  # bytes of a line that may wait for its next piece before they are looked at
 _SHOWN = 200  # characters of a line or a text that stand in a detail
 _EVENT_KEYS = ("type", "data", "subtype")
 _PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
+# What then follows in an event object (WIRE 5.4), up to the value of its metadata.
+_PLAIN_OBJECT = re.compile(
+    r',"timestamp":[1-9][0-9]{0,9}(?:\.[0-9]{1,9})?,"subtype":"([a-z_]+)","visibility":"[a-z]+"(,"metadata":)?'
+)
 _PLAIN_END = '{"type":"end","data":"'  # and the one that can be large
 
 _E = TypeVar("_E", bound=Event)
@@ -96,6 +102,8 @@ class ReplyDecoder:
         self._headers: list[tuple[str, str]] = []
         self._room = limits.reply_bytes  # for more bytes of the body
         self._is_stream = False  # the state is STREAM, and this is no page
+        self._pieces: list[bytes] = []  # of a line of the stream, which are looked at together
+        self._pieces_room = 0  # for more bytes in there, before a limit can be met; 0 where none may wait
         self._judged = 0  # server-sent events
         self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
         self._text = bytearray()  # a JSON body; the beginning of a refusal or a page
@@ -153,14 +161,29 @@ class ReplyDecoder:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
+        if type(data) is bytes:
+            # The shortest ways through what follows, for the reads that a stream mostly consists of.
+            size = len(data)
+            if not size:
+                return []
+            if size < self._pieces_room and _LF not in data and _CR not in data:
+                # A piece of a line, of which nothing can be said before there is more.
+                self._pieces_room -= size
+                self._pieces.append(data)
+                return []
+            if self._is_stream and size <= _BLOCK:
+                if self._pieces_room:
+                    data = self._take_pieces(data)
+                    size = len(data)
+                if size <= self._room:
+                    self._room -= size
+                    texts = self._sse.receive_texts(data)
+                    if texts or self._sse.overflowed:
+                        return self._judge(texts, [])
+                    self._pieces_room = min(_PIECES, self._room, self._limits.event_bytes - self._sse.held)
+                    return []
         events: list[Event] = []
-        if self._is_stream and type(data) is bytes and (size := len(data)) <= _BLOCK and size <= self._room:
-            # The shortest way through what follows, for the reads that a stream mostly consists of.
-            self._room -= size
-            texts = self._sse.receive_texts(data)
-            if texts or self._sse.overflowed:
-                self._judge(texts, events)
-            return events
+        self._feed_pieces()
         view = memoryview(data)
         if not view.nbytes or self._over:
             return events
@@ -180,6 +203,7 @@ class ReplyDecoder:
 
     def receive_eof(self) -> list[Event]:
         """The body has ended as HTTP says it should; before the head: the connection was closed."""
+        self._feed_pieces()
         match self._state:
             case State.DONE:
                 return []
@@ -204,6 +228,7 @@ class ReplyDecoder:
             raise TypeError(f"expected a str and a Reason, got {type(detail).__name__}, {type(reason).__name__}")
         if self._state is State.DONE:
             return []
+        self._feed_pieces()
         return [self._failed(encodable(detail), reason)]
 
     def _failed(self, detail: str, reason: Reason) -> Event:
@@ -220,6 +245,19 @@ class ReplyDecoder:
                 return self._unended(detail, reason, cut=True)
 
     # ---------------------------------------------------------------- reading: each returns how much it has looked at
+
+    def _take_pieces(self, more: bytes = b"") -> bytes:
+        """The pieces that waited, and what has come now."""
+        self._pieces.append(more)
+        whole, self._pieces, self._pieces_room = b"".join(self._pieces), [], 0
+        return whole
+
+    def _feed_pieces(self) -> None:
+        """Nothing comes of it: they end no line, and there was room for them."""
+        pieces = self._take_pieces()
+        if pieces:
+            self._room -= len(pieces)
+            self._sse.receive_texts(pieces)
 
     def _read_refusal(self, data: memoryview, events: list[Event]) -> int:
         piece = data[: self._limits.refusal_bytes - len(self._text)]
@@ -284,17 +322,18 @@ class ReplyDecoder:
     def _feed(self, data: bytes, events: list[Event]) -> None:
         self._judge(self._sse.receive_texts(data), events)
 
-    def _judge(self, texts: list[str], events: list[Event]) -> None:
-        depth = self._limits.json_depth
+    def _judge(self, texts: list[str], events: list[Event]) -> list[Event]:
+        limits = self._limits
         for text in texts:
             self._judged += 1
-            judged = _plain_live(text, depth) or self._judge_event(text)
+            judged = _plain_live(text, limits) or self._judge_event(text)
             if judged is not None:
                 events.append(judged)
                 if type(judged) is not Live:
-                    return
+                    return events
         if self._sse.overflowed:
             events.append(self._too_large("event_bytes", "bytes in one event"))
+        return events
 
     # ---------------------------------------------------------------- judging
 
@@ -442,7 +481,7 @@ class ReplyDecoder:
 # The fast paths give what `_judge_event` makes of events as the plugin writes them; None: it must look itself.
 
 
-def _plain_live(text: str, depth: int) -> Live | None:
+def _plain_live(text: str, limits: Limits) -> Live | None:
     if not text.startswith(_PLAIN_LIVE):
         return None
     try:
@@ -453,17 +492,13 @@ def _plain_live(text: str, depth: int) -> Live | None:
         piece = encodable(piece)
     if len(text) == end + 1 and text[end] == "}":
         return Live(piece)
-    # An event object (WIRE 5.4): what follows is read as an object of its own, so that it shows whether a key is there
-    # again. Of two keys in there the last would win, so there must not be two.
-    if not text.startswith(',"', end) or text.count('"subtype"', end) > 1:
+    rest = _PLAIN_OBJECT.match(text, end)
+    if rest is None:
         return None
-    more = decode_short("{" + text[end + 1 :], depth)
-    if more is None or "type" in more or "data" in more:
-        return None
-    kind = more.get("subtype")
-    if kind is None or kind == "":
-        return Live(piece)
-    return Live(piece, kind) if type(kind) is str else None
+    end = rest.end()
+    if rest[2]:
+        end = skip_short(text, end, limits.json_depth - 1)
+    return Live(piece, rest[1]) if end == len(text) - 1 and text[end] == "}" else None
 
 
 def _plain_end(text: str) -> str | None:

@@ -75,7 +75,12 @@ class SSEDecoder:
 
     def __repr__(self) -> str:
         """How much is waiting."""
-        return f"<SSEDecoder holding {self._size + len(self._line)} bytes>"
+        return f"<SSEDecoder holding {self.held} bytes>"
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished line and of the data lines of the unfinished event, which `event_bytes` bounds."""
+        return self._size + len(self._line)
 
     @property
     def data_seen(self) -> bool:
@@ -105,15 +110,9 @@ class SSEDecoder:
         return events
 
     def receive_texts(self, block: bytes) -> list[str]:
-        """As `receive_data`, for at most 64 KiB and before the end: only what stands in each event as data."""
+        """As `receive_data`, for not much more than 64 KiB, before the end: only what stands in each event as data."""
         if self._start is not None:
             block = self._begin(block)
-        elif self._is_plain and _LF not in block and _CR not in block:
-            # The shortest way through what follows, for a piece of a line.
-            held = self._line
-            if held and held[-1] != _LF and len(held) + len(block) <= self._plain_limit:
-                held += block
-                return []
         if self._is_plain and (texts := self._receive_plain(block)) is not None:
             return texts
         fields: list[_Fields] = []
@@ -154,18 +153,20 @@ class SSEDecoder:
         held = self._line
         if len(held) + len(block) > self._plain_limit or _CR in block:
             return None
-        if _LF not in block and not (held and held[-1] == _LF):
-            held += block
-            return []
-        whole = bytes(held) + block if held else block
-        if not whole.startswith(b"data: "):
-            return None
+        whole = block
+        if held:
+            if _LF not in block and held[-1] != _LF:
+                held += block
+                return []
+            whole = bytes(held) + block
         end = whole.rfind(b"\n\n")
-        if end < 0:
-            if whole.find(b"\n") < len(whole) - 1:
+        if end < 0 and whole.find(b"\n", 0, -1) < 0:  # at most one line, and its end
+            if whole.endswith(b"\n") and not whole.startswith(b"data: "):
                 return None
             self._line = bytearray(whole)
             return []
+        if end < 0 or not whole.startswith(b"data: "):
+            return None
         # A line feed is part of no other character, so lines can be decoded together.
         texts = whole[:end].decode("utf-8", "replace").split("\n\ndata: ")
         if whole.count(b"\n") != 2 * len(texts):

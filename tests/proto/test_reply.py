@@ -5,7 +5,7 @@ import pickle
 import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -1515,6 +1515,16 @@ def test_no_two_cuts_of_an_event_are_judged_differently_at_any_limit(kind: str) 
         assert all(fewer <= more for fewer, more in pairwise(outcomes))
 
 
+@pytest.mark.parametrize("name", ["event_bytes", "reply_bytes"])
+def test_pieces_of_lines_are_bounded_like_whole_ones(name: str) -> None:
+    body = b'data: {"type":"a"}\n\n: comment'
+    for size in range(1, len(body) + 2):
+        limits = Limits(**{name: size})
+        expected = judge([body], limits=limits)
+        for first, second in combinations(range(1, len(body)), 2):
+            assert judge([body[:first], body[first:second], body[second:]], limits=limits) == expected
+
+
 # ------------------------------------------------------------------------------ the fast paths
 
 
@@ -1535,6 +1545,9 @@ def either_way(text: str, limits: Limits = Limits()) -> list[Event]:
     return fast
 
 
+OBJECT = '","timestamp":1751412345.125,"subtype":"tool_call","visibility":"visible"'  # WIRE 5.4
+
+
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [
@@ -1542,6 +1555,11 @@ def either_way(text: str, limits: Limits = Limits()) -> list[Event]:
         ('\\u00e9\\ud83d"}', Live("a\u00e9\ufffd")),
         ('","subtype":"status"}', Live("a", "status")),
         ('","timestamp":1e999,"subtype":"content","metadata":{"count":[1]}}', Live("a")),
+        (f"{OBJECT}}}", Live("a", "tool_call")),
+        (f"{OBJECT.replace('1751412345.125', '1751412345')}}}", Live("a", "tool_call")),
+        (f"{OBJECT.replace('tool_call', 'content')}}}", Live("a")),
+        (f'{OBJECT},"metadata":{{"count":2,"a":["\\ud83d",1e999]}}}}', Live("a", "tool_call")),
+        (f'{OBJECT},"metadata":null}}', Live("a", "tool_call")),
         ('","subtype":null}', Live("a")),
         ('","subtype":""}', Live("a")),
     ],
@@ -1555,6 +1573,14 @@ def test_live_events_as_the_plugin_writes_them(rest: str, expected: Live) -> Non
     [
         *("", '"', '",}', '",,"b":1}', '"} ', '"}}', '";"b":1}', '","b":NaN}', '","b":1', '\x01"}', '","type":"live"}'),
         *('","data":"b"}', '","subtype":"a","subtype":"b"}', '","subtype":0}', '","d\\u0061ta":"b"}', '"\t,"b":1}'),
+        *(OBJECT, f"{OBJECT}}}}}", f"{OBJECT}]", f'{OBJECT},"type":"live"}}', f'{OBJECT},"metadata":}}'),
+        *(f'{OBJECT},"metadata":{{"a":[]}}', f'{OBJECT},"metadata":NaN}}', f'{OBJECT},"metadata":{{}},"data":"b"}}'),
+        *(
+            f'{OBJECT},"metadata":{"[" * 70}{"]" * 70}}}',
+            f'{OBJECT},"metadata":{"7" * 5000}}}',
+            f'{OBJECT},"metadata":""',
+        ),
+        *(OBJECT.replace(".125", ".") + "}", OBJECT.replace("1751412345.125", "07") + "}"),
         *('","b":' + "[" * 70 + "]" * 70 + "}", '","b":' + "7" * 5000 + "}", '","b":' + "7" * 700 + "}", '"]'),
     ],
 )
@@ -1566,6 +1592,7 @@ def test_what_is_nearly_as_the_plugin_writes_it_is_judged_exactly(kind: str, res
 
 _PARTS = [
     *('"', "}", "{", ",", ":", " ", "a", "\\", "\\u00e9", "\\ud83d", '","subtype":"status"', '","subtype":', "null"),
+    *(OBJECT, ',"metadata":', '{"a":[]}', ',"metadata":{"count":2}'),
     *(
         '","type":"end"',
         ',"data":1',
