@@ -48,6 +48,7 @@ QuestionLike: TypeAlias = Submit | str | Iterable[Message | Mapping[str, Any]]
 
 _CHAT_ID_ALPHABET = string.digits + string.ascii_lowercase
 _CHAT_ID_LENGTH = 10  # as browsers draw it (WIRE 4.6)
+_EVENT = Awaiting.EVENT  # which is looked up much faster than the member of an enum
 _LONGEST = 1_000_000  # seconds, eleven days: poll() counts milliseconds in 32 bits, which would be 24 days
 
 
@@ -106,13 +107,12 @@ class Clocks:
         """When a read that begins now is to be given up; infinity if the clock is off."""
         if self._deadline is None or awaiting is not self._awaiting:
             self._awaiting = awaiting
-            match awaiting:
-                case Awaiting.EVENT:
-                    limit = self.timeouts.idle
-                case Awaiting.PROXY:
-                    limit = self.timeouts.connect
-                case _:
-                    limit = self.timeouts.first_event
+            if awaiting is _EVENT:
+                limit = self.timeouts.idle
+            elif awaiting is Awaiting.PROXY:
+                limit = self.timeouts.connect
+            else:
+                limit = self.timeouts.first_event
             self._deadline = math.inf if limit is None else now + limit
         return self._deadline
 

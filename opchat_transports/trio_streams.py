@@ -235,35 +235,34 @@ class TrioReply:
 
     async def _fill(self) -> None:
         """Go on until there is an event, or until there is none any more."""
+        awaiting = self._client.awaiting
         try:
-            if self._closed or self._client.awaiting is None:
+            if self._closed or awaiting is None:
                 await trio.lowlevel.checkpoint()  # there is nothing to wait for
-            while not self._events and (self._client.awaiting is not None or self._pause is not None):
-                await self._step()
-                if self._client.awaiting is None:
+            while not self._events:
+                if self._pause is not None:
+                    await self._begin_again(self._pause)
+                elif awaiting is None:
+                    break
+                elif self._closed:
+                    self._fail(_CLOSED)
+                elif not self._begun:
+                    await self._begin()
+                else:
+                    match self._client.next_step():
+                        case Receive():  # as nearly always
+                            await self._receive(awaiting)
+                        case Connect(host, port):
+                            await self._connect(host, port)
+                        case StartTLS(server_name):
+                            await self._start_tls(server_name)
+                        case Send(data):
+                            await self._send(data)
+                awaiting = self._client.awaiting
+                if awaiting is None:
                     await self._disconnect()
         finally:
             self._share_session(over=True)
-
-    async def _step(self) -> None:
-        if self._pause is not None:
-            await self._begin_again(self._pause)
-            return
-        if self._closed:
-            self._fail(_CLOSED)
-            return
-        if not self._begun:
-            await self._begin()
-            return
-        match self._client.next_step():
-            case Receive():  # as nearly always
-                await self._receive()
-            case Connect(host, port):
-                await self._connect(host, port)
-            case StartTLS(server_name):
-                await self._start_tls(server_name)
-            case Send(data):
-                await self._send(data)
 
     async def _begin(self) -> None:
         """Wait for the session that another reply is starting, if one is."""
@@ -350,8 +349,7 @@ class TrioReply:
                 self._take(self._client.receive_data(answer))
             self._fail(self._clocks.not_sent(), Reason.TIMEOUT)
 
-    async def _receive(self) -> None:
-        awaiting = self._client.awaiting
+    async def _receive(self, awaiting: Awaiting) -> None:
         now = trio.current_time()
         deadline = self._clocks.deadline(awaiting, now)
         if deadline <= now:  # a read that need not wait would not notice
@@ -367,8 +365,9 @@ class TrioReply:
         if scope.cancelled_caught:
             self._fail(self._clocks.no_event(), Reason.TIMEOUT)
             return
-        self._take(self._client.receive_data(data) if data else self._client.receive_eof())
-        if data and self._client.awaiting not in (awaiting, Awaiting.EVENT, None):
+        events = self._client.receive_data(data) if data else self._client.receive_eof()
+        self._take(events)
+        if data and not events and self._client.awaiting not in (awaiting, Awaiting.EVENT, None):
             # A new request is due on a used connection, which the server may have closed.
             there = await self._look()
             if there is not None:
