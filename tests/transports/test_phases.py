@@ -167,12 +167,14 @@ def test_the_system_looks_after_a_connection_that_is_silent(
     first_hop = 0
 
     def play(peer: Peer) -> None:
+        peer.read()  # start_session, so the client has done what it does when it has connected
         for each in [each for each in gc.get_objects() if isinstance(each, socket.socket)]:
             with suppress(OSError):
                 if each.getpeername()[1:2] == (first_hop,):
                     names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_NODELAY")
                     values = [each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
                     seen.append((each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *values))
+        peer.send(SESSION)
         tells("a")(peer)
 
     with Scripted(play) as site:
