@@ -55,6 +55,7 @@ __all__ = ["BlockingReply", "BlockingServer", "BlockingTransport", "Bot", "serve
 
 _T = TypeVar("_T")
 _READ = 64 * 1024
+_IMMATERIAL = 0.001  # seconds by which a timeout may be off: each change is a call to the system
 _CLOSED = "closed by the caller"
 _WAIT_FOR_READER = 5.0  # seconds, for a reader that was woken to let go: only a lookup of a name can take as long
 
@@ -173,6 +174,7 @@ class BlockingReply:
         self._began_with = transport.session  # what the transport's session must still be to be replaced by ours
         self._client = transport._target.client(submit, self._began_with)
         self._asked_with = self._began_with
+        self._shared: Session | None = None  # what the transport was given last
         self._begun = False
         self._retries = 0
         self._pause: float | None = None  # seconds, before the question is asked again
@@ -257,14 +259,14 @@ class BlockingReply:
             self._begin()
             return
         match self._client.next_step():
+            case Receive():  # as nearly always
+                self._receive()
             case Connect(host, port):
                 self._connect(host, port)
             case StartTLS(server_name):
                 self._start_tls(server_name)
             case Send(data):
                 self._send(data)
-            case Receive():
-                self._receive()
             case Done():
                 raise StopIteration
 
@@ -385,8 +387,9 @@ class BlockingReply:
             return
         if self._closed:  # this may be the end that `close` made
             return
-        self._take(self._client.receive_data(data) if data else self._client.receive_eof())
-        if data and self._client.awaiting not in (awaiting, Awaiting.EVENT, None):
+        events = self._client.receive_data(data) if data else self._client.receive_eof()
+        self._take(events)
+        if data and not events and self._client.awaiting not in (awaiting, Awaiting.EVENT, None):
             self._look()  # a new request is due on a used connection, which the server may have closed
 
     def _look(self) -> bool:
@@ -420,9 +423,12 @@ class BlockingReply:
 
     def _share_session(self) -> None:
         """Give the transport the session that we have, unless it went on to another meanwhile."""
+        transport, session = self._transport, self._client.session
+        if session is not None and session is self._shared:
+            return  # nothing is new, as after nearly every read
         if self._client.awaiting is Awaiting.SESSION:
             return
-        transport, session = self._transport, self._client.session
+        self._shared = session
         if session is not None and session != self._began_with:
             with transport._changed:
                 if transport._session == self._began_with:
@@ -738,6 +744,11 @@ class _InnerTLS:
         # From now on, since one call here can be several of the outer socket.
         self._end = None if seconds == 0 else _deadline(seconds)
 
+    def gettimeout(self) -> float | None:
+        if self._end is None:
+            return 0.0
+        return None if self._end == math.inf else self._end - time.monotonic()
+
     def do_handshake(self) -> None:
         self._run(self._tls.do_handshake)
 
@@ -780,10 +791,12 @@ class _InnerTLS:
 
 def _set_timeout(connection: socket.socket | _InnerTLS, end: float, share: int = 1) -> None:
     """Let the next call take until `end`, or a share of the time that is left. Raises `TimeoutError` if none is."""
-    left = end - time.monotonic()
+    left = (end - time.monotonic()) / share
     if left <= 0:
         raise TimeoutError("timed out")
-    connection.settimeout(None if left == math.inf else left / share)
+    before = connection.gettimeout()
+    if not before or abs(before - left) > _IMMATERIAL:
+        connection.settimeout(None if left == math.inf else left)
 
 
 def _send_all(connection: socket.socket | _InnerTLS, data: bytes, end: float) -> None:

@@ -237,12 +237,19 @@ class _MemorySocket:
     """What `BlockingTransport` uses of a socket."""
 
     pieces: Iterator[bytes]
+    timeout: float | None = None
 
     def __init__(self, *_: object) -> None: ...
 
     def nothing(self, *_: object) -> None: ...
 
-    connect = setsockopt = settimeout = shutdown = close = nothing
+    connect = setsockopt = shutdown = close = nothing
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.timeout = seconds
+
+    def gettimeout(self) -> float | None:
+        return self.timeout
 
     def send(self, data: memoryview) -> int:
         return len(data)
