@@ -198,24 +198,46 @@ def _bare_h11(pieces: list[bytes]) -> Run:
     return run
 
 
+def _floor_events(connection: h11.Connection, floor: Floor, piece: bytes) -> list[Piece | Reply]:
+    connection.receive_data(piece)
+    read = []
+    while True:
+        event = connection.next_event()
+        if type(event) is h11.Data:
+            read.append(event.data)
+        elif event is h11.NEED_DATA or type(event) is h11.EndOfMessage:
+            break
+    return floor.receive_data(b"".join(read)) if read else []
+
+
 def _h11_and_floor(pieces: list[bytes]) -> Run:
-    def run() -> list[Any]:
+    def run() -> list[Piece | Reply]:
         connection, floor = _asked_h11(), Floor()
         events = []
         for piece in pieces:
-            connection.receive_data(piece)
-            read = []
-            while True:
-                event = connection.next_event()
-                if type(event) is h11.Data:
-                    read.append(event.data)
-                elif event is h11.NEED_DATA or type(event) is h11.EndOfMessage:
-                    break
-            if read:
-                events += floor.receive_data(b"".join(read))
+            events += _floor_events(connection, floor, piece)
         return events
 
     return run
+
+
+def _trio_and_floor(pieces: list[bytes]) -> Run:
+    """The least that trio asks for: a deadline for each read, and one checkpoint for each event."""
+    import trio
+
+    async def read() -> list[Piece | Reply]:
+        connection, floor = _asked_h11(), Floor()
+        events: list[Piece | Reply] = []
+        for piece in pieces:
+            with trio.CancelScope(deadline=trio.current_time() + 120):
+                await trio.lowlevel.checkpoint()
+            got = _floor_events(connection, floor, piece)
+            for _ in got[1:]:
+                await trio.lowlevel.checkpoint()
+            events += got
+        return events
+
+    return lambda: trio.run(read)
 
 
 def _client(pieces: list[bytes]) -> Run:
@@ -323,7 +345,42 @@ def _memory_client(name: str, pieces: list[bytes], *, is_async: bool) -> Any:
     return client(transport=transport, trust_env=False)
 
 
+class _MemoryConnection:
+    """What `AsyncioTransport`'s own client uses of a connection. As httpcore's mock, it waits for nothing."""
+
+    sent = 0
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = iter(pieces)
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def receive(self, _: int) -> bytes:
+        return next(self.pieces, b"")
+
+    def close(self) -> None: ...
+
+
 def _asyncio(pieces: list[bytes]) -> Run:
+    from opchat_transports import _httpx_transport
+    from opchat_transports.asyncio_httpx import AsyncioTransport
+
+    async def connect(*_: object) -> _MemoryConnection:
+        return _MemoryConnection(pieces)
+
+    async def read() -> list[Event]:
+        transport = AsyncioTransport(_ENDPOINT, session=Session(), proxy=None)
+        async with transport, transport.ask(_QUESTION) as reply:
+            return [event async for event in reply]
+
+    def run() -> list[Event]:
+        with mock.patch.object(_httpx_transport, "_connect", connect):
+            return asyncio.run(read())
+
+    return run
+
+
+def _asyncio_on_httpx(pieces: list[bytes]) -> Run:
     from opchat_transports.asyncio_httpx import AsyncioTransport
 
     client = _memory_client("httpx", pieces, is_async=True)
@@ -435,8 +492,10 @@ WIRE = [
     Candidate("h11 and the floor", _h11_and_floor, _floor_pair),
     Candidate("opchat: Client", _client, _own_pair),
     Candidate("opchat: BlockingTransport", _blocking, _own_pair),
+    Candidate("trio, h11 and the floor", _trio_and_floor, _floor_pair),
     Candidate("opchat: TrioTransport", _trio, _own_pair),
-    Candidate("opchat: AsyncioTransport", _asyncio, _own_pair),
+    Candidate("opchat: AsyncioTransport, its own client", _asyncio, _own_pair),
+    Candidate("opchat: AsyncioTransport on httpx", _asyncio_on_httpx, _own_pair),
     Candidate("the original aiohttp client", _original_aiohttp, package="aiohttp"),
     Candidate("httpx-sse on httpx", _httpx_sse_sync, package="httpx-sse"),
     Candidate("httpx-sse on httpx, async", _httpx_sse_async, package="httpx-sse"),
