@@ -291,7 +291,7 @@ class Flow:
         elif state is State.SUBMIT_BODY:
             assert self._session is not None
             self._session = adopt_headers(self._session, fields)
-        return self._judge(events, Input.HEAD)
+        return self._judge(events)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the response's body; none are always legal.
@@ -307,7 +307,7 @@ class Flow:
             if type(events[-1]) is Live:
                 self._event_given = True
                 return events
-            return self._judge(events, Input.DATA)
+            return self._judge(events)
         if not memoryview(data).nbytes or self._state is State.DONE:
             return []
         TABLE.next(self._state, Input.DATA)
@@ -325,11 +325,12 @@ class Flow:
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
         """It cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
-        return self._judge(self._decoder.receive_failure(detail, reason), Input.FAILURE)
+        return self._judge(self._decoder.receive_failure(detail, reason))
 
     # ---------------------------------------------------------------- judging
 
-    def _judge(self, events: list[Event], given: Input) -> list[Event]:
+    def _judge(self, events: list[Event], given: Input | None = None) -> list[Event]:
+        """What events come to. `given` is what gave them, where it counts: DATA in a session's body, EOF in any."""
         if self._state in _SESSION_STATES:
             return self._judge_session(events[-1], given) if events else []
         if not events:
@@ -365,7 +366,7 @@ class Flow:
             and not self._session.is_member
         )
 
-    def _judge_session(self, last: Event, given: Input) -> list[Event]:
+    def _judge_session(self, last: Event, given: Input | None) -> list[Event]:
         session: Session | None = None
         failure: Event
         match last:

@@ -89,7 +89,7 @@ class Proxy:
             strange = re.match("(?!(?:https?|socks5h?):)[a-z0-9+.-]+(?=://)", text)  # what follows may be a password
             raise ValueError(f"{_EXPECTED}, got the scheme {strange[0]!r}" if strange else _EXPECTED)
         scheme, user, host, port = found.groups()
-        scheme = (scheme or "http").lower()
+        scheme = scheme.lower() if scheme else "http"
         username = password = None
         if user and user != ":":  # what is left of http://$USER:$PASSWORD@... where both are empty
             username, _, password = user.partition(":")
@@ -153,7 +153,7 @@ class HTTPTunnel:
                 if self.out or self._exchange.holds_more:
                     return UNASKED
                 self.is_open = True
-                break
+                return None
             self._interim_left -= 1
             if self._interim_left < 0:
                 return Fault("the proxy sent more 1xx responses than Limits.interim_responses", Reason.PROXY)

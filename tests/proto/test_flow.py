@@ -242,18 +242,20 @@ def test_the_size_of_a_question_is_exact_in_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ("https://site.example", ASK),
-        (None, ASK),
-        (SITE, "Où ?"),
-        (SITE, {"new_message": "Où ?"}),
-        (SITE, [{"role": "user", "content": "Où ?"}]),
+        (("https://site.example", ASK), "endpoint: expected .*, got str"),
+        ((None, ASK), "endpoint: expected .*, got NoneType"),
+        ((SITE, "Où ?"), "submit: expected .*, got str"),
+        ((SITE, {"new_message": "Où ?"}), "submit: expected .*, got dict"),
+        ((SITE, [{"role": "user", "content": "Où ?"}]), "submit: expected .*, got list"),
+        ((SITE, ASK, "0b2576d756"), "session: expected .*, got str"),
     ],
 )
-def test_wrong_types_are_refused(arguments: Any) -> None:
-    with pytest.raises(TypeError, match=r"^(endpoint|submit): expected "):
-        Flow(*arguments)
+def test_wrong_types_are_refused_by_name(arguments: Any, message: str) -> None:
+    endpoint, submit, *session = arguments
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        Flow(endpoint, submit, session=session[0] if session else None)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,7 @@ def test_options_of_wrong_types_are_refused(options: Any) -> None:
 
 
 def test_a_session_without_a_question_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing is to be done without a submit"):
+    with pytest.raises(ValueError, match=r"^session: there is one already, so nothing is to be done without a submit$"):
         Flow(SITE, None, session=GIVEN)
 
 
@@ -977,6 +979,16 @@ def test_what_is_awaited_is_known_at_every_point() -> None:
     assert seen(flow) == (later, True, False)
     flow.receive_data(END)
     assert seen(flow) == (None, True, False)
+
+
+@pytest.mark.parametrize("of", [bytes, bytearray, memoryview])
+def test_after_the_first_event_the_next_is_awaited_whatever_the_type_of_the_bytes(of: Any) -> None:
+    # It is what a transport's clock goes by.
+    flow = Flow(SITE, ASK, session=GIVEN)
+    take(flow)
+    flow.receive_head(200, [])
+    assert flow.receive_data(of(LIVE)) == [Live("Hi")]
+    assert flow.awaiting is Awaiting.EVENT
 
 
 def test_a_session_given_is_awaited_no_more() -> None:
