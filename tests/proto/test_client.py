@@ -770,6 +770,14 @@ def test_a_server_that_speaks_first_over_a_new_connection_is_listened_to() -> No
     assert asking.next_step() == Done()
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"])
+def test_all_pieces_that_come_in_one_read_are_given_in_order(head: bytes) -> None:
+    # More than is looked at in one go while a head is read, so that the read's first events meet those that follow.
+    pieces = [Live(f"piece {number}") for number in range(1000)]
+    body = b"".join(b'data: {"type":"live","data":"%b"}\n\n' % piece.text.encode() for piece in pieces)
+    assert asked().receive_data(head + body + END) == [*pieces, ANSWERED[-1]]
+
+
 def test_a_caller_who_offers_an_upgrade_gets_none() -> None:
     asking = Client(Flow(ENDPOINT, QUESTION, session=Session(), headers={"Upgrade": "x", "Connection-Is": "ours"}))
     ask(asking)
