@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 MODULES = ("sse", "reply", "flow", "client", "exchange", "tunnel")
@@ -42,17 +41,21 @@ def main() -> int:
         for module in modules:
             _run(module, options.max_children)
 
-    known, new, rows = _known(), [], []
+    listed = _listed()
+    new, found = [], set()
     for module in modules:
         results = re.findall(rf"^ *(opchat_proto\._{module}\.\S+): (.+)$", _mutmut("results", "--all", "1"), re.M)
-        counts = Counter("killed" if result == "timeout" else result for _, result in results)
-        for name, result in results:
-            if result not in ("killed", "timeout") and (change := _change(name)) not in known:
+        survived = {name: result for name, result in results if result not in ("killed", "timeout")}
+        for name, result in survived.items():
+            change = _change(name)
+            found.add(change)
+            if change not in listed:
                 new.append(f"{name}: {result}\n{change}")
-        left = len(results) - counts["killed"]
-        rows.append(f"_{module}: {len(results)} mutants, {counts['killed']} killed, {left} survived")
-    print(*rows, sep="\n")
-    print(f"{len(new)} of the survivors without a reason in {SURVIVORS.name}", *new, sep="\n\n")
+        count, left = len(results), len(survived)
+        print(f"_{module}: {count} mutants, {count - left} killed ({1 - left / count:.1%}), {left} survived")
+    gone = {change for change in listed - found if change.startswith(tuple(f"_{module}." for module in modules))}
+    print(f"{len(new)} survivors without a reason in {SURVIVORS.name}", *new, sep="\n\n")
+    print(f"{len(gone)} reasons there that nothing needs any more", *sorted(gone), sep="\n\n")
     return 1 if new else 0
 
 
@@ -70,14 +73,14 @@ def _mutmut(*command: str) -> str:
 
 
 def _change(name: str) -> str:
-    """The function and the lines that differ, which stay the same when mutants are numbered anew."""
-    lines = [line for line in _mutmut("show", name).splitlines() if line[:1] in "-+" and line[:3] not in ("---", "+++")]
+    """The function and the lines that differ, which stay the same when mutants are numbered anew; without comments."""
+    lines = re.findall(r"^([-+])(?!--|\+\+)(.*?)(?:  #.*)?$", _mutmut("show", name), re.M)
     function = re.sub(r"__mutmut_\d+$", "", name).removeprefix("opchat_proto.")
     function = re.sub(r"\.x(ǁ|_)", ".", function).replace("ǁ", ".")
-    return "\n".join([function, *(line[0] + " " + line[1:].strip() for line in lines)])
+    return "\n".join([function, *(f"{sign} {line.strip()}" for sign, line in lines)])
 
 
-def _known() -> set[str]:
+def _listed() -> set[str]:
     """The paragraphs of the list but those that begin with #, which are the reasons."""
     return {part.strip() for part in SURVIVORS.read_text().split("\n\n") if not part.startswith("#")}
 
