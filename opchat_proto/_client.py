@@ -6,7 +6,7 @@ from typing import final
 
 from ._errors import LocalProtocolError
 from ._events import Event, Live, Reason
-from ._exchange import Body, EndOfBody, Exchange, Fault, Head, Received
+from ._exchange import EndOfBody, Exchange, Fault, Head, Received
 from ._flow import Awaiting, Flow
 from ._http import Request
 from ._session import Session
@@ -412,8 +412,8 @@ class Client:
     def _receive(self, received: list[Received]) -> list[Event]:
         events: list[Event] = []
         for item in received:
-            if type(item) is Body:
-                more = self._flow.receive_data(item.data)
+            if isinstance(item, bytes):
+                more = self._flow.receive_data(item)
                 events = events + more if events else more
             else:
                 events += self._receive_other(item)

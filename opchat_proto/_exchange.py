@@ -28,20 +28,6 @@ class Head:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Body:
-    """Bytes of the body."""
-
-    data: bytes
-
-    def __init__(self, data: bytes) -> None:
-        _set_data(self, data)  # there is one for each read: see `Live`
-
-
-_set_data = getattr(Body, "data").__set__  # noqa: B009  # the slot's own, which a type checker cannot see
-
-
-@final
-@dataclass(frozen=True, slots=True)
 class EndOfBody:
     """The response is complete."""
 
@@ -55,7 +41,8 @@ class Fault:
     reason: Reason
 
 
-Received: TypeAlias = Head | Body | EndOfBody | Fault
+Received: TypeAlias = Head | bytes | EndOfBody | Fault
+"""The bytes are those of the body."""
 
 # While heads are read. What follows a head is copied to see how long the head was, and a read can hold many 1xx heads.
 _BLOCK = 4 * 1024
@@ -63,6 +50,7 @@ _BLOCK = 4 * 1024
 # A chunk's own line and its end are rarely longer; only then is it worth looking what is left in h11's buffer.
 _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
+_ONE_CHUNK = b"%x\r\n%b\r\n"
 
 # A folded header line (RFC 9112, 5.2). h11 unfolds it; others see two fields or none: so responses are smuggled.
 _FOLDED_LINE = re.compile(rb"\n[ \t]")
@@ -112,14 +100,14 @@ class Exchange:
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._held and not closed
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
-        """What these bytes complete."""
+        """What these bytes complete, of which there must be some."""
         received: list[Received] = []
         self._begun = True
         if self._in_body and type(data) is bytes and self._held + len(data) <= self._limit:
             # The shortest way through what follows, for the reads that a stream mostly consists of.
             self._h11.receive_data(data)
             self._held += len(data)
-            self._drain(received)
+            self._drain(received, data)
             return received
         rest = memoryview(bytes(data))  # a view can have items of several bytes, or gaps
         while rest and not self._ended:
@@ -138,7 +126,7 @@ class Exchange:
             self._held += len(piece)
             if self._reading_head:
                 self._head += piece
-            self._drain(received)
+            self._drain(received, piece)
         self._held += len(rest)
         return received
 
@@ -148,14 +136,15 @@ class Exchange:
             return [self._fault("the connection was closed inside the head of the answer")]
         received: list[Received] = []
         self._h11.receive_data(b"")
-        self._drain(received)
+        self._drain(received, b"")
         return received
 
     @property
     def _reading_head(self) -> bool:
         return self._h11.their_state is h11.SEND_RESPONSE
 
-    def _drain(self, received: list[Received]) -> None:
+    def _drain(self, received: list[Received], read: bytes) -> None:
+        """What h11 makes of all that it holds, of which `read` came last."""
         pieces: list[bytes] = []
         progress = False
         outcome: Received | None = None
@@ -169,10 +158,17 @@ class Exchange:
                 outcome = self._fault(f"HTTP: {self._what_is_wrong(error)}")
             else:
                 if type(event) is h11.Data:
-                    pieces.append(event.data)
-                    most_left -= len(event.data)
+                    data = event.data
+                    pieces.append(data)
+                    most_left -= len(data)
                     if most_left < _FRAMING and event.chunk_end:
                         # A read mostly ends here, and to ask h11 for more costs a quarter of what this event did.
+                        if event.chunk_start and read == _ONE_CHUNK % (len(data), data):
+                            # All that has come is this chunk: before its data there is no room for anything but its
+                            # size, which therefore leaves nothing but its end in h11's buffer.
+                            received.append(bytes(data))
+                            self._held = 2
+                            return
                         rest = self._h11.trailing_data[0]
                         if rest in _CHUNK_ENDS:
                             left = len(rest)
@@ -186,7 +182,7 @@ class Exchange:
                     break
             progress = True
         if pieces:
-            received.append(Body(b"".join(pieces)))  # once a read: what comes next judges a longer piece faster
+            received.append(b"".join(pieces))  # once a read: what comes next judges a longer piece faster
         if outcome is not None:
             received.append(outcome)
         if left is not None:

@@ -70,7 +70,8 @@ def skip_short(text: str, start: int, depth: int) -> int:
 
     -1 if it is none, or may be nested deeper than `depth`: then `decode` has to say.
     """
-    if len(text) > _SHORT or text.count("[", start) + text.count("{", start) > depth:
+    # What is no longer than that is no deeper either.
+    if len(text) > _SHORT or (len(text) - start > depth and text.count("[", start) + text.count("{", start) > depth):
         return -1
     try:
         return _scan_short(text, start)[1]

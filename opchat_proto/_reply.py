@@ -27,6 +27,7 @@ _PIECES = 1024  # bytes of a line that may wait for its next piece before they a
 _SHOWN = 200  # characters of a line or a text that stand in a detail
 _EVENT_KEYS = ("type", "data", "subtype")
 _PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
+_PLAIN_START = len(_PLAIN_LIVE)
 # What then follows in an event object (WIRE 5.4), up to the value of its metadata.
 _PLAIN_OBJECT = re.compile(
     r',"timestamp":[1-9][0-9]{0,9}(?:\.[0-9]{1,9})?,"subtype":"([a-z_]+)","visibility":"[a-z]+"(,"metadata":)?'
@@ -177,12 +178,13 @@ class ReplyDecoder:
                     size = len(data)
                 if size <= self._room:
                     self._room -= size
-                    texts = self._sse.receive_texts(data)
-                    if texts or self._sse.overflowed:
-                        return self._judge(texts, [])
-                    self._pieces_room = min(_PIECES, self._room, self._limits.event_bytes - self._sse.held)
-                    return []
-        events: list[Event] = []
+                    sse = self._sse
+                    texts = sse.receive_texts(data)
+                    events = self._judge(texts, []) if texts or sse.overflowed else []
+                    if data[-1] != _LF and self._is_stream:
+                        self._pieces_room = min(_PIECES, self._room, self._limits.event_bytes - sse.held)
+                    return events
+        events = []
         self._feed_pieces()
         view = memoryview(data)
         if not view.nbytes or self._over:
@@ -323,10 +325,23 @@ class ReplyDecoder:
         self._judge(self._sse.receive_texts(data), events)
 
     def _judge(self, texts: list[str], events: list[Event]) -> list[Event]:
-        limits = self._limits
         for text in texts:
             self._judged += 1
-            judged = _plain_live(text, limits) or self._judge_event(text)
+            if text.startswith(_PLAIN_LIVE):
+                # The fast path gives what `_judge_event` makes of an event as the plugin writes it.
+                try:
+                    piece, end = scan_string(text, _PLAIN_START)
+                except ValueError:
+                    piece, end = "", 0
+                if not piece.isascii():
+                    piece = encodable(piece)
+                if text[end:] == "}":
+                    events.append(Live(piece))
+                    continue
+                if subtype := _plain_subtype(text, end, self._limits.json_depth):
+                    events.append(Live(piece, subtype))
+                    continue
+            judged = self._judge_event(text)
             if judged is not None:
                 events.append(judged)
                 if type(judged) is not Live:
@@ -478,27 +493,14 @@ class ReplyDecoder:
         return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
-# The fast paths give what `_judge_event` makes of events as the plugin writes them; None: it must look itself.
-
-
-def _plain_live(text: str, limits: Limits) -> Live | None:
-    if not text.startswith(_PLAIN_LIVE):
-        return None
-    try:
-        piece, end = scan_string(text, len(_PLAIN_LIVE))
-    except ValueError:
-        return None
-    if not piece.isascii():
-        piece = encodable(piece)
-    if len(text) == end + 1 and text[end] == "}":
-        return Live(piece)
-    rest = _PLAIN_OBJECT.match(text, end)
+def _plain_subtype(text: str, start: int, depth: int) -> str | None:
+    """That of a live event object as the plugin writes it, from behind its text on."""
+    rest = _PLAIN_OBJECT.match(text, start)
     if rest is None:
         return None
-    end = rest.end()
-    if rest[2]:
-        end = skip_short(text, end, limits.json_depth - 1)
-    return Live(piece, rest[1]) if end == len(text) - 1 and text[end] == "}" else None
+    subtype, metadata = rest.groups()
+    end = skip_short(text, rest.end(), depth - 1) if metadata else rest.end()
+    return subtype if end == len(text) - 1 and text[end] == "}" else None
 
 
 def _plain_end(text: str) -> str | None:

@@ -25,7 +25,7 @@ import httpx
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from opchat_proto import Limits, Proxy, Reason, Request
-from opchat_proto._exchange import Body, EndOfBody, Exchange, Fault, Head, Received
+from opchat_proto._exchange import EndOfBody, Exchange, Fault, Head, Received
 from opchat_proto._tunnel import UNASKED, HTTPTunnel, SOCKSTunnel
 
 from ._common import Target, tcp_options, words
@@ -137,7 +137,7 @@ class _ResponseBody(httpx.AsyncByteStream):
         connection = self._connection
         if connection is not None:
             match await connection.next():
-                case Body(data):
+                case bytes(data):
                     return data
                 case _:  # EndOfBody
                     self._connection = None
@@ -263,7 +263,7 @@ class _Connection:
                 raise _Stale from None
             raise
 
-    async def next(self) -> Head | Body | EndOfBody:
+    async def next(self) -> Head | bytes | EndOfBody:
         """What comes next in the response."""
         while not self._received:
             try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from opchat_proto import Broken, Event, Limits, Live, Reason, ReplyDecoder, Request
-from opchat_proto._exchange import Body, EndOfBody, Exchange, Head
+from opchat_proto._exchange import EndOfBody, Exchange, Head
 
 __all__ = ["Answer", "judge"]
 
@@ -64,7 +64,7 @@ class _Machine:
                 case Head(status, headers):
                     self.status = status
                     events += self._decoder.receive_head(status, headers)
-                case Body(body):
+                case bytes(body):
                     self.body += body
                     events += self._decoder.receive_data(body)
                 case EndOfBody():
@@ -84,7 +84,7 @@ class _Machine:
         events: list[Event] = []
         for item in self._exchange.receive_eof():
             match item:
-                case Body(body):
+                case bytes(body):
                     events += self._decoder.receive_data(body)
                 case EndOfBody():
                     events += self._decoder.receive_eof()

@@ -9,9 +9,11 @@ from typing import Any
 
 import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from opchat_proto import Broken, End, Event, Limits, Live, Reason, Request
-from opchat_proto._exchange import Body, EndOfBody, Exchange, Fault, Head, Received
+from opchat_proto import Broken, End, Event, Limits, Live, Reason, Request, strategies
+from opchat_proto._exchange import EndOfBody, Exchange, Fault, Head, Received
 from tests.proto.asking import (
     ANSWER,
     ANSWERED,
@@ -497,15 +499,15 @@ def exchange() -> Exchange:
     return begun
 
 
-def received_in_all(pieces: list[bytes]) -> list[Received]:
+def received_in_all(pieces: list[bytes], begun: Exchange | None = None) -> list[Received]:
     """Everything of a whole answer; pieces of the body that follow each other are joined."""
-    begun = exchange()
+    begun = begun or exchange()
     everything: list[Received] = []
     for piece in pieces:
         for item in begun.receive_data(piece):
             last = everything[-1] if everything else None
-            if isinstance(item, Body) and isinstance(last, Body):
-                everything[-1] = Body(last.data + item.data)
+            if isinstance(item, bytes) and isinstance(last, bytes):
+                everything[-1] = last + item
             else:
                 everything.append(item)
     return everything
@@ -517,7 +519,7 @@ def test_an_answer_is_heads_a_body_and_its_end() -> None:
         assert received_in_all(pieces) == [
             Head(103, [(b"link", b"y")]),
             Head(200, [(b"transfer-encoding", b"chunked")]),
-            Body(b"abc"),
+            b"abc",
             EndOfBody(),
         ]
 
@@ -525,7 +527,28 @@ def test_an_answer_is_heads_a_body_and_its_end() -> None:
 def test_the_pieces_of_a_read_are_one_piece_of_the_body() -> None:
     begun = exchange()
     begun.receive_data(CHUNKED)
-    assert begun.receive_data(chunks(*(1000 * [b"x"]))) == [Body(1000 * b"x")]
+    assert begun.receive_data(chunks(*(1000 * [b"x"]))) == [1000 * b"x"]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                [b"\r\n", b"\r", b"\n", b"3\r\n", b"03\r\n", b"5;x\r\n", b"3", b"0\r\n\r\n", b"abc", b"a\r\nb"]
+            ),
+            st.binary(max_size=9).map(chunks),
+            st.sampled_from([b"3\r\n3\r\n", b"\r\nabc", b"\nabc\r\nabc", b"8\r\n3\r\nabc"]).map(chunks),
+        ),
+        max_size=8,
+    ).map(b"".join),
+    st.data(),
+)
+def test_no_read_leaves_anything_for_the_next_that_its_bytes_complete(body: bytes, data: st.DataObject) -> None:
+    """However much of a body has come, there is the same of it as if it had come byte by byte."""
+    in_reads, in_bytes = exchange(), exchange()
+    for read in [CHUNKED, *filter(None, data.draw(strategies.cuts(body)))]:
+        assert received_in_all([read], in_reads) == received_in_all(byte_by_byte(read), in_bytes)
+        assert in_reads.reusable == in_bytes.reusable
 
 
 def test_it_has_begun_with_the_first_byte_of_an_answer() -> None:
@@ -624,7 +647,7 @@ def test_the_next_answer_on_a_connection_is_read_like_the_first() -> None:
     for body in (b"one", b"two", b"three"):
         assert begun.receive_data(content_length(body)) == [
             Head(200, [(b"content-length", b"%d" % len(body))]),
-            Body(body),
+            body,
             EndOfBody(),
         ]
         begun.send(REQUEST, REQUEST.target)
