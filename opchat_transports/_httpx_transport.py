@@ -344,17 +344,12 @@ class _Socket(anyio.abc.ByteStream):
             raise OSError(number, os.strerror(number))
 
     async def receive(self, max_bytes: int = _READ) -> bytes:
-        waited = False
         while True:
-            try:
+            # To read first would mostly fail, and a peer that is always ready must not keep others from running.
+            await anyio.wait_readable(self._socket)
+            with suppress(BlockingIOError):
                 data = self._socket.recv(max_bytes)
-            except BlockingIOError:
-                await anyio.wait_readable(self._socket)
-                waited = True
-            else:
                 break
-        if not waited:
-            await anyio.lowlevel.checkpoint()  # a peer that is always ready must not keep others from running
         if not data:
             raise anyio.EndOfStream
         return data
@@ -393,7 +388,9 @@ class _Socket(anyio.abc.ByteStream):
 async def _connect(host: str, port: int) -> _Socket:
     """A connection to the first address of a name that gives one (RFC 8305)."""
     try:
-        found: Sequence[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found: Sequence[Any] = socket.getaddrinfo(
+            host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
     except (OSError, UnicodeError):  # a name, to be looked up without keeping others from running
         found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     sockets: list[_Socket] = []

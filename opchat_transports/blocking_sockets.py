@@ -319,7 +319,8 @@ class BlockingReply:
 
     def _open(self, host: str, port: int) -> None:
         end = _deadline(self._clocks.timeouts.connect)
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # As bytes, since for text Python would import its IDNA codec, which an ASCII name has no need of.
+        addresses = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             last = index == len(addresses) - 1
             try:

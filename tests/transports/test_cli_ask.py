@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def test_ctrl_c_closes_the_connection_of_each_transport(via: str) -> None:
 
 @VIAS
 def test_ctrl_c_while_connecting(via: str) -> None:
-    with socket.socket() as listener:
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port = listener.getsockname()[1]
-        # With these its queue is full, so the next connection is neither made nor refused.
-        waiting = [socket.socket() for _ in range(4)]
-        for connection in waiting:
+        for _ in range(4):  # with these its queue is full, so the next connection is neither made nor refused
+            connection = opened.enter_context(socket.socket())
             connection.setblocking(False)
             connection.connect_ex(("127.0.0.1", port))
         with start("ask", "-v", "--via", via, "--url", f"127.0.0.1:{port}", "Hi") as process:
@@ -68,8 +69,6 @@ def test_ctrl_c_while_connecting(via: str) -> None:
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
             assert "Traceback" not in process.stderr.read()
-        for connection in waiting:
-            connection.close()
 
 
 @VIAS
