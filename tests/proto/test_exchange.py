@@ -116,6 +116,7 @@ def test_the_end_event_needs_no_close(whole: bytes) -> None:
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP: illegal status line"),
         (b"data: hello\n\n", "HTTP: illegal status line"),
+        (b"!\r\n\r\n", "HTTP: illegal status line"),
         (b"HTTP/1.1 200OK\r\n\r\n", "HTTP: illegal status line"),
         (b"HTTP/1.1  200 OK\r\n\r\n", "HTTP: illegal status line"),
         (b"HTTP/1.1 2000 OK\r\n\r\n", "HTTP: illegal status line"),
@@ -190,6 +191,11 @@ def test_a_length_of_many_digits_is_a_length_that_never_comes_or_a_fault(digits:
     expected: list[Event] = [Live("Hi"), *truncated(detail)] if digits == 20 else truncated("HTTP: bad Content-Length")
     for pieces in ([data], byte_by_byte(data), in_pieces(data, 7)):
         assert answered(pieces) == expected
+
+
+@pytest.mark.parametrize("first", [b"\n", b" ", b"\r\n"])
+def test_a_body_that_begins_with_no_chunk_is_not_a_head_without_a_status_line(first: bytes) -> None:
+    assert outcome_of(CHUNKED + first + b"5\r\ndata:") == truncated("HTTP: illegal chunk header")
 
 
 @pytest.mark.parametrize(
@@ -530,6 +536,24 @@ def test_the_pieces_of_a_read_are_one_piece_of_the_body() -> None:
     assert begun.receive_data(chunks(*(1000 * [b"x"]))) == [1000 * b"x"]
 
 
+def test_a_read_may_be_one_chunk_each_time() -> None:
+    begun = exchange()
+    begun.receive_data(CHUNKED)
+    assert [begun.receive_data(chunks(data)) for data in (b"a", b"bc", b"d")] == [[b"a"], [b"bc"], [b"d"]]
+    assert begun.receive_data(b"0\r\n\r\n") == [EndOfBody()]
+    assert begun.reusable
+
+
+def test_what_follows_an_answer_is_no_fault_however_much_it_is() -> None:
+    begun = Exchange(Limits(head_bytes=64))
+    begun.send(REQUEST, REQUEST.target)
+    assert received_in_all([content_length(b"abc")], begun)[1:] == [b"abc", EndOfBody()]
+    for _ in range(3):
+        assert begun.receive_data(64 * b"x") == []
+        assert begun.holds_more
+    assert not begun.reusable
+
+
 @given(
     st.lists(
         st.one_of(
@@ -552,15 +576,17 @@ def test_no_read_leaves_anything_for_the_next_that_its_bytes_complete(body: byte
 
 
 def test_it_has_begun_with_the_first_byte_of_an_answer() -> None:
-    begun = exchange()
-    assert not begun.begun
+    begun = Exchange(Limits())
+    assert begun.begun is False
+    begun.send(REQUEST, REQUEST.target)
+    assert begun.begun is False
     begun.receive_data(b"H")
-    assert begun.begun
+    assert begun.begun is True
     begun.receive_data(content_length(b"")[1:])
-    assert begun.begun
+    assert begun.begun is True
     assert begun.reusable
     begun.send(REQUEST, REQUEST.target)
-    assert not begun.begun
+    assert begun.begun is False
 
 
 @pytest.mark.parametrize(
