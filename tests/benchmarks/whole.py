@@ -18,12 +18,12 @@ _MEBI = 1024 * 1024
 
 
 def big_end(most: int) -> str:
-    """An end event of 1 MiB and of `most` MiB, its time against `json.loads` twice over the same text, and its peak."""
-    lines = ["\nOne large end event in 64-KiB reads, beside json.loads twice over the same text"]
+    """An end event of 1 MiB and of `most` MiB, its time against `json.loads` twice over its bytes, and its peak."""
+    lines = ["\nOne large end event in 64-KiB reads, beside json.loads twice over the same bytes"]
     for size in sorted({1, most}):
         event = encode(end("The station is straight ahead. " * (size * _MEBI // 31)))
         limits = Limits(event_bytes=2 * len(event), reply_bytes=2 * len(event))
-        pieces, text = in_pieces(event, READ), event[6:].decode()
+        pieces, data = in_pieces(event, READ), event[6:]
 
         def decode(pieces: list[bytes] = pieces, limits: Limits = limits) -> None:
             decoder = ReplyDecoder(limits)
@@ -31,8 +31,8 @@ def big_end(most: int) -> str:
             events = [event for piece in pieces for event in decoder.receive_data(piece)]
             assert isinstance(events[-1], End)
 
-        def twice(text: str = text) -> None:
-            json.loads(json.loads(text)["data"])
+        def twice(data: bytes = data) -> None:
+            json.loads(json.loads(data)["data"])
 
         ratios = [_seconds(decode) / _seconds(twice) for _ in range(7 if size < 10 else 3)]
         tracemalloc.start()
