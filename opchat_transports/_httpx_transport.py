@@ -388,6 +388,7 @@ class _Socket(anyio.abc.ByteStream):
 async def _connect(host: str, port: int) -> _Socket:
     """A connection to the first address of a name that gives one (RFC 8305)."""
     try:
+        # As bytes, since for text Python would import its IDNA codec, here on the event loop.
         found: Sequence[Any] = socket.getaddrinfo(
             host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )

@@ -216,7 +216,7 @@ class _Answer:
     async def _keep_alive(self, seconds: float, scope: anyio.CancelScope) -> None:
         while True:
             count = self._count
-            await anyio.sleep(seconds)
+            await anyio.sleep(seconds)  # the silence itself; the answer's task group cancels it
             if count == self._count:
                 await self._put(None, scope)
 

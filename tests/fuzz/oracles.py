@@ -107,7 +107,8 @@ def random_copies(chance: random.Random) -> Again:
             return machine
         if chance.random() < 0.5:
             return copy.deepcopy(machine)
-        return pickle.loads(pickle.dumps(machine, chance.randint(2, pickle.HIGHEST_PROTOCOL)))  # type: ignore[no-any-return]  # a copy has the machine's type
+        copied: T = pickle.loads(pickle.dumps(machine, chance.randint(2, pickle.HIGHEST_PROTOCOL)))
+        return copied
 
     return again
 

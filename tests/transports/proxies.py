@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .scripted import PATIENCE, Peer, Script
+from .scripted import PATIENCE, Peer, Script, body_size
 
 TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
@@ -77,7 +77,7 @@ class _Relay:
         given = b""
         while (found := re.match(rb"(?s)(\w+) http://[^/]+(/.*?)\r\n\r\n", self.received)) is not None:
             head = found[0]
-            size = found.end() + int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]  # all requests here have one
+            size = found.end() + body_size(head)
             if len(self.received) < size:
                 break
             self._journal.heads.append(head)

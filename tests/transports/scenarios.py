@@ -55,7 +55,7 @@ def serving(*scripts: Script, port: int = 0) -> Iterator[Scripted]:
     with Scripted(*scripts, port=port) as server:
         yield server
     submits = [request for request in server.requests if b"/submit HTTP" in request]
-    questions = [re.search(rb'"chatId":"(.*?)"', request)[1] for request in submits]  # type: ignore[index]  # each has one
+    questions = [re.findall(rb'"chatId":"(.*?)"', request)[0] for request in submits]
     nonces = [re.findall(rb"(?i)\r\nx-wp-nonce: (.*)\r\n", request) for request in submits]
     assert max(Counter(questions).values(), default=0) <= 2
     assert len({(question, *nonce) for question, nonce in zip(questions, nonces, strict=True)}) == len(submits)
@@ -399,7 +399,7 @@ def judged(data: bytes, *, reset: bool) -> list[Event]:
     return events + (client.receive_failure("reset") if reset else client.receive_eof())
 
 
-def without_words(events: list[Event]) -> list[Event]:
+def without_details(events: list[Event]) -> list[Event]:
     return [replace(event, detail="") if isinstance(event, Broken) else event for event in events]
 
 
@@ -408,10 +408,10 @@ async def cut_at_every_byte(way: Way, *, reset: bool, **options: Any) -> None:
     with serving(*(cut(SHORT[:at], reset=reset) for at in cuts)) as server:
         async with way.opened(server.url, session=Session(), **options) as transport:
             for at in cuts:
-                expected = without_words(judged(SHORT[:at], reset=reset))
+                expected = without_details(judged(SHORT[:at], reset=reset))
                 if at < len(SHORT_HEAD) and not way.head_is_ours:
                     expected = [Broken(Reason.LOST)]  # whatever came of the head
-                assert without_words(await read(transport)) == expected, f"cut at {at}"
+                assert without_details(await read(transport)) == expected, f"cut at {at}"
     assert server.routes == ["submit"] * len(cuts)
     assert server.connections == len(cuts)
 
@@ -517,7 +517,7 @@ async def closed_while_it_waits(way: Way) -> None:
                 await transport.aclose()
 
             events, _ = await way.together(wait, close)
-            assert without_words(events) == [Broken(Reason.TRUNCATED)]
+            assert without_details(events) == [Broken(Reason.TRUNCATED)]
             await transport.aclose()
             with pytest.raises(RuntimeError, match="closed"):
                 transport.ask("Hi")
@@ -529,7 +529,7 @@ async def closed_unread(way: Way) -> None:
         async with way.opened(server.url) as transport:
             reply = transport.ask("Hi")
             await reply.aclose()
-            assert without_words([event async for event in reply]) == [Broken(Reason.LOST)]
+            assert without_details([event async for event in reply]) == [Broken(Reason.LOST)]
             assert server.connections == 0
             assert await read(transport) == SAID
 
@@ -656,7 +656,7 @@ async def a_site_that_does_not_come_up(way: Way) -> None:
     source = Fixed(0.0)
     async with way.opened(f"http://127.0.0.1:{free_port()}", retries=3, random_source=source) as transport:
         events, retries = await read_counted(transport)
-    assert without_words(events) == [Broken(Reason.LOST)]
+    assert without_details(events) == [Broken(Reason.LOST)]
     assert (source.asked, retries) == (3, 3)
 
 
@@ -734,7 +734,7 @@ async def not_after_a_stale_nonce(way: Way) -> None:
         async with way.opened(url, **options) as transport:
             events, retries = await read_counted(transport)
         done.result(PATIENCE)
-    assert without_words(events) == [Broken(Reason.LOST)]
+    assert without_details(events) == [Broken(Reason.LOST)]
     assert (retries, len(requests)) == (0, 2)
 
 
@@ -759,7 +759,7 @@ async def closed_while_it_pauses(way: Way) -> None:
             await transport.aclose()
 
         (events, retries), _ = await way.together(lambda: read_counted(transport), close)
-    assert without_words(events) == [Broken(Reason.LOST)]
+    assert without_details(events) == [Broken(Reason.LOST)]
     assert events[0].detail.endswith("closed by the caller")
     assert (source.asked, retries) == (1, 0)
 

@@ -26,6 +26,7 @@ __all__ = [
     "Scripted",
     "answer",
     "answers",
+    "body_size",
     "chunk",
     "end",
     "event",
@@ -35,6 +36,13 @@ __all__ = [
 ]
 
 PATIENCE = 20.0  # seconds; only a test that fails waits that long
+
+
+def body_size(head: bytes) -> int:
+    """What a request's head says of its body; all requests here say it."""
+    found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    assert found is not None, head
+    return int(found[1])
 
 
 class Peer:
@@ -57,7 +65,7 @@ class Peer:
     def read(self) -> bytes:
         """The next request, whole: its head, a blank line, its body."""
         head = self.read_head()
-        length = int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])  # type: ignore[index]  # all requests here have one
+        length = body_size(head)
         while len(self._buffer) < length:
             self._buffer += self.socket.recv(65536)
         request = head + b"\r\n\r\n" + self._buffer[:length]

@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -25,14 +25,14 @@ from .test_blocking import STALE, full_port, linux, tls_server, trusting
 __all__ = ["full_port"]  # a fixture
 
 HELLO = STREAM + live("a") + end("a") + LAST
-Main = Callable[[], Awaitable[Any]]
+Main = Callable[[], Coroutine[Any, Any, Any]]
 
 
 @pytest.fixture(params=[asyncio.run, trio.run], ids=["asyncio", "trio"])
 def run(request: pytest.FixtureRequest) -> Callable[[Main], Any]:
     if request.param is trio.run:
         return lambda main: trio.run(main)
-    return lambda main: asyncio.run(main())  # type: ignore[arg-type]  # they are coroutines
+    return lambda main: asyncio.run(main())
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ def test_any_bot_can_be_run_in_a_thread(bot: Callable[[Submit], Any]) -> None:
     assert log == ["closed"]
     items = as_sync(bot)(HI)
     assert next(items) == "hi"
-    items.close()  # type: ignore[attr-defined]  # it is a generator
+    assert isinstance(items, Generator)
+    items.close()
     assert log == ["closed", "closed"]
 
 
@@ -91,7 +92,8 @@ def test_any_bot_can_be_run_in_an_event_loop(bot: Callable[[Submit], Any], backe
         assert log == ["closed"]
         items = as_async(bot)(HI)
         assert await anext(items) == "hi"
-        await items.aclose()  # type: ignore[attr-defined]  # it is a generator
+        assert isinstance(items, AsyncGenerator)
+        await items.aclose()
         assert log == ["closed", "closed"]
 
     anyio.run(main, backend=backend)

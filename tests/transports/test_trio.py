@@ -357,9 +357,10 @@ def gives_up(tls: ssl.SSLContext | None, after: bytes, *, with_notice: bool) -> 
             peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             peer.send(SESSION + after)
             if with_notice:
+                assert isinstance(peer.socket, ssl.SSLSocket)
                 peer.socket.setblocking(False)
                 with suppress(ssl.SSLWantReadError):
-                    peer.socket.unwrap()  # type: ignore[attr-defined]  # TLS, here
+                    peer.socket.unwrap()
             socket.socket.shutdown(peer.socket, socket.SHUT_WR)
 
     return play
@@ -456,6 +457,7 @@ class Site:
 
 
 def mocked(main: Callable[[], Awaitable[Any]]) -> Any:
+    """The outcome on a clock that jumps to whatever is waited for: sleeping takes no time."""
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
@@ -482,7 +484,7 @@ def test_comments_do_not_move_the_idle_clock(monkeypatch: pytest.MonkeyPatch) ->
                 with suppress(trio.BrokenResourceError):  # in the end it is left
                     while True:
                         await site.peers[0].send_all(chunk(b": keepalive\n\n"))
-                        await trio.sleep(50)
+                        await trio.sleep(50)  # of the mocked clock
 
             nursery.start_soon(comment)
             events = await read(transport)
@@ -527,7 +529,7 @@ def test_a_caller_who_takes_long_uses_up_no_clock(monkeypatch: pytest.MonkeyPatc
             nursery.start_soon(site.answer, STREAM, live("a"))
             async with transport.ask("Hi") as reply:
                 events = [await anext(reply)]
-                await trio.sleep(50_000)
+                await trio.sleep(50_000)  # of the mocked clock
                 nursery.start_soon(site.peers[0].send_all, end("a"))
                 return [*events, await anext(reply)]
 
@@ -597,11 +599,11 @@ def test_clocks_that_are_off_never_run_out(monkeypatch: pytest.MonkeyPatch, cloc
         async with TrioTransport("http://h", timeouts=clocks) as transport, trio.open_nursery() as nursery:
 
             async def late() -> None:
-                await trio.sleep(50_000)
+                await trio.sleep(50_000)  # of the mocked clock
                 await site.answer(SESSION)
-                await trio.sleep(50_000)
+                await trio.sleep(50_000)  # of the mocked clock
                 await site.answer(STREAM, live("a"))
-                await trio.sleep(50_000)
+                await trio.sleep(50_000)  # of the mocked clock
                 await site.peers[0].send_all(end("a"))
 
             nursery.start_soon(late)
