@@ -197,8 +197,8 @@ class Client:
         self._state = State.CONNECT
         self._exchange = Exchange(flow.limits)
         self._used = False  # the connection has carried an answer, so the server may close it at any time
-        self._request: Request | None = None  # handed out and not answered yet
-        self._out = b""
+        self._request: Request | None = None  # start_session, while it may have to be sent again
+        self._out = b""  # what is to be sent of it, while it is
 
     def __repr__(self) -> str:
         """Where it goes and the state."""
@@ -259,7 +259,8 @@ class Client:
         request = self._request or self._flow.next_request()
         if request is None:
             raise LocalProtocolError("Client: somebody else has taken the request from its flow")
-        self._request = request
+        if self._flow.awaiting is Awaiting.SESSION:
+            self._request = request
         target = request.target
         if self._is_relayed:
             assert self._proxy is not None
@@ -310,6 +311,7 @@ class Client:
         if self._state is State.SEND:  # by somebody who did not ask again what to send
             self._hand_out()
             self._move(given)
+        self._out = b""  # a question can be large, and its answer take long
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes from the connection (inside TLS: the plain ones); also legal at `Send`, and none are always legal.

@@ -51,6 +51,7 @@ _BLOCK = 4 * 1024
 _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
+_Data = h11.Data
 
 # A folded header line (RFC 9112, 5.2). h11 unfolds it; others see two fields or none: so responses are smuggled.
 _FOLDED_LINE = re.compile(rb"\n[ \t]")
@@ -157,7 +158,7 @@ class Exchange:
             except h11.RemoteProtocolError as error:
                 outcome = self._fault(f"HTTP: {self._what_is_wrong(error)}")
             else:
-                if type(event) is h11.Data:
+                if type(event) is _Data:
                     data = event.data
                     pieces.append(data)
                     most_left -= len(data)

@@ -177,20 +177,21 @@ class Flow:
         self._limits = limits
         self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, _NOT_THE_CALLERS)
         self._session: Session | None = None
-        self._opening = Session(origin=endpoint.origin)  # what start_session's answer completes
+        self._opening: Session  # what start_session's answer completes
         if session is None:
+            self._opening = Session(origin=endpoint.origin)
             self._state = State.SESSION
         elif submit is None:
             raise ValueError("session: there is one already, so nothing is to be done without a submit")
         elif session.origin not in (None, endpoint.origin):
             raise ValueError(f"session: it belongs to {session.origin}, not to {endpoint.origin}")
         else:
-            self._session = replace(session, origin=endpoint.origin)
+            self._session = self._opening = replace(session, origin=endpoint.origin)
             self._state = State.SUBMIT
-        if submit is not None:
-            size = len(submit.encode(session and session.session_id))
-            if size > limits.request_bytes:
-                raise ValueError(f"submit: expected at most {limits.request_bytes} bytes of JSON, got {size}")
+        body = b"" if submit is None else submit.encode(session and session.session_id)
+        if len(body) > limits.request_bytes:
+            raise ValueError(f"submit: expected at most {limits.request_bytes} bytes of JSON, got {len(body)}")
+        self._body = b"" if session is None else body  # of the first submit, if that is known
         self._first_refusal: Broken | None = None  # what a second try that cannot be made leaves
         self._submit_started = False
         self._event_given = False
@@ -243,7 +244,7 @@ class Flow:
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
-            body = self._submit.encode(self._session.session_id)
+            body, self._body = self._body or self._submit.encode(self._session.session_id), b""
             accept = "text/event-stream" if self._submit.stream else "application/json"
             request = self._request(SUBMIT_ROUTE, accept, body, self._session.cookie, self._session.nonce)
             self._submit_started = True
@@ -253,6 +254,7 @@ class Flow:
         return request
 
     def _request(self, route: str, accept: str, body: bytes, cookie: str, nonce: str | None = None) -> Request:
+        origin = self.endpoint.origin
         own = {
             "Host": self.endpoint.authority,
             "User-Agent": f"opchat/{__version__}",
@@ -260,16 +262,18 @@ class Flow:
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
-            "Origin": self.endpoint.origin,
-            "Referer": self.endpoint.origin + self.endpoint.site,
+            "Origin": origin,
+            "Referer": origin + self.endpoint.site,
         }
         if nonce is not None:
             own["X-WP-Nonce"] = nonce
         if cookie:
             own["Cookie"] = cookie
-        replaced = {name.lower() for name, _ in self._headers}
-        headers = [(name, value) for name, value in own.items() if name.lower() not in replaced]
-        return Request("POST", self.endpoint.origin + self.endpoint.target(route), (*headers, *self._headers), body)
+        if self._headers:
+            replaced = {name.lower() for name, _ in self._headers}
+            own = {name: value for name, value in own.items() if name.lower() not in replaced}
+        headers = (*own.items(), *self._headers)
+        return Request("POST", origin + self.endpoint.target(route), headers, body)
 
     # ---------------------------------------------------------------- inputs
 

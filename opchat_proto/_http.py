@@ -142,9 +142,13 @@ class Request:
         return "/" + self.url.split("/", 3)[3]
 
 
+_PAIR = (tuple, list)  # looked up faster than made anew for each field
+_TEXT = (str, bytes, bytearray)
+
+
 def _pair(field: object) -> tuple[object, object]:
     # A mapping of headers would give its names, which could be taken apart as well.
-    if not isinstance(field, tuple | list) or len(field) != 2:
+    if not isinstance(field, _PAIR) or len(field) != 2:
         raise TypeError(f"headers: expected pairs of name and value, got {type(field).__name__}")
     return field[0], field[1]
 
@@ -153,7 +157,7 @@ def decode_headers(headers: Headers) -> list[tuple[str, str]]:
     """Header fields as text, names in lower case. Raises `TypeError` for anything that is no pair of texts."""
     decoded = []
     for name, value in map(_pair, headers):
-        if not isinstance(name, str | bytes | bytearray) or not isinstance(value, str | bytes | bytearray):
+        if not isinstance(name, _TEXT) or not isinstance(value, _TEXT):
             raise TypeError(
                 f"headers: expected pairs of str or bytes, got {type(name).__name__} and {type(value).__name__}"
             )

@@ -15,6 +15,7 @@ and want back what they printed (WIRE 2.4)."""
 
 _LONGEST_ID = 14_000  # bits, within the 4300 digits that CPython writes
 ROLES = ("user", "assistant", "system")
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @final
@@ -148,7 +149,7 @@ class Submit:
 
     def encode(self, session_id: str | None = None) -> bytes:
         """`to_dict` as compact JSON in UTF-8, as a browser writes it."""
-        return json.dumps(self.to_dict(session_id), ensure_ascii=False, separators=(",", ":")).encode()
+        return _COMPACT.encode(self.to_dict(session_id)).encode()
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> "Submit":

@@ -25,6 +25,7 @@ _LF, _CR = b"\n\r"
 _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
 _PIECES = 1024  # bytes of a line that may wait for its next piece before they are looked at
 _SHOWN = 200  # characters of a line or a text that stand in a detail
+_FIELDS = ("content-encoding", "date", "location", "retry-after")  # of a refusal's head, what is read in the end
 _EVENT_KEYS = ("type", "data", "subtype")
 _PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
 _PLAIN_START = len(_PLAIN_LIVE)
@@ -100,7 +101,7 @@ class ReplyDecoder:
         self._state = State.HEAD
         self._interim = 0
         self._status = 0
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[str, str]] = []  # of a refusal
         self._room = limits.reply_bytes  # for more bytes of the body
         self._is_stream = False  # the state is STREAM, and this is no page
         self._pieces: list[bytes] = []  # of a line of the stream, which are looked at together
@@ -150,14 +151,17 @@ class ReplyDecoder:
             return []
         self._state = state
         self._status = status
-        self._headers = [(name, encodable(value)) for name, value in fields]  # some libraries decode with surrogates
+        if status != 200:  # some libraries decode with surrogates
+            self._headers = [(name, encodable(value)) for name, value in fields if name in _FIELDS]
         names = [name for name, _ in fields]
         if "transfer-encoding" in names and "content-length" in names:
             # RFC 9112, 6.3: what smuggling is made of.
             return [self._failed("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]
-        if status == 200 and (coding := self._coding()):
+        if status == 200 and (coding := _coding(fields)):
             # We asked for identity. Nothing is inflated: bodies that claim gzip were seen to be plain text (WIRE 13).
-            return [self._malformed(f"the body is coded as {coding[:_SHOWN]}, though identity was asked for")]
+            return [
+                self._malformed(f"the body is coded as {encodable(coding[:_SHOWN])}, though identity was asked for")
+            ]
         return []
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
@@ -173,6 +177,7 @@ class ReplyDecoder:
                 self._pieces.append(data)
                 return []
             if self._is_stream and size <= _BLOCK:
+                was_cut = self._pieces_room  # so the next line may be as well
                 if self._pieces_room:
                     data = self._take_pieces(data)
                     size = len(data)
@@ -181,7 +186,7 @@ class ReplyDecoder:
                     sse = self._sse
                     texts = sse.receive_texts(data)
                     events = self._judge(texts, []) if texts or sse.overflowed else []
-                    if data[-1] != _LF and self._is_stream:
+                    if (was_cut or data[-1] != _LF) and self._is_stream:
                         self._pieces_room = min(_PIECES, self._room, self._limits.event_bytes - sse.held)
                     return events
         events = []
@@ -369,7 +374,7 @@ class ReplyDecoder:
             if not isinstance(content, str):
                 return self._malformed(f"a live event without text: {data[:_SHOWN]}")
             subtype = event.get("subtype")
-            if subtype is None or subtype in ("", "content"):
+            if subtype is None or subtype == "":
                 return Live(content)
             return Live(content, subtype) if isinstance(subtype, str) else Live(content, "unknown", data)
         if kind == "error":
@@ -429,7 +434,7 @@ class ReplyDecoder:
         """The body is over and brought no terminal event."""
         self._sse.receive_eof()
         if self._error_pending:
-            return self._end(Broken(Reason.REMOTE, ""))
+            return self._end(Broken(Reason.REMOTE))
         if self._is_page:
             page = f"a page, not an answer of the chat: {_beginning(self._text)}"
             raw = self._text.decode("utf-8", "replace")
@@ -439,7 +444,7 @@ class ReplyDecoder:
         return self._end(Broken(reason, detail + self._hint(self._judged)))
 
     def _refused(self, failure: str = "") -> Event:
-        coding = self._coding()
+        coding = _coding(self._headers)
         raw = "" if coding else self._text.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
         detail, code = _beginning(self._text) if raw else "", None
         if raw.startswith("{"):
@@ -487,10 +492,11 @@ class ReplyDecoder:
     def _header(self, name: str) -> str:
         return next((value for key, value in self._headers if key == name), "")
 
-    def _coding(self) -> str:
-        codings = [value.lower() for key, value in self._headers if key == "content-encoding"]
-        codings = [coding.strip() for coding in ",".join(codings).split(",")]
-        return ", ".join(coding for coding in codings if coding not in ("", "identity"))
+
+def _coding(headers: list[tuple[str, str]]) -> str:
+    codings = [value.lower() for key, value in headers if key == "content-encoding"]
+    codings = [coding.strip() for coding in ",".join(codings).split(",")]
+    return ", ".join(coding for coding in codings if coding not in ("", "identity"))
 
 
 def _plain_subtype(text: str, start: int, depth: int) -> str | None:

@@ -239,6 +239,7 @@ def test_the_size_of_a_question_is_exact_in_bytes() -> None:
         assert Flow(SITE, ASK, session=session, limits=Limits(request_bytes=len(ASK.encode()))).is_ready
         with pytest.raises(ValueError, match=r"^submit: expected at most"):
             Flow(SITE, ASK, session=session, limits=Limits(request_bytes=len(ASK.encode()) - 1))
+    assert Flow(SITE, None, limits=Limits(request_bytes=1)).is_ready
 
 
 @pytest.mark.parametrize(

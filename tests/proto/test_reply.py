@@ -266,6 +266,7 @@ def test_a_subtype_that_is_no_text_is_an_unknown_kind(subtype: str) -> None:
         ('{"type":"","data":"a"}', "a"),
         ('{"type":"Live","data":"a"}', "a"),
         ('{"type":"LIVE"}', ""),
+        ('{"type":"a_type_that_is_not_known_yet"}', ""),
         ('{"type":"ping","data":null}', ""),
         ('{"type":"ping","data":{"a":[1]},"subtype":"x"}', ""),
         (r'{"type":"\ud800","data":"\udfff"}', "\ufffd"),
@@ -284,6 +285,21 @@ def test_a_reply_that_is_no_text_is_none(reply: str) -> None:
     value = json.loads(reply)
     check(end_of(payload), [End(value if isinstance(value, str) else None, payload)])
     check(payload.encode(), [End(value if isinstance(value, str) else None, payload)])
+
+
+@pytest.mark.parametrize("token", ["0b2576d756", 5, None])
+def test_a_fresh_nonce_is_read_from_the_payload(token: object) -> None:
+    payload = json.dumps({"success": True, "new_token": token})
+    for body in (end_of(payload), payload.encode()):
+        decoder = ReplyDecoder()
+        decoder.receive_head(200, [])
+        decoder.receive_data(body)
+        assert len(decoder.receive_eof()) == (body == payload.encode())
+        assert decoder.new_token == token
+
+
+def test_before_the_payload_there_is_no_fresh_nonce() -> None:
+    assert ReplyDecoder().new_token is None
 
 
 def test_an_end_without_a_reply_has_none() -> None:
@@ -439,6 +455,7 @@ def test_a_limit_ends_the_wait_of_an_error_without_a_message() -> None:
     [
         "[DONE]",
         "x",
+        "X",
         " ",
         "{",
         '{"type":"live","data":"a"',
@@ -548,6 +565,19 @@ def test_the_depth_of_json_is_exact(depth: int) -> None:
     assert judge([line(message)], limits=limits) == [Broken(Reason.REMOTE, nested(depth - 1) or "1")]
 
 
+@pytest.mark.parametrize("depth", [2, 3, 64])
+def test_the_depth_of_an_event_objects_metadata_is_exact(depth: int) -> None:
+    def body(metadata: str) -> str:
+        more = f'"timestamp":1751412345.125,"subtype":"status","visibility":"visible","metadata":{metadata}'
+        return f'{{"type":"live","data":"a",{more}}}'
+
+    limits = Limits(json_depth=depth)
+    check(line(body(nested(depth - 1))) + END, [Live("a", "status"), ENDED], limits=limits)
+    for more in (0, 1, 2):
+        text = body(nested(depth + more))
+        check(line(text), [Broken(Reason.MALFORMED, f"an event that is no JSON: {text[:200]}")], limits=limits)
+
+
 # ------------------------------------------------------------------------------ the body ends without a terminal event
 
 
@@ -645,6 +675,11 @@ def test_a_page_is_malformed_and_named_by_its_title(before: bytes) -> None:
 )
 def test_a_page_is_named_in_one_line_without_tags(body: bytes, detail: str) -> None:
     check(body, [page(detail, body)])
+
+
+def test_of_a_page_the_bytes_that_are_no_text_are_replaced() -> None:
+    malformed = Broken(Reason.MALFORMED, "a page, not an answer of the chat: caf\ufffd", raw="<title>caf\ufffd</title>")
+    check(b"<title>caf\xe9</title>", [malformed])
 
 
 def test_a_body_that_begins_with_a_tag_and_has_a_data_line_is_a_stream() -> None:
@@ -913,6 +948,9 @@ def test_any_other_status_is_a_refusal_whatever_the_body(status: int) -> None:
         ("", "status 403 and no text", None, ""),
         ("\ufeff \n", "status 403 and no text", None, ""),
         ("<br>", "status 403 and no text", None, "<br>"),
+        ("\ufeff<b>Down</b>", "Down", None, "<b>Down</b>"),
+        (" \n<b>Down</b>", "Down", None, "<b>Down</b>"),
+        ("Sorry: <TITLE>Down</TITLE>", "Down", None, "Sorry: <TITLE>Down</TITLE>"),
     ],
     ids=lambda value: plain(str(value)[:24]),
 )
@@ -955,7 +993,7 @@ def test_a_location_is_shown_in_part_and_always_encodes() -> None:
     assert judge([], 302, [("location", "\udc80" + "x" * 300)]) == [Broken(Reason.REFUSED, detail, 302)]
 
 
-@pytest.mark.parametrize("status", [201, 403, 503])
+@pytest.mark.parametrize("status", [201, 299, 400, 403, 503])
 def test_a_location_of_another_status_is_no_redirect(status: int) -> None:
     assert judge([b"No."], status, [("Location", "/login")]) == [Broken(Reason.REFUSED, "No.", status, raw="No.")]
 
@@ -996,6 +1034,12 @@ DATE = "Wed, 01 Jul 2026 12:00:00 GMT"
 def test_retry_after_is_in_seconds(value: str, date: str | None, seconds: int | None) -> None:
     headers = [("RETRY-AFTER", value), *([] if date is None else [("Date", date)])]
     assert judge([b"Busy"], 429, headers) == [Broken(Reason.REFUSED, "Busy", 429, None, seconds, "Busy")]
+
+
+@pytest.mark.parametrize("status", [201, 299, 302, 429])
+def test_retry_after_counts_whatever_the_status(status: int) -> None:
+    expected = [Broken(Reason.REFUSED, f"status {status} and no text", status, retry_after=5)]
+    assert judge([], status, [("Retry-After", "5")]) == expected
 
 
 def test_of_repeated_fields_the_first_counts() -> None:
@@ -1055,6 +1099,26 @@ def test_an_event_may_be_as_long_as_its_limit() -> None:
     broken = too_large("event_bytes", size - 1, "bytes in one event")
     check(line(data) + line(data), [broken], limits=Limits(event_bytes=size - 1))
     check(live("a") + line(data), [Live("a"), broken], limits=Limits(event_bytes=size - 1))
+
+
+def test_pieces_of_a_line_wait_for_no_more_than_its_limit() -> None:
+    decoder = ReplyDecoder(Limits(event_bytes=100))
+    decoder.receive_head(200, [])
+    assert decoder.receive_data(b": comment\n") == []
+    assert [decoder.receive_data(b"x" * size) for size in (10, 60)] == [[], []]
+    assert decoder.receive_data(b"x" * 31) == [too_large("event_bytes", 100, "bytes in one event")]
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray])
+def test_pieces_that_waited_count_for_the_whole_reply(wrap: Callable[[bytes], bytes | bytearray]) -> None:
+    pieces = [b": comment\n", b": one", b" piece", b" more"]
+    size = len(b"".join(pieces)) + 20
+    for more in (0, 1):
+        decoder = ReplyDecoder(Limits(reply_bytes=size))
+        decoder.receive_head(200, [])
+        assert [decoder.receive_data(piece) for piece in pieces] == [[]] * 4
+        broken = [too_large("reply_bytes", size, "bytes in the whole reply")]
+        assert decoder.receive_data(wrap(b"\n" * (20 + more))) == broken * more
 
 
 def test_blanks_before_the_body_count_as_an_unfinished_line() -> None:
@@ -1248,10 +1312,6 @@ def test_the_end_and_a_failure_are_always_legal_and_nothing_is_always_legal(stat
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("receive_head", ("200", [])),
-        ("receive_head", (True, [])),
-        ("receive_head", (None, [])),
-        ("receive_head", (200.0, [])),
         ("receive_head", (200, None)),
         ("receive_head", (200, [("a", 1)])),
         ("receive_head", (200, [(None, "b")])),
@@ -1262,16 +1322,34 @@ def test_the_end_and_a_failure_are_always_legal_and_nothing_is_always_legal(stat
         ("receive_data", (None,)),
         ("receive_data", (5,)),
         ("receive_data", ([1, 2],)),
-        ("receive_failure", (None,)),
-        ("receive_failure", (b"lost",)),
-        ("receive_failure", ("lost", "timeout")),
-        ("receive_failure", ("lost", None)),
     ],
 )
 def test_wrong_types_raise_and_change_nothing(state: State, name: str, arguments: Any) -> None:
     decoder = in_state(state)
     before = pickle.dumps(decoder)
     with pytest.raises(TypeError):
+        call(decoder, name, arguments)
+    assert pickle.dumps(decoder) == before
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("receive_head", ("200", []), "status: expected an int, got str"),
+        ("receive_head", (True, []), "status: expected an int, got bool"),
+        ("receive_head", (None, []), "status: expected an int, got NoneType"),
+        ("receive_head", (200.0, []), "status: expected an int, got float"),
+        ("receive_failure", (None,), "expected a str and a Reason, got NoneType, Reason"),
+        ("receive_failure", (b"lost",), "expected a str and a Reason, got bytes, Reason"),
+        ("receive_failure", ("lost", "timeout"), "expected a str and a Reason, got str, str"),
+        ("receive_failure", ("lost", None), "expected a str and a Reason, got str, NoneType"),
+    ],
+)
+def test_wrong_types_are_named_and_change_nothing(state: State, name: str, arguments: Any, said: str) -> None:
+    decoder = in_state(state)
+    before = pickle.dumps(decoder)
+    with pytest.raises(TypeError, match=f"^{said}$"):
         call(decoder, name, arguments)
     assert pickle.dumps(decoder) == before
 
