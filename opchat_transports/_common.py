@@ -96,6 +96,8 @@ class Clocks:
     slow connect uses it up.
     """
 
+    __slots__ = ("_awaiting", "_deadline", "events", "timeouts")
+
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
         self.events = 0
@@ -156,6 +158,10 @@ class Clocks:
     def _words(self, what: str, clock: str, seconds: float | None) -> str:
         events = f"{self.events} event{'' if self.events == 1 else 's'}"
         return f"{what} within {seconds:g} s (timeout {clock!r}), after {events}"
+
+
+class RanOut(Exception):
+    """A read was not over in time. No `TimeoutError`, which is an OSError and so looks like a broken connection."""
 
 
 class RandomSource(Protocol):

@@ -1,4 +1,4 @@
-"""Connections of our own under an `httpx.AsyncClient`: HTTP/1.1 and the way through proxies are `opchat_proto`'s.
+"""An HTTP client of our own with httpx's interface: HTTP/1.1 and the way through proxies are `opchat_proto`'s.
 
 So the bytes that come are judged as on every other transport. It reports how far it
 is as httpcore does (the extension "trace"), and raises httpx's exceptions, or
@@ -9,6 +9,8 @@ and on trio. A connection belongs to one object from its first call on and close
 without waiting: whichever await is cancelled, nothing is left open.
 """
 
+import asyncio
+import math
 import os
 import socket
 import ssl
@@ -28,7 +30,7 @@ from opchat_proto import Limits, Proxy, Reason, Request
 from opchat_proto._exchange import EndOfBody, Exchange, Fault, Head, Received
 from opchat_proto._tunnel import UNASKED, HTTPTunnel, SOCKSTunnel
 
-from ._common import Target, tcp_options, words
+from ._common import RanOut, Target, tcp_options, words
 
 __all__: list[str] = []
 
@@ -49,8 +51,11 @@ class Failed(httpx.TransportError):
 
 
 @final
-class Connections(httpx.AsyncBaseTransport):
-    """Connections to one site, through its proxy if there is one, for any number of requests at once."""
+class Connections:
+    """Connections to one site, through its proxy if there is one, for any number of requests at once.
+
+    What is used of an `httpx.AsyncClient`, without what nobody uses here: cookies, auth, redirects, header fields.
+    """
 
     def __init__(self, target: Target, ssl_context: ssl.SSLContext | None) -> None:
         """Nothing is connected yet."""
@@ -59,8 +64,14 @@ class Connections(httpx.AsyncBaseTransport):
         self._idle: deque[_Connection] = deque()  # the one that was used last at the right
         self._closed = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The response, when its head has come. Cancelled, it closes the connection.
+    def build_request(
+        self, method: str, url: str, *, content: bytes, headers: list[tuple[bytes, bytes]], extensions: dict[str, Any]
+    ) -> httpx.Request:
+        """A request with these header fields and no others."""
+        return httpx.Request(method, url, content=content, headers=headers, extensions=extensions)
+
+    async def send(self, request: httpx.Request, *, stream: bool, follow_redirects: bool) -> httpx.Response:
+        """The response, when its head has come: always a stream, never redirected. Cancelled, it closes the connection.
 
         Besides "timeout" and "trace" it looks at two extensions: "interim" is called
         with status and header fields of each 1xx, and says whether to go on; and
@@ -83,6 +94,7 @@ class Connections(httpx.AsyncBaseTransport):
         if self._closed or not connection.reusable:
             connection.close()
             return
+        connection.plain.rest()
         connection.kept_until = time.monotonic() + _KEPT
         self._idle.append(connection)
         if len(self._idle) > _KEPT_MOST:
@@ -134,15 +146,33 @@ class _ResponseBody(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         """Some bytes. Raises `Failed` for a response that breaks off or cannot be followed."""
+        data = await self.receive_until(math.inf)
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+    def now(self) -> float:
+        """The time that `receive_until` goes by; at the end, where it does not wait, any."""
+        return 0.0 if self._connection is None else self._connection.plain.reader.now()
+
+    async def receive_until(self, deadline: float) -> bytes | None:
+        """As `anext`, but None at the end. Raises `RanOut` at the deadline, and when it is interrupted."""
         connection = self._connection
-        if connection is not None:
-            match await connection.next():
-                case bytes(data):
-                    return data
-                case _:  # EndOfBody
-                    self._connection = None
-                    self._owner.release(connection)
-        raise StopAsyncIteration
+        if connection is None:
+            return None
+        connection.plain.reader.deadline = deadline
+        match await connection.next():
+            case bytes(data):
+                return data
+            case _:  # EndOfBody
+                self._connection = None
+                self._owner.release(connection)
+                return None
+
+    def interrupt(self) -> None:
+        """Let a task that waits for bytes do so no longer."""
+        if self._connection is not None:
+            self._connection.plain.reader.interrupt()
 
     async def aclose(self) -> None:
         """Close the connection, unless the body is at its end. It does not wait."""
@@ -229,7 +259,7 @@ class _Connection:
                 raise Failed("the connection was closed before any answer")
             if fault := tunnel.receive_data(data):
                 raise Failed(fault.detail, fault.reason)
-        if self._opened_plain.peek():  # which would become an answer of the site's
+        if self.plain.peek():  # which would become an answer of the site's
             raise Failed(UNASKED.detail, UNASKED.reason)
         await self._tell("connection.setup_tunnel.complete")
 
@@ -245,7 +275,7 @@ class _Connection:
             headers += relay.authorization
             target = str(request.url)  # RFC 9112, 3.2.2
         asked = Request(request.method, str(request.url), tuple(headers), request.content)
-        before = self._opened_plain.sent
+        before = self.plain.sent
         await self._tell("http11.send_request_headers.started", request=request)
         try:
             await self._send(self._exchange.send(asked, target))
@@ -258,7 +288,7 @@ class _Connection:
                 if not request.extensions["interim"](head.status, head.headers):
                     raise Failed("nothing more is wanted", Reason.TRUNCATED)
         except Failed as failed:
-            harmless = request.extensions["repeatable"] or self._opened_plain.sent == before
+            harmless = request.extensions["repeatable"] or self.plain.sent == before
             if is_used and failed.reason is Reason.LOST and harmless:
                 raise _Stale from None
             raise
@@ -309,7 +339,7 @@ class _Connection:
         return self._stream
 
     @property
-    def _opened_plain(self) -> "_Socket":
+    def plain(self) -> "_Socket":
         assert self._plain is not None
         return self._plain
 
@@ -329,6 +359,7 @@ class _Socket(anyio.abc.ByteStream):
     """A non-blocking socket as anyio's TLS takes it. It has no task and no buffer, and no await can lose it."""
 
     def __init__(self, family: int, kind: int, protocol: int) -> None:
+        self._reader: _Reader | None = None
         self._socket = socket.socket(family, kind, protocol)
         self._socket.setblocking(False)
         self.sent = 0
@@ -343,13 +374,18 @@ class _Socket(anyio.abc.ByteStream):
         if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(number, os.strerror(number))
 
+    @property
+    def reader(self) -> "_Reader":
+        """Who reads, until `rest`."""
+        if self._reader is None:
+            # Elsewhere asyncio's loops mostly cannot watch sockets.
+            is_loop = os.name == "posix" and _runs_asyncio()
+            self._reader = _LoopReader(self._socket) if is_loop else _Reader(self._socket)
+        return self._reader
+
     async def receive(self, max_bytes: int = _READ) -> bytes:
-        while True:
-            # To read first would mostly fail, and a peer that is always ready must not keep others from running.
-            await anyio.wait_readable(self._socket)
-            with suppress(BlockingIOError):
-                data = self._socket.recv(max_bytes)
-                break
+        """Raises `RanOut` besides what a stream of anyio's does."""
+        data = await self.reader.read(max_bytes)
         if not data:
             raise anyio.EndOfStream
         return data
@@ -375,14 +411,135 @@ class _Socket(anyio.abc.ByteStream):
         except OSError:
             return b""
 
+    def rest(self) -> None:
+        """Nobody reads for now. Who reads next may do so in another loop."""
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader = None
+
     def close(self) -> None:
+        self.rest()
         self._socket.close()
+
+    def __del__(self) -> None:
+        self.rest()  # or the loop would keep it open where somebody forgets to close a reply
 
     async def aclose(self) -> None:
         self.close()
 
     async def send_eof(self) -> None:
         raise NotImplementedError("HTTP/1.1 needs none")
+
+
+def _runs_asyncio() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:  # no loop of asyncio's is running
+        return False
+
+
+class _Reader:
+    """Reads from a socket when there is something to read, in any loop that anyio knows."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
+        self._scope: anyio.CancelScope | None = None  # in which it waits, or has waited last
+        self.deadline = math.inf
+        """When to give up, in the time of `now`."""
+
+    def now(self) -> float:
+        return anyio.current_time()
+
+    async def read(self, most: int) -> bytes:
+        """Some bytes, none at the end. Raises `RanOut` at the deadline, and when it is interrupted."""
+        while True:
+            # To read first would mostly fail, and a peer that is always ready must not keep others from running.
+            with anyio.CancelScope(deadline=self.deadline) as self._scope:
+                await anyio.wait_readable(self._socket)
+            if self._scope.cancelled_caught:
+                raise RanOut
+            with suppress(BlockingIOError):
+                return self._socket.recv(most)
+
+    def interrupt(self) -> None:
+        """Let `read` wait no longer."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def stop(self) -> None:
+        """It is not used any more."""
+
+
+@final
+class _LoopReader(_Reader):
+    """The same in asyncio's loop, where anyio registers the socket anew for each read, and sets a timer for each scope.
+
+    That takes longer than to parse what comes. Here the loop goes on watching while
+    somebody goes on reading, and one timer is set anew when it rings.
+    """
+
+    def __init__(self, opened: socket.socket) -> None:
+        super().__init__(opened)
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[bytes] | None = None  # of the task that reads
+        self._most = 0
+        self._is_watched = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    async def read(self, most: int) -> bytes:
+        self._most = most
+        self._waiter = self._loop.create_future()
+        if not self._is_watched:
+            self._loop.add_reader(self._socket, self._readable)
+            self._is_watched = True
+        if self._timer is None or self._timer.when() > self.deadline:
+            self._set_timer(self.deadline)
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _readable(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self._watch_no_longer()  # until somebody reads on
+            return
+        try:
+            data = self._socket.recv(self._most)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._waiter.set_exception(error)
+        else:
+            self._waiter.set_result(data)
+
+    def _watch_no_longer(self) -> None:
+        if self._is_watched and not self._loop.is_closed():
+            self._loop.remove_reader(self._socket)
+        self._is_watched = False
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if when == math.inf else self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is not None:
+            if self.now() >= self.deadline:
+                self.interrupt()
+            else:
+                self._set_timer(self.deadline)
+
+    def interrupt(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(RanOut())
+
+    def stop(self) -> None:
+        self._watch_no_longer()
+        self._set_timer(math.inf)
 
 
 async def _connect(host: str, port: int) -> _Socket:

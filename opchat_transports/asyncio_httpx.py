@@ -1,19 +1,17 @@
-"""asyncio through httpx: `AsyncioTransport` drives the flow on an `httpx.AsyncClient`, its own or yours.
+"""asyncio through httpx: `AsyncioTransport` drives the flow on its own client or on an `httpx.AsyncClient` of yours.
 
-Under its own client are connections of this library (`_httpx_transport`), so that its
-HTTP/1.1 and its way through proxies are those of every transport. Of a client of
-yours nothing is an `isinstance` of httpx's classes, and its exceptions are known
-by name, so that an `httpx2.AsyncClient` does as well. Scopes and events are anyio's,
-which httpx brings: so it works wherever the client does, on trio too.
+Its own is this library's (`_httpx_transport`), so that its HTTP/1.1 and its way
+through proxies are those of every transport. Of a client of yours nothing is an
+`isinstance` of httpx's classes, and its exceptions are known by name, so that an
+`httpx2.AsyncClient` does as well. Scopes and events are anyio's, which httpx
+brings: so it works wherever the client does, on trio too.
 """
 
 import math
 import re
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self, final
 from weakref import WeakSet
@@ -27,6 +25,7 @@ from ._common import (
     Clocks,
     QuestionLike,
     RandomSource,
+    RanOut,
     Retries,
     SharedSession,
     Target,
@@ -67,9 +66,23 @@ class AsyncHTTPClient(Protocol):
         """Close the connections. Called for a client of our own only, and shielded: it is never cancelled."""
 
 
+class _OwnBody(Protocol):
+    """The body of a response that comes over a connection of our own, which has its own clock."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    def now(self) -> float: ...
+
+    async def receive_until(self, deadline: float) -> bytes | None: ...
+
+    def interrupt(self) -> None: ...
+
+
 @final
 class AsyncioTransport:
-    """Asks one site, over an `httpx.AsyncClient`, from any number of tasks.
+    """Asks one site, through httpx, from any number of tasks.
 
         async with AsyncioTransport("https://site.example") as transport, transport.ask("Hi") as reply:
             async for event in reply:
@@ -80,11 +93,11 @@ class AsyncioTransport:
     read. A connection whose answer came to its end is kept for the next question,
     at most 20 of them for 3 seconds.
 
-    The client is its own: no environment variables, no redirects, HTTP/1.1, a
-    cookie jar that stores nothing. Or it is yours, with its proxies, TLS, auth,
-    header fields, mounts and event hooks; it is not closed with the transport. Of its
-    settings these do not hold here: timeouts and redirects, and the Cookie header,
-    which is the `Session`'s only. (What the site sets goes into its jar as with any
+    The client is its own: no environment variables, no redirects, HTTP/1.1, no
+    cookie jar. Or it is yours, with its proxies, TLS, auth, header fields, mounts and
+    event hooks; it is not closed with the transport. Of its settings these do not
+    hold here: timeouts and redirects, and the Cookie header, which is the `Session`'s
+    only. (What the site sets goes into its jar as with any
     request; nothing here reads that.) An auth that answers a challenge sends a
     question again that was refused with 401.
     """
@@ -191,17 +204,11 @@ class AsyncioTransport:
 
 
 def _own_client(target: Target, ssl_context: ssl.SSLContext | None) -> AsyncHTTPClient:
-    import httpx  # here, so that this module does without it where the client is the caller's
-
-    from ._httpx_transport import Connections
+    from ._httpx_transport import Connections  # here, as it needs httpx, and a client of the caller's may be another's
 
     if ssl_context is None and target.uses_tls:
         ssl_context = ssl.create_default_context()
-    return httpx.AsyncClient(
-        transport=Connections(target, ssl_context),
-        trust_env=False,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-    )
+    return Connections(target, ssl_context)
 
 
 @final
@@ -226,9 +233,10 @@ class AsyncioReply:
         self._retries = 0
         self._pause: float | None = None  # seconds, before the question is asked again
         self._clocks = Clocks(transport._target.timeouts)
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []  # the next one last; a deque would take 700 bytes for the one that mostly waits
         self._response: Any = None
         self._body: AsyncIterator[bytes] | None = None  # of that response
+        self._own_body: _OwnBody | None = None  # the same, if it came over a connection of our own
         self._rest_is_wanted = False
         self._scope: anyio.CancelScope | None = None  # of the call that is made, or was made last
         self._phase = ""  # of the sending, as httpcore names it
@@ -266,7 +274,7 @@ class AsyncioReply:
         if self._is_reading:
             raise RuntimeError("another task is reading this reply")
         if self._events:
-            return self._events.popleft()
+            return self._events.pop()
         self._is_reading = True
         try:
             if self._closed or self._flow.awaiting is None:
@@ -291,7 +299,7 @@ class AsyncioReply:
             self._share_session(over=True)
         if not self._events:
             raise StopAsyncIteration
-        return self._events.popleft()
+        return self._events.pop()
 
     async def aclose(self) -> None:
         """Close the connection at once if the answer is not over. Idempotent, from any task, also when cancelled.
@@ -335,13 +343,15 @@ class AsyncioReply:
     async def _begin(self) -> None:
         """Wait for the session that another reply is starting, if one is."""
         shared = self._transport._shared
-        limit = self._clocks.timeouts.first_event
-        with self._until(math.inf if limit is None else anyio.current_time() + limit) as scope:
-            while (settled := shared.in_the_way()) is not None:
-                await settled.wait()
-        if scope.cancelled_caught:
-            self._fail(self._clocks.no_session(), Reason.TIMEOUT)
-            return
+        if (settled := shared.in_the_way()) is not None:
+            limit = self._clocks.timeouts.first_event
+            with self._until(math.inf if limit is None else anyio.current_time() + limit) as scope:
+                while settled is not None:
+                    await settled.wait()
+                    settled = shared.in_the_way()
+            if scope.cancelled_caught:
+                self._fail(self._clocks.no_session(), Reason.TIMEOUT)
+                return
         self._begun = True
         session = shared.begin(self)
         if session != self._began_with:
@@ -375,11 +385,10 @@ class AsyncioReply:
             with self._until(self._clocks.deadline(self._flow.awaiting, anyio.current_time())) as scope:
                 response = await client.send(self._build(request), stream=True, follow_redirects=False)
                 self._response = response
-                # A hook may have read it.
-                self._body = (
-                    response.extensions.get("opchat_body")  # our own client's
-                    or (response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw())
-                )
+                self._body = self._own_body = response.extensions.get("opchat_body")
+                if self._body is None:
+                    # A hook may have read it.
+                    self._body = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
         except Exception as error:
             self._explain(error)
         else:
@@ -453,7 +462,8 @@ class AsyncioReply:
             self._scope.deadline = deadline
 
     async def _receive(self, body: AsyncIterator[bytes]) -> None:
-        now = anyio.current_time()
+        own = self._own_body
+        now = anyio.current_time() if own is None else own.now()
         deadline = self._clocks.deadline(self._flow.awaiting, now)
         if deadline <= now:  # a read that need not wait would not notice
             self._fail(self._clocks.no_event(), Reason.TIMEOUT)
@@ -461,20 +471,28 @@ class AsyncioReply:
             return
         data: bytes | None = None
         try:
-            with self._until(deadline) as scope:
-                data = await anext(body, None)
+            if own is None:
+                data = await self._next(body, deadline)
+            else:
+                data = await own.receive_until(deadline)  # which takes half as long
+        except RanOut:
+            self._fail(self._clocks.no_event(), Reason.TIMEOUT)
         except Exception as error:
             self._explain(error)
         else:
-            if scope.cancelled_caught:
-                self._fail(self._clocks.no_event(), Reason.TIMEOUT)
-            elif data is None:
+            if data is None:
                 self._take(self._flow.receive_eof())
             else:
                 self._take(self._flow.receive_data(data))
                 self._rest_is_wanted = self._flow.awaiting is None
         if data is None:
             await self._disconnect()
+
+    async def _next(self, body: AsyncIterator[bytes], deadline: float) -> bytes | None:
+        with self._until(deadline) as scope:
+            return await anext(body, None)
+        assert scope.cancelled_caught
+        raise RanOut
 
     async def _read_rest(self) -> None:
         if not self._rest_is_wanted or self._body is None:
@@ -558,7 +576,7 @@ class AsyncioReply:
             if again_in is not None:
                 self._pause, events = again_in, []
         self._clocks.count(events)
-        self._events.extend(events)
+        self._events = events[::-1] + self._events
         self._share_session()
 
     def _share_session(self, *, over: bool = False) -> None:
@@ -578,15 +596,18 @@ class AsyncioReply:
         self._transport._replies.discard(self)
         if not self._is_reading:
             await self._disconnect()
-        elif self._scope is not None:
-            self._scope.cancel()
+        else:
+            if self._scope is not None:
+                self._scope.cancel()
+            if self._own_body is not None:
+                self._own_body.interrupt()
             self._left = self._left or anyio.Event()
             with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_WITHIN):
                 await self._left.wait()  # only who reads can close what is read
 
     async def _disconnect(self) -> None:
         response, body = self._response, self._body
-        self._response = self._body = None
+        self._response = self._body = self._own_body = None
         if body is None:
             return
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_WITHIN):

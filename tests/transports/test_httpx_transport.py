@@ -10,12 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
 import trustme
 
-from opchat_proto import Broken, End, Reason, Session
+from opchat_proto import Broken, End, Event, Live, Reason, Session
 from opchat_transports import Timeouts, _httpx_transport
 from opchat_transports.asyncio_httpx import AsyncioTransport
 
@@ -55,6 +56,95 @@ def answers_all(peer: Peer) -> None:
         while True:
             peer.read()
             peer.send(HELLO)
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def test_the_loop_is_not_told_for_each_read_to_watch_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    was_read = threading.Semaphore(0)
+    told: list[object] = []
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM)
+        for _ in range(20):
+            peer.send(live("a"))
+            assert was_read.acquire(timeout=PATIENCE)
+        peer.send(end("a"), LAST)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        watch = loop.add_reader
+
+        def add_reader(opened: Any, call: Callable[..., object], *arguments: object) -> Any:
+            told.append(opened)
+            return watch(opened, call, *arguments)
+
+        monkeypatch.setattr(loop, "add_reader", add_reader)
+        async with AsyncioTransport(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
+            async for _ in reply:
+                was_read.release()
+
+    with Scripted(play) as server:
+        asyncio.run(main())
+    assert 0 < len(told) < 5
+
+
+def test_what_nobody_reads_does_not_keep_the_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_sent = threading.Event()
+    calls: list[None] = []
+    readable = _httpx_transport._LoopReader._readable
+
+    def count(reader: Any) -> None:
+        calls.append(None)
+        readable(reader)
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        for _ in range(20):
+            peer.send(live("a"))
+        all_sent.set()
+        peer.send(end("a"), LAST)
+
+    async def main() -> None:
+        async with AsyncioTransport(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
+            await anext(reply)
+            before = len(calls)
+            await wait_for(all_sent)
+            for _ in range(100):
+                await anyio.lowlevel.checkpoint()
+            assert len(calls) - before <= 1
+            assert len([event async for event in reply]) == 21
+
+    monkeypatch.setattr(_httpx_transport._LoopReader, "_readable", count)
+    with Scripted(play) as server:
+        asyncio.run(main())
+
+
+def test_a_reply_that_is_forgotten_leaves_the_server(run: Callable[[Main], Any]) -> None:
+    was_left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        if peer.is_left():
+            was_left.set()
+
+    async def read_and_forget(transport: AsyncioTransport) -> Event:
+        event = await anext(transport.ask("Hi"))
+        gc.collect()
+        return event
+
+    async def main() -> None:
+        async with AsyncioTransport(server.url, session=Session()) as transport:
+            with pytest.warns(ResourceWarning, match="unclosed <socket"):
+                assert await read_and_forget(transport) == Live("a")
+            await wait_for(was_left)
+
+    with Scripted(play) as server:
+        run(main)
 
 
 # ------------------------------------------------------------------------------------------------ kept connections
