@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -321,9 +322,10 @@ def _trio(pieces: list[bytes]) -> Run:
     async def connect(*_: object, **__: object) -> MemoryStream:
         return MemoryStream()
 
+    transport = TrioTransport(_ENDPOINT, session=Session(), proxy=None)
+
     async def read() -> list[Event]:
-        transport = TrioTransport(_ENDPOINT, session=Session(), proxy=None)
-        async with transport, transport.ask(_QUESTION) as reply:
+        async with transport.ask(_QUESTION) as reply:
             return [event async for event in reply]
 
     def run() -> list[Event]:
@@ -349,6 +351,7 @@ class _MemoryConnection:
     """What `AsyncioTransport`'s own client uses of a connection. As httpcore's mock, it waits for nothing."""
 
     sent = 0
+    reader = SimpleNamespace(now=time.monotonic, deadline=0.0)
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = iter(pieces)
@@ -357,6 +360,8 @@ class _MemoryConnection:
 
     async def receive(self, _: int) -> bytes:
         return next(self.pieces, b"")
+
+    def rest(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -368,9 +373,10 @@ def _asyncio(pieces: list[bytes]) -> Run:
     async def connect(*_: object) -> _MemoryConnection:
         return _MemoryConnection(pieces)
 
+    transport = AsyncioTransport(_ENDPOINT, session=Session(), proxy=None)
+
     async def read() -> list[Event]:
-        transport = AsyncioTransport(_ENDPOINT, session=Session(), proxy=None)
-        async with transport, transport.ask(_QUESTION) as reply:
+        async with transport.ask(_QUESTION) as reply:
             return [event async for event in reply]
 
     def run() -> list[Event]:
@@ -383,11 +389,10 @@ def _asyncio(pieces: list[bytes]) -> Run:
 def _asyncio_on_httpx(pieces: list[bytes]) -> Run:
     from opchat_transports.asyncio_httpx import AsyncioTransport
 
-    client = _memory_client("httpx", pieces, is_async=True)
+    transport = AsyncioTransport(_ENDPOINT, _memory_client("httpx", pieces, is_async=True), session=Session())
 
     async def read() -> list[Event]:
-        transport = AsyncioTransport(_ENDPOINT, client, session=Session())
-        async with transport, transport.ask(_QUESTION) as reply:
+        async with transport.ask(_QUESTION) as reply:
             return [event async for event in reply]
 
     return lambda: asyncio.run(read())
