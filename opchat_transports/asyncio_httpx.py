@@ -97,9 +97,9 @@ class AsyncioTransport:
     cookie jar. Or it is yours, with its proxies, TLS, auth, header fields, mounts and
     event hooks; it is not closed with the transport. Of its settings these do not
     hold here: timeouts and redirects, and the Cookie header, which is the `Session`'s
-    only. (What the site sets goes into its jar as with any
-    request; nothing here reads that.) An auth that answers a challenge sends a
-    question again that was refused with 401.
+    only. (What the site sets goes into its jar as with any request; nothing here
+    reads that.) An auth that answers a challenge sends a question again that was
+    refused with 401.
     """
 
     def __init__(

@@ -2,12 +2,14 @@
 
 import argparse
 import cProfile
+import os
 import platform
 import pstats
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.benchmarks import counting, loopback, picture, whole
+from tests.benchmarks import counting, loopback, picture, streams, whole
 from tests.benchmarks.candidates import BODY, Candidate
 from tests.benchmarks.tables import Table
 from tests.benchmarks.workloads import Workload
@@ -33,9 +35,13 @@ def compare(group: int, tool: str, count: int, seconds: float) -> Table:
     installed = [candidate for candidate in candidates if candidate.is_installed]
     right = {w.name: [c for c in installed if right_events(c, w)] for w in workloads}
     costs: dict[str, dict[str, float]] = {workload.name: {} for workload in workloads}
-    for candidate in installed if tool else []:
-        for name, cost in counting.instructions(tool, group, candidates.index(candidate), count).items():
-            costs[name][candidate.name] = cost
+    if tool:
+        # Instructions are the same whoever else is running.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            counted = pool.map(lambda one: counting.instructions(tool, group, candidates.index(one), count), installed)
+            for candidate, results in zip(installed, counted, strict=True):
+                for name, cost in results.items():
+                    costs[name][candidate.name] = cost
     for workload in [] if tool else workloads:
         costs[workload.name] = counting.cpu_time(right[workload.name], workload, seconds)
     for candidate in candidates:
@@ -94,6 +100,7 @@ def main() -> int:
     print(whole.big_end(1 if options.quick else 50))
     print(whole.hostile(100_000 if options.quick else 1_000_000))
     print(whole.importing(tool))
+    print(streams.streams(*((100, 1) if options.quick else (1000, 5))))
     print(loopback.first_event(20 if options.quick else 200))
     print(loopback.crowd(50 if options.quick else 1000, 4 if options.quick else 20))
     own = [row for table in (body, wire) for title, row in table.rows if title.startswith("opchat")]

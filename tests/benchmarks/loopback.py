@@ -19,7 +19,7 @@ from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 from tests.benchmarks.workloads import READ, chunks, short
 
-_ROUNDS = 2
+_ROUNDS = 3
 _QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
 
 
