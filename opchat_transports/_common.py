@@ -28,6 +28,7 @@ from ._proxies import ProxyLike, choose_proxy
 __all__ = [
     "Clocks",
     "QuestionLike",
+    "RanOut",
     "RandomSource",
     "ReplyBroken",
     "Retries",
