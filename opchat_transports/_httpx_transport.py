@@ -462,7 +462,8 @@ class _Reader:
                 return self._socket.recv(most)
 
     def interrupt(self) -> None:
-        """Let `read` wait no longer."""
+        """Let `read` wait no longer, also if it has not begun to."""
+        self.deadline = -math.inf
         if self._scope is not None:
             self._scope.cancel()
 
@@ -534,6 +535,7 @@ class _LoopReader(_Reader):
                 self._set_timer(self.deadline)
 
     def interrupt(self) -> None:
+        super().interrupt()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(RanOut())
 

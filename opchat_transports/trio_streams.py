@@ -156,6 +156,7 @@ class TrioReply:
     `async with` block, closes the connection at once.
     """
 
+    # Of which a thousand may wait at a time.
     __slots__ = (
         "__weakref__",
         "_asked_with",

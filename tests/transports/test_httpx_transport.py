@@ -18,6 +18,7 @@ import trustme
 
 from opchat_proto import Broken, End, Event, Live, Reason, Session
 from opchat_transports import Timeouts, _httpx_transport
+from opchat_transports._common import RanOut
 from opchat_transports.asyncio_httpx import AsyncioTransport
 
 from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, end, live
@@ -121,6 +122,21 @@ def test_what_nobody_reads_does_not_keep_the_loop_busy(monkeypatch: pytest.Monke
     monkeypatch.setattr(_httpx_transport._LoopReader, "_readable", count)
     with Scripted(play) as server:
         asyncio.run(main())
+
+
+def test_a_read_that_is_interrupted_before_it_waits_does_not_wait(run: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        opened = _httpx_transport._Socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+        try:
+            await opened.connect(listener.getsockname())
+            opened.reader.interrupt()
+            with anyio.fail_after(PATIENCE), pytest.raises(RanOut):
+                await opened.receive()
+        finally:
+            opened.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        run(main)
 
 
 def test_a_reply_that_is_forgotten_leaves_the_server(run: Callable[[Main], Any]) -> None:
