@@ -1,14 +1,15 @@
-"""The outer ring: a flow over HTTP/1.1, and what to do with sockets in which order."""
+"""The middle ring: a flow over HTTP/1.1, one connection per request, and the steps to take with each connection."""
 
 from dataclasses import replace
 from enum import StrEnum
 from typing import final
+from urllib.parse import urlsplit
 
 from ._errors import LocalProtocolError
-from ._events import Event, Live, Reason
+from ._events import Broken, Event, Live, Reason, check_failure
 from ._exchange import EndOfBody, Exchange, Fault, Head, Received
-from ._flow import Awaiting, Flow
-from ._http import Request
+from ._flow import Awaiting, FlowLike
+from ._http import PORTS, Request
 from ._session import Session
 from ._steps import Connect, Done, Receive, Send, StartTLS
 from ._table import Table
@@ -19,18 +20,16 @@ __all__ = ["Client"]
 
 @final
 class State(StrEnum):
-    """What is to be done next."""
+    """What the driver has to do next."""
 
     CONNECT = "CONNECT"
-    RECONNECT = "RECONNECT"  # as CONNECT, after a connection that was given up, and of which late news may come
     PROXY_TLS = "PROXY_TLS"  # TLS with the proxy
-    TUNNEL_SEND = "TUNNEL_SEND"  # something is to be said to the proxy
+    TUNNEL_SEND = "TUNNEL_SEND"  # the proxy is to be told something
     TUNNEL_RECEIVE = "TUNNEL_RECEIVE"
     TLS = "TLS"  # TLS with the site
-    SEND = "SEND"  # a request is due, and nobody has seen it yet
-    SENDING = "SENDING"  # it was handed out
+    SEND = "SEND"  # a request is due, and the driver has not seen it yet
+    SENDING = "SENDING"  # the driver has it
     RECEIVE = "RECEIVE"
-    RECEIVE_LAST = "RECEIVE_LAST"  # sending failed: an early answer may come, but nothing else over this connection
     DONE = "DONE"
 
 
@@ -39,16 +38,17 @@ class Input(StrEnum):
     """What a driver reports; then what that leads to."""
 
     STEP_DONE = "step_done"
-    SEND_FAILED = "send_failed"
+    STEP_FAILED = "step_failed"
     DATA = "receive_data"
     EOF = "receive_eof"
-    FAILURE = "receive_failure"
+    CLOSE = "close"
     PROXY_TLS_DUE = "TLS with the proxy due"
     TUNNEL_DUE = "tunnel due"
     TLS_DUE = "TLS due"
     REQUEST_DUE = "request due"
     HANDED_OUT = "next_step"
-    RECONNECT = "connection given up"
+    CUT_OFF = "not all was sent"
+    NEXT_REQUEST = "another request due"
     TERMINAL = "terminal event"
 
 
@@ -58,101 +58,95 @@ TABLE: Table[State, Input] = Table(
     {
         State.CONNECT: {
             Input.STEP_DONE: State.CONNECT,
-            Input.FAILURE: State.CONNECT,
+            Input.STEP_FAILED: State.CONNECT,
+            Input.DATA: State.CONNECT,
+            Input.EOF: State.CONNECT,
             Input.PROXY_TLS_DUE: State.PROXY_TLS,
             Input.TUNNEL_DUE: State.TUNNEL_SEND,
             Input.TLS_DUE: State.TLS,
             Input.REQUEST_DUE: State.SEND,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
-        },
-        State.RECONNECT: {
-            Input.STEP_DONE: State.RECONNECT,
-            Input.DATA: State.RECONNECT,
-            Input.EOF: State.RECONNECT,
-            Input.FAILURE: State.RECONNECT,
-            Input.PROXY_TLS_DUE: State.PROXY_TLS,
-            Input.TUNNEL_DUE: State.TUNNEL_SEND,
-            Input.TLS_DUE: State.TLS,
-            Input.REQUEST_DUE: State.SEND,
-            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.PROXY_TLS: {
             Input.STEP_DONE: State.PROXY_TLS,
+            Input.STEP_FAILED: State.PROXY_TLS,
             Input.DATA: State.PROXY_TLS,
             Input.EOF: State.PROXY_TLS,
-            Input.FAILURE: State.PROXY_TLS,
             Input.TUNNEL_DUE: State.TUNNEL_SEND,
             Input.REQUEST_DUE: State.SEND,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.TUNNEL_SEND: {
             Input.STEP_DONE: State.TUNNEL_RECEIVE,
-            Input.SEND_FAILED: State.TUNNEL_RECEIVE,
+            Input.STEP_FAILED: State.TUNNEL_SEND,
             Input.DATA: State.TUNNEL_SEND,
             Input.EOF: State.TUNNEL_SEND,
-            Input.FAILURE: State.TUNNEL_SEND,
+            Input.CUT_OFF: State.TUNNEL_RECEIVE,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.TUNNEL_RECEIVE: {
+            Input.STEP_FAILED: State.TUNNEL_RECEIVE,
             Input.DATA: State.TUNNEL_RECEIVE,
             Input.EOF: State.TUNNEL_RECEIVE,
-            Input.FAILURE: State.TUNNEL_RECEIVE,
             Input.TUNNEL_DUE: State.TUNNEL_SEND,
             Input.TLS_DUE: State.TLS,
             Input.REQUEST_DUE: State.SEND,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.TLS: {
             Input.STEP_DONE: State.TLS,
+            Input.STEP_FAILED: State.TLS,
             Input.DATA: State.TLS,
             Input.EOF: State.TLS,
-            Input.FAILURE: State.TLS,
             Input.REQUEST_DUE: State.SEND,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SEND: {
-            Input.STEP_DONE: State.SEND,
-            Input.SEND_FAILED: State.SEND,
+            Input.STEP_FAILED: State.SEND,
             Input.DATA: State.SEND,
             Input.EOF: State.SEND,
-            Input.FAILURE: State.SEND,
             Input.HANDED_OUT: State.SENDING,
-            Input.RECONNECT: State.RECONNECT,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SENDING: {
             Input.STEP_DONE: State.RECEIVE,
-            Input.SEND_FAILED: State.RECEIVE_LAST,
+            Input.STEP_FAILED: State.SENDING,
             Input.DATA: State.SENDING,
             Input.EOF: State.SENDING,
-            Input.FAILURE: State.SENDING,
-            Input.RECONNECT: State.RECONNECT,
+            Input.CUT_OFF: State.RECEIVE,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.RECEIVE: {
+            Input.STEP_FAILED: State.RECEIVE,
             Input.DATA: State.RECEIVE,
             Input.EOF: State.RECEIVE,
-            Input.FAILURE: State.RECEIVE,
-            Input.REQUEST_DUE: State.SEND,
-            Input.RECONNECT: State.RECONNECT,
+            Input.NEXT_REQUEST: State.CONNECT,
             Input.TERMINAL: State.DONE,
-        },
-        State.RECEIVE_LAST: {
-            Input.DATA: State.RECEIVE_LAST,
-            Input.EOF: State.RECEIVE_LAST,
-            Input.FAILURE: State.RECEIVE_LAST,
-            Input.RECONNECT: State.RECONNECT,
-            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.DONE: {},
     },
 )
 
-_RECEIVE = State.RECEIVE  # which is looked up much faster than the member of an enum
-_ANY_RECEIVE = Receive()
-_CONNECTING = (State.CONNECT, State.RECONNECT)
+_RECEIVE = State.RECEIVE  # a global is looked up much faster than the member of an enum
+ANY_RECEIVE = Receive()  # always the same one, so that it can be compared by `is`
 _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
-_ASKED = (State.SENDING, State.RECEIVE, State.RECEIVE_LAST)
+_ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
+_NO_ANSWER = "the connection was closed before any answer"
 
 
 @final
@@ -171,38 +165,41 @@ class Client:
     `Live* (End | Broken)`. After the terminal event every input returns [] and
     the step is `Done`.
 
-    A Connect, StartTLS or Send that was cancelled may have done anything: close
-    the connection and drop the client.
+    A connection carries one request, and says so to the server (RFC 9112, 9.6).
+    Each request begins with a `Connect` to the host of its URL.
 
-    `proxy` is one to go through: its steps come before those of the site, and
-    what goes wrong with it is `Broken(PROXY)`. With an https proxy and an https
-    site there are two `StartTLS`, the second inside the first.
+    A Connect, StartTLS or Send that was cancelled may have done anything: call
+    `close()`, and close the connection.
 
-    Raises `ValueError` for a flow that has begun already, or whose host name is
-    too long for SOCKS5. The flow belongs to the client from then on.
+    `flow` is a `Flow`, or another machine with its methods (`FlowLike`). It
+    belongs to the client from then on. `proxy` is one to go through: its steps
+    come before those of the site, and what goes wrong with it is
+    `Broken(PROXY)`. With an https proxy and an https site there are two
+    `StartTLS`, the second inside the first.
+
+    Raises `ValueError` for a flow that has begun already.
     """
 
-    def __init__(self, flow: Flow, *, proxy: Proxy | None = None) -> None:
-        if not isinstance(flow, Flow):
+    def __init__(self, flow: FlowLike, *, proxy: Proxy | None = None) -> None:
+        if not hasattr(flow, "next_request"):
             raise TypeError(f"flow: expected a Flow, got {type(flow).__name__}")
         if not isinstance(proxy, Proxy | None):
             raise TypeError(f"proxy: expected a Proxy or None, got {type(proxy).__name__}")
         if not flow.is_ready:
             raise ValueError("flow: expected one that has not begun")
-        if proxy is not None and proxy.is_socks and len(flow.endpoint.host) > 255:  # RFC 1928, 4
-            raise ValueError("flow: its host name is longer than the 255 bytes that SOCKS5 has room for")
         self._flow = flow
         self._proxy = proxy
-        self._tunnel: HTTPTunnel | SOCKSTunnel | None = None  # while it is being opened
         self._state = State.CONNECT
+        self._request: Request | None = None  # from Connect until it was sent
+        self._scheme, self._host, self._port = "", "", 0  # of that request
+        self._tunnel: HTTPTunnel | SOCKSTunnel | None = None  # while it is being opened
         self._exchange = Exchange(flow.limits)
-        self._used = False  # the connection has carried an answer, so the server may close it at any time
-        self._request: Request | None = None  # start_session, while it may have to be sent again
-        self._out = b""  # what is to be sent of it, while it is
+        self._out = b""  # the request as bytes, until it was sent
+        self._submit_started = False
 
     def __repr__(self) -> str:
-        """Where it goes and the state."""
-        return f"<Client to {self._flow.endpoint.origin} {self._state}>"
+        """The state, and the flow."""
+        return f"<Client {self._state} of {self._flow!r}>"
 
     @property
     def session(self) -> Session | None:
@@ -218,106 +215,163 @@ class Client:
 
     @property
     def submit_started(self) -> bool:
-        """Whether `next_step()` has handed out a submit, so that the server may have acted on it. Stays true."""
-        return self._flow.submit_started
+        """Whether a `Send` has handed out a submit, so that the server may have acted on it. Stays true."""
+        return self._submit_started
 
     # ---------------------------------------------------------------- output
 
     def next_step(self) -> Connect | StartTLS | Send | Receive | Done:
         """What to do next: always the same until it is reported.
 
-        It records one thing: a request that is in a `Send` may have reached the
-        server. A server may close a connection after any answer; reported
-        before this call, that leads to a new `Connect`, after it a submit is
-        lost. So look once, without waiting, when `awaiting` has changed.
+        Raises `LocalProtocolError` if somebody else has taken the request that
+        is due from the flow.
         """
         if self._state is _RECEIVE:
-            return _ANY_RECEIVE  # the step of nearly every call
+            return ANY_RECEIVE  # the step of nearly every call
         match self._state:
-            case State.CONNECT | State.RECONNECT:
-                peer = self._proxy or self._flow.endpoint
-                return Connect(peer.host, peer.port)
+            case State.CONNECT:
+                self._take_request()
+                if self._proxy is not None:
+                    return Connect(self._proxy.host, self._proxy.port)
+                return Connect(self._host, self._port)
             case State.PROXY_TLS:
                 assert self._proxy is not None
-                return StartTLS(self._proxy.host)
+                return StartTLS(_server_name(self._proxy.host))
             case State.TUNNEL_SEND:
                 assert self._tunnel is not None
                 return Send(self._tunnel.out)
             case State.TLS:
-                return StartTLS(self._flow.endpoint.host)
+                return StartTLS(_server_name(self._host))
             case State.SEND | State.SENDING:
                 self._hand_out()
                 return Send(self._out)
-            case State.TUNNEL_RECEIVE | State.RECEIVE_LAST:
-                return _ANY_RECEIVE
+            case State.TUNNEL_RECEIVE:
+                return ANY_RECEIVE
             case _:
                 return Done()
 
-    def _hand_out(self) -> None:
-        if self._state is not State.SEND:
+    def _take_request(self) -> None:
+        if self._request is not None:
             return
-        request = self._request or self._flow.next_request()
-        if request is None:
+        self._request = self._flow.next_request()
+        if self._request is None:
             raise LocalProtocolError("Client: somebody else has taken the request from its flow")
-        if self._flow.awaiting is Awaiting.SESSION:
-            self._request = request
-        target = request.target
+        url = urlsplit(self._request.url)
+        self._scheme, self._host = url.scheme, url.hostname or ""
+        self._port = url.port or PORTS[url.scheme]
+
+    def _write_request(self) -> None:
+        """Make the bytes of the request, which the exchange needs to know before it reads any answer."""
+        if self._out:
+            return
+        request = self._request
+        assert request is not None
+        target, headers = request.target, (*request.headers, ("Connection", "close"))
         if self._is_relayed:
             assert self._proxy is not None
-            target = request.url  # RFC 9112, 3.2.2
-            request = replace(request, headers=(*request.headers, *self._proxy.authorization))
-        self._out = self._exchange.send(request, target)
-        self._move(Input.HANDED_OUT)
+            target, headers = request.url, (*headers, *self._proxy.authorization)  # RFC 9112, 3.2.2
+        self._out = self._exchange.send(replace(request, headers=headers), target)
+        self._request = None  # its body is in there
+
+    def _hand_out(self) -> None:
+        if self._state is State.SEND:
+            self._write_request()
+            self._submit_started = self._flow.submit_started
+            self._move(Input.HANDED_OUT)
 
     @property
     def _is_relayed(self) -> bool:
-        """Whether a proxy reads our requests, instead of opening a tunnel."""
-        return self._proxy is not None and not self._proxy.is_socks and self._flow.endpoint.scheme == "http"
+        """Whether the proxy reads our requests, instead of opening a tunnel."""
+        return self._proxy is not None and not self._proxy.is_socks and self._scheme == "http"
 
     # ---------------------------------------------------------------- reports
 
     def step_done(self) -> None:
         """The connection is open, TLS is up, or all bytes were sent. Raises `LocalProtocolError` at any other step."""
+        if self._state is State.DONE:
+            return
+        if self._state is State.SEND:
+            self._hand_out()  # for a driver that did not ask again what to send
         state = self._state
-        self._report(Input.STEP_DONE)
-        if state in _CONNECTING and self._proxy is not None and self._proxy.scheme == "https":
-            self._move(Input.PROXY_TLS_DUE)
-        elif state in (*_CONNECTING, State.PROXY_TLS) and self._proxy is not None and not self._is_relayed:
-            if self._proxy.is_socks:
-                self._tunnel = SOCKSTunnel(self._proxy, self._flow.endpoint)
-            else:
-                self._tunnel = HTTPTunnel(self._proxy, self._flow.endpoint, self._flow.limits)
-            self._move(Input.TUNNEL_DUE)
-        elif state is State.TUNNEL_SEND:
-            assert self._tunnel is not None
-            self._tunnel.sent()
-        elif state in (*_CONNECTING, State.PROXY_TLS, State.TLS):
-            self._reached_the_site(tls=state is State.TLS)
+        self._move(Input.STEP_DONE)
+        match state:
+            case State.CONNECT:
+                self._take_request()
+                if self._proxy is not None and self._proxy.scheme == "https":
+                    self._move(Input.PROXY_TLS_DUE)
+                else:
+                    self._reach_the_proxy()
+            case State.PROXY_TLS:
+                self._reach_the_proxy()
+            case State.TUNNEL_SEND:
+                assert self._tunnel is not None
+                self._tunnel.sent()
+            case State.TLS:
+                self._move(Input.REQUEST_DUE)
+            case _:
+                self._forget_request()
 
-    def _reached_the_site(self, *, tls: bool) -> None:
+    def _reach_the_proxy(self) -> None:
+        if self._proxy is None or self._is_relayed:
+            self._reach_the_site()
+            return
+        if self._proxy.is_socks:
+            self._tunnel = SOCKSTunnel(self._proxy, self._host, self._port)
+        else:
+            self._tunnel = HTTPTunnel(self._proxy, self._host, self._port, self._flow.limits)
+        self._move(Input.TUNNEL_DUE)
+
+    def _reach_the_site(self) -> None:
         self._tunnel = None
-        self._move(Input.TLS_DUE if self._flow.endpoint.scheme == "https" and not tls else Input.REQUEST_DUE)
+        self._move(Input.TLS_DUE if self._scheme == "https" else Input.REQUEST_DUE)
 
-    def send_failed(self) -> None:
-        """Not all bytes could be sent: the server has stopped reading, and may have answered.
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        """The step failed: `detail` is what the I/O library says of it, to which this adds where it was.
 
-        Go on with `next_step()`, which says `Receive`. Raises
-        `LocalProtocolError` unless the step is `Send`.
+        LOST at `Send` means that not everything could be sent. The server may have
+        answered all the same, so the next step is `Receive`. `limit` names the clock
+        that ran out, with the reason TIMEOUT. Legal at any step; raises
+        `TypeError` for wrong types.
         """
-        self._report(Input.SEND_FAILED)
-
-    def _report(self, given: Input) -> None:
-        self._move(given)
-        if self._state is State.SEND:  # by somebody who did not ask again what to send
-            self._hand_out()
-            self._move(given)
-        self._out = b""  # a question can be large, and its answer take long
+        check_failure(detail, reason)
+        if self._state is State.DONE:
+            return []
+        if self._state is State.CONNECT:
+            self._take_request()  # for a driver that did not ask where to
+        state = self._state
+        self._move(Input.STEP_FAILED)
+        if reason is Reason.LOST and state in (State.SENDING, State.TUNNEL_SEND):
+            self._move(Input.CUT_OFF)
+            if state is State.SENDING:
+                self._forget_request()
+            return []
+        lost = reason is Reason.LOST
+        match state:
+            case State.CONNECT if self._proxy is not None:
+                detail = f"could not connect: {detail}"
+            case State.CONNECT:
+                host = f"[{self._host}]" if ":" in self._host else self._host
+                detail = f"could not connect to {host}:{self._port}: {detail}"
+            case State.PROXY_TLS:
+                detail = f"TLS failed: {detail}"
+            case State.TLS:
+                detail = f"TLS with {self._host} failed: {detail}"
+            case State.SENDING:
+                detail = f"the request could not be sent: {detail}"
+            case _ if lost:
+                detail = f"the connection failed: {detail}"
+        if self._proxy is not None and state in _ON_THE_WAY:
+            detail, reason = f"the proxy {self._proxy}: {detail}", Reason.PROXY if lost else reason
+        elif lost and self._exchange.begun:
+            reason = Reason.TRUNCATED
+        return self._receive([Fault(detail, reason, limit)])
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Bytes from the connection (inside TLS: the plain ones); also legal at `Send`, and none are always legal.
+        """Bytes from the connection; inside TLS, the decrypted ones. `b""` is always legal and changes nothing.
 
-        Raises `LocalProtocolError` before the connection is open, `TypeError`
-        if not bytes-like.
+        At `Connect` they are late news of the previous connection, and ignored. At
+        `Send` they are an early answer. Where TLS is due they came in the clear:
+        `Broken`. Raises `TypeError` if not bytes-like.
         """
         if self._state is _RECEIVE and type(data) is bytes and data:
             # The shortest way through what follows, for the reads that a stream mostly consists of.
@@ -326,79 +380,58 @@ class Client:
             return []
         self._move(Input.DATA)
         match self._state:
-            case State.RECONNECT:
-                return []  # late news of the connection before
+            case State.CONNECT:
+                return []
             case State.PROXY_TLS:
-                return self._fail("the proxy sent bytes in the clear where TLS was to begin", Reason.PROXY)
+                return self._receive([Fault("the proxy sent bytes in the clear where TLS was to begin", Reason.PROXY)])
             case State.TUNNEL_SEND | State.TUNNEL_RECEIVE:
                 return self._receive_from_proxy(data)
             case State.TLS if self._proxy is not None:
                 return self._receive([UNASKED])  # as if they had come with the proxy's last reply
             case State.TLS:
-                return self._fail("the server sent bytes in the clear where TLS was to begin", Reason.TRUNCATED)
-            case State.SEND if self._used:
-                # Nobody asked for these bytes; whatever they are, they must not become the answer to what comes next.
-                self._give_up()
-                return []
-            case State.SEND if (
-                self._proxy is not None and self._proxy.is_socks and self._flow.endpoint.scheme == "http"
-            ):
+                return self._receive(
+                    [Fault("the server sent bytes in the clear where TLS was to begin", Reason.TRUNCATED)]
+                )
+            case State.SEND if self._proxy is not None and self._proxy.is_socks and self._scheme == "http":
                 return self._receive([UNASKED])  # as at TLS
-            case _:
-                self._hand_out()
-                return self._receive(self._exchange.receive_data(data))
+            case State.SEND:
+                self._write_request()
+        return self._receive(self._exchange.receive_data(data))
 
     def receive_eof(self) -> list[Event]:
-        """The peer has closed its side. Raises `LocalProtocolError` before the first connection is open."""
+        """The peer has closed its side. At `Connect` it is late news of the previous connection, and ignored."""
         if self._state is State.DONE:
             return []
         self._move(Input.EOF)
-        if self._state is State.RECONNECT:
-            return []  # late news of the connection before
-        if not self._answer_begun:
-            return self._lose("the connection was closed before any answer")
-        return self._receive(self._exchange.receive_eof())
+        if self._state is State.CONNECT:
+            return []
+        if self._exchange.begun:
+            return self._receive(self._exchange.receive_eof())
+        if self._proxy is not None and self._state in _ON_THE_WAY:
+            return self._receive([Fault(f"the proxy {self._proxy}: {_NO_ANSWER}", Reason.PROXY)])
+        return self._receive([Fault(_NO_ANSWER, Reason.LOST)])
 
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
-        """The step cannot be done, or a clock ran out: `detail` says what happened, for a person. Always legal."""
-        if not isinstance(detail, str) or not isinstance(reason, Reason):
-            raise TypeError(f"expected a str and a Reason, got {type(detail).__name__}, {type(reason).__name__}")
+    def close(self) -> list[Event]:
+        """The caller leaves: close the connection. If the reply is not over, its last event is `Broken`.
+
+        Its reason is TRUNCATED once the answer has begun, else LOST. Always legal.
+        """
         if self._state is State.DONE:
             return []
-        self._move(Input.FAILURE)
-        if reason is Reason.LOST:
-            if not self._answer_begun:
-                return self._lose(detail)
-            reason = Reason.TRUNCATED
-        return self._receive([Fault(detail, reason)])
+        begun = self._exchange.begun and self._flow.awaiting is not Awaiting.SESSION
+        events = self._flow.close()
+        last = events[-1]
+        if begun and isinstance(last, Broken):
+            events = [replace(last, reason=Reason.TRUNCATED)]
+        return self._end(events, Input.CLOSE)
 
     # ---------------------------------------------------------------- consequences
-
-    @property
-    def _answer_begun(self) -> bool:
-        return self._state in _ASKED and self._exchange.begun
-
-    def _lose(self, detail: str) -> list[Event]:
-        """The connection is gone, and no byte of an answer came over it."""
-        asked = self._state in _ASKED and self._flow.awaiting is not Awaiting.SESSION
-        if self._used and not asked:
-            # A server may close a kept connection at any time, and to ask for a session again does no harm.
-            self._give_up()
-            return []
-        if self._state in (State.PROXY_TLS, *_TUNNEL) or (self._proxy is not None and self._state in _CONNECTING):
-            return self._fail(f"the proxy {self._proxy}: {detail}", Reason.PROXY)
-        return self._fail(f"{detail}; not repeated" if asked else detail, Reason.LOST)
 
     def _move(self, given: Input) -> None:
         self._state = TABLE.next(self._state, given)
 
-    def _give_up(self) -> None:
-        self._exchange = Exchange(self._flow.limits)
-        self._used = False
-        self._move(Input.RECONNECT)
-
-    def _fail(self, detail: str, reason: Reason) -> list[Event]:
-        return self._receive([Fault(detail, reason)])
+    def _forget_request(self) -> None:
+        self._request, self._out = None, b""  # a question can be large, and its answer take long
 
     def _receive_from_proxy(self, data: bytes | bytearray | memoryview) -> list[Event]:
         assert self._tunnel is not None
@@ -406,8 +439,8 @@ class Client:
         if fault := self._tunnel.receive_data(data):
             return self._receive([fault])
         if self._tunnel.is_open:
-            self._reached_the_site(tls=False)
-        elif self._tunnel.out != unsent:  # and not where sending has failed: that is not tried again
+            self._reach_the_site()
+        elif self._tunnel.out != unsent:  # but what could not be sent is not tried again
             self._move(Input.TUNNEL_DUE)
         return []
 
@@ -420,31 +453,38 @@ class Client:
             else:
                 events += self._receive_other(item)
             if events and type(events[-1]) is not Live:
-                self._move(Input.TERMINAL)
-                self._request = self._tunnel = None
-                self._out = b""
-                break
+                return self._end(events, Input.TERMINAL)
+            if type(item) is not bytes and self._state is State.CONNECT:
+                break  # the rest belongs to no request
         return events
 
     def _receive_other(self, item: Head | EndOfBody | Fault) -> list[Event]:
         match item:
             case Head(407) if self._is_relayed:
-                return self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
+                events = self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
             case Head(status, headers):
                 return self._flow.receive_head(status, headers)
             case EndOfBody():
                 events = self._flow.receive_eof()
             case _:  # Fault
-                events = self._flow.receive_failure(item.detail, item.reason)
-        self._next_request()
+                events = self._flow.receive_failure(item.detail, item.reason, limit=item.limit)
+        if self._flow.awaiting is not None:
+            self._exchange = Exchange(self._flow.limits)
+            self._forget_request()
+            self._move(Input.NEXT_REQUEST)
         return events
 
-    def _next_request(self) -> None:
-        self._request = None
-        if self._flow.awaiting is None:
-            return
-        if self._state is State.RECEIVE and self._exchange.reusable:
-            self._used = True
-            self._move(Input.REQUEST_DUE)
-        else:
-            self._give_up()
+    def _end(self, events: list[Event], given: Input) -> list[Event]:
+        self._move(given)
+        self._forget_request()
+        self._tunnel = None
+        last = events[-1]
+        # The flow counts a request as sent when it is taken from it, which is before the connection is open.
+        if isinstance(last, Broken) and last.asked and not self._submit_started:
+            events = [*events[:-1], replace(last, asked=False)]
+        return events
+
+
+def _server_name(host: str) -> str:
+    """The name to look for in a certificate: without the trailing dot that DNS allows (RFC 6066, 3)."""
+    return host.removesuffix(".")

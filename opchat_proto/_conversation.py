@@ -1,11 +1,13 @@
 """A conversation so far: what has to be remembered between two questions."""
 
+import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from typing import Any, final
 
 from ._errors import InvalidMessages
-from ._events import End
+from ._events import Broken, End, Reason
 from ._messages import Message, Scalar, Submit, read_message
 from ._session import Session
 
@@ -21,27 +23,38 @@ _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
 class Conversation:
     """Messages, chat id, session and last response id of one conversation with one bot.
 
+        call = channel.call("And in winter?", conversation)
+
+    or, with a machine that knows nothing of conversations:
+
         submit = conversation.ask("And in winter?")
         ...                                          # the events of the answer
         conversation.record(submit, end, text)
 
-    `ask` changes nothing and `record` takes only a complete answer: after a
-    broken one the conversation is as it was, and the question can be asked again.
+    Only a complete answer is added: after a broken one the conversation is as it
+    was, and the question can be asked again.
     """
 
     messages: tuple[Message, ...] = ()
     """What was said, oldest first."""
     chat_id: str | None = None
     """The conversation's name (WIRE 4.6: 10 to 12 characters `[0-9a-z]`). The
-    core draws nothing at random: if it is None, `record` takes over the one that
-    a transport has drawn for its submit."""
+    core draws nothing at random: if it is None, the one that is drawn for the first
+    question is kept."""
     bot_id: Scalar | None = "default"
     custom_id: Scalar | None = None
     context_id: Scalar | None = None
     session: Session | None = None
-    """What to ask with; set it to the flow's or the transport's session after an answer."""
+    """The session that it was asked with last. A channel that has none goes on with it."""
     previous_response_id: str | None = None
-    """`End.response_id` of the last answer."""
+    """`End.response_id` of the last answer. It is sent while `messages` are those that
+    it was recorded with: the provider remembers what was said, not what was edited."""
+    _answered: tuple[Message, ...] = field(default=(), init=False, compare=False)  # the messages up to that answer
+    _call: "weakref.ref[object] | None" = field(default=None, init=False, compare=False)  # that is asking
+
+    def __post_init__(self) -> None:
+        """The id that is given belongs to the messages that are given."""
+        self._answered = self.messages
 
     def __repr__(self) -> str:
         """How much there is, without its texts."""
@@ -70,8 +83,12 @@ class Conversation:
             stream=stream,
             shortcut_id=shortcut_id,
             shortcut_name=shortcut_name,
-            previous_response_id=self.previous_response_id,
+            previous_response_id=self._response_id,
         )
+
+    @property
+    def _response_id(self) -> str | None:
+        return self.previous_response_id if self.messages == self._answered else None
 
     def record(self, submit: Submit, end: End, text: str = "") -> None:
         """Add a question and its complete answer: `end.reply`, or `text`, the joined pieces, if that is None.
@@ -86,15 +103,44 @@ class Conversation:
         question = Message("user", submit.new_message or submit.shortcut_name or "")
         answer = Message("assistant", text if end.reply is None else end.reply)
         response_id = end.response_id  # raises for an `End` that no decoder has made: before anything has changed
-        self.messages = (*self.messages, question, answer)
+        self.messages = self._answered = (*self.messages, question, answer)
         self.chat_id = submit.chat_id
         self.previous_response_id = response_id
+
+    def _begin(self, call: object, submit: Submit) -> None:
+        """`call` asks this question. Raises `RuntimeError` while another one asks."""
+        if self._call is not None and self._call() is not None:
+            raise RuntimeError("the conversation is being asked another question")
+        self._call = weakref.ref(call)
+        if self.chat_id is None:
+            self.chat_id = submit.chat_id
+
+    def _finish(self, submit: Submit, last: End | Broken, text: str, session: Session | None) -> None:
+        """The call is over."""
+        self._call = None
+        if session is not None:
+            self.session = session
+        if isinstance(last, End):
+            with suppress(ValueError):  # somebody has edited the conversation meanwhile, and this is no part of it
+                self.record(submit, last, text)
+        elif last.reason is Reason.REMOTE and not last.in_session and submit.previous_response_id is not None:
+            self.previous_response_id = None  # the provider may have forgotten it: send the whole history next time
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is asked by nobody."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_call"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        for name, value in (*state.items(), ("_call", None)):
+            setattr(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values. It holds the session's secrets: keep it as you would keep those."""
         return {
             "messages": [{"role": message.role, "content": message.content} for message in self.messages],
             **{name: getattr(self, name) for name in (*_TEXTS, *_SCALARS)},
+            "previous_response_id": self._response_id,
             "session": None if self.session is None else {name: getattr(self.session, name) for name in _SESSION_TEXTS},
         }
 

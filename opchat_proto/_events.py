@@ -149,6 +149,20 @@ class Broken:
     """Seconds that the server asks to wait; a date counts from the answer's own Date."""
     raw: str = field(default="", repr=False)
     """What the server said, whole: a payload's JSON, a refusal's or a page's text; empty for a single event."""
+    limit: str | None = field(default=None, kw_only=True)
+    """The name of the limit that was met, in `Limits` or `Timeouts`: "event_bytes", "idle"."""
+    in_session: bool = field(default=False, kw_only=True)
+    """Whether it happened in start_session, before the question."""
+    asked: bool = field(default=False, kw_only=True)
+    """Whether the question may have reached the server. False where only the answer is read, as by `ReplyDecoder`."""
 
 
 Event: TypeAlias = Live | End | Broken
+
+CLOSED = "closed by the caller"
+
+
+def check_failure(detail: object, reason: object) -> None:
+    """Check what a driver reports of a failure. Raises `TypeError`."""
+    if not isinstance(detail, str) or not isinstance(reason, Reason):
+        raise TypeError(f"expected a str and a Reason, got {type(detail).__name__}, {type(reason).__name__}")

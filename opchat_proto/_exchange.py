@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to a server: requests and responses as values on one side, bytes on the other.
+"""One HTTP/1.1 request and its response: values on one side, bytes on the other.
 
 The framing is h11's. Added here is what h11 leaves open: limits that hold
 however the bytes are cut, folded header lines, and faults as values.
@@ -39,6 +39,8 @@ class Fault:
 
     detail: str
     reason: Reason
+    limit: str | None = None
+    """The name of the limit that was met."""
 
 
 Received: TypeAlias = Head | bytes | EndOfBody | Fault
@@ -59,7 +61,7 @@ _FOLDED_LINE = re.compile(rb"\n[ \t]")
 
 @final
 class Exchange:
-    """A connection, from its first request to its close."""
+    """A connection that carries one request."""
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.head_bytes
@@ -72,10 +74,7 @@ class Exchange:
         self._ended = False
 
     def send(self, request: Request, target: str) -> bytes:
-        """The bytes of this request, the next on this connection, with the target in the form that is due there."""
-        if self._h11.our_state is h11.DONE:
-            self._h11.start_next_cycle()
-        self._begun = self._in_body = self._ended = False
+        """The bytes of the request, with the target in the form that this connection needs. Call it once."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         events = (
             h11.Request(method=request.method, target=target, headers=headers),
@@ -94,14 +93,8 @@ class Exchange:
         """Whether bytes have come that belong to no answer."""
         return self._held > 0
 
-    @property
-    def reusable(self) -> bool:
-        """Whether the next request may go over this connection: the answer is complete and nothing follows it."""
-        closed = self._h11.trailing_data[1]  # a body that ends at the close leaves h11 DONE like any other
-        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._held and not closed
-
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
-        """What these bytes complete, of which there must be some."""
+        """The items that these bytes complete. `data` must not be empty."""
         received: list[Received] = []
         self._begun = True
         if self._in_body and type(data) is bytes and self._held + len(data) <= self._limit:
@@ -157,6 +150,8 @@ class Exchange:
                 event = next_event()
             except h11.RemoteProtocolError as error:
                 outcome = self._fault(f"HTTP: {self._what_is_wrong(error)}")
+                # h11 keeps the error in a frame of its traceback: a cycle that would hold all callers, the driver too.
+                error.__traceback__ = None
             else:
                 if type(event) is _Data:
                     data = event.data
@@ -210,9 +205,13 @@ class Exchange:
 
     def _too_long(self) -> Fault:
         if self._reading_head:
-            return self._fault(f"more than {self._limit} bytes of head (Limits.head_bytes)", Reason.TOO_LARGE)
-        return self._fault(f"HTTP: a line of chunked framing of more than {self._limit} bytes (Limits.head_bytes)")
+            return self._fault(
+                f"more than {self._limit} bytes of head (Limits.head_bytes)", Reason.TOO_LARGE, "head_bytes"
+            )
+        return self._fault(
+            f"HTTP: a line of chunked framing of more than {self._limit} bytes (Limits.head_bytes)", limit="head_bytes"
+        )
 
-    def _fault(self, detail: str, reason: Reason = Reason.TRUNCATED) -> Fault:
+    def _fault(self, detail: str, reason: Reason = Reason.TRUNCATED, limit: str | None = None) -> Fault:
         self._in_body, self._ended = False, True
-        return Fault(detail, reason)
+        return Fault(detail, reason, limit)

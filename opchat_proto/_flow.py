@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
-from typing import final
+from typing import Protocol, final
 
-from ._events import Broken, End, Event, Live, Reason
+from ._events import CLOSED, Broken, End, Event, Live, Reason
 from ._http import Endpoint, Headers, Request, check_headers, decode_headers
 from ._limits import Limits
 from ._messages import Submit
@@ -14,7 +14,7 @@ from ._session import Session, adopt_headers, adopt_token, is_token, open_sessio
 from ._table import Table
 from ._version import __version__
 
-__all__ = ["Awaiting", "Flow"]
+__all__ = ["Awaiting", "Flow", "FlowLike"]
 
 SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 SESSION_ROUTE = "/mwai/v1/start_session"
@@ -74,6 +74,8 @@ class Input(StrEnum):
     DATA = "receive_data"
     EOF = "receive_eof"
     FAILURE = "receive_failure"
+    USE_SESSION = "use_session"
+    CLOSE = "close"
     OPENED = "session opened"
     STALE = "nonce refused"
     TERMINAL = "terminal event"
@@ -85,8 +87,10 @@ TABLE: Table[State, Input] = Table(
     {
         State.SESSION: {
             Input.REQUEST: State.SESSION_HEAD,
+            Input.USE_SESSION: State.SUBMIT,
             Input.FAILURE: State.SESSION,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SESSION_HEAD: {
             Input.HEAD: State.SESSION_BODY,
@@ -94,6 +98,7 @@ TABLE: Table[State, Input] = Table(
             Input.EOF: State.SESSION_HEAD,
             Input.FAILURE: State.SESSION_HEAD,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SESSION_BODY: {
             Input.DATA: State.SESSION_BODY,
@@ -101,11 +106,13 @@ TABLE: Table[State, Input] = Table(
             Input.FAILURE: State.SESSION_BODY,
             Input.OPENED: State.SUBMIT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SUBMIT: {
             Input.REQUEST: State.SUBMIT_HEAD,
             Input.FAILURE: State.SUBMIT,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SUBMIT_HEAD: {
             Input.HEAD: State.SUBMIT_BODY,
@@ -113,6 +120,7 @@ TABLE: Table[State, Input] = Table(
             Input.EOF: State.SUBMIT_HEAD,
             Input.FAILURE: State.SUBMIT_HEAD,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.SUBMIT_BODY: {
             Input.DATA: State.SUBMIT_BODY,
@@ -120,6 +128,7 @@ TABLE: Table[State, Input] = Table(
             Input.FAILURE: State.SUBMIT_BODY,
             Input.STALE: State.SESSION,
             Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
         },
         State.DONE: {},
     },
@@ -144,6 +153,8 @@ class Flow:
     Each input returns the events that it completes: over the whole life
     `Live* (End | Broken)`. After the terminal event every input returns [].
 
+    `endpoint` is an `Endpoint` or what `Endpoint.parse` takes.
+
     `session=None` starts one first; `submit=None` does only that, and ends with
     `End(None)`. `headers` are added to each request or replace ours. A refusal
     of the nonce is answered with a new session and the submit once more, and
@@ -156,13 +167,15 @@ class Flow:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: Endpoint | str,
         submit: Submit | None,
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         limits: Limits = Limits(),
     ) -> None:
+        if isinstance(endpoint, str):
+            endpoint = Endpoint.parse(endpoint)
         for name, value, expected in (
             ("endpoint", endpoint, Endpoint),
             ("submit", submit, Submit | None),
@@ -183,10 +196,8 @@ class Flow:
             self._state = State.SESSION
         elif submit is None:
             raise ValueError("session: there is one already, so nothing is to be done without a submit")
-        elif session.origin not in (None, endpoint.origin):
-            raise ValueError(f"session: it belongs to {session.origin}, not to {endpoint.origin}")
         else:
-            self._session = self._opening = replace(session, origin=endpoint.origin)
+            self._session = self._opening = self._own(session)
             self._state = State.SUBMIT
         body = b"" if submit is None else submit.encode(session and session.session_id)
         if len(body) > limits.request_bytes:
@@ -234,6 +245,38 @@ class Flow:
     def submit_started(self) -> bool:
         """Whether a submit was handed out, so that the server may have acted on it. Stays true."""
         return self._submit_started
+
+    def use_session(self, session: Session | None) -> list[Event]:
+        """Take this session instead of starting one: whoever asks several questions lets one flow start it for all.
+
+        None says that no session could be had: the reply is then the refusal of the
+        first submit, or `Broken(LOST)` if nothing was asked yet.
+
+        Raises `LocalProtocolError` unless start_session is due and was not handed
+        out, `ValueError` for a session of another origin.
+        """
+        if not isinstance(session, Session | None):
+            raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")
+        if self._state is State.DONE:
+            return []
+        state = TABLE.next(self._state, Input.USE_SESSION)
+        if self._first_refusal is not None and session is not None and session.nonce is None:
+            session = None  # without a nonce the question would be refused once more
+        if session is not None:
+            self._session = self._opening = self._own(session)
+            if self._submit is not None:
+                self._state = state
+                return []
+        self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
+        self._state = TABLE.next(self._state, Input.TERMINAL)
+        if session is not None:
+            return [End(None)]
+        return [self._first_refusal or Broken(Reason.LOST, "no session could be had", in_session=True)]
+
+    def _own(self, session: Session) -> Session:
+        if session.origin not in (None, self.endpoint.origin):
+            raise ValueError(f"session: it belongs to {session.origin}, not to {self.endpoint.origin}")
+        return replace(session, origin=self.endpoint.origin)
 
     # ---------------------------------------------------------------- output
 
@@ -327,14 +370,24 @@ class Flow:
         TABLE.next(self._state, Input.EOF)
         return self._judge(self._decoder.receive_eof(), Input.EOF)
 
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
         """It cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
-        return self._judge(self._decoder.receive_failure(detail, reason))
+        return self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
+
+    def close(self) -> list[Event]:
+        """The caller leaves. If the reply is not over, it ends with `Broken`: TRUNCATED in the answer, LOST before."""
+        if self._state is State.DONE:
+            return []
+        reason = Reason.TRUNCATED if self._state is State.SUBMIT_BODY else Reason.LOST
+        in_session = self._state in _SESSION_STATES
+        self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
+        self._state = TABLE.next(self._state, Input.CLOSE)
+        return [Broken(reason, CLOSED, in_session=in_session, asked=self._submit_started)]
 
     # ---------------------------------------------------------------- judging
 
     def _judge(self, events: list[Event], given: Input | None = None) -> list[Event]:
-        """What events come to. `given` is what gave them, where it counts: DATA in a session's body, EOF in any."""
+        """The events as the reply's. `given` is the input that gave them: DATA in a session's body, EOF in any."""
         if self._state in _SESSION_STATES:
             return self._judge_session(events[-1], given) if events else []
         if not events:
@@ -344,6 +397,9 @@ class Flow:
         if isinstance(last, Live):
             return events
         assert self._session is not None
+        if isinstance(last, Broken):
+            last = replace(last, asked=self._submit_started)
+            events = [*events[:-1], last]
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
             self._session = self._opening = replace(self._session, nonce=None)
@@ -379,14 +435,18 @@ class Flow:
             case End():
                 # An end event in a stream is no session, even if its payload looks like one.
                 session = None if given is Input.DATA else open_session(self._opening, last.payload())
-                failure = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
+                failure = Broken(
+                    Reason.MALFORMED,
+                    "start_session: no nonce and session id that could be sent back",
+                    in_session=True,
+                )
             case _:
                 if given is Input.EOF and (last.status, last.code) == (404, "rest_no_route"):
                     session = replace(self._opening, nonce=None)  # a plugin older than 2.4.4 (WIRE 2.5)
                 detail = f"start_session: {last.detail}"
                 if last.raw.startswith("<") and last.status in (None, 404) and "?" not in self.endpoint.root:
                     detail += f"; {_NO_REST.format(self.endpoint.origin + self.endpoint.site)}"
-                failure = replace(last, detail=detail)
+                failure = replace(last, detail=detail, in_session=True)
         if self._first_refusal is not None and (session is None or session.nonce is None):
             failure, session = self._first_refusal, None
         if session is not None:
@@ -397,3 +457,50 @@ class Flow:
             failure = End(None)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return [failure]
+
+
+class FlowLike(Protocol):
+    """What `Client` needs of a `Flow`: any machine that makes requests one after the other and reads their responses.
+
+    The URL of a request is an absolute one of http or https, with an ASCII host
+    name and a path. A machine whose `awaiting` is not None owes a request, or waits for the
+    response to it.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """The limits for the heads of the responses."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request is due."""
+
+    @property
+    def awaiting(self) -> Awaiting | None:
+        """See `Flow.awaiting`."""
+
+    @property
+    def session(self) -> Session | None:
+        """See `Flow.session`."""
+
+    @property
+    def submit_started(self) -> bool:
+        """See `Flow.submit_started`."""
+
+    def next_request(self) -> Request | None:
+        """See `Flow.next_request`."""
+
+    def receive_head(self, status: int, headers: Headers) -> list[Event]:
+        """See `Flow.receive_head`."""
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """See `Flow.receive_data`."""
+
+    def receive_eof(self) -> list[Event]:
+        """See `Flow.receive_eof`."""
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        """See `Flow.receive_failure`."""
+
+    def close(self) -> list[Event]:
+        """See `Flow.close`."""

@@ -19,7 +19,8 @@ _EXPECTED = (
 HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit takes much else with brackets
 _USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # with one slash too, where somebody forgot the other
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
+_LONGEST_NAME = 254  # characters, a trailing dot included (RFC 1035, 2.3.4); it fits SOCKS5, which has room for 255
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
 
 
@@ -44,10 +45,12 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         """Check that nothing here could end a line or a header."""
-        if self.scheme not in _PORTS:
+        if self.scheme not in PORTS:
             raise ValueError(f"Endpoint.scheme: expected 'http' or 'https', got {self.scheme!r}")
         if not HOST.fullmatch(self.host):
             raise ValueError(f"Endpoint.host: expected an ASCII host name or an address, got {self.host!r}")
+        if len(self.host) > _LONGEST_NAME:
+            raise ValueError(f"Endpoint.host: expected at most {_LONGEST_NAME} characters, got {len(self.host)}")
         if type(self.port) is not int or not 0 < self.port < 65536:
             raise ValueError(f"Endpoint.port: expected 1 to 65535, got {self.port!r}")
         for name, path in (("root", self.root), ("site", self.site)):
@@ -80,7 +83,7 @@ class Endpoint:
             if port is None or parts.path.strip("/") or parts.query:
                 raise ValueError(f"{text!r}: {_EXPECTED}")
             scheme = "https" if port == 443 else "http"
-        if scheme not in _PORTS or "#" in text:
+        if scheme not in PORTS or "#" in text:
             raise ValueError(f"{text!r}: {_EXPECTED}")
         if not parts.netloc.isascii():  # not `host`, which is in lower case: that of the Kelvin sign is an ASCII k
             raise ValueError(f"{text!r}: expected the host name in its ASCII form (xn--...)")
@@ -88,7 +91,7 @@ class Endpoint:
             raise ValueError(f"{text!r}: {_EXPECTED}")
         path = quote(parts.path, safe=_PATH_CHARACTERS).rstrip("/")
         query = quote(parts.query, safe=_PATH_CHARACTERS + "?")
-        return cls(scheme, host, port or _PORTS[scheme], *_root_and_site(text, path, query))
+        return cls(scheme, host, port or PORTS[scheme], *_root_and_site(text, path, query))
 
     @property
     def origin(self) -> str:
@@ -99,7 +102,7 @@ class Endpoint:
     def authority(self) -> str:
         """Host and port as in the Host header: no port where it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     def target(self, route: str) -> str:
         """The request target of a route such as "/mwai/v1/start_session"."""
@@ -164,6 +167,13 @@ def decode_headers(headers: Headers) -> list[tuple[str, str]]:
         name = name if isinstance(name, str) else name.decode("latin-1")
         decoded.append((name.lower(), value if isinstance(value, str) else value.decode("latin-1")))
     return decoded
+
+
+def decode_head(status: int, headers: Headers) -> list[tuple[str, str]]:
+    """The header fields of a response, as `decode_headers`. Raises `TypeError` also for a status that is not an int."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"status: expected an int, got {type(status).__name__}")
+    return decode_headers(headers)
 
 
 def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> tuple[tuple[str, str], ...]:

@@ -7,11 +7,12 @@ and never by its Content-Type, because servers lie in that field (WIRE 5.1).
 import html
 import json
 import re
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar, final
 
-from ._events import Broken, End, Event, Live, Reason
-from ._http import Headers, decode_headers, read_date
+from ._events import Broken, End, Event, Live, Reason, check_failure
+from ._http import Headers, decode_head, read_date
 from ._json import Unfinished, decode, decode_prefix, encodable, scan_string, skip_short
 from ._limits import Limits
 from ._sse import SSEDecoder
@@ -132,9 +133,7 @@ class ReplyDecoder:
         `LocalProtocolError` if there was a final head already, `TypeError` for
         wrong types.
         """
-        if not isinstance(status, int) or isinstance(status, bool):
-            raise TypeError(f"status: expected an int, got {type(status).__name__}")
-        fields = decode_headers(headers)
+        fields = decode_head(status, headers)
         if self._state is State.DONE:
             return []
         interim = 100 <= status < 200
@@ -223,26 +222,27 @@ class ReplyDecoder:
             case _:
                 return [self._unended("the answer ended without its end event", Reason.TRUNCATED)]
 
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
-        """The response cannot go on: `detail` says what happened, for a person.
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        """The response cannot go on: `detail` says what happened, for a person; `limit` becomes `Broken.limit`.
 
         With the reason LOST it becomes TRUNCATED once the answer has begun. A
         refusal stays one, with whatever text came; a JSON object that is whole
         is judged as if nothing had happened. Always legal; raises `TypeError`
         for wrong types.
         """
-        if not isinstance(detail, str) or not isinstance(reason, Reason):
-            raise TypeError(f"expected a str and a Reason, got {type(detail).__name__}, {type(reason).__name__}")
+        check_failure(detail, reason)
         if self._state is State.DONE:
             return []
         self._feed_pieces()
-        return [self._failed(encodable(detail), reason)]
+        if reason is Reason.LOST and self._state is not State.HEAD:
+            reason = Reason.TRUNCATED
+        event = self._failed(encodable(detail), reason)
+        # A refusal, or an object that is whole, has not failed.
+        return [replace(event, limit=limit) if isinstance(event, Broken) and event.reason is reason else event]
 
     def _failed(self, detail: str, reason: Reason) -> Event:
         if self._state is State.HEAD:
             return self._end(Broken(reason, detail))
-        if reason is Reason.LOST:
-            reason = Reason.TRUNCATED
         match self._state:
             case State.REFUSAL:
                 return self._refused(detail)
@@ -475,7 +475,8 @@ class ReplyDecoder:
         return self._end(Broken(Reason.MALFORMED, detail + self._hint(self._judged - 1), code=code, raw=raw))
 
     def _too_large(self, limit: str, what: str) -> Broken:
-        return self._end(Broken(Reason.TOO_LARGE, f"more than {getattr(self._limits, limit)} {what} (Limits.{limit})"))
+        detail = f"more than {getattr(self._limits, limit)} {what} (Limits.{limit})"
+        return self._end(Broken(Reason.TOO_LARGE, detail, limit=limit))
 
     def _end(self, event: _E) -> _E:
         self._state = TABLE.next(self._state, Input.TERMINAL)

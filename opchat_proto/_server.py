@@ -55,9 +55,8 @@ class Input(StrEnum):
 
     RECEIVE_DATA = "receive_data"
     RECEIVE_EOF = "receive_eof"
-    RECEIVE_FAILURE = "receive_failure"
+    STEP_FAILED = "step_failed"
     STEP_DONE = "step_done"
-    SEND_FAILED = "send_failed"
     SEND = "send"
     EXPECTATION = "expectation"
     QUESTION = "question"
@@ -67,8 +66,7 @@ class Input(StrEnum):
     FLOOD = "flood"
 
 
-_GONE = {Input.RECEIVE_EOF: State.DONE, Input.RECEIVE_FAILURE: State.DONE}
-_GONE_SENDING = {**_GONE, Input.SEND_FAILED: State.DONE}
+_GONE = {Input.RECEIVE_EOF: State.DONE, Input.STEP_FAILED: State.DONE}
 
 TABLE: Table[State, Input] = Table(
     "Server",
@@ -86,7 +84,7 @@ TABLE: Table[State, Input] = Table(
             Input.RECEIVE_DATA: State.CONTINUING,
             Input.STEP_DONE: State.RECEIVING,
             Input.FLOOD: State.DONE,
-            **_GONE_SENDING,
+            **_GONE,
         },
         State.ANSWERING: {
             Input.RECEIVE_DATA: State.ANSWERING,
@@ -95,23 +93,23 @@ TABLE: Table[State, Input] = Table(
             Input.RESPONSE: State.FINISHING,
             Input.LAST_RESPONSE: State.CLOSING,
             Input.FLOOD: State.DONE,
-            **_GONE_SENDING,
+            **_GONE,
         },
         State.SENDING: {
             Input.RECEIVE_DATA: State.SENDING,
             Input.STEP_DONE: State.ANSWERING,
             Input.FLOOD: State.DONE,
-            **_GONE_SENDING,
+            **_GONE,
         },
         State.FINISHING: {
             Input.RECEIVE_DATA: State.FINISHING,
             Input.STEP_DONE: State.RECEIVING,
             Input.FLOOD: State.DONE,
-            **_GONE_SENDING,
+            **_GONE,
         },
         State.CLOSING: {
             Input.STEP_DONE: State.DONE,
-            **_GONE_SENDING,
+            **_GONE,
         },
         State.DONE: {},
     },
@@ -218,15 +216,15 @@ class Server:
         if self._state is not State.DONE:
             self._move(Input.RECEIVE_EOF)
 
-    def receive_failure(self, detail: str) -> None:
-        """The connection failed, or a clock ran out. Legal always.
+    def step_failed(self, detail: str) -> None:
+        """The step failed, or a clock ran out: the connection is over. Legal always.
 
         `detail` is there because a client's machine has it; nobody is left to be told.
         """
         if not isinstance(detail, str):
             raise TypeError(f"detail: expected a str, got {type(detail).__name__}")
         if self._state is not State.DONE:
-            self._move(Input.RECEIVE_FAILURE)
+            self._move(Input.STEP_FAILED)
 
     def step_done(self) -> None:
         """The data of `Send` were sent. Raises `LocalProtocolError` unless that was the step."""
@@ -234,11 +232,6 @@ class Server:
         self._out = b""
         if self._state is State.RECEIVING:
             self._read()  # the next request may be here already
-
-    def send_failed(self) -> None:
-        """The client cannot be reached any more. Raises `LocalProtocolError` if the step is `Receive`."""
-        if self._state is not State.DONE:
-            self._move(Input.SEND_FAILED)
 
     def send(self, event: Event | None, *, now: float | None = None) -> None:
         """The next event of the application's answer. See `Question.encode` for what becomes of it, and for `now`.

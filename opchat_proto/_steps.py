@@ -1,15 +1,15 @@
-"""What a machine that speaks bytes wants done next. A driver is a loop around these."""
+"""The steps that a machine asks its driver to take. A driver is a loop around these."""
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
-__all__ = ["Connect", "Done", "Receive", "Send", "StartTLS"]
+__all__ = ["Connect", "Done", "Receive", "Send", "StartTLS", "Wait"]
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open a new connection to this host and port, closing the one before if there is one. Then `step_done()`."""
+    """Open a new connection to this host and port; close the previous one first. Then `step_done()`."""
 
     host: str
     port: int
@@ -26,7 +26,7 @@ class StartTLS:
 @final
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send all of these bytes. Then `step_done()`, or `send_failed()` if they could not be sent."""
+    """Send all of these bytes. Then `step_done()`, or `step_failed()` if they could not be sent."""
 
     data: bytes = field(repr=False)  # it may hold the nonce and the cookie
 
@@ -34,7 +34,19 @@ class Send:
 @final
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Read once and report what came: `receive_data`, `receive_eof` or `receive_failure`."""
+    """Read once and report what came: `receive_data`, `receive_eof` or `step_failed`."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Close the connection if there is one, and ask for the next step when `signal` is set or the time is reached.
+
+    It needs no report. `signal` comes from the factory that the channel was given;
+    None if there was none: then ask again from time to time.
+    """
+
+    signal: Any = field(repr=False)
 
 
 @final

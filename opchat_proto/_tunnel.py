@@ -20,7 +20,7 @@ from socksio.socks5 import (
 
 from ._events import Reason
 from ._exchange import Exchange, Fault, Head
-from ._http import HOST, Endpoint, Request
+from ._http import HOST, Request
 from ._limits import Limits
 from ._table import Table
 from ._version import __version__
@@ -125,10 +125,9 @@ UNASKED = Fault("the proxy sent bytes that nobody had asked for", Reason.PROXY)
 class HTTPTunnel:
     """CONNECT (RFC 9110, 9.3.6)."""
 
-    def __init__(self, proxy: Proxy, endpoint: Endpoint, limits: Limits) -> None:
+    def __init__(self, proxy: Proxy, host: str, port: int, limits: Limits) -> None:
         # A target always has its port here, a Host field only where it is not the scheme's own.
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        target = f"{host}:{endpoint.port}"
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = (("Host", target), ("User-Agent", f"opchat/{__version__}"), *proxy.authorization)
         self._exchange = Exchange(limits)
         self._interim_left = limits.interim_responses
@@ -145,7 +144,7 @@ class HTTPTunnel:
         """Bytes from the proxy. Returns what is wrong with them."""
         for item in self._exchange.receive_data(data):
             if isinstance(item, Fault):
-                return Fault(f"the proxy's answer cannot be followed: {item.detail}", Reason.PROXY)
+                return Fault(f"the proxy's answer cannot be followed: {item.detail}", Reason.PROXY, item.limit)
             assert isinstance(item, Head)  # no body is reached: any head but an interim one decides
             if item.status >= 300:
                 return Fault(f"the proxy refused: status {item.status}", Reason.PROXY)
@@ -156,7 +155,9 @@ class HTTPTunnel:
                 return None
             self._interim_left -= 1
             if self._interim_left < 0:
-                return Fault("the proxy sent more 1xx responses than Limits.interim_responses", Reason.PROXY)
+                return Fault(
+                    "the proxy sent more 1xx responses than Limits.interim_responses", Reason.PROXY, "interim_responses"
+                )
         return None
 
 
@@ -204,9 +205,10 @@ class SOCKSTunnel:
     whole ones, and leaves the version unchecked in two of three.
     """
 
-    def __init__(self, proxy: Proxy, endpoint: Endpoint) -> None:
+    def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         self._proxy = proxy
-        self._endpoint = endpoint
+        self._host = host
+        self._port = port
         self._state = SOCKSState.METHOD
         self._received = bytearray()
         methods = [SOCKS5AuthMethod.NO_AUTH_REQUIRED]
@@ -279,13 +281,13 @@ class SOCKSTunnel:
 
     def _connect(self) -> None:
         try:
-            address = ipaddress.ip_address(self._endpoint.host)
+            address = ipaddress.ip_address(self._host)
         except ValueError:
-            kind, packed = SOCKS5AType.DOMAIN_NAME, self._endpoint.host.encode()  # the proxy looks it up
+            kind, packed = SOCKS5AType.DOMAIN_NAME, self._host.encode()  # the proxy looks it up
         else:
             kind = SOCKS5AType.IPV4_ADDRESS if address.version == 4 else SOCKS5AType.IPV6_ADDRESS
             packed = address.packed
-        self.out = SOCKS5CommandRequest(SOCKS5Command.CONNECT, kind, packed, self._endpoint.port).dumps()
+        self.out = SOCKS5CommandRequest(SOCKS5Command.CONNECT, kind, packed, self._port).dumps()
 
 
 def _no_socks(reply: bytes) -> str:

@@ -11,6 +11,8 @@ module by itself, so that `st.from_type(Live)` works without an import.
 """
 
 import json
+import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple, TypeAlias
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from ._call import Channel
+from ._clocks import Timeouts
 from ._errors import LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
 from ._flow import SESSION_ROUTE, SUBMIT_ROUTE, Awaiting, Flow
@@ -28,7 +32,7 @@ from ._limits import Limits
 from ._messages import ROLES, Message, Scalar, Submit
 from ._session import SESSION_COOKIE, Session
 from ._sse import ServerSentEvent
-from ._steps import Connect, Done, Send, StartTLS
+from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._tunnel import Proxy
 
 __all__ = [
@@ -36,6 +40,7 @@ __all__ = [
     "FaultyBody",
     "Response",
     "bodies",
+    "call_rules",
     "client_rules",
     "cuts",
     "endpoints",
@@ -78,6 +83,7 @@ class Response(NamedTuple):
     body: bytes
     """The body without transfer coding: what an HTTP library gives."""
     events: list[Event]
+    """What comes out of a machine that has asked: the server's own error has `asked` set."""
 
 
 # ---------------------------------------------------------------- values
@@ -209,7 +215,12 @@ def _ends() -> SearchStrategy[End]:
 
 @cache
 def _brokens() -> SearchStrategy[Broken]:
-    return st.builds(Broken, st.sampled_from(Reason), texts()) | st.builds(
+    circumstances: dict[str, SearchStrategy[Any]] = {
+        "limit": st.sampled_from([None, "idle", "event_bytes"]),
+        "in_session": st.booleans(),
+        "asked": st.booleans(),
+    }
+    return st.builds(Broken, st.sampled_from(Reason), texts(), **circumstances) | st.builds(
         Broken,
         st.just(Reason.REFUSED),
         texts(),
@@ -217,6 +228,7 @@ def _brokens() -> SearchStrategy[Broken]:
         code=_maybe(st.sampled_from(["rest_forbidden", "rest_cookie_invalid_nonce", "wp_die"])),
         retry_after=_maybe(st.integers(0, 10**9 - 1)),
         raw=texts(),
+        **circumstances,
     )
 
 
@@ -540,7 +552,10 @@ def responses(draw: DrawFn) -> Response:
         case _:
             content = body
     lines = [f"HTTP/{version} 200 OK", *(f"{name}: {value}" for name, value in headers), "", ""]
-    return Response(data + "\r\n".join(lines).encode() + content, headers, body, expected)
+    *pieces, last = expected
+    if isinstance(last, Broken):
+        last = replace(last, asked=True)
+    return Response(data + "\r\n".join(lines).encode() + content, headers, body, [*pieces, last])
 
 
 _HEADERS = (
@@ -625,6 +640,14 @@ def _pieces_of_answers() -> SearchStrategy[bytes]:
     return known | responses().map(lambda response: response.data) | st.binary(max_size=9)
 
 
+def _reasons() -> SearchStrategy[Reason]:
+    return st.just(Reason.LOST) | st.sampled_from(Reason)
+
+
+def _kinds_of_steps() -> SearchStrategy[type[Any]]:
+    return st.sampled_from([Receive, Receive, Connect, StartTLS, Send, Send])
+
+
 class _Start(NamedTuple):
     session: Session | None
     restarts: int
@@ -655,8 +678,10 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
     the same until it is reported; the events are `Live* (End | Broken)`, and
     after the last every input gives none and the step is `Done`; `awaiting` is None
     just then; a call that is not legal raises `LocalProtocolError` and changes
-    nothing; a question is handed out once, or twice if the nonce was refused; an
-    answer of `responses()`, in any pieces, gives the events that it stands for.
+    nothing; what comes at `Connect` changes nothing; a `Send` that was cut off is
+    followed by `Receive`; `close()` ends the reply; a question is handed out once, or
+    twice if the nonce was refused; an answer of `responses()`, in any pieces, gives
+    the events that it stands for.
     """
     from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -666,9 +691,8 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
 
     class ClientRules(RuleBasedStateMachine):
         client: Any
-        step: Any  # what was asked for since the last call, else None
+        step: Any  # what was asked for since the last report, else None
         handed_out: Any  # a Send that is not reported yet
-        connected: bool
         fresh: bool  # nothing has come over this connection but what the client waited for
         received: bytes
         submits: int
@@ -677,14 +701,13 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
         @initialize(start=_starts())
         def begin(self, start: _Start) -> None:
             session, restarts, scheme, proxy = start
-            self.proxy = Proxy.parse(proxy) if proxy else None
             endpoint = Endpoint.parse(f"{scheme}://site.example")
             flow = Flow(endpoint, Submit(new_message="Hi?"), session=session, limits=Limits(restarts=restarts))
-            self.client = factory(flow, proxy=self.proxy)
+            self.client = factory(flow, proxy=Proxy.parse(proxy) if proxy else None)
             self.events: list[Event] = []
             self.restarts = restarts
             self.step = self.handed_out = None
-            self.connected = self.fresh = False
+            self.fresh = False
             self.received = b""
             self.submits = self.late = 0
 
@@ -705,15 +728,12 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
             self.events += events
             self.step = None
 
-        def refuse(self, call: Callable[[], object]) -> None:
-            before = self.ask()
-            try:
-                call()
-            except LocalProtocolError:
-                pass
+        def take_news(self, events: list[Event]) -> None:
+            """What data or the end of the connection came to."""
+            if isinstance(self.step, Connect):
+                assert events == [], "an event of a connection that is not open"  # and the step stays the same
             else:
-                raise AssertionError(f"a call that is not legal at {before} was taken")
-            assert self.ask() == before, "a call that was refused has changed something"
+                self.take(events)
 
         @rule()
         @young
@@ -725,13 +745,11 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
             assert self.step in (None, step), "another step, though nothing was reported"
             assert self.client.next_step() == step
             assert isinstance(step, Done) == self.over
-            if isinstance(step, Send) and step != self.handed_out:
-                first, _, _ = step.data.partition(b"\r\n")
-                if first.startswith(b"POST ") and b"/chats/submit" in first:
-                    self.submits += 1
-                    refused = b"401" in self.received or b"403" in self.received
-                    assert self.submits <= (1 + self.restarts if refused else 1), "a question was asked again"
-                    assert self.client.submit_started
+            if isinstance(step, Send) and step != self.handed_out and _is_submit(step):
+                self.submits += 1
+                refused = b"401" in self.received or b"403" in self.received
+                assert self.submits <= (1 + self.restarts if refused else 1), "a question was asked again"
+                assert self.client.submit_started
             self.handed_out = step if isinstance(step, Send) else None
             self.step = step
             return step
@@ -740,56 +758,56 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
         @young
         def step_done(self) -> None:
             step = self.ask()
-            if not isinstance(step, Connect | StartTLS | Send):
-                self.refuse(self.client.step_done)
+            if isinstance(step, Receive):
+                _refuse(self.client.step_done, self.ask)
                 return
-            if isinstance(step, Connect):
-                self.connected = self.fresh = True
+            self.fresh = self.fresh or isinstance(step, Connect)
             self.client.step_done()
-            self.step = self.handed_out = None
+            self.take([])
+            self.handed_out = None
 
-        @rule()
+        @rule(detail=texts(), reason=_reasons(), ask=st.booleans())
         @young
-        def send_failed(self) -> None:
-            if not isinstance(self.ask(), Send):
-                self.refuse(self.client.send_failed)
-                return
-            self.client.send_failed()
-            self.step = self.handed_out = None
+        def step_failed(self, detail: str, reason: Reason, ask: bool) -> None:
+            step = self.ask() if ask else self.step
+            self.take(self.client.step_failed(detail, reason))
+            self.handed_out = None
+            if isinstance(step, Send) and reason is Reason.LOST:
+                assert self.ask() == Receive(), "the server may have answered what came of it"
 
         @rule(data=_pieces_of_answers())
         @young
         def receive_data(self, data: bytes) -> None:
-            if data and not self.connected and not self.over:
-                self.refuse(lambda: self.client.receive_data(data))
-                return
             self.received += data
             self.fresh = self.fresh and not data
-            self.take(self.client.receive_data(data))
+            self.take_news(self.client.receive_data(data))
 
         @rule()
         @young
         def receive_eof(self) -> None:
-            if not self.connected and not self.over:
-                self.refuse(self.client.receive_eof)
-                return
-            self.take(self.client.receive_eof())
+            self.take_news(self.client.receive_eof())
 
-        @rule(detail=texts(), reason=st.sampled_from(Reason))
+        @rule()
         @young
-        def receive_failure(self, detail: str, reason: Reason) -> None:
-            self.take(self.client.receive_failure(detail, reason))
+        def close(self) -> None:
+            self.take(self.client.close())
+            assert self.over, "the caller left, and the reply goes on"
 
-        @rule(data=st.data())
+        @rule(data=st.data(), to=_kinds_of_steps())
         @going
-        def go_on(self, data: Any) -> None:
-            """As a driver should, up to the answer to the question, if nothing goes wrong before."""
+        def go_on(self, data: Any, to: type[Any] = Receive) -> None:
+            """As a driver should, up to such a step or the answer to the question, if nothing goes wrong before."""
             count = 0
             while not self.over:
+                step = self.ask()
+                if count and isinstance(step, to) and not isinstance(step, Receive):
+                    break
                 count += 1
                 assert count < 50, "it goes on for ever"
-                if isinstance(self.ask(), Connect | StartTLS | Send):
+                if isinstance(step, Connect | StartTLS | Send):
                     self.step_done()
+                elif not self.fresh:
+                    break  # who knows what this would be taken for
                 elif self.client.awaiting is Awaiting.SESSION:
                     self.reply(_SESSION_ANSWER)
                 elif self.client.awaiting is Awaiting.PROXY:
@@ -820,12 +838,330 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
             assert (self.client.awaiting is None) == self.over
 
         def teardown(self) -> None:
-            if not self.over:
-                self.take(self.client.receive_failure("the test is over"))
-            assert self.over
+            self.close()
             assert self.client.next_step() == Done()
 
     return ClientRules
+
+
+def _is_submit(step: Send) -> bool:
+    return b"/chats/submit HTTP/1.1\r\n" in step.data
+
+
+def _is_start(step: Send) -> bool:
+    return b"/start_session HTTP/1.1\r\n" in step.data
+
+
+def _refuse(call: Callable[[], object], ask: Callable[[], object]) -> None:
+    """This call is not legal, and changes nothing."""
+    before = ask()
+    try:
+        call()
+    except LocalProtocolError:
+        pass
+    else:
+        raise AssertionError(f"a call that is not legal at {before} was taken")
+    assert ask() == before, "a call that was refused has changed something"
+
+
+class _ChannelStart(NamedTuple):
+    start: _Start
+    retries: int
+    longest_wait: float
+    timeouts: Timeouts
+    has_signals: bool
+    calls: int
+
+
+def _channel_starts() -> SearchStrategy[_ChannelStart]:
+    return st.builds(
+        _ChannelStart,
+        _starts(),
+        st.sampled_from([0, 0, 1, 2]),
+        st.sampled_from([5, 30]),  # less than Retry-After says, and more
+        st.sampled_from([Timeouts(), Timeouts(connect=4, write=3, first_event=2, idle=1)]),
+        st.booleans(),
+        st.integers(1, 3),
+    ).map(lambda it: it._replace(start=it.start._replace(session=None)) if it.calls > 1 else it)
+
+
+class _Asked:
+    """A call, and what is known of it."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.events: list[Event] = []
+        self.begun = False
+        self.step: Any = None  # what was asked for since the last report, else None
+        self.until = math.inf
+        self.sent: Send | None = None  # the last one over this connection
+        self.done = False
+        self.fresh = False  # see `client_rules`
+        self.received = b""  # since the question was asked last
+        self.submits = 0  # since then
+        self.retries = 0
+        self.late = 0
+
+    @property
+    def over(self) -> bool:
+        return bool(self.events) and not isinstance(self.events[-1], Live)
+
+    @property
+    def starts(self) -> bool:
+        """Whether its start_session is under way, as far as is known."""
+        return self.sent is not None and _is_start(self.sent) and isinstance(self.step, Send | Receive | None)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether others may have to wait for it."""
+        is_asking = self.sent is not None and _is_submit(self.sent)
+        return self.begun and not self.done and not is_asking and not isinstance(self.step, Wait)
+
+    def is_same(self, now: float) -> bool:
+        """Whether the next step must be the same as before."""
+        if self.step is None or now >= self.until:
+            return False
+        return not isinstance(self.step, Wait) or (self.step.signal is not None and not self.step.signal.is_set())
+
+
+def call_rules(factory: Callable[..., Any] = Channel) -> type[Any]:
+    """A `RuleBasedStateMachine` that asks several questions at a time, and checks what `Channel` and `Call` promise.
+
+        TestMyChannel = call_rules(MyChannel).TestCase
+
+    `factory(endpoint, **options)` makes what is tested, anything with the options
+    and the method `call` of `Channel`, whose calls have the methods of `Call` and
+    its `retries`. Time passes as the rules say, and all clocks are on. The rules: the
+    step is the same until it is reported, its time has come or its signal is set, and
+    no call waits for one that starts no session; the events are `Live* (End | Broken)`,
+    and the last one comes after `Done`, once; a report that is not legal raises
+    `LocalProtocolError` and changes nothing; a question is sent once, or twice if the
+    nonce was refused, and once more for each retry that the server asked for; at most
+    one start_session is under way at a time, also where calls are dropped; an answer
+    of `responses()`, in any pieces, gives the events that it stands for; without any
+    further report every call comes to its end.
+    """
+    from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+    places = st.integers(0, 3)
+    asked = precondition(lambda self: self.calls)
+    room = precondition(lambda self: len(self.calls) < 4)
+
+    class CallRules(RuleBasedStateMachine):
+        channel: Any
+        calls: list[_Asked]
+        now: float
+        restarts: int
+        retries: int
+
+        @initialize(start=_channel_starts())
+        def begin(self, start: _ChannelStart) -> None:
+            (session, self.restarts, scheme, proxy), self.retries, longest_wait, timeouts, has_signals, calls = start
+            self.channel = factory(
+                Endpoint.parse(f"{scheme}://site.example"),
+                session=session,
+                limits=Limits(restarts=self.restarts),
+                timeouts=timeouts,
+                proxy=Proxy.parse(proxy) if proxy else None,
+                retries=self.retries,
+                longest_wait=longest_wait,
+                signal=threading.Event if has_signals else None,
+            )
+            self.calls = []
+            self.now = 1000.0
+            for _ in range(calls):
+                self.call()
+
+        @rule()
+        @room
+        def call(self) -> None:
+            self.calls.append(_Asked(self.channel.call("Hi?")))
+
+        @rule(seconds=st.sampled_from([0.25, 1, 2, 7, 30, 120, 300]))
+        @asked
+        def let_time_pass(self, seconds: float) -> None:
+            self.now += seconds
+
+        def at(self, place: int) -> _Asked:
+            return self.calls[place % len(self.calls)]
+
+        def take(self, it: _Asked) -> None:
+            """All events that there are."""
+            while (event := it.call.next_event()) is not None:
+                assert not it.over, "an event after the last"
+                assert isinstance(event, Live) or it.done, "the last event came before Done"
+                it.events.append(event)
+            assert it.over == it.done, "it is done without a last event"
+
+        @rule(place=places)
+        @asked
+        def next_event(self, place: int) -> None:
+            self.take(self.at(place))
+
+        @rule(place=places)
+        @asked
+        def next_step(self, place: int) -> None:
+            self.ask(self.at(place))
+
+        def ask(self, it: _Asked) -> Any:
+            same = it.is_same(self.now)
+            step, until = it.call.next_step(self.now)
+            assert not same or (step, until) == (it.step, it.until), "another step, though nothing was reported"
+            assert it.call.next_step(self.now) == (step, until)
+            assert self.now < until, "a step whose time is over"
+            assert it.done <= isinstance(step, Done)
+            assert until < math.inf or isinstance(step, Done), "a step without an end"
+            it.begun, it.step, it.until = True, step, until
+            self.note_retry(it)
+            match step:
+                case Done():
+                    it.done = True
+                case Wait():
+                    may_start = any(other.may_start for other in self.calls if other is not it)
+                    assert may_start or self.retries, "it waits for nobody"
+                case Send() if step != it.sent:
+                    it.sent = step
+                    if _is_submit(step):
+                        self.note_submit(it)
+                    elif _is_start(step):
+                        for other in self.calls:
+                            if other is not it and other.starts:
+                                self.ask(other)  # it may have gone on meanwhile
+                                assert not other.starts, "two sessions are started at a time"
+            if not isinstance(step, Send | Receive):
+                it.sent = None
+            return step
+
+        def note_retry(self, it: _Asked) -> None:
+            if it.call.retries > it.retries:
+                assert it.call.retries <= self.retries
+                assert not it.submits or b"503" in it.received, "a question was asked again that had been sent"
+                it.retries = it.call.retries
+                it.submits, it.received = 0, b""
+
+        def note_submit(self, it: _Asked) -> None:
+            it.submits += 1
+            refused = b"401" in it.received or b"403" in it.received
+            assert it.submits <= (1 + self.restarts if refused else 1), "a question was sent again"
+
+        def report(self, it: _Asked, method: str, *arguments: object) -> None:
+            it.late += it.over
+            assert getattr(it.call, method)(*arguments) is None
+            it.step = None
+            if it.late > 3:  # what is over has little more to show
+                self.calls.remove(it)
+
+        @rule(place=places)
+        @asked
+        def step_done(self, place: int) -> None:
+            it = self.at(place)
+            step = self.ask(it)
+            if isinstance(step, Receive | Wait):
+                _refuse(it.call.step_done, lambda: self.ask(it))
+            else:
+                self.done(it, step)
+
+        def done(self, it: _Asked, step: Any) -> None:
+            it.fresh = it.fresh or isinstance(step, Connect)
+            self.report(it, "step_done")
+            if isinstance(step, Connect):
+                it.sent = None
+
+        @rule(place=places, detail=texts(), reason=_reasons())
+        @asked
+        def step_failed(self, place: int, detail: str, reason: Reason) -> None:
+            self.report(self.at(place), "step_failed", detail, reason)
+
+        @rule(place=places, data=_pieces_of_answers())
+        @asked
+        def receive_data(self, place: int, data: bytes) -> None:
+            it = self.at(place)
+            it.fresh = it.fresh and not data
+            self.receive(it, data)
+
+        def receive(self, it: _Asked, data: bytes) -> None:
+            it.received += data
+            self.report(it, "receive_data", data)
+
+        @rule(place=places)
+        @asked
+        def receive_eof(self, place: int) -> None:
+            self.report(self.at(place), "receive_eof")
+
+        @rule(place=places)
+        @asked
+        def timed_out(self, place: int) -> None:
+            self.report(self.at(place), "timed_out")
+
+        @rule(place=places)
+        @asked
+        def close(self, place: int) -> None:
+            it = self.at(place)
+            self.report(it, "close")
+            self.take(it)
+            assert self.ask(it) == Done(), "the caller left, and the call goes on"
+
+        @rule(place=places)
+        @asked
+        def drop(self, place: int) -> None:
+            self.calls.remove(self.at(place))
+            for other in self.calls:
+                if isinstance(other.step, Wait):
+                    self.ask(other)
+
+        @rule(place=places, data=st.data(), to=_kinds_of_steps(), everyone=st.booleans())
+        @asked
+        def go_on(self, place: int, data: Any, to: type[Any], everyone: bool) -> None:
+            for it in [*self.calls] if everyone else [self.at(place)]:
+                self.lead(it, data, to)
+
+        def lead(self, it: _Asked, data: Any, to: type[Any] = Receive) -> None:
+            """As a driver should, up to such a step or the answer to the question, if nothing goes wrong before."""
+            count = 0
+            while not isinstance(step := self.ask(it), Wait | Done):
+                if count and isinstance(step, to) and not isinstance(step, Receive):
+                    break
+                count += 1
+                assert count < 50, "it goes on for ever"
+                if isinstance(step, Connect | StartTLS | Send):
+                    self.done(it, step)
+                elif not it.fresh or it.sent is None or _is_submit(it.sent):
+                    break
+                elif _is_start(it.sent):
+                    self.receive(it, _SESSION_ANSWER)
+                else:
+                    self.receive(it, data.draw(st.sampled_from(_REPLIES_OF_PROXIES)))
+
+        @rule(place=places, data=st.data(), response=responses())
+        @asked
+        def answer(self, place: int, data: Any, response: Response) -> None:
+            it = self.at(place)
+            self.lead(it, data)
+            self.take(it)
+            if not isinstance(it.step, Receive) or it.sent is None or not _is_submit(it.sent) or not it.fresh:
+                return
+            assert it.events == []
+            for piece in data.draw(cuts(response.data)):
+                self.receive(it, piece)
+            self.report(it, "receive_eof")
+            assert self.ask(it) == Done()
+            self.take(it)
+            assert it.events == response.events
+
+        def teardown(self) -> None:
+            """Nobody reports anything any more, and time passes."""
+            count = 0
+            while self.calls:
+                count += 1
+                assert count < 100, "it never ends"
+                for it in [*self.calls]:
+                    if isinstance(self.ask(it), Done):
+                        self.take(it)
+                        assert it.over
+                        self.calls.remove(it)
+                self.now = min((it.until for it in self.calls), default=self.now)
+
+    return CallRules
 
 
 # ---------------------------------------------------------------- st.from_type

@@ -1,8 +1,10 @@
 """Transports for `opchat_proto`: each drives the same machine with another I/O library.
 
-    opchat_transports.blocking_sockets   threads and sockets (and gevent), and a server
+    opchat_transports.blocking_sockets   threads and sockets, also under gevent
     opchat_transports.trio_streams       trio
-    opchat_transports.asyncio_httpx      asyncio, or trio, through a client of httpx or httpx2
+    opchat_transports.asyncio_streams    asyncio, also under uvloop
+    opchat_transports.asyncio_httpx      a client of httpx or httpx2, on asyncio or trio
+    opchat_transports.blocking_server    a server that runs a bot in threads
     opchat_transports.testing            a scripted server for tests of your own client
     opchat_transports.provider           Opchatgpts, as the provider class of 2023 was called
 
@@ -14,13 +16,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from opchat_proto import Broken, End, Event, Live, Session
+from opchat_proto import Broken, End, Event, Live, QuestionLike, Session, Timeouts
 
-from ._common import QuestionLike, ReplyBroken, Timeouts
+from ._common import Options, ReplyBroken
 
 __all__ = [
     "AsyncReply",
     "AsyncTransport",
+    "Options",
     "QuestionLike",
     "Reply",
     "ReplyBroken",

@@ -1,12 +1,13 @@
 """`Opchatgpts`: what the provider class of 2023 was called with, answered by this library (WIRE 10.1)."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from typing import Any, ClassVar
 
-from opchat_proto import Broken, End, Endpoint, Live, Message, Submit
+from opchat_proto import Broken, End, Endpoint, Live, Message, Submit, Timeouts
 
-from ._common import ReplyBroken, Timeouts
-from .asyncio_httpx import AsyncioTransport
+from ._common import ReplyBroken
+from .asyncio_streams import AsyncioTransport
 
 __all__ = ["Opchatgpts"]
 
@@ -19,15 +20,61 @@ class Opchatgpts:
         async for piece in Opchatgpts.create_async_generator("gpt-3.5-turbo", [{"role": "user", "content": "Hi"}]):
             ...
 
+    The site that the class is named after is gone, so it is not `working`: give the
+    address of another as `url=`, or set it in a subclass.
+
     It answers where the original did not: sites that demand a nonce, answers in
     one JSON object, a byte order mark first, event logs on. What the original took
     for the end of an answer, an error event or a broken stream, it raises.
     """
 
     url: ClassVar[str] = "https://opchatgpts.net"
-    working: ClassVar[bool] = True
+    working: ClassVar[bool] = False
+    needs_auth: ClassVar[bool] = False
+    supports_stream: ClassVar[bool] = True
     supports_message_history: ClassVar[bool] = True
     supports_gpt_35_turbo: ClassVar[bool] = True
+    supports_gpt_4: ClassVar[bool] = False
+    params: ClassVar[str] = (
+        "Opchatgpts supports: (model: str, messages: list[dict[str, str]], stream: bool, proxy: str, url: str,"
+        " bot_id: str, context_id: str, headers: dict[str, str], timeout: float)"
+    )
+
+    @classmethod
+    def create_completion(
+        cls, model: str | None, messages: Iterable[Message | Mapping[str, Any]], stream: bool = True, **kwargs: Any
+    ) -> Generator[str, None, None]:
+        """The same as a generator for code that is not async, in an event loop of its own.
+
+        Closed early, it has closed the connection. Raises `RuntimeError` also where
+        an event loop is running.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pieces = cls.create_async_generator(model, messages, **kwargs)
+        else:
+            raise RuntimeError("an event loop is running here: use create_async_generator")
+
+        async def next_piece() -> str | None:
+            return await anext(pieces, None)
+
+        async def leave() -> None:
+            await pieces.aclose()
+
+        with asyncio.Runner() as runner:
+            try:
+                while (piece := runner.run(next_piece())) is not None:
+                    yield piece
+            finally:
+                runner.run(leave())
+
+    @classmethod
+    async def create_async(
+        cls, model: str | None, messages: Iterable[Message | Mapping[str, Any]], **kwargs: Any
+    ) -> str:
+        """The whole answer. Cancelled, it closes the connection, and nothing of the answer is left."""
+        return "".join([piece async for piece in cls.create_async_generator(model, messages, **kwargs)])
 
     @classmethod
     async def create_async_generator(

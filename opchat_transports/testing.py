@@ -27,8 +27,9 @@ It runs in a thread of its own, so the same `with` serves blocking code, trio an
         asyncio.run(main())
 
 A script is a tuple of steps, a value: `(Write(ANSWER[:200]), Close())` is what
-`cut(200)` gives. It tells what follows a submit; start_session is answered with a
-good session before. `FAULTS` has a script for each fault that is worth a test:
+`cut(200)` gives. It says what follows a submit; start_session is answered with a
+good session before, over the same connection or another. `FAULTS` has a script for
+each fault that is worth a test:
 
     @pytest.mark.parametrize("script", FAULTS.values(), ids=FAULTS)
 
@@ -40,9 +41,15 @@ As a fixture: `with FaultServer(...) as server: yield server`.
     how it ends                 Close(), Reset(), Stall()
     when                        Expect("submit"), Expect("start_session"), Accept()
 
-`MemoryServer` plays the same scripts against a bare `Client` (or what has its
-interface) without sockets, and with a clock that costs no time. `pair` lets a
-`Client` talk to a `Server` and its bot.
+Scripts follow the requests: the first submit takes the first script, the second the
+second, and so on; the last one goes on for all others. What stands behind `Close()`
+or `Reset()` is for another connection, as for a question whose nonce is refused:
+
+    (*refused(403, "No.", "rest_cookie_invalid_nonce"), Close(), Expect("submit"), Write(ANSWER))
+
+`MemoryServer` plays the same scripts without sockets, with a clock that costs no
+time: against one `Call`, or many side by side. `pair` lets one talk to a `Server` and
+its bot.
 """
 
 import gzip
@@ -54,18 +61,19 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import chain, cycle
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias, final
+from typing import Any, Literal, Protocol, Self, TypeAlias, cast, final
 
 import h11
 
 from opchat_proto import (
     Answer,
-    Awaiting,
     Broken,
     Connect,
     Done,
@@ -80,10 +88,10 @@ from opchat_proto import (
     Site,
     StartTLS,
     Submit,
+    Wait,
 )
 
-from ._common import Clocks, Timeouts
-from .blocking_sockets import Bot
+from .blocking_server import Bot
 
 __all__ = [
     "ANSWER",
@@ -91,6 +99,7 @@ __all__ = [
     "FAULTS",
     "GOOD",
     "Accept",
+    "CallLike",
     "ClientLike",
     "Close",
     "Cut",
@@ -131,7 +140,7 @@ __all__ = [
 @final
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Go on as soon as the connection is open, before any request. Only as the first step of a script."""
+    """Take the next connection as soon as it is open, before any request. Only as the first step of a script."""
 
 
 @final
@@ -139,7 +148,9 @@ class Accept:
 class Expect:
     """Wait for the next request to this route. Until then others get their usual answers.
 
-    Those are a good session, `EVENTS`, and 404 for a route that there is not.
+    Those are a good session, `EVENTS`, and 404 for a route that there is not. As the
+    first step, and behind `Close` or `Reset`, it waits for a request over any
+    connection that plays nothing; elsewhere, for one over the same connection.
     """
 
     route: str = "submit"
@@ -209,7 +220,10 @@ class Stall:
 @final
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close with FIN, after all bytes before it. A script that ends without an ending step ends so."""
+    """Close with FIN, after all bytes before it. A script that ends without an ending step ends so.
+
+    An `Expect` behind it goes on with the script over another connection.
+    """
 
     notify: bool = True
     """Whether TLS says farewell (close_notify) before; without, it looks like an attacker's cut (RFC 8446, 6.1)."""
@@ -222,17 +236,21 @@ class Close:
 @final
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Close with RST. As on a real network, it takes with it what the client's side has not taken up yet."""
+    """Close with RST. As on a real network, it takes with it what the client's side has not taken up yet.
+
+    An `Expect` behind it goes on with the script over another connection.
+    """
 
 
 Step: TypeAlias = Accept | Expect | Write | Repeat | Delay | Stall | Close | Reset
 _STEPS = (Accept, Expect, Write, Repeat, Delay, Stall, Close, Reset)
 
 Script: TypeAlias = tuple[Step, ...]
-"""What happens on one connection: a value, equal, hashed, pickled and shown by its steps.
+"""What happens to one question: a value, equal, hashed, pickled and shown by its steps.
 
 It begins with `Expect("submit")` unless it begins with another `Expect` or
-with `Accept()`, and ends with `Close()` unless it ends otherwise.
+with `Accept()`, and ends with `Close()` unless it ends otherwise. What stands
+between two ends happens on one connection.
 """
 
 
@@ -265,7 +283,27 @@ def _check_scripts(scripts: tuple[Script, ...]) -> tuple[Script, ...]:
                 raise TypeError(f"script[{index}]: expected a step such as Write or Close, got {type(step).__name__}")
             if isinstance(step, Accept) and index:
                 raise ValueError(f"script[{index}]: Accept can only be the first step")
+            before = script[index - 1] if index else None
+            if isinstance(before, Stall) or (isinstance(before, Close | Reset) and not isinstance(step, Expect)):
+                raise ValueError(f"script[{index}]: only Expect can follow Close or Reset, and nothing Stall")
     return scripts or (GOOD,)
+
+
+def _split(script: Script) -> list[Script]:
+    """The parts of a script, each for a connection."""
+    ends = [index for index, step in enumerate(script[:-1], 1) if isinstance(step, Close | Reset)]
+    return [script[start:end] for start, end in zip([0, *ends], [*ends, len(script)], strict=True)]
+
+
+def _awaited_route(part: Script) -> str | None:
+    """The route of the request that takes this part; None if a new connection does."""
+    match part:
+        case (Accept(), *_):
+            return None
+        case (Expect(route), *_):
+            return route
+        case _:
+            return "submit"
 
 
 # ---------------------------------------------------------------- what is answered
@@ -419,13 +457,9 @@ def refused(
 
 
 def stale_nonce(status: Literal[401, 403] = 403) -> Script:
-    """The nonce is refused, once (WIRE 3.5). On the same connection come a fresh session and a good answer.
-
-    A client that opens a new connection for those needs a second script: `FaultServer(stale_nonce(), GOOD)`.
-    """
+    """The nonce is refused, once (WIRE 3.5). Then come a fresh session and a good answer."""
     code = {401: "rest_forbidden", 403: "rest_cookie_invalid_nonce"}[status]
-    stale = json_object(status=status, keep_alive=True, code=code, message="No.", data={"status": status})
-    return Write(stale), Expect(), Write(ANSWER)
+    return *refused(status, "No.", code), Close(), Expect(), Write(ANSWER)
 
 
 def replay(data: bytes, reads: Iterable[tuple[float, int]], speed: float = 1.0) -> Script:
@@ -572,7 +606,8 @@ FAULTS: Mapping[str, Script] = {
     "session stall": (Expect("start_session"), Stall()),
     "no start_session": (
         Expect("start_session"),
-        Write(_NO_ROUTE),
+        *refused(404, "No route was found matching the URL and request method.", "rest_no_route"),
+        Close(),
         Expect(),
         Write(ANSWER),
     ),
@@ -581,7 +616,7 @@ FAULTS: Mapping[str, Script] = {
 """A script for each fault, by name; most are quick, and those without an end wait for a clock or a limit of the client.
 
 To put one that follows a submit on start_session: `(Expect("start_session"), *FAULTS["HTML page"])`.
-What is right for a client: `list(MemoryServer(script).run(client))` says what the machine makes of it.
+What is right for a client: `list(MemoryServer(script).run(call))` says what the machine makes of it.
 """
 
 
@@ -627,23 +662,28 @@ class Received:
 class Visit:
     """One connection, as it stands."""
 
-    script: Script
+    script: Script = ()
+    """The script that it took, or the part of one that was for this connection; () if it took none (yet)."""
     requests: tuple[Received, ...] = ()
     rest: bytes = b""
     """What came and is no whole request, up to 16 MiB; with TLS, the plain bytes."""
     sent: int = 0
     """How many bytes the server sent: the client may not have read them all."""
     finished: bool = False
-    """Whether the script was played to its end. A script without an end never is."""
+    """Whether the server played `script` to its end before the client left. Never so for one without an end, or ()."""
     left: float | None = None
-    """When the client closed its side, in seconds from the connect, or None if it has not (yet)."""
+    """When the client closed its side, in seconds from the connect. None if it has not (yet), or if the server has
+    ended the connection before: with a `Reset`, or at the end of the `with` block."""
 
 
 class Journal:
     """What a scripted server received. All of it are values, as they stand when you ask; they stay after the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, scripts: tuple[Script, ...]) -> None:
         """For the servers."""
+        *first, last = map(_split, _check_scripts(scripts))
+        self._parts = chain(*first, cycle(last))
+        self._part = next(self._parts)  # to be taken next
         self._lock = threading.Lock()
         self._talks: list[_Talk] = []
         self._came: list[Received] = []
@@ -681,15 +721,24 @@ class Journal:
         questions = self.questions
         return tuple(question for index, question in enumerate(questions) if question in questions[:index])
 
-    def _begin(self, scripts: Sequence[Script]) -> "_Talk":
+    def _begin(self) -> "_Talk":
         with self._lock:
-            talk = _Talk(self, scripts[min(len(self._talks), len(scripts) - 1)])
+            talk = _Talk(self)
             self._talks.append(talk)
         return talk
 
-    def _start_session(self) -> bytes:
-        self._sessions += 1
-        return _session(self._sessions)
+    def _take(self, route: str | None) -> Script | None:
+        """The next part if it waits for this: a request to a route, or with None a new connection."""
+        if route != _awaited_route(self._part):
+            return None
+        part, self._part = self._part, next(self._parts)
+        return part
+
+    def _usual_answer(self, route: str) -> bytes:
+        if route == "start_session":
+            self._sessions += 1
+            return _session(self._sessions)
+        return _USUAL if route == "submit" else _NO_ROUTE
 
 
 _MOST_KEPT = 16 * 1024 * 1024
@@ -697,17 +746,20 @@ _Action: TypeAlias = Write | Delay | Stall | Close | Reset
 
 
 class _Talk:
-    """One connection: what came, and what the script does about it. No I/O."""
+    """One connection: what came, and what a script does about it. No I/O."""
 
-    def __init__(self, journal: Journal, script: Script) -> None:
-        self.script = script
+    def __init__(self, journal: Journal) -> None:
+        self.script = journal._take(None)
         self.sent = 0
         self.finished = False
         self.left: float | None = None
         self.is_unreadable = False
+        self.actions = self._play()
+        """What to do, one thing at a time, up to `Close` or `Reset`; at a Stall, wait for more bytes."""
         self._journal = journal
         self._requests: list[Received] = []
-        self._taken = 0  # of those, by the script
+        self._answered = 0  # of those
+        self._last: int | None = None  # which of them is the last that the client sends here (RFC 9112, 9.6)
         self._expect_request(b"")
 
     def _expect_request(self, data: bytes) -> None:
@@ -720,7 +772,7 @@ class _Talk:
             self._read(data)
 
     def visit(self) -> Visit:
-        return Visit(self.script, tuple(self._requests), bytes(self._raw), self.sent, self.finished, self.left)
+        return Visit(self.script or (), tuple(self._requests), bytes(self._raw), self.sent, self.finished, self.left)
 
     def receive_data(self, data: bytes) -> None:
         with self._journal._lock:
@@ -758,25 +810,27 @@ class _Talk:
         request = Received(method, target, headers, bytes(self._body), raw)
         self._requests.append(request)
         self._journal._came.append(request)
+        if self._last is None and self._h11.their_state is h11.MUST_CLOSE:
+            self._last = len(self._requests)
         self._expect_request(after)
 
     def end(self) -> None:
         """The last step was done."""
-        self.finished = not self.is_unreadable
+        self.finished = self.script is not None and not self.is_unreadable
 
-    def play(self) -> Iterator["_Action"]:
-        """What to do, one thing at a time: a Stall is to wait for more bytes from the client."""
-        steps = self.script
-        if not steps or not isinstance(steps[0], Accept | Expect):
-            steps = (Expect(), *steps)
-        for step in steps:
+    def _play(self) -> Generator["_Action"]:
+        while self.script is None:
+            route = yield from self._next_route()
+            self.script = self._journal._take(route)
+            if self.script is None:
+                yield from self._answer(route)
+        for index, step in enumerate(self.script):
             match step:
-                case Accept():
+                case Expect(route) if index:
+                    while (other := (yield from self._next_route())) != route:
+                        yield from self._answer(other)
+                case Accept() | Expect():  # by which it was taken
                     pass
-                case Expect(route):
-                    yield from self._wait_for(route)
-                    if self.is_unreadable:
-                        return
                 case Write(data, size, gap):
                     for start in range(0, len(data), size or len(data) or 1):
                         if start and gap:
@@ -792,35 +846,27 @@ class _Talk:
                 case Stall():
                     while True:
                         yield step
-                case Close() | Reset():
-                    yield step
-                    return
-                case Delay():
+                case _:
                     yield step
         yield Close()
 
-    def _wait_for(self, route: str) -> Iterator[Write | Stall | Close]:
-        while True:
-            while self._taken == len(self._requests):
-                if self.is_unreadable:
-                    yield Write(_UNREADABLE)
-                    yield Close()
-                    return
-                if self._h11.they_are_waiting_for_100_continue and not self._continued:
-                    self._continued = True
-                    yield Write(_CONTINUE)
-                yield Stall()
-            request = self._requests[self._taken]
-            self._taken += 1
-            if request.route == route:
-                return
-            match request.route:
-                case "start_session":
-                    yield Write(self._journal._start_session())
-                case "submit":
-                    yield Write(_USUAL)
-                case _:
-                    yield Write(_NO_ROUTE)
+    def _next_route(self) -> Generator["_Action", None, str]:
+        """Wait for the next request, and say which route it is for."""
+        while self._answered == len(self._requests):
+            if self.is_unreadable:
+                yield Write(_UNREADABLE)
+                yield Close()
+            if self._h11.they_are_waiting_for_100_continue and not self._continued:
+                self._continued = True
+                yield Write(_CONTINUE)
+            yield Stall()
+        self._answered += 1
+        return self._requests[self._answered - 1].route
+
+    def _answer(self, route: str) -> Generator["_Action"]:
+        yield Write(self._journal._usual_answer(route))
+        if self._answered == self._last:
+            yield Close()
 
 
 # ---------------------------------------------------------------- over sockets
@@ -832,17 +878,22 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no seconds
 
 @final
 class FaultServer(Journal):
-    """A server on a free loopback port whose every connection follows a script.
+    """A server on a free loopback port that follows scripts.
 
         with FaultServer(cut(100), GOOD) as server:
             ...ask server.url...
         assert server.repeated == ()
 
-    The first connection follows the first script and so on; the last one goes on
-    for all others, and without any it is `GOOD`. One thread serves all connections,
-    so that the same `with` is for blocking, trio and asyncio code. A client that
-    leaves early is no failure. Leaving the block ends all connections at once,
-    stalled ones too: no thread and no socket is left, and the journal is complete.
+    A connection has the usual answers (see `Expect`) until a request comes to the
+    route for which the next script waits; then it takes that one. So the first submit
+    follows the first script and so on; the last one goes on for all others, and
+    without any it is `GOOD`. What stands behind `Close` or `Reset` is taken like a
+    script of its own, before the next one.
+
+    One thread serves all connections, so that the same `with` is for blocking, trio
+    and asyncio code. A client that leaves early is no failure. Leaving the block ends
+    all connections at once, stalled ones too: no thread and no socket is left, and the
+    journal is complete.
     """
 
     def __init__(self, *scripts: Script, ssl_context: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -851,8 +902,7 @@ class FaultServer(Journal):
         `ssl_context`, with a certificate for "localhost", makes it an https server.
         Port 0 is a free one. Raises `TypeError` or `ValueError` for what is no script.
         """
-        super().__init__()
-        self._scripts = _check_scripts(scripts)
+        super().__init__(scripts)
         self._ssl_context = ssl_context
         self._port = port
         self._closing = False
@@ -934,7 +984,7 @@ class FaultServer(Journal):
                 accepted, _ = self._listener.accept()
             except (BlockingIOError, ConnectionError):  # there are no more, or one has left already
                 return
-            talk = self._begin(self._scripts)
+            talk = self._begin()
             try:
                 connections.add(_Connection(talk, accepted, self._ssl_context, selector))
             except ConnectionError:  # it has left
@@ -960,7 +1010,6 @@ class _Connection:
         self.is_over = False
         self.wake_at = 0.0
         self._talk = talk
-        self._steps = talk.play()
         self._began = time.monotonic()
         self._out = memoryview(b"")
         self._ahead: _Action | None = None
@@ -1069,7 +1118,7 @@ class _Connection:
 
     def _next(self) -> _Action:
         self._heard = False
-        return next(self._steps)  # not beyond Close and Reset
+        return next(self._talk.actions)  # not beyond Close and Reset
 
     def _cork(self) -> None:
         """Let the end arrive with the bytes before it, and not at some time after them, where the system can."""
@@ -1095,12 +1144,33 @@ class _Connection:
 # ---------------------------------------------------------------- in memory
 
 
-class ClientLike(Protocol):
-    """What `Client` is to a driver: also a wrapper around one, or another implementation."""
+class CallLike(Protocol):
+    """What `Call` is to a driver: also a wrapper around one, or another implementation."""
 
-    @property
-    def awaiting(self) -> Awaiting | None:
-        """See `Client.awaiting`."""
+    def next_event(self) -> Event | None:
+        """See `Call.next_event`."""
+
+    def next_step(self, now: float, /) -> tuple[Connect | StartTLS | Send | Receive | Wait | Done, float]:
+        """See `Call.next_step`."""
+
+    def step_done(self) -> None:
+        """See `Call.step_done`."""
+
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST, /) -> None:
+        """See `Call.step_failed`."""
+
+    def receive_data(self, data: bytes, /) -> None:
+        """See `Call.receive_data`."""
+
+    def receive_eof(self) -> None:
+        """See `Call.receive_eof`."""
+
+    def close(self) -> None:
+        """See `Call.close`."""
+
+
+class ClientLike(Protocol):
+    """What `Client` is to a driver: a call without a clock."""
 
     def next_step(self) -> Connect | StartTLS | Send | Receive | Done:
         """See `Client.next_step`."""
@@ -1108,14 +1178,44 @@ class ClientLike(Protocol):
     def step_done(self) -> None:
         """See `Client.step_done`."""
 
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST, /) -> list[Event]:
+        """See `Client.step_failed`."""
+
     def receive_data(self, data: bytes, /) -> list[Event]:
         """See `Client.receive_data`."""
 
     def receive_eof(self) -> list[Event]:
         """See `Client.receive_eof`."""
 
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
-        """See `Client.receive_failure`."""
+    def close(self) -> list[Event]:
+        """See `Client.close`."""
+
+
+class _Untimed:
+    """A `Client` as a call whose clocks are off."""
+
+    def __init__(self, client: ClientLike) -> None:
+        self._client = client
+        self._events: deque[Event] = deque()
+        self.step_done = client.step_done
+
+    def next_event(self) -> Event | None:
+        return self._events.popleft() if self._events else None
+
+    def next_step(self, now: float) -> tuple[Connect | StartTLS | Send | Receive | Done, float]:
+        return self._client.next_step(), math.inf
+
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> None:
+        self._events += self._client.step_failed(detail, reason)
+
+    def receive_data(self, data: bytes) -> None:
+        self._events += self._client.receive_data(data)
+
+    def receive_eof(self) -> None:
+        self._events += self._client.receive_eof()
+
+    def close(self) -> None:
+        self._events += self._client.close()
 
 
 class ServerLike(Protocol):
@@ -1147,126 +1247,168 @@ def _whole(data: bytes) -> Iterable[bytes]:
 
 @final
 class MemoryServer(Journal):
-    """Plays scripts against a `Client` without sockets, threads and waiting: the same outcome every time.
+    """Plays scripts against calls without sockets, threads and waiting: the same outcome every time.
 
-        server = MemoryServer(stalled(300), timeouts=Timeouts(idle=5))
-        events = list(server.run(Client(Flow(Endpoint.parse("http://h"), question))))
+        server = MemoryServer(stalled(300))
+        events = list(server.run(Channel("http://h", timeouts=Timeouts(idle=5)).call("Hi")))
 
-    Time passes only in its own count: delays and stalls let the client's clocks run
-    out as they would in a transport, and with the same words. `left` of its visits
-    counts so too.
+    The scripts are taken as those of a `FaultServer`. Time passes only in its own
+    count: when all calls wait, the clock jumps to the next moment at which something
+    happens, such as the end of a delay or of a call's clock. `left` of its visits
+    counts so too. If nothing can happen any more, since all clocks are off, the calls
+    that read end with `Broken(TIMEOUT)`.
     """
 
-    def __init__(
-        self,
-        *scripts: Script,
-        timeouts: Timeouts = Timeouts(),
-        sleep: Callable[[float], object] | None = None,
-        cut: Cut = _whole,
-    ) -> None:
-        """`sleep` is called with the seconds of each delay; `cut` cuts what is written once more."""
-        super().__init__()
-        self._scripts = _check_scripts(scripts)
-        self._timeouts = timeouts
-        self._sleep = sleep
-        self._cut = cut
+    def __init__(self, *scripts: Script, cut: Cut = _whole) -> None:
+        """`cut` cuts what is written once more."""
+        super().__init__(scripts)
+        self._world = _World(self._begin, cut)
 
-    def run(self, client: ClientLike) -> Generator[Event]:
-        """The events of this client, driven to its end as far as they are asked for.
+    @property
+    def now(self) -> float:
+        """The seconds that have passed in all runs."""
+        return self._world.now
 
-        Raises `RuntimeError` for a client that wants to read where there is no
-        connection any more.
+    def run(self, call: CallLike | ClientLike) -> Generator[Event]:
+        """The events of this call, driven to its end as far as they are asked for; then it is closed.
+
+        A `Client` is driven as a call whose clocks are off. Raises `RuntimeError` for
+        one that wants to read where there is no connection any more, and for a call that
+        waits without a bound for a session which a call that is not played has to start.
         """
-        play = _Play(self, client)
+        return self._world.run(call)
+
+    def play(self, *calls: CallLike | ClientLike) -> list[list[Event]]:
+        """The events of each of these calls, driven side by side: one step of each in turn. Raises as `run` does.
+
+        server.play(*[channel.call("Hi") for _ in range(100)])
+        """
+        players = [_Player(self._world, call) for call in calls]
+        for _ in self._world.go_on(players):
+            pass
+        return [list(iter(player.call.next_event, None)) for player in players]
+
+
+class _Peer(Protocol):
+    """The other side of one connection."""
+
+    sent: int
+    left: float | None
+    actions: Generator["_Action"]
+
+    def receive_data(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _World:
+    """A clock that costs no time, and the connections that can be had."""
+
+    def __init__(self, connect: Callable[[], _Peer], cut: Cut) -> None:
+        self.connect = connect
+        self.cut = cut
+        self.now = 0.0
+
+    def run(self, call: CallLike | ClientLike) -> Generator[Event]:
+        player = _Player(self, call)
+        for _ in self.go_on([player]):
+            while (event := player.call.next_event()) is not None:
+                yield event
+
+    def go_on(self, players: list["_Player"]) -> Generator[None]:
+        """Drive them to their end, one step of each at a time."""
         try:
-            while (events := play.go_on()) is not None:
-                yield from events
+            while players:
+                come_again = min([player.go_on() for player in players])
+                players = [player for player in players if not player.is_over]
+                yield
+                if come_again < math.inf:
+                    self.now = max(self.now, come_again)
+                elif readers := [player for player in players if player.peer is not None]:
+                    for player in readers:
+                        player.call.step_failed("nothing will come any more", Reason.TIMEOUT)
+                else:
+                    raise RuntimeError("the call waits for another one, which is not played")
         finally:
-            play.end()
+            for player in players:
+                player.call.close()
+                player.disconnect()
 
 
-class _Play:
-    """One client of a `MemoryServer`."""
+class _Player:
+    """One call, with its connection."""
 
-    def __init__(self, server: MemoryServer, client: ClientLike) -> None:
-        self._server = server
-        self._client = client
-        self._clocks = Clocks(server._timeouts)
-        self._now = self._began = 0.0
-        self._talk: _Talk | None = None
-        self._steps: Iterator[_Action] = iter(())
-        self._ahead: _Action | None = None
+    def __init__(self, world: _World, call: CallLike | ClientLike) -> None:
+        self.call: CallLike = cast(CallLike, call) if hasattr(call, "next_event") else _Untimed(call)
+        self.peer: _Peer | None = None
+        self.is_over = False
+        self._world = world
+        self._began = self._resume_at = 0.0
+        self._signal: Any = None
+        self._until = 0.0  # it waits for the signal
 
-    def go_on(self) -> list[Event] | None:
-        """Do the client's next step. Returns the events that it gives, None when the client is done."""
-        client = self._client
-        match client.next_step():
+    def go_on(self) -> float:
+        """Do what is possible now. Returns when to come again: now, later, or infinity where only others can help."""
+        now, call = self._world.now, self.call
+        if self._signal is not None and not self._signal.is_set() and now < self._until:
+            return self._until
+        step, until = call.next_step(now)
+        self._signal = None
+        match step:
             case Connect():
-                self.end()
-                self._talk = self._server._begin(self._server._scripts)
-                self._steps, self._ahead, self._began = self._talk.play(), None, self._now
-                client.step_done()
+                self.disconnect()
+                self.peer = self._world.connect()
+                self._began = self._resume_at = now
+                call.step_done()
             case StartTLS():
-                client.step_done()
+                call.step_done()
             case Send(data):
-                assert self._talk is not None
-                self._talk.receive_data(data)
-                if isinstance(self._ahead, Stall):  # which was to wait for just that
-                    self._ahead = None
-                client.step_done()
+                assert self.peer is not None
+                self.peer.receive_data(data)
+                call.step_done()
+            case Receive() if self._resume_at > now:
+                return min(self._resume_at, until)
             case Receive():
-                awaiting = client.awaiting
-                events = self._receive()
-                if _asks_anew(client, awaiting):
-                    self._ahead = next(self._steps, None)
-                    if isinstance(self._ahead, Close | Reset):
-                        events += self._receive()
-                self._clocks.count(events)
-                return events
+                return self._receive(until)
+            case Wait(signal):
+                self.disconnect()
+                self._signal, self._until = signal, until
+                return until
             case Done():
-                return None
-        return []
+                self.disconnect()
+                self.is_over = True
+        return now
 
-    def end(self) -> None:
-        """The client has closed the connection."""
-        if self._talk is not None:
-            self._talk.left = self._now - self._began
+    def disconnect(self) -> None:
+        if self.peer is not None:
+            self.peer.left = self._world.now - self._began
+            self.peer.actions.close()
+            self.peer = None
 
-    def _receive(self) -> list[Event]:
-        client, talk = self._client, self._talk
-        assert talk is not None
-        end = self._clocks.deadline(client.awaiting, self._now)
-        action, self._ahead = self._ahead or next(self._steps, None), None
+    def _receive(self, until: float) -> float:
+        peer, now = self.peer, self._world.now
+        action = None if peer is None else next(peer.actions, None)
+        if peer is None or action is None:
+            raise RuntimeError("the client wants to read from a connection that has ended")
         match action:
             case Write(data):
-                talk.sent += len(data)
-                return [event for piece in self._server._cut(data) for event in client.receive_data(piece)]
-            case Delay(seconds) if self._now + seconds < end:
-                self._pass(seconds)
-                return []
-            case Delay() | Stall() if end == math.inf:
-                return client.receive_failure("nothing will come any more", Reason.TIMEOUT)
-            case Delay() | Stall():
-                self._pass(end - self._now)
-                return client.receive_failure(self._clocks.no_event(), Reason.TIMEOUT)
+                peer.sent += len(data)
+                for piece in self._world.cut(data):
+                    self.call.receive_data(piece)
+            case Delay(seconds):
+                self._resume_at = now + seconds
+            case Stall():
+                return until
             case Close():
-                talk.end()
-                return client.receive_eof()
+                peer.end()
+                peer.actions.close()
+                self.call.receive_eof()
             case Reset():
-                talk.end()
-                return client.receive_failure("the connection failed: Connection reset by peer")
-            case None:
-                raise RuntimeError("the client wants to read from a connection that has ended")
-
-    def _pass(self, seconds: float) -> None:
-        self._now += seconds
-        if self._server._sleep is not None:
-            self._server._sleep(seconds)
-
-
-def _asks_anew(client: ClientLike, awaited: Awaiting | None) -> bool:
-    """Whether a new request is due on a used connection: then a driver looks for the connection's end before it."""
-    return client.awaiting not in (awaited, Awaiting.EVENT, None)
+                peer.end()
+                self.disconnect()
+                peer.left = None
+                self.call.step_failed("Connection reset by peer")
+        return now
 
 
 def _new_server() -> ServerLike:
@@ -1274,61 +1416,65 @@ def _new_server() -> ServerLike:
 
 
 def pair(
-    client: ClientLike,
+    client: CallLike | ClientLike,
     bot: Bot,
     *,
     server: Callable[[], ServerLike] = _new_server,
     now: float = 0.0,
     cut: Cut = _whole,
 ) -> Generator[Event]:
-    """The events of a client that talks to a server in memory, whose answers are this bot's.
+    """The events of a client or call that talks to a server in memory, whose answers are this bot's.
 
-        events = list(pair(Client(Flow(Endpoint.parse("http://h"), question)), my_bot))
+        events = list(pair(Client(Flow("http://h", question)), my_bot))
 
     `server` makes one for each connection, `now` is its time in Unix seconds, `cut`
     cuts the bytes of both directions. What the bot raises comes out here; its iterator
     is closed when the client is done or you stop reading. Raises `RuntimeError` if
     both sides wait for the other.
     """
-    peer: ServerLike | None = None
-    items: Generator[Event] | None = None
-    try:
-        while True:
-            match client.next_step():
-                case Connect():
-                    peer = server()
-                    client.step_done()
-                case StartTLS():
-                    client.step_done()
-                case Send(data):
-                    assert peer is not None
-                    for piece in cut(data):
-                        peer.receive_data(piece, now=now)
-                    client.step_done()
-                case Receive():
-                    assert peer is not None
-                    match peer.next_step():
-                        case Send(data):
-                            peer.step_done()
-                            awaiting = client.awaiting
-                            for piece in cut(data):
-                                yield from client.receive_data(piece)
-                            if _asks_anew(client, awaiting) and isinstance(peer.next_step(), Done):
-                                yield from client.receive_eof()
-                        case Answer(submit):
-                            items = items or _events(bot, submit)
-                            peer.send(next(items), now=now)
-                        case Done():
-                            yield from client.receive_eof()
-                        case Receive():
-                            raise RuntimeError("client and server both wait for the other")
-                case Done():
-                    return
-    finally:
-        if peer is not None:
-            peer.receive_eof()
-        if items is not None:
-            items.close()
+    return _World(lambda: _Served(server(), bot, now, cut), cut).run(client)
+
+
+class _Served:
+    """One connection to a server with a bot."""
+
+    sent = 0
+    left: float | None = None
+
+    def __init__(self, server: ServerLike, bot: Bot, now: float, cut: Cut) -> None:
+        self._server = server
+        self._bot = bot
+        self._now = now
+        self._cut = cut
+        self.actions = self._play()
+
+    def receive_data(self, data: bytes) -> None:
+        for piece in self._cut(data):
+            self._server.receive_data(piece, now=self._now)
+
+    def _play(self) -> Generator[_Action]:
+        server = self._server
+        answer: Generator[Event] | None = None
+        try:
+            while True:
+                match server.next_step():
+                    case Send(data):
+                        server.step_done()
+                        yield Write(data)
+                    case Answer(submit):
+                        answer = answer or _events(self._bot, submit)
+                        server.send(next(answer), now=self._now)
+                    case Done():
+                        yield Close()
+                    case Receive():
+                        raise RuntimeError("client and server both wait for the other")
+        finally:
+            server.receive_eof()
+            if answer is not None:
+                answer.close()
+
+    def end(self) -> None:
+        """There is no journal to be told."""
 
 
 def _events(bot: Bot, submit: Submit) -> Generator[Event]:

@@ -128,7 +128,7 @@ def byte_strings(case: Case) -> list[Any]:
         case "wire":
             return [case["wire"]]
         case "exchanges":
-            return [answer for connection in case["connections"] for answer in connection]
+            return [*case["connections"]]
         case "proxy":
             return [step["receive"] for step in case["dialogue"] if "receive" in step]
         case "server":
@@ -159,7 +159,7 @@ def _sse(case: Case, pieces: Pieces) -> Any:
     }
 
 
-def _finish(machine: ReplyDecoder | Flow | Client, ends: Any) -> list[Event]:
+def _finish(machine: ReplyDecoder | Flow, ends: Any) -> list[Event]:
     match ends:
         case "nothing":
             return []
@@ -232,29 +232,18 @@ def _exchanges(case: Case, pieces: Pieces) -> Any:
     client = Client(flow)
     events: list[Event] = []
     requests = []
-    connections = iter(case["connections"])
-    answers = iter(pieces)
-    left = connects = 0
-    while not isinstance(step := client.next_step(), Done):
-        match step:
-            case Connect():
-                connects += 1
-                for _ in range(left):
-                    next(answers)
-                left = len(next(connections))
-                client.step_done()
-            case Send(data):
-                requests.append(data.split(b" ")[1].decode().rpartition("/")[2])
-                client.step_done()
-                if left:
-                    left -= 1
-                    for piece in next(answers):
-                        events += client.receive_data(piece)
-                if left == 0 and client.awaiting is not None:
-                    events += client.receive_eof()  # noticed before the next step is asked for
-            case _:
-                raise AssertionError(f"nothing more is to come, and the client wants {step}")
-    return {"events": events, "connects": connects, "requests": requests}
+    for answer in pieces:
+        assert isinstance(client.next_step(), Connect)
+        client.step_done()
+        step = client.next_step()
+        assert isinstance(step, Send)
+        requests.append(step.data.split(b" ")[1].decode().rpartition("/")[2])
+        client.step_done()
+        for piece in answer:
+            events += client.receive_data(piece)
+        events += client.receive_eof()
+    assert client.next_step() == Done()
+    return {"events": events, "requests": requests}
 
 
 def _proxy(case: Case, pieces: Pieces) -> Any:
@@ -288,10 +277,9 @@ def _proxy(case: Case, pieces: Pieces) -> Any:
                     events += client.receive_data(piece)
             case {"receive_eof": True}:
                 events += client.receive_eof()
-            case {"receive_failure": detail}:
-                events += client.receive_failure(detail, Reason(expected.get("reason", "lost")))
-            case {"send_failed": True}:
-                client.send_failed()
+            case {"step_failed": detail}:
+                reason = Reason(expected.get("reason", "lost"))
+                events += client.step_failed(detail, reason, limit=expected.get("limit"))
             case _:
                 raise AssertionError(f"no step of a dialogue: {expected}")
     assert client.next_step() == Done()
@@ -429,7 +417,7 @@ def check(case: Case, outcome: Any) -> None:
                 if "session" in expect:
                     assert outcome["session"] == _session(expect["session"])
             if case["level"] == "exchanges":
-                assert (outcome["connects"], outcome["requests"]) == (expect["connects"], expect["requests"])
+                assert outcome["requests"] == expect["requests"]
         case "server":
             assert [response[0] for response in outcome["responses"]] == [it["status"] for it in expect["responses"]]
             for response, expected in zip(outcome["responses"], expect["responses"], strict=True):
@@ -483,8 +471,9 @@ def check_event(event: Event, expected: Any) -> None:
                 assert detail == to_text(expected["detail"])
             for text in expected.get("says", ()):
                 assert text.lower() in detail.lower()
-            found = {"status": status, "code": code, "retry_after": retry_after}
+            found = {"status": status, "code": code, "retry_after": retry_after, "limit": event.limit}
             assert found == {key: expected.get(key) for key in found}
+            assert (event.in_session, event.asked) == (expected.get("in_session", False), expected.get("asked", False))
 
 
 def _check_response(response: tuple[int, dict[str, str], bytes], expected: dict[str, Any]) -> None:

@@ -96,8 +96,8 @@ class Response:
     def _spy(self, name: str, then: Callable[[list[Event]], None]) -> None:
         original: Callable[..., list[Event]] = getattr(self.flow, name)
 
-        def method(*args: Any) -> list[Event]:
-            events = original(*args)
+        def method(*args: Any, **options: Any) -> list[Event]:
+            events = original(*args, **options)
             then(events)
             return events
 

@@ -3,13 +3,27 @@
 import random
 import subprocess
 import sys
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from opchat_proto import End, Event, Limits, Live, LocalProtocolError, SSEDecoder
-from tests.fuzz import oracles
+from opchat_proto import (
+    Call,
+    Channel,
+    End,
+    Endpoint,
+    Event,
+    Limits,
+    Live,
+    LocalProtocolError,
+    SSEDecoder,
+    Submit,
+    Timeouts,
+)
+from tests.fuzz import oracles, targets
 from tests.fuzz.__main__ import TARGETS as NAMES
 from tests.fuzz.__main__ import mutants
 from tests.fuzz.targets import TARGETS, seeds
@@ -140,13 +154,60 @@ def test_quadratic_work_is_found_and_linear_work_is_not() -> None:
 
     oracles.check_linear(SSEDecoder(Limits()).receive_data, b": x\n" * 1000)
     with pytest.raises(AssertionError, match="times as long"):
-        oracles.check_linear(quadratic, b"ab")
+        oracles.check_linear(quadratic, b"ab" * 2000)
 
 
 def test_a_secret_that_shows_is_found() -> None:
     oracles.check_secrets("nothing", 5)
     with pytest.raises(AssertionError):
         oracles.check_secrets("nothing", [oracles.SECRET])
+
+
+def without_clocks(endpoint: Endpoint, **options: Any) -> Channel:
+    return Channel(endpoint, **options | {"timeouts": Timeouts(connect=None, first_event=None)})
+
+
+class Separate:
+    """A channel whose calls share nothing."""
+
+    session = None
+
+    def __init__(self, endpoint: Endpoint, **options: Any) -> None:
+        self.new = partial(Channel, endpoint, **options)
+
+    def call(self, question: Submit) -> Call:
+        return self.new().call(question)
+
+
+class Mute:
+    def set(self) -> None:
+        pass
+
+    def is_set(self) -> bool:
+        return False
+
+
+def without_signals(endpoint: Endpoint, **options: Any) -> Channel:
+    return Channel(endpoint, **options | {"signal": Mute})
+
+
+@pytest.mark.parametrize(
+    ("faulty", "what"),
+    [
+        (without_clocks, "a step without an end"),
+        (Separate, "two sessions are started at a time"),
+        (without_signals, "another step, though nothing was reported"),
+    ],
+)
+def test_a_channel_that_breaks_a_rule_is_found(monkeypatch: pytest.MonkeyPatch, faulty: Any, what: str) -> None:
+    def run_all() -> None:
+        for data in seeds("call"):
+            TARGETS["call"](data)
+
+    run_all()
+    monkeypatch.setattr(targets, "Channel", faulty)
+    with pytest.raises(AssertionError, match=what):
+        run_all()
 
 
 def test_an_illegal_call_that_changes_something_is_found() -> None:

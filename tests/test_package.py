@@ -55,12 +55,32 @@ def test_every_export_of_the_transports_is_there() -> None:
     assert all(hasattr(opchat_transports, name) for name in opchat_transports.__all__)
 
 
+TRANSPORTS = ["blocking_sockets", "trio_streams", "asyncio_streams", "asyncio_httpx"]
+BESIDE = ["_base", "_common", "_httpx", "_proxies", "_sockets", "_streams"]
+DECISIONS = {"Awaiting", "Client", "Clock", "Exchange", "Flow", "ReplyDecoder", "Retries", "SSEDecoder"}
+
+
+@pytest.mark.parametrize("module", [*TRANSPORTS, *BESIDE])
+def test_a_transport_takes_no_decisions(module: str) -> None:
+    """Those are `Call`'s."""
+    path = ROOT / "opchat_transports" / f"{module}.py"
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert {node.module for node in nodes if str(node.module).startswith("opchat_proto")} <= {"opchat_proto"}
+    assert {alias.name for node in nodes for alias in node.names} & DECISIONS == set()
+
+
 EXTRAS = "anyio click httpx hypothesis rich trio uvicorn"
 
 
 @pytest.mark.parametrize(
     ("package", "names"),
-    [("opchat_proto", f"{EXTRAS} asyncio email ssl threading"), ("opchat_transports", f"{EXTRAS} asyncio")],
+    [
+        ("opchat_proto", f"{EXTRAS} asyncio email ssl threading"),
+        ("opchat_transports", f"{EXTRAS} asyncio"),
+        ("opchat_transports.blocking_sockets", f"{EXTRAS} asyncio"),
+        ("opchat_transports.asyncio_streams", EXTRAS),
+        ("opchat_transports.trio_streams", EXTRAS.replace(" trio", "") + " asyncio"),
+    ],
 )
 def test_importing_a_package_imports_none_of_the_extras(package: str, names: str) -> None:
     code = f"import sys, {package}; print([name for name in {names.split()} if name in sys.modules])"

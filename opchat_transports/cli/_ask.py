@@ -6,7 +6,7 @@ import click
 
 from opchat_proto import Conversation, Submit
 
-from .._common import Watch, to_submit
+from .._common import new_chat_id
 from ._asking import ask, site
 from ._exit import EPILOG
 from ._history import read_messages
@@ -50,21 +50,21 @@ def ask_command(
     store = Store(settings.endpoint, settings.bot)
     conversation = begin(settings, store, go_on=go_on, history=history)
     text = whole_question(question, settings.limits)
-    submit = to_submit(conversation.ask(text, stream=not no_stream))
+    submit = conversation.ask(text, stream=not no_stream)
     output = Output(raw=raw)
     with site(settings) as settings:
         assert settings.endpoint is not None
         where = settings.endpoint.origin
         quiet = settings.verbose  # whose lines would be mixed up with it
         with Printer(output, where, kinds=show, as_json=as_json, markdown=markdown, quiet=quiet) as printer:
-            answer(settings, conversation, submit, printer, Trace(output) if settings.verbose else None)
+            answer(settings, conversation, submit, printer)
     if printer.end is not None and not no_save:
         keep(store, conversation)
     return printer.code
 
 
 def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None) -> Conversation:
-    """The conversation that a question belongs to: the last one, that of a file, or a new one."""
+    """The conversation that a question belongs to: the last one, one from a file, or a new one."""
     if go_on and history is not None:
         raise click.UsageError("expected --continue or --history, not both")
     if go_on:
@@ -75,14 +75,14 @@ def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None
         if conversation is not None:
             return conversation
         say("there is no conversation to continue, so this begins one")
-    return Conversation(messages=() if history is None else read_messages(history), bot_id=settings.bot)
+    messages = () if history is None else read_messages(history)
+    return Conversation(messages=messages, bot_id=settings.bot, chat_id=new_chat_id())
 
 
-def answer(
-    settings: Settings, conversation: Conversation, submit: Submit, printer: Printer, watch: Watch | None = None
-) -> None:
+def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> None:
     """Ask and print. A complete answer becomes part of the conversation, a broken one does not."""
-    conversation.session = ask(settings, submit, conversation.session, printer.print, watch) or conversation.session
+    traces = [Trace(printer.output)] if settings.verbose else []
+    conversation.session = ask(settings, submit, conversation.session, printer.print, *traces) or conversation.session
     if printer.end is not None:
         conversation.record(submit, printer.end, printer.text)
 

@@ -11,7 +11,6 @@ import click
 
 from opchat_proto import Conversation, InvalidMessages, Message
 
-from .._common import to_submit
 from ._ask import answer, begin, keep
 from ._asking import site
 from ._exit import EPILOG, INTERRUPTED
@@ -20,7 +19,6 @@ from ._options import Settings, asking_options, printing_options
 from ._output import Output
 from ._printing import Printer
 from ._state import Store, state_directory
-from ._watching import Trace
 
 __all__ = ["chat_command"]
 
@@ -143,13 +141,11 @@ class _Chat:
         conversation, kept = self._conversation, self._conversation.messages
         conversation.messages = self._before
         try:
-            submit = to_submit(conversation.ask(self._question))
-            conversation.chat_id = submit.chat_id  # also if the first answer is broken, the chat is the same one
+            submit = conversation.ask(self._question)
             assert self._settings.endpoint is not None
             with Printer(self._output, self._settings.endpoint.origin, **self._printing) as printer:
-                trace = Trace(self._output) if self._settings.verbose else None
                 self._answering = True
-                answer(self._settings, conversation, submit, printer, trace)
+                answer(self._settings, conversation, submit, printer)
             kept = conversation.messages if printer.end is not None else kept
         except (InvalidMessages, click.UsageError) as error:  # it is too large, for one
             self._output.say(str(error))

@@ -1,6 +1,7 @@
 """`opchat decode`: what is in a recording, a raw response or a body, and where it went wrong."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -90,4 +91,4 @@ def _fault_fields(part: Part, event: Broken) -> dict[str, Any]:
 
 
 def _exit_code(broken: Broken, part: Part) -> int:
-    return exit_code(broken, in_session=part.exchange is not None and part.exchange.route == "start_session")
+    return exit_code(replace(broken, in_session=part.exchange is not None and part.exchange.route == "start_session"))

@@ -63,11 +63,11 @@ def is_challenge(broken: Broken) -> bool:
     )
 
 
-def exit_code(broken: Broken, *, in_session: bool = False) -> int:
-    """The exit code for a broken answer; `in_session`: it is the answer of start_session, and does not say so."""
+def exit_code(broken: Broken) -> int:
+    """The exit code for a broken answer."""
     if is_challenge(broken):
         return EXIT_CODES[Reason.REFUSED]
-    if broken.reason is Reason.REFUSED and (_is_for_nonce(broken) or (in_session and broken.status in (401, 403))):
+    if broken.reason is Reason.REFUSED and _is_for_nonce(broken):
         return NONCE_REFUSED
     return EXIT_CODES[broken.reason]
 
@@ -81,16 +81,18 @@ def failure_line(broken: Broken, where: str) -> str:
 
 
 def _is_for_nonce(broken: Broken) -> bool:
-    in_session = broken.detail.startswith("start_session:")
-    return broken.status in (401, 403) and (in_session or broken.code in _NONCE_CODES)
+    return broken.status in (401, 403) and (broken.in_session or broken.code in _NONCE_CODES)
 
 
 def _what_to_try(broken: Broken) -> str:
     if is_challenge(broken):
         return "ask the site's owner to let its REST API through"
-    if broken.reason is Reason.TOO_LARGE and (limit := re.search(r"\(Limits\.(\w+)\)$", broken.detail)):
-        return f"--limit-{limit[1].replace('_', '-')} allows more"
-    if broken.reason is Reason.LOST and broken.detail.endswith("; not repeated"):
+    option = (broken.limit or "").replace("_", "-")
+    if broken.reason is Reason.TOO_LARGE and option:
+        return f"--limit-{option} allows more"
+    if broken.reason is Reason.TIMEOUT and option:
+        return f"--timeout-{option} gives it longer"
+    if broken.reason is Reason.LOST and broken.asked:
         return "the server may have read the question; ask again if that may cost another answer"
     if broken.reason is Reason.REFUSED:
         if _is_for_nonce(broken):

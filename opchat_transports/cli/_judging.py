@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import final
 
-from opchat_proto import Broken, Event, Limits, Live, Reason, ReplyDecoder, Request
-from opchat_proto._exchange import EndOfBody, Exchange, Head
+from opchat_proto import Awaiting, Broken, Client, End, Event, Headers, Limits, Live, Reason, ReplyDecoder, Request
 
 __all__ = ["Answer", "judge"]
 
@@ -36,67 +35,84 @@ class Answer:
 
 @final
 class _Machine:
-    """HTTP, if there is any, and the rules of judgement."""
+    """HTTP, if there is any, and the rules of judgement. For `Client` it is a flow without events until HTTP ends."""
+
+    session = None
+    is_ready = True
+    submit_started = False
 
     def __init__(self, *, http: bool) -> None:
-        limits = Limits()
+        self.limits = Limits()
+        self.awaiting: Awaiting | None = Awaiting.FIRST_EVENT
         self.status: int | None = None
         self.is_over = False  # the terminal event was given
         self.is_complete = False
         self.is_lost = False  # HTTP cannot be followed any further
         self.body = b""  # what the last input has brought of it
-        self._decoder = ReplyDecoder(limits)
-        self._exchange: Exchange | None = None
+        self._events: list[Event] = []
+        self._decoder = ReplyDecoder(self.limits)
+        self._client: Client | None = None
         if http:
-            self._exchange = Exchange(limits)
-            self._exchange.send(Request("POST", "http://host/", (("Host", "host"), ("Content-Length", "0"))), "/")
+            self._client = Client(self)
+            self._client.step_done()  # as if it had connected
+            self._client.step_done()  # and sent its request
         else:
             self._decoder.receive_head(200, ())
 
-    def receive_data(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[Event]:
+        """Bytes came."""
         self.body = b""
-        if self._exchange is None:
-            self.body = data
-            return self._note(self._decoder.receive_data(data))
-        events: list[Event] = []
-        for item in self._exchange.receive_data(data):
-            match item:
-                case Head(status, headers):
-                    self.status = status
-                    events += self._decoder.receive_head(status, headers)
-                case bytes(body):
-                    self.body += body
-                    events += self._decoder.receive_data(body)
-                case EndOfBody():
-                    self.is_complete = True
-                    events += self._decoder.receive_eof()
-                case _:  # Fault
-                    self.is_lost = True
-                    events += self._decoder.receive_failure(item.detail, item.reason)
-        return self._note(events)
+        if self._client is None:
+            self.receive_data(data)
+        else:
+            self._client.receive_data(data)
+        return self._take()
 
-    def receive_end(self, failure: str, reason: Reason) -> list[Event]:
+    def finish(self, failure: str, reason: Reason) -> list[Event]:
         """The bytes are over, in that way; "" if the server has closed."""
         if failure:
-            return self._note(self._decoder.receive_failure(failure, reason))
-        if self._exchange is None or not self._exchange.begun:
-            return self._note(self._decoder.receive_eof())
-        events: list[Event] = []
-        for item in self._exchange.receive_eof():
-            match item:
-                case bytes(body):
-                    events += self._decoder.receive_data(body)
-                case EndOfBody():
-                    events += self._decoder.receive_eof()
-                case Head():
-                    pass  # not at an end
-                case _:
-                    events += self._decoder.receive_failure(item.detail, item.reason)
-        return self._note(events)
+            self.receive_failure(failure, reason)
+        elif self._client is None:
+            self.receive_eof()
+        else:
+            self._client.receive_eof()
+        return self._take()
+
+    def _take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    # ---------------------------------------------------------------- for `Client`
+
+    def next_request(self) -> Request:
+        return Request("POST", "http://host/", (("Host", "host"), ("Content-Length", "0")))
+
+    def receive_head(self, status: int, headers: Headers) -> list[Event]:
+        self.status = status
+        return self._note(self._decoder.receive_head(status, headers))
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        self.body += data
+        return self._note(self._decoder.receive_data(data))
+
+    def receive_eof(self) -> list[Event]:
+        self.is_complete = True
+        self._note(self._decoder.receive_eof())
+        return self.close()
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        self.is_lost = True
+        self._note(self._decoder.receive_failure(detail, reason, limit=limit))
+        return self.close()
+
+    def close(self) -> list[Event]:
+        self.awaiting = None
+        return [End(None)]  # no more than a sign for the client
 
     def _note(self, events: list[Event]) -> list[Event]:
+        self._events += events
         self.is_over = self.is_over or any(not isinstance(event, Live) for event in events)
-        return events
+        return []
 
 
 def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "", reason: Reason = Reason.LOST) -> Answer:
@@ -112,7 +128,7 @@ def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "", 
     for match in _LINE.finditer(data, start):
         begin, position = match.span()
         was_over = machine.is_over
-        events = machine.receive_data(match[0])
+        events = machine.feed(match[0])
         if not was_over:
             lines.add(machine.body, begin)
         for event in events:
@@ -126,11 +142,12 @@ def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "", 
         if machine.is_lost or (machine.is_over and not http):
             position = len(data)  # nothing can follow
             break
+    is_complete, is_lost = machine.is_complete, machine.is_lost
     if not machine.is_over:
-        answer.events += [(event, position) for event in machine.receive_end(failure, reason)]
-    answer.status, answer.is_complete, answer.end = machine.status, machine.is_complete, position
+        answer.events += [(event, position) for event in machine.finish(failure, reason)]
+    answer.status, answer.is_complete, answer.end = machine.status, is_complete, position
     if answer.events and isinstance(broken := answer.events[-1][0], Broken):
-        line = _to_blame(broken, answer, lines, in_http=machine.is_lost)
+        line = _to_blame(broken, answer, lines, in_http=is_lost)
         last = len(data[: answer.events[-1][1]].rstrip(b"\r\n"))  # the end of the last line that is not blank
         answer.fault = _line_at(data, last if line is None else line)
     return answer
@@ -170,7 +187,7 @@ def _first(data: bytes, start: int, low: int, high: int, holds: Callable[[_Machi
     while low < high:
         middle = (low + high) // 2
         probe = _Machine(http=http)
-        probe.receive_data(data[start:middle])
+        probe.feed(data[start:middle])
         if holds(probe):
             high = middle
         else:
@@ -179,7 +196,7 @@ def _first(data: bytes, start: int, low: int, high: int, holds: Callable[[_Machi
 
 
 def _line_at(data: bytes, offset: int) -> tuple[int, str]:
-    """The line that this offset is in, be it at its end: its number, from 1, and its text, cut."""
+    """The line that this offset is in, or at the end of: its number, from 1, and its text, cut."""
     begin = max(data.rfind(b"\n", 0, offset), data.rfind(b"\r", 0, offset)) + 1
     after = _LINE_END.search(data, begin)
     line = data[begin : after.start() if after else len(data)]

@@ -8,15 +8,14 @@ from typing import Any, final
 
 import click
 
-from opchat_proto import Endpoint, Limits
+from opchat_proto import Endpoint, Limits, Timeouts
 
-from .._common import Timeouts
 from .._proxies import ENVIRONMENT, ProxyLike
 from ._question import utf8_text
 
 __all__ = ["Settings", "asking_options", "printing_options"]
 
-_VIA = ["blocking", "trio", "asyncio"]
+_VIA = ["blocking", "trio", "asyncio", "httpx"]
 _CLOCKS = {
     "connect": "Longest wait for a connection.",
     "write": "For sending one request.",

@@ -57,7 +57,8 @@ class Printer:
         self.end: End | None = None
         self.text = ""
         """The pieces of the answer so far."""
-        self._output = output
+        self.output = output
+        """Where it goes."""
         self._where = where
         self._kinds = frozenset(kind.strip() for kind in kinds.split(","))
         self._as_json = as_json
@@ -78,7 +79,7 @@ class Printer:
         if self._markdown is not None:
             self._markdown.close()
         if kind is not None and issubclass(kind, KeyboardInterrupt) and is_lively(sys.stdout):
-            self._output.end_line()
+            self.output.end_line()
 
     def print(self, event: Event) -> None:
         """Print it now. Raises `OutputClosedError`."""
@@ -90,11 +91,11 @@ class Printer:
             case Broken():
                 self.broken, self.code = event, exit_code(event)
         if self._as_json:
-            self._output.json(event_fields(event))
+            self.output.json(event_fields(event))
         else:
             self._print(event)
         if isinstance(event, Broken):
-            self._output.say(failure_line(event, self._where))
+            self.output.say(failure_line(event, self._where))
 
     def _print(self, event: Event) -> None:
         match event:
@@ -104,20 +105,20 @@ class Printer:
             case Live(text, kind):
                 if "all" in self._kinds or kind in self._kinds:
                     self._stop_waiting()
-                    self._output.aside(kind, text)
+                    self.output.aside(kind, text)
             case End(reply):
                 if not self.text and reply:
                     self._put(reply)
                 self._finish(needs_line=not self.text and not reply)
                 if self.text and reply and _words(reply) not in _words(self.text):
-                    self._output.say(f"a piece was lost or the site changed its answer; the final text is: {reply}")
+                    self.output.say(f"a piece was lost or the site changed its answer; the final text is: {reply}")
             case Broken():
                 self._finish()
 
     def _put(self, text: str) -> None:
         self._stop_waiting()
         if self._markdown is None:
-            self._output.text(text)
+            self.output.text(text)
         else:
             self._markdown.add(text)
 
@@ -126,9 +127,9 @@ class Printer:
         if self._markdown is not None:
             self._markdown.close()
         elif needs_line:
-            self._output.text("\n")
+            self.output.text("\n")
         else:
-            self._output.end_line()
+            self.output.end_line()
 
     def _stop_waiting(self) -> None:
         if self._spinner is not None:

@@ -1,24 +1,39 @@
 """`opchat record`: a question whose exchange is kept, byte for byte."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import cast, final
+from typing import final
 
 import click
 
-from opchat_proto import Client, Conversation, Flow, Reason
+from opchat_proto import (
+    Call,
+    Connect,
+    Conversation,
+    DataReceived,
+    EOFReceived,
+    HeadReceived,
+    HTTPCall,
+    Reason,
+    Request,
+    Send,
+    StartTLS,
+    StepDone,
+    StepFailed,
+    TimedOut,
+)
 
-from .._common import to_submit
 from ._asking import ask, site
 from ._exit import EPILOG
 from ._options import Settings, asking_options, printing_options
-from ._output import Output
+from ._output import Output, say
 from ._printing import Printer
 from ._question import whole_question
 from ._recording import Happening, write_recording
 from ._secrets import replace_secrets
 from ._state import check_writable, write_private
-from ._watching import Trace, WatchedClient
+from ._watching import Trace, is_to_site
 
 __all__ = ["record_command"]
 
@@ -42,27 +57,27 @@ def record_command(
 ) -> int:
     """Ask QUESTION as `ask` does, and keep in FILE what was exchanged.
 
-    That are the raw bytes of both directions, inside of TLS, with their times.
+    That are the raw bytes of both directions, inside of TLS, with their times; over
+    httpx, which does not show them, what they are rebuilt from values.
     `opchat decode FILE` explains them, `opchat replay FILE` serves them again.
     Secrets are replaced by text of the same length.
     """
-    if settings.via == "asyncio":
-        raise click.BadParameter("behind asyncio's HTTP library there are no raw bytes to keep", param_hint="--via")
-    submit = to_submit(
-        Conversation(bot_id=settings.bot).ask(whole_question(question, settings.limits), stream=not no_stream)
-    )
+    submit = Conversation(bot_id=settings.bot).ask(whole_question(question, settings.limits), stream=not no_stream)
     try:  # rather now than when the question has been asked
         check_writable(file)
     except OSError as error:
         raise _cannot_be_written(file, error) from None
     output = Output(raw=raw)
-    recorder = Recorder(Trace(output) if settings.verbose else None)
+    recorder = Recorder()
+    observers = [recorder, Trace(output)] if settings.verbose else [recorder]
+    if settings.via == "httpx":
+        say("httpx shows no bytes: what is kept is rebuilt from values, each answer without a length")
     with site(settings) as settings:
         assert settings.endpoint is not None
         url = settings.endpoint.origin
         try:
             with Printer(output, url, kinds=show, markdown=markdown, quiet=settings.verbose) as printer:
-                ask(settings, submit, None, printer.print, recorder)
+                ask(settings, submit, None, printer.print, *observers)
         finally:
             if recorder.happenings:
                 _write(file, url, recorder.happenings, settings, secrets=secrets)
@@ -73,7 +88,7 @@ def _write(file: Path, url: str, happenings: list[Happening], settings: Settings
     if not secrets:
         replace_secrets(happenings, [name for name, _ in settings.headers])
     try:
-        write_private(file, write_recording(url, happenings, secrets=secrets))
+        write_private(file, write_recording(url, happenings, secrets=secrets, rebuilt=settings.via == "httpx"))
     except OSError as error:
         raise _cannot_be_written(file, error) from None
 
@@ -84,53 +99,54 @@ def _cannot_be_written(file: Path, error: OSError) -> click.UsageError:
 
 @final
 class Recorder:
-    """Keeps what happens, for `Watch` and as an `Observer`; `trace` is told as well."""
+    """An observer that keeps what happens."""
 
-    def __init__(self, trace: Trace | None = None) -> None:
+    def __init__(self) -> None:
         self.happenings: list[Happening] = []
-        self._trace = trace
         self._began = time.monotonic()
         self._connection = 0
+        self._step: object = None  # that a report belongs to
+        self._asked = False  # whether the request has begun to be sent on this connection
 
-    def client(self, client: Client) -> Client:
-        """A client that is recorded."""
-        if self._trace is not None:
-            client = self._trace.client(client)
-        return cast(Client, WatchedClient(client, self))
-
-    def flow(self, flow: Flow) -> Flow:
-        """Here are no bytes to keep."""
-        return flow
-
-    def connecting(self, host: str, port: int) -> None:
-        """A new connection, perhaps."""
-        self._connection += 1
-
-    def connected(self, host: str, port: int) -> None:
-        """It is there."""
-        self._keep("connected", host=host, port=port)
-
-    def secured(self, server_name: str) -> None:
-        """TLS."""
-        self._keep("tls", server_name=server_name)
-
-    def sent(self, data: bytes, *, to_proxy: bool) -> None:
-        """A request."""
-        if not to_proxy:
-            self._keep("sent", data)
-
-    def received(self, data: bytes, *, from_proxy: bool) -> None:
-        """One read."""
-        if not from_proxy:
-            self._keep("received", data)
-
-    def ended(self, how: str, reason: Reason = Reason.LOST) -> None:
-        """The end of a connection."""
-        if how:
-            self._keep("failed", detail=how, reason=reason.value)
-        else:
-            self._keep("closed")
+    def __call__(self, call: Call | HTTPCall, item: object) -> None:
+        """For `Channel`."""
+        match self._step, item:
+            case _, Connect() | Request():
+                self._connection += 1
+                self._asked = isinstance(item, Request)
+                if isinstance(item, Request):
+                    self._keep("sent", _message(f"{item.method} {item.target} HTTP/1.1", item.headers, item.body))
+            case Connect(host, port), StepDone():
+                self._keep("connected", host=host, port=port)
+            case StartTLS(server_name), StepDone():
+                self._keep("tls", server_name=server_name)
+            case _, Send(data) if is_to_site(data):
+                self._asked = True
+                self._keep("sent", data)
+            case _, HeadReceived(status, headers):
+                self._keep("received", _message(f"HTTP/1.1 {status} ", headers))
+            case _, DataReceived(data) if self._asked:
+                self._keep("received", data)
+            case _, EOFReceived():
+                self._keep("closed")
+            case step, StepFailed(detail, reason):
+                where = {Connect: "could not connect: ", StartTLS: "TLS failed: "}.get(type(step), "")
+                self._keep("failed", detail=f"{where}{detail}", reason=reason.value)
+            case _, TimedOut(limit):
+                self._keep("failed", detail=f"not in time (timeout {limit!r})", reason=Reason.TIMEOUT.value)
+        if isinstance(item, Connect | StartTLS | Send):
+            self._step = item
 
     def _keep(self, event: str, data: bytes = b"", **more: object) -> None:
         now = time.monotonic() - self._began
         self.happenings.append(Happening(now, self._connection, event, data, more))
+
+
+def _message(line: str, headers: Iterable[tuple[str | bytes, str | bytes]], body: bytes = b"") -> bytes:
+    """HTTP/1.1 in place of what an HTTP library has exchanged. An answer ends with its connection."""
+    head = line.encode("latin-1") + b"\r\n"
+    for field in headers:
+        name, value = (part.encode("latin-1") if isinstance(part, str) else part for part in field)
+        if not line.startswith("HTTP/") or name.lower() not in (b"content-length", b"transfer-encoding"):
+            head += name + b": " + value + b"\r\n"
+    return head + b"\r\n" + body

@@ -6,15 +6,17 @@ A text file in UTF-8, one JSON object a line (NDJSON). The first is the header:
 
 `secrets` says whether nonces, session ids, cookies and credentials were left in;
 else each is replaced by as many letters x (or digits 1), so that all lengths are
-those of the exchange. Each further line is something that happened, in order:
+those of the exchange. With `"rebuilt": true` an HTTP library did not show the
+bytes: they are made of its values, an answer without a length, up to the end of
+its connection. Each further line is something that happened, in order:
 
     {"time": 0.104, "connection": 1, "event": "sent", "data": "UE9TVCAvd3AtanNvbi8..."}
 
     time        seconds since the recording began
-    connection  the number of the connection, from 1; a new one begins with "connected"
+    connection  the number of the connection, from 1; it begins with "connected", a rebuilt one with "sent"
     event       connected   host, port
                 tls         server_name: TLS has begun; what is recorded is inside of it
-                sent        data, in base64: one HTTP request, whole
+                sent        data, in base64: one HTTP request, whole, when it began to be sent
                 received    data, in base64: what one read has brought
                 closed      the server has closed the connection
                 failed      detail, reason: the connection failed ("lost"), or a clock ran out ("timeout")
@@ -79,9 +81,10 @@ class Connection:
     exchanges: list[Exchange] = field(default_factory=list)
 
 
-def write_recording(url: str, happenings: Iterable[Happening], *, secrets: bool) -> str:
+def write_recording(url: str, happenings: Iterable[Happening], *, secrets: bool, rebuilt: bool = False) -> str:
     """The text of a recording."""
     header = {"format": FORMAT, "version": _VERSION, "url": url, "secrets": secrets}
+    header |= {"rebuilt": True} if rebuilt else {}
     return "".join(json.dumps(line) + "\n" for line in (header, *map(_line, happenings)))
 
 

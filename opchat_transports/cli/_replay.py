@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from opchat_proto import Reason
+
 from ._files import Part, parts, read
 from ._output import say
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["replay_command"]
 
-_AGAIN = 100  # how often an answer is given again on one connection
 _JSON = (("Content-Type", "application/json; charset=UTF-8"),)
 _STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"),)
 
@@ -28,10 +29,9 @@ def replay_command(file: str, port: int, speed: float) -> int:
     """Serve FILE again on 127.0.0.1, as it came, until Ctrl-C (exit code 0).
 
     FILE is what `opchat record` has written, a raw HTTP response or a bare body;
-    the last two have no times. Each submit gets the next recorded answer; after
-    the last it begins anew on that connection, and on new ones the last is given
-    again. start_session is answered with a good session, unless what is recorded
-    ends there.
+    the last two have no times. Each submit gets the next recorded answer, over a
+    connection of its own; after the last it begins anew. start_session is answered
+    with a good session, unless what is recorded ends there.
     """
     from ..testing import FaultServer
 
@@ -41,7 +41,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
     if not found:
         raise click.UsageError(f"{file}: nothing was answered in this recording")
     try:
-        with FaultServer(*_scripts(found, speed), port=port) as server:
+        with FaultServer(_script(found, speed), port=port) as server:
             say(f"{file} is replayed until Ctrl-C; ask it with: opchat ask --url {server.url} Hello")
             threading.Event().wait()
     except OSError as error:
@@ -51,25 +51,24 @@ def replay_command(file: str, port: int, speed: float) -> int:
     return 0
 
 
-def _scripts(found: Sequence[Part], speed: float) -> "list[Script]":
-    """What each connection is to do. A new one begins where the recorded server has closed one."""
+def _script(found: Sequence[Part], speed: float) -> "Script":
+    """What is done about the requests, one after the other; after the last it begins anew."""
     from ..testing import Close, Reset, Stall
 
-    scripts: list[Script] = []
     steps: list[Step] = []
     for index, part in enumerate(found):
-        if _route(part) == "start_session" and any(_route(later) != "start_session" for later in found[index + 1 :]):
+        later = found[index + 1 :]
+        if _route(part) == "start_session" and any(_route(other) != "start_session" for other in later):
             continue
+        end = None if part.exchange is None else part.exchange.end
         steps += _steps(part, speed)
-        if _is_closed(part):
-            steps.append(Reset() if _is_reset(part) else Close())
-            scripts.append(tuple(steps))
-            steps = []
-    if steps and found[-1].answer.is_complete:
-        scripts.append(tuple(steps) * _AGAIN)
-    elif steps:
-        scripts.append((*steps, Stall()))
-    return scripts
+        if end is not None and end.event == "failed" and end.more.get("reason") == Reason.LOST.value:
+            steps.append(Reset())
+        elif later or part.exchange is None or part.answer.is_complete or (end is not None and end.event == "closed"):
+            steps.append(Close())
+        else:
+            steps.append(Stall())
+    return tuple(steps)
 
 
 def _steps(part: Part, speed: float) -> "Iterator[Step]":
@@ -92,14 +91,3 @@ def _steps(part: Part, speed: float) -> "Iterator[Step]":
 
 def _route(part: Part) -> str:
     return "submit" if part.exchange is None else part.exchange.route
-
-
-def _is_closed(part: Part) -> bool:
-    if part.exchange is None:
-        return not part.answer.is_complete  # the end of the file is then all that ends it
-    return part.exchange.end is not None and (part.exchange.end.event == "closed" or _is_reset(part))
-
-
-def _is_reset(part: Part) -> bool:
-    end = None if part.exchange is None else part.exchange.end
-    return end is not None and end.event == "failed" and "connection failed" in str(end.more.get("detail"))

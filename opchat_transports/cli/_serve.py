@@ -107,7 +107,7 @@ def _run_uvicorn(host: str, port: int, workers: int, told: dict[str, Any], who: 
 
 
 def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
-    from ..blocking_sockets import serve
+    from ..blocking_server import serve
 
     key = bytes.fromhex(told["secret"])
     with serve(as_sync(load_bot(told["bot"])), host, port, secret=key, origins=told["origins"]) as server:

@@ -1,112 +1,29 @@
-"""What goes over a connection, for whoever wants to see or keep it: something with the interface of `Client` around it.
-
-The transports know one seam, `Watch`: what it returns is driven in place of the
-client. Here it tells an observer what has happened, and lets it through.
-"""
+"""`-v`: an observer that prints a line for each thing that happens on the way."""
 
 import time
 from collections.abc import Iterable
-from typing import Any, Protocol, cast, final
+from typing import Any, final
+
+import h11
 
 from opchat_proto import (
-    Awaiting,
-    Client,
+    Call,
     Connect,
-    Done,
-    Event,
-    Flow,
-    Headers,
-    Limits,
-    Reason,
-    Receive,
+    DataReceived,
+    EOFReceived,
+    HeadReceived,
+    HTTPCall,
     Request,
     Send,
     StartTLS,
+    StepDone,
+    StepFailed,
+    TimedOut,
 )
-from opchat_proto._exchange import Exchange, Head
 
-from .._common import where
 from ._output import Output
 
-__all__ = ["Observer", "Trace", "WatchedClient"]
-
-
-class Observer(Protocol):
-    """Is told what has happened, in order."""
-
-    def connecting(self, host: str, port: int) -> None:
-        """A connection is about to be opened."""
-
-    def connected(self, host: str, port: int) -> None:
-        """A connection was opened."""
-
-    def secured(self, server_name: str) -> None:
-        """TLS has begun on it."""
-
-    def sent(self, data: bytes, *, to_proxy: bool) -> None:
-        """All of these bytes were sent: one request, or something for the proxy."""
-
-    def received(self, data: bytes, *, from_proxy: bool) -> None:
-        """One read."""
-
-    def ended(self, how: str, reason: Reason = Reason.LOST) -> None:
-        """The other side has closed, or it failed: `how` says what happened, "" for a close."""
-
-
-@final
-class WatchedClient:
-    """A client whose inputs are told to an observer."""
-
-    def __init__(self, client: Client, observer: Observer) -> None:
-        self._client = client
-        self._observer = observer
-        self._connecting = False
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything that is not below is the client's own."""
-        return getattr(self._client, name)
-
-    def next_step(self) -> Connect | StartTLS | Send | Receive | Done:
-        """See `Client`, as for the others."""
-        step = self._client.next_step()
-        if isinstance(step, Connect) and not self._connecting:
-            self._connecting = True
-            self._observer.connecting(step.host, step.port)
-        return step
-
-    def step_done(self) -> None:
-        """It worked."""
-        step = self._client.next_step()
-        to_proxy = self._with_proxy
-        self._client.step_done()
-        match step:
-            case Connect(host, port):
-                self._connecting = False
-                self._observer.connected(host, port)
-            case StartTLS(server_name):
-                self._observer.secured(server_name)
-            case Send(data):
-                self._observer.sent(data, to_proxy=to_proxy)
-
-    def receive_data(self, data: bytes | bytearray) -> list[Event]:
-        """Bytes came."""
-        self._observer.received(bytes(data), from_proxy=self._with_proxy)
-        return self._client.receive_data(data)
-
-    def receive_eof(self) -> list[Event]:
-        """The end came."""
-        self._observer.ended("")
-        return self._client.receive_eof()
-
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
-        """It failed."""
-        self._observer.ended(detail, reason)
-        return self._client.receive_failure(detail, reason)
-
-    @property
-    def _with_proxy(self) -> bool:
-        return self._client.awaiting is Awaiting.PROXY
-
+__all__ = ["Trace", "is_to_site"]
 
 # The values of these may be shown. Any other may be, or hold, a secret.
 _HARMLESS = {
@@ -115,105 +32,87 @@ _HARMLESS = {
 }  # fmt: skip
 
 
+def is_to_site(data: bytes) -> bool:
+    """Whether a `Send` is the request, and not something for the proxy: what follows is then the site's answer."""
+    return data.startswith(b"POST ")
+
+
 @final
 class Trace:
-    """`-v`: a line on standard error for each thing that happens. Shapes and sizes, never contents or secrets."""
+    """On standard error: shapes and sizes, never contents or secrets."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._began = time.monotonic()
-        self._exchange: Exchange | None = None  # reads the head of the answer that is due
+        self._step: object = None  # that a `StepDone` belongs to
+        self._at_proxy = False  # whether what comes is a proxy's
+        self._reader: h11.Connection | None = None  # of the head of the answer that is due
 
-    def client(self, client: Client) -> Client:
-        """For `Watch`."""
-        return cast(Client, WatchedClient(client, self))
+    def __call__(self, call: Call | HTTPCall, item: object) -> None:
+        """For `Channel`."""
+        match self._step, item:
+            case _, Connect(host, port):
+                self._at_proxy, self._reader = call.channel.proxy is not None, None
+                self._say(f"connecting to {_place(host, port)}")
+            case Connect(host, port), StepDone():
+                self._say(f"connected to {_place(host, port)}")
+            case StartTLS(server_name), StepDone():
+                self._say(f"TLS with {server_name}")
+            case _, Send(data) if is_to_site(data):
+                line = data.split(b"\r\n", 1)[0].decode("ascii", "replace")
+                self._say(f"> {line.removesuffix(' HTTP/1.1')}, {len(data)} bytes")
+                self._at_proxy, self._reader = False, _new_reader()
+            case _, Send(data):
+                self._say(f"> {len(data)} bytes to the proxy")
+            case _, Request():
+                self._say(f"> {item.method} {item.target}, {len(item.body)} bytes of body")
+            case _, HeadReceived(status, headers):
+                self._head(status, headers)
+            case _, DataReceived(data):
+                whose = " from the proxy" if self._at_proxy else " of body" if isinstance(call, HTTPCall) else ""
+                self._say(f"< {len(data)} bytes{whose}")
+                self._read_head(data)
+            case _, EOFReceived():
+                self._say("< end of body" if isinstance(call, HTTPCall) else "< closed")
+            case _, StepFailed(detail):
+                self._say(f"failed: {detail}")
+            case _, TimedOut(limit):
+                self._say(f"not in time (timeout {limit!r})")
+        if isinstance(item, Connect | StartTLS | Send):
+            self._step = item
 
-    def flow(self, flow: Flow) -> Flow:
-        """For `Watch`: where an HTTP library has the connections, what it is given and gives."""
-        return cast(Flow, _TracedFlow(flow, self))
-
-    def connecting(self, host: str, port: int) -> None:
-        """For `Observer`, as are the next."""
-        self.say(f"connecting to {where(host, port)}")
-
-    def connected(self, host: str, port: int) -> None:
-        """A connection."""
-        self.say(f"connected to {where(host, port)}")
-
-    def secured(self, server_name: str) -> None:
-        """TLS."""
-        self.say(f"TLS with {server_name}")
-
-    def sent(self, data: bytes, *, to_proxy: bool) -> None:
-        """A request."""
-        self._exchange = None
-        if to_proxy:
-            self.say(f"> {len(data)} bytes to the proxy")
+    def _read_head(self, data: bytes) -> None:
+        if self._reader is None:
             return
-        line = data.split(b"\r\n", 1)[0].decode("ascii", "replace")
-        self.say(f"> {line.removesuffix(' HTTP/1.1')}, {len(data)} bytes")
-        self._exchange = Exchange(Limits())
-        self._exchange.send(Request("POST", "http://host/", (("Host", "host"), ("Content-Length", "0"))), "/")
+        self._reader.receive_data(data)
+        try:
+            while isinstance(event := self._reader.next_event(), h11.InformationalResponse | h11.Response):
+                self._head(event.status_code, event.headers)
+                if isinstance(event, h11.Response):
+                    self._reader = None
+                    return
+        except h11.RemoteProtocolError:  # of which the last event tells
+            self._reader = None
 
-    def received(self, data: bytes, *, from_proxy: bool) -> None:
-        """One read."""
-        self.say(f"< {len(data)} bytes{' from the proxy' if from_proxy else ''}")
-        if self._exchange is None or from_proxy:
-            return
-        for item in self._exchange.receive_data(data):
-            if isinstance(item, Head):
-                self.head(item.status, item.headers)
+    def _head(self, status: int, headers: Iterable[tuple[str | bytes, str | bytes]]) -> None:
+        fields = [(_text(name).lower(), _text(value)) for name, value in headers]
+        shown = [f"{name}: {value if name in _HARMLESS else '...'}" for name, value in fields]
+        self._say(f"< status {status}; {'; '.join(shown)}")
 
-    def ended(self, how: str, reason: Reason = Reason.LOST) -> None:
-        """The end of a connection."""
-        self.say(f"failed: {how}" if how else "< closed")
-
-    def head(self, status: int, headers: Headers) -> None:
-        """A head of an answer."""
-        shown = [f"{name}: {value if name in _HARMLESS else '...'}" for name, value in _texts(headers)]
-        self.say(f"< status {status}; {'; '.join(shown)}")
-
-    def say(self, what: str) -> None:
-        """One line, with the seconds since the first."""
+    def _say(self, what: str) -> None:
         self._output.say(f"{time.monotonic() - self._began:8.3f} {' '.join(what.split())}")
 
 
-def _texts(headers: Headers) -> Iterable[tuple[str, str]]:
-    for name, value in headers:
-        name = name if isinstance(name, str) else name.decode("latin-1")
-        yield name.lower(), value if isinstance(value, str) else value.decode("latin-1")
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@final
-class _TracedFlow:
-    """As `WatchedClient`, for a flow."""
+def _text(text: Any) -> str:
+    return text if isinstance(text, str) else text.decode("latin-1")
 
-    def __init__(self, flow: Flow, trace: Trace) -> None:
-        self._flow = flow
-        self._trace = trace
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._flow, name)
-
-    def next_request(self) -> Request | None:
-        request = self._flow.next_request()
-        if request is not None:
-            self._trace.say(f"> {request.method} {request.target}, {len(request.body)} bytes of body")
-        return request
-
-    def receive_head(self, status: int, headers: Headers) -> list[Event]:
-        fields = list(headers)
-        self._trace.head(status, fields)
-        return self._flow.receive_head(status, fields)
-
-    def receive_data(self, data: bytes) -> list[Event]:
-        self._trace.say(f"< {len(data)} bytes of body")
-        return self._flow.receive_data(data)
-
-    def receive_eof(self) -> list[Event]:
-        self._trace.say("< end of body")
-        return self._flow.receive_eof()
-
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
-        self._trace.ended(detail)
-        return self._flow.receive_failure(detail, reason)
+def _new_reader() -> h11.Connection:
+    reader = h11.Connection(h11.CLIENT)
+    reader.send(h11.Request(method="POST", target="/", headers=[("Host", "host")]))
+    reader.send(h11.EndOfMessage())
+    return reader

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -335,13 +334,10 @@ def _trio(pieces: list[bytes]) -> Run:
 
     transport = TrioTransport(_ENDPOINT, session=Session(), proxy=None)
 
-    async def read() -> list[Event]:
-        async with transport.ask(_QUESTION) as reply:
-            return [event async for event in reply]
-
     def run() -> list[Event]:
+        transport._loop = None  # each run has a loop of its own
         with _replaced(trio, "open_tcp_stream", connect):
-            return trio.run(read)
+            return trio.run(_read, transport)
 
     return run
 
@@ -358,55 +354,50 @@ def _memory_client(name: str, pieces: list[bytes], *, is_async: bool) -> Any:
     return client(transport=transport, trust_env=False)
 
 
-class _MemoryConnection:
-    """What `AsyncioTransport`'s own client uses of a connection. As httpcore's mock, it waits for nothing."""
-
-    sent = 0
-    reader = SimpleNamespace(now=time.monotonic, deadline=0.0)
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self.pieces = iter(pieces)
-
-    async def send(self, data: bytes) -> None: ...
-
-    async def receive(self, _: int) -> bytes:
-        return next(self.pieces, b"")
-
-    def rest(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def _asyncio(pieces: list[bytes]) -> Run:
-    from opchat_transports import _httpx_transport
-    from opchat_transports.asyncio_httpx import AsyncioTransport
+    from opchat_transports import asyncio_streams
 
-    async def connect(*_: object) -> _MemoryConnection:
-        return _MemoryConnection(pieces)
+    class MemoryStream:
+        """As httpcore's mock, it waits for nothing."""
 
-    transport = AsyncioTransport(_ENDPOINT, session=Session(), proxy=None)
+        def __init__(self) -> None:
+            self.pieces = iter(pieces)
 
-    async def read() -> list[Event]:
-        async with transport.ask(_QUESTION) as reply:
-            return [event async for event in reply]
+        async def read(self, until: float) -> bytes:
+            return next(self.pieces, b"")
+
+        async def write(self, data: bytes) -> None: ...
+
+        def abort(self) -> None: ...
+
+    async def connect(*_: object) -> MemoryStream:
+        return MemoryStream()
+
+    transport = asyncio_streams.AsyncioTransport(_ENDPOINT, session=Session(), proxy=None)
 
     def run() -> list[Event]:
-        with _replaced(_httpx_transport, "_connect", connect):
-            return asyncio.run(read())
+        transport._loop = None  # each run has a loop of its own
+        with _replaced(asyncio_streams, "connect", connect):
+            return asyncio.run(_read(transport))
 
     return run
 
 
-def _asyncio_on_httpx(pieces: list[bytes]) -> Run:
-    from opchat_transports.asyncio_httpx import AsyncioTransport
+def _httpx(pieces: list[bytes]) -> Run:
+    from opchat_transports.asyncio_httpx import HttpxTransport
 
-    transport = AsyncioTransport(_ENDPOINT, _memory_client("httpx", pieces, is_async=True), session=Session())
+    transport = HttpxTransport(_ENDPOINT, _memory_client("httpx", pieces, is_async=True), session=Session())
 
-    async def read() -> list[Event]:
-        async with transport.ask(_QUESTION) as reply:
-            return [event async for event in reply]
+    def run() -> list[Event]:
+        transport._loop = None  # each run has a loop of its own
+        return asyncio.run(_read(transport))
 
-    return lambda: asyncio.run(read())
+    return run
+
+
+async def _read(transport: Any) -> list[Event]:
+    async with transport.ask(_QUESTION) as reply:
+        return [event async for event in reply]
 
 
 def _httpx_sse_sync(pieces: list[bytes]) -> Run:
@@ -510,8 +501,8 @@ WIRE = [
     Candidate("opchat: BlockingTransport", _blocking, _own_pair),
     Candidate("trio, h11 and the floor", _trio_and_floor, _floor_pair),
     Candidate("opchat: TrioTransport", _trio, _own_pair),
-    Candidate("opchat: AsyncioTransport, its own client", _asyncio, _own_pair),
-    Candidate("opchat: AsyncioTransport on httpx", _asyncio_on_httpx, _own_pair),
+    Candidate("opchat: AsyncioTransport", _asyncio, _own_pair),
+    Candidate("opchat: HttpxTransport", _httpx, _own_pair),
     Candidate("the original aiohttp client", _original_aiohttp, package="aiohttp"),
     Candidate("httpx-sse on httpx", _httpx_sse_sync, package="httpx-sse"),
     Candidate("httpx-sse on httpx, async", _httpx_sse_async, package="httpx-sse"),

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import trio
 
 from opchat_proto import Session, Submit
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 from tests.benchmarks.workloads import READ, chunks, short
@@ -71,6 +71,7 @@ def _pairs(url: str) -> Iterator[tuple[Count, Count]]:
             return len([json.loads(event.data) for event in source.iter_sse()])
 
     async def own_async(transport: Any) -> int:
+        transport._loop = None  # each run has a loop of its own
         async with transport.ask(_QUESTION) as reply:
             return len([event async for event in reply])
 

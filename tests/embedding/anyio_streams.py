@@ -1,55 +1,45 @@
-"""anyio, on asyncio or trio: `await ask(client, print, tls)`.
-
-What is true of `on_event` leaves early, as does a cancellation. `seconds` bound each wait.
-"""
+"""anyio, on asyncio or trio: `await ask(call, print, tls)`. What is true of `on_event` leaves early, or cancelling."""
 
 import ssl
+import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
 
-import anyio
-from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
+import anyio.streams.tls
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
-
-BROKEN = (anyio.BrokenResourceError, OSError, UnicodeError)  # UnicodeError: a name that the DNS cannot have
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
 
-async def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> None:
-    stream: ByteStream | None = None
-    look, awaiting, deadline = False, client.awaiting, anyio.current_time() + seconds
-    try:
-        while (step := Receive() if look else client.next_step()) != Done():
-            events: list[Event] = []
-            try:
-                with anyio.fail_after(0.001 if look else max(0, deadline - anyio.current_time())):
-                    if isinstance(step, Connect):
-                        if stream:
-                            await anyio.aclose_forcefully(stream)
-                        stream = await anyio.connect_tcp(step.host, step.port)
-                    assert stream  # the first step is to connect
-                    if isinstance(step, StartTLS):
-                        stream = await TLSStream.wrap(stream, hostname=step.server_name, ssl_context=tls)
-                    elif isinstance(step, Send):
-                        await stream.send(step.data)
-                    if step == Receive():
-                        events = client.receive_data(await stream.receive())
-                    else:
-                        client.step_done()
-            except TimeoutError:
-                events = [] if look else client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-            except anyio.EndOfStream:
-                events = client.receive_eof()
-            except BROKEN as error:
-                if isinstance(step, Send):
-                    client.send_failed()  # there may be an answer all the same
-                else:
-                    events = client.receive_failure(str(error.__cause__ or error))
-            if any(map(on_event, events)):
-                break
-            look = not events and client.awaiting is not awaiting  # is it closed, before the next Send goes out?
-            if look or events:
-                awaiting, deadline = client.awaiting, anyio.current_time() + seconds
-    finally:
-        if stream:
-            await anyio.aclose_forcefully(stream)
+async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> None:
+    with closing(call):
+        async with AsyncExitStack() as connection:
+            while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
+                if event:
+                    continue
+                step, until = call.next_step(anyio.current_time())
+                if isinstance(step, Connect | Wait | Done):
+                    await connection.aclose()
+                try:
+                    with anyio.fail_after(until - anyio.current_time()) as clock:
+                        match step:
+                            case Connect(host, port):
+                                tcp = await connection.enter_async_context(await anyio.connect_tcp(host, port))
+                                stream: anyio.abc.ByteStream = tcp
+                            case StartTLS(name):
+                                stream = await anyio.streams.tls.TLSStream.wrap(stream, hostname=name, ssl_context=tls)
+                            case Send(data):
+                                await stream.send(data)
+                            case Receive():
+                                call.receive_data(await stream.receive())
+                            case Wait(signal):
+                                await signal.wait()
+                    if isinstance(step, Connect | StartTLS | Send):
+                        call.step_done()
+                except anyio.EndOfStream:
+                    call.receive_eof()
+                except (anyio.BrokenResourceError, OSError, ValueError) as error:  # ValueError: no name for DNS or TLS
+                    call.timed_out() if clock.cancelled_caught else call.step_failed(str(error.__cause__ or error))
+
+
+if __name__ == "__main__":
+    anyio.run(ask, Channel(sys.argv[1], signal=anyio.Event).call("Hello!"), print, ssl.create_default_context())

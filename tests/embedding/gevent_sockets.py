@@ -1,47 +1,45 @@
-"""gevent, without monkey-patching: `gevent.spawn(ask, client, print, gevent.ssl.create_default_context())`.
+"""gevent: `gevent.spawn(ask, call, print, gevent.ssl.create_default_context())`, without monkey-patching.
+What is true of `on_event` leaves early, as does killing the greenlet."""
 
-What is true of `on_event` leaves early, as does killing the greenlet.
-"""
-
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from math import inf
 from time import monotonic
 
+import gevent.event
 from gevent import socket, ssl
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
 
-def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> None:
-    connection, look, awaiting, deadline = socket.socket(), False, client.awaiting, monotonic() + seconds
-    try:
-        while (step := Receive() if look else client.next_step()) != Done():
-            events: list[Event] = []
+def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> None:
+    with closing(call), ExitStack() as connection:
+        while True:
+            while event := call.next_event():
+                if on_event(event) or not isinstance(event, Live):
+                    return
+            step, until = call.next_step(monotonic())
+            if isinstance(step, Connect | Wait | Done):
+                connection.close()
             try:
-                connection.settimeout(0.001 if look else max(0.001, deadline - monotonic()))
-                match step:
-                    case Connect(host, port):
-                        connection.close()
-                        connection = socket.create_connection((host, port), seconds)
-                    case StartTLS(name):
-                        connection = tls.wrap_socket(connection, server_hostname=name)
-                    case Send(data):
-                        connection.sendall(data)
-                    case Receive():
-                        data = connection.recv(65536)
-                        events = client.receive_data(data) if data else client.receive_eof()
-                if step != Receive():
-                    client.step_done()
-            except (OSError, UnicodeError) as error:  # UnicodeError: a name that the DNS cannot have
-                if isinstance(step, Send):
-                    client.send_failed()  # there may be an answer all the same
-                elif not isinstance(error, TimeoutError):
-                    events = client.receive_failure(str(error))
-                elif not look:
-                    events = client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-            if any(map(on_event, events)):
-                break
-            look = not events and client.awaiting is not awaiting  # is it closed, before the next Send goes out?
-            if look or events:
-                awaiting, deadline = client.awaiting, monotonic() + seconds
-    finally:
-        connection.close()
+                with gevent.Timeout(None if until == inf else until - monotonic(), late := TimeoutError()):
+                    match step:
+                        case Connect(host, port):
+                            wire = connection.enter_context(socket.create_connection((host, port)))
+                        case StartTLS(name):
+                            wire = connection.enter_context(tls.wrap_socket(wire, server_hostname=name))
+                        case Send(data):
+                            wire.sendall(data)
+                        case Receive():
+                            call.receive_data(data) if (data := wire.recv(65536)) else call.receive_eof()
+                        case Wait(signal):
+                            signal.wait()
+                if isinstance(step, Connect | StartTLS | Send):
+                    call.step_done()
+            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+                call.timed_out() if error is late else call.step_failed(str(error))
+
+
+if __name__ == "__main__":
+    ask(Channel(sys.argv[1], signal=gevent.event.Event).call("Hello!"), print, ssl.create_default_context())

@@ -1,60 +1,71 @@
-"""PySide6: keep `Question(client, print, QSslConfiguration.defaultConfiguration(), 120_000)` while it goes on.
-What is true of `on_event` leaves early, as does `leave()`. `ms` bound each wait."""
+"""PySide6: keep `Question(call, print, QSslConfiguration.defaultConfiguration())` while it goes on, or `leave()` it.
+What is true of `on_event` leaves early. A call that waits for another one is asked again every 50 ms."""
 
+import sys
 from collections.abc import Callable
+from time import monotonic
 
-from PySide6.QtCore import QTimer
-from PySide6.QtNetwork import QAbstractSocket, QSslConfiguration, QSslSocket
+from PySide6.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
+from PySide6.QtNetwork import QSslConfiguration, QSslSocket
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Send, StartTLS
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Send, StartTLS, Wait
 
 
-class Question:
-    def __init__(self, client: Client, on_event: Callable[[Event], object], tls: QSslConfiguration, ms: int) -> None:
-        self.client, self.on_event, self.awaiting = client, on_event, client.awaiting
-        self.socket, self.clock, self.pause = QSslSocket(), QTimer(), QTimer(singleShot=True)
-        self.socket.setSslConfiguration(tls)
-        self.socket.connected.connect(self.step_done)
-        self.socket.encrypted.connect(self.step_done)
-        self.socket.readyRead.connect(lambda: self.heard(client.receive_data(self.socket.readAll().data())))
-        self.socket.errorOccurred.connect(self.failed)
-        late = f"nothing for {ms} ms"
-        self.clock.timeout.connect(lambda: self.heard(client.receive_failure(late, Reason.TIMEOUT)))
-        self.pause.timeout.connect(self.proceed)
-        self.clock.start(ms)
-        self.proceed()
+class Question(QObject):
+    over = Signal()
 
-    def step_done(self) -> None:
-        self.client.step_done()
-        self.proceed()
+    def __init__(self, call: Call, on_event: Callable[[Event], object], tls: QSslConfiguration) -> None:
+        super().__init__()
+        self.call, self.on_event, self.wire = call, on_event, QSslSocket()
+        self.clock = QTimer(singleShot=True, timerType=Qt.TimerType.PreciseTimer, interval=0)
+        self.clock.timeout.connect(self.proceed)
+        self.wire.setSslConfiguration(tls)
+        self.wire.connected.connect(lambda: self.report(call.step_done))
+        self.wire.encrypted.connect(lambda: self.report(call.step_done))
+        self.wire.readyRead.connect(lambda: self.report(call.receive_data, self.wire.readAll().data()))
+        self.wire.errorOccurred.connect(self.failed)
+        self.clock.start()
+
+    def report(self, report: Callable[..., None], *values: object) -> None:
+        report(*values)
+        self.clock.start(0)  # not now, in the middle of what the socket does
+
+    def failed(self, error: QSslSocket.SocketError) -> None:
+        if error is QSslSocket.SocketError.RemoteHostClosedError:
+            self.report(self.call.receive_eof)
+        else:
+            self.report(self.call.step_failed, self.wire.errorString())
 
     def proceed(self) -> None:
-        match self.client.next_step():
-            case Connect(host, port):
-                self.socket.abort()
-                self.socket.connectToHost(host, port)
-            case StartTLS(name):
-                self.socket.setPeerVerifyName(name)
-                self.socket.startClientEncryption()
-            case Send(data):
-                self.socket.write(data)  # what goes wrong with it comes to `failed`
-                self.client.step_done()
-            case Done():
+        while event := self.call.next_event():
+            if self.on_event(event) or not isinstance(event, Live):
                 self.leave()
-
-    def heard(self, events: list[Event]) -> None:
-        self.pause.start(1)  # not now: is the connection closed, before the next Send goes out?
-        if events or self.client.awaiting is not self.awaiting:
-            self.awaiting = self.client.awaiting
-            self.clock.start()
-        if any(map(self.on_event, events)):
-            self.leave()
-
-    def failed(self, error: QAbstractSocket.SocketError) -> None:
-        closed = error is QAbstractSocket.SocketError.RemoteHostClosedError
-        self.heard(self.client.receive_eof() if closed else self.client.receive_failure(self.socket.errorString()))
+                return
+        step, until = self.call.next_step(monotonic())  # or what it means that the time is over
+        self.clock.start(50 if isinstance(step, Wait) else 1 + int(1000 * min(until - monotonic(), 1e6)))
+        if isinstance(step, Connect | Wait | Done):
+            self.wire.abort()
+        match step:
+            case Connect(host, port):
+                self.wire.connectToHost(host, port)
+            case StartTLS(name):
+                self.wire.setPeerVerifyName(name)
+                self.wire.startClientEncryption()
+            case Send(data):
+                self.wire.write(data)  # what goes wrong with it comes to `failed`
+                self.report(self.call.step_done)
+            case Done():
+                self.clock.start(0)
 
     def leave(self) -> None:
+        self.call.close()
         self.clock.stop()
-        self.pause.stop()
-        self.socket.abort()
+        self.wire.abort()
+        self.over.emit()
+
+
+if __name__ == "__main__":
+    application = QCoreApplication()
+    asked = Question(Channel(sys.argv[1]).call("Hello!"), print, QSslConfiguration.defaultConfiguration())
+    asked.over.connect(application.quit)
+    application.exec()

@@ -1,6 +1,7 @@
 """How each recipe is called, so that one suite can run them all."""
 
 import asyncio
+import gc
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,58 +10,54 @@ from typing import Any
 
 import anyio
 import gevent
+import gevent.event
 import gevent.ssl
 import httpx
 import httpx2
 import requests
 import trio
-import urllib3
 from twisted.internet import reactor, ssl
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.threads import blockingCallFromThread
-
-from opchat_proto import Client, Event
 
 from . import (
     anyio_streams,
     asyncio_protocol,
     asyncio_streams,
-    flow_aiohttp,
-    flow_http_client,
-    flow_httpx,
-    flow_httpx_async,
-    flow_requests,
-    flow_urllib3,
     gevent_sockets,
+    http_aiohttp,
+    http_client,
+    http_httpx,
+    http_httpx_async,
+    http_requests,
+    http_urllib3,
     selectors_loop,
     threads_queue,
     tornado_iostream,
-    trio_race,
+    trio_streams,
     twisted_protocol,
 )
 from .suite import Question, Recipe
 
 
 def of_selectors(question: Question) -> None:
-    selectors_loop.run(selectors_loop.ask(question.client(), question.hear, question.tls, question.seconds))
+    selectors_loop.run(selectors_loop.ask(question.call(), question.hear, question.tls))
 
 
 def of_asyncio_protocol(question: Question) -> None:
-    asyncio.run(asyncio_protocol.ask(question.client(), question.hear, question.tls, question.seconds))
+    asyncio.run(asyncio_protocol.ask(question.call(asyncio.Event), question.hear, question.tls))
 
 
 def of_asyncio_streams(question: Question) -> None:
-    asyncio.run(asyncio_streams.ask(question.client(), question.hear, question.tls, question.seconds))
+    asyncio.run(asyncio_streams.ask(question.call(asyncio.Event), question.hear, question.tls))
 
 
 def of_threads(question: Question) -> None:
-    asked = threads_queue.Question(question.client(), question.tls, question.seconds)
-    while (event := asked.events.get()) is not None:
-        if question.hear(event):
-            asked.leave()
-            break
-    while event is not None:  # the thread puts None when it has closed the connection
-        event = asked.events.get()
+    asking = threading.Thread(
+        target=threads_queue.ask, args=(question.call(threading.Event), question.hear, question.tls)
+    )
+    asking.start()
+    asking.join()
 
 
 def of_twisted(question: Question) -> None:
@@ -72,7 +69,7 @@ def of_twisted(question: Question) -> None:
     trust = tls.platformTrust()
     if question.cafile is not None:
         trust = tls.trustRootFromCertificates([tls.Certificate.loadPEM(Path(question.cafile).read_bytes())])
-    asking = twisted_protocol.ask(question.client(), question.hear, trust, question.seconds)
+    asking = twisted_protocol.ask(question.call(twisted_protocol.Inbox), question.hear, trust)
     deferred: Any = ensureDeferred
     blockingCallFromThread(loop, deferred, asking)
 
@@ -84,46 +81,46 @@ def stop_twisted() -> None:
 
 
 def of_tornado(question: Question) -> None:
-    asyncio.run(tornado_iostream.ask(question.client(), question.hear, question.tls, question.seconds))
+    asyncio.run(tornado_iostream.ask(question.call(asyncio.Event), question.hear, question.tls))
 
 
 def of_gevent(question: Question) -> None:
     tls = gevent.ssl.create_default_context(cafile=question.cafile)
-    gevent.spawn(gevent_sockets.ask, question.client(), question.hear, tls, question.seconds).get()
+    gevent.spawn(gevent_sockets.ask, question.call(gevent.event.Event), question.hear, tls).get()
 
 
 def of_trio(question: Question) -> None:
-    def hear(_: Client, event: Event) -> object:
-        return question.hear(event)
-
-    trio.run(trio_race.race, [question.client()], hear, question.tls, question.seconds)
+    trio.run(trio_streams.ask, question.call(trio.Event), question.hear, question.tls)
 
 
 def of_anyio(question: Question) -> None:
-    anyio.run(anyio_streams.ask, question.client(), question.hear, question.tls, question.seconds)
+    anyio.run(anyio_streams.ask, question.call(anyio.Event), question.hear, question.tls)
 
 
 def of_anyio_on_trio(question: Question) -> None:
-    anyio.run(anyio_streams.ask, question.client(), question.hear, question.tls, question.seconds, backend="trio")
+    anyio.run(anyio_streams.ask, question.call(anyio.Event), question.hear, question.tls, backend="trio")
 
 
 def of_aiohttp(question: Question) -> None:
-    asyncio.run(flow_aiohttp.ask(question.flow(), question.hear, question.tls, question.seconds))
+    asyncio.run(http_aiohttp.ask(question.http_call(asyncio.Event), question.hear, question.tls))
 
 
 def of_requests(question: Question) -> None:
     with requests.Session() as http:
         http.verify, http.trust_env = question.cafile or True, False
-        flow_requests.ask(question.flow(), question.hear, http, question.seconds)
+        http_requests.ask(question.http_call(threading.Event), question.hear, http)
+    gc.collect()  # its pools go with the garbage, where an exception holds them
 
 
 def of_urllib3(question: Question) -> None:
-    with urllib3.PoolManager(ca_certs=question.cafile) as pool:
-        flow_urllib3.ask(question.flow(), question.hear, pool, question.seconds)
+    http_urllib3.ask(question.http_call(threading.Event), question.hear, question.tls)
 
 
 def of_http_client(question: Question) -> None:
-    flow_http_client.ask(question.flow(), question.hear, question.tls, question.seconds)
+    http_client.ask(question.http_call(threading.Event), question.hear, question.tls)
+
+
+KEEP_NOTHING = {"max_keepalive_connections": 0}
 
 
 def with_httpx2(recipe: ModuleType) -> Any:
@@ -138,16 +135,16 @@ def with_httpx2(recipe: ModuleType) -> Any:
 
 def of_httpx_sync(recipe: Any, library: Any) -> Recipe:
     def run(question: Question) -> None:
-        with library.Client(verify=question.tls, trust_env=False) as http:
-            recipe.ask(question.flow(), question.hear, http, question.seconds)
+        with library.Client(verify=question.tls, trust_env=False, limits=library.Limits(**KEEP_NOTHING)) as http:
+            recipe.ask(question.http_call(threading.Event), question.hear, http)
 
     return run
 
 
 def of_httpx_async(recipe: Any, library: Any) -> Recipe:
     async def ask(question: Question) -> None:
-        async with library.AsyncClient(verify=question.tls, trust_env=False) as http:
-            await recipe.ask(question.flow(), question.hear, http, question.seconds)
+        http = library.AsyncClient(verify=question.tls, trust_env=False, limits=library.Limits(**KEEP_NOTHING))
+        await recipe.ask(question.http_call(asyncio.Event), question.hear, http)
 
     return lambda question: asyncio.run(ask(question))
 
@@ -160,17 +157,17 @@ RUNNERS: dict[str, Recipe] = {
     "twisted_protocol": of_twisted,
     "tornado_iostream": of_tornado,
     "gevent_sockets": of_gevent,
-    "trio_race": of_trio,
+    "trio_streams": of_trio,
     "anyio_streams": of_anyio,
     "anyio_streams on trio": of_anyio_on_trio,
-    "flow_aiohttp": of_aiohttp,
-    "flow_requests": of_requests,
-    "flow_urllib3": of_urllib3,
-    "flow_http_client": of_http_client,
-    "flow_httpx": of_httpx_sync(flow_httpx, httpx),
-    "flow_httpx with httpx2": of_httpx_sync(with_httpx2(flow_httpx), httpx2),
-    "flow_httpx_async": of_httpx_async(flow_httpx_async, httpx),
-    "flow_httpx_async with httpx2": of_httpx_async(with_httpx2(flow_httpx_async), httpx2),
+    "http_aiohttp": of_aiohttp,
+    "http_requests": of_requests,
+    "http_urllib3": of_urllib3,
+    "http_client": of_http_client,
+    "http_httpx": of_httpx_sync(http_httpx, httpx),
+    "http_httpx with httpx2": of_httpx_sync(with_httpx2(http_httpx), httpx2),
+    "http_httpx_async": of_httpx_async(http_httpx_async, httpx),
+    "http_httpx_async with httpx2": of_httpx_async(with_httpx2(http_httpx_async), httpx2),
 }
 
 # The packages of the extra `gui` are large, so that plain `pytest` goes without them; .ci/run installs them.

@@ -1,60 +1,80 @@
-"""`selectors`, many on one thread: `run(ask(client, print, tls), ...)`. What is true of `on_event` leaves early."""
+"""`selectors`, many on one thread: `run(ask(call, print, tls), ...)`. What is true of `on_event` leaves early.
+Only `select` waits. Threads connect; for them, and for calls that wait for each other, it looks again every 0.05 s."""
 
 import selectors
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from math import inf
 from time import monotonic
+from typing import Any
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
-Question = Generator[tuple[socket.socket, float], None, None]  # what is to be read from, and until when
+Asking = Generator[Any, None, Any]  # (socket, what to wait for, until when), or None: ask again soon
+threads = ThreadPoolExecutor()
 
 
-def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> Question:
-    connection, look, awaiting, deadline = socket.socket(), False, client.awaiting, monotonic() + seconds
-    while (step := Receive() if look else client.next_step()) != Done():
-        events: list[Event] = []
+def perform(wire: socket.socket, event: int, until: float, do: Callable[..., Any], *given: object) -> Asking:
+    while monotonic() < until:
         try:
-            connection.settimeout(0 if step == Receive() else max(0.001, deadline - monotonic()))
-            match step:
-                case Connect(host, port):
-                    connection.close()
-                    connection = socket.create_connection((host, port), seconds)  # it waits, as getaddrinfo always does
-                case StartTLS(name):
-                    connection = tls.wrap_socket(connection, server_hostname=name)
-                case Send(data):
-                    connection.sendall(data)
-                case Receive():
-                    data = connection.recv(65536)
-                    events = client.receive_data(data) if data else client.receive_eof()
-            if step != Receive():
-                client.step_done()
-        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
-            if step == Receive() and monotonic() < deadline:
-                yield connection, 0.0 if look else deadline
-                look = False
+            return do(*given)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            yield wire, selectors.EVENT_WRITE if isinstance(error, ssl.SSLWantWriteError) else event, until
+    raise TimeoutError
+
+
+def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> Asking:
+    with closing(call), ExitStack() as opened:
+        while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
+            if event:
                 continue
-            events = client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that the DNS cannot have
-            if isinstance(step, Send):
-                client.send_failed()  # there may be an answer all the same
-            else:
-                events = client.receive_failure(str(error))
-        if any(map(on_event, events)):
-            break
-        look = not events and client.awaiting is not awaiting  # is it closed, before the next Send goes out?
-        if look or events:
-            awaiting, deadline = client.awaiting, monotonic() + seconds
-    connection.close()
+            step, until = call.next_step(monotonic())
+            if isinstance(step, Connect | Wait | Done):
+                opened.close()
+            try:
+                match step:
+                    case Connect(host, port):
+                        opening = threads.submit(socket.create_connection, (host, port), min(until - monotonic(), 1e6))
+                        while not opening.done():
+                            yield None
+                        (wire := opened.enter_context(opening.result())).setblocking(False)
+                    case StartTLS(name):
+                        wire = tls.wrap_socket(wire, server_hostname=name, do_handshake_on_connect=False)
+                        opened.callback(wire.close)
+                        yield from perform(wire, selectors.EVENT_READ, until, wire.do_handshake)
+                    case Send(data):
+                        while data:
+                            data = data[(yield from perform(wire, selectors.EVENT_WRITE, until, wire.send, data)) :]
+                    case Receive():
+                        data = yield from perform(wire, selectors.EVENT_READ, until, wire.recv, 65536)
+                        call.receive_data(data) if data else call.receive_eof()
+                    case Wait():
+                        yield None
+                if isinstance(step, Connect | StartTLS | Send):
+                    call.step_done()
+            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+                call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 
-def run(*questions: Question) -> None:
+def run(*questions: Asking) -> None:
     selector, due = selectors.DefaultSelector(), list(questions)
-    while (keys := selector.get_map().values()) or due:
-        for question in due:
-            if wait := next(question, None):
-                selector.register(wait[0], selectors.EVENT_READ, (wait[1], question))
-        ready = {key for key, _ in selector.select(min([key.data[0] for key in keys], default=0.0) - monotonic())}
-        ready.update([key for key in keys if key.data[0] <= monotonic()])
-        due = [selector.unregister(key.fileobj).data[1] for key in ready]
+    while due or selector.get_map():
+        wishes: dict[Asking, Any] = {question: wish for question in due if (wish := next(question, False)) is not False}
+        for question, wish in wishes.items():
+            if wish:
+                selector.register(wish[0], wish[1], (wish[2], question))
+        soon = [question for question, wish in wishes.items() if not wish]
+        keys = list(selector.get_map().values())
+        first = min([key.data[0] for key in keys], default=inf)
+        seconds = min(first - monotonic(), 0.05 if soon else 1e6 if keys else 0)
+        ready = [key for key, _ in selector.select(seconds)]
+        over = [key for key in keys if key in ready or key.data[0] <= monotonic()]
+        due = soon + [selector.unregister(key.fileobj).data[1] for key in over]
+
+
+if __name__ == "__main__":
+    run(ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()))

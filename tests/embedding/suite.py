@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,28 +15,36 @@ import trustme
 
 from opchat_proto import (
     Broken,
+    Call,
+    Channel,
     Client,
     Done,
     End,
-    Endpoint,
     Event,
     Flow,
+    HTTPCall,
     Limits,
     Live,
     Proxy,
     Reason,
     Receive,
     Session,
+    Signal,
     Submit,
+    Timeouts,
 )
-from opchat_transports.blocking_sockets import serve
+from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
 from tests.proto.test_captures import NAMES, check, recording_of
-from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk, live
+from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk, live, object_
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}
-PLENTY = 20.0  # seconds; only a test that fails waits that long
-LITTLE = 1.5  # seconds, for a server that has stopped
+PATIENCE = 20.0  # seconds; only a test that fails waits that long
+PLENTY = Timeouts(connect=PATIENCE, write=PATIENCE, first_event=PATIENCE, idle=PATIENCE)
+LITTLE = Timeouts(connect=1, write=1, first_event=1, idle=1)  # for a server that has stopped
+
+
+REFUSAL = object_(503, message="Busy.").replace(b"\r\n", b"\r\nRetry-After: 1\r\n", 1)
 
 
 class Authority:
@@ -57,18 +65,34 @@ class Question:
     url: str
     hear: Callable[[Event], object]
     cafile: str | None = None
-    seconds: float = PLENTY
+    timeouts: Timeouts = PLENTY
     session: Session | None = None
     limits: Limits = Limits()
     text: str = "Hi!"
     proxy: Proxy | None = None
+    retries: int = 0
 
-    def flow(self) -> Flow:
-        submit = Submit.from_messages([{"role": "user", "content": self.text}], chat_id="c0ffee")
-        return Flow(Endpoint.parse(self.url), submit, session=self.session, limits=self.limits)
+    def channel(
+        self, signal: Callable[[], Signal] | None = None, lock: AbstractContextManager[object] | None = None
+    ) -> Channel:
+        return Channel(
+            self.url,
+            session=self.session,
+            limits=self.limits,
+            timeouts=self.timeouts,
+            proxy=self.proxy,
+            retries=self.retries,
+            random=lambda: 0.0,
+            signal=signal,
+            lock=lock,
+        )
 
-    def client(self) -> Client:
-        return Client(self.flow(), proxy=self.proxy)
+    def call(self, signal: Callable[[], Signal] | None = None) -> Call:
+        """For a recipe that waits for such signals."""
+        return self.channel(signal).call(self.text)
+
+    def http_call(self, signal: Callable[[], Signal]) -> HTTPCall:
+        return self.channel(signal).http_call(self.text)
 
     @cached_property
     def tls(self) -> ssl.SSLContext:
@@ -81,7 +105,7 @@ Recipe: TypeAlias = Callable[[Question], None]
 
 def events_of(answer: bytes, end: Callable[[Client], list[Event]] = Client.receive_eof) -> list[Event]:
     """What the core makes of an answer in one piece, and then of its end if that is not the last event yet."""
-    client = Question("http://127.0.0.1:8000", print).client()
+    client = Client(Flow("http://127.0.0.1:8000", Submit(new_message="Hi!")))
     events: list[Event] = []
     for data in (SESSION, answer):
         while not isinstance(client.next_step(), Receive | Done):
@@ -90,8 +114,8 @@ def events_of(answer: bytes, end: Callable[[Client], list[Event]] = Client.recei
     return events + end(client)
 
 
-def failed(reason: Reason) -> Callable[[Client], list[Event]]:
-    return lambda client: client.receive_failure("what the driver says", reason)
+def failed(reason: Reason, limit: str | None = None) -> Callable[[Client], list[Event]]:
+    return lambda client: client.step_failed("what the driver says", reason, limit=limit)
 
 
 def without_words(events: Sequence[Event]) -> list[Event]:
@@ -105,20 +129,11 @@ def cut_after(name: str, word: bytes) -> bytes:
     return data[: data.index(b"\r\n", data.index(word)) + 2]
 
 
-def answer(peer: Peer, *pieces: bytes) -> bool:
-    """start_session, then these pieces; or only one of the two, for a client with a connection for each request.
-
-    Says whether it was the question that was answered.
-    """
-    try:
-        if b"start_session" in peer.read().split(b"\r\n", 1)[0]:
-            peer.send(SESSION)
-            peer.read()
-    except ConnectionError:
-        return False
+def answer(peer: Peer, *pieces: bytes) -> None:
+    """These pieces, to the question."""
+    peer.read()
     with suppress(ConnectionError):  # what comes after the last event may find nobody
         peer.send(*pieces)
-    return True
 
 
 def answering(*pieces: bytes) -> Script:
@@ -129,9 +144,9 @@ def answering(*pieces: bytes) -> Script:
 class Suite:
     """The tests. A subclass has a fixture `recipe`."""
 
-    def ask(self, recipe: Recipe, url: str, cafile: str | None = None, seconds: float = PLENTY) -> list[Event]:
+    def ask(self, recipe: Recipe, url: str, cafile: str | None = None, timeouts: Timeouts = PLENTY) -> list[Event]:
         events: list[Event] = []
-        recipe(Question(url, events.append, cafile, seconds))
+        recipe(Question(url, events.append, cafile, timeouts))
         return events
 
     def ask_and_answer(self, recipe: Recipe, cut: bytes, then: Callable[[Peer], object]) -> list[Event]:
@@ -145,9 +160,9 @@ class Suite:
                 heard.set()
 
         def play(peer: Peer) -> None:
-            if answer(peer, cut):
-                assert heard.wait(PLENTY)
-                then(peer)
+            answer(peer, cut)
+            assert heard.wait(PATIENCE)
+            then(peer)
 
         with Scripted(play) as server:
             recipe(Question(server.url, hear))
@@ -178,7 +193,7 @@ class Suite:
     def test_a_certificate_that_is_not_trusted(self, recipe: Recipe, authority: Authority) -> None:
         with Scripted(answering(STREAMS["plain"]), tls=authority.server) as server:
             events = self.ask(recipe, server.url)
-        assert without_words(events) == [Broken(Reason.LOST, "said")]
+        assert without_words(events) == [Broken(Reason.LOST, "said", in_session=True)]
         assert server.requests == []
 
     def test_leaving_early(self, recipe: Recipe) -> None:
@@ -186,8 +201,8 @@ class Suite:
         left: list[bool] = []
 
         def play(peer: Peer) -> None:
-            if answer(peer, STREAMS["plain"][:-50]):
-                left.append(peer.is_left())
+            answer(peer, STREAMS["plain"][:-50])
+            left.append(peer.is_left())
 
         def hear(event: Event) -> bool:
             events.append(event)
@@ -215,43 +230,63 @@ class Suite:
         cut = cut_after("plain", b"seven")
 
         def play(peer: Peer) -> None:
-            asked = answer(peer, cut)
-            while asked and not peer.is_left(within=0.05):
+            answer(peer, cut)
+            while not peer.is_left(within=0.05):
                 with suppress(OSError):  # which says that it has left
                     peer.send(drip)
 
         with Scripted(play) as server:
-            events = self.ask(recipe, server.url, seconds=LITTLE)
-        assert without_words(events) == without_words(events_of(cut, failed(Reason.TIMEOUT)))
+            events = self.ask(recipe, server.url, timeouts=LITTLE)
+        assert without_words(events) == without_words(events_of(cut, failed(Reason.TIMEOUT, "idle")))
 
     def test_a_server_that_stalls_before_it_answers(self, recipe: Recipe) -> None:
         def play(peer: Peer) -> None:
             peer.read()
             assert peer.is_left()
 
-        with Scripted(play) as server:
-            events = self.ask(recipe, server.url, seconds=LITTLE)
-        assert without_words(events) == [Broken(Reason.TIMEOUT, "said")]
+        with Scripted(play, session=False) as server:
+            events = self.ask(recipe, server.url, timeouts=LITTLE)
+        assert without_words(events) == [Broken(Reason.TIMEOUT, "said", limit="first_event", in_session=True)]
 
-    def test_a_connection_that_is_refused(self, recipe: Recipe) -> None:
+    @pytest.mark.parametrize("session", [None, Session()], ids=["for a session", "for the question"])
+    def test_a_connection_that_is_refused(self, recipe: Recipe, session: Session | None) -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as listener:
             port = listener.getsockname()[1]
-        events = self.ask(recipe, f"http://127.0.0.1:{port}")
-        assert without_words(events) == [Broken(Reason.LOST, "said")]
+        events: list[Event] = []
+        recipe(Question(f"http://127.0.0.1:{port}", events.append, session=session))
+        assert without_words(events) == [Broken(Reason.LOST, "said", in_session=session is None)]
 
-    def test_a_connection_that_is_closed_after_the_session_is_replaced(self, recipe: Recipe) -> None:
+    def test_a_question_that_the_server_puts_off_is_asked_again_after_a_pause(self, recipe: Recipe) -> None:
+        """The connection is closed during the pause, which is a `Wait`."""
+        left: list[bool] = []
+
+        def refuse(peer: Peer) -> None:
+            peer.read()
+            peer.send(REFUSAL)
+            left.append(peer.is_left())
+
+        events: list[Event] = []
+        with Scripted(refuse, answering(STREAMS["plain"])) as server:
+            recipe(Question(server.url, events.append, retries=1))
+        assert events == events_of(STREAMS["plain"])
+        assert left == [True]
+        assert server.routes == ["start_session", "submit", "submit"]
+
+    @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.02])
+    def test_a_server_that_closes_a_connection_which_it_promised_to_keep(self, recipe: Recipe, seconds: float) -> None:
         def only_the_session(peer: Peer) -> None:
             peer.read()
-            peer.send_and_close(SESSION)
+            peer.send(SESSION)
+            peer.is_left(within=seconds)
 
-        with Scripted(only_the_session, answering(STREAMS["plain"])) as server:
+        with Scripted(only_the_session, answering(STREAMS["plain"]), session=False) as server:
             assert self.ask(recipe, server.url) == events_of(STREAMS["plain"])
         assert server.routes == ["start_session", "submit"]
 
     def test_a_question_that_nobody_answers_is_not_repeated(self, recipe: Recipe) -> None:
         with Scripted(answering()) as server:
             events = self.ask(recipe, server.url)
-        assert without_words(events) == [Broken(Reason.LOST, "said")]
+        assert without_words(events) == [Broken(Reason.LOST, "said", asked=True)]
         assert server.routes == ["start_session", "submit"]
 
     @pytest.mark.parametrize("name", NAMES)

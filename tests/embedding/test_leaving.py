@@ -5,27 +5,29 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable
 
+import anyio
 import gevent
+import gevent.event
 import gevent.ssl
 import httpx
 import pytest
 import trio
 
-from opchat_proto import Broken, Client, Event, Live
+from opchat_proto import Broken, Event, Live
 from tests.transports.scripted import Peer, Scripted
 
 from . import (
     anyio_streams,
     asyncio_protocol,
     asyncio_streams,
-    flow_aiohttp,
-    flow_httpx_async,
     gevent_sockets,
+    http_aiohttp,
+    http_httpx_async,
     threads_queue,
     tornado_iostream,
-    trio_race,
+    trio_streams,
 )
-from .suite import LITTLE, PLENTY, Question, answer, cut_after, events_of
+from .suite import LITTLE, PATIENCE, PLENTY, Question, answer, cut_after, events_of
 
 TLS = ssl.create_default_context()
 Leaver = Callable[[Question], None]
@@ -57,8 +59,7 @@ def cancelled(ask: Callable[[Question, Callable[[Event], object]], Awaitable[obj
 
 
 async def with_httpx(question: Question, hear: Callable[[Event], object]) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        await flow_httpx_async.ask(question.flow(), hear, http, PLENTY)
+    await http_httpx_async.ask(question.http_call(asyncio.Event), hear, httpx.AsyncClient(trust_env=False))
 
 
 def cancelled_scope(ask: Callable[[Question, Callable[[Event], object]], Awaitable[object]]) -> Leaver:
@@ -78,13 +79,6 @@ def cancelled_scope(ask: Callable[[Question, Callable[[Event], object]], Awaitab
     return lambda question: trio.run(run, question)
 
 
-async def racing(question: Question, hear: Callable[[Event], object]) -> None:
-    def heard(_: Client, event: Event) -> object:
-        return hear(event)
-
-    await trio_race.race([question.client()], heard, TLS, PLENTY)
-
-
 def killed(question: Question) -> None:
     """As gevent does it."""
     heard = gevent.event.Event()
@@ -94,30 +88,41 @@ def killed(question: Question) -> None:
         if is_the_last(event):
             heard.set()
 
-    greenlet = gevent.spawn(gevent_sockets.ask, question.client(), hear, gevent.ssl.create_default_context(), PLENTY)
+    call = question.call(gevent.event.Event)
+    greenlet = gevent.spawn(gevent_sockets.ask, call, hear, gevent.ssl.create_default_context())
     heard.wait()
     greenlet.kill()
 
 
 def left_by_another_thread(question: Question) -> None:
-    asked = threads_queue.Question(question.client(), TLS, PLENTY)
-    while (event := asked.events.get()) is not None:
-        question.hear(event)
+    """With `Call.close`: the thread that asks hears only what came before."""
+    call = question.channel(threading.Event, threading.RLock()).call("Hi!")
+    heard = threading.Event()
+
+    def hear(event: Event) -> None:
+        if not isinstance(event, Broken):
+            question.hear(event)
         if is_the_last(event):
-            threading.Timer(0, asked.leave).start()  # while this thread waits for the next
+            heard.set()
+
+    asking = threading.Thread(target=threads_queue.ask, args=(call, hear, TLS))
+    asking.start()
+    assert heard.wait(PATIENCE)
+    call.close()
+    asking.join()
 
 
 LEAVERS: dict[str, Leaver] = {
-    "asyncio_streams": cancelled(lambda question, hear: asyncio_streams.ask(question.client(), hear, TLS, PLENTY)),
-    "asyncio_protocol": cancelled(lambda question, hear: asyncio_protocol.ask(question.client(), hear, TLS, PLENTY)),
-    "tornado_iostream": cancelled(lambda question, hear: tornado_iostream.ask(question.client(), hear, TLS, PLENTY)),
-    "anyio_streams": cancelled(lambda question, hear: anyio_streams.ask(question.client(), hear, TLS, PLENTY)),
+    "asyncio_streams": cancelled(lambda question, hear: asyncio_streams.ask(question.call(asyncio.Event), hear, TLS)),
+    "asyncio_protocol": cancelled(lambda question, hear: asyncio_protocol.ask(question.call(asyncio.Event), hear, TLS)),
+    "tornado_iostream": cancelled(lambda question, hear: tornado_iostream.ask(question.call(asyncio.Event), hear, TLS)),
+    "anyio_streams": cancelled(lambda question, hear: anyio_streams.ask(question.call(anyio.Event), hear, TLS)),
     "anyio_streams on trio": cancelled_scope(
-        lambda question, hear: anyio_streams.ask(question.client(), hear, TLS, PLENTY)
+        lambda question, hear: anyio_streams.ask(question.call(anyio.Event), hear, TLS)
     ),
-    "trio_race": cancelled_scope(racing),
-    "flow_aiohttp": cancelled(lambda question, hear: flow_aiohttp.ask(question.flow(), hear, TLS, PLENTY)),
-    "flow_httpx_async": cancelled(with_httpx),
+    "trio_streams": cancelled_scope(lambda question, hear: trio_streams.ask(question.call(trio.Event), hear, TLS)),
+    "http_aiohttp": cancelled(lambda question, hear: http_aiohttp.ask(question.http_call(asyncio.Event), hear, TLS)),
+    "http_httpx_async": cancelled(with_httpx),
     "gevent_sockets": killed,
     "threads_queue": left_by_another_thread,
 }
@@ -130,8 +135,8 @@ def test_a_question_that_is_ended_from_outside(name: str) -> None:
     left: list[bool] = []
 
     def play(peer: Peer) -> None:
-        if answer(peer, cut):
-            left.append(peer.is_left())
+        answer(peer, cut)
+        left.append(peer.is_left())
 
     with Scripted(play) as server:
         LEAVERS[name](Question(server.url, events.append))
@@ -153,16 +158,15 @@ def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool)
             closed.set()
 
     async def main(url: str) -> None:
-        client = Question(url.replace("http:", "https:"), events.append).client()
-        task = asyncio.ensure_future(
-            tornado_iostream.ask(client, events.append, TLS, PLENTY if is_cancelled else LITTLE)
-        )
-        await asyncio.to_thread(begun.wait, PLENTY)
+        timeouts = PLENTY if is_cancelled else LITTLE
+        question = Question(url.replace("http:", "https:"), events.append, timeouts=timeouts)
+        task = asyncio.ensure_future(tornado_iostream.ask(question.call(asyncio.Event), events.append, TLS))
+        await asyncio.to_thread(begun.wait, PATIENCE)
         if is_cancelled:
             task.cancel()
         await asyncio.wait([task])
-        assert await asyncio.to_thread(closed.wait, PLENTY)  # while the loop runs, whose end would close all
+        assert await asyncio.to_thread(closed.wait, PATIENCE)  # while the loop runs, whose end would close all
 
-    with Scripted(play) as server:
+    with Scripted(play, session=False) as server:
         asyncio.run(main(server.url))
     assert [type(event) for event in events] == ([] if is_cancelled else [Broken])

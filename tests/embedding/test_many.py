@@ -1,26 +1,27 @@
-"""What some recipes can do besides: many questions at once, a race, two recipes that share nothing but the loop."""
+"""What some recipes can do besides: many questions at once that share a session, and a race."""
 
 import ssl
 import threading
 
 import trio
 
-from opchat_proto import Client, Event, Live
+from opchat_proto import End, Event, Live
 from tests.transports.scripted import Peer, Scripted
 
-from . import selectors_loop, trio_race
-from .suite import LITTLE, PLENTY, STREAMS, Question, answer, answering, cut_after, events_of
+from . import selectors_loop, trio_streams
+from .suite import LITTLE, PATIENCE, STREAMS, Question, answer, answering, cut_after, events_of
 
 MANY = 50
 
 
 def test_selectors_hear_many_streams_on_one_thread_while_one_of_them_stalls() -> None:
+    """One of them starts the session that all use."""
     all_there = threading.Barrier(MANY)  # nobody goes on before all have been asked
 
     def play(peer: Peer) -> None:
         cut = cut_after("plain", b"seven")
         answer(peer, cut)
-        all_there.wait(PLENTY)
+        all_there.wait(PATIENCE)
         peer.send(STREAMS["plain"][len(cut) :])
 
     def stall(peer: Peer) -> None:
@@ -30,36 +31,43 @@ def test_selectors_hear_many_streams_on_one_thread_while_one_of_them_stalls() ->
     heard: list[list[Event]] = [[] for _ in range(MANY + 1)]
     tls = ssl.create_default_context()
     with Scripted(play) as server, Scripted(stall) as stalling:
-        asked = [Question(server.url, events.append) for events in heard[:-1]]
-        questions = [selectors_loop.ask(question.client(), question.hear, tls, PLENTY) for question in asked]
-        late = selectors_loop.ask(Question(stalling.url, print).client(), heard[-1].append, tls, LITTLE)
+        channel = Question(server.url, print).channel()
+        questions = [selectors_loop.ask(channel.call("Hi!"), events.append, tls) for events in heard[:-1]]
+        late = selectors_loop.ask(Question(stalling.url, print, timeouts=LITTLE).call(), heard[-1].append, tls)
         selectors_loop.run(late, *questions)
     assert heard[:-1] == [events_of(STREAMS["plain"])] * MANY
     assert heard[-1][:-1] == events_of(STREAMS["plain"])[:4]
+    assert server.routes == ["start_session", *["submit"] * MANY]
 
 
-def test_the_winner_of_a_race_leaves_the_others() -> None:
+def test_the_first_whole_answer_cancels_the_others() -> None:
     left: list[bool] = []
-    heard: dict[Client, list[Event]] = {}
+    heard: list[list[Event]] = [[], []]
+    slow_one_is_there = threading.Event()
 
     def slow(peer: Peer) -> None:
         answer(peer, cut_after("plain", b"seven"))
         left.append(peer.is_left())
 
-    def hear(client: Client, event: Event) -> None:
-        heard[client].append(event)
-        if event == Live(" seven"):
-            slow_one_is_there.set()
-
     def quick(peer: Peer) -> None:
-        assert slow_one_is_there.wait(PLENTY)
+        assert slow_one_is_there.wait(PATIENCE)
         answering(STREAMS["plain"])(peer)
 
-    slow_one_is_there = threading.Event()
+    async def race(*urls: str) -> None:
+        async with trio.open_nursery() as nursery:
+            for url, events in zip(urls, heard, strict=True):
+
+                def hear(event: Event, events: list[Event] = events) -> None:
+                    events.append(event)
+                    if event == Live(" seven"):
+                        slow_one_is_there.set()
+                    if isinstance(event, End):
+                        nursery.cancel_scope.cancel()
+
+                call = Question(url, print).call(trio.Event)
+                nursery.start_soon(trio_streams.ask, call, hear, ssl.create_default_context())
+
     with Scripted(slow) as loser, Scripted(quick) as winner:
-        clients = [Question(server.url, print).client() for server in (loser, winner)]
-        heard |= {client: [] for client in clients}
-        trio.run(trio_race.race, clients, hear, ssl.create_default_context(), PLENTY)
-    assert heard[clients[0]] == events_of(STREAMS["plain"])[:4]
-    assert heard[clients[1]] == events_of(STREAMS["plain"])
+        trio.run(race, loser.url, winner.url)
+    assert heard == [events_of(STREAMS["plain"])[:4], events_of(STREAMS["plain"])]
     assert left == [True]

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import threading
 
-from opchat_proto import Broken, End, Event, Live, Reason
+from opchat_proto import Broken, Client, End, Event, Flow, Live, Reason, Submit
 from tests.transports.scripted import Peer, Scripted, end, live
 
 from .snapshot import hand_over, proceed, what_if
-from .suite import PLENTY, STREAMS, Question, answer, cut_after, events_of
+from .suite import PATIENCE, STREAMS, answer, cut_after, events_of
 
 OTHER_PROCESS = """
 import socket, sys
@@ -28,8 +28,8 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
     events: list[Event] = []
 
     def play(peer: Peer) -> None:
-        assert answer(peer, cut)
-        assert taken_over.wait(PLENTY)
+        answer(peer, cut)
+        assert taken_over.wait(PATIENCE)
         peer.send(STREAMS["plain"][len(cut) :])
 
     def hear(event: Event) -> bool:
@@ -38,7 +38,7 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
 
     ours, theirs = socket.socketpair()
     with Scripted(play) as server, ours, theirs:
-        client = Question(server.url, print).client()
+        client = Client(Flow(server.url, Submit(new_message="Hi!")))
         connection = proceed(client, socket.socket(), hear)
         command = [sys.executable, "-c", OTHER_PROCESS, str(theirs.fileno())]
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True) as other:
@@ -55,7 +55,7 @@ def test_two_ways_on_from_one_state() -> None:
         answer(peer, cut_after("plain", b"seven"))
 
     with Scripted(play) as server:
-        client = Question(server.url, print).client()
+        client = Client(Flow(server.url, Submit(new_message="Hi!")))
         connection = proceed(client, socket.socket(), Live(" seven").__eq__)
         connection.close()
     more, over, fault = what_if(client, live(" more"), end("Over."), b"no chunk size\r\n")

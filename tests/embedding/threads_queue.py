@@ -1,59 +1,45 @@
-"""Threads and a queue: a thread drives each `Client` over a blocking socket, a queue brings its events to yours.
+"""Threads: `Thread(target=ask, args=(call, queue.put, tls)).start()`, `call.close()` leaves (with `lock=RLock()`)."""
 
-`for event in iter(Question(client, tls).events.get, None): ...`, and `leave()`, at any time, closes the connection.
-"""
-
-import contextlib
-import queue
 import socket
 import ssl
+import sys
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from time import monotonic
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
 
-class Question:
-    def __init__(self, client: Client, tls: ssl.SSLContext, seconds: float = 120.0) -> None:
-        self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: there are no more
-        self.socket, self.left = socket.socket(), False
-        threading.Thread(target=self.run, args=(client, tls, seconds), daemon=True).start()
-
-    def leave(self) -> None:
-        self.left = True
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # this ends a read that waits; close() does not
-
-    def run(self, client: Client, tls: ssl.SSLContext, seconds: float) -> None:
-        look, awaiting, deadline = False, client.awaiting, monotonic() + seconds
-        while not self.left and (step := Receive() if look else client.next_step()) != Done():
-            events: list[Event] = []
+def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> None:
+    with closing(call), ExitStack() as connection, socket.socket() as wire:
+        while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
+            if event:
+                continue
+            step, until = call.next_step(monotonic())
+            seconds = max(0.001, min(until - monotonic(), 0.1 if step == Receive() else 1e6))  # is it closed?
+            if isinstance(step, Connect | Wait | Done):
+                connection.close()
+            else:
+                wire.settimeout(seconds)
             try:
-                self.socket.settimeout(0.001 if look else max(0.001, deadline - monotonic()))
                 match step:
                     case Connect(host, port):
-                        self.socket.close()
-                        self.socket = socket.create_connection((host, port), seconds)
+                        wire = connection.enter_context(socket.create_connection((host, port), seconds))
                     case StartTLS(name):
-                        self.socket = tls.wrap_socket(self.socket, server_hostname=name)
+                        wire = connection.enter_context(tls.wrap_socket(wire, server_hostname=name))
                     case Send(data):
-                        self.socket.sendall(data)
+                        wire.sendall(data)
                     case Receive():
-                        data = self.socket.recv(65536)
-                        events = client.receive_data(data) if data else client.receive_eof()
-                if step != Receive():
-                    client.step_done()
-            except (OSError, UnicodeError) as error:  # UnicodeError: a name that the DNS cannot have
-                if isinstance(step, Send):
-                    client.send_failed()  # there may be an answer all the same
-                elif not isinstance(error, TimeoutError):
-                    events = client.receive_failure(str(error))
-                elif not look:
-                    events = client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-            for event in [] if self.left else events:
-                self.events.put(event)
-            look = not events and client.awaiting is not awaiting  # is it closed, before the next Send goes out?
-            if look or events:
-                awaiting, deadline = client.awaiting, monotonic() + seconds
-        self.socket.close()
-        self.events.put(None)
+                        call.receive_data(data) if (data := wire.recv(65536)) else call.receive_eof()
+                    case Wait(signal):
+                        signal.wait(seconds)
+                if isinstance(step, Connect | StartTLS | Send):
+                    call.step_done()
+            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+                if not isinstance(error, TimeoutError) or error.errno:  # `next_step` looks at the clock itself
+                    call.step_failed(str(error))
+
+
+if __name__ == "__main__":
+    ask(Channel(sys.argv[1], signal=threading.Event).call("Hello!"), print, ssl.create_default_context())

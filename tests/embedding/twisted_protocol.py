@@ -1,60 +1,70 @@
-"""Twisted: `await ask(client, print, platformTrust())`. What is true of `on_event` leaves early, as cancelling does."""
+"""Twisted: `await ask(call, print, platformTrust())`, with a call of `Channel(url, signal=Inbox)`.
 
+What is true of `on_event` leaves early, as cancelling does.
+"""
+
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import Any
 
-from twisted.internet import defer, error, interfaces, protocol, reactor, ssl
+from twisted.internet import defer, error, interfaces, protocol, reactor, ssl, task
 from twisted.internet.endpoints import HostnameEndpoint
 from zope.interface import implementer
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
 
 @implementer(interfaces.IHandshakeListener)
-class Inbox(protocol.Protocol):
-    def __init__(self) -> None:
-        self.queue: defer.DeferredQueue[Any] = defer.DeferredQueue()
-        self.dataReceived = self.connectionLost = self.queue.put  # type: ignore[method-assign, assignment]  # both just queue
+class Inbox(defer.DeferredQueue[Any], protocol.Protocol):
+    dataReceived = connectionLost = defer.DeferredQueue.put  # type: ignore[assignment]
 
-    def handshakeCompleted(self) -> None:
-        self.queue.put(b"")
+    def set(self) -> None:  # for calls that wait for each other
+        self.put(b"")
+
+    handshakeCompleted = set
 
 
-async def ask(client: Client, on_event: Callable[[Event], object], trust: Any, seconds: float = 120.0) -> None:
+async def ask(call: Call, on_event: Callable[[Event], object], trust: Any) -> None:
     clock: Any = reactor
-    inbox: Any = None
-    look, awaiting, deadline = False, client.awaiting, clock.seconds() + seconds
-    try:
-        while (step := Receive() if look else client.next_step()) != Done():
-            events: list[Event] = []
-            within = 0.001 if look else max(0.001, deadline - clock.seconds())
+    with closing(call), ExitStack() as connection:
+        while True:
+            while event := call.next_event():
+                if on_event(event) or not isinstance(event, Live):
+                    return
+            step, until = call.next_step(clock.seconds())
+            within = max(0, min(until - clock.seconds(), 1e6))
+            if isinstance(step, Connect | Wait | Done):
+                connection.close()
             try:
                 match step:
                     case Connect(host, port):
-                        inbox = inbox and inbox.transport.abortConnection()
                         peer: Any = HostnameEndpoint(clock, host, port)
                         inbox = await peer.connect(protocol.Factory.forProtocol(Inbox)).addTimeout(within, clock)
+                        connection.callback(inbox.transport.abortConnection)
                     case StartTLS(name):
+                        inbox.pending.clear()  # what came in the clear did not come inside TLS
                         inbox.transport.startTLS(ssl.optionsForClientTLS(name, trust))
-                        await inbox.queue.get().addTimeout(within, clock)
+                        await inbox.get().addTimeout(within, clock)
                     case Send(data):
                         inbox.transport.write(data)  # what goes wrong with it comes to the inbox
                     case Receive():
-                        events = client.receive_data(await inbox.queue.get().addTimeout(within, clock))
-                if step != Receive():
-                    client.step_done()
+                        call.receive_data(await inbox.get().addTimeout(within, clock))
+                    case Wait(signal):
+                        await signal.get().addTimeout(within, clock)
+                if isinstance(step, Connect | StartTLS | Send):
+                    call.step_done()
             except defer.TimeoutError:
-                events = [] if look else client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
+                call.timed_out()
             except error.ConnectionDone:
-                events = client.receive_eof()
+                call.receive_eof()
             except defer.CancelledError:
                 raise
             except Exception as failure:
-                events = client.receive_failure(str(failure))
-            if any(map(on_event, events)):
-                break
-            if (look := not events and client.awaiting is not awaiting) or events:  # is it closed, before we send?
-                awaiting, deadline = client.awaiting, clock.seconds() + seconds
-    finally:
-        if inbox:
-            inbox.transport.abortConnection()
+                call.step_failed(str(failure))
+
+
+if __name__ == "__main__":
+    asked = Channel(sys.argv[1], signal=Inbox).call("Hello!")
+    tls: Any = ssl  # which has no types
+    task.react(lambda _: defer.ensureDeferred(ask(asked, print, tls.platformTrust())))

@@ -1,60 +1,80 @@
-"""GLib's main loop, and so GTK: `run(ask(client, print, tls))`. What is true of `on_event` leaves early."""
+"""GLib's main loop, and so GTK: `run(ask(call, print, tls))`. What is true of `on_event` leaves early.
+Only GLib waits. Threads connect; for them, and for calls that wait for each other, it looks again every 0.05 s."""
 
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from time import monotonic
+from typing import Any
 
 from gi.repository import GLib
 
-from opchat_proto import Client, Connect, Done, Event, Reason, Receive, Send, StartTLS
+from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
-Question = Generator[tuple[socket.socket, float], None, None]  # what is to be read from, and until when
+Asking = Generator[Any, None, Any]  # (socket, what to wait for, until when), or None: ask again soon
+READ, WRITE, threads = GLib.IO_IN | GLib.IO_HUP, GLib.IO_OUT | GLib.IO_ERR, ThreadPoolExecutor()
 
 
-def ask(client: Client, on_event: Callable[[Event], object], tls: ssl.SSLContext, seconds: float = 120.0) -> Question:
-    connection, look, awaiting, deadline = socket.socket(), False, client.awaiting, monotonic() + seconds
-    while (step := Receive() if look else client.next_step()) != Done():
-        events: list[Event] = []
+def perform(wire: socket.socket, event: int, until: float, do: Callable[..., Any], *given: object) -> Asking:
+    while monotonic() < until:
         try:
-            connection.settimeout(0 if step == Receive() else max(0.001, deadline - monotonic()))
-            match step:
-                case Connect(host, port):
-                    connection.close()
-                    connection = socket.create_connection((host, port), seconds)  # it waits, as getaddrinfo always does
-                case StartTLS(name):
-                    connection = tls.wrap_socket(connection, server_hostname=name)
-                case Send(data):
-                    connection.sendall(data)
-                case Receive():
-                    events = client.receive_data(data) if (data := connection.recv(65536)) else client.receive_eof()
-            if step != Receive():
-                client.step_done()
-        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
-            if step == Receive() and monotonic() < deadline:
-                yield connection, 0.0 if look else deadline
-                look = False
+            return do(*given)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            yield wire, WRITE if isinstance(error, ssl.SSLWantWriteError) else event, until
+    raise TimeoutError
+
+
+def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> Asking:
+    with closing(call), ExitStack() as opened:
+        while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
+            if event:
                 continue
-            events = client.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that the DNS cannot have
-            if isinstance(step, Send):
-                client.send_failed()  # there may be an answer all the same
-            else:
-                events = client.receive_failure(str(error))
-        if any(map(on_event, events)):
-            break
-        if (look := not events and client.awaiting is not awaiting) or events:  # is it closed, before we send?
-            awaiting, deadline = client.awaiting, monotonic() + seconds
-    connection.close()
+            step, until = call.next_step(monotonic())
+            if isinstance(step, Connect | Wait | Done):
+                opened.close()
+            try:
+                match step:
+                    case Connect(host, port):
+                        opening = threads.submit(socket.create_connection, (host, port), min(until - monotonic(), 1e6))
+                        while not opening.done():
+                            yield None
+                        (wire := opened.enter_context(opening.result())).setblocking(False)
+                    case StartTLS(name):
+                        wire = tls.wrap_socket(wire, server_hostname=name, do_handshake_on_connect=False)
+                        opened.callback(wire.close)
+                        yield from perform(wire, READ, until, wire.do_handshake)
+                    case Send(data):
+                        while data:
+                            data = data[(yield from perform(wire, WRITE, until, wire.send, data)) :]
+                    case Receive():
+                        data = yield from perform(wire, READ, until, wire.recv, 65536)
+                        call.receive_data(data) if data else call.receive_eof()
+                    case Wait():
+                        yield None
+                if isinstance(step, Connect | StartTLS | Send):
+                    call.step_done()
+            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+                call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 
-def run(question: Question) -> None:
+def run(asking: Asking, over: Callable[[], object] = lambda: None) -> None:
     def proceed(*_: object) -> bool:
         list(map(GLib.source_remove, sources))
-        run(question)
+        run(asking, over)
         return bool(GLib.SOURCE_REMOVE)
 
-    if wait := next(question, None):
-        until = max(0, round((wait[1] - monotonic()) * 1000))
-        watch = GLib.io_add_watch(wait[0].fileno(), GLib.PRIORITY_DEFAULT, GLib.IO_IN | GLib.IO_HUP, proceed)
-        sources = watch, GLib.timeout_add(until, proceed)
+    for wish in asking:
+        sources = [GLib.timeout_add(1 + int(1000 * min(wish[2] - monotonic(), 1e6)) if wish else 50, proceed)]
+        if wish:
+            sources.append(GLib.io_add_watch(wish[0].fileno(), GLib.PRIORITY_DEFAULT, wish[1], proceed))
+        return
+    over()
+
+
+if __name__ == "__main__":
+    loop = GLib.MainLoop()
+    run(ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()), loop.quit)
+    loop.run()

@@ -1,49 +1,43 @@
-"""In a browser's page, Pyodide's `fetch` drives a `Flow`: `await ask(flow, print)`. Cookies and Origin are the page's.
-
-What is true of `on_event` leaves early, as does a cancellation. `seconds` bound each wait.
-"""
+"""In a browser's page, Pyodide's `fetch`: `await ask(call, print)`. What is true of `on_event` leaves early, as does a
+cancellation. Cookies and Origin are the page's. `fetch` does not tell whether a request that failed was sent."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 from js import AbortController, Object, fetch
 from pyodide.ffi import JsException, to_js
 
-from opchat_proto import Event, Flow, Reason
+from opchat_proto import Event, HTTPCall, Live, Receive, Request, Wait
 
 INFLATED = {"content-encoding", "content-length"}  # these describe what came, not what fetch gives
 
 
-async def ask(flow: Flow, on_event: Callable[[Event], object], seconds: float = 120.0) -> None:
-    while request := flow.next_request():
-        abort = AbortController.new()
-        how = {
-            "method": request.method,
-            "headers": dict(request.headers),  # of which fetch leaves out what is the browser's to say
-            "body": request.body,
-            "redirect": "error",
-            "cache": "no-store",
-            "signal": abort.signal,
-        }
-        try:
-            async with asyncio.timeout(seconds) as clock:
-                response = await fetch(request.url, to_js(how, dict_converter=Object.fromEntries))
-                head = [(name, value) for name, value in response.headers if name not in INFLATED]
-                if any(map(on_event, flow.receive_head(response.status, head))):
+async def ask(call: HTTPCall, on_event: Callable[[Event], object]) -> None:
+    with closing(call), ExitStack() as opened:
+        while True:
+            while event := call.next_event():
+                if on_event(event) or not isinstance(event, Live):
                     return
-                reader = response.body.getReader()
-                while flow.awaiting and not (piece := await reader.read()).done:
-                    events = flow.receive_data(piece.value.to_bytes())
-                    if any(map(on_event, events)):
-                        return
-                    if events:
-                        clock.reschedule(asyncio.get_running_loop().time() + seconds)
-                events = flow.receive_eof()
-        except TimeoutError:
-            events = flow.receive_failure(f"nothing for {seconds} seconds", Reason.TIMEOUT)
-        except JsException as error:
-            events = flow.receive_failure(str(error))
-        finally:
-            abort.abort()
-        if any(map(on_event, events)):
-            return
+            step, until = call.next_step(asyncio.get_running_loop().time())
+            if not isinstance(step, Receive):
+                opened.close()
+            try:
+                async with asyncio.timeout_at(until) as clock:
+                    match step:
+                        case Request(method, url, headers, body):
+                            abort = AbortController.new()
+                            opened.callback(abort.abort)
+                            how = {"method": method, "headers": dict(headers), "body": body, "signal": abort.signal}
+                            how |= {"redirect": "error", "cache": "no-store"}
+                            response = await fetch(url, to_js(how, dict_converter=Object.fromEntries))
+                            head = [(name, value) for name, value in response.headers if name not in INFLATED]
+                            call.receive_head(response.status, head)
+                            reader = response.body.getReader()
+                        case Receive():
+                            piece = await reader.read()
+                            call.receive_eof() if piece.done else call.receive_data(piece.value.to_bytes())
+                        case Wait(signal):
+                            await signal.wait()
+            except (TimeoutError, JsException) as error:
+                call.timed_out() if clock.expired() else call.step_failed(str(error))

@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
-from opchat_transports.blocking_sockets import BlockingServer, serve
+from opchat_transports.blocking_server import BlockingServer, serve
 
 from ..transports.served import running
 

@@ -22,12 +22,13 @@ import pytest
 import trio
 
 from opchat_proto import Broken, End, Live, Submit
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
+from ..transports.asking import CancelledAt
 from ..transports.scripted import LAST, PATIENCE, SESSION, STREAM, end, live
-from ..transports.test_asyncio import CancelledAt
 
 STREAMS = 10_000
 AT_ONCE = 50
@@ -199,7 +200,9 @@ WAYS = {
     "trio": on_trio(TrioTransport),
     "asyncio, cancelled natively": on_asyncio(AsyncioTransport, natively),
     "asyncio, cancelled by anyio": on_asyncio(AsyncioTransport, by_scope),
-    "asyncio on trio": on_trio(AsyncioTransport),
+    "httpx, cancelled natively": on_asyncio(HttpxTransport, natively),
+    "httpx, cancelled by anyio": on_asyncio(HttpxTransport, by_scope),
+    "httpx on trio": on_trio(HttpxTransport),
 }
 
 

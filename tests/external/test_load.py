@@ -31,7 +31,7 @@ MEBI = 1024 * 1024
 UVICORN = "-m uvicorn tests.transports.served:plain --host 127.0.0.1 --port {port} --http h11 --log-level critical"
 SMALL = """
 import logging, threading
-from opchat_transports.blocking_sockets import serve
+from opchat_transports.blocking_server import serve
 from tests.transports.served import SECRET
 
 def bot(submit):

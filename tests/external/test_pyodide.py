@@ -28,13 +28,14 @@ import socksio
 
 import opchat_proto
 from opchat_proto import Broken, End, Event, Live, Reason
-from opchat_transports.blocking_sockets import serve
+from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
-from tests.embedding.suite import LITTLE, PLENTY, STREAMS, Authority, cut_after, events_of, failed, without_words
+from tests.embedding.suite import PATIENCE, STREAMS, Authority, cut_after, events_of, failed, without_words
 from tests.transports.scripted import SESSION, STREAM, Scripted, answers, chunk, live
 
 RECIPE = Path(__file__).parent / "pyodide_fetch.py"
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
+LITTLE = 1.5  # seconds, for a server that has stopped
 STARTS_WITHIN = 180.0  # seconds, for a browser and an interpreter inside it on a busy machine
 FLAGS = [
     "--headless",
@@ -62,9 +63,9 @@ try {
 </script>"""
 
 MAIN = """
-import base64, json, pickle
+import asyncio, base64, json, pickle
 from js import fetch
-from opchat_proto import Endpoint, Flow, Live, Submit
+from opchat_proto import Channel, Live, Timeouts
 from pyodide_fetch import ask
 
 async def events_of(site, leave, seconds):
@@ -75,8 +76,8 @@ async def events_of(site, leave, seconds):
         return leave
 
     events = []
-    question = Submit.from_messages([{"role": "user", "content": "Hi!"}], chat_id="c0ffee")
-    await ask(Flow(Endpoint.parse(site), question), hear, seconds)
+    timeouts = Timeouts(connect=seconds, write=seconds, first_event=seconds, idle=seconds)
+    await ask(Channel(site, timeouts=timeouts, signal=asyncio.Event).http_call("Hi!"), hear)
     return events
 
 heard = {name: await events_of(*case) for name, case in json.loads(cases).items()}
@@ -189,7 +190,7 @@ def relays(port: int) -> Callable[[Any], object]:
 
     def relay(handler: Any) -> None:
         route = handler.path.removeprefix("/library")
-        with closing(HTTPConnection("127.0.0.1", port, timeout=PLENTY)) as connection:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
             connection.request("POST", route, handler.body, dict(handler.headers))
             answer = connection.getresponse()
             handler.answer(answer.read(), answer.headers["Content-Type"])
@@ -199,7 +200,7 @@ def relays(port: int) -> Callable[[Any], object]:
 
 def is_left(handler: BaseHTTPRequestHandler) -> bool:
     """Whether the browser closes the connection."""
-    handler.connection.settimeout(PLENTY)
+    handler.connection.settimeout(PATIENCE)
     with suppress(ConnectionError):
         assert not handler.connection.recv(1)
     return True
@@ -217,18 +218,18 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
 
     def in_pieces(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(CUT)
-        assert site.heard["pieces"].wait(PLENTY)
+        assert site.heard["pieces"].wait(PATIENCE)
         handler.wfile.write(REST)
 
     def resets(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(CUT)
-        assert site.heard["reset"].wait(PLENTY)
+        assert site.heard["reset"].wait(PATIENCE)
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.connection.close()
 
     def cuts(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(CUT)
-        assert site.heard["cut"].wait(PLENTY)  # a page forgets what it has not read when its connection fails
+        assert site.heard["cut"].wait(PATIENCE)  # a page forgets what it has not read when its connection fails
         handler.wfile.write(HALF)
 
     def stalls(handler: BaseHTTPRequestHandler) -> None:
@@ -252,16 +253,16 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
         | {"cut": cuts, "reset": resets, "stall": stalls, "leave": stalls}
         | dict.fromkeys(["nothing", "refused_connection", "library"], sends())
     )
-    site.cases = {name: (f"{site.url}/{name}", name == "leave", PLENTY) for name in site.answers}
+    site.cases = {name: (f"{site.url}/{name}", name == "leave", PATIENCE) for name in site.answers}
     site.cases["stall"] = (f"{site.url}/stall", False, LITTLE)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
-    site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PLENTY)
+    site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PATIENCE)
     context = Authority(tmp_path_factory.mktemp("authority")).server
     with Scripted(answers(STREAMS["plain"]), tls=context) as untrusted, serve(small_talk) as library:
         site.answers["library"] = relays(int(library.url.rsplit(":", 1)[1]))
-        site.cases["library"] = (f"{site.url}/library", False, PLENTY)
-        site.cases["untrusted"] = (untrusted.url, False, PLENTY)
+        site.cases["library"] = (f"{site.url}/library", False, PATIENCE)
+        site.cases["untrusted"] = (untrusted.url, False, PATIENCE)
         yield site, site.visit(tmp_path_factory.mktemp("profile")), left
 
 
@@ -294,10 +295,10 @@ def test_what_the_browser_has_inflated(heard: Heard, name: str) -> None:
     [
         ("cut", events_of(CUT + HALF)),
         ("reset", events_of(CUT, failed(Reason.LOST))),
-        ("stall", events_of(CUT, failed(Reason.TIMEOUT))),
-        ("nothing", [Broken(Reason.LOST, "said")]),
-        ("refused_connection", [Broken(Reason.LOST, "said")]),
-        ("untrusted", [Broken(Reason.LOST, "said")]),
+        ("stall", events_of(CUT, failed(Reason.TIMEOUT, "idle"))),
+        ("nothing", [Broken(Reason.LOST, "said", asked=True)]),
+        ("refused_connection", [Broken(Reason.LOST, "said", in_session=True)]),
+        ("untrusted", [Broken(Reason.LOST, "said", in_session=True)]),
     ],
 )
 def test_a_fault(heard: Heard, name: str, expected: list[Event]) -> None:

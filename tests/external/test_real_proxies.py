@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from opchat_proto import Live, Reason, Session
+from opchat_proto import End, Live, Reason, Session
 
+from ..transports.asking import ASKS, Ask
 from ..transports.scripted import LAST, SESSION, STREAM, Peer, Scripted, end, live, tells
-from ..transports.test_blocking import tls_server, trusting
-from ..transports.test_proxies import ASKS, Ask
+from ..transports.tls import tls_server, trusting
 
 STARTS_WITHIN = 20.0
 
@@ -146,6 +146,7 @@ def proxy(
 
 def answers_any(peer: Peer) -> None:
     """A proxy may ask for each thing over a connection of its own."""
+    peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with suppress(ConnectionError):
         while True:
             if b"start_session" in peer.read():
@@ -156,7 +157,7 @@ def answers_any(peer: Peer) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
-    with Scripted(answers_any, tls=tls_server(authority) if scheme == "https" else None) as server:
+    with Scripted(answers_any, tls=tls_server(authority) if scheme == "https" else None, session=False) as server:
         events = ask(f"{scheme}://localhost:{server.port}", proxy=proxy, ssl_context=trust)
     assert events[:-1] == [Live("Hel"), Live("lo")]
     assert events[-1].reply == "Hello"
@@ -164,12 +165,23 @@ def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, tr
     assert b"Proxy-Auth" not in b"".join(server.requests)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_two_hundred_questions_are_all_answered(
+    ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext
+) -> None:
+    with Scripted(answers_any, tls=tls_server(authority) if scheme == "https" else None, session=False) as server:
+        url = f"{scheme}://localhost:{server.port}"
+        last = [ask(url, proxy=proxy, ssl_context=trust)[-1] for _ in range(200)]
+    assert [type(event) for event in last] == [End] * 200
+    assert server.routes == ["start_session", "submit"] * 200
+
+
 def test_a_site_that_nobody_vouches_for(ask: Ask, proxy: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
     with Scripted(tells("a"), tls=tls_server(authority, "other.example")) as server:
         url = f"https://localhost:{server.port}"
         [broken] = ask(url, proxy=proxy, ssl_context=trust, session=Session())
     assert broken.reason is Reason.LOST
-    assert broken.detail.startswith("the certificate of localhost is not trusted: ")
+    assert broken.detail.startswith("TLS with localhost failed: the certificate is not trusted: ")
     assert server.requests == []
 
 

@@ -11,6 +11,7 @@ import subprocess
 import tkinter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h11
 import pytest
@@ -28,20 +29,17 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 GLIB = """
 import base64, pickle, ssl, sys
 from gi.repository import GLib
-from opchat_proto import Client
+from opchat_proto import Channel
 from tests.external.glib_sources import ask, run
 
 def hear(event):
     print(base64.b64encode(pickle.dumps(event)).decode(), flush=True)
     return sys.stdin.readline() == "leave\\n"
 
-def asking():
-    yield from ask(Client(flow), hear, ssl.create_default_context(cafile=cafile), seconds)
-    GLib.idle_add(loop.quit)
-
-flow, cafile, seconds = pickle.loads(base64.b64decode(sys.argv[1]))
+text, cafile, site = pickle.loads(base64.b64decode(sys.argv[1]))
+call = Channel(**site, random=lambda: 0.0).call(text)
 loop = GLib.MainLoop()
-run(asking())
+run(ask(call, hear, ssl.create_default_context(cafile=cafile)), loop.quit)
 loop.run()
 """
 
@@ -70,12 +68,8 @@ class TestTkinter(Suite):
     def recipe(self, display: str) -> Callable[[Question], None]:
         def run(question: Question) -> None:
             root = tkinter.Tk(display)
-
-            def asking() -> tkinter_files.Question:
-                yield from tkinter_files.ask(question.client(), question.hear, question.tls, question.seconds)
-                root.after_idle(root.quit)
-
-            tkinter_files.run(root, asking())
+            asking = tkinter_files.ask(question.call(), question.hear, question.tls)
+            tkinter_files.run(root, asking, lambda: root.after_idle(root.quit))
             root.mainloop()
             root.destroy()
 
@@ -92,7 +86,9 @@ class TestGLib(Suite):
             (tmp_path / package.__name__).symlink_to(Path(package.__file__).parent)
 
         def run(question: Question) -> None:
-            asked = pickle.dumps((question.flow(), question.cafile, question.seconds))
+            site: dict[str, Any] = {"endpoint": question.url, "session": question.session, "limits": question.limits}
+            site |= {"timeouts": question.timeouts, "retries": question.retries}
+            asked = pickle.dumps((question.text, question.cafile, site))
             with subprocess.Popen(
                 [SYSTEM_PYTHON, "-c", GLIB, base64.b64encode(asked).decode()],
                 env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import math
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -13,6 +15,8 @@ import h11
 from opchat_proto import (
     Answer,
     Broken,
+    Call,
+    Channel,
     Client,
     Connect,
     Conversation,
@@ -39,6 +43,8 @@ from opchat_proto import (
     SSEDecoder,
     StartTLS,
     Submit,
+    Timeouts,
+    Wait,
 )
 from tests import cases
 from tests.fuzz import reference
@@ -134,7 +140,7 @@ def _head(choices: Choices) -> tuple[int, list[tuple[str, str]]]:
     return status, [choices.one_of(_FIELDS) for _ in range(choices.number(4))]
 
 
-def _finish(machine: ReplyDecoder | Flow | Client, how: int) -> list[Event]:
+def _finish(machine: ReplyDecoder | Flow, how: int) -> list[Event]:
     if how == 0:
         return machine.receive_eof()
     return machine.receive_failure("cut", [Reason.LOST, Reason.TIMEOUT][how - 1])
@@ -316,7 +322,7 @@ def _plan(choices: Choices) -> Plan:
             case 13:
                 plan.append(("interim", choices.one_of((100, 103, 101, 199))))
             case 14:
-                plan.append(("send failed",))
+                plan.append(("close",))
             case 15:
                 plan.append(("step",))
             case how:
@@ -394,6 +400,10 @@ def _drive_flow(calls: _Calls, plan: Plan, cut: Cut) -> None:
                 head(status, fields)
             case ("interim", status):
                 head(status, [])
+            case ("close",):
+                calls.give(calls.machine.close())
+                assert calls.over
+                settle("done")
             case _:
                 request()
         calls.check_memory()
@@ -457,7 +467,6 @@ def _answer(limits: Limits, data: bytes) -> list[Event]:
 
 def _drive_client(calls: _Calls, plan: Plan, cut: Cut) -> list[Any]:
     sent: list[Any] = []
-    connected = False
     handed_out: bytes | None = None
 
     def peek() -> Any:
@@ -472,35 +481,38 @@ def _drive_client(calls: _Calls, plan: Plan, cut: Cut) -> list[Any]:
                 calls.note(_as_bytes(step.data))
 
     def step_done() -> None:
-        nonlocal connected, handed_out
+        nonlocal handed_out
         step = peek()
-        if not isinstance(step, Connect | StartTLS | Send):
+        if isinstance(step, Receive):
             assert unchanged(calls.machine, calls.machine.step_done, LocalProtocolError)
             return
         calls.machine.step_done()
         hand_out(step)
         handed_out = None
-        connected = connected or isinstance(step, Connect)
         calls.give([])
 
-    def send_failed() -> None:
+    def step_failed(reason: Reason) -> None:
         nonlocal handed_out
-        step = peek()
-        if not isinstance(step, Send):
-            assert unchanged(calls.machine, calls.machine.send_failed, LocalProtocolError)
-            return
-        calls.machine.send_failed()
-        hand_out(step)
+        cut_off = handed_out is not None and reason is Reason.LOST
+        events = calls.machine.step_failed("cut", reason)
+        calls.give(events)
+        if cut_off:
+            assert events == []
+            assert peek() == Receive()
         handed_out = None
 
-    def receive(given: bytes) -> None:
+    def receive(method: str, *arguments: bytes) -> None:
+        step = peek()
+        events = getattr(calls.machine, method)(*arguments)
+        calls.give(events)
+        if isinstance(step, Connect):
+            assert events == [], "an event of a connection that is not open"
+            assert peek() == step
+
+    def receive_data(given: bytes) -> None:
         calls.refused = calls.refused or b" 401" in given or b" 403" in given
         for piece in cut(given):
-            _legal(
-                calls,
-                not piece or connected or calls.over,
-                partial(calls.machine.receive_data, piece),
-            )
+            receive("receive_data", piece)
 
     for action in plan:
         if calls.over:
@@ -516,19 +528,20 @@ def _drive_client(calls: _Calls, plan: Plan, cut: Cut) -> list[Any]:
                         break
                     step_done()
                 if given is not None:
-                    receive(given)
-                if ends == 1 and connected:
-                    calls.give(calls.machine.receive_eof())
+                    receive_data(given)
+                if ends == 1:
+                    receive("receive_eof")
                 elif ends == 2:
-                    calls.give(calls.machine.receive_failure("cut"))
+                    step_failed(Reason.LOST)
             case ("data", given):
-                receive(given)
+                receive_data(given)
             case ("eof",):
-                _legal(calls, connected or calls.over, calls.machine.receive_eof)
+                receive("receive_eof")
             case ("failure", reason):
-                calls.give(calls.machine.receive_failure("cut", reason))
-            case ("send failed",):
-                send_failed()
+                step_failed(reason)
+            case ("close",):
+                calls.give(calls.machine.close())
+                assert calls.over
             case ("step",):
                 hand_out(calls.machine.next_step())
             case _:
@@ -567,6 +580,183 @@ def _as_bytes(data: bytes) -> Response | Submit:
     target = request.target.decode()
     url = target if target.startswith("http://") else f"http://x{target}"
     return _as_server(Request(request.method.decode(), url, fields, body))
+
+
+# ---------------------------------------------------------------- Call
+
+_TIMEOUTS = (Timeouts(), Timeouts(connect=4, write=3, first_event=2, idle=1))
+_SECONDS = (0.25, 1, 2, 7, 30, 120, 300, 1000)
+
+
+def call(data: bytes) -> None:
+    """Several questions at a time, any reports in any order: each has one reply, and is never sent twice."""
+    choices = Choices(data)
+    limits = choices.limits()
+    session = choices.one_of(_SESSIONS)
+    endpoint = choices.one_of(_ENDPOINTS)
+    proxy = choices.one_of(_PROXIES)
+    retries = choices.number(3)
+    timeouts = choices.one_of(_TIMEOUTS)
+    signal = choices.one_of((None, threading.Event))
+    count = 1 + choices.number(3)
+    chance = random.Random(choices.number(256))
+    plan = [(chance.randrange(count), chance.choice(_SECONDS), action) for action in _plan(choices)]
+
+    def run(cut: Cut, _: Again) -> tuple[Any, ...]:
+        channel = Channel(
+            endpoint, session=session, limits=limits, proxy=proxy, retries=retries, timeouts=timeouts, signal=signal
+        )
+        calls = _ManyCalls(channel, retries, limits, count)
+        for place, seconds, action in plan:
+            calls.act(calls.all[place], seconds, action, cut)
+        calls.end()
+        return [(it.events, it.sent) for it in calls.all], channel.session
+
+    check_all_ways(choices, run)
+
+
+class _OneCall:
+    """A call, and what it has asked for and given."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.step: Any = None
+        self.until = math.inf
+        self.is_reported = True  # whether that step was
+        self.events: list[Event] = []
+        self.sent: list[bytes] = []  # over all connections
+        self.starts = False  # start_session was sent over this connection
+        self.handed_out = False  # a Send that was not reported
+        self.done = False
+        self.submits = self.retries = 0
+        self.refused = self.put_off = False  # by what came since the question was asked last
+
+    @property
+    def over(self) -> bool:
+        return bool(self.events) and not isinstance(self.events[-1], Live)
+
+
+class _ManyCalls:
+    """Calls of one channel, and the time."""
+
+    def __init__(self, channel: Channel, retries: int, limits: Limits, count: int) -> None:
+        self.retries = retries
+        self.limits = limits
+        self.now = 1000.0
+        self.all = [_OneCall(channel.call(QUESTION)) for _ in range(count)]
+
+    def act(self, it: _OneCall, seconds: float, action: tuple[Any, ...], cut: Cut) -> None:
+        match action:
+            case ("answer", _, _, given, ends):
+                for _ in range(MOST_CALLS):
+                    if not isinstance(self.ask(it), Connect | StartTLS | Send):
+                        break
+                    self.report(it, "step_done")
+                if given is not None:
+                    self.receive(it, given, cut)
+                if ends == 1:
+                    self.report(it, "receive_eof")
+                elif ends == 2:
+                    self.report(it, "timed_out")
+            case ("data", given):
+                self.receive(it, given, cut)
+            case ("eof",):
+                self.report(it, "receive_eof")
+            case ("failure", reason):
+                self.report(it, "step_failed", "cut", reason)
+            case ("close",):
+                self.report(it, "close")
+                assert self.ask(it) == Done()
+            case ("interim", _):
+                self.now += seconds
+            case ("head", _, _):
+                self.take(it)
+            case ("step",):
+                self.ask(it)
+            case _:
+                step = self.ask(it)
+                if not isinstance(step, Receive | Wait):
+                    self.report(it, "step_done")
+                    return
+                legal = True
+                try:
+                    it.call.step_done()
+                except LocalProtocolError:
+                    legal = False
+                assert not legal, "an illegal report was taken"
+                assert self.ask(it) == step, "an illegal report has changed something"
+
+    def ask(self, it: _OneCall) -> Any:
+        step, until = it.call.next_step(self.now)
+        assert it.call.next_step(self.now) == (step, until)
+        assert self.now < until, "a step whose time is over"
+        assert (until == math.inf) == isinstance(step, Done), "a step without an end"
+        if not it.is_reported and self.now < it.until and not self._is_woken(it.step):
+            assert (step, until) == (it.step, it.until), "another step, though nothing was reported"
+        check_secrets(it.call, step)
+        if it.call.retries > it.retries:
+            assert it.call.retries <= self.retries
+            assert not it.submits or it.put_off, "a question was asked again that had been sent"
+            it.retries, it.submits, it.refused, it.put_off = it.call.retries, 0, False, False
+        it.step, it.until, it.is_reported, it.done = step, until, False, isinstance(step, Done)
+        if not isinstance(step, Send | Receive):
+            it.starts = False
+        if isinstance(step, Send) and not it.handed_out:
+            it.sent.append(step.data)
+            if step.data.startswith(b"POST "):
+                self.note(it, _as_bytes(step.data))
+        it.handed_out = isinstance(step, Send)
+        return step
+
+    @staticmethod
+    def _is_woken(step: Any) -> bool:
+        return isinstance(step, Wait) and (step.signal is None or step.signal.is_set())
+
+    def note(self, it: _OneCall, asked: Response | Submit) -> None:
+        if isinstance(asked, Response):
+            for other in self.all:
+                if other.starts:
+                    self.ask(other)  # it may have gone on
+                    assert not other.starts, "two sessions are started at a time"
+            it.starts = True
+            return
+        assert asked == QUESTION
+        it.submits += 1
+        assert it.submits <= (1 + self.limits.restarts if it.refused else 1), "a question was sent again"
+
+    def receive(self, it: _OneCall, given: bytes, cut: Cut) -> None:
+        it.refused = it.refused or b" 401" in given or b" 403" in given
+        it.put_off = it.put_off or b" 429" in given or b" 503" in given
+        for piece in cut(given):
+            self.report(it, "receive_data", piece)
+
+    def report(self, it: _OneCall, method: str, *arguments: Any) -> None:
+        getattr(it.call, method)(*arguments)
+        it.is_reported = True
+        if method in ("step_done", "step_failed"):
+            it.handed_out = False
+
+    def take(self, it: _OneCall) -> None:
+        while (event := it.call.next_event()) is not None:
+            assert not it.over, "an event after the last"
+            assert isinstance(event, Live) or it.done, "the last event came before Done"
+            it.events.append(event)
+        check_events(it.events)
+        assert it.over == it.done
+
+    def end(self) -> None:
+        """Nobody reports anything any more, and time passes."""
+        for _ in range(MOST_CALLS):
+            for it in self.all:
+                self.ask(it)
+                self.take(it)
+            if all(it.over for it in self.all):
+                break
+            self.now = min(it.until for it in self.all)
+        else:
+            raise AssertionError("it never ends")
+        for it in self.all:
+            check_reply(it.events)
 
 
 # ---------------------------------------------------------------- Server
@@ -799,6 +989,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "json": json_text,
     "flow": flow,
     "client": client,
+    "call": call,
     "server": server,
     "endpoint": endpoint,
     "proxy": proxy,
@@ -816,7 +1007,25 @@ def seeds(target: str) -> list[bytes]:
         found += [
             seed(json.dumps({"session": {key: value}}).encode()) for key in _WORDS[7:11] for value in (5, "a b;\n", "")
         ]
+    if target == "call":
+        opened, refused, answer = (_response(*it) for it in _ANSWERS)
+        strings = [opened, refused, opened, answer, refused, answer, opened, answer, answer]
+        in_turn = [*[12] * 10, *[8, 0, 15, 15] * 5, *[1, 0, 0] * 8]  # a step each, then an answer to one of them
+        for scatter in range(24):
+            decisions = [0, 0, 0, 0, 0, scatter % 2, scatter % 2, 2, scatter]
+            found += [seed(*strings, decisions=bytes([*decisions, *then])) for then in (in_turn, [1, 0, 0] * 16)]
     return found
+
+
+_ANSWERS = (
+    (b"200 OK", b'{"success":true,"sessionId":"s","restNonce":"n"}'),
+    (b"403 No", b'{"code":"rest_cookie_invalid_nonce"}'),
+    (b"200 OK", b'{"success":true,"reply":"Hi"}'),
+)
+
+
+def _response(status: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
 def _seed(target: str, case: cases.Case) -> bytes | None:
@@ -841,6 +1050,9 @@ def _seed(target: str, case: cases.Case) -> bytes | None:
             return seed(*strings, decisions=bytes(decisions[:63]))
         case ("client", "exchanges" | "wire"):
             return seed(*strings, decisions=bytes([0, 1 if level == "wire" else 0, 0, 0, 0, *[1, 0, 0] * 6]))
+        case ("call", "exchanges" | "wire"):
+            session = 1 if level == "wire" else 0
+            return seed(*strings, decisions=bytes([0, session, 0, 0, 1, 0, 1, 0, 0, *[1, 0, 0] * 6]))
         case ("client", "proxy"):
             proxy = next(
                 (

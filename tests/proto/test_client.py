@@ -1,9 +1,9 @@
-"""The outer ring: which step is due, what is legal when, and that a question is asked once."""
+"""The middle ring: which step is due, what is legal when, and that a question is asked once."""
 
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from opchat_proto import (
     Proxy,
     Reason,
     Receive,
+    Request,
     Send,
     Session,
     StartTLS,
@@ -45,13 +46,12 @@ from tests.proto.asking import (
     HI,
     LOGIN,
     NO_PASSWORD,
+    NO_SESSION_NEEDED,
     PASSWORD_TOO,
     PROXY,
     QUESTION,
-    SITE_80,
     WAYS,
     Recorder,
-    Step,
     Way,
     answered,
     ask,
@@ -66,6 +66,8 @@ from tests.proto.asking import (
 from tests.proto.cuts import byte_by_byte, clones, every_cut, random_cuts
 
 HTTPS = Endpoint.parse("https://site.example")
+DIRECT = Way("", "http://site.example", (Connect("site.example", 80),))
+DIRECT_TLS = Way("", "https://site.example", (Connect("site.example", 443), StartTLS("site.example")))
 OPENED = content_length(b'{"success":true,"sessionId":"s1","restNonce":"n1"}')
 OPENED_AGAIN = content_length(b'{"success":true,"sessionId":"s2","restNonce":"n2"}')
 STALE = content_length(b'{"code":"rest_cookie_invalid_nonce","message":"Stale"}', status=b"403 Forbidden")
@@ -75,9 +77,11 @@ REFUSAL = Broken(
     403,
     "rest_cookie_invalid_nonce",
     raw='{"code":"rest_cookie_invalid_nonce","message":"Stale"}',
+    asked=True,
 )
-UNASKED_EOF: list[Event] = [Broken(Reason.LOST, "the connection was closed before any answer")]
-ASKED_EOF: list[Event] = [Broken(Reason.LOST, "the connection was closed before any answer; not repeated")]
+BUSY = content_length(b"busy", status=b"503 -")
+NO_ANSWER = "the connection was closed before any answer"
+CLOSED = "closed by the caller"
 
 
 def frozen(client: Client) -> bytes:
@@ -99,17 +103,13 @@ def test_the_steps_of_a_question_over_http() -> None:
     asking = client(session=Session(nonce="n", session_id="s", cookie="a=b"))
     assert asking.next_step() == Connect("site.example", 80)
     asking.step_done()
-    step = asking.next_step()
-    assert isinstance(step, Send)
+    first, fields, sent = parts_of(asking.next_step())
     body = (
         b'{"botId":"default","customId":null,"session":"s","contextId":null,"messages":[],"newMessage":"Hi?",'
         b'"newFileId":null,"newFileIds":null,"stream":true}'
     )
-    head, _, sent = step.data.partition(b"\r\n\r\n")
-    assert head.split(b"\r\n")[0] == b"POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1"
-    assert {b"Host: site.example", b"Content-Length: %d" % len(body), b"X-WP-Nonce: n", b"Cookie: a=b"} <= set(
-        head.split(b"\r\n")
-    )
+    assert first == b"POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1"
+    assert {b"Host: site.example", b"Content-Length: %d" % len(body), b"X-WP-Nonce: n", b"Cookie: a=b"} <= fields
     assert sent == body
     asking.step_done()
     assert asking.next_step() == Receive()
@@ -119,48 +119,49 @@ def test_the_steps_of_a_question_over_http() -> None:
 
 def test_the_steps_of_a_question_over_https() -> None:
     asking = client(endpoint=Endpoint.parse("https://site.example:8443"))
-    assert asking.next_step() == Connect("site.example", 8443)
-    asking.step_done()
-    assert asking.next_step() == StartTLS("site.example")
-    asking.step_done()
+    assert follow(asking, (Connect("site.example", 8443), StartTLS("site.example"))) == []
     assert is_submit(asking.next_step())
     asking.step_done()
     assert asking.next_step() == Receive()
 
 
-def test_start_session_and_submit_go_over_one_connection() -> None:
+def test_the_trailing_dot_of_a_host_is_for_dns_and_not_for_the_certificate() -> None:
+    asking = client(endpoint=Endpoint.parse("https://site.example."), proxy=Proxy.parse("https://proxy.example."))
+    follow(asking, (Connect("proxy.example.", 443), StartTLS("proxy.example"), connect(b"site.example.:443")))
+    follow(asking, (ESTABLISHED, StartTLS("site.example")))
+    assert b"Host: site.example." in parts_of(asking.next_step())[1]
+    assert client(endpoint=Endpoint.parse("http://site.example.")).next_step() == Connect("site.example.", 80)
+
+
+def test_start_session_and_submit_have_a_connection_each_and_tell_the_server() -> None:
     asking = client(session=None)
     connect, start = ask(asking)
     assert (connect, is_start_session(start)) == (Connect("site.example", 80), True)
+    assert b"Connection: close" in parts_of(start)[1]
     assert (asking.session, asking.awaiting, asking.submit_started) == (None, Awaiting.SESSION, False)
     assert asking.receive_data(OPENED) == []
-    assert (asking.session, asking.awaiting, asking.submit_started) == (
-        Session("n1", "s1"),
-        Awaiting.FIRST_EVENT,
-        False,
-    )
-    [submit] = ask(asking)
-    assert is_submit(submit)
-    assert isinstance(submit, Send)
-    assert b"X-WP-Nonce: n1\r\n" in submit.data
+    session = Session("n1", "s1")
+    assert (asking.session, asking.awaiting, asking.submit_started) == (session, Awaiting.FIRST_EVENT, False)
+    connect, submit = ask(asking)
+    assert (connect, is_submit(submit)) == (Connect("site.example", 80), True)
+    assert {b"Connection: close", b"X-WP-Nonce: n1"} <= parts_of(submit)[1]
     assert asking.submit_started
     assert asking.receive_data(content_length(ANSWER)[:-1]) == [Live("Hi")]
     assert (asking.awaiting, asking.next_step()) == (Awaiting.EVENT, Receive())
     assert asking.receive_data(b"\n") == ANSWERED[1:]
-    assert (asking.session, asking.awaiting, asking.submit_started) == (Session("n1", "s1"), None, True)
+    assert (asking.session, asking.awaiting, asking.submit_started) == (session, None, True)
 
 
-def test_a_stale_nonce_is_renewed_and_the_question_asked_again_over_one_connection() -> None:
+def test_a_stale_nonce_is_renewed_and_the_question_asked_again_each_time_over_a_new_connection() -> None:
     asking = client(session=Session("n0", "s0"), limits=Limits())
-    [_, submit] = ask(asking)
-    assert is_submit(submit)
-    assert asking.receive_data(STALE) == []
-    [start] = ask(asking)
-    assert is_start_session(start)
-    assert asking.receive_data(OPENED) == []
-    [again] = ask(asking)
-    assert is_submit(again)
-    assert asking.receive_data(STALE) == [REFUSAL]
+    for is_due, answer, expected in (
+        (is_submit, STALE, []),
+        (is_start_session, OPENED, []),
+        (is_submit, STALE, [REFUSAL]),
+    ):
+        connect, request = ask(asking)
+        assert (connect, is_due(request)) == (Connect("site.example", 80), True)
+        assert asking.receive_data(answer) == expected
     assert asking.next_step() == Done()
 
 
@@ -186,6 +187,8 @@ def test_a_step_may_be_reported_by_who_remembers_it() -> None:
     remembering.step_done()
     remembering.step_done()
     assert frozen(remembering) == frozen(told)
+    refused = client()
+    assert refused.step_failed("refused") == [Broken(Reason.LOST, "could not connect to site.example:80: refused")]
 
 
 def test_a_flow_without_a_submit_only_starts_a_session() -> None:
@@ -206,195 +209,142 @@ def test_only_a_flow_that_has_not_begun_is_taken() -> None:
         Client(Flow(ENDPOINT, QUESTION), proxy="http://proxy.example:3128")  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_a_host_name_that_socks_has_no_room_for_is_refused_before_anything_is_done() -> None:
-    longest, longer = (Flow(Endpoint.parse(f"http://{size * 'a'}"), QUESTION) for size in (255, 256))
-    proxy = Proxy.parse("socks5://proxy.example")
-    asking = Client(longest, proxy=proxy)
+def test_socks_has_room_for_the_longest_host_name() -> None:
+    asking = Client(Flow(f"http://{254 * 'a'}", QUESTION), proxy=Proxy.parse("socks5://proxy.example"))
     follow(asking, (Connect("proxy.example", 1080), NO_PASSWORD, b"\x05\x00"))
-    assert asking.next_step() == Send(b"\x05\x01\x00\x03\xff" + 255 * b"a" + b"\x00\x50")
-    with pytest.raises(
-        ValueError, match=r"^flow: its host name is longer than the 255 bytes that SOCKS5 has room for$"
-    ):
-        Client(longer, proxy=proxy)
-    assert Client(longer, proxy=Proxy.parse("proxy.example")).next_step() == Connect("proxy.example", 80)
+    assert asking.next_step() == Send(b"\x05\x01\x00\x03\xfe" + 254 * b"a" + b"\x00\x50")
 
 
-@pytest.mark.parametrize(
-    "take", [Client.next_step, Client.step_done, Client.send_failed, lambda a: a.receive_data(b"H")]
-)
+@pytest.mark.parametrize("take", [Client.next_step, Client.step_done])
 def test_a_flow_whose_request_somebody_else_has_taken_is_of_no_use(take: Callable[[Client], object]) -> None:
     flow = Flow(ENDPOINT, QUESTION, session=Session())
     asking = Client(flow)
-    asking.step_done()
     flow.next_request()
     before = frozen(asking)
     with pytest.raises(LocalProtocolError, match=r"^Client: somebody else has taken the request from its flow$"):
         take(asking)
     assert frozen(asking) == before
-    assert asking.receive_failure("never mind") == [Broken(Reason.LOST, "never mind")]
+    assert asking.close() == [Broken(Reason.LOST, CLOSED)]
 
 
 # ------------------------------------------------------------------------------------------------ what is legal when
 
-
-def at_connect() -> Client:
-    return client()
-
-
-def at_reconnect() -> Client:
-    asking = kept()
-    asking.receive_eof()
-    return asking
-
-
-def at_proxy_tls() -> Client:
-    asking = WAYS["https to https"].client()
-    asking.step_done()
-    return asking
-
-
-def at_tunnel_send() -> Client:
-    asking = at_proxy_tls()
-    asking.step_done()
-    return asking
-
-
-def at_tunnel_receive() -> Client:
-    asking = at_tunnel_send()
-    asking.step_done()
-    return asking
-
-
-def at_tls() -> Client:
-    asking = client(endpoint=HTTPS)
-    asking.step_done()
-    return asking
-
-
-def at_send() -> Client:
-    asking = client()
-    asking.step_done()
-    return asking
-
-
-def at_sending() -> Client:
-    asking = at_send()
-    asking.next_step()
-    return asking
-
-
-def at_receive_last() -> Client:
-    asking = at_sending()
-    asking.send_failed()
-    return asking
-
-
-def at_done() -> Client:
-    asking = at_connect()
-    asking.receive_failure("")
-    return asking
-
-
-AT: dict[State, Callable[[], Client]] = {
-    State.CONNECT: at_connect,
-    State.RECONNECT: at_reconnect,
-    State.PROXY_TLS: at_proxy_tls,
-    State.TUNNEL_SEND: at_tunnel_send,
-    State.TUNNEL_RECEIVE: at_tunnel_receive,
-    State.TLS: at_tls,
-    State.SEND: at_send,
-    State.SENDING: at_sending,
-    State.RECEIVE: asked,
-    State.RECEIVE_LAST: at_receive_last,
-    State.DONE: at_done,
+# The way through each state, and how many steps of it are done there.
+PLACES: dict[State, tuple[Way, int]] = {
+    State.CONNECT: (DIRECT, 0),
+    State.PROXY_TLS: (WAYS["https to https"], 1),
+    State.TUNNEL_SEND: (WAYS["https to https"], 2),
+    State.TUNNEL_RECEIVE: (WAYS["https to https"], 3),
+    State.TLS: (DIRECT_TLS, 1),
+    State.SEND: (DIRECT, 1),
+    State.SENDING: (DIRECT, 1),
+    State.RECEIVE: (DIRECT, 2),
 }
-CALLS: dict[str, Callable[[Client], list[Event] | None]] = {
-    "step_done": Client.step_done,
-    "send_failed": Client.send_failed,
-    "receive_data": lambda asking: asking.receive_data(b"H"),
-    "receive_eof": Client.receive_eof,
-    "receive_failure": lambda asking: asking.receive_failure("no way"),
-}
-CLEAR = [Broken(Reason.TRUNCATED, "the server sent bytes in the clear where TLS was to begin")]
-PROXY_CLEAR = [Broken(Reason.PROXY, "the proxy sent bytes in the clear where TLS was to begin")]
-PROXY_EOF = [Broken(Reason.PROXY, "the proxy https://proxy.example:3128: the connection was closed before any answer")]
-PROXY_NO_WAY = [Broken(Reason.PROXY, "the proxy https://proxy.example:3128: no way")]
-NO_WAY = [Broken(Reason.LOST, "no way")]
-NO_WAY_ASKED = [Broken(Reason.LOST, "no way; not repeated")]
-# What a call gives, and the state that it leads to. A call that is missing is not legal.
-LEGAL: dict[State, dict[str, tuple[list[Any] | None, State]]] = {
-    State.CONNECT: {"step_done": (None, State.SEND), "receive_failure": (NO_WAY, State.DONE)},
-    State.RECONNECT: {
-        "step_done": (None, State.SEND),
-        "receive_data": ([], State.RECONNECT),
-        "receive_eof": ([], State.RECONNECT),
-        "receive_failure": (NO_WAY, State.DONE),
-    },
-    State.PROXY_TLS: {
-        "step_done": (None, State.TUNNEL_SEND),
-        "receive_data": (PROXY_CLEAR, State.DONE),
-        "receive_eof": (PROXY_EOF, State.DONE),
-        "receive_failure": (PROXY_NO_WAY, State.DONE),
-    },
-    State.TUNNEL_SEND: {
-        "step_done": (None, State.TUNNEL_RECEIVE),
-        "send_failed": (None, State.TUNNEL_RECEIVE),
-        "receive_data": ([], State.TUNNEL_SEND),
-        "receive_eof": (PROXY_EOF, State.DONE),
-        "receive_failure": (PROXY_NO_WAY, State.DONE),
-    },
-    State.TUNNEL_RECEIVE: {
-        "receive_data": ([], State.TUNNEL_RECEIVE),
-        "receive_eof": (PROXY_EOF, State.DONE),
-        "receive_failure": (PROXY_NO_WAY, State.DONE),
-    },
-    State.TLS: {
-        "step_done": (None, State.SEND),
-        "receive_data": (CLEAR, State.DONE),
-        "receive_eof": (UNASKED_EOF, State.DONE),
-        "receive_failure": (NO_WAY, State.DONE),
-    },
-    State.SEND: {
-        "step_done": (None, State.RECEIVE),
-        "send_failed": (None, State.RECEIVE_LAST),
-        "receive_data": ([], State.SENDING),
-        "receive_eof": (UNASKED_EOF, State.DONE),
-        "receive_failure": (NO_WAY, State.DONE),
-    },
-    State.SENDING: {
-        "step_done": (None, State.RECEIVE),
-        "send_failed": (None, State.RECEIVE_LAST),
-        "receive_data": ([], State.SENDING),
-        "receive_eof": (ASKED_EOF, State.DONE),
-        "receive_failure": (NO_WAY_ASKED, State.DONE),
-    },
-    State.RECEIVE: {
-        "receive_data": ([], State.RECEIVE),
-        "receive_eof": (ASKED_EOF, State.DONE),
-        "receive_failure": (NO_WAY_ASKED, State.DONE),
-    },
-    State.RECEIVE_LAST: {
-        "receive_data": ([], State.RECEIVE_LAST),
-        "receive_eof": (ASKED_EOF, State.DONE),
-        "receive_failure": (NO_WAY_ASKED, State.DONE),
-    },
-    State.DONE: {
-        "receive_data": ([], State.DONE),
-        "receive_eof": ([], State.DONE),
-        "receive_failure": ([], State.DONE),
-    },
-}
+UNFINISHED = list(PLACES)
+
+
+def bring(asking: Client, state: State) -> Client:
+    for _ in range(PLACES[state][1]):
+        asking.step_done()
+    if state is not State.SEND:  # which is left when its step is asked for
+        asking.next_step()
+    assert state_of(asking) == state
+    return asking
+
+
+def at(state: State, *, session: Session | None = NO_SESSION_NEEDED) -> Client:
+    if state is State.DONE:
+        asking = client()
+        asking.close()
+        return asking
+    return bring(PLACES[state][0].client(session=session), state)
 
 
 def state_of(asking: Client) -> str:
-    return repr(asking).rstrip(">").rpartition(" ")[2]
+    return repr(asking).split()[1]
+
+
+CALLS: dict[str, Callable[[Client], list[Event] | None]] = {
+    "step_done": Client.step_done,
+    "step_failed": lambda asking: asking.step_failed("no way"),
+    "receive_data": lambda asking: asking.receive_data(b"H"),
+    "receive_eof": Client.receive_eof,
+    "close": Client.close,
+}
+THE_PROXY = "the proxy https://proxy.example:3128: "
+CLEAR = [Broken(Reason.TRUNCATED, "the server sent bytes in the clear where TLS was to begin")]
+PROXY_CLEAR = [Broken(Reason.PROXY, "the proxy sent bytes in the clear where TLS was to begin")]
+PROXY_EOF = [Broken(Reason.PROXY, THE_PROXY + NO_ANSWER)]
+# What a call gives, and the state that it leads to. A call that is missing is not legal.
+LEGAL: dict[State, dict[str, tuple[list[Any] | None, State]]] = {
+    State.CONNECT: {
+        "step_done": (None, State.SEND),
+        "step_failed": ([Broken(Reason.LOST, "could not connect to site.example:80: no way")], State.DONE),
+        "receive_data": ([], State.CONNECT),
+        "receive_eof": ([], State.CONNECT),
+        "close": ([Broken(Reason.LOST, CLOSED)], State.DONE),
+    },
+    State.PROXY_TLS: {
+        "step_done": (None, State.TUNNEL_SEND),
+        "step_failed": ([Broken(Reason.PROXY, THE_PROXY + "TLS failed: no way")], State.DONE),
+        "receive_data": (PROXY_CLEAR, State.DONE),
+        "receive_eof": (PROXY_EOF, State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED)], State.DONE),
+    },
+    State.TUNNEL_SEND: {
+        "step_done": (None, State.TUNNEL_RECEIVE),
+        "step_failed": ([], State.TUNNEL_RECEIVE),
+        "receive_data": ([], State.TUNNEL_SEND),
+        "receive_eof": (PROXY_EOF, State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED)], State.DONE),
+    },
+    State.TUNNEL_RECEIVE: {
+        "step_failed": ([Broken(Reason.PROXY, THE_PROXY + "the connection failed: no way")], State.DONE),
+        "receive_data": ([], State.TUNNEL_RECEIVE),
+        "receive_eof": (PROXY_EOF, State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED)], State.DONE),
+    },
+    State.TLS: {
+        "step_done": (None, State.SEND),
+        "step_failed": ([Broken(Reason.LOST, "TLS with site.example failed: no way")], State.DONE),
+        "receive_data": (CLEAR, State.DONE),
+        "receive_eof": ([Broken(Reason.LOST, NO_ANSWER)], State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED)], State.DONE),
+    },
+    State.SEND: {
+        "step_done": (None, State.RECEIVE),
+        "step_failed": ([Broken(Reason.LOST, "the connection failed: no way")], State.DONE),
+        "receive_data": ([], State.SEND),
+        "receive_eof": ([Broken(Reason.LOST, NO_ANSWER)], State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED)], State.DONE),
+    },
+    State.SENDING: {
+        "step_done": (None, State.RECEIVE),
+        "step_failed": ([], State.RECEIVE),
+        "receive_data": ([], State.SENDING),
+        "receive_eof": ([Broken(Reason.LOST, NO_ANSWER, asked=True)], State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED, asked=True)], State.DONE),
+    },
+    State.RECEIVE: {
+        "step_failed": ([Broken(Reason.LOST, "the connection failed: no way", asked=True)], State.DONE),
+        "receive_data": ([], State.RECEIVE),
+        "receive_eof": ([Broken(Reason.LOST, NO_ANSWER, asked=True)], State.DONE),
+        "close": ([Broken(Reason.LOST, CLOSED, asked=True)], State.DONE),
+    },
+    State.DONE: {
+        "step_done": (None, State.DONE),
+        "step_failed": ([], State.DONE),
+        "receive_data": ([], State.DONE),
+        "receive_eof": ([], State.DONE),
+        "close": ([], State.DONE),
+    },
+}
 
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_in_every_state(state: State, call: str) -> None:
-    asking = AT[state]()
-    assert state_of(asking) == state
+    asking = at(state)
     if call in LEGAL[state]:
         events, target = LEGAL[state][call]
         assert CALLS[call](asking) == events
@@ -410,13 +360,15 @@ def test_every_call_in_every_state(state: State, call: str) -> None:
 def test_what_is_legal_is_what_the_table_says(state: State) -> None:
     row = {given.value for given in TABLE.rows[state]} & set(CALLS)
     if state is State.DONE:
-        row |= {"receive_data", "receive_eof", "receive_failure"}
+        row = set(CALLS)
+    elif state is State.SEND:  # a step that is done was handed out
+        row |= {"step_done"}
     assert row == set(LEGAL[state])
 
 
 @pytest.mark.parametrize("state", State)
 def test_no_bytes_are_legal_always_and_change_nothing(state: State) -> None:
-    asking = AT[state]()
+    asking = at(state)
     before = frozen(asking)
     for nothing in (b"", bytearray(), memoryview(b"")):
         assert asking.receive_data(nothing) == []
@@ -427,7 +379,6 @@ def test_no_bytes_are_legal_always_and_change_nothing(state: State) -> None:
 def test_the_next_step_is_legal_always(state: State) -> None:
     kind = {
         State.CONNECT: Connect,
-        State.RECONNECT: Connect,
         State.PROXY_TLS: StartTLS,
         State.TUNNEL_SEND: Send,
         State.TUNNEL_RECEIVE: Receive,
@@ -435,10 +386,9 @@ def test_the_next_step_is_legal_always(state: State) -> None:
         State.SEND: Send,
         State.SENDING: Send,
         State.RECEIVE: Receive,
-        State.RECEIVE_LAST: Receive,
         State.DONE: Done,
     }[state]
-    asking = AT[state]()
+    asking = at(state)
     assert type(asking.next_step()) is kind
     before = frozen(asking)
     assert type(asking.next_step()) is kind
@@ -447,88 +397,315 @@ def test_the_next_step_is_legal_always(state: State) -> None:
 
 @pytest.mark.parametrize("state", State)
 def test_wrong_types_raise_and_change_nothing(state: State) -> None:
-    asking: Any = AT[state]()
+    asking: Any = at(state)
     before = frozen(asking)
     for wrong in ("text", None, 5, [72]):
         with pytest.raises(TypeError):
             asking.receive_data(wrong)
     with pytest.raises(TypeError, match=r"^expected a str and a Reason, got bytes, Reason$"):
-        asking.receive_failure(b"bytes")
+        asking.step_failed(b"bytes")
     with pytest.raises(TypeError, match=r"^expected a str and a Reason, got str, str$"):
-        asking.receive_failure("text", "lost")
+        asking.step_failed("text", "lost")
     assert frozen(asking) == before
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.DONE])
+# What stands before the driver's own words: where a connection was lost, and in any other case.
+SAID: dict[State, tuple[str, str]] = {
+    State.CONNECT: ("could not connect to site.example:80: ", "could not connect to site.example:80: "),
+    State.PROXY_TLS: (THE_PROXY + "TLS failed: ", THE_PROXY + "TLS failed: "),
+    State.TUNNEL_SEND: ("", THE_PROXY),
+    State.TUNNEL_RECEIVE: (THE_PROXY + "the connection failed: ", THE_PROXY),
+    State.TLS: ("TLS with site.example failed: ", "TLS with site.example failed: "),
+    State.SEND: ("the connection failed: ", ""),
+    State.SENDING: ("", "the request could not be sent: "),
+    State.RECEIVE: ("the connection failed: ", ""),
+}
+
+
+@pytest.mark.parametrize("state", UNFINISHED)
 @pytest.mark.parametrize("reason", Reason)
-def test_a_failure_ends_it_with_its_reason_in_every_state(state: State, reason: Reason) -> None:
-    asking = AT[state]()
-    expected = Broken(reason, "it failed")
-    if reason is Reason.LOST and state in (State.SENDING, State.RECEIVE, State.RECEIVE_LAST):
-        expected = Broken(reason, "it failed; not repeated")
-    elif reason is Reason.LOST and state in (State.PROXY_TLS, State.TUNNEL_SEND, State.TUNNEL_RECEIVE):
-        expected = Broken(Reason.PROXY, "the proxy https://proxy.example:3128: it failed")
-    assert asking.receive_failure("it failed", reason) == [expected]
-    assert asking.next_step() == Done()
-    assert asking.receive_data(content_length(ANSWER)) == asking.receive_eof() == asking.receive_failure("x") == []
+def test_a_failure_ends_it_with_its_reason_and_says_where_it_was(state: State, reason: Reason) -> None:
+    asking = at(state)
+    events = asking.step_failed("it failed", reason, limit="connect")
+    if reason is Reason.LOST and state in (State.TUNNEL_SEND, State.SENDING):
+        assert (events, asking.next_step()) == ([], Receive())
+        return
+    was_lost = reason is Reason.LOST
+    detail = SAID[state][0 if was_lost else 1] + "it failed"
+    if was_lost and state in (State.PROXY_TLS, State.TUNNEL_RECEIVE):
+        reason = Reason.PROXY
+    asked = state in (State.SENDING, State.RECEIVE)
+    assert events == [Broken(reason, detail, limit="connect", asked=asked)]
+    assert (asking.next_step(), asking.awaiting, asking.submit_started) == (Done(), None, asked)
+
+
+def test_where_it_was_is_named_like_an_address() -> None:
+    asking = client(endpoint=Endpoint.parse("https://[2001:db8::1]"))
+    asking.next_step()
+    assert asking.step_failed("refused") == [Broken(Reason.LOST, "could not connect to [2001:db8::1]:443: refused")]
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_failure_inside_an_answer(reason: Reason) -> None:
-    begun = Reason.TRUNCATED if reason is Reason.LOST else reason
+    lost = reason is Reason.LOST
+    expected = Broken(
+        Reason.TRUNCATED if lost else reason, "the connection failed: it failed" if lost else "it failed", asked=True
+    )
     data = content_length(ANSWER)
     head = data.index(b"\r\n\r\n") + 4
     for count in (1, head - 1, head, head + 1, head + len(HI) - 1):
         asking = asked()
         asking.receive_data(data[:count])
-        [event] = asking.receive_failure("it failed", reason)
+        [event] = asking.step_failed("it failed", reason)
         assert isinstance(event, Broken)
-        assert (event.reason, event.detail.partition(";")[0]) == (begun, "it failed")
+        assert (
+            replace(event, detail=event.detail.partition(";")[0]) == expected
+        )  # the rest names a line that is no event
     asking = asked()
     assert asking.receive_data(data[: head + len(HI)]) == [Live("Hi")]
-    assert asking.receive_failure("it failed", reason) == [Broken(begun, "it failed")]
+    assert asking.step_failed("it failed", reason) == [expected]
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_failure_inside_a_refusal_leaves_it_one(reason: Reason) -> None:
+def test_a_failure_inside_a_refusal_leaves_it_one_and_names_no_clock(reason: Reason) -> None:
     asking = asked()
     asking.receive_data(content_length(b"Not now", status=b"503 -")[:-1])
-    assert asking.receive_failure("it failed", reason) == [Broken(Reason.REFUSED, "Not no", 503, raw="Not no")]
+    expected = Broken(Reason.REFUSED, "Not no", 503, raw="Not no", asked=True)
+    limit = "idle" if reason is Reason.TIMEOUT else None
+    assert asking.step_failed("it failed", reason, limit=limit) == [expected]
 
 
 def test_bytes_in_the_clear_where_tls_was_to_begin_are_not_read() -> None:
-    asking = at_tls()
+    asking = at(State.TLS)
     assert asking.receive_data(content_length(ANSWER)) == CLEAR
     assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+# ------------------------------------------------------------------------------------------------ leaving
+
+
+def test_a_caller_who_leaves_inside_an_answer_is_told_that_it_was_cut() -> None:
+    data = content_length(ANSWER)
+    for count in range(1, len(data) - 1):
+        asking = asked()
+        asking.receive_data(data[:count])
+        assert asking.close() == [Broken(Reason.TRUNCATED, CLOSED, asked=True)]
+        assert (asking.close(), asking.receive_data(data[count:]), asking.next_step()) == ([], [], Done())
+
+
+@pytest.mark.parametrize("state", UNFINISHED)
+def test_a_caller_who_leaves_before_the_session_has_asked_nothing(state: State) -> None:
+    asking = at(state, session=None)
+    assert asking.close() == [Broken(Reason.LOST, CLOSED, in_session=True)]
+    assert asking.next_step() == Done()
+
+
+def test_a_caller_who_leaves_inside_the_answer_of_start_session_has_lost_no_answer() -> None:
+    for start, data, expected in (
+        (b"", OPENED, Broken(Reason.LOST, CLOSED, in_session=True)),
+        (STALE, OPENED_AGAIN, Broken(Reason.LOST, CLOSED, in_session=True, asked=True)),
+    ):
+        for count in range(len(data)):
+            asking = asked(session=Session("n0") if start else None, limits=Limits())
+            if start:
+                assert asking.receive_data(start) == []
+                ask(asking)
+            asking.receive_data(data[:count])
+            assert asking.close() == [expected]
+    asking = asked(session=None)
+    asking.receive_data(OPENED)
+    for step in (Connect, Send):
+        assert isinstance(asking.next_step(), step)
+        leaving = copy.deepcopy(asking)
+        assert leaving.close() == [Broken(Reason.LOST, CLOSED, asked=step is Send)]
+        asking.step_done()
+
+
+def test_a_server_that_speaks_before_anything_was_handed_out_is_listened_to_and_nothing_was_asked() -> None:
+    for data, expected in (
+        (BUSY, [Broken(Reason.REFUSED, "busy", 503, raw="busy")]),
+        (content_length(ANSWER), ANSWERED),
+        (b"\x00", [Broken(Reason.TRUNCATED, "HTTP: no status line")]),
+    ):
+        for pieces in every_cut(data):
+            asking = at(State.SEND)
+            assert [event for piece in pieces for event in asking.receive_data(piece)] == expected
+            assert (asking.next_step(), asking.submit_started) == (Done(), False)
+    for end, expected in (
+        (Client.close, [Broken(Reason.TRUNCATED, CLOSED)]),
+        (Client.receive_eof, [Broken(Reason.TRUNCATED, "the connection was closed inside the head of the answer")]),
+        (lambda asking: asking.step_failed("reset"), [Broken(Reason.TRUNCATED, "the connection failed: reset")]),
+    ):
+        asking = at(State.SEND)
+        assert asking.receive_data(b"H") == []
+        assert end(asking) == expected
+        assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_a_question_counts_as_asked_from_the_send_that_hands_it_out() -> None:
+    for handed_out, expected in ((False, Broken(Reason.LOST, CLOSED)), (True, Broken(Reason.LOST, CLOSED, asked=True))):
+        asking = at(State.SEND)
+        if handed_out:
+            assert is_submit(asking.next_step())
+        assert asking.submit_started is handed_out
+        assert asking.close() == [expected]
+
+
+# ------------------------------------------------------------------------------------------------ early answers
+
+
+def early(data: bytes, *, failed: bool) -> Client:
+    """An answer of start_session before it was sent."""
+    asking = at(State.SENDING, session=None)
+    if failed:
+        assert asking.step_failed("broken pipe") == []
+    assert asking.receive_data(data) == []
+    return asking
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_after_an_early_answer_the_next_request_is_due(failed: bool) -> None:
+    connect, submit = ask(early(OPENED, failed=failed))
+    assert (connect, is_submit(submit)) == (Connect("site.example", 80), True)
+
+
+def test_an_answer_that_begins_early_may_end_after_the_request_was_sent_or_could_not_be() -> None:
+    asking = early(OPENED[:9], failed=False)
+    assert is_start_session(asking.next_step())
+    asking.step_done()
+    for reading in (asking, early(OPENED[:9], failed=True)):
+        assert reading.next_step() == Receive()
+        assert reading.receive_data(OPENED[9:]) == []
+        assert reading.next_step() == Connect("site.example", 80)
+
+
+def test_a_server_that_speaks_first_may_open_the_session() -> None:
+    asking = at(State.SEND, session=None)
+    assert asking.receive_data(OPENED) == []
+    assert (asking.session, asking.next_step()) == (Session("n1", "s1"), Connect("site.example", 80))
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_an_early_refusal_is_read_while_the_question_is_sent(failed: bool) -> None:
+    asking = at(State.SENDING)
+    if failed:
+        asking.step_failed("broken pipe")
+    data = content_length(b"<title>Too large</title>", b"Connection: close", status=b"413 Content Too Large")
+    for pieces in every_cut(data):
+        reading = copy.deepcopy(asking)
+        assert [event for piece in pieces for event in reading.receive_data(piece)] == [
+            Broken(Reason.REFUSED, "Too large", 413, raw="<title>Too large</title>", asked=True)
+        ]
+        assert reading.next_step() == Done()
+
+
+# ------------------------------------------------------------------------------------------------ another machine
+
+
+@dataclass
+class Fetches:
+    """A machine that is no `Flow`: it asks for one URL after the other, whatever becomes of those before."""
+
+    urls: list[str]
+    limits: Limits = Limits()
+    session: Session | None = None
+    submit_started: bool = False
+    taken: int = 0
+    done: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        return self.taken == self.done < len(self.urls)
+
+    @property
+    def awaiting(self) -> Awaiting | None:
+        return Awaiting.SESSION if self.done < len(self.urls) else None
+
+    def next_request(self) -> Request | None:
+        if not self.is_ready:
+            return None
+        self.taken += 1
+        return Request("GET", self.urls[self.done], (("Host", "any.example"),))
+
+    def receive_head(self, status: int, headers: object) -> list[Event]:
+        return [Live(str(status), "status")]
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        return [Live(data.decode())]
+
+    def receive_eof(self) -> list[Event]:
+        return self._go_on(Live("", "eof"))
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        return self._go_on(Live(f"{detail} ({limit})", str(reason)))
+
+    def close(self) -> list[Event]:
+        self.done = len(self.urls)
+        return [Broken(Reason.LOST, CLOSED)]
+
+    def _go_on(self, event: Event) -> list[Event]:
+        self.taken = self.done = self.done + 1
+        return [event] if self.done < len(self.urls) else [event, End(None)]
+
+
+def get(target: bytes, *fields: bytes) -> Send:
+    return Send(
+        b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: any.example", b"Connection: close", *fields, b"", b""))
+    )
+
+
+def test_each_request_goes_to_the_host_of_its_url_and_a_failed_connect_is_not_the_end_of_another_machine() -> None:
+    urls = ["http://one.example/a?b=c", "https://two.example:8443/d", "http://[2001:db8::1]/e"]
+    asking = Client(Fetches(urls))
+    assert asking.next_step() == Connect("one.example", 80)
+    assert asking.step_failed("refused") == [Live("could not connect to one.example:80: refused (None)", "lost")]
+    follow(asking, (Connect("two.example", 8443), StartTLS("two.example"), get(b"/d")))
+    assert asking.receive_data(content_length(b"Hi")) == [Live("200", "status"), Live("Hi"), Live("", "eof")]
+    follow(asking, (Connect("2001:db8::1", 80), get(b"/e")))
+    assert asking.step_failed("slow", Reason.TIMEOUT, limit="idle") == [Live("slow (idle)", "timeout"), End(None)]
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_the_way_through_a_proxy_is_that_of_the_request_at_hand() -> None:
+    asking = Client(
+        Fetches(["http://one.example/a", "https://two.example/b"]), proxy=Proxy.parse("u:p@proxy.example:3128")
+    )
+    authorization = b"Proxy-Authorization: Basic dTpw"
+    follow(asking, (PROXY, get(b"http://one.example/a", authorization)))
+    assert asking.receive_data(content_length(b"", status=b"407 -")) == [
+        Live("the proxy refused: status 407 (None)", "proxy")
+    ]
+    follow(asking, (PROXY, connect(b"two.example:443", b"dTpw"), ESTABLISHED, StartTLS("two.example"), get(b"/b")))
+    assert asking.receive_data(content_length(b"", status=b"407 -")) == [
+        Live("407", "status"),
+        Live("", "eof"),
+        End(None),
+    ]
+
+
+@pytest.mark.parametrize("state", UNFINISHED)
+def test_another_machine_goes_on_with_its_next_request_from_every_state(state: State) -> None:
+    way = PLACES[state][0]
+    urls = [f"{way.site}/a", f"{way.site}/b"]
+    asking = bring(Client(Fetches(urls), proxy=Proxy.parse(way.proxy) if way.proxy else None), state)
+    said = SAID[state][1] + "slow (idle)"
+    for goes_on in clones(asking):
+        assert goes_on.step_failed("slow", Reason.TIMEOUT, limit="idle") == [Live(said, "timeout")]
+        assert goes_on.next_step() == way.script[0]
+        assert follow(goes_on, way.script) == []
+        assert isinstance(goes_on.next_step(), Send)
+    assert asking.close() == [Broken(Reason.LOST, CLOSED)]
 
 
 # ------------------------------------------------------------------------------------------------ the table
 
 
-def kept(answer: bytes = OPENED) -> Client:
-    """At Send over a connection that has carried an answer."""
-    asking = asked(session=None, limits=Limits())
-    assert asking.receive_data(answer) == []
-    return asking
-
-
-def early(data: bytes, *, failed: bool) -> Client:
-    """An answer of start_session before it was sent."""
-    asking = client(session=None)
-    asking.step_done()
-    asking.next_step()
-    if failed:
-        asking.send_failed()
-    assert asking.receive_data(data) == []
-    return asking
-
-
 def again(way: Way) -> Client:
-    """At Connect, after the first connection was given up."""
+    """At Connect, after the first connection has carried its request."""
     asking = way.client(session=None)
     follow(asking, way.script)
     ask(asking)
-    assert asking.receive_data(OPENED + b"more") == []
+    assert asking.receive_data(OPENED) == []
     return asking
 
 
@@ -537,19 +714,14 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(_client, "TABLE", table)
     for state, calls in LEGAL.items():
         for call in calls:
-            CALLS[call](AT[state]())
-    at_tls().next_step()
-    for asking in (at_sending(), asked(), at_receive_last()):
-        assert asking.receive_data(content_length(ANSWER)) == ANSWERED
-    assert asked().receive_data(bytearray(content_length(ANSWER))) == ANSWERED  # bytes take a shorter way
-    kept().receive_eof()
-    early(OPENED, failed=False)
-    early(OPENED, failed=True)
-    asked(session=None).receive_data(OPENED + b"more")
-    for way in (
-        *WAYS.values(),
-        Way("", "https://site.example", (Connect("site.example", 443), StartTLS("site.example"))),
-    ):
+            CALLS[call](at(state))
+    for state in (State.SEND, State.SENDING, State.RECEIVE):
+        assert at(state).receive_data(bytearray(content_length(ANSWER))) == ANSWERED  # bytes take a shorter way
+    for state in (State.TUNNEL_SEND, State.SENDING):
+        at(state).step_failed("slow", Reason.TIMEOUT)
+    for state in UNFINISHED:
+        test_another_machine_goes_on_with_its_next_request_from_every_state(state)
+    for way in (DIRECT, DIRECT_TLS, *WAYS.values()):
         asking = again(way)
         follow(asking, way.script)
         assert is_submit(asking.next_step())
@@ -558,7 +730,7 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_table_begins_with_connect_and_ends_with_done() -> None:
     assert TABLE.start == (State.CONNECT,)
-    assert set(TABLE.rows) == set(AT) == set(LEGAL) == set(State)
+    assert set(TABLE.rows) == set(LEGAL) == {*PLACES, State.DONE} == set(State)
     assert TABLE.rows[State.DONE] == {}
 
 
@@ -568,53 +740,45 @@ def test_the_table_begins_with_connect_and_ends_with_done() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(OPENED.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), id="Connection: close"),
+        pytest.param(OPENED.replace(b"OK\r\n", b"OK\r\nConnection: keep-alive\r\n"), id="Connection: keep-alive"),
         pytest.param(OPENED.replace(b"HTTP/1.1", b"HTTP/1.0"), id="HTTP/1.0"),
         pytest.param(OPENED + b"\r\n", id="bytes after the answer"),
         pytest.param(OPENED + content_length(ANSWER), id="an answer that nobody asked for"),
         pytest.param(OPENED + 100_000 * b"x", id="many bytes after the answer"),
     ],
 )
-def test_an_answer_after_which_a_connection_is_not_used_again(answer: bytes) -> None:
-    end = len(OPENED) + answer.index(b"{") - OPENED.index(b"{")
-    for cut in (end - 1, end, end + 1):
+def test_after_an_answer_its_connection_is_over_whatever_follows(answer: bytes) -> None:
+    end = answer.index(b"}") + 1
+    for cut in (end - 1, end, end + 1, len(answer)):
         asking = asked(session=None)
-        assert asking.receive_data(answer[:cut]) == []
-        if asking.next_step() == Receive() or is_submit(asking.next_step()):
-            continue
-        assert asking.next_step() == Connect("site.example", 80)
-    asking = asked(session=None)
-    assert asking.receive_data(answer) == []
-    assert asking.next_step() == Connect("site.example", 80)
-    assert not asking.submit_started
-    [_, submit] = ask(asking)
-    assert is_submit(submit)
-    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
+        assert asking.receive_data(answer[:cut]) == asking.receive_data(answer[cut:]) == []
+        assert (asking.next_step(), asking.submit_started) == (Connect("site.example", 80), False)
+        assert asking.receive_eof() == []
+        _, submit = ask(asking)
+        assert is_submit(submit)
+        assert asking.receive_data(content_length(ANSWER)) == ANSWERED
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
-def test_a_session_that_ends_at_the_close_leads_to_a_new_connection(head: bytes) -> None:
+def test_a_session_may_end_at_the_close(head: bytes) -> None:
     asking = asked(session=None)
     assert asking.receive_data(head + OPENED.partition(b"\r\n\r\n")[2]) == []
+    assert asking.next_step() == Receive()
     assert asking.receive_eof() == []
-    assert asking.next_step() == Connect("site.example", 80)
-    [_, submit] = ask(asking)
+    _, submit = ask(asking)
     assert is_submit(submit)
-    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
 
 
 @pytest.mark.parametrize(
     "lose",
     [
         pytest.param(Client.receive_eof, id="eof"),
-        pytest.param(lambda asking: asking.receive_failure("reset"), id="lost"),
-        pytest.param(lambda asking: asking.receive_failure("slow", Reason.TIMEOUT), id="timeout"),
+        pytest.param(lambda asking: asking.step_failed("reset"), id="lost"),
+        pytest.param(lambda asking: asking.step_failed("slow", Reason.TIMEOUT), id="timeout"),
         pytest.param(lambda asking: asking.receive_data(b"x\r\n"), id="framing"),
     ],
 )
-def test_a_session_that_is_whole_before_its_connection_breaks_is_used_over_a_new_one(
-    lose: Callable[[Client], list[Event]],
-) -> None:
+def test_a_session_that_is_whole_before_its_connection_breaks_is_used(lose: Callable[[Client], list[Event]]) -> None:
     asking = asked(session=None)
     assert asking.receive_data(CHUNKED + chunks(OPENED.partition(b"\r\n\r\n")[2])) == []
     assert lose(asking) == []
@@ -622,152 +786,39 @@ def test_a_session_that_is_whole_before_its_connection_breaks_is_used_over_a_new
 
 
 @pytest.mark.parametrize(
-    "lose",
+    "late",
     [
-        pytest.param(Client.receive_eof, id="eof"),
-        pytest.param(lambda asking: asking.receive_failure("reset"), id="failure"),
-        pytest.param(lambda asking: asking.receive_data(b"HTTP/1.1 408 Request Timeout\r\n\r\n"), id="bytes"),
-        pytest.param(lambda asking: asking.receive_data(content_length(ANSWER)), id="an answer"),
+        lambda asking: asking.receive_data(b"HTTP/1.1 408 Request Timeout\r\n\r\n"),
+        lambda asking: asking.receive_data(content_length(ANSWER)),
+        lambda asking: asking.receive_data(bytearray(1)),
+        Client.receive_eof,
     ],
 )
-def test_a_kept_connection_that_ends_before_the_submit_is_handed_out_is_replaced(
-    lose: Callable[[Client], list[Event]],
-) -> None:
-    asking = kept()
-    assert lose(asking) == []
-    assert (asking.next_step(), asking.submit_started) == (Connect("site.example", 80), False)
-    [_, submit] = ask(asking)
-    assert is_submit(submit)
-    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
-
-
-@pytest.mark.parametrize(
-    ("lose", "detail"),
-    [
-        (Client.receive_eof, "the connection was closed before any answer; not repeated"),
-        (lambda asking: asking.receive_failure("reset"), "reset; not repeated"),
-    ],
-)
-def test_a_kept_connection_that_ends_after_the_submit_was_handed_out_has_lost_it(
-    lose: Callable[[Client], list[Event]], detail: str
-) -> None:
-    asking = kept()
-    assert is_submit(asking.next_step())
-    assert lose(asking) == [Broken(Reason.LOST, detail)]
-    assert (asking.next_step(), asking.submit_started) == (Done(), True)
-
-
-def test_another_failure_than_a_loss_ends_it_also_before_the_submit_is_handed_out() -> None:
-    asking = kept()
-    assert asking.receive_failure("slow", Reason.TIMEOUT) == [Broken(Reason.TIMEOUT, "slow")]
-    assert (asking.next_step(), asking.submit_started) == (Done(), False)
-
-
-def test_a_new_connection_that_ends_before_the_submit_is_handed_out_is_not_replaced_again() -> None:
-    asking = kept()
-    assert asking.receive_eof() == []
-    asking.step_done()
-    assert asking.receive_eof() == UNASKED_EOF
-    assert (asking.next_step(), asking.submit_started) == (Done(), False)
-
-
-LATE: list[Callable[[Client], list[Event]]] = [
-    lambda asking: asking.receive_data(b"HTTP/1.1 408 Request Timeout\r\n\r\n"),
-    lambda asking: asking.receive_data(content_length(ANSWER)),
-    lambda asking: asking.receive_data(b"\x00"),
-    Client.receive_eof,
-]
-
-
-@pytest.mark.parametrize("late", LATE)
-def test_late_news_of_a_connection_that_was_given_up_change_nothing(late: Callable[[Client], list[Event]]) -> None:
-    for asking in (at_reconnect(), *map(again, WAYS.values())):
-        before, connecting = frozen(asking), asking.next_step()
+def test_late_news_of_the_connection_before_change_nothing(late: Callable[[Client], list[Event]]) -> None:
+    for asking in (client(), *map(again, (DIRECT, *WAYS.values()))):
+        connecting = asking.next_step()
+        before = frozen(asking)
         assert isinstance(connecting, Connect)
         assert late(asking) == late(asking) == []
         assert (frozen(asking), asking.next_step()) == (before, connecting)
 
 
 @pytest.mark.parametrize(
-    ("proxy", "expected"),
-    [
-        ("", Broken(Reason.LOST, "no way")),
-        ("http://us3r:s3cr3t@proxy.example", Broken(Reason.PROXY, "the proxy http://proxy.example:80: no way")),
-        ("socks5://us3r:s3cr3t@[::1]", Broken(Reason.PROXY, "the proxy socks5://[::1]:1080: no way")),
-    ],
+    "lose", [Client.receive_eof, lambda asking: asking.step_failed("reset"), lambda asking: asking.receive_data(b"\0")]
 )
-def test_a_failure_where_a_connection_was_given_up_is_that_of_the_new_one(proxy: str, expected: Broken) -> None:
-    script: tuple[Step | bytes, ...] = ()
-    if proxy.startswith("socks"):
-        script = (Connect("::1", 1080), PASSWORD_TOO, b"\x05\x02", LOGIN, b"\x01\x00", SITE_80, BOUND_V4)
-    asking = again(Way(proxy, "http://site.example", script))
-    assert asking.receive_failure("no way") == [expected]
-    assert (asking.next_step(), asking.submit_started) == (Done(), False)
-
-
-@pytest.mark.parametrize("handed_out", [False, True])
-def test_start_session_is_asked_again_if_a_kept_connection_ends(handed_out: bool) -> None:
-    asking = kept()
+def test_nothing_is_asked_again_because_its_connection_broke(lose: Callable[[Client], list[Event]]) -> None:
+    asking = asked(session=None, limits=Limits())
+    [broken] = lose(copy.deepcopy(asking))
+    assert isinstance(broken, Broken)
+    assert (broken.in_session, broken.asked) == (True, False)
+    asking.receive_data(OPENED)
     ask(asking)
-    assert asking.receive_data(STALE) == []
-    if handed_out:
-        ask(asking)
-    assert asking.receive_eof() == []
-    [connect, start] = ask(asking)
-    assert (connect, is_start_session(start)) == (Connect("site.example", 80), True)
-    assert asking.receive_eof() == [REFUSAL]  # which is what there is, if no session can be had
-
-
-def test_start_session_is_not_asked_again_over_a_connection_that_has_carried_nothing() -> None:
-    asking = asked(session=None)
-    assert asking.receive_eof() == [Broken(Reason.LOST, "start_session: the connection was closed before any answer")]
-    assert asking.next_step() == Done()
-
-
-@pytest.mark.parametrize("failed", [False, True])
-def test_after_an_early_answer_the_next_request_has_a_new_connection(failed: bool) -> None:
-    asking = early(OPENED, failed=failed)
-    assert asking.next_step() == Connect("site.example", 80)
-    [_, submit] = ask(asking)
-    assert is_submit(submit)
-
-
-def test_an_answer_that_begins_early_and_ends_in_time_keeps_the_connection() -> None:
-    asking = early(OPENED[:9], failed=False)
-    assert is_start_session(asking.next_step())
-    asking.step_done()
-    assert asking.receive_data(OPENED[9:]) == []
-    [submit] = ask(asking)
-    assert is_submit(submit)
-
-
-def test_after_a_failed_send_the_connection_is_not_used_again() -> None:
-    asking = early(OPENED[:9], failed=True)
-    assert asking.next_step() == Receive()
-    assert asking.receive_data(OPENED[9:]) == []
-    assert asking.next_step() == Connect("site.example", 80)
-
-
-@pytest.mark.parametrize("failed", [False, True])
-def test_an_early_refusal_is_read_while_the_question_is_sent(failed: bool) -> None:
-    asking = at_sending()
-    if failed:
-        asking.send_failed()
-    data = content_length(b"<title>Too large</title>", b"Connection: close", status=b"413 Content Too Large")
-    for pieces in every_cut(data):
-        reading = copy.deepcopy(asking)
-        assert [event for piece in pieces for event in reading.receive_data(piece)] == [
-            Broken(Reason.REFUSED, "Too large", 413, raw="<title>Too large</title>")
-        ]
-        assert reading.next_step() == Done()
-
-
-def test_a_server_that_speaks_first_over_a_new_connection_is_listened_to() -> None:
-    asking = at_send()
-    assert asking.receive_data(content_length(b"busy", status=b"503 -")) == [
-        Broken(Reason.REFUSED, "busy", 503, raw="busy")
-    ]
-    assert asking.next_step() == Done()
+    [broken] = lose(copy.deepcopy(asking))
+    assert isinstance(broken, Broken)
+    assert (broken.in_session, broken.asked) == (False, True)
+    asking.receive_data(STALE)
+    ask(asking)
+    assert (lose(asking), asking.next_step()) == ([REFUSAL], Done())  # what is left, if no session can be had
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"])
@@ -782,7 +833,7 @@ def test_a_caller_who_offers_an_upgrade_gets_none() -> None:
     asking = Client(Flow(ENDPOINT, QUESTION, session=Session(), headers={"Upgrade": "x", "Connection-Is": "ours"}))
     ask(asking)
     assert asking.receive_data(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + ANSWER) == [
-        Broken(Reason.TRUNCATED, "status 101: the server switched protocols, unasked")
+        Broken(Reason.TRUNCATED, "status 101: the server switched protocols, unasked", asked=True)
     ]
 
 
@@ -834,9 +885,9 @@ def test_a_request_through_a_tunnel_is_the_one_that_goes_to_the_site_directly(
 @pytest.mark.parametrize("name", ["http to http", "https to http"])
 def test_a_proxy_of_an_http_site_is_given_the_whole_url_and_its_own_credentials(name: str) -> None:
     asking, directly = WAYS[name].client(session=None), client(session=None)
-    follow(asking, WAYS[name].script)
-    directly.step_done()
     for route, answer in ((b"/mwai/v1/start_session", OPENED), (b"/mwai-ui/v1/chats/submit", content_length(ANSWER))):
+        follow(asking, WAYS[name].script)
+        directly.step_done()
         first, fields, body = parts_of(asking.next_step())
         assert first == b"POST http://site.example/wp-json" + route + b" HTTP/1.1"
         assert (
@@ -869,6 +920,7 @@ def test_a_status_of_407_is_the_refusal_of_the_proxy_only_where_it_reads_the_req
         expected = Broken(Reason.REFUSED, f"{start}s3cr3t", 407, raw="<title>s3cr3t</title>")
         if name in ("http to http", "https to http"):
             expected = Broken(Reason.PROXY, f"{start}the proxy refused: status 407")
+        expected = replace(expected, in_session=session is None, asked=session is not None)
         asking = way.client(session=session)
         follow(asking, way.script)
         ask(asking)
@@ -878,7 +930,7 @@ def test_a_status_of_407_is_the_refusal_of_the_proxy_only_where_it_reads_the_req
             if start and expected.reason is Reason.REFUSED:
                 [event] = events
                 assert isinstance(event, Broken)
-                events = [Broken(event.reason, event.detail.partition(";")[0], event.status, raw=event.raw)]
+                events = [replace(event, detail=event.detail.partition(";")[0])]
             assert (events, reading.next_step()) == ([expected], Done())
 
 
@@ -891,62 +943,57 @@ def test_a_status_of_407_before_anything_was_asked_is_the_refusal_of_the_proxy()
 
 
 @EVERY_WAY
-def test_one_connection_carries_all_requests_and_after_it_the_whole_way_is_gone_again(way: Way) -> None:
+def test_each_request_goes_the_whole_way_over_a_connection_of_its_own(way: Way) -> None:
     asking = way.client(session=Session("n0", "s0"), limits=Limits())
-    follow(asking, way.script)
-    assert is_submit(asking.next_step())
-    asking.step_done()
-    assert asking.receive_data(STALE) == []
-    [start] = ask(asking)
-    assert is_start_session(start)
-    assert asking.receive_data(OPENED.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")) == []
-    follow(asking, way.script)
-    [submit] = ask(asking)
-    assert is_submit(submit)
-    assert asking.receive_data(content_length(ANSWER)) == ANSWERED
-
-
-@EVERY_WAY
-@pytest.mark.parametrize("lose", [Client.receive_eof, lambda asking: asking.receive_failure("reset")])
-def test_a_kept_connection_that_ends_is_replaced_through_the_proxy(
-    way: Way, lose: Callable[[Client], list[Event]]
-) -> None:
-    asking = way.client(session=None)
-    follow(asking, way.script)
-    ask(asking)
-    assert asking.receive_data(OPENED) == lose(asking) == []
-    assert follow(asking, way.script) == []
-    assert is_submit(asking.next_step())
+    for is_due, answer, expected in (
+        (is_submit, STALE, []),
+        (is_start_session, OPENED, []),
+        (is_submit, content_length(ANSWER), ANSWERED),
+    ):
+        follow(asking, way.script)
+        [request] = ask(asking)
+        assert is_due(request)
+        assert asking.receive_data(answer) == expected
 
 
 @EVERY_WAY
 def test_a_loss_on_the_way_is_the_proxys_and_behind_it_the_sites(way: Way) -> None:
+    site = Endpoint.parse(way.site).host
+    said = f"the proxy {Proxy.parse(way.proxy)}: "
     for count, due in enumerate((*way.script, None)):
         asking = way.client()
         follow(asking, way.script[:count])
-        at_the_site = due is None or due == StartTLS(Endpoint.parse(way.site).host)
-        said = f"the proxy {Proxy.parse(way.proxy)}: "
-        for detail, lose in (
-            ("it failed", lambda asking: asking.receive_failure("it failed")),
-            ("the connection was closed before any answer", Client.receive_eof),
+        reason, lost, otherwise = Reason.PROXY, f"{said}the connection failed: ", said
+        match due:
+            case Connect():
+                lost = otherwise = f"{said}could not connect: "
+            case StartTLS(name) if name == site:
+                reason, lost, otherwise = Reason.LOST, f"TLS with {site} failed: ", f"TLS with {site} failed: "
+            case StartTLS():
+                lost = otherwise = f"{said}TLS failed: "
+            case None:
+                reason, lost, otherwise = Reason.LOST, "the connection failed: ", ""
+        broken = [Broken(reason, f"{lost}it failed")] if not isinstance(due, Send) else []
+        closed = [Broken(reason, NO_ANSWER if reason is Reason.LOST else said + NO_ANSWER)] if count else []
+        for expected, lose in (
+            (broken, lambda asking: asking.step_failed("it failed")),
+            (closed, Client.receive_eof),
         ):
-            if count == 0 and lose is Client.receive_eof:
-                continue  # there is no connection yet
-            expected = Broken(Reason.LOST, detail) if at_the_site else Broken(Reason.PROXY, said + detail)
             for inside in (b"", *(due[:size] for size in range(1, len(due)))) if isinstance(due, bytes) else (b"",):
                 for losing in clones(asking) if not inside else (copy.deepcopy(asking),):
                     assert losing.receive_data(inside) == []
-                    assert lose(losing) == [expected]
-                    assert (losing.next_step(), losing.submit_started) == (Done(), False)
-        assert asking.receive_failure("slow", Reason.TIMEOUT) == [Broken(Reason.TIMEOUT, "slow")]
+                    assert lose(losing) == expected
+                    assert (losing.next_step() == Done(), losing.submit_started) == (expected != [], False)
+        assert asking.step_failed("slow", Reason.TIMEOUT, limit="connect") == [
+            Broken(Reason.TIMEOUT, f"{otherwise}slow", limit="connect")
+        ]
         assert (asking.next_step(), asking.submit_started, asking.awaiting) == (Done(), False, None)
 
 
 def test_a_loss_on_the_way_says_what_it_was_for() -> None:
     asking = client(session=None, proxy=Proxy.parse("socks5://proxy.example"))
-    assert asking.receive_failure("no route") == [
-        Broken(Reason.PROXY, "start_session: the proxy socks5://proxy.example:1080: no route")
-    ]
+    detail = "start_session: the proxy socks5://proxy.example:1080: could not connect: no route"
+    assert asking.step_failed("no route") == [Broken(Reason.PROXY, detail, in_session=True)]
 
 
 @EVERY_WAY
@@ -981,9 +1028,7 @@ def test_a_site_that_speaks_first_inside_its_tls_is_listened_to_through_a_proxy_
     way = WAYS["http to https"]
     asking = way.client()
     follow(asking, way.script)
-    assert asking.receive_data(content_length(b"busy", status=b"503 -")) == [
-        Broken(Reason.REFUSED, "busy", 503, raw="busy")
-    ]
+    assert asking.receive_data(BUSY) == [Broken(Reason.REFUSED, "busy", 503, raw="busy")]
 
 
 UNASKED = Broken(Reason.PROXY, "the proxy sent bytes that nobody had asked for")
@@ -995,16 +1040,6 @@ def test_bytes_behind_a_socks_proxy_before_anything_was_asked_are_no_answer() ->
     follow(asking, way.script)
     assert asking.receive_data(content_length(ANSWER)) == [UNASKED]
     assert (asking.next_step(), asking.submit_started) == (Done(), False)
-
-
-def test_a_kept_connection_through_socks_over_which_bytes_come_is_replaced() -> None:
-    way = WAYS["socks5 to http"]
-    asking = way.client(session=None)
-    follow(asking, way.script)
-    ask(asking)
-    assert asking.receive_data(OPENED) == asking.receive_data(content_length(ANSWER)) == []
-    follow(asking, way.script)
-    assert is_submit(asking.next_step())
 
 
 @pytest.mark.parametrize(
@@ -1026,7 +1061,7 @@ def test_after_connect_could_not_be_sent_a_refusal_is_read_but_no_tunnel_used_an
         asking = way.client()
         follow(asking, (PROXY,))
         assert asking.next_step() == connect(b"site.example:443", CREDENTIALS)
-        asking.send_failed()
+        assert asking.step_failed("broken pipe") == []
         events: list[Event] = []
         for piece in pieces:
             assert asking.next_step() == Receive() or not piece
@@ -1039,7 +1074,7 @@ def test_after_a_socks_request_could_not_be_sent_no_reply_counts() -> None:
     way = WAYS["socks5 to http"]
     asking = way.client()
     asking.step_done()
-    asking.send_failed()
+    assert asking.step_failed("broken pipe") == []
     assert asking.next_step() == Receive()
     assert asking.receive_data(b"\x05") == [UNASKED]
 
@@ -1078,7 +1113,7 @@ class Server:
                     kind = "connect" if isinstance(step, Connect) else "tls"
                     if (self.fault.kind, self.fault.at) == (kind, self.requests):
                         self.fault = Fault("none", 0)
-                        self.events += asking.receive_failure("refused")
+                        self.events += asking.step_failed("refused")
                     else:
                         asking.step_done()
                 case Send() as send:
@@ -1087,7 +1122,7 @@ class Server:
                     answer = self.reply_to(send)
                     if self.fault.kind == "send_failed" and self.fault.at == self.requests:
                         self.fault = Fault("none", 0)
-                        asking.send_failed()
+                        self.events += asking.step_failed("broken pipe")
                         answer = self.early
                     else:
                         asking.step_done()
@@ -1106,7 +1141,7 @@ class Server:
 
     def answer(self, asking: Client, answer: bytes) -> bytes:
         if self.fault.kind in ("eof", "failure") and self.given == self.fault.at:
-            lose = asking.receive_eof if self.fault.kind == "eof" else lambda: asking.receive_failure("reset")
+            lose = asking.receive_eof if self.fault.kind == "eof" else lambda: asking.step_failed("reset")
             self.fault = Fault("none", 0)
             self.events += lose()
         elif not answer:
@@ -1154,6 +1189,7 @@ def test_a_submit_is_handed_out_once_and_again_only_after_a_stale_nonce_whatever
         server.run(asking)
         assert is_reply(server.events), fault
         assert asking.submit_started == (server.submits > 0)
+        assert all(event.asked == asking.submit_started for event in server.events if isinstance(event, Broken)), fault
         assert server.submits <= (2 if server.stale_read or early == STALE else 1), fault
         outcomes.add((server.submits, type(server.events[-1]).__name__))
     assert outcomes == {(0, "Broken"), (1, "Broken"), (1, "End"), (2, "Broken"), (2, "End")}
@@ -1193,9 +1229,9 @@ def test_it_goes_on_as_a_copy_and_as_a_pickle_from_every_step_and_shows_no_secre
     inputs = [
         *(2 * [b""]),
         *byte_by_byte(STALE),
-        b"",
+        *(2 * [b""]),
         *byte_by_byte(start),
-        b"",
+        *(2 * [b""]),
         *byte_by_byte(CHUNKED + chunks(HI, END[:20], END[20:])),
     ]
     for piece in inputs:
@@ -1240,8 +1276,8 @@ def test_it_goes_on_through_a_proxy_as_a_copy_and_as_a_pickle_and_shows_no_crede
     assert (events, asking.next_step()) == (ANSWERED, Done())
 
 
-@pytest.mark.parametrize("report", [Client.step_done, Client.send_failed])
-def test_a_question_that_was_sent_is_held_once(report: Callable[[Client], None]) -> None:
+@pytest.mark.parametrize("report", [Client.step_done, lambda asking: asking.step_failed("broken pipe")])
+def test_a_question_that_was_sent_is_held_once(report: Callable[[Client], object]) -> None:
     asking = Client(Flow(ENDPOINT, Submit(new_message="needle"), session=Session()))
     asking.step_done()
     asking.next_step()
@@ -1261,7 +1297,7 @@ def test_a_client_that_is_done_holds_its_question_once_and_no_request(answer: by
 
 def test_the_repr_is_the_origin_and_the_state() -> None:
     assert repr(client(endpoint=Endpoint.parse("https://site.example:8443/blog"))) == (
-        "<Client to https://site.example:8443 CONNECT>"
+        "<Client CONNECT of <Flow to https://site.example:8443 SUBMIT>>"
     )
 
 
@@ -1402,12 +1438,12 @@ PROXY_REPLIES = st.sampled_from(
     [ESTABLISHED, b"\x05\x00", b"\x05\x02", b"\x01\x00", BOUND_V4, b"\x05", b"HTTP/1.1 407 -\r\n\r\n"]
 )
 CALL = st.one_of(
-    st.sampled_from(["next_step", "step_done", "send_failed", "receive_eof", "copy"]).map(lambda name: (name, ())),
+    st.sampled_from(["next_step", "step_done", "close", "receive_eof", "copy"]).map(lambda name: (name, ())),
     st.builds(
         lambda data: ("receive_data", (data,)),
         st.sampled_from([OPENED, STALE, content_length(ANSWER)]) | PROXY_REPLIES | ANYTHING,
     ),
-    st.builds(lambda text, reason: ("receive_failure", (text, reason)), st.text(max_size=5), st.sampled_from(Reason)),
+    st.builds(lambda text, reason: ("step_failed", (text, reason)), st.text(max_size=5), st.sampled_from(Reason)),
 )
 
 
@@ -1429,13 +1465,11 @@ def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once
     asking = client(session=session, endpoint=endpoint, limits=limits, proxy=proxy)
     events: list[Event] = []
     submits = 0
-    stale = counted = False
+    stale = False
     for name, arguments in calls:
         before = frozen(asking)
         state = state_of(asking)
-        counted = counted and state != State.SEND
-        if name in ("next_step", "step_done", "send_failed") and state in (State.SEND, State.SENDING) and not counted:
-            counted = True
+        if name in ("next_step", "step_done") and state == State.SEND:
             submits += is_submit(copy.deepcopy(asking).next_step())
         try:
             if name == "copy":
@@ -1450,11 +1484,11 @@ def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once
             events += given
         stale = stale or (asking.awaiting is Awaiting.SESSION and asking.submit_started)
         repr(asking).encode()
-    if asking.next_step() == Done():
-        assert is_reply(events)
-    else:
-        assert all(isinstance(event, Live) for event in events)
-        assert is_reply(events + asking.receive_failure("over", Reason.TIMEOUT)) or asking.next_step() != Done()
+    handed_out = asking.submit_started
+    events += asking.close()
+    assert is_reply(events)
+    assert all(event.asked == handed_out for event in events if isinstance(event, Broken))
+    assert (submits > 0) == handed_out
     assert submits <= 1 + stale
     for event in events:
         str(event).encode()

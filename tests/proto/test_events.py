@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto import Broken, End, Event, Live, Reason
+from opchat_proto import Broken, End, Event, Live, Reason, ReplyDecoder
 from tests.proto.cuts import copies
 
 EVENTS: list[Event] = [
@@ -18,6 +18,7 @@ EVENTS: list[Event] = [
     End(None, '{"success":true,"reply":1}'),
     Broken(Reason.REMOTE),
     Broken(Reason.REFUSED, "Cookie check failed", 403, "rest_cookie_invalid_nonce", 30, "{...}"),
+    Broken(Reason.TIMEOUT, limit="idle", in_session=True, asked=True),
 ]
 
 PAYLOAD = r"""{"success":true,"reply":"Voil\u00e0","images":["https:\/\/site.example\/a.png"],
@@ -60,6 +61,7 @@ def test_a_match_takes_every_kind_of_event_apart() -> None:
         ("end", None, '{"success":true,"reply":1}'),
         ("remote", ""),
         (Reason.REFUSED, "Cookie check failed", 403, "rest_cookie_invalid_nonce", 30, "{...}"),
+        (Reason.TIMEOUT, "", None, None, None, ""),
     ]
 
 
@@ -86,7 +88,8 @@ def test_events_that_differ_anywhere_are_not_equal() -> None:
         *(End("a"), End(None), End(""), End("a", "{}")),
         *(Broken(reason) for reason in Reason),
         *(Broken(Reason.LOST, "a"), Broken(Reason.LOST, status=1), Broken(Reason.LOST, code="")),
-        *(Broken(Reason.LOST, retry_after=0), Broken(Reason.LOST, raw="{}")),
+        *(Broken(Reason.LOST, retry_after=0), Broken(Reason.LOST, raw="{}"), Broken(Reason.LOST, limit="idle")),
+        *(Broken(Reason.LOST, in_session=True), Broken(Reason.LOST, asked=True)),
     ]
     assert len(set(different)) == len(different)
     assert all(a is b or a != b for a in different for b in different)
@@ -98,7 +101,8 @@ def test_raw_is_kept_but_not_shown() -> None:
     assert [repr(event) for event in events] == [
         "Live(text='a', kind='unknown')",
         "End(reply='a')",
-        "Broken(reason=<Reason.LOST: 'lost'>, detail='', status=None, code=None, retry_after=None)",
+        "Broken(reason=<Reason.LOST: 'lost'>, detail='', status=None, code=None, retry_after=None, limit=None, "
+        "in_session=False, asked=False)",
     ]
 
 
@@ -113,6 +117,16 @@ def test_the_reasons_are_these_and_read_as_words() -> None:
         "TIMEOUT": "timeout",
         "PROXY": "proxy",
     }
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason"), [(b"cut", Reason.LOST), (None, Reason.LOST), ("cut", "lost"), ("", None)]
+)
+def test_a_failure_is_a_text_and_a_reason(detail: Any, reason: Any) -> None:
+    names = f"{type(detail).__name__}, {type(reason).__name__}"
+    with pytest.raises(TypeError, match=f"^expected a str and a Reason, got {names}$"):
+        ReplyDecoder().receive_failure(detail, reason)
+    assert ReplyDecoder().receive_failure("cut", Reason.LOST) == [Broken(Reason.LOST, "cut")]
 
 
 # ------------------------------------------------------------------------------ the end payload

@@ -53,9 +53,9 @@ PLAIN_HINT = "; no REST API here; with plain permalinks the root is https://site
 
 
 def refusal(status: int, text: str) -> Broken:
-    """What a WordPress error under this status is judged to be."""
+    """What a WordPress error under this status is judged to be, in answer to a question."""
     error = json.loads(text)
-    return Broken(Reason.REFUSED, error["message"], status, error["code"], raw=text)
+    return Broken(Reason.REFUSED, error["message"], status, error["code"], raw=text, asked=True)
 
 
 def take(flow: Flow) -> Request:
@@ -245,7 +245,7 @@ def test_the_size_of_a_question_is_exact_in_bytes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("https://site.example", ASK), "endpoint: expected .*, got str"),
+        ((b"https://site.example", ASK), "endpoint: expected .*, got bytes"),
         ((None, ASK), "endpoint: expected .*, got NoneType"),
         ((SITE, "Où ?"), "submit: expected .*, got str"),
         ((SITE, {"new_message": "Où ?"}), "submit: expected .*, got dict"),
@@ -290,6 +290,12 @@ def test_what_a_flow_was_made_with_can_be_read() -> None:
     limits = Limits(headers=7)
     flow = Flow(SITE, ASK, limits=limits)
     assert (flow.endpoint, flow.limits) == (SITE, limits)
+
+
+def test_an_endpoint_may_be_given_as_text() -> None:
+    assert Flow("https://site.example", ASK).endpoint == SITE
+    with pytest.raises(ValueError, match=r"^'ftp://site\.example': expected"):
+        Flow("ftp://site.example", ASK)
 
 
 # ------------------------------------------------------------------------------ sessions
@@ -371,7 +377,7 @@ def test_a_site_without_start_session_is_asked_without_a_nonce() -> None:
     assert flow.session == Session(cookie="mwai_session_id=abc")
 
 
-NO_SESSION = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
+NO_SESSION = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back", in_session=True)
 
 # How start_session can fail: the response, what happens after it (None: it ends well), the outcome.
 FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
@@ -487,7 +493,7 @@ FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
     "too many headers": (
         (200, [("a", "b")] * 129, OPENED),
         None,
-        Broken(Reason.TOO_LARGE, "start_session: more than 128 header fields (Limits.headers)"),
+        Broken(Reason.TOO_LARGE, "start_session: more than 128 header fields (Limits.headers)", limit="headers"),
     ),
     "a stream with a session in it": (
         (200, [], b'data: {"type":"end","data":' + json.dumps(OPENED.decode()).encode() + b"}\n\n"),
@@ -530,7 +536,7 @@ def test_any_other_answer_of_start_session_ends_the_reply(
 ) -> None:
     flow = Flow(SITE, submit)
     take(flow)
-    assert fail(flow, response, failure) == [expected]
+    assert fail(flow, response, failure) == [replace(expected, in_session=True, asked=False)]
     assert (flow.next_request(), flow.awaiting, flow.session, flow.submit_started) == (None, None, None, False)
 
 
@@ -584,7 +590,8 @@ def test_a_page_in_place_of_a_session_names_the_root_that_may_be_meant(address: 
 
 def test_a_page_in_place_of_an_answer_to_the_question_gets_no_hint() -> None:
     (broken,) = run(Flow(SITE, ASK, session=GIVEN), (200, [], PAGE))[1]
-    assert broken == Broken(Reason.MALFORMED, "a page, not an answer of the chat: My site", raw=PAGE.decode())
+    detail = "a page, not an answer of the chat: My site"
+    assert broken == Broken(Reason.MALFORMED, detail, raw=PAGE.decode(), asked=True)
 
 
 # ------------------------------------------------------------------------------ the second try
@@ -632,7 +639,7 @@ def test_the_outcome_of_the_second_try_is_the_outcome() -> None:
     assert answer(flow, STALE[0]) == []
     take(flow)
     assert answer(flow, RENEWED) == []
-    assert flow.receive_failure("no route") == [Broken(Reason.LOST, "no route")]
+    assert flow.receive_failure("no route") == [Broken(Reason.LOST, "no route", asked=True)]
 
 
 @pytest.mark.parametrize(("response", "failure"), [row[:2] for row in FAILED.values()], ids=FAILED)
@@ -736,8 +743,9 @@ def test_a_question_is_sent_twice_in_no_other_case(response: Answer) -> None:
     assert routes(requests) == [CHAT]
     decoder = ReplyDecoder()
     status, headers, body = response
-    assert events == decoder.receive_head(status, headers) + decoder.receive_data(body) + decoder.receive_eof()
-    assert isinstance(events[-1], Broken)
+    *lives, last = decoder.receive_head(status, headers) + decoder.receive_data(body) + decoder.receive_eof()
+    assert isinstance(last, Broken)
+    assert events == [*lives, replace(last, asked=True)]
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
@@ -764,6 +772,142 @@ def test_a_cookie_of_the_second_start_session_goes_with_the_second_try() -> None
     assert flow.session == Session("fresh", "second", "mwai_session_id=new")
 
 
+# ------------------------------------------------------------------------------ a session that somebody else started
+
+
+def refused_flow(*, limits: Limits = Limits()) -> Flow:
+    """One whose question was refused for its nonce, so that start_session is due."""
+    flow = Flow(SITE, ASK, session=GIVEN, limits=limits)
+    take(flow)
+    assert answer(flow, STALE[1]) == []
+    return flow
+
+
+def ignores_everything(flow: Flow) -> bool:
+    events = [*flow.receive_head(200, []), *flow.receive_head(101, []), *flow.receive_data(b"x"), *flow.receive_eof()]
+    events += [*flow.receive_failure("late"), *flow.use_session(GIVEN), *flow.use_session(None), *flow.close()]
+    return (events, flow.next_request(), flow.awaiting) == ([], None, None)
+
+
+@pytest.mark.parametrize("session", [GIVEN, Session(), Session("theirs", origin="https://site.example")])
+def test_a_session_in_place_of_start_session_is_as_if_it_had_been_given(session: Session) -> None:
+    flow, told = Flow(SITE, ASK), Flow(SITE, ASK, session=session)
+    assert flow.use_session(session) == []
+    assert (flow.session, seen(flow)) == (told.session, seen(told))
+    assert take(flow) == take(told)
+    assert answer(flow, REPLY) == REPLIED
+
+
+def test_a_flow_that_is_given_a_session_renews_it_once() -> None:
+    flow = Flow(SITE, ASK)
+    assert flow.use_session(GIVEN) == []
+    requests, events = run(flow, STALE[1], RENEWED, STALE[1])
+    assert (routes(requests), events) == ([CHAT, START, CHAT], [refusal(403, EXPIRED)])
+
+
+@pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
+def test_after_a_refusal_the_question_is_asked_once_more_with_the_session_given(stale: Answer) -> None:
+    for response, expected in ((REPLY, REPLIED), (stale, [refusal(stale[0], stale[2].decode())])):
+        flow = refused_flow()
+        assert flow.use_session(Session("fresh", "second")) == []
+        assert seen(flow) == (Awaiting.FIRST_EVENT, True, True)
+        requests, events = run(flow, response)
+        assert (routes(requests), header(requests[0], "X-WP-Nonce"), events) == ([CHAT], "fresh", expected)
+        assert requests[0].body == ASK.encode("second")
+        assert flow.session == Session("fresh", "second")
+
+
+def test_a_question_that_was_refused_for_its_nonce_is_not_asked_again_without_one() -> None:
+    assert refused_flow().use_session(Session()) == [refusal(403, EXPIRED)]
+
+
+def test_if_no_session_can_be_had_the_reply_is_the_first_refusal_or_a_loss() -> None:
+    nothing_asked = [Broken(Reason.LOST, "no session could be had", in_session=True)]
+    for flow, expected in (
+        (Flow(SITE, ASK), nothing_asked),
+        (Flow(SITE, None), nothing_asked),
+        (refused_flow(), [refusal(403, EXPIRED)]),
+    ):
+        assert flow.use_session(None) == expected
+        assert ignores_everything(flow)
+
+
+def test_a_flow_without_a_question_ends_with_the_session_given() -> None:
+    flow = Flow(SITE, None)
+    assert flow.use_session(GIVEN) == [End(None)]
+    assert (flow.session, flow.submit_started) == (GIVEN, False)
+    assert ignores_everything(flow)
+
+
+def test_a_session_of_another_origin_in_place_of_start_session_is_refused() -> None:
+    for flow in (Flow(SITE, ASK), Flow(SITE, None), refused_flow()):
+        before = pickle.dumps(flow)
+        with pytest.raises(
+            ValueError, match=r"^session: it belongs to https://evil\.example, not to https://site\.exam"
+        ):
+            flow.use_session(Session("theirs", origin="https://evil.example"))
+        assert pickle.dumps(flow) == before
+
+
+# ------------------------------------------------------------------------------ leaving
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.SESSION, Broken(Reason.LOST, in_session=True)),
+        (State.SESSION_HEAD, Broken(Reason.LOST, in_session=True)),
+        (State.SESSION_BODY, Broken(Reason.LOST, in_session=True)),
+        (State.SUBMIT, Broken(Reason.LOST)),
+        (State.SUBMIT_HEAD, Broken(Reason.LOST, asked=True)),
+        (State.SUBMIT_BODY, Broken(Reason.TRUNCATED, asked=True)),
+    ],
+)
+def test_a_caller_who_leaves_is_told_how_far_it_came(state: State, expected: Broken) -> None:
+    flow = in_state(state)
+    assert flow.close() == [replace(expected, detail="closed by the caller")]
+    assert ignores_everything(flow)
+
+
+def test_a_caller_who_leaves_after_a_refusal_is_told_that_the_question_was_asked() -> None:
+    assert refused_flow().close() == [Broken(Reason.LOST, "closed by the caller", in_session=True, asked=True)]
+
+
+# ------------------------------------------------------------------------------ limits and clocks
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (State.SESSION, Broken(Reason.TIMEOUT, "start_session: slow", in_session=True)),
+        (State.SESSION_HEAD, Broken(Reason.TIMEOUT, "start_session: slow", in_session=True)),
+        (State.SESSION_BODY, Broken(Reason.TIMEOUT, "start_session: slow", in_session=True)),
+        (State.SUBMIT, Broken(Reason.TIMEOUT, "slow")),
+        (State.SUBMIT_HEAD, Broken(Reason.TIMEOUT, "slow", asked=True)),
+        (State.SUBMIT_BODY, Broken(Reason.TIMEOUT, "slow", asked=True)),
+    ],
+)
+def test_a_clock_that_ran_out_is_named(state: State, expected: Broken) -> None:
+    assert in_state(state).receive_failure("slow", Reason.TIMEOUT, limit="idle") == [replace(expected, limit="idle")]
+
+
+def test_a_clock_is_not_named_where_the_reply_is_a_refusal() -> None:
+    assert refused_flow().receive_failure("slow", Reason.TIMEOUT, limit="idle") == [refusal(403, EXPIRED)]
+    flow = in_state(State.SUBMIT_HEAD)
+    flow.receive_head(*STALE[1][:2])
+    flow.receive_data(STALE[1][2])
+    assert flow.receive_failure("slow", Reason.TIMEOUT, limit="idle") == [refusal(403, EXPIRED)]
+
+
+def test_a_limit_of_the_reply_is_named() -> None:
+    flow = Flow(SITE, ASK, session=GIVEN, limits=Limits(reply_bytes=len(LIVE)))
+    detail = f"more than {len(LIVE)} bytes in the whole reply (Limits.reply_bytes)"
+    assert run(flow, (200, [], LIVE + b":"))[1] == [
+        Live("Hi"),
+        Broken(Reason.TOO_LARGE, detail, limit="reply_bytes", asked=True),
+    ]
+
+
 # ------------------------------------------------------------------------------ what is adopted
 
 
@@ -772,7 +916,7 @@ def test_a_fresh_nonce_in_the_response_header_is_adopted_at_once() -> None:
     take(flow)
     assert flow.receive_head(200, [(b"X-WP-NONCE", b"fresh")]) == []
     assert flow.session == replace(GIVEN, nonce="fresh")
-    assert flow.receive_failure("reset") == [Broken(Reason.TRUNCATED, "reset")]
+    assert flow.receive_failure("reset") == [Broken(Reason.TRUNCATED, "reset", asked=True)]
     assert flow.session == replace(GIVEN, nonce="fresh")
 
 
@@ -906,12 +1050,16 @@ def test_after_a_second_try_the_session_remembers_its_origin(stale: Answer) -> N
         (REPLY, None, REPLIED),
         ((200, [], HI.encode()), None, [End("Hi", HI)]),
         ((200, [], HI.encode()), Reason.TIMEOUT, [End("Hi", HI)]),
-        ((200, [], LIVE), Reason.TIMEOUT, [Live("Hi"), Broken(Reason.TIMEOUT, "what happened")]),
-        ((200, [], LIVE), Reason.LOST, [Live("Hi"), Broken(Reason.TRUNCATED, "what happened")]),
-        ((500, [], b"Down"), None, [Broken(Reason.REFUSED, "Down", 500, raw="Down")]),
-        (None, Reason.LOST, [Broken(Reason.LOST, "what happened")]),
-        (None, None, [Broken(Reason.LOST, "the connection was closed before any answer")]),
-        ((101, [], b""), None, [Broken(Reason.TRUNCATED, "status 101: the server switched protocols, unasked")]),
+        ((200, [], LIVE), Reason.TIMEOUT, [Live("Hi"), Broken(Reason.TIMEOUT, "what happened", asked=True)]),
+        ((200, [], LIVE), Reason.LOST, [Live("Hi"), Broken(Reason.TRUNCATED, "what happened", asked=True)]),
+        ((500, [], b"Down"), None, [Broken(Reason.REFUSED, "Down", 500, raw="Down", asked=True)]),
+        (None, Reason.LOST, [Broken(Reason.LOST, "what happened", asked=True)]),
+        (None, None, [Broken(Reason.LOST, "the connection was closed before any answer", asked=True)]),
+        (
+            (101, [], b""),
+            None,
+            [Broken(Reason.TRUNCATED, "status 101: the server switched protocols, unasked", asked=True)],
+        ),
     ],
 )
 def test_the_answer_to_the_question_is_judged_as_it_is(
@@ -1057,6 +1205,10 @@ def steps(state: State, given_input: Input) -> list[tuple[str, Any]]:
             return [("receive_eof", ())]
         case Input.FAILURE | Input.TERMINAL:
             return [("receive_failure", ("lost", Reason.TIMEOUT))]
+        case Input.USE_SESSION:
+            return [("use_session", (GIVEN,))]
+        case Input.CLOSE:
+            return [("close", ())]
         case Input.OPENED:
             return [("receive_data", (OPENED,)), ("receive_eof", ())]
         case Input.STALE:
@@ -1146,6 +1298,8 @@ def test_a_second_head_is_not_legal() -> None:
         ("receive_failure", (None,)),
         ("receive_failure", (ValueError("lost"),)),
         ("receive_failure", ("lost", "timeout")),
+        ("use_session", ("nonce",)),
+        ("use_session", (5,)),
     ],
 )
 def test_wrong_types_raise_and_change_nothing(state: State, name: str, arguments: Any) -> None:
@@ -1193,21 +1347,45 @@ SCRIPT: list[tuple[str, Any]] = [
 ]
 
 
+SHARED: list[tuple[str, Any]] = [
+    ("use_session", (GIVEN,)),
+    ("next_request", ()),
+    ("receive_head", (403, [])),
+    ("receive_data", (EXPIRED.encode(),)),
+    ("receive_eof", ()),
+    ("use_session", (Session("fresh"),)),
+    ("next_request", ()),
+    ("receive_head", REPLY[:2]),
+    ("receive_data", (LIVE,)),
+    ("close", ()),
+    ("next_request", ()),
+]
+
+
 def after(flow: Flow, name: str, arguments: Any) -> tuple[Any, Session | None, Awaiting | None, bool]:
     return call(flow, name, arguments), flow.session, flow.awaiting, flow.submit_started
 
 
-def test_a_copy_made_between_any_two_calls_goes_on_like_the_original() -> None:
+@pytest.mark.parametrize(
+    ("script", "last"),
+    [
+        (SCRIPT, [[Live("Hi")], [End("Hi", HI)], [], None]),
+        (SHARED, [[], [Live("Hi")], [Broken(Reason.TRUNCATED, "closed by the caller", asked=True)], None]),
+    ],
+)
+def test_a_copy_made_between_any_two_calls_goes_on_like_the_original(
+    script: list[tuple[str, Any]], last: list[Any]
+) -> None:
     original = Flow(SITE, ASK, headers={"X-Extra": "a"}, limits=Limits(headers=5))
     snapshots = [list(clones(original))]
     outcomes = []
-    for name, arguments in SCRIPT:
+    for name, arguments in script:
         outcomes.append(after(original, name, arguments))
         snapshots.append(list(clones(original)))
-    assert [outcome[0] for outcome in outcomes][-4:] == [[Live("Hi")], [End("Hi", HI)], [], None]
+    assert [outcome[0] for outcome in outcomes][-4:] == last
     for number, snapshot in enumerate(snapshots):
         for clone in snapshot:
-            assert [after(clone, *step) for step in SCRIPT[number:]] == outcomes[number:]
+            assert [after(clone, *step) for step in script[number:]] == outcomes[number:]
 
 
 def test_repr_shows_where_it_goes_and_the_state_but_no_secret() -> None:
@@ -1318,6 +1496,8 @@ calls = st.one_of(
     st.tuples(st.just("receive_data"), st.tuples(bodies)),
     st.tuples(st.just("receive_eof"), st.just(())),
     st.tuples(st.just("receive_failure"), st.tuples(st.text(max_size=5), st.sampled_from(Reason))),
+    st.tuples(st.just("use_session"), st.tuples(sessions)),
+    st.tuples(st.just("close"), st.just(())),
 )
 
 

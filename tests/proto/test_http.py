@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opchat_proto import Endpoint, Request
-from opchat_proto._http import check_headers, decode_headers, format_date, read_date
+from opchat_proto._http import check_headers, decode_head, decode_headers, format_date, read_date
 from tests.proto.cuts import copies
 
 # ------------------------------------------------------------------------------ Endpoint.parse
@@ -271,6 +271,12 @@ def test_a_part_that_could_break_out_of_its_place_is_refused_by_name(field: str,
     assert str(caught.value).endswith(f"got {value!r}")
 
 
+def test_a_host_is_no_longer_than_a_name_can_be() -> None:
+    assert Endpoint.parse(f"http://{254 * 'a'}").host == 254 * "a"
+    with pytest.raises(ValueError, match=r"^Endpoint\.host: expected at most 254 characters, got 255$"):
+        Endpoint.parse(f"http://{255 * 'a'}")
+
+
 @pytest.mark.parametrize("field", ["host", "root", "site"])
 def test_a_part_that_is_no_text_is_a_type_error(field: str) -> None:
     parts: dict[str, Any] = {"scheme": "https", "host": "a", "port": 443, "root": "/", "site": "/", field: 5}
@@ -371,6 +377,13 @@ def test_fields_that_are_no_pairs_of_texts_are_a_type_error(headers: Any, text: 
     assert str(caught.value) == text
     with pytest.raises(TypeError, match=r"^headers: expected pairs of "):
         check_headers(headers, frozenset())
+
+
+def test_a_head_is_a_status_and_such_fields() -> None:
+    assert decode_head(200, [("X-A", b"b")]) == [("x-a", "b")]
+    for status in ("200", True, None):
+        with pytest.raises(TypeError, match=r"^status: expected an int, got "):
+            decode_head(status, [])  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("headers", [None, 5])

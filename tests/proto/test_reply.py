@@ -96,6 +96,7 @@ ENDED = End("Hi", HI)
 CLOSED = "the answer ended without its end event"
 CUT_JSON = "the answer breaks off inside its JSON object"
 HINT = "; a line that is no event: "
+CUT_PAGE = "cut; it began as a page, not an answer of the chat: Down"
 
 
 def nested(depth: int) -> str:
@@ -444,7 +445,7 @@ def test_an_error_without_a_message_waits_for_what_follows(text: bytes, after: b
 def test_a_limit_ends_the_wait_of_an_error_without_a_message() -> None:
     body = error("") + b":" + b"x" * 100
     limits = Limits(event_bytes=100)
-    check(body, [Broken(Reason.TOO_LARGE, "more than 100 bytes in one event (Limits.event_bytes)")], limits=limits)
+    check(body, [too_large("event_bytes", 100, "bytes in one event")], limits=limits)
 
 
 # ------------------------------------------------------------------------------ strict JSON in events
@@ -627,6 +628,26 @@ def test_a_failure_in_the_middle_keeps_its_reason(
         assert judge(pieces, failure=given) == [*lives, Broken(reason, "cut" + hint)]
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (None, b"", Broken(Reason.TIMEOUT, "cut", limit="idle")),
+        (200, live("a"), Broken(Reason.TIMEOUT, "cut", limit="idle")),
+        (200, b"<p>Down", Broken(Reason.TIMEOUT, CUT_PAGE, raw="<p>Down", limit="idle")),
+        (503, b"Down", Broken(Reason.REFUSED, "Down", 503, raw="Down")),
+        (200, error(""), Broken(Reason.REMOTE, "")),
+        (200, HI.encode(), ENDED),
+    ],
+    ids=["nothing", "a piece", "a page", "a refusal", "an error without a message", "a whole object"],
+)
+def test_a_clock_is_named_where_it_is_what_ended_the_answer(status: int | None, body: bytes, expected: Event) -> None:
+    decoder = ReplyDecoder()
+    if status is not None:
+        decoder.receive_head(status, [])
+        decoder.receive_data(body)
+    assert decoder.receive_failure("cut", Reason.TIMEOUT, limit="idle") == [expected]
+
+
 def test_an_ignored_line_is_named_only_if_it_came_before_the_fault() -> None:
     before = b"<br />\n" + line("x")
     after = live("a") + line("x") + b"<br />\nWarning\n" + live("b")
@@ -693,7 +714,7 @@ def test_a_body_that_begins_with_a_tag_and_has_a_data_line_is_a_stream() -> None
 
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.TIMEOUT])
 def test_a_page_that_is_cut_says_both(reason: Reason) -> None:
-    detail = "cut; it began as a page, not an answer of the chat: Café & more"
+    detail = CUT_PAGE.replace("Down", "Café & more")
     expected = Reason.TRUNCATED if reason is Reason.LOST else reason
     body = PAGE[:60]
     check(body, [Broken(expected, detail, raw=body.decode())], failure=reason)
@@ -859,7 +880,7 @@ def test_both_framings_at_once_are_not_followed() -> None:
 @pytest.mark.parametrize("status", [200, 403, 100, 101])
 def test_the_number_of_headers_is_exact(status: int) -> None:
     fields = [("a", "b")] * 128
-    broken = Broken(Reason.TOO_LARGE, "more than 128 header fields (Limits.headers)")
+    broken = too_large("headers", 128, "header fields")
     decoder = ReplyDecoder()
     assert broken not in decoder.receive_head(status, fields)
     decoder = ReplyDecoder()
@@ -875,7 +896,7 @@ def test_the_number_of_interim_responses_is_exact(most: int) -> None:
     enough = pickle.loads(pickle.dumps(decoder))
     assert enough.receive_head(200, []) == []
     assert enough.receive_data(END) == [ENDED]
-    broken = Broken(Reason.TOO_LARGE, f"more than {most} 1xx responses before the answer (Limits.interim_responses)")
+    broken = too_large("interim_responses", most, "1xx responses before the answer")
     assert decoder.receive_head(199, []) == [broken]
     assert decoder.receive_head(200, []) == []
 
@@ -1078,7 +1099,7 @@ def test_a_character_cut_at_the_bound_is_replaced() -> None:
 
 
 def too_large(limit: str, value: int, what: str) -> Event:
-    return Broken(Reason.TOO_LARGE, f"more than {value} {what} (Limits.{limit})")
+    return Broken(Reason.TOO_LARGE, f"more than {value} {what} (Limits.{limit})", limit=limit)
 
 
 @pytest.mark.parametrize("before", [b"", BOM, b"\n\n\n", BOM + b" "])

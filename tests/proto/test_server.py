@@ -418,7 +418,7 @@ def test_what_follows_a_refusal_is_not_read() -> None:
 def test_events_that_come_after_the_client_has_gone_are_ignored() -> None:
     server = Server(SITE)
     server.receive_data(SUBMIT_REQUEST, now=NOW)
-    server.receive_failure("timed out")
+    server.step_failed("timed out")
     server.send(Live("a"))
     server.send(End("a"))
     assert server.next_step() == Done()
@@ -481,9 +481,8 @@ MAKE: dict[State, Callable[[], Server]] = {
 REPORTS: dict[Input, Callable[[Server], None]] = {
     Input.RECEIVE_DATA: lambda server: server.receive_data(b"P", now=NOW),
     Input.RECEIVE_EOF: Server.receive_eof,
-    Input.RECEIVE_FAILURE: lambda server: server.receive_failure("reset"),
+    Input.STEP_FAILED: lambda server: server.step_failed("reset"),
     Input.STEP_DONE: Server.step_done,
-    Input.SEND_FAILED: Server.send_failed,
     Input.SEND: lambda server: server.send(Live("a")),
 }
 LARGE = b"x" * (Limits().head_bytes + Limits().request_bytes + 1)
@@ -573,7 +572,7 @@ def test_a_report_that_the_state_does_not_allow_changes_nothing(state: State, re
         (TypeError, lambda server: server.receive_data(5, now=NOW)),
         (TypeError, lambda server: server.receive_data(b"P", now=None)),
         (ValueError, lambda server: server.receive_data(b"P", now=-1)),
-        (TypeError, lambda server: server.receive_failure(OSError())),
+        (TypeError, lambda server: server.step_failed(OSError())),
     ],
 )
 @pytest.mark.parametrize("state", State)

@@ -5,12 +5,19 @@ from typing import TypeAlias
 
 import pytest
 
-from opchat_proto import Connect, Done, Receive, Send, StartTLS
+from opchat_proto import Connect, Done, Receive, Send, StartTLS, Wait
 from tests.proto.cuts import copies
 
-Step: TypeAlias = Connect | StartTLS | Send | Receive | Done
+Step: TypeAlias = Connect | StartTLS | Send | Receive | Wait | Done
 
-STEPS: list[Step] = [Connect("site.example", 443), StartTLS("site.example"), Send(b"GET /"), Receive(), Done()]
+STEPS: list[Step] = [
+    Connect("site.example", 443),
+    StartTLS("site.example"),
+    Send(b"GET /"),
+    Receive(),
+    Wait("signal"),
+    Done(),
+]
 
 
 def told(step: Step) -> tuple[object, ...]:
@@ -23,6 +30,8 @@ def told(step: Step) -> tuple[object, ...]:
             return ("send", data)
         case Receive():
             return ("receive",)
+        case Wait(signal):
+            return ("wait", signal)
         case Done():
             return ("done",)
 
@@ -33,22 +42,24 @@ def test_a_driver_is_a_match_over_the_steps() -> None:
         ("tls", "site.example"),
         ("send", b"GET /"),
         ("receive",),
+        ("wait", "signal"),
         ("done",),
     ]
 
 
-def test_a_send_does_not_show_its_bytes() -> None:
+def test_a_step_shows_neither_bytes_nor_signal() -> None:
     assert [repr(step) for step in STEPS] == [
         "Connect(host='site.example', port=443)",
         "StartTLS(server_name='site.example')",
         "Send()",
         "Receive()",
+        "Wait()",
         "Done()",
     ]
 
 
 def test_no_two_kinds_of_step_are_equal() -> None:
-    assert len(set(STEPS)) == len(STEPS) == 5
+    assert len(set(STEPS)) == len(STEPS) == 6
     assert Send(b"a") != Send(b"b")
     assert Connect("a", 80) != Connect("a", 81)
 

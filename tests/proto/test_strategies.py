@@ -2,13 +2,16 @@
 
 import contextlib
 import copy
+import math
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import Phase, find, given, settings
@@ -18,6 +21,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from opchat_proto import (
     Broken,
+    Channel,
     Client,
     Done,
     End,
@@ -176,8 +180,10 @@ def test_the_parts_of_a_response_are_those_of_its_bytes(response: strategies.Res
     head = response.data[response.data.index(b" 200 OK\r\n") :].partition(b"\r\n\r\n")[0].decode()
     assert head.split("\r\n")[1:] == [f"{name}: {value}" for name, value in response.headers]
     decoder = ReplyDecoder()
-    events = decoder.receive_head(200, response.headers) + decoder.receive_data(response.body) + decoder.receive_eof()
-    assert events == response.events
+    *events, last = (
+        decoder.receive_head(200, response.headers) + decoder.receive_data(response.body) + decoder.receive_eof()
+    )
+    assert [*events, replace(last, asked=True) if isinstance(last, Broken) else last] == response.events
 
 
 @given(st.data(), st.binary(max_size=40))
@@ -332,7 +338,7 @@ def test_no_script_goes_on_for_ever() -> None:
 
 
 ONE_FAULT = settings(
-    max_examples=200,
+    max_examples=1000,  # it stops at the first fault
     stateful_step_count=20,
     deadline=None,
     database=None,
@@ -341,8 +347,11 @@ ONE_FAULT = settings(
 )
 
 
-def run_rules(factory: Callable[..., Any]) -> None:
-    run_state_machine_as_test(strategies.client_rules(factory), settings=ONE_FAULT)
+NO_FAULT = settings(max_examples=200, stateful_step_count=20, deadline=None)
+
+
+def find_fault(rules: type[Any]) -> None:
+    run_state_machine_as_test(rules, settings=ONE_FAULT)
 
 
 class Wrapper:
@@ -355,8 +364,11 @@ class Wrapper:
         return getattr(self.client, name)
 
 
-TestClientRules = strategies.client_rules(Wrapper).TestCase
-TestClientRules.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
+TestClientRules = strategies.client_rules(Client).TestCase
+TestClientRules.settings = NO_FAULT
+
+TestWrapperRules = strategies.client_rules(Wrapper).TestCase
+TestWrapperRules.settings = NO_FAULT
 
 
 class ForgetsTheEnd(Wrapper):
@@ -365,8 +377,9 @@ class ForgetsTheEnd(Wrapper):
 
 
 class SaysTheEndTwice(Wrapper):
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
-        return self.client.receive_failure(detail, reason) or [Broken(reason, detail)]
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+        is_over = self.client.next_step() == Done()
+        return self.client.step_failed(detail, reason) or ([Broken(reason, detail)] if is_over else [])
 
 
 class HidesFaultsOfItsCaller(Wrapper):
@@ -389,6 +402,21 @@ class SkipsTLS(Wrapper):
         return Receive() if isinstance(step, Done) else step
 
 
+class GivesUpWhatWasCutOff(Wrapper):
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+        return self.client.step_failed(detail, reason) or self.client.close()
+
+
+class MindsLateNews(Wrapper):
+    def receive_eof(self) -> list[Event]:
+        return self.client.receive_eof() or self.client.close()
+
+
+class StaysAfterClose(Wrapper):
+    def close(self) -> list[Event]:
+        return []
+
+
 class AsksAgain(Wrapper):
     """Asks once more where an answer did not come."""
 
@@ -407,11 +435,154 @@ class AsksAgain(Wrapper):
 
 
 @pytest.mark.parametrize(
-    "faulty", [ForgetsTheEnd, SaysTheEndTwice, HidesFaultsOfItsCaller, LosesPieces, SkipsTLS, AsksAgain]
+    "faulty",
+    [
+        ForgetsTheEnd,
+        SaysTheEndTwice,
+        HidesFaultsOfItsCaller,
+        LosesPieces,
+        SkipsTLS,
+        GivesUpWhatWasCutOff,
+        MindsLateNews,
+        StaysAfterClose,
+        AsksAgain,
+    ],
 )
 def test_the_rules_find_a_wrapper_that_breaks_them(faulty: type[Wrapper]) -> None:
     with pytest.raises((AssertionError, LocalProtocolError)):
-        run_rules(faulty)
+        find_fault(strategies.client_rules(faulty))
+
+
+TestCallRules = strategies.call_rules().TestCase
+TestCallRules.settings = NO_FAULT
+
+
+class CallWrapper:
+    """A `Call` in a wrapper that changes nothing; those below break a rule each."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.call = channel.call("Hi?")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.call, name)
+
+
+class ChannelWrapper:
+    """A `Channel` whose calls are wrapped."""
+
+    def __init__(self, kind: type[CallWrapper], endpoint: Endpoint, **options: Any) -> None:
+        self.kind = kind
+        self.channel = Channel(endpoint, **options)
+
+    def call(self, question: str) -> CallWrapper:
+        return self.kind(self.channel)
+
+
+TestCallWrapperRules = strategies.call_rules(partial(ChannelWrapper, CallWrapper)).TestCase
+TestCallWrapperRules.settings = NO_FAULT
+
+
+class NeverTimesOut(CallWrapper):
+    def next_step(self, now: float) -> Any:
+        return self.call.next_step(0)
+
+
+class HasNoClocks(CallWrapper):
+    def next_step(self, now: float) -> Any:
+        return self.call.next_step(0)[0], math.inf
+
+
+class StartsItsClockAnew(CallWrapper):
+    def next_step(self, now: float) -> Any:
+        step, until = self.call.next_step(0)
+        return step, until + now
+
+
+class GivesTheEndBeforeDone(CallWrapper):
+    def next_event(self) -> Event | None:
+        event = self.call.next_event()
+        if event is None:
+            self.call.next_step(0)
+            event = self.call.next_event()
+        return event
+
+
+class KeepsTheEnd(CallWrapper):
+    def next_event(self) -> Event | None:
+        event = self.call.next_event()
+        return event if isinstance(event, Live) else None
+
+
+class SendsTwice(CallWrapper):
+    """Asks once more where an answer did not come."""
+
+    def receive_eof(self) -> None:
+        sent = isinstance(self.call.next_step(0)[0], Receive)
+        self.call.receive_eof()
+        if sent and self.call.next_step(0)[0] == Done():
+            self.call = self.channel.call("Hi?")
+
+
+class HidesFaults(CallWrapper):
+    def step_done(self) -> None:
+        with contextlib.suppress(LocalProtocolError):
+            self.call.step_done()
+
+
+class Leaks(CallWrapper):
+    """It is held by somebody, so dropping it is not enough."""
+
+    held: ClassVar[list[Any]] = []
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel)
+        self.held.append(self.call)
+
+
+class StartsASessionItself(CallWrapper):
+    """Has a channel of its own, and so its own start_session."""
+
+    def __init__(self, channel: Channel) -> None:
+        options = {"proxy": channel.proxy, "timeouts": channel.timeouts, "limits": channel.limits}
+        super().__init__(Channel(channel.endpoint, session=channel.session, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        NeverTimesOut,
+        HasNoClocks,
+        StartsItsClockAnew,
+        GivesTheEndBeforeDone,
+        KeepsTheEnd,
+        SendsTwice,
+        HidesFaults,
+        Leaks,
+        StartsASessionItself,
+    ],
+)
+def test_the_rules_find_a_call_that_breaks_them(faulty: type[CallWrapper]) -> None:
+    with pytest.raises(AssertionError):
+        find_fault(strategies.call_rules(partial(ChannelWrapper, faulty)))
+
+
+class Mute:
+    """A signal that is never seen."""
+
+    def set(self) -> None:
+        pass
+
+    def is_set(self) -> bool:
+        return False
+
+
+def test_the_rules_find_a_channel_that_wakes_nobody() -> None:
+    def factory(endpoint: Endpoint, **options: Any) -> Channel:
+        return Channel(endpoint, **options | {"signal": options["signal"] and Mute})
+
+    with pytest.raises(AssertionError, match="another step"):
+        find_fault(strategies.call_rules(factory))
 
 
 # ---------------------------------------------------------------- the example of README

@@ -407,8 +407,8 @@ def outcome_of(asking: Client, reply: bytes) -> list[Event]:
     return outcomes[0]
 
 
-def refused(detail: str) -> list[Event]:
-    return [Broken(Reason.PROXY, detail)]
+def refused(detail: str, *, limit: str | None = None) -> list[Event]:
+    return [Broken(Reason.PROXY, detail, limit=limit)]
 
 
 UNASKED = refused("the proxy sent bytes that nobody had asked for")
@@ -476,7 +476,7 @@ def test_a_proxys_head_passes_at_the_limit_and_not_one_byte_beyond(head: bytes) 
     read = outcome_of(at_reply(way, 0), head)
     assert "Limits" not in repr(read)
     assert outcome_of(at_reply(way, 0, limits=Limits(head_bytes=size)), head) == read
-    too_long = refused(f"{NOT_FOLLOWED}more than {size - 1} bytes of head (Limits.head_bytes)")
+    too_long = refused(f"{NOT_FOLLOWED}more than {size - 1} bytes of head (Limits.head_bytes)", limit="head_bytes")
     assert outcome_of(at_reply(way, 0, limits=Limits(head_bytes=size - 1)), head) == too_long
 
 
@@ -484,7 +484,8 @@ def test_a_proxys_head_passes_at_the_limit_and_not_one_byte_beyond(head: bytes) 
 def test_a_head_without_an_end_is_read_up_to_the_limit(excess: int) -> None:
     reply = b"HTTP/1.1 200 OK\r\nA: "
     reply += (65536 - len(reply) + excess) * b"x"
-    expected = refused(NOT_FOLLOWED + "more than 65536 bytes of head (Limits.head_bytes)") if excess else CLOSED_HTTP
+    too_long = refused(NOT_FOLLOWED + "more than 65536 bytes of head (Limits.head_bytes)", limit="head_bytes")
+    expected = too_long if excess else CLOSED_HTTP
     assert outcome_of(at_reply(WAYS["http to https"], 0), reply) == expected
 
 
@@ -494,7 +495,7 @@ def test_a_proxys_interim_responses_pass_at_the_limit_and_not_one_beyond(limit: 
     interim = b"HTTP/1.1 102 x\r\nA: b\r\n\r\n"
     at_limit = at_reply(WAYS["http to https"], 0, limits=limits)
     assert outcome_of(at_limit, limit * interim + b"HTTP/1.1 407 -\r\n\r\n") == refused("the proxy refused: status 407")
-    flood = refused("the proxy sent more 1xx responses than Limits.interim_responses")
+    flood = refused("the proxy sent more 1xx responses than Limits.interim_responses", limit="interim_responses")
     assert outcome_of(at_limit, (limit + 1) * interim + ESTABLISHED) == flood
     assert outcome_of(at_limit, 5000 * interim) == flood
 
@@ -660,7 +661,9 @@ def test_a_clock_that_runs_out_while_a_proxy_is_awaited_stays_one() -> None:
             assert isinstance(reply, bytes)
             asking = at_reply(way, number)
             asking.receive_data(reply[:1])
-            assert asking.receive_failure("slow", Reason.TIMEOUT) == [Broken(Reason.TIMEOUT, "slow")]
+            assert asking.step_failed("slow", Reason.TIMEOUT, limit="connect") == [
+                Broken(Reason.TIMEOUT, f"the proxy {Proxy.parse(way.proxy)}: slow", limit="connect")
+            ]
 
 
 @pytest.mark.parametrize(

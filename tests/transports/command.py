@@ -38,8 +38,9 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, *arguments], encoding="utf-8", **{**pipes, **options})
 
 
-def asking(script: Script, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    with Scripted(script) as server:
+def asking(script: Script, *arguments: str, session: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`opchat ask` of a server with this script; see `Scripted` for `session`."""
+    with Scripted(script, session=session) as server:
         return opchat("ask", "--url", server.url, *(arguments or ("Hi",)), **options)
 
 

@@ -1,11 +1,17 @@
 import os
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trustme
 
-from opchat_transports import _common
-
+from .asking import ASKS, Ask, full_queue
 from .command import ENVIRONMENT
+from .proxies import Net, Nets
+from .tls import FAULTS, certificate, trusting
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +21,45 @@ def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture
-def no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the random source says 0, a question is asked again at once."""
-    monkeypatch.setattr(_common, "_SHORTEST_BACK_OFF", 0.0)
-
-
 @pytest.fixture(autouse=True)
 def state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What the command keeps for --continue, it keeps here."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setitem(ENVIRONMENT, "XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture(params=ASKS)
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """Each of the transports."""
+    return ASKS[request.param]
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port that accepts no connection and refuses none."""
+    with full_queue() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def trust(authority: trustme.CA) -> ssl.SSLContext:
+    """What a client needs to trust the authority."""
+    return trusting(authority)
+
+
+@pytest.fixture(scope="session")
+def certificates(authority: trustme.CA) -> dict[str, ssl.SSLContext]:
+    """Servers with a good certificate, and with each faulty one."""
+    return {kind: certificate(kind, authority) for kind in ("good", *FAULTS)}
+
+
+@pytest.fixture
+def net(certificates: dict[str, ssl.SSLContext]) -> Iterator[Nets]:
+    """Starts a site and a proxy."""
+    with ExitStack() as stack:
+        yield partial(Net, stack, certificates)

@@ -7,12 +7,20 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from .scripted import PATIENCE, Peer, Script, body_size
+from .scripted import PATIENCE, Peer, Script, Scripted, body_size
+from .tls import NAME
 
+ROUTES = ["direct", "http", "https", "socks5", "socks5h"]
+PROXIES = ROUTES[1:]
+SITES = ["http", "https"]
+CREDENTIALS = "ulla:s3cret:@ü"
+USERINFO = "ulla:s3cret%3A%40%C3%BC@"
 TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
+BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass
@@ -29,7 +37,59 @@ class Journal:
     """What a hostile proxy received after its replies."""
 
 
+class Net:
+    """A site that plays a script, and a way to it."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        certificates: dict[str, ssl.SSLContext],
+        route: str,
+        scheme: str,
+        script: Script,
+        kind: str = "good",
+        credentials: str = "",
+        userinfo: str = "",
+        *,
+        session: bool = True,
+    ) -> None:
+        """Start both. `kind` is the site's certificate; `credentials` are those that the proxy wants."""
+        self.journal = Journal()
+        self.site = stack.enter_context(
+            Scripted(script, tls=certificates[kind] if scheme == "https" else None, session=session)
+        )
+        host = "localhost" if route == "direct" else NAME
+        self.url = f"{scheme}://{host}:{self.site.port}"
+        self.target = f"{NAME}:{self.site.port}"
+        self.proxy: str | None = None
+        if route != "direct":
+            tls = certificates["good"] if route == "https" else None
+            proxy = Scripted(proxy_of(route, self.journal, credentials), tls=tls, session=False)
+            self.proxy = f"{route}://{userinfo}localhost:{stack.enter_context(proxy).port}"
+
+
+class Nets(Protocol):
+    """Starts a site and a proxy."""
+
+    def __call__(
+        self,
+        route: str,
+        scheme: str,
+        script: Script,
+        kind: str = "good",
+        credentials: str = "",
+        userinfo: str = "",
+        *,
+        session: bool = True,
+    ) -> Net: ...
+
+
 # ------------------------------------------------------------------------------------------------ honest
+
+
+def proxy_of(route: str, journal: Journal, credentials: str = "") -> Script:
+    """One of this scheme."""
+    return (socks_proxy if route.startswith("socks") else http_proxy)(journal, credentials)
 
 
 def http_proxy(journal: Journal, credentials: str = "") -> Script:
@@ -54,7 +114,13 @@ def http_proxy(journal: Journal, credentials: str = "") -> Script:
             record(peer, Journal())
             return
         journal.targets.append(target)
-        with _site(target) as site:
+        try:
+            site = _connect(target)
+        except ConnectionRefusedError:
+            peer.send(BAD_GATEWAY)
+            record(peer, Journal())
+            return
+        with site:
             if method == "CONNECT":
                 peer.send(TUNNEL)
                 pump(peer.socket, site)
@@ -122,7 +188,12 @@ def socks_proxy(journal: Journal, credentials: str = "") -> Script:
                 host = f"[{socket.inet_ntop(socket.AF_INET6, take(peer, 16))}]"
         target = f"{host}:{struct.unpack('>H', take(peer, 2))[0]}"
         journal.targets.append(target)
-        with _site(target) as site:
+        try:
+            site = _connect(target)
+        except ConnectionRefusedError:
+            peer.send(b"\x05\x05\x00\x01\0\0\0\0\0\0")
+            return
+        with site:
             peer.send(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50")
             pump(peer.socket, site)
 
@@ -134,7 +205,7 @@ def _basic(head: bytes) -> str:
     return base64.b64decode(found[1]).decode() if found else ""
 
 
-def _site(target: str) -> socket.socket:
+def _connect(target: str) -> socket.socket:
     return socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2])), timeout=PATIENCE)
 
 
@@ -158,6 +229,8 @@ def pending(connection: socket.socket) -> bytes:
 
 def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], bytes] = bytes) -> None:
     """Pass everything on, both ways, until both sides have ended. One thread, as a TLS connection is not for two."""
+    for each in (client, site):
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with selectors.DefaultSelector() as selector, suppress(OSError):  # who leaves
         selector.register(client, selectors.EVENT_READ, site)
         selector.register(site, selectors.EVENT_READ, client)

@@ -1,4 +1,4 @@
-"""A server that runs a function on each connection, for what the steps of `opchat_transports.testing` do not say.
+"""A server that runs a function for each question, for what the steps of `opchat_transports.testing` do not say.
 
 A script here may wait for the test, count what it could send, be a proxy. Where a
 tuple of steps will do, use `FaultServer`.
@@ -11,6 +11,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -52,6 +53,7 @@ class Peer:
         self.socket = connection
         self._requests = requests
         self._buffer = b""
+        self._unread = False
 
     def read_head(self) -> bytes:
         while b"\r\n\r\n" not in self._buffer:
@@ -67,11 +69,22 @@ class Peer:
         head = self.read_head()
         length = body_size(head)
         while len(self._buffer) < length:
-            self._buffer += self.socket.recv(65536)
+            data = self.socket.recv(65536)
+            if not data:
+                raise ConnectionError("the client left")
+            self._buffer += data
         request = head + b"\r\n\r\n" + self._buffer[:length]
         self._buffer = self._buffer[length:]
-        self._requests.append(request)
+        if self._unread:
+            self._unread = False
+        else:
+            self._requests.append(request)
         return request
+
+    def unread(self, request: bytes) -> None:
+        """Let the next `read` or `read_head` give this request again."""
+        self._buffer = request + self._buffer
+        self._unread = True
 
     def send(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -107,17 +120,26 @@ Script: TypeAlias = Callable[[Peer], object]
 
 
 class Scripted:
-    """Listens on a port; the first connection gets the first script and so on, the last script goes on for ever.
+    """Listens on a port; the first question gets the first script and so on, the last script goes on for ever.
+
+    It answers start_session itself, on any connection, and gives a script to a
+    connection whose first other request has come: `Peer.read()` gives that one. With
+    `session=False` each connection gets its script as soon as it is open.
 
     Port 0 is a free one. What a script raises is raised again when the `with`
     block ends, unless the test itself failed.
     """
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    def __init__(
+        self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0, session: bool = True
+    ) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self._scripts = scripts
         self._tls = tls
+        self._answers_session = session
+        self._given = 0  # scripts
+        self._guard = threading.Lock()
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
@@ -151,24 +173,43 @@ class Scripted:
             if self._closing:
                 connection.close()
                 return
-            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             self.connections += 1
-            thread = threading.Thread(target=self._play, args=(connection, script))
+            thread = threading.Thread(target=self._play, args=(connection,))
             self._threads.append(thread)
             thread.start()
 
-    def _play(self, connection: socket.socket, script: Script) -> None:
+    def _play(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-            script(Peer(connection, self.requests))
+                try:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                except ConnectionResetError:
+                    return  # the client has left
+            peer = Peer(connection, self.requests)
+            if not self._answers_session or self._answer_sessions(peer):
+                self._next_script()(peer)
         except ssl.SSLError:
             pass  # the client did not like our certificate
         except BaseException as error:
             self._errors.append(error)
         finally:
             connection.close()
+
+    def _answer_sessions(self, peer: Peer) -> bool:
+        """Whether another request has come, before the client has left."""
+        with suppress(ConnectionError):
+            while b"start_session" in (request := peer.read()).split(b"\r\n", 1)[0]:
+                peer.send(SESSION)
+            peer.unread(request)
+            return True
+        return False
+
+    def _next_script(self) -> Script:
+        with self._guard:
+            self._given += 1
+            return self._scripts[min(self._given, len(self._scripts)) - 1]
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> bytes:
@@ -201,17 +242,15 @@ def end(reply: str, **more: Any) -> bytes:
 
 
 def answers(*pieces: bytes) -> Script:
-    """start_session, then this answer to the submit, on one connection."""
+    """This answer to the submit."""
 
     def play(peer: Peer) -> None:
-        if b"start_session" in peer.read().split(b"\r\n", 1)[0]:
-            peer.send(SESSION)
-            peer.read()
+        peer.read()
         peer.send(*pieces)
 
     return play
 
 
 def tells(*texts: str) -> Script:
-    """start_session if it is asked for, then a stream of these pieces."""
+    """A stream of these pieces."""
     return answers(STREAM, *map(live, texts), end("".join(texts)), LAST)

@@ -15,7 +15,7 @@ import pytest
 
 from opchat_proto import Broken, End, Event, Limits, Live, Reason, ReplyDecoder, Response, Site, Submit
 from opchat_transports.asgi import Application, AsyncBot, application
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.asyncio_httpx import HttpxTransport
 
 SECRET = b"a secret of this site"
 PATIENCE = 20  # seconds, for what must not hang
@@ -820,7 +820,7 @@ def test_our_own_client_talks_with_it_without_a_socket(backend: str) -> None:
     async def main() -> list[Event]:
         async with (
             httpx.AsyncClient(transport=httpx.ASGITransport(APP)) as client,
-            AsyncioTransport("http://site.example", client=client) as transport,
+            HttpxTransport("http://site.example", client) as transport,
             transport.ask("abc") as reply,
         ):
             return [event async for event in reply]

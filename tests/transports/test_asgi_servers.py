@@ -5,20 +5,16 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
-import anyio
 import pytest
-import trio
 
-from opchat_proto import Broken, End, Event, Live, Reason, Session, Site, Submit
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_proto import Broken, End, Live, Reason, Session, Site, Submit
 from opchat_transports.blocking_sockets import BlockingTransport
-from opchat_transports.trio_streams import TrioTransport
 
+from .asking import ASKS, Ask
 from .scripted import PATIENCE
 from .served import SECRET, SERVERS, running
 
@@ -56,71 +52,37 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Served(request.param, port, left)
 
 
-def blocking(url: str, question: Any) -> list[Event]:
-    with BlockingTransport(url) as transport, transport.ask(question) as reply:
-        return list(reply)
-
-
-def on_trio(url: str, question: Any) -> list[Event]:
-    async def main() -> list[Event]:
-        async with TrioTransport(url) as transport, transport.ask(question) as reply:
-            return [event async for event in reply]
-
-    return trio.run(main)
-
-
-def on_asyncio(url: str, question: Any) -> list[Event]:
-    async def main() -> list[Event]:
-        async with AsyncioTransport(url) as transport, transport.ask(question) as reply:
-            return [event async for event in reply]
-
-    return anyio.run(main)
-
-
-Ask = Callable[[str, Any], list[Any]]
-
-
-@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
 def test_each_of_our_clients_gets_the_same_events(served: Served, ask: Ask) -> None:
-    events = ask(served.url, "echo aé🚉</script>")
+    events = ask(served.url, question="echo aé🚉</script>")
     assert [event.text for event in events[:-1]] == list("aé🚉</script>")
     assert events[-1].reply == "aé🚉</script>"
-    events = ask(served.url, "end")
+    events = ask(served.url, question="end")
     assert events[:2] == [Live("Thinking...", "thinking"), Live("a")]
     assert (events[2].reply, events[2].response_id, events[2].payload()["usage"]) == ("A", "r", None)
-    [whole] = ask(served.url, Submit(new_message="echo abc", stream=False))
+    [whole] = ask(served.url, question=Submit(new_message="echo abc", stream=False))
     assert whole.reply == "abc"
 
 
-@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
 def test_no_piece_of_a_long_answer_is_lost(served: Served, ask: Ask) -> None:
-    events = ask(served.url, "count 600")
+    events = ask(served.url, question="count 600")
     assert "".join(event.text for event in events[:-1]) == "".join(f"{number} " for number in range(600))
     assert len(events) == 601
     assert isinstance(events[-1], End)
 
 
-@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
 def test_a_bot_that_fails_is_an_error_event(served: Served, ask: Ask) -> None:
-    first, broken = ask(served.url, "fail")
+    first, broken = ask(served.url, question="fail")
     assert first == Live("a")
     assert (broken.reason, broken.detail[:5]) == (Reason.REMOTE, "Oops!")
     assert "1234" not in broken.raw
 
 
-@pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
 def test_a_stale_nonce_is_renewed(served: Served, ask: Ask) -> None:
     stale = Session(nonce="0123456789", session_id="abc")
-
-    def answer() -> list[Any]:
-        with BlockingTransport(served.url, session=stale) as transport, transport.ask("echo a") as reply:
-            return list(reply)
-
-    assert [type(event) for event in answer()] == [Live, End]
-    assert [type(event) for event in ask(served.url, "echo a")] == [Live, End]
+    assert [type(event) for event in ask(served.url, question="echo a", session=stale)] == [Live, End]
 
 
-def test_many_questions_share_a_session_and_connections(served: Served) -> None:
+def test_many_questions_share_a_session(served: Served) -> None:
     """The processes of a server are one site: a nonce of one is good for the others."""
     with BlockingTransport(served.url) as transport:
         for number in range(20):
@@ -284,7 +246,7 @@ def test_a_body_without_end_is_refused(served: Served) -> None:
         else:
             raise AssertionError("the server reads without end")
     assert answered.startswith(b"HTTP/1.1 413") or not answered
-    assert [type(event) for event in blocking(served.url, "echo a")] == [Live, End]
+    assert [type(event) for event in ASKS["blocking"](served.url, question="echo a")] == [Live, End]
 
 
 @pytest.mark.parametrize("form", ["{}/wp-json", "{}/index.php/wp-json", "{}/?rest_route=", "{}/index.php?rest_route="])

@@ -4,13 +4,15 @@ import asyncio
 import threading
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 import trio
 
 from opchat_proto import Event, Limits, Live, Session
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
@@ -61,26 +63,33 @@ def on_trio(url: str, writer: Writer) -> Event:
     return trio.run(ask)
 
 
-def on_asyncio(url: str, writer: Writer, client: httpx.AsyncClient | None = None) -> Event:
+def asking(url: str, writer: Writer, kind: Any, *client: httpx.AsyncClient) -> Event:
     async def ask() -> Event:
-        transport = AsyncioTransport(url, client, session=SESSION, limits=LIMITS)
+        transport = kind(url, *client, session=SESSION, limits=LIMITS)
         async with transport, transport.ask("Hi") as reply:
-            first = await anext(reply)
+            first: Event = await anext(reply)
             assert await asyncio.to_thread(writer.is_held_back.wait, PATIENCE)
             return first
 
     return asyncio.run(ask())
 
 
+def on_asyncio(url: str, writer: Writer) -> Event:
+    return asking(url, writer, AsyncioTransport)
+
+
+def on_httpx(url: str, writer: Writer) -> Event:
+    return asking(url, writer, HttpxTransport)
+
+
 def on_a_client(url: str, writer: Writer) -> Event:
-    return on_asyncio(url, writer, CLIENT)
+    return asking(url, writer, HttpxTransport, CLIENT)
 
 
 CLIENT = httpx.AsyncClient(trust_env=False)  # made before memory is looked at, as it loads all certificates
-AsyncioTransport("http://h", proxy=None)  # which imports what it needs with the first
 
 
-@pytest.mark.parametrize("transport", [blocking, on_trio, on_asyncio, on_a_client])
+@pytest.mark.parametrize("transport", [blocking, on_trio, on_asyncio, on_httpx, on_a_client])
 def test_a_slow_reader_holds_the_server_back(transport: Callable[[str, Writer], Event]) -> None:
     writer = Writer()
     with Scripted(writer) as server:

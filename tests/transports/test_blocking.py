@@ -1,9 +1,7 @@
-import queue
+import gc
 import socket
 import ssl
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -11,56 +9,39 @@ from typing import Any
 import pytest
 import trustme
 
-from opchat_proto import Broken, End, Endpoint, Limits, Live, Reason, Session, Submit
-from opchat_transports import Timeouts, collect
-from opchat_transports.blocking_sockets import BlockingTransport
-
-from .scripted import (
-    LAST,
-    PATIENCE,
-    SESSION,
-    STREAM,
-    Peer,
-    Scripted,
-    answer,
-    answers,
-    chunk,
-    end,
-    live,
-    object_,
-    tells,
+from opchat_proto import (
+    Broken,
+    Call,
+    Connect,
+    DataReceived,
+    End,
+    Endpoint,
+    HTTPCall,
+    Limits,
+    Live,
+    Reason,
+    Session,
+    StartTLS,
+    Submit,
 )
+from opchat_transports import Timeouts, Transport
+from opchat_transports.blocking_server import serve
+from opchat_transports.blocking_sockets import BlockingReply, BlockingTransport
+from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Write
 
-STALE = object_(403, code="rest_cookie_invalid_nonce", message="Cookie check failed", data={"status": 403})
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a TCP that is known")
+from .asking import in_thread, linux
+from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, answers, end, live, object_, tells
+from .tls import tls_server, trusting, without_close_notify
+
+LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def nothing_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
-
-
-def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Start it; what is returned waits for the result."""
-    results: queue.Queue[Any] = queue.Queue()
-
-    def run() -> None:
-        try:
-            results.put(work())
-        except BaseException as error:
-            results.put(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-
-    def join() -> Any:
-        result = results.get(timeout=PATIENCE)
-        thread.join(PATIENCE)
-        return result
-
-    return join
+    gc.collect()  # what was not closed is a ResourceWarning, which is an error
 
 
 def ask(url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:
@@ -71,34 +52,17 @@ def ask(url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:
 # ------------------------------------------------------------------------------------------------ questions
 
 
-def test_a_question_takes_one_connection_from_session_to_end() -> None:
-    with Scripted(tells("Hel", "lo")) as server:
+def test_the_librarys_own_server_answers() -> None:
+    with serve(lambda submit: [submit.new_message, "!"]) as server:
         events = ask(server.url)
-    assert events[:-1] == [Live("Hel"), Live("lo")]
-    assert events[-1].reply == "Hello"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 1)
-
-
-def test_the_next_question_goes_on_with_the_session() -> None:
-    with Scripted(tells("a")) as server, BlockingTransport(server.url) as transport:
-        assert transport.session is None
-        assert collect(transport.ask("one")) == "a"
-        assert transport.session == Session("0123456789", "64f1c0ffee123")
-        assert collect(transport.ask("two")) == "a"
-    assert server.routes == ["start_session", "submit", "submit"]
-    assert b"\r\nX-WP-Nonce: 0123456789\r\n" in server.requests[2]
-
-
-def test_a_session_from_before_is_used() -> None:
-    with Scripted(tells("a")) as server:
-        ask(server.url, session=Session("abcdef0123"))
-    assert server.routes == ["submit"]
+    assert events == [Live("Hi"), Live("!"), End("Hi!", events[-1].raw)]
 
 
 def test_what_is_given_goes_out() -> None:
     with Scripted(tells("a")) as server:
         submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
         ask(Endpoint.parse(server.url), submit, headers={"X-Extra": "1"}, session=Session())
+    assert server.routes == ["submit"]
     request = server.requests[0]
     assert b"\r\nX-Extra: 1\r\n" in request
     assert b'"botId":"parrot"' in request
@@ -126,6 +90,11 @@ def test_each_piece_is_there_before_the_server_sends_the_next() -> None:
             next(reply)
 
 
+def test_it_meets_the_protocol() -> None:
+    transport: Transport = BlockingTransport("http://h")
+    assert transport.session is None
+
+
 def test_what_cannot_be_used_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="expected a site"):
         BlockingTransport("nowhere")
@@ -138,119 +107,17 @@ def test_what_cannot_be_used_is_refused_at_once() -> None:
     transport = BlockingTransport("http://h", limits=Limits(request_bytes=200))
     with pytest.raises(ValueError, match="at most 200 bytes"):
         transport.ask("x" * 200)
-
-
-# ------------------------------------------------------------------------------------------------ sessions
-
-
-def test_a_hundred_threads_start_one_session() -> None:
-    with Scripted(tells("a")) as server, BlockingTransport(server.url) as transport:
-        joins = [in_thread(lambda: collect(transport.ask("Hi"))) for _ in range(100)]
-        assert [join() for join in joins] == ["a"] * 100
-    assert sorted(server.routes) == ["start_session"] + ["submit"] * 100
-    assert server.connections == 100
-
-
-def test_where_the_session_fails_the_next_question_tries_itself() -> None:
-    asked = threading.Event()
-    go_on = threading.Event()
-
-    def fail(peer: Peer) -> None:
-        peer.read()
-        asked.set()
-        assert go_on.wait(PATIENCE)
-        peer.send(object_(500, success=False, message="No."))
-
-    with Scripted(fail, tells("a")) as server, BlockingTransport(server.url) as transport:
-        first = in_thread(lambda: list(transport.ask("one")))
-        assert asked.wait(PATIENCE)
-        second = in_thread(lambda: list(transport.ask("two")))
-        go_on.set()
-        [broken] = first()
-        assert (broken.reason, broken.detail) == (Reason.REFUSED, "start_session: No.")
-        assert second()[-1].reply == "a"
-    assert server.routes == ["start_session", "start_session", "submit"]
-
-
-def test_the_wait_for_a_session_is_bounded() -> None:
-    asked = threading.Event()
-
-    def stall(peer: Peer) -> None:
-        peer.read()
-        asked.set()
-        assert peer.is_left()
-
-    timeouts = Timeouts(first_event=0.3)
-    with Scripted(stall) as server, BlockingTransport(server.url, timeouts=timeouts) as transport:
-        starter = transport.ask("one")
-        transport._starter = starter  # as if it were at it and never came back
-        assert list(transport.ask("two")) == [
-            Broken(
-                Reason.TIMEOUT,
-                "start_session: no session from the question before within 0.3 s"
-                " (timeout 'first_event'), after 0 events",
-            )
-        ]
-        transport._starter = None
-        assert list(starter) == [
-            Broken(Reason.TIMEOUT, "start_session: no answer within 0.3 s (timeout 'first_event'), after 0 events")
-        ]
-
-
-def test_a_stale_nonce_is_renewed_for_all() -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STALE)
-        peer.read()
-        peer.send(SESSION)
-        peer.read()
-        peer.send(STREAM, end("a"), LAST)
-
-    with (
-        Scripted(play, tells("b")) as server,
-        BlockingTransport(server.url, session=Session("0000000000")) as transport,
-    ):
-        assert collect(transport.ask("one")) == "a"
-        assert collect(transport.ask("two")) == "b"
-    assert server.routes == ["submit", "start_session", "submit", "submit"]
-    assert server.connections == 2
-
-
-def test_a_session_is_taken_back_only_from_a_reply_that_began_with_the_current_one() -> None:
-    with (
-        Scripted(answers(STREAM, end("a", new_token="1111111111"), LAST)) as server,
-        BlockingTransport(server.url, session=Session("0000000000")) as transport,
-    ):
-        late = transport.ask("one")
-        assert isinstance(next(late), End)
-        assert transport.session == Session("1111111111")
-        other = transport.ask("two")
-        transport._session = Session("2222222222")
-        other._begun = True  # it has begun with 1111111111
-        assert isinstance(next(other), End)
-        assert transport.session == Session("2222222222")
+    assert repr(transport) == "<BlockingTransport to http://h>"
+    assert repr(transport.ask("x")) == "<BlockingReply of <Call to http://h SESSION after 0 events>>"
 
 
 # ------------------------------------------------------------------------------------------------ faults
-
-
-def test_a_refused_connection_is_lost() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    [broken] = ask(f"http://127.0.0.1:{port}", session=Session())
-    assert broken == Broken(Reason.LOST, f"could not connect to 127.0.0.1:{port}: Connection refused")
 
 
 def test_a_name_that_cannot_be_is_lost() -> None:
     [broken] = ask(f"http://{'a' * 64}", session=Session())
     assert broken.reason is Reason.LOST
     assert broken.detail.startswith(f"could not connect to {'a' * 64}:80: ")
-
-
-def test_an_answer_that_is_cut_is_truncated() -> None:
-    with Scripted(answers(STREAM, live("a"))) as server:
-        assert [type(event) for event in ask(server.url)] == [Live, Broken]
-        assert ask(server.url)[-1].reason is Reason.TRUNCATED
 
 
 def test_a_reset_is_truncated_with_the_reason() -> None:
@@ -266,36 +133,31 @@ def test_a_reset_is_truncated_with_the_reason() -> None:
         reply = transport.ask("Hi")
         assert next(reply) == Live("a")
         got.set()
-        assert next(reply) == Broken(Reason.TRUNCATED, "the connection failed: Connection reset by peer")
+        assert next(reply) == Broken(Reason.TRUNCATED, "the connection failed: Connection reset by peer", asked=True)
 
 
-def test_no_answer_is_lost_and_the_question_is_not_repeated() -> None:
-    with Scripted(lambda peer: peer.read()) as server:
-        [broken] = ask(server.url, session=Session())
-    assert (broken.reason, server.routes) == (Reason.LOST, ["submit"])
-    assert broken.detail == "the connection was closed before any answer; not repeated"
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_a_send_that_fails_is_lost(secure: bool, authority: trustme.CA) -> None:
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        peer.reset()
+
+    tls = tls_server(authority) if secure else None
+    with Scripted(play, tls=tls, session=False) as server:
+        [broken] = ask(server.url, "x" * 16_000_000, session=Session(), limits=LARGE, ssl_context=trusting(authority))
+    assert (broken.reason, broken.asked) == (Reason.LOST, True)
+    assert broken.detail.startswith("the connection")
 
 
 @linux
-@pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Too Late\r\n\r\n"], ids=["closed", "closed with words"])
-def test_a_connection_that_the_server_gave_up_after_the_session_is_replaced(after: bytes) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send_and_close(SESSION + after)
-
-    with Scripted(play, tells("a")) as server:
-        assert ask(server.url)[-1].reply == "a"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
-
-
-def test_an_answer_that_ends_its_connection_is_followed_by_another() -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(object_(success=True, sessionId="s", restNonce="n").replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-
-    with Scripted(play, tells("a")) as server:
-        assert ask(server.url)[-1].reply == "a"
-    assert server.connections == 2
+@pytest.mark.parametrize("milliseconds", [0, 2, 20])
+def test_a_server_that_says_keep_alive_and_closes_loses_no_question(milliseconds: int) -> None:
+    """It closes so long after start_session, without announcing it, as proxies do."""
+    keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
+    session = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close())
+    with FaultServer((*session, Expect(), Write(ANSWER))) as server:
+        assert [type(ask(server.url)[-1]) for _ in range(20)] == [End] * 20
+    assert server.routes == ("start_session", "submit") * 20
 
 
 def test_an_answer_before_the_question_was_read_counts() -> None:
@@ -304,82 +166,90 @@ def test_an_answer_before_the_question_was_read_counts() -> None:
         peer.send(object_(413, success=False, message="Too large."))
         assert peer.is_left()
 
-    limits = Limits(request_bytes=64 * 1024 * 1024)
-    with Scripted(play) as server:
-        [broken] = ask(
-            server.url, "x" * 16_000_000, session=Session(), limits=limits, timeouts=Timeouts(write=PATIENCE)
-        )
+    with Scripted(play, session=False) as server:
+        [broken] = ask(server.url, "x" * 16_000_000, session=Session(), limits=LARGE)
     assert (broken.status, broken.detail) == (413, "Too large.")
 
 
 # ------------------------------------------------------------------------------------------------ clocks
 
 
-def test_the_first_event_clock() -> None:
-    with Scripted(lambda peer: peer.read() and peer.is_left()) as server:
-        assert ask(server.url, session=Session(), timeouts=Timeouts(first_event=0.2)) == [
-            Broken(Reason.TIMEOUT, "no event of the answer within 0.2 s (timeout 'first_event'), after 0 events")
-        ]
-
-
-def test_comments_do_not_move_the_idle_clock() -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"), live("b"))
-        while not peer.is_left(within=0.02):
-            peer.send(chunk(b": keepalive\n\n"))
-
-    with Scripted(play) as server:
-        assert ask(server.url, session=Session(), timeouts=Timeouts(idle=0.3)) == [
-            Live("a"),
-            Live("b"),
-            Broken(Reason.TIMEOUT, "no further event of the answer within 0.3 s (timeout 'idle'), after 2 events"),
-        ]
-
-
-def test_a_caller_who_takes_long_uses_up_no_clock() -> None:
-    with (
-        Scripted(tells("a", "b")) as server,
-        BlockingTransport(server.url, session=Session(), timeouts=Timeouts(idle=0.05)) as transport,
-    ):
-        reply = transport.ask("Hi")
-        next(reply)
-        assert not threading.Event().wait(0.2)
-        assert [type(event) for event in reply] == [Live, End]
-
-
-@pytest.fixture
-def full_port() -> Iterator[int]:
-    """A port whose queue of new connections is full, so that nothing answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        port = listener.getsockname()[1]
-        waiting = [socket.socket() for _ in range(8)]
-        for connection in waiting:
-            connection.setblocking(False)
-            connection.connect_ex(("127.0.0.1", port))
-        yield port
-        for connection in waiting:
-            connection.close()
-
-
 @linux
 def test_the_connect_clock(full_port: int) -> None:
-    assert ask(f"http://127.0.0.1:{full_port}", session=Session(), timeouts=Timeouts(connect=0.2)) == [
-        Broken(
-            Reason.TIMEOUT, f"no connection to 127.0.0.1:{full_port} within 0.2 s (timeout 'connect'), after 0 events"
-        )
+    there = f"127.0.0.1:{full_port}"
+    detail = f"could not connect to {there}: no connection within 0.1 s (timeout 'connect'), after 0 events"
+    assert ask(f"http://{there}", session=Session(), timeouts=Timeouts(connect=0.1)) == [
+        Broken(Reason.TIMEOUT, detail, limit="connect")
     ]
 
 
-def test_the_write_clock() -> None:
+@linux
+def test_a_second_address_is_tried_within_the_same_clock(full_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(tells("a")) as server:
+        addresses = [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
+            for port in (full_port, server.port)
+        ]
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "getaddrinfo", lookup(lambda: addresses))
+            events = ask("http://h", session=Session(), timeouts=Timeouts(connect=1))
+    assert events[-1].reply == "a"
+
+
+def lookup(names: Callable[[], Any]) -> Callable[..., Any]:
+    """What stands in for `socket.getaddrinfo`, which is asked for an address first."""
+
+    def look_up(host: Any, *_: Any, flags: int = 0, **__: Any) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        return names()
+
+    return look_up
+
+
+@pytest.fixture
+def stuck_lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The lookup of any name hangs for as long as the test takes. The event tells that it has begun."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def hang() -> list[Any]:
+        begun.set()
+        assert ended.wait(PATIENCE)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup(hang))
+    yield begun
+    ended.set()
+    for thread in threading.enumerate():
+        if thread.name == "opchat lookup":
+            thread.join(PATIENCE)
+
+
+def test_the_connect_clock_bounds_the_lookup_of_a_name(stuck_lookup: threading.Event) -> None:
+    detail = "could not connect to h:80: no connection within 0.1 s (timeout 'connect'), after 0 events"
+    assert ask("http://h", session=Session(), timeouts=Timeouts(connect=0.1)) == [
+        Broken(Reason.TIMEOUT, detail, limit="connect")
+    ]
+
+
+def test_the_connect_clock_in_the_handshake(authority: trustme.CA) -> None:
+    with Scripted(lambda peer: peer.is_left(), session=False) as server:
+        url = server.url.replace("http:", "https:")
+        events = ask(url, session=Session(), ssl_context=trusting(authority), timeouts=Timeouts(connect=0.1))
+    detail = "TLS with 127.0.0.1 failed: no handshake within 0.1 s (timeout 'connect'), after 0 events"
+    assert events == [Broken(Reason.TIMEOUT, detail, limit="connect")]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_the_write_clock(secure: bool, authority: trustme.CA) -> None:
     given_up = threading.Event()
-    limits = Limits(request_bytes=64 * 1024 * 1024)
-    with Scripted(lambda peer: peer.read_head() and given_up.wait(PATIENCE)) as server:
-        [broken] = ask(server.url, "x" * 32_000_000, session=Session(), limits=limits, timeouts=Timeouts(write=0.3))
+    options = {"limits": LARGE, "timeouts": Timeouts(write=0.3), "ssl_context": trusting(authority)}
+    tls = tls_server(authority) if secure else None
+    with Scripted(lambda peer: peer.read_head() and given_up.wait(PATIENCE), tls=tls, session=False) as server:
+        events = ask(server.url, "x" * 32_000_000, session=Session(), **options)
         given_up.set()
-    assert broken == Broken(
-        Reason.TIMEOUT, "the request could not be sent within 0.3 s (timeout 'write'), after 0 events"
-    )
+    detail = "the request could not be sent: not all of it was taken within 0.3 s (timeout 'write'), after 0 events"
+    assert events == [Broken(Reason.TIMEOUT, detail, limit="write", asked=True)]
 
 
 # ------------------------------------------------------------------------------------------------ leaving
@@ -410,17 +280,18 @@ def test_a_closed_reply_is_broken_and_then_over() -> None:
         reply = transport.ask("Hi")
         next(reply)
         reply.close()
-        assert list(reply)[-1] == Broken(Reason.TRUNCATED, "closed by the caller")
+        assert list(reply)[-1] == Broken(Reason.TRUNCATED, "closed by the caller", asked=True)
         assert list(reply) == []
         unread = transport.ask("Hi")
         unread.close()
-        assert list(unread) == [Broken(Reason.LOST, "closed by the caller")]
+        assert list(unread) == [Broken(Reason.LOST, "closed by the caller", in_session=True)]
         assert list(unread) == []
 
 
 @pytest.mark.parametrize("sent", [b"", STREAM, STREAM + live("a")], ids=["nothing", "head", "event"])
-def test_closing_the_transport_ends_a_waiting_read(sent: bytes) -> None:
-    waiting = threading.Event()
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_closing_the_transport_ends_a_waiting_read(sent: bytes, secure: bool, authority: trustme.CA) -> None:
+    waiting, taken = threading.Event(), threading.Event()
 
     def play(peer: Peer) -> None:
         peer.read()
@@ -428,14 +299,22 @@ def test_closing_the_transport_ends_a_waiting_read(sent: bytes) -> None:
         waiting.set()
         assert peer.is_left()
 
-    with Scripted(play) as server:
-        transport = BlockingTransport(server.url, session=Session())
+    def observe(_: Call | HTTPCall, item: object) -> None:
+        if isinstance(item, DataReceived):
+            received.extend(item.data)
+        if len(received) == len(sent):
+            taken.set()
+
+    received = bytearray()
+    options: dict[str, Any] = {"ssl_context": trusting(authority), "observer": observe}
+    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+        transport = BlockingTransport(server.url, session=Session(), **options)
         join = in_thread(lambda: list(transport.ask("Hi")))
         assert waiting.wait(PATIENCE)
+        assert taken.wait(PATIENCE)
         transport.close()
-        broken = join()[-1]
-        assert broken.reason in ((Reason.LOST, Reason.TRUNCATED) if sent else (Reason.LOST,))
-        assert broken.detail.startswith("closed by the caller")
+        reason = Reason.TRUNCATED if sent else Reason.LOST
+        assert join()[-1] == Broken(reason, "closed by the caller", asked=True)
         transport.close()
         with pytest.raises(RuntimeError, match="closed"):
             transport.ask("Hi")
@@ -449,138 +328,133 @@ def test_closing_the_transport_ends_a_wait_for_the_session() -> None:
         asked.set()
         assert peer.is_left()
 
-    with Scripted(play) as server, BlockingTransport(server.url) as transport:
+    with Scripted(play, session=False) as server, BlockingTransport(server.url) as transport:
         joins = [in_thread(partial(list, transport.ask("Hi"))) for _ in range(5)]
         assert asked.wait(PATIENCE)
         transport.close()
         for join in joins:
-            assert [event.reason for event in join()] == [Reason.LOST]
+            assert join() == [Broken(Reason.LOST, "closed by the caller", in_session=True)]
     assert server.connections == 1
+
+
+class Begun:
+    """An observer that waits for a step of this kind."""
+
+    def __init__(self, step: type[object]) -> None:
+        self._step = step
+        self._happened = threading.Event()
+
+    def __call__(self, _: Call | HTTPCall, item: object) -> None:
+        if isinstance(item, self._step):
+            self._happened.set()
+
+    def wait(self) -> None:
+        assert self._happened.wait(PATIENCE)
+
+
+CLOSED = [Broken(Reason.LOST, "closed by the caller")]
 
 
 @linux
 def test_closing_the_transport_ends_a_connect(full_port: int) -> None:
-    with BlockingTransport(
-        f"http://127.0.0.1:{full_port}", session=Session(), timeouts=Timeouts(connect=PATIENCE)
-    ) as transport:
-        reply = transport.ask("Hi")
-        join = in_thread(lambda: list(reply))
-        until(lambda: reply._socket is not None)
-        transport.close()
-        assert [event.reason for event in join()] == [Reason.LOST]
+    begun = Begun(Connect)
+    timeouts = Timeouts(connect=PATIENCE)
+    transport = BlockingTransport(f"http://127.0.0.1:{full_port}", session=Session(), timeouts=timeouts, observer=begun)
+    join = in_thread(lambda: list(transport.ask("Hi")))
+    begun.wait()
+    transport.close()
+    assert join() == CLOSED
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        threading.Event().wait(0.005)
+@pytest.mark.parametrize("ends", ["reply", "transport"])
+def test_closing_ends_the_lookup_of_a_name(stuck_lookup: threading.Event, ends: str) -> None:
+    transport = BlockingTransport("http://h", session=Session(), timeouts=Timeouts(connect=None))
+    reply = transport.ask("Hi")
+    join = in_thread(lambda: list(reply))
+    assert stuck_lookup.wait(PATIENCE)
+    (reply if ends == "reply" else transport).close()
+    assert join() == CLOSED
 
 
-def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        Scripted(lambda peer: peer.read() and peer.is_left()) as server,
-        BlockingTransport(server.url, session=Session()) as transport,
-    ):
-        reply = transport.ask("Hi")
+def test_no_lookup_begins_once_the_reply_is_closed(stuck_lookup: threading.Event) -> None:
+    """Not even where it is closed between the step and the lookup."""
 
-        def interrupt(*_: Any) -> None:
-            raise KeyboardInterrupt
+    def observe(_: Call | HTTPCall, item: object) -> None:
+        if isinstance(item, Connect):
+            transport.close()
 
-        monkeypatch.setattr(reply, "_receive", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            next(reply)
-        assert reply._socket is None
-        assert list(reply) == [Broken(Reason.LOST, "closed by the caller; not repeated")]
-
-
-# ------------------------------------------------------------------------------------------------ TLS
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def tls_server(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-def without_close_notify(*pieces: bytes) -> Callable[[Peer], None]:
-    def play(peer: Peer) -> None:
-        answers(*pieces)(peer)
-        socket.socket.shutdown(peer.socket, socket.SHUT_WR)
-        assert peer.is_left()
-
-    return play
-
-
-def test_a_question_over_tls(authority: trustme.CA) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority)) as server:
-        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "a"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 1)
-
-
-def test_a_certificate_that_nobody_vouches_for(authority: trustme.CA) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority)) as server:
-        [broken] = ask(server.url)
-    assert broken.reason is Reason.LOST
-    assert "the certificate of localhost is not trusted: " in broken.detail
-    assert server.requests == []
-
-
-def test_a_certificate_for_another_name(authority: trustme.CA) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority, "other.example")) as server:
-        [broken] = ask(server.url, ssl_context=trusting(authority))
-    assert broken.reason is Reason.LOST
-    assert "not trusted: Hostname mismatch" in broken.detail
-    assert server.requests == []
-
-
-def test_a_server_without_tls(authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.send(b"HTTP/1.1 400 What is this?\r\n\r\n")
-        assert peer.is_left()
-
-    with Scripted(play) as server:
-        [broken] = ask(server.url.replace("http:", "https:"), ssl_context=trusting(authority))
-    assert broken.reason is Reason.LOST
-    assert "TLS with 127.0.0.1 failed: " in broken.detail
-
-
-def test_a_server_that_stalls_in_the_handshake(authority: trustme.CA) -> None:
-    with Scripted(lambda peer: peer.is_left()) as server:
-        url = server.url.replace("http:", "https:")
-        [broken] = ask(url, session=Session(), ssl_context=trusting(authority), timeouts=Timeouts(connect=0.2))
-    assert broken == Broken(
-        Reason.TIMEOUT, "no connection to 127.0.0.1 with TLS within 0.2 s (timeout 'connect'), after 0 events"
-    )
+    transport = BlockingTransport("http://h", session=Session(), timeouts=Timeouts(connect=0.5), observer=observe)
+    assert list(transport.ask("Hi")) == CLOSED
+    assert not stuck_lookup.is_set()
 
 
 def test_closing_the_transport_ends_a_handshake(authority: trustme.CA) -> None:
-    hello = threading.Event()
+    hello, begun = threading.Event(), Begun(StartTLS)
 
     def play(peer: Peer) -> None:
         peer.socket.recv(1)
         hello.set()
         assert peer.is_left()
 
-    with Scripted(play) as server:
+    with Scripted(play, session=False) as server:
         url = server.url.replace("http:", "https:")
-        timeouts = Timeouts(connect=PATIENCE)
-        transport = BlockingTransport(url, session=Session(), ssl_context=trusting(authority), timeouts=timeouts)
+        options: dict[str, Any] = {"ssl_context": trusting(authority), "observer": begun}
+        transport = BlockingTransport(url, session=Session(), **options)
         join = in_thread(lambda: list(transport.ask("Hi")))
+        begun.wait()
         assert hello.wait(PATIENCE)
         transport.close()
-        assert [event.reason for event in join()] == [Reason.LOST]
+        assert join() == CLOSED
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_closing_the_transport_ends_a_send(secure: bool, authority: trustme.CA) -> None:
+    begun, left = threading.Event(), threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        begun.set()
+        assert left.wait(PATIENCE)
+
+    tls = tls_server(authority) if secure else None
+    with Scripted(play, tls=tls, session=False) as server:
+        options: dict[str, Any] = {"limits": LARGE, "ssl_context": trusting(authority)}
+        transport = BlockingTransport(server.url, session=Session(), **options)
+        join = in_thread(lambda: list(transport.ask("x" * 32_000_000)))
+        assert begun.wait(PATIENCE)
+        transport.close()
+        assert join() == [Broken(Reason.LOST, "closed by the caller", asked=True)]
+        left.set()
+
+
+def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        assert peer.is_left()
+        left.set()
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    # Where a signal handler of Python's would raise it.
+    monkeypatch.setattr(BlockingReply, "_receive", interrupt)
+    with Scripted(play) as server, BlockingTransport(server.url, session=Session()) as transport:
+        reply = transport.ask("Hi")
+        with pytest.raises(KeyboardInterrupt):
+            next(reply)
+        assert left.wait(PATIENCE)
+        assert list(reply) == [Broken(Reason.LOST, "closed by the caller", asked=True)]
+
+
+# ------------------------------------------------------------------------------------------------ TLS
+
+
+def test_tls_from_session_to_end(authority: trustme.CA) -> None:
+    with Scripted(tells("a"), tls=tls_server(authority)) as server:
+        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "a"
+    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
 
 
 def test_a_cut_without_close_notify_before_the_end_is_truncated(authority: trustme.CA) -> None:
@@ -597,22 +471,15 @@ def test_a_cut_without_close_notify_after_the_end_does_no_harm(authority: trustm
         assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "a"
 
 
-def test_closing_the_transport_ends_a_waiting_read_inside_tls(authority: trustme.CA) -> None:
-    waiting = threading.Event()
+def test_the_default_trust_store_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ssl.SSLContext] = []
 
-    def play(peer: Peer) -> None:
-        peer.read()
-        waiting.set()
-        assert peer.is_left()
+    def make() -> ssl.SSLContext:
+        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return made[-1]
 
-    with Scripted(play, tls=tls_server(authority)) as server:
-        transport = BlockingTransport(server.url, session=Session(), ssl_context=trusting(authority))
-        join = in_thread(lambda: list(transport.ask("Hi")))
-        assert waiting.wait(PATIENCE)
-        transport.close()
-        assert [event.reason for event in join()] == [Reason.LOST]
-
-
-def test_an_answer_with_a_length_is_read(authority: trustme.CA) -> None:
-    with Scripted(answers(answer(b'{"success":true,"reply":"a"}'))) as server:
-        assert ask(server.url) == [End("a", '{"success":true,"reply":"a"}')]
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    BlockingTransport("http://h")
+    assert made == []
+    BlockingTransport("https://h")
+    assert len(made) == 1

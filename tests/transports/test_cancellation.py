@@ -13,19 +13,18 @@ from typing import Any
 import anyio
 import pytest
 import trio
-import trustme
 
 import opchat_transports
 from opchat_proto import End, Live
-from opchat_transports import asyncio_httpx, provider, trio_streams
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports import asyncio_httpx, asyncio_streams, provider, trio_streams
+from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.trio_streams import TrioTransport
 
-from .proxies import Journal, http_proxy, socks_proxy
-from .scripted import Peer, Script, Scripted
-from .test_asyncio import CancelledAt, patient
-from .test_blocking import trusting
-from .test_proxies import CREDENTIALS, NAME, USERINFO, certificate
+from .asking import CancelledAt, on_asyncio
+from .proxies import CREDENTIALS, USERINFO, Journal, proxy_of
+from .scripted import LAST, SESSION, STREAM, Peer, Script, Scripted, end, live
+from .tls import NAME
 
 Work = Coroutine[Any, Any, None]
 Cancelled = Callable[[Work, int], Awaitable[bool]]
@@ -65,10 +64,13 @@ async def natively_a_step_later(work: Work, nth: int) -> bool:
 
 WAYS: dict[str, tuple[Any, Any, Cancelled]] = {
     "trio": (trio.run, TrioTransport, by_scope),
-    "asyncio, natively": (None, AsyncioTransport, natively),
-    "asyncio, natively, a step later": (None, AsyncioTransport, natively_a_step_later),
-    "asyncio, by anyio": (None, AsyncioTransport, by_scope),
-    "asyncio on trio": (trio.run, AsyncioTransport, by_scope),
+    "asyncio, natively": (on_asyncio, AsyncioTransport, natively),
+    "asyncio, natively, a step later": (on_asyncio, AsyncioTransport, natively_a_step_later),
+    "asyncio, by anyio": (on_asyncio, AsyncioTransport, by_scope),
+    "httpx, natively": (on_asyncio, HttpxTransport, natively),
+    "httpx, natively, a step later": (on_asyncio, HttpxTransport, natively_a_step_later),
+    "httpx, by anyio": (on_asyncio, HttpxTransport, by_scope),
+    "httpx on trio": (trio.run, HttpxTransport, by_scope),
 }
 # The proxy's scheme, and the site's: CONNECT and TLS, TLS in TLS, the absolute form in TLS, SOCKS with and without TLS.
 ROUTES = [("http", "https"), ("https", "https"), ("https", "http"), ("socks5", "https"), ("socks5", "http")]
@@ -85,30 +87,30 @@ def left_at_any_time(script: Script, tls: ssl.SSLContext | None = None) -> Scrip
     return play
 
 
-def on_asyncio(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    async def alone() -> Any:
-        result = await main()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        return result
+def answers_any(asked: list[str]) -> Script:
+    def play(peer: Peer) -> None:
+        request = peer.read()
+        if b"start_session" in request.split(b"\r\n", 1)[0]:
+            peer.send(SESSION)
+        else:
+            asked.append(request.partition(b'"newMessage":"')[2].partition(b'"')[0].decode())
+            peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
 
-    return asyncio.run(alone())
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
+    return play
 
 
 @pytest.mark.parametrize(("proxied", "scheme"), ROUTES)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_cancelled_at_any_await_on_the_way_through_a_proxy(
-    way: tuple[Any, Any, Cancelled], proxied: str, scheme: str, authority: trustme.CA
+    way: tuple[Any, Any, Cancelled],
+    proxied: str,
+    scheme: str,
+    certificates: dict[str, ssl.SSLContext],
+    trust: ssl.SSLContext,
 ) -> None:
     run, kind, cancelled = way
-    tls = certificate("good", authority)
-    trust = trusting(authority)
+    tls = certificates["good"]
     asked: list[str] = []
-    proxy_script = (socks_proxy if proxied == "socks5" else http_proxy)(Journal(), CREDENTIALS)
 
     async def cut(nth: int) -> bool:
         events: list[Any] = []
@@ -131,25 +133,27 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
                 assert [type(event) for event in events] == [Live, Live, End], events
         return was_cut
 
+    site_script = left_at_any_time(answers_any(asked), tls if scheme == "https" else None)
+    proxy_script = proxy_of(proxied, Journal(), CREDENTIALS)
     gc.collect()
     descriptors = sorted(os.listdir("/proc/self/fd"))
     with (
-        Scripted(patient(asked, tls if scheme == "https" else None)) as site,
-        Scripted(left_at_any_time(proxy_script, tls if proxied == "https" else None)) as proxy,
+        Scripted(site_script, session=False) as site,
+        Scripted(left_at_any_time(proxy_script, tls if proxied == "https" else None), session=False) as proxy,
     ):
         nth = 1
-        while (run or on_asyncio)(lambda: cut(nth)):  # noqa: B023  # it is called at once
+        while run(lambda: cut(nth)):  # noqa: B023  # it is called at once
             nth += 1
             assert nth < 500
     gc.collect()  # what was not closed is a ResourceWarning, which is an error
     assert nth > 10
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
-    questions = set(asked) - {"again", "a session"}
+    questions = set(asked) - {"again"}
     assert all(asked.count(question) == 1 for question in questions)
     assert asked.count("again") == nth
 
 
-@pytest.mark.parametrize("module", [opchat_transports, asyncio_httpx, trio_streams, provider])
+@pytest.mark.parametrize("module", [opchat_transports, asyncio_httpx, asyncio_streams, trio_streams, provider])
 def test_each_public_coroutine_says_what_its_cancellation_leaves_behind(module: ModuleType) -> None:
     public = [getattr(module, name) for name in module.__all__]
     methods = [method for each in public if inspect.isclass(each) for _, method in inspect.getmembers(each)]

@@ -135,35 +135,24 @@ def stalls(*pieces: bytes) -> Script:
     return play
 
 
-def fails_to_start(peer: Peer) -> None:
-    peer.read()
-    peer.send(nonce("rest_disabled", 403))
-
-
-def refuses_twice(peer: Peer) -> None:
-    answers(nonce("rest_cookie_invalid_nonce", 403))(peer)
-    answers(nonce("rest_cookie_invalid_nonce", 403))(peer)
-
-
-def forbids(peer: Peer) -> None:
-    answers(nonce("rest_forbidden", 401))(peer)
-    answers(nonce("rest_forbidden", 401))(peer)
-
-
 @pytest.mark.parametrize(
     ("script", "code", "printed", "line"),
     [
         (answers(answer(b"<title>Checking</title>", 403)), 3, "", "the server refused (status 403): "),
         (answers(nonce("rest_no_route", 404)), 3, "", "the server refused (status 404, rest_no_route): No."),
         (answers(object_(503, message="Later.")), 3, "", "the server refused (status 503): Later."),
-        (forbids, 4, "", "the server refused (status 401, rest_forbidden): No."),
-        (refuses_twice, 4, "", "the server refused (status 403, rest_cookie_invalid_nonce): No."),
-        (fails_to_start, 4, "", "the server refused (status 403, rest_disabled): start_session: No."),
+        (answers(nonce("rest_forbidden", 401)), 4, "", "the server refused (status 401, rest_forbidden): No."),
+        (
+            answers(nonce("rest_cookie_invalid_nonce", 403)),
+            4,
+            "",
+            "the server refused (status 403, rest_cookie_invalid_nonce): No.",
+        ),
         (answers(answer(b"<html><title>Home</title>")), 5, "", "this is no answer of the chat: "),
         (answers(STREAM, live("a"), event(a=1)), 5, "a\n", "this is no answer of the chat: "),
         (stalls(STREAM, live("a")), 6, "a\n", "timed out: no further event of the answer within 0.5 s "),
         (answers(STREAM, live("a\n")), 7, "a\n", "the answer broke off: "),
-        (answers(b""), 7, "", "no answer: the connection was closed before any answer; not repeated"),
+        (answers(b""), 7, "", "no answer: the connection was closed before any answer (at"),
         (
             answers(STREAM, live("a"), event(type="error", data="Limit.")),
             8,
@@ -179,6 +168,12 @@ def test_the_exit_code_tells_the_reason(script: Script, code: int, printed: str,
     assert (result.stdout, result.returncode) == (printed, code)
     assert result.stderr.startswith(f"opchat: {line}")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_refusal_of_start_session_is_one_of_the_session() -> None:
+    result = asking(answers(nonce("rest_disabled", 403)), session=False)
+    assert result.stderr.startswith("opchat: the server refused (status 403, rest_disabled): start_session: No. (at ")
+    assert (result.stdout, result.returncode) == ("", 4)
 
 
 def test_no_connection() -> None:

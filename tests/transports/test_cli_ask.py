@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, asking, opchat, start
-from .scripted import LAST, SESSION, STREAM, Peer, Scripted, answer, answers, end, event, live, object_, tells
+from .scripted import LAST, STREAM, Peer, Scripted, answer, answers, end, event, live, object_, tells
 
-VIAS = pytest.mark.parametrize("via", ["blocking", "trio", "asyncio"])
+VIAS = pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
 
 
 def lines(text: str) -> list[Any]:
@@ -65,7 +65,7 @@ def test_ctrl_c_while_connecting(via: str) -> None:
             connection.connect_ex(("127.0.0.1", port))
         with start("ask", "-v", "--via", via, "--url", f"127.0.0.1:{port}", "Hi") as process:
             assert process.stderr is not None
-            assert ("> POST" if via == "asyncio" else "connecting to") in process.stderr.readline()
+            assert ("> POST" if via == "httpx" else "connecting to") in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
             assert "Traceback" not in process.stderr.read()
@@ -77,13 +77,8 @@ def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
         200, success=True, sessionId="SECRETSESSION", restNonce="SECRETNONCE", more={"Set-Cookie": "SECRETCOOKIE"}
     ).replace(b"\r\n", b"\r\nSet-Cookie: mwai_session_id=SECRETCOOKIE\r\nX-WP-Nonce: SECRETOTHER\r\n", 1)
 
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(session)
-        peer.read()
-        peer.send(STREAM, end("a", new_token="SECRETTOKEN"), LAST)
-
-    with Scripted(play) as server:
+    tells_a = answers(STREAM, end("a", new_token="SECRETTOKEN"), LAST)
+    with Scripted(answers(session), tells_a, session=False) as server:
         result = opchat("ask", "-v", "--via", via, "--url", server.url, "--header", "Authorization: SECRETHEADER", "Hi")
     assert (result.stdout, result.returncode) == ("a\n", 0)
     assert "> POST /wp-json/mwai/v1/start_session" in result.stderr
@@ -213,6 +208,7 @@ def test_headers_timeouts_and_limits_arrive() -> None:
     result = asking(stalls, "--timeout", "20", "--timeout-idle", "0.3", "Hi")
     assert result.returncode == 6
     assert "within 0.3 s (timeout 'idle')" in result.stderr
+    assert "--timeout-idle gives it longer" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -272,15 +268,7 @@ def test_a_proxy_that_is_not_there() -> None:
 @pytest.mark.parametrize("at", ["start_session", "submit"])
 def test_a_firewalls_challenge_page_is_named(status: int, at: str) -> None:
     page = answer(b"<!DOCTYPE html><html><title>Just a moment...</title>", status)
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        if at == "submit":
-            peer.send(SESSION)
-            peer.read()
-        peer.send(page)
-
-    result = asking(play)
+    result = asking(answers(page), session=at == "submit")
     assert (result.stdout, result.returncode) == ("", 3)
     assert "a firewall's challenge page" in result.stderr
     assert "Just a moment" in result.stderr
@@ -289,11 +277,8 @@ def test_a_firewalls_challenge_page_is_named(status: int, at: str) -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(401, 4), (403, 4), (404, 3), (500, 3)])
 def test_a_refusal_of_start_session(status: int, code: int) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(object_(status, code="rest_disabled", message="No.", data={"status": status}))
-
-    assert asking(play).returncode == code
+    refusal = object_(status, code="rest_disabled", message="No.", data={"status": status})
+    assert asking(answers(refusal), session=False).returncode == code
 
 
 # ------------------------------------------------------------------------------------------------ conversations
@@ -379,8 +364,6 @@ def test_a_state_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 def waits_to_be_let_on(go: threading.Event, *pieces: bytes) -> Any:
     def play(peer: Peer) -> None:
         peer.read()
-        peer.send(SESSION)
-        peer.read()
         assert go.wait(PATIENCE)
         peer.send(STREAM, *pieces, LAST)
 
@@ -447,7 +430,6 @@ def test_ctrl_c_on_a_terminal() -> None:
 
     def play(peer: Peer) -> None:
         peer.read()
-        peer.send(SESSION)
         assert peer.is_left()
         left.set()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .command import PATIENCE, Terminal, opchat, start
-from .scripted import LAST, SESSION, STREAM, Peer, Script, Scripted, answers, event, live, tells
+from .scripted import LAST, STREAM, Peer, Script, Scripted, answers, event, live, tells
 
 
 def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:
@@ -149,13 +149,11 @@ def test_lines_are_edited_and_remembered(tmp_path: Path) -> None:
     assert stat.S_IMODE(lines.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("via", ["blocking", "trio", "asyncio"])
+@pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
 def test_ctrl_c_cancels_an_answer_then_a_line_then_the_chat(via: str) -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(SESSION)
         peer.read()
         peer.send(STREAM, live("first"))
         assert peer.is_left()

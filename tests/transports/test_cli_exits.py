@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opchat_transports.cli import COMMANDS, run
-from opchat_transports.testing import FAULTS, FaultServer, Script, Write, json_object, refused, stale_nonce
+from opchat_transports.testing import FAULTS, FaultServer, Script, Write, json_object, refused
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat
 
@@ -79,14 +79,23 @@ def test_a_fault_has_its_exit_code_and_one_line(name: str) -> None:
 def test_a_nonce_that_stays_refused_is_4() -> None:
     for status in (401, 403):
         code = {401: "rest_forbidden", 403: "rest_cookie_invalid_nonce"}[status]
-        script = (*stale_nonce()[:2], *refused(status, "No.", code))
-        assert at(script).returncode == 4
+        assert at(refused(status, "No.", code)).returncode == 4
 
 
 def test_the_same_codes_on_a_terminal() -> None:
     with FaultServer(FAULTS["error event"]) as server, Terminal("ask", "Hello!", "--url", server.url) as terminal:
         assert terminal.wait() == 8
     assert "opchat: the server reported an error: Overloaded" in terminal.shown
+
+
+def test_the_line_says_whether_the_question_may_have_been_read() -> None:
+    assert at(FAULTS["no answer"]).stderr.endswith(
+        "; the server may have read the question; ask again if that may cost another answer)\n"
+    )
+    assert ask("--url", "127.0.0.1:1").stderr == (
+        "opchat: no answer: start_session: could not connect to 127.0.0.1:1: Connection refused"
+        " (at http://127.0.0.1:1; check --url and the network)\n"
+    )
 
 
 def test_no_proxy_is_7() -> None:
@@ -116,7 +125,7 @@ def test_without_the_extra_there_is_the_pip_line_and_2(tmp_path: Path) -> None:
     assert result.stderr == 'opchat: the command line needs one more package: pip install "opchat[cli]"\n'
 
 
-@pytest.mark.parametrize(("via", "package"), [("trio", "trio"), ("asyncio", "httpx")])
+@pytest.mark.parametrize(("via", "package"), [("trio", "trio"), ("httpx", "anyio"), ("httpx", "httpx")])
 def test_without_a_transports_library_there_is_a_pip_line_and_2(via: str, package: str, tmp_path: Path) -> None:
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module', name='{package}')\n")
     result = ask("--via", via, env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})

@@ -1,105 +1,127 @@
 import asyncio
-import math
+import errno
+import os
 import pickle
 import re
+import ssl
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from opchat_proto import Awaiting, Broken, End, Event, InvalidMessages, Live, Message, Reason, Submit
-from opchat_transports import ReplyBroken, Timeouts, acollect, collect
-from opchat_transports._common import Clocks, broken_line, to_submit
+from opchat_proto import Broken, Channel, End, Endpoint, Event, Limits, Live, Proxy, Reason, Session
+from opchat_transports import ReplyBroken, acollect, collect
+from opchat_transports._common import broken_line, first_cause, make_channel, make_ssl_context, new_chat_id, words
+
+# ------------------------------------------------------------------------------------------------ options
 
 
-def test_the_timeouts_have_defaults() -> None:
-    timeouts = Timeouts()
-    assert (timeouts.connect, timeouts.write, timeouts.first_event, timeouts.idle) == (10, 30, 300, 120)
+def test_a_channel_has_what_it_was_given() -> None:
+    session = Session("0123456789")
+    limits = Limits(restarts=0)
+    channel = make_channel(
+        "http://h", {"session": session, "limits": limits, "proxy": "socks5://p"}, signal=threading.Event
+    )
+    assert (channel.endpoint, channel.session, channel.limits) == (Endpoint.parse("http://h"), session, limits)
+    assert channel.proxy == Proxy.parse("socks5://p")
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1_000_001])
-def test_a_timeout_out_of_range_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"Timeouts\.idle: expected above 0"):
-        Timeouts(idle=value)
+def test_a_channel_takes_its_proxy_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://p:1")
+    assert make_channel("http://h", {}, signal=threading.Event).proxy == Proxy.parse("http://p:1")
+    assert make_channel("http://h", {"proxy": None}, signal=threading.Event).proxy is None
 
 
-@pytest.mark.parametrize("value", ["1", True, b"1"])
-def test_a_timeout_that_is_no_number_is_refused(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"Timeouts\.connect: expected seconds or None"):
-        Timeouts(connect=value)
+def test_an_option_that_there_is_not_is_refused() -> None:
+    options: Any = {"retry": 3}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'retry'"):
+        make_channel("http://h", options, signal=threading.Event)
 
 
-def test_none_switches_a_clock_off() -> None:
-    assert Clocks(Timeouts(idle=None)).deadline(Awaiting.EVENT, 5.0) == math.inf
+def test_chat_ids_are_random() -> None:
+    ids = {new_chat_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(re.fullmatch("[0-9a-z]{10}", each) for each in ids)
 
 
-def test_a_deadline_is_an_instant_that_comments_do_not_move() -> None:
-    clocks = Clocks(Timeouts(first_event=7))
-    assert clocks.deadline(Awaiting.FIRST_EVENT, 100.0) == 107.0
-    clocks.count([])
-    assert clocks.deadline(Awaiting.FIRST_EVENT, 103.0) == 107.0
+# ------------------------------------------------------------------------------------------------ TLS
+
+PLAIN, SECURE = Channel("http://h"), Channel("https://h")
 
 
-def test_events_set_the_deadline_anew_when_the_next_read_begins() -> None:
-    clocks = Clocks(Timeouts(idle=5))
-    assert clocks.deadline(Awaiting.EVENT, 100.0) == 105.0
-    clocks.count([Live("a")])
-    assert clocks.deadline(Awaiting.EVENT, 900.0) == 905.0
+def test_a_context_of_the_caller_is_used() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    assert make_ssl_context(SECURE, context) is context
+    assert make_ssl_context(PLAIN, context) is context
 
 
-def test_a_new_phase_sets_the_deadline_anew() -> None:
-    clocks = Clocks(Timeouts(first_event=7, idle=5))
-    assert clocks.deadline(Awaiting.SESSION, 100.0) == 107.0
-    assert clocks.deadline(Awaiting.FIRST_EVENT, 101.0) == 108.0
-    assert clocks.deadline(Awaiting.EVENT, 102.0) == 107.0
+def test_a_context_is_made_where_something_is_encrypted() -> None:
+    assert make_ssl_context(PLAIN, None) is None
+    assert make_ssl_context(Channel("http://h", proxy="http://p"), None) is None
+    for channel in (SECURE, Channel("http://h", proxy="https://p"), Channel("https://h", proxy="socks5://p")):
+        context = make_ssl_context(channel, None)
+        assert context is not None
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_the_replies_of_a_proxy_have_the_clock_of_connecting() -> None:
-    clocks = Clocks(Timeouts(connect=3, first_event=7))
-    assert clocks.deadline(Awaiting.PROXY, 100.0) == 103.0
-    assert clocks.deadline(Awaiting.PROXY, 102.0) == 103.0
-    assert clocks.no_event() == "no reply of the proxy within 3 s (timeout 'connect'), after 0 events"
-    assert clocks.deadline(Awaiting.SESSION, 102.0) == 109.0
+@pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "SSL_CERT_FILE"])
+def test_a_file_that_openssl_cannot_use_is_named(
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for path, number in ((tmp_path / "nowhere" / "file", errno.ENOENT), (tmp_path, errno.EISDIR)):
+        monkeypatch.setenv(variable, str(path))
+        with pytest.raises(OSError, match=re.escape(f"{os.strerror(number)} ({variable}): '{path}'")) as caught:
+            make_ssl_context(SECURE, None)
+        assert (caught.value.errno, caught.value.filename) == (number, str(path))
+        assert make_ssl_context(PLAIN, None) is None
+    monkeypatch.setenv(variable, "")
+    assert make_ssl_context(SECURE, None) is not None
 
 
-def test_the_words_for_a_clock_name_clock_phase_and_events() -> None:
-    clocks = Clocks(Timeouts(first_event=0.5))
-    assert clocks.no_connection("h:1") == "no connection to h:1 within 10 s (timeout 'connect'), after 0 events"
-    assert clocks.not_sent() == "the request could not be sent within 30 s (timeout 'write'), after 0 events"
-    text = "no session from the question before within 0.5 s (timeout 'first_event'), after 0 events"
-    assert clocks.no_session() == text
-    clocks.deadline(Awaiting.SESSION, 0.0)
-    assert clocks.no_event() == "no answer within 0.5 s (timeout 'first_event'), after 0 events"
-    clocks.deadline(Awaiting.FIRST_EVENT, 0.0)
-    assert clocks.no_event() == "no event of the answer within 0.5 s (timeout 'first_event'), after 0 events"
-    clocks.count([Live("a")])
-    clocks.deadline(Awaiting.EVENT, 0.0)
-    assert clocks.no_event() == "no further event of the answer within 120 s (timeout 'idle'), after 1 event"
+def test_a_key_log_that_can_be_written_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("from before\n")
+    monkeypatch.setenv("SSLKEYLOGFILE", str(path))
+    context = make_ssl_context(SECURE, None)
+    assert context is not None
+    assert context.keylog_filename == str(path)
+    assert path.read_text().startswith("from before\n")
 
 
-def test_a_text_becomes_a_submit_with_a_random_chat_id() -> None:
-    first, second = to_submit("Hi"), to_submit("Hi")
-    assert first.new_message == "Hi"
-    assert re.fullmatch("[0-9a-z]{10}", first.chat_id or "")
-    assert first.chat_id != second.chat_id
+# ------------------------------------------------------------------------------------------------ words
 
 
-def test_messages_become_a_submit_with_their_history() -> None:
-    submit = to_submit([{"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Hi"}])
-    assert (submit.messages, submit.new_message) == ((Message("assistant", "Yes?"),), "Hi")
+CHAIN = RuntimeError("outer")
+CHAIN.__cause__ = OSError(errno.ENETUNREACH, "as asyncio says it")
+UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed")
+UNTRUSTED.verify_message = "certificate has expired"
 
 
-def test_a_submit_keeps_all_that_it_has() -> None:
-    submit = Submit(new_message="Hi", chat_id="mine", bot_id="b")
-    assert to_submit(submit) is submit
-    assert to_submit(Submit(new_message="Hi", bot_id="b")).bot_id == "b"
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("gone"), "gone"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "Network is unreachable"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (ConnectionResetError("Connection lost"), "Connection lost"),
+        (EOFError(), "EOFError"),
+        (CHAIN, "as asyncio says it"),
+        (RuntimeError(OSError("inner")), "inner"),
+        (ExceptionGroup("all failed", [OSError("first"), OSError("last")]), "last"),
+        (UNTRUSTED, "the certificate is not trusted: certificate has expired"),
+        (ValueError("illegal header line: bytearray(b'Cookie: secret')"), "illegal header line"),
+    ],
+)
+def test_an_exception_in_words(error: BaseException, said: str) -> None:
+    assert words(error) == said
 
 
-def test_a_question_that_is_none_is_refused() -> None:
-    with pytest.raises(InvalidMessages):
-        to_submit([])
-    with pytest.raises(InvalidMessages):
-        to_submit(b"Hi")  # type: ignore[arg-type]  # wrong on purpose
+def test_the_first_cause_of_an_exception() -> None:
+    assert first_cause(CHAIN) is CHAIN.__cause__
+    alone = OSError("gone")
+    assert first_cause(alone) is alone
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -120,6 +142,9 @@ def test_reply_broken_pickles() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.broken, copy.text, str(copy)) == (error.broken, "so far", "no answer: gone")
     assert isinstance(copy, RuntimeError)
+
+
+# ------------------------------------------------------------------------------------------------ whole answers
 
 
 def test_collect_gives_the_final_text() -> None:

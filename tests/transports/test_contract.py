@@ -16,10 +16,12 @@ import httpx
 import httpx2
 import pytest
 import trio
+import uvloop
 
 from opchat_proto import Event, Session
 from opchat_transports import AsyncTransport, QuestionLike
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingReply, BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
@@ -89,6 +91,7 @@ class UnwaitingTransport:
 
 class Blocking:
     head_is_ours = True
+    keeps_connections = False
 
     def run(self, main: Main) -> Any:
         coroutine = main()
@@ -125,8 +128,24 @@ class Async:
         assert await anyio.to_thread.run_sync(happened.wait, PATIENCE)
 
 
+class Asyncio(Async):
+    head_is_ours = True
+    keeps_connections = False
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self._new_loop = new_loop
+
+    def run(self, main: Main) -> Any:
+        with asyncio.Runner(loop_factory=self._new_loop) as runner:
+            return runner.run(alone(main))
+
+    def opened(self, url: str, **options: Any) -> AsyncioTransport:
+        return AsyncioTransport(url, **options)
+
+
 class Trio(Async):
     head_is_ours = True
+    keeps_connections = False
 
     def run(self, main: Main) -> Any:
         return trio.run(main)
@@ -138,44 +157,48 @@ class Trio(Async):
 class Httpx(Async):
     """With a client of its own, or a caller's."""
 
+    head_is_ours = False
+
     def __init__(self, run: Callable[[Main], Any], module: ModuleType | None) -> None:
         self.run = run
-        self.head_is_ours = module is None
+        self.keeps_connections = module is not None
         self._module = module
 
     @asynccontextmanager
     async def opened(self, url: str, **options: Any) -> AsyncIterator[AsyncTransport]:
         if self._module is None:
-            async with AsyncioTransport(url, **options) as transport:
+            async with HttpxTransport(url, **options) as transport:
                 yield transport
             return
         async with self._module.AsyncClient(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False) as client:
-            async with AsyncioTransport(url, client, **options) as transport:
+            async with HttpxTransport(url, client, **options) as transport:
                 yield transport
             assert not client.is_closed
 
 
-def on_asyncio(main: Main) -> Any:
-    async def alone() -> Any:
-        result = await main()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        return result
+async def alone(main: Main) -> Any:
+    result = await main()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    return result
 
-    return asyncio.run(alone())
+
+def on_asyncio(main: Main) -> Any:
+    return asyncio.run(alone(main))
 
 
 def on_trio(main: Main) -> Any:
     return trio.run(main)
 
 
-WAYS: dict[str, Blocking | Trio | Httpx] = {
+WAYS: dict[str, Blocking | Trio | Asyncio | Httpx] = {
     "blocking": Blocking(),
     "trio": Trio(),
-    "asyncio": Httpx(on_asyncio, None),
-    "asyncio on trio": Httpx(on_trio, None),
-    "asyncio, httpx": Httpx(on_asyncio, httpx),
-    "asyncio, httpx2": Httpx(on_asyncio, httpx2),
-    "trio, httpx": Httpx(on_trio, httpx),
+    "asyncio": Asyncio(asyncio.new_event_loop),
+    "uvloop": Asyncio(uvloop.new_event_loop),
+    "httpx": Httpx(on_asyncio, None),
+    "httpx, a caller's": Httpx(on_asyncio, httpx),
+    "httpx2": Httpx(on_asyncio, httpx2),
+    "httpx on trio": Httpx(on_trio, httpx),
 }
 
 
@@ -196,6 +219,7 @@ def nothing_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-@pytest.mark.usefixtures("no_back_off")
-def test_the_contract(way: Blocking | Trio | Httpx, scenario: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+def test_the_contract(
+    way: Blocking | Trio | Asyncio | Httpx, scenario: Callable[[Any], Coroutine[Any, Any, None]]
+) -> None:
     way.run(lambda: scenario(way))

@@ -11,7 +11,8 @@ monkey.patch_all()
 import gevent
 
 from opchat_transports import collect
-from opchat_transports.blocking_sockets import BlockingTransport, serve
+from opchat_transports.blocking_server import serve
+from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 
 
@@ -20,7 +21,7 @@ def ask(number):
         return collect(reply)
 
 
-with serve(small_talk) as server, BlockingTransport(server.url) as transport:
+with serve(small_talk) as server, BlockingTransport(f"http://localhost:{server.port}") as transport:
     jobs = [gevent.spawn(ask, number) for number in range(20)]
     gevent.joinall(jobs, timeout=60, raise_error=True)
     for number, job in enumerate(jobs):

@@ -1,50 +1,118 @@
-"""The connections under `AsyncioTransport`'s own client: which are kept, which are replaced, and how one is made."""
+"""`HttpxTransport`'s own: clients of httpx and httpx2, on asyncio and trio, and what they raise and leave behind."""
 
 import asyncio
 import gc
-import socket
+import gzip
+import logging
+import re
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import httpx
+import httpx2
 import pytest
 import trio
 import trustme
 
-from opchat_proto import Broken, End, Event, Live, Reason, Session
-from opchat_transports import Timeouts, _httpx_transport
-from opchat_transports._common import RanOut
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_proto import Broken, Call, End, Endpoint, HTTPCall, Limits, Live, Reason, Session, Submit
+from opchat_transports import AsyncTransport, Timeouts, asyncio_httpx
+from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.blocking_server import serve
 
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, end, live
-from .test_blocking import STALE, full_port, linux, tls_server, trusting
+from .asking import CancelledAt, full_queue, linux
+from .scripted import (
+    LAST,
+    PATIENCE,
+    SESSION,
+    STREAM,
+    Peer,
+    Script,
+    Scripted,
+    answer,
+    answers,
+    body_size,
+    chunk,
+    end,
+    live,
+    object_,
+    tells,
+)
+from .tls import tls_server, trusting
 
-__all__ = ["full_port"]  # a fixture
-
-HELLO = STREAM + live("a") + end("a") + LAST
-Main = Callable[[], Coroutine[Any, Any, Any]]
+NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-@pytest.fixture(params=[asyncio.run, trio.run], ids=["asyncio", "trio"])
-def run(request: pytest.FixtureRequest) -> Callable[[Main], Any]:
-    if request.param is trio.run:
-        return lambda main: trio.run(main)
-    return lambda main: asyncio.run(main())
+@dataclass(frozen=True)
+class Way:
+    """An event loop, and whose client."""
+
+    loop: str
+    module: ModuleType | None = None
+
+    def run(self, main: Callable[[], Awaitable[Any]]) -> Any:
+        if self.loop == "trio":
+            return trio.run(main)
+
+        async def alone() -> Any:
+            asyncio.get_running_loop().slow_callback_duration = PATIENCE
+            result = await main()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            return result
+
+        return asyncio.run(alone(), debug=True)
+
+    @asynccontextmanager
+    async def opened(self, url: str | Endpoint, **options: Any) -> AsyncIterator[HttpxTransport]:
+        if self.module is None:
+            async with HttpxTransport(url, **options) as transport:
+                yield transport
+        else:
+            context = options.pop("ssl_context", NO_TRUST)
+            async with self.module.AsyncClient(verify=context, trust_env=False) as client:
+                async with HttpxTransport(url, client, **options) as transport:
+                    yield transport
+                assert not client.is_closed
+
+    def ask(self, url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:
+        async def main() -> list[Any]:
+            async with self.opened(url, **options) as transport:
+                return await read(transport, question)
+
+        events: list[Any] = self.run(main)
+        return events
+
+
+OWN = Way("asyncio")
+CALLERS = [Way("asyncio", httpx), Way("asyncio", httpx2), Way("trio", httpx2)]
+WAYS = [OWN, Way("trio"), *CALLERS]
+
+
+def named(way: Way) -> str:
+    return f"{way.loop} {way.module.__name__ if way.module else 'own'}"
+
+
+ways = pytest.mark.parametrize("way", WAYS, ids=named)
+callers = pytest.mark.parametrize("way", CALLERS, ids=named)
+owns = pytest.mark.parametrize("way", [OWN, Way("trio")], ids=named)
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    assert [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO] == []
 
 
-async def read(transport: AsyncioTransport) -> list[Any]:
-    async with transport.ask("Hi") as reply:
+async def read(transport: HttpxTransport, question: Any = "Hi") -> list[Any]:
+    async with transport.ask(question) as reply:
         return [event async for event in reply]
 
 
@@ -52,352 +120,724 @@ async def wait_for(happened: threading.Event) -> None:
     assert await anyio.to_thread.run_sync(happened.wait, PATIENCE)
 
 
-def answers_all(peer: Peer) -> None:
-    with suppress(ConnectionError):
-        while True:
-            peer.read()
-            peer.send(HELLO)
+def mocked(handle: Callable[[Any], Any], module: ModuleType = httpx, **options: Any) -> list[Any]:
+    """Ask with a client whose answers come from a function."""
+
+    async def main() -> list[Any]:
+        transport = module.MockTransport(handle)
+        async with module.AsyncClient(transport=transport, **options) as client:
+            timeouts = Timeouts(connect=0.05, write=0.05, first_event=0.1)
+            return await read(HttpxTransport("http://h", client, session=Session("n"), timeouts=timeouts))
+
+    events: list[Any] = OWN.run(main)
+    return events
 
 
-# ------------------------------------------------------------------------------------------------ reading
+TOLD = b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":\\"a\\"}"}\n\n'
 
 
-def test_the_loop_is_not_told_for_each_read_to_watch_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    was_read = threading.Semaphore(0)
-    told: list[object] = []
+def telling(request: Any) -> Any:
+    return httpx.Response(200, content=TOLD)
 
+
+# ------------------------------------------------------------------------------------------------ questions
+
+
+@ways
+def test_the_librarys_own_server_answers(way: Way) -> None:
+    with serve(lambda submit: [submit.new_message, "!"]) as server:
+        events = way.ask(server.url)
+    assert events[:-1] == [Live("Hi"), Live("!")]
+    assert events[-1].reply == "Hi!"
+
+
+@owns
+def test_its_own_client_has_a_connection_for_each_request_and_says_so(way: Way) -> None:
+    with Scripted(tells("Hel", "lo")) as server:
+        assert way.ask(server.url)[-1].reply == "Hello"
+    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
+    assert [request.count(b"\r\nConnection: close\r\n") for request in server.requests] == [1, 1]
+    assert all(request.lower().count(b"\r\nconnection:") == 1 for request in server.requests)
+
+
+@callers
+def test_a_callers_client_keeps_its_connection(way: Way) -> None:
     def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM)
-        for _ in range(20):
-            peer.send(live("a"))
-            assert was_read.acquire(timeout=PATIENCE)
-        peer.send(end("a"), LAST)
+        with suppress(ConnectionError):
+            while True:
+                peer.read()
+                peer.send(STREAM, live("a"), end("a"), LAST)
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        watch = loop.add_reader
-
-        def add_reader(opened: Any, call: Callable[..., object], *arguments: object) -> Any:
-            told.append(opened)
-            return watch(opened, call, *arguments)
-
-        monkeypatch.setattr(loop, "add_reader", add_reader)
-        async with AsyncioTransport(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
-            async for _ in reply:
-                was_read.release()
-
-    with Scripted(play) as server:
-        asyncio.run(main())
-    assert 0 < len(told) < 5
-
-
-def test_what_nobody_reads_does_not_keep_the_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    all_sent = threading.Event()
-    calls: list[None] = []
-    readable = _httpx_transport._LoopReader._readable
-
-    def count(reader: Any) -> None:
-        calls.append(None)
-        readable(reader)
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        for _ in range(20):
-            peer.send(live("a"))
-        all_sent.set()
-        peer.send(end("a"), LAST)
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
-            await anext(reply)
-            before = len(calls)
-            await wait_for(all_sent)
-            for _ in range(100):
-                await anyio.lowlevel.checkpoint()
-            assert len(calls) - before <= 1
-            assert len([event async for event in reply]) == 21
-
-    monkeypatch.setattr(_httpx_transport._LoopReader, "_readable", count)
-    with Scripted(play) as server:
-        asyncio.run(main())
-
-
-def test_a_read_that_is_interrupted_before_it_waits_does_not_wait(run: Callable[[Main], Any]) -> None:
-    async def main() -> None:
-        opened = _httpx_transport._Socket(socket.AF_INET, socket.SOCK_STREAM, 0)
-        try:
-            await opened.connect(listener.getsockname())
-            opened.reader.interrupt()
-            with anyio.fail_after(PATIENCE), pytest.raises(RanOut):
-                await opened.receive()
-        finally:
-            opened.close()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        run(main)
-
-
-def test_a_reply_that_is_forgotten_leaves_the_server(run: Callable[[Main], Any]) -> None:
-    was_left = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        if peer.is_left():
-            was_left.set()
-
-    async def read_and_forget(transport: AsyncioTransport) -> Event:
-        event = await anext(transport.ask("Hi"))
-        gc.collect()
-        return event
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport:
-            with pytest.warns(ResourceWarning, match="unclosed <socket"):
-                assert await read_and_forget(transport) == Live("a")
-            await wait_for(was_left)
-
-    with Scripted(play) as server:
-        run(main)
-
-
-# ------------------------------------------------------------------------------------------------ kept connections
-
-
-def test_a_connection_serves_question_after_question(run: Callable[[Main], Any]) -> None:
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport:
-            for _ in range(5):
-                assert (await read(transport))[-1].reply == "a"
-
-    with Scripted(answers_all) as server:
-        run(main)
-    assert server.connections == 1
-
-
-def test_a_connection_is_kept_for_so_long(run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_httpx_transport, "_KEPT", 0.0)
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport:
-            for _ in range(2):
-                assert (await read(transport))[-1].reply == "a"
-
-    with Scripted(answers_all) as server:
-        run(main)
-    assert server.connections == 2
-
-
-def test_so_many_connections_are_kept(run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_httpx_transport, "_KEPT_MOST", 2)
-    left: list[bool] = []
-    are_left = threading.Event()
-
-    def play(peer: Peer) -> None:
-        answers_all(peer)
-        left.append(True)
-        if len(left) == 3:
-            are_left.set()
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport:
-            replies = [transport.ask("Hi") for _ in range(5)]
-            for reply in replies:
-                await anext(reply)  # so that each has a connection
-            for reply in replies:
-                assert [type(event) async for event in reply] == [End]
-            await wait_for(are_left)
+        async with way.opened(server.url) as transport:
             for _ in range(3):
                 assert (await read(transport))[-1].reply == "a"
 
     with Scripted(play) as server:
-        run(main)
-    assert server.connections == 5
+        way.run(main)
+    assert (server.routes, server.connections) == (["start_session", *["submit"] * 3], 1)
 
 
-@pytest.mark.parametrize("said", [b"", b"H", HELLO], ids=["the end", "a byte", "an answer"])
-def test_what_comes_unasked_answers_nothing(run: Callable[[Main], Any], said: bytes) -> None:
-    is_idle, is_said = threading.Event(), threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(HELLO.replace(b'"a"', b'"first"'))
-        assert is_idle.wait(PATIENCE)
-        if said:
-            peer.send(said)
-        else:
-            peer.socket.shutdown(socket.SHUT_WR)
-        is_said.set()
-        assert peer.is_left()
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport:
-            await read(transport)
-            is_idle.set()
-            await wait_for(is_said)
-            assert (await read(transport))[-1].reply == "a"
-
-    with Scripted(play, answers_all) as server:
-        run(main)
-    assert (server.routes, server.connections) == (["submit", "submit"], 2)
+def test_what_is_given_goes_out() -> None:
+    with Scripted(tells("a")) as server:
+        submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
+        OWN.ask(Endpoint.parse(server.url), submit, headers={"X-Extra": "\xe9"}, session=Session())
+    [request] = server.requests
+    assert b"\r\nX-Extra: \xe9\r\n" in request
+    assert b'"botId":"parrot"' in request
+    assert b'"chatId":"mine"' in request
+    assert b"\r\nAccept-Encoding: identity\r\n" in request
+    assert b"\r\nUser-Agent: opchat/" in request
 
 
-def test_what_follows_an_answer_is_no_other(run: Callable[[Main], Any]) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(HELLO + HELLO)
-        assert peer.is_left()
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport:
-            for _ in range(2):
-                assert (await read(transport))[-1].reply == "a"
-
-    with Scripted(play, answers_all) as server:
-        run(main)
-    assert server.connections == 2
+def test_plain_permalinks_go_out_as_they_are() -> None:
+    with Scripted(tells("a")) as server:
+        OWN.ask(f"{server.url}/blog/?rest_route=/", session=Session())
+    assert server.requests[0].startswith(b"POST /blog/?rest_route=/mwai-ui/v1/chats/submit HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize("said", ["an answer", "the end"])
-def test_what_tls_holds_from_before_answers_nothing(run: Callable[[Main], Any], said: str) -> None:
-    """It came in one packet with the answer before, so that nothing is left in the socket."""
-    authority = trustme.CA()
+@ways
+def test_each_piece_is_there_before_the_server_sends_the_next(way: Way) -> None:
+    seen = threading.Event()
 
     def play(peer: Peer) -> None:
-        assert isinstance(peer.socket, ssl.SSLSocket)
         peer.read()
-        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        peer.send(HELLO)
-        if said == "an answer":
-            peer.send(HELLO.replace(b'"a"', b'"forged"'))
-        else:
-            peer.socket.settimeout(0)
-            with suppress(ssl.SSLWantReadError):
-                peer.socket.unwrap()  # says farewell, and does not wait for the client's
-        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-        peer.socket.settimeout(PATIENCE)
-        with suppress(OSError):
-            assert peer.socket.recv(1) == b""
+        peer.send(STREAM, live("first"))
+        assert seen.wait(PATIENCE)
+        peer.send(end("first"), LAST)
 
     async def main() -> None:
-        async with AsyncioTransport(
-            server.url, session=Session(), ssl_context=trusting(authority), proxy=None
-        ) as transport:
-            for _ in range(2):
-                assert (await read(transport))[-1].reply == "a"
+        async with way.opened(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
+            assert await anext(reply) == Live("first")
+            seen.set()
+            assert [type(event) async for event in reply] == [End]
+            with pytest.raises(StopAsyncIteration):
+                await anext(reply)
 
-    with Scripted(play, answers_all, tls=tls_server(authority)) as server:
-        run(main)
-    assert (server.routes, server.connections) == (["submit", "submit"], 2)
+    with Scripted(play) as server:
+        way.run(main)
 
 
-def test_a_session_is_asked_for_again_where_a_kept_connection_has_swallowed_that(run: Callable[[Main], Any]) -> None:
+def test_its_own_client_follows_no_redirect_and_keeps_no_cookie() -> None:
     def play(peer: Peer) -> None:
         peer.read()
-        peer.send(STALE)
-        peer.read()  # and hangs up
+        fields = b"\r\nSet-Cookie: a=b; Path=/\r\nSet-Cookie: mwai_session_id=me\r\n"
+        peer.send(SESSION.replace(b"\r\n", fields, 1))
 
-    def again(peer: Peer) -> None:
-        peer.read()
-        peer.send(SESSION)
-        answers_all(peer)
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session("0000000000")) as transport:
-            assert (await read(transport))[-1].reply == "a"
-
-    with Scripted(play, again) as server:
-        run(main)
-    assert server.routes == ["submit", "start_session", "start_session", "submit"]
+    with Scripted(play, answers(answer(b"", 302, Location="http://elsewhere.example/")), session=False) as server:
+        [broken] = OWN.ask(server.url)
+    assert (broken.reason, broken.status, server.connections) == (Reason.REFUSED, 302, 2)
+    assert "http://elsewhere.example/" in broken.detail
+    assert b"\r\nCookie: mwai_session_id=me\r\n" in server.requests[1]
 
 
-def test_a_question_is_not(run: Callable[[Main], Any]) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(SESSION)
-        peer.read()  # and hangs up
+def test_its_own_client_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(tells("a")) as server:
+        transport = HttpxTransport(server.url, proxy=None, session=Session())
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 
-    async def main() -> None:
-        async with AsyncioTransport(server.url) as transport:
-            assert await read(transport) == [
-                Broken(Reason.LOST, "the connection was closed before any answer; not repeated")
-            ]
+        async def main() -> list[Any]:
+            async with transport:
+                return await read(transport)
 
-    with Scripted(play, answers_all) as server:
-        run(main)
-    assert (server.routes, server.connections) == (["start_session", "submit"], 1)
+        assert OWN.run(main)[-1].reply == "a"
 
 
-def test_the_transport_goes_on_in_another_loop() -> None:
-    with Scripted(answers_all) as server:
-        transport = AsyncioTransport(server.url, session=Session())
-        for _ in range(2):
-            assert asyncio.run(read(transport))[-1].reply == "a"
-        assert trio.run(read, transport)[-1].reply == "a"
-        asyncio.run(transport.aclose())
+def test_it_meets_the_protocol_with_clients_of_both_libraries() -> None:
+    transports: list[AsyncTransport] = [
+        HttpxTransport("http://h"),
+        HttpxTransport("http://h", httpx.AsyncClient(verify=NO_TRUST)),
+        HttpxTransport("http://h", httpx2.AsyncClient(verify=NO_TRUST)),
+    ]
+    assert [transport.session for transport in transports] == [None] * 3
 
 
-# ------------------------------------------------------------------------------------------------ a new connection
+def test_what_cannot_be_used_is_refused_at_once() -> None:
+    client = httpx.AsyncClient(verify=NO_TRUST)
+    with pytest.raises(ValueError, match="expected a site"):
+        HttpxTransport("nowhere")
+    with pytest.raises(ValueError, match="Host is not yours"):
+        HttpxTransport("http://h", headers={"Host": "x"})
+    with pytest.raises(TypeError, match="timeouts"):
+        HttpxTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(TypeError, match="client: expected an AsyncClient, got Client"):
+        HttpxTransport("http://h", httpx.Client(verify=NO_TRUST))
+    with pytest.raises(ValueError, match="ssl_context: expected none, since the client has its own"):
+        HttpxTransport("http://h", client, ssl_context=NO_TRUST)
+    with pytest.raises(ValueError, match="proxy: expected none, since the client has its own"):
+        HttpxTransport("http://h", client, proxy=None)
+    transport = HttpxTransport("http://h", limits=Limits(request_bytes=200))
+    with pytest.raises(ValueError, match="at most 200 bytes"):
+        transport.ask("x" * 200)
+    assert repr(transport) == "<HttpxTransport to http://h>"
+    assert repr(transport.ask("x")) == "<HttpxReply of <HTTPCall to http://h SESSION after 0 events>>"
 
 
-def leads_to(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
-    """Let a name have an address for each of these ports."""
+def test_the_trust_store_is_loaded_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ssl.SSLContext] = []
 
-    async def look_up(host: str, port: int, **options: Any) -> Any:
-        assert host == "site.example"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+    def make(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return made[-1]
 
-    monkeypatch.setattr(anyio, "getaddrinfo", look_up)
+    client = httpx.AsyncClient(verify=NO_TRUST)
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    HttpxTransport("http://h")
+    HttpxTransport("https://h", client)
+    assert made == []
+    HttpxTransport("https://h")
+    assert len(made) == 1
 
 
-def ask_by_name(run: Callable[[Main], Any], **options: Any) -> list[Any]:
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+class TimeoutException(Exception):
+    pass
+
+
+class ReadTimeout(TimeoutException):
+    pass
+
+
+class ProxyError(Exception):
+    pass
+
+
+def lost(detail: str, reason: Reason = Reason.LOST, *, asked: bool = True) -> Broken:
+    limit = re.search("[(]timeout '(.*)'[)]", detail)
+    return Broken(reason, detail, asked=asked, limit=limit and limit[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "broken"),
+    [
+        (httpx.RemoteProtocolError("odd"), lost("HTTP: odd", Reason.TRUNCATED)),
+        (httpx2.RemoteProtocolError("odd"), lost("HTTP: odd", Reason.TRUNCATED)),
+        (
+            httpx.RemoteProtocolError("Server disconnected without sending a response."),
+            lost("the connection was closed before any answer"),
+        ),
+        (httpx.ReadError("gone"), lost("the connection failed: gone")),
+        (BrokenPipeError(32, "x"), lost("the connection failed: Broken pipe")),
+        (httpx2.ConnectError("no"), lost("could not connect: no", asked=False)),
+        (
+            httpx.ConnectTimeout(""),
+            lost("could not connect: no connection within 0.05 s (timeout 'connect')", Reason.TIMEOUT, asked=False),
+        ),
+        (
+            httpx.WriteTimeout(""),
+            lost("the request could not be sent: not all of it was taken within 0.05 s (timeout 'write')",
+                 Reason.TIMEOUT),
+        ),
+        (httpx.PoolTimeout("full"), lost("the client gave up: full", Reason.TIMEOUT, asked=False)),
+        (ReadTimeout("slow"), lost("the client gave up: slow", Reason.TIMEOUT)),
+        (httpx.ProxyError("407 No"), lost("the proxy refused: status 407", Reason.PROXY, asked=False)),
+        (ProxyError("bad"), lost("the proxy failed: bad", Reason.PROXY, asked=False)),
+        (httpx.InvalidURL("odd"), lost("the client failed: InvalidURL: odd")),
+        (KeyError("bug"), lost("the client failed: KeyError: 'bug'")),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)  # fmt: skip
+def test_what_the_client_raises_is_an_event(error: Exception, broken: Broken) -> None:
+    def fail(request: Any) -> Any:
+        raise error
+
+    assert mocked(fail) == [broken]
+
+
+@pytest.mark.parametrize("error", [httpx.ReadError("gone"), KeyError("bug")], ids=["httpx's", "another"])
+def test_what_it_raises_in_a_body_truncates_the_answer(error: Exception) -> None:
+    class Breaking(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b'data: {"type":"live","data":"a"}\n\n'
+            raise error
+
+    events = mocked(lambda _: httpx.Response(200, stream=Breaking()))
+    assert [type(event) for event in events] == [Live, Broken]
+    assert events[-1].reason is Reason.TRUNCATED
+
+
+def test_a_client_that_does_not_answer_is_given_up() -> None:
+    async def hang(request: Any) -> Any:
+        await asyncio.Event().wait()
+
+    [broken] = mocked(hang)
+    assert (broken.reason, broken.limit) == (Reason.TIMEOUT, "first_event")
+    assert broken.detail.startswith("no answer within 0.2 s ")
+
+
+def test_an_interim_response_that_is_given_as_the_last_is_not_asked_for_again() -> None:
+    asked: list[Any] = []
+
+    def handle(request: Any) -> Any:
+        asked.append(request)
+        return httpx.Response(103)
+
+    [broken] = mocked(handle)
+    assert (broken.reason, len(asked)) == (Reason.TRUNCATED, 1)
+
+
+def test_a_closed_client_is_an_event() -> None:
     async def main() -> list[Any]:
-        async with AsyncioTransport("http://site.example", session=Session(), **options) as transport:
-            return await read(transport)
+        client = httpx.AsyncClient(verify=NO_TRUST)
+        await client.aclose()
+        return await read(HttpxTransport("http://h", client, session=Session()))
 
-    events: list[Any] = run(main)
-    return events
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def test_an_address_that_refuses_is_followed_by_the_next(
-    run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Scripted(answers_all) as server:
-        leads_to(monkeypatch, closed_port(), server.port, closed_port())
-        assert ask_by_name(run)[-1].reply == "a"
-    assert server.connections == 1
+    [broken] = OWN.run(main)
+    assert broken.detail.startswith("the client failed: RuntimeError: Cannot send a request")
 
 
 @linux
-def test_an_address_that_is_silent_does_not_hold_up_the_next(
-    run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch, full_port: int
-) -> None:
-    with Scripted(answers_all) as server:
-        leads_to(monkeypatch, full_port, server.port)
-        assert ask_by_name(run, timeouts=Timeouts(connect=PATIENCE))[-1].reply == "a"
+@ways
+def test_the_connect_clock(way: Way) -> None:
+    with full_queue() as port:
+        timeouts = Timeouts(connect=0.2, write=PATIENCE)
+        [broken] = way.ask(f"http://127.0.0.1:{port}", session=Session(), timeouts=timeouts)
+    detail = f"could not connect to 127.0.0.1:{port}: no connection within 0.2 s (timeout 'connect')"
+    assert broken == lost(detail, Reason.TIMEOUT, asked=False)
+
+
+@owns
+def test_the_write_clock(way: Way) -> None:
+    over = threading.Event()
+    options: dict[str, Any] = {"session": Session(), "limits": Limits(request_bytes=64 * 1024 * 1024)}
+    with Scripted(lambda peer: peer.read_head() and over.wait(PATIENCE) and None, session=False) as server:
+        [broken] = way.ask(server.url, "x" * 32_000_000, timeouts=Timeouts(write=0.4), **options)
+        over.set()
+    detail = "the request could not be sent: not all of it was taken within 0.4 s (timeout 'write')"
+    assert broken == lost(detail, Reason.TIMEOUT)
+
+
+@ways
+def test_comments_do_not_move_the_idle_clock(way: Way) -> None:
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        with suppress(OSError):
+            while not peer.is_left(within=0.02):
+                peer.send(chunk(b": keepalive\n\n"))
+
+    with Scripted(play) as server:
+        events = way.ask(server.url, session=Session(), timeouts=Timeouts(idle=0.2))
+    detail = "no further event of the answer within 0.2 s (timeout 'idle'), after 1 event"
+    assert events == [Live("a"), Broken(Reason.TIMEOUT, detail, limit="idle", asked=True)]
+
+
+def test_comments_that_never_let_others_run_do_not_stop_it() -> None:
+    class Chatter(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b'data: {"type":"live","data":"a"}\n\n'
+            while True:
+                yield b": keepalive\n\n"
+
+    async def main() -> list[Any]:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Chatter())))
+        timeouts = Timeouts(idle=0.1)
+        async with client, HttpxTransport("http://h", client, session=Session(), timeouts=timeouts) as transport:
+            return await read(transport)
+
+    detail = "no further event of the answer within 0.1 s (timeout 'idle'), after 1 event"
+    assert OWN.run(main) == [Live("a"), Broken(Reason.TIMEOUT, detail, limit="idle", asked=True)]
+
+
+def test_the_wait_for_a_free_connection_is_bounded() -> None:
+    async def main() -> None:
+        limits = httpx.Limits(max_connections=1)
+        timeouts = Timeouts(connect=0.05, write=0.05, first_event=0.1)
+        async with httpx.AsyncClient(verify=NO_TRUST, limits=limits) as client:
+            first = HttpxTransport(server.url, client, session=Session())
+            second = HttpxTransport(server.url, client, session=Session(), timeouts=timeouts)
+            async with first.ask("Hi") as reply:
+                await anext(reply)
+                [broken] = await read(second)
+            assert broken.reason is Reason.TIMEOUT
+
+    with Scripted(answers(STREAM, live("a"))) as server:
+        OWN.run(main)
+
+
+# ------------------------------------------------------------------------------------------------ the caller's client
+
+
+def test_the_callers_hooks_auth_headers_and_mounts_hold() -> None:
+    asked: list[Any] = []
+    answered: list[int] = []
+
+    async def before(request: Any) -> None:
+        request.headers["X-Hook"] = "1"
+
+    async def after(response: Any) -> None:
+        answered.append(response.status_code)
+        await response.aread()  # as hooks do that log bodies
+
+    def handle(request: Any) -> Any:
+        asked.append(request)
+        return telling(request)
+
+    def unused(request: Any) -> Any:
+        raise AssertionError("the mount should have been used")
+
+    hooks = {"request": [before], "response": [after]}
+    mounts = {"http://h": httpx.MockTransport(handle)}
+    events = mocked(unused, auth=("me", "secret"), headers={"X-Mine": "2"}, event_hooks=hooks, mounts=mounts)
+    assert events[-1].reply == "a"
+    [request] = asked
+    assert (request.headers["X-Hook"], request.headers["X-Mine"]) == ("1", "2")
+    assert request.headers["Authorization"].startswith("Basic ")
+    assert (request.headers["X-WP-Nonce"], request.headers["Accept-Encoding"]) == ("n", "identity")
+    assert request.headers["Connection"] == "keep-alive"
+    assert answered == [200]
+
+
+def test_a_hook_that_has_read_and_inflated_the_body_does_no_harm() -> None:
+    async def hook(response: Any) -> None:
+        await response.aread()
+
+    class Compressed(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield gzip.compress(TOLD)
+
+    def handle(request: Any) -> Any:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Compressed())
+
+    assert mocked(handle, event_hooks={"response": [hook]})[-1].reply == "a"
+    assert mocked(handle)[-1].reason is Reason.MALFORMED  # nobody has asked for that
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_hook_that_raises_for_the_status_does_not_hide_it(module: ModuleType) -> None:
+    async def hook(response: Any) -> None:
+        response.raise_for_status()
+
+    def handle(request: Any) -> Any:
+        return module.Response(429, headers={"Retry-After": "7"})
+
+    [broken] = mocked(handle, module, event_hooks={"response": [hook]})
+    assert (broken.reason, broken.status, broken.retry_after) == (Reason.REFUSED, 429, 7)
+
+
+def test_the_callers_cookies_do_not_go_out() -> None:
+    asked: list[Any] = []
+
+    def handle(request: Any) -> Any:
+        asked.append(request)
+        return telling(request)
+
+    assert mocked(handle, cookies={"wordpress_logged_in": "me"})[-1].reply == "a"
+    assert "Cookie" not in asked[0].headers
+
+
+@callers
+def test_what_follows_the_last_event_is_read_so_that_the_connection_can_be_used_again(way: Way) -> None:
+    ended = threading.Event()
+
+    def play(peer: Peer) -> None:
+        for _ in range(2):
+            peer.read()
+            peer.send(STREAM, end("a"))
+            assert ended.wait(PATIENCE)
+            ended.clear()
+            peer.send(chunk(b": bye\n\n"), LAST)
+
+    async def main() -> None:
+        async with way.opened(server.url, session=Session()) as transport:
+            for _ in range(2):
+                async with transport.ask("Hi") as reply:
+                    async for event in reply:
+                        assert isinstance(event, End)
+                        ended.set()
+
+    with Scripted(play) as server:
+        way.run(main)
     assert server.connections == 1
 
 
-def test_where_all_refuse_nobody_is_reached(run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    leads_to(monkeypatch, closed_port(), closed_port())
-    assert ask_by_name(run) == [Broken(Reason.LOST, "could not connect to site.example:80: Connection refused")]
+@ways
+@pytest.mark.parametrize("rest", [b"", chunk(b"x" * 65536)], ids=["silence", "endless"])
+def test_the_rest_is_not_waited_for(way: Way, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With its own client it is not read at all.
+    monkeypatch.setattr(asyncio_httpx, "_REST_WITHIN", 0.05 if not rest and way.module else PATIENCE)
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        with suppress(OSError):
+            peer.send(STREAM, end("a"))
+            while rest:
+                peer.send(rest)
+        assert peer.is_left(PATIENCE / 2)
+
+    with Scripted(play) as server:
+        assert way.ask(server.url, session=Session())[-1].reply == "a"
 
 
-def test_a_family_that_the_machine_does_not_have_is_passed_over(
-    run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch
+# ------------------------------------------------------------------------------------------------ leaving
+
+
+@ways
+@pytest.mark.parametrize("pieces", [[live("a")], [live("a"), chunk(b":"), chunk(b"\n") * 5000]], ids=["", "more"])
+def test_leaving_early_closes_the_connection_at_once(way: Way, pieces: list[bytes]) -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM + b"".join(pieces))
+        assert peer.is_left()
+        left.set()
+
+    async def main() -> None:
+        async with way.opened(server.url, session=Session()) as transport:
+            async with transport.ask("Hi") as reply:
+                async for _ in reply:
+                    break
+            assert left.wait(PATIENCE)  # without letting any task run
+            await reply.aclose()
+
+    with Scripted(play) as server:
+        way.run(main)
+
+
+def test_a_body_that_never_waits_is_left() -> None:
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while not closed:
+                yield b'data: {"type":"live","data":"a"}\n\n'
+
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    closed: list[bool] = []
+
+    async def main() -> None:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless())))
+        async with client, HttpxTransport("http://h", client, session=Session()) as transport:
+            async with transport.ask("Hi") as reply:
+                assert await anext(reply) == Live("a")
+            assert closed
+
+    OWN.run(main)
+
+
+@ways
+@pytest.mark.parametrize("sent", [b"", STREAM, STREAM + live("a")], ids=["nothing", "head", "event"])
+def test_closing_the_transport_ends_a_waiting_read(way: Way, sent: bytes) -> None:
+    asked = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(sent)
+        asked.set()
+        assert peer.is_left()
+
+    async def main() -> None:
+        events: list[Any] = []
+        has_come = anyio.Event()
+
+        def observe(call: Call | HTTPCall, item: object) -> None:
+            if type(item).__name__ == ("DataReceived" if b"live" in sent else "HeadReceived"):
+                has_come.set()
+
+        async def follow() -> None:
+            async for event in reply:
+                events.append(event)
+
+        async with way.opened(server.url, session=Session(), observer=observe) as transport:
+            reply = transport.ask("Hi")
+            async with anyio.create_task_group() as group:
+                group.start_soon(follow)
+                await (has_come.wait() if sent else wait_for(asked))
+                with pytest.raises(RuntimeError, match="another task"):
+                    await anext(reply)
+                await transport.aclose()
+            reason = Reason.TRUNCATED if sent else Reason.LOST
+            assert events == [*[Live("a")] * (b"live" in sent), Broken(reason, "closed by the caller", asked=True)]
+            await transport.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                transport.ask("Hi")
+
+    with Scripted(play) as server:
+        way.run(main)
+
+
+def patient(submitted: list[str], tls: ssl.SSLContext | None) -> Script:
+    """Answers for as long as the client stays, and does not mind how it leaves."""
+
+    def play(peer: Peer) -> None:
+        with suppress(OSError):
+            if tls is not None:
+                peer.socket = tls.wrap_socket(peer.socket, server_side=True)
+            with peer.socket:
+                while True:
+                    head = peer.read_head()
+                    body, peer._buffer = peer._buffer, b""
+                    while len(body) < body_size(head):
+                        data = peer.socket.recv(65536)
+                        if not data:
+                            return  # it has left between head and body
+                        body += data
+                    if b"start_session" in head:
+                        peer.send(SESSION)
+                    else:
+                        submitted.append(body.partition(b'"newMessage":"')[2].partition(b'"')[0].decode())
+                        peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
+
+    return play
+
+
+async def cut_at(way: Way, nth: int, work: Any) -> bool:
+    """Cancel it when it waits for the nth time, natively. Returns whether it came so far."""
+    if way.loop == "trio":
+        with trio.CancelScope() as scope:
+            await CancelledAt(work, nth, scope.cancel)
+        return scope.cancelled_caught
+
+    async def run() -> None:
+        await CancelledAt(work, nth, lambda: task.cancel())
+
+    task = asyncio.create_task(run())
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+    return task.cancelled()
+
+
+@ways
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_cancelled_at_any_await_it_closes_and_the_transport_goes_on(
+    way: Way, secure: bool, authority: trustme.CA
 ) -> None:
-    async def look_up(host: str, port: int, **options: Any) -> Any:
-        there = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))
-        return [(-1, socket.SOCK_STREAM, 0, "", ("nowhere", 1)), there]
+    submitted: list[str] = []
+    trust = trusting(authority)
 
-    monkeypatch.setattr(anyio, "getaddrinfo", look_up)
-    with Scripted(answers_all) as server:
-        assert ask_by_name(run)[-1].reply == "a"
+    async def cut(nth: int) -> bool:
+        events: list[Any] = []
+
+        async def follow() -> None:
+            async for event in reply:
+                events.append(event)
+
+        async with way.opened(url, ssl_context=trust) as transport:
+            reply = transport.ask(f"question {nth}")
+            if not await cut_at(way, nth, follow()):
+                assert [type(event) for event in events] == [Live, Live, End]
+                return False
+            assert reply._response is None
+            await follow()  # what had come before, and how it ended
+            assert [type(event) for event in events[:-1]] == [Live] * (len(events) - 1)
+            assert isinstance(events[-1], Broken | End)
+            assert (await read(transport, "again"))[-1].reply == "Hello"
+            return True
+
+    async def main() -> int:
+        nth = 1
+        while await cut(nth):
+            nth += 1
+        return nth
+
+    with Scripted(patient(submitted, tls_server(authority) if secure else None), session=False) as server:
+        url = server.url.replace("http://127.0.0.1", "https://localhost") if secure else server.url
+        assert way.run(main) > 5
+    assert all(submitted.count(question) == 1 for question in set(submitted) - {"again"})
+
+
+@ways
+def test_hundreds_of_cancelled_streams_leave_nothing_behind(way: Way) -> None:
+    async def main() -> None:
+        async with way.opened(server.url) as transport:
+            await read(transport)
+            async with anyio.create_task_group() as group:
+                for number in range(90):  # of a client's hundred connections
+                    group.start_soon(leave, transport, number)
+            assert not transport._replies
+            assert (await read(transport))[-1].reply == "abc"
+
+    async def leave(transport: HttpxTransport, number: int) -> None:
+        with anyio.CancelScope() as scope:
+            async with transport.ask("Hi") as reply:
+                await CancelledAt(anext(reply), number % 13, scope.cancel)
+
+    with serve(lambda _: "abc") as server:
+        way.run(main)
+
+
+@ways
+def test_closing_closes_also_when_cancelled(way: Way) -> None:
+    async def main() -> None:
+        async with way.opened(server.url, session=Session()) as transport:
+            replies = [transport.ask("Hi") for _ in range(3)]
+            for reply in replies:
+                await anext(reply)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                async with replies[0]:
+                    pass
+            assert scope.cancelled_caught
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await transport.aclose()
+            assert scope.cancelled_caught
+            assert [reply._response for reply in replies] == [None] * 3
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        assert peer.is_left()
+
+    with Scripted(play) as server:
+        way.run(main)
+
+
+@owns
+def test_a_transport_belongs_to_the_event_loop_that_used_it_first(way: Way) -> None:
+    async def main() -> None:
+        assert isinstance((await read(transport))[-1], End)
+
+    async def other() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await anext(transport.ask("Hi"))
+
+    with Scripted(tells("a")) as server:
+        transport = HttpxTransport(server.url)
+        way.run(main)
+        way.run(other)
+        trio.run(other)
+    assert server.routes == ["start_session", "submit"]
+
+
+# ------------------------------------------------------------------------------------------------ TLS
+
+
+@ways
+def test_tls_from_session_to_end(way: Way, authority: trustme.CA) -> None:
+    with Scripted(tells("Hel", "lo"), tls=tls_server(authority)) as server:
+        assert way.ask(server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
+    assert server.routes == ["start_session", "submit"]
+
+
+@ways
+def test_a_certificate_that_nobody_vouches_for(way: Way, authority: trustme.CA) -> None:
+    with Scripted(tells("a"), tls=tls_server(authority)) as server:
+        [broken] = way.ask(server.url, ssl_context=ssl.create_default_context())
+    assert (broken.reason, broken.asked) == (Reason.LOST, False)
+    assert "TLS with localhost failed: the certificate is not trusted: " in broken.detail
+    assert server.requests == []
+
+
+@owns
+def test_a_server_without_tls(way: Way, authority: trustme.CA) -> None:
+    def play(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 400 What is this?\r\n\r\n")
+        assert peer.is_left()
+
+    with Scripted(play, session=False) as server:
+        [broken] = way.ask(server.url.replace("http:", "https:"), ssl_context=trusting(authority))
+    assert broken.reason is Reason.LOST
+    assert "TLS with 127.0.0.1 failed: " in broken.detail
+
+
+def test_a_refusal_is_refused_whatever_the_client() -> None:
+    with Scripted(answers(object_(429, code="too_many", message="Slow down."))) as server:
+        brokens = [way.ask(server.url, session=Session()) for way in WAYS]
+    assert [(broken.status, broken.code, broken.detail) for [broken] in brokens] == [
+        (429, "too_many", "Slow down.")
+    ] * 5

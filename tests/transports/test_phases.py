@@ -8,44 +8,38 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import trustme
 
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 
-from .proxies import Journal, http_proxy, socks_proxy
-from .scripted import SESSION, STREAM, Peer, Script, Scripted, chunk, live, tells
-from .test_blocking import full_port, linux
-from .test_proxies import NAME, PROXIES, ROUTES, SITES, Ask, ask, authority, certificate, trust
+from .asking import Ask, linux
+from .proxies import SITES, Nets
+from .scripted import LAST, SESSION, STREAM, Peer, Scripted, chunk, end, live
+from .tls import NAME
 
-__all__ = ["ask", "authority", "full_port", "trust"]  # fixtures
-
-SOON = 0.3
+ROUTES = ["direct", "http", "https", "socks5"]
+PROXIES = ROUTES[1:]
+SOON = 0.1
+ENOUGH = 0.4  # for what comes before: a handshake with a proxy
 LATER = 20.0
-
-
-@pytest.fixture(scope="module")
-def tls(authority: trustme.CA) -> ssl.SSLContext:
-    return certificate("good", authority)
+ANSWER = STREAM + end("a") + LAST
 
 
 def is_silent(peer: Peer) -> None:
     assert peer.is_left()
 
 
-def asked_through(ask: Ask, route: str, scheme: str, script: Script, tls: ssl.SSLContext, **options: Any) -> list[Any]:
-    """Ask a site that plays a script, by some route."""
-    with Scripted(script, tls=tls if scheme == "https" else None) as site:
-        if route == "direct":
-            return ask(f"{scheme}://localhost:{site.port}", proxy=None, **options)
-        proxied = socks_proxy(Journal()) if "socks" in route else http_proxy(Journal())
-        with Scripted(proxied, tls=tls if route == "https" else None) as proxy:
-            return ask(f"{scheme}://{NAME}:{site.port}", proxy=f"{route}://localhost:{proxy.port}", **options)
-
-
-def timed_out(what: str, clock: str, events: int = 0) -> Broken:
+def timed_out(detail: str, limit: str, events: int = 0, *, seconds: float = SOON, **more: Any) -> Broken:
     counted = f"{events} event{'' if events == 1 else 's'}"
-    return Broken(Reason.TIMEOUT, f"{what} within {SOON} s (timeout '{clock}'), after {counted}")
+    words = f"{detail} within {seconds:g} s (timeout '{limit}'), after {counted}"
+    return Broken(Reason.TIMEOUT, words, limit=limit, **more)
+
+
+def not_connected(ask: Ask, where: str, what: str, seconds: float = SOON) -> Broken:
+    """The connect clock ran out, which is httpcore's own where it connects."""
+    if ask.is_httpx:
+        return Broken(Reason.TIMEOUT, f"{where}: no connection within {seconds} s (timeout 'connect')", limit="connect")
+    return timed_out(f"{where}: {what}", "connect", seconds=seconds)
 
 
 # ------------------------------------------------------------------------------------------------ on the way
@@ -53,49 +47,47 @@ def timed_out(what: str, clock: str, events: int = 0) -> Broken:
 
 @linux
 @pytest.mark.parametrize("scheme", SITES)
-@pytest.mark.parametrize("route", PROXIES)
-def test_no_connection_to_the_proxy(ask: Ask, route: str, scheme: str, full_port: int, trust: ssl.SSLContext) -> None:
-    url = f"{route}://127.0.0.1:{full_port}"
+@pytest.mark.parametrize("route", ROUTES)
+def test_no_connection(ask: Ask, route: str, scheme: str, full_port: int, trust: ssl.SSLContext) -> None:
+    there = f"127.0.0.1:{full_port}"
+    url, proxy = (f"{scheme}://{there}", None) if route == "direct" else (f"{scheme}://{NAME}", f"{route}://{there}")
     timeouts = Timeouts(connect=SOON)
-    events = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
-    assert events == [timed_out(f"no connection to 127.0.0.1:{full_port}", "connect")]
+    events = ask(url, proxy=proxy, ssl_context=trust, session=Session(), timeouts=timeouts)
+    where = f"could not connect to {there}" if route == "direct" else f"the proxy {proxy}: could not connect"
+    assert events == [not_connected(ask, where, "no connection")]
 
 
 @pytest.mark.parametrize("scheme", SITES)
 def test_a_proxy_that_stalls_in_the_handshake(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
-    with Scripted(is_silent) as proxy:
+    with Scripted(is_silent, session=False) as proxy:
         url = f"https://localhost:{proxy.port}"
         timeouts = Timeouts(connect=SOON)
         events = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
-    assert events == [timed_out("no connection to localhost with TLS", "connect")]
+    assert events == [not_connected(ask, f"the proxy {url}: TLS failed", "no handshake")]
 
 
 @pytest.mark.parametrize("route", PROXIES)
-def test_a_proxy_that_does_not_reply(ask: Ask, route: str, tls: ssl.SSLContext, trust: ssl.SSLContext) -> None:
-    with Scripted(is_silent, tls=tls if route == "https" else None) as proxy:
+def test_a_proxy_that_does_not_reply(
+    ask: Ask, route: str, certificates: dict[str, ssl.SSLContext], trust: ssl.SSLContext
+) -> None:
+    with Scripted(is_silent, tls=certificates["good"] if route == "https" else None, session=False) as proxy:
         url = f"{route}://localhost:{proxy.port}"
-        timeouts = Timeouts(connect=SOON, first_event=LATER)
+        timeouts = Timeouts(connect=ENOUGH, first_event=SOON, write=ENOUGH)
         events = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
-    assert events == [timed_out("no reply of the proxy", "connect")]
+    expected = timed_out(f"the proxy {url}: no reply", "connect", seconds=ENOUGH)
+    if ask.is_httpx:  # where all of a request has one clock
+        expected = timed_out("no answer", "first_event", seconds=ENOUGH * 2 + SOON, asked=True)
+    assert events == [expected]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_site_that_stalls_in_the_handshake(ask: Ask, route: str, tls: ssl.SSLContext, trust: ssl.SSLContext) -> None:
-    def play(peer: Peer) -> None:
-        peer.socket.recv(1, socket.MSG_PEEK)
-        is_silent(peer)
-
-    with Scripted(play) as site:
-        journal = Journal()
-        proxied = socks_proxy(journal) if "socks" in route else http_proxy(journal)
-        with Scripted(proxied, tls=tls if route == "https" else None) as proxy:
-            name = "localhost" if route == "direct" else NAME
-            options: dict[str, Any] = {"proxy": None if route == "direct" else f"{route}://localhost:{proxy.port}"}
-            timeouts = Timeouts(connect=SOON, first_event=LATER)
-            options |= {"ssl_context": trust, "session": Session(), "timeouts": timeouts}
-            assert ask(f"https://{name}:{site.port}", **options) == [
-                timed_out(f"no connection to {name} with TLS", "connect")
-            ]
+def test_a_site_that_stalls_in_the_handshake(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+    over = net(route, "http", lambda peer: peer.is_left(), session=False)
+    url = over.url.replace("http:", "https:")
+    timeouts = Timeouts(connect=ENOUGH, first_event=LATER)
+    events = ask(url, proxy=over.proxy, ssl_context=trust, session=Session(), timeouts=timeouts)
+    name = "localhost" if route == "direct" else NAME
+    assert events == [not_connected(ask, f"TLS with {name} failed", "no handshake", ENOUGH)]
 
 
 # ------------------------------------------------------------------------------------------------ of the answer
@@ -103,56 +95,78 @@ def test_a_site_that_stalls_in_the_handshake(ask: Ask, route: str, tls: ssl.SSLC
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_the_clocks_of_the_answer(
-    ask: Ask, route: str, scheme: str, tls: ssl.SSLContext, trust: ssl.SSLContext
-) -> None:
-    def no_session(peer: Peer) -> None:
+def test_no_answer_of_start_session(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+    def play(peer: Peer) -> None:
         peer.read()
         is_silent(peer)
 
-    def no_head(peer: Peer) -> None:
-        peer.read()
-        peer.send(SESSION)
-        no_session(peer)
+    over = net(route, scheme, play, session=False)
+    timeouts = Timeouts(connect=ENOUGH, write=ENOUGH, first_event=SOON, idle=LATER)
+    seconds = ENOUGH * 2 + SOON if ask.is_httpx else SOON
+    assert ask(over.url, proxy=over.proxy, ssl_context=trust, timeouts=timeouts) == [
+        timed_out("start_session: no answer", "first_event", seconds=seconds, in_session=True)
+    ]
 
-    def comments(peer: Peer) -> None:
+
+@pytest.mark.parametrize("scheme", SITES)
+@pytest.mark.parametrize("route", ROUTES)
+def test_no_event_of_the_answer(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM)
+        is_silent(peer)
+
+    over = net(route, scheme, play)
+    timeouts = Timeouts(connect=LATER, first_event=SOON, idle=LATER)
+    assert ask(over.url, proxy=over.proxy, ssl_context=trust, timeouts=timeouts) == [
+        timed_out("no event of the answer", "first_event", asked=True)
+    ]
+
+
+@pytest.mark.parametrize("scheme", SITES)
+@pytest.mark.parametrize("route", ROUTES)
+def test_nothing_but_comments_after_an_event(
+    ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
+) -> None:
+    def play(peer: Peer) -> None:
         peer.read()
         peer.send(STREAM, live("a"))
         with suppress(OSError):
             while not peer.is_left(SOON / 10):
                 peer.send(chunk(b": keepalive\n\n"))
 
-    soon = Timeouts(connect=LATER, first_event=SOON, idle=LATER)
-    options: dict[str, Any] = {"ssl_context": trust, "timeouts": soon}
-    [broken] = asked_through(ask, route, scheme, no_session, tls, **options)
-    assert broken == timed_out("start_session: no answer", "first_event")
-    [broken] = asked_through(ask, route, scheme, no_head, tls, **options)
-    assert broken == timed_out("no event of the answer", "first_event")
-
-    options |= {"timeouts": Timeouts(connect=LATER, first_event=LATER, idle=SOON), "session": Session()}
-    first, broken = asked_through(ask, route, scheme, comments, tls, **options)
-    assert first == Live("a")
-    assert broken == timed_out("no further event of the answer", "idle", 1)
+    over = net(route, scheme, play)
+    timeouts = Timeouts(connect=LATER, first_event=LATER, idle=SOON)
+    assert ask(over.url, proxy=over.proxy, ssl_context=trust, session=Session(), timeouts=timeouts) == [
+        Live("a"),
+        timed_out("no further event of the answer", "idle", 1, asked=True),
+    ]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_question_that_nobody_takes(ask: Ask, route: str, tls: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+def test_a_question_that_nobody_takes(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     def play(peer: Peer) -> None:
         assert left.wait(LATER)
 
-    def ask_and_leave(url: str, **options: Any) -> list[Any]:
-        try:
-            return ask(url, question="x" * 32_000_000, **options)
-        finally:
-            left.set()
-
     left = threading.Event()
-    timeouts = Timeouts(connect=LATER, write=1.0, first_event=0.1)
-    limits = Limits(request_bytes=64 * 1024 * 1024)
-    options: dict[str, Any] = {"ssl_context": trust, "timeouts": timeouts, "limits": limits, "session": Session()}
-    [broken] = asked_through(ask_and_leave, route, "https", play, tls, **options)
-    detail = "the request could not be sent within 1 s (timeout 'write'), after 0 events"
-    assert broken == Broken(Reason.TIMEOUT, detail)
+    over = net(route, "https", play, session=False)
+    try:
+        [broken] = ask(
+            over.url,
+            question="x" * 32_000_000,
+            proxy=over.proxy,
+            ssl_context=trust,
+            timeouts=Timeouts(connect=LATER, write=0.5, first_event=LATER),
+            limits=Limits(request_bytes=64 * 1024 * 1024),
+            session=Session(),
+        )
+    finally:
+        left.set()
+    said = "the request could not be sent: not all of it was taken"
+    if ask.is_httpx:
+        assert broken == Broken(Reason.TIMEOUT, f"{said} within 0.5 s (timeout 'write')", limit="write", asked=True)
+    else:
+        assert broken == timed_out(said, "write", seconds=0.5, asked=True)
 
 
 # ------------------------------------------------------------------------------------------------ options
@@ -161,28 +175,22 @@ def test_a_question_that_nobody_takes(ask: Ask, route: str, tls: ssl.SSLContext,
 @linux
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_system_looks_after_a_connection_that_is_silent(
-    ask: Ask, route: str, tls: ssl.SSLContext, trust: ssl.SSLContext
+    ask: Ask, net: Nets, route: str, trust: ssl.SSLContext
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    first_hop = 0
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_NODELAY")
 
     def play(peer: Peer) -> None:
-        peer.read()  # start_session, so the client has done what it does when it has connected
+        peer.read()  # so the client has done what it does when it has connected
+        first_hop = over.site.port if over.proxy is None else int(over.proxy.rpartition(":")[2])
         for each in [each for each in gc.get_objects() if isinstance(each, socket.socket)]:
             with suppress(OSError):
                 if each.getpeername()[1:2] == (first_hop,):
-                    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_NODELAY")
                     values = [each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
                     seen.append((each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *values))
-        peer.send(SESSION)
-        tells("a")(peer)
+        peer.send(SESSION if b"start_session" in over.site.requests[-1] else ANSWER)
 
-    with Scripted(play) as site:
-        proxied = socks_proxy(Journal()) if "socks" in route else http_proxy(Journal())
-        with Scripted(proxied, tls=tls if route == "https" else None) as proxy:
-            first_hop = site.port if route == "direct" else proxy.port
-            url = None if route == "direct" else f"{route}://localhost:{proxy.port}"
-            events = ask(f"http://localhost:{site.port}", proxy=url, ssl_context=trust)
-    assert events[-1].reply == "a"
-    assert seen
+    over = net(route, "http", play, session=False)
+    assert ask(over.url, proxy=over.proxy, ssl_context=trust)[-1].reply == "a"
+    assert len(seen) >= 2
     assert set(seen) == {(1, 60, 60, 5, 1)}

@@ -3,6 +3,7 @@ import gc
 import inspect
 import json
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -12,7 +13,7 @@ import pytest
 
 from opchat_proto import InvalidMessages, Reason
 from opchat_transports import ReplyBroken, Timeouts
-from opchat_transports.blocking_sockets import serve
+from opchat_transports.blocking_server import serve
 from opchat_transports.provider import Opchatgpts
 
 from .scripted import (
@@ -66,13 +67,24 @@ def body(server: Scripted) -> dict[str, Any]:
 
 def test_it_has_the_shape_of_the_original() -> None:
     assert Opchatgpts.url == "https://opchatgpts.net"
-    assert Opchatgpts.working
+    assert not Opchatgpts.working  # that site is gone
+    assert not Opchatgpts.needs_auth
+    assert not Opchatgpts.supports_gpt_4
+    assert Opchatgpts.supports_stream
     assert Opchatgpts.supports_message_history
     assert Opchatgpts.supports_gpt_35_turbo
     assert inspect.isasyncgenfunction(Opchatgpts.create_async_generator)
     parameters = inspect.signature(Opchatgpts.create_async_generator).parameters
     assert list(parameters)[:3] == ["model", "messages", "proxy"]
     assert parameters["proxy"].default is None
+    assert list(inspect.signature(Opchatgpts.create_completion).parameters)[:3] == ["model", "messages", "stream"]
+    assert inspect.iscoroutinefunction(Opchatgpts.create_async)
+
+
+def test_params_name_what_can_be_given() -> None:
+    given = re.findall(r"(\w+):", Opchatgpts.params.partition("(")[2])
+    parameters = inspect.signature(Opchatgpts.create_async_generator).parameters
+    assert set(given) == {*parameters, "stream"} - {"kwargs"}
 
 
 def test_the_pieces_come_out_as_text() -> None:
@@ -85,6 +97,49 @@ def test_the_pieces_come_out_as_text() -> None:
 def test_the_librarys_own_server_answers() -> None:
     with serve(lambda submit: [*submit.new_message]) as server:
         assert ask(server.url) == ["H", "i"]
+
+
+def test_the_whole_answer_as_a_text() -> None:
+    with Scripted(tells("Hel", "lo")) as server:
+        assert asyncio.run(Opchatgpts.create_async("gpt-3.5-turbo", HI, url=server.url)) == "Hello"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_pieces_without_async(stream: bool) -> None:
+    with Scripted(tells("Hel", "", "lo")) as server:
+        assert list(Opchatgpts.create_completion("gpt-3.5-turbo", HI, stream, url=server.url)) == ["Hel", "", "lo"]
+
+
+def test_without_async_what_goes_wrong_is_raised_as_well() -> None:
+    with Scripted(answers(STREAM, live("a"), event(type="error", data="Overloaded"), LAST)) as server:
+        pieces = Opchatgpts.create_completion("", HI, url=server.url)
+        assert next(pieces) == "a"
+        with pytest.raises(ReplyBroken, match="Overloaded"):
+            next(pieces)
+    assert server.routes == ["start_session", "submit"]
+
+
+def test_without_async_leaving_early_closes_the_connection() -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("a"))(peer)
+        assert peer.is_left()
+        left.set()
+
+    with Scripted(play) as server:
+        pieces = Opchatgpts.create_completion("", HI, url=server.url)
+        assert next(pieces) == "a"
+        pieces.close()
+        assert left.wait(PATIENCE)
+
+
+def test_without_async_is_refused_where_an_event_loop_runs() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="an event loop is running here"):
+            next(Opchatgpts.create_completion("", HI, url="http://127.0.0.1:1"))
+
+    asyncio.run(main())
 
 
 def test_all_arguments_can_be_given_by_position_or_name() -> None:

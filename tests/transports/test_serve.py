@@ -13,7 +13,8 @@ import pytest
 
 from opchat_proto import Broken, End, Limits, Live, Message, Reason, Session, Submit
 from opchat_transports import collect
-from opchat_transports.blocking_sockets import BlockingServer, BlockingTransport, serve
+from opchat_transports.blocking_server import BlockingServer, serve
+from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 
 from .scripted import PATIENCE
@@ -211,7 +212,7 @@ def test_a_request_that_is_too_large_gets_its_answer() -> None:
 
 
 def test_a_client_that_sends_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opchat_transports.blocking_sockets._REQUEST_WITHIN", 0.1)
+    monkeypatch.setattr("opchat_transports.blocking_server._REQUEST_WITHIN", 0.1)
     with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(PATIENCE)
         connection.sendall(b"POST / HT")
@@ -219,7 +220,7 @@ def test_a_client_that_sends_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opchat_transports.blocking_sockets._PIECE_SENT_WITHIN", 0.1)
+    monkeypatch.setattr("opchat_transports.blocking_server._PIECE_SENT_WITHIN", 0.1)
     closed = threading.Event()
 
     def bot(submit: Submit) -> Iterator[str]:

@@ -26,13 +26,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import (
-    Answer,
     Broken,
+    Call,
+    Channel,
     Client,
     Connect,
     Done,
     End,
-    Endpoint,
     Event,
     Flow,
     Limits,
@@ -44,10 +44,11 @@ from opchat_proto import (
     Session,
     Site,
     Submit,
+    Timeouts,
 )
 from opchat_proto.strategies import cuts
-from opchat_transports import AsyncTransport, Timeouts, collect, testing
-from opchat_transports.asyncio_httpx import AsyncioTransport
+from opchat_transports import AsyncTransport, collect, testing
+from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 from opchat_transports.testing import (
@@ -66,6 +67,7 @@ from opchat_transports.testing import (
     Reset,
     Script,
     Stall,
+    Step,
     Visit,
     Write,
     answer,
@@ -101,7 +103,19 @@ BOTH = ("start_session", "submit")
 
 
 def broken(reason: Reason, detail: str, *before: Event, **more: Any) -> list[Event]:
-    return [*before, Broken(reason, detail, **more)]
+    return [*before, Broken(reason, detail, **{"asked": True, **more})]
+
+
+def no_session(reason: Reason, detail: str, **more: Any) -> list[Event]:
+    return [Broken(reason, f"start_session: {detail}", in_session=True, **more)]
+
+
+def timeout(limit: str, detail: str, *before: Event) -> list[Event]:
+    return broken(Reason.TIMEOUT, detail, *before, limit=limit)
+
+
+def too_large(limit: str, detail: str, *before: Event) -> list[Event]:
+    return broken(Reason.TOO_LARGE, detail, *before, limit=limit)
 
 
 def truncated(detail: str, *before: Event) -> list[Event]:
@@ -156,25 +170,27 @@ EXPECTED: dict[str, list[Event]] = {
     "cut without a length": truncated(UNENDED, FIRST, SECOND),
     "reset in the head": truncated(WAS_RESET),
     "reset after an event": truncated(WAS_RESET, FIRST),
-    "no answer": broken(Reason.LOST, f"{CLOSED}; not repeated"),
-    "reset instead of an answer": broken(Reason.LOST, f"{WAS_RESET}; not repeated"),
-    "closed when opened": broken(Reason.LOST, "start_session"),
-    "reset when opened": broken(Reason.LOST, "start_session"),
-    "stall": broken(Reason.TIMEOUT, NO_EVENT),
-    "stall in the head": broken(Reason.TIMEOUT, NO_EVENT),
-    "stall after the head": broken(Reason.TIMEOUT, NO_EVENT),
-    "stall after an event": broken(Reason.TIMEOUT, NO_FURTHER, FIRST),
-    "nothing but comments": broken(Reason.TIMEOUT, NO_FURTHER, FIRST),
-    "endless head": broken(Reason.TOO_LARGE, "more than 65536 bytes of head (Limits.head_bytes)"),
-    "endless line": broken(Reason.TOO_LARGE, "more than 1000000 bytes in one event (Limits.event_bytes)", FIRST),
-    "endless answer": broken(
-        Reason.TOO_LARGE,
+    "no answer": broken(Reason.LOST, CLOSED),
+    "reset instead of an answer": broken(Reason.LOST, WAS_RESET),
+    "closed when opened": no_session(Reason.LOST, ""),
+    "reset when opened": no_session(Reason.LOST, ""),
+    "stall": timeout("first_event", NO_EVENT),
+    "stall in the head": timeout("first_event", NO_EVENT),
+    "stall after the head": timeout("first_event", NO_EVENT),
+    "stall after an event": timeout("idle", NO_FURTHER, FIRST),
+    "nothing but comments": timeout("idle", NO_FURTHER, FIRST),
+    "endless head": too_large("head_bytes", "more than 65536 bytes of head (Limits.head_bytes)"),
+    "endless line": too_large("event_bytes", "more than 1000000 bytes in one event (Limits.event_bytes)", FIRST),
+    "endless answer": too_large(
+        "reply_bytes",
         "more than 3000000 bytes in the whole reply (Limits.reply_bytes)",
         *[Live("x" * 100_000)] * 29,
     ),
     "endless page": broken(Reason.MALFORMED, f"a page, not an answer of the chat: {'x' * 200}"),
-    "1xx flood": broken(Reason.TOO_LARGE, "more than 8 1xx responses before the answer (Limits.interim_responses)"),
-    "header flood": broken(Reason.TOO_LARGE, "more than 128 header fields (Limits.headers)"),
+    "1xx flood": too_large(
+        "interim_responses", "more than 8 1xx responses before the answer (Limits.interim_responses)"
+    ),
+    "header flood": too_large("headers", "more than 128 header fields (Limits.headers)"),
     "not HTTP": truncated("HTTP"),
     "broken chunk": truncated("HTTP", FIRST),
     "two framings": truncated("Content-Length together with Transfer-Encoding"),
@@ -203,17 +219,14 @@ EXPECTED: dict[str, list[Event]] = {
     "502 bad gateway": no_answer(502, "502 Bad Gateway"),
     "503 unavailable": no_answer(503, "503 Service Temporarily Unavailable", retry_after=600),
     "504 timeout": no_answer(504, "504 Gateway Time-out"),
-    "session refused": no_answer(500, "start_session: No."),
-    "session without a nonce": broken(
-        Reason.MALFORMED, "start_session: no nonce and session id that could be sent back"
+    "session refused": no_session(Reason.REFUSED, "No.", status=500),
+    "session without a nonce": no_session(Reason.MALFORMED, "no nonce and session id that could be sent back"),
+    "session page": no_session(
+        Reason.MALFORMED, f"{PLAIN}; no REST API here; with plain permalinks the root is URL/index.php?rest_route="
     ),
-    "session page": broken(
-        Reason.MALFORMED,
-        f"start_session: {PLAIN}; no REST API here; with plain permalinks the root is URL/index.php?rest_route=",
-    ),
-    "session cut": truncated("start_session: the connection was closed inside the head of the answer"),
-    "session stall": broken(
-        Reason.TIMEOUT, f"start_session: no answer within {SOON} s (timeout 'first_event'), after 0 events"
+    "session cut": no_session(Reason.TRUNCATED, "the connection was closed inside the head of the answer"),
+    "session stall": no_session(
+        Reason.TIMEOUT, f"no answer within {SOON} s (timeout 'first_event'), after 0 events", limit="first_event"
     ),
 }
 ROUTES: dict[str, tuple[str, ...]] = {
@@ -243,13 +256,20 @@ def on_asyncio(url: str, **options: Any) -> list[Event]:
     return asyncio.run(read(AsyncioTransport(url, **options)))
 
 
-def a_client(url: str = "http://site.example", session: Session | None = None) -> Client:
-    return Client(Flow(Endpoint.parse(url), QUESTION, session=session, limits=LIMITS))
+SITE = "http://site.example"
+
+
+def a_call(url: str = SITE, **options: Any) -> Call:
+    return Channel(url, **options).call("Hi", chat_id="k3v9x0q2ab")
+
+
+def a_client(url: str = SITE) -> Client:
+    return Client(Flow(url, QUESTION))
 
 
 def session_for(expected: list[Event]) -> Session | None:
     """One that is there, where the clock that runs out could as well run out in start_session on a busy machine."""
-    return Session("0123456789") if expected == broken(Reason.TIMEOUT, NO_EVENT) else None
+    return Session("0123456789") if expected == timeout("first_event", NO_EVENT) else None
 
 
 def clocks(expected: Sequence[Event]) -> Timeouts:
@@ -270,8 +290,8 @@ def without_words(events: list[Event], url: str) -> list[Event]:
         detail = last.detail.replace(url, "URL")
         if detail.startswith("HTTP: "):
             detail = "HTTP"
-        if last.reason is Reason.LOST and detail.startswith("start_session: "):
-            detail = "start_session"
+        if last.reason is Reason.LOST and last.in_session:
+            detail = "start_session: "
         last = replace(last, detail=detail, raw="")
     return [*before, last]
 
@@ -303,25 +323,22 @@ def test_a_fault(name: str, ask: Ask) -> None:
     check(name, events, expected, server, server.url)
 
 
+def play_in_memory(name: str, *, cut: testing.Cut = lambda data: (data,)) -> None:
+    expected = EXPECTED[name]
+    server = MemoryServer(FAULTS[name], cut=cut)
+    call = a_call(limits=LIMITS, timeouts=clocks(expected), session=session_for(expected))
+    check(name, list(server.run(call)), expected, server, SITE)
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_in_memory(name: str) -> None:
-    expected = EXPECTED[name]
-    server = MemoryServer(FAULTS[name], timeouts=clocks(expected))
-    events = list(server.run(a_client(session=session_for(expected))))
-    check(name, events, expected, server, "http://site.example")
-
-
-def in_pieces(size: int) -> testing.Cut:
-    return lambda data: (data[at : at + size] for at in range(0, len(data), size))
+    play_in_memory(name)
 
 
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("endless line", "endless answer")])
 def test_a_fault_in_memory_in_small_pieces(name: str, size: int) -> None:
-    expected = EXPECTED[name]
-    server = MemoryServer(FAULTS[name], timeouts=clocks(expected), cut=in_pieces(size))
-    events = list(server.run(a_client(session=session_for(expected))))
-    check(name, events, expected, server, "http://site.example")
+    play_in_memory(name, cut=lambda data: (data[at : at + size] for at in range(0, len(data), size)))
 
 
 # ---------------------------------------------------------------- scripts are values
@@ -350,6 +367,9 @@ def wrong(value: object) -> Any:
     return value
 
 
+BEHIND_AN_END = "only Expect can follow Close or Reset, and nothing Stall"
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -371,7 +391,10 @@ def wrong(value: object) -> Any:
             TypeError,
             "script[0]: expected a step such as Write or Close, got bytes",
         ),
-        (lambda: FaultServer((Close(), Accept())), ValueError, "script[1]: Accept can only be the first step"),
+        (lambda: FaultServer((Write(b"a"), Accept())), ValueError, "script[1]: Accept can only be the first step"),
+        (lambda: FaultServer((Close(), Expect(), Close(), Write(b"a"))), ValueError, f"script[3]: {BEHIND_AN_END}"),
+        (lambda: MemoryServer(GOOD, (Reset(), Close())), ValueError, f"script[1]: {BEHIND_AN_END}"),
+        (lambda: FaultServer((Stall(), Expect())), ValueError, f"script[1]: {BEHIND_AN_END}"),
         (
             lambda: response(framing=wrong("none")),
             ValueError,
@@ -392,8 +415,8 @@ def test_what_a_caller_does_wrong(make: Callable[[], object], error: type[Except
 
 
 def outcome(*scripts: Script, **options: Any) -> list[Event]:
-    """Of a client without a network, its verdict's raw text left out."""
-    return without_words(list(MemoryServer(*scripts, **options).run(a_client())), "http://site.example")
+    """Of a call without a network, its verdict's raw text left out."""
+    return without_words(list(MemoryServer(*scripts).run(a_call(**options))), SITE)
 
 
 def test_any_response_can_be_composed() -> None:
@@ -410,7 +433,7 @@ def test_any_answer_can_be_composed() -> None:
     assert encode("a/\N{PILE OF POO}") == b'data: {"type":"live","data":"a\\/\\ud83d\\udca9"}\n\n'
     assert encode(b": as it is\n") == b": as it is\n"
     answered = answer("a", Live("b", "status"), Broken(Reason.REMOTE, "c"), headers=(), framing="length")
-    assert outcome((Write(answered),)) == [Live("a"), Live("b", "status"), Broken(Reason.REMOTE, "c")]
+    assert outcome((Write(answered),)) == broken(Reason.REMOTE, "c", Live("a"), Live("b", "status"))
     whole = json_object(success=True, reply="a")
     assert outcome((Write(whole),)) == [End("a", '{"success":true,"reply":"a"}')]
 
@@ -426,19 +449,22 @@ def test_the_faults_with_other_numbers() -> None:
 
 def test_a_fault_can_be_put_on_start_session() -> None:
     script = (Expect("start_session"), *refused(403, "No.", "rest_disabled"))
-    assert outcome(script) == no_answer(403, "start_session: No.", "rest_disabled")
+    assert outcome(script) == no_session(Reason.REFUSED, "No.", status=403, code="rest_disabled")
 
 
-def test_a_client_that_reconnects_after_a_stale_nonce_needs_two_scripts() -> None:
-    stale = stale_nonce(401)[:1]  # and then the connection is closed
-    server = MemoryServer(stale, GOOD)
-    assert list(server.run(a_client())) == list(EVENTS)
+def test_what_follows_a_stale_nonce_is_for_another_connection() -> None:
+    stale = refused(401, "No.", "rest_forbidden")
+    assert stale_nonce(401) == (*stale, Close(), Expect(), Write(ANSWER))
+    server = MemoryServer(stale_nonce(401))
+    assert list(server.run(a_call())) == list(EVENTS)
     assert server.repeated == (QUESTION,)
     assert [request.nonce for request in server.requests if request.submit] == ["0000000001", "0000000002"]
+    assert [visit.script for visit in server.visits] == [(), (*stale, Close()), (), (Expect(), Write(ANSWER))]
 
 
 # ---------------------------------------------------------------- the journal
 
+START = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nHost: a\r\n\r\n"
 REQUEST = (
     b"POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1\r\nHost: a\r\nX-WP-Nonce: 7\r\nContent-Length: %d\r\n\r\n%b"
     % (len(QUESTION.encode()), QUESTION.encode())
@@ -511,8 +537,6 @@ def test_a_request_without_an_end_is_not_kept_for_ever() -> None:
 class Sender:
     """Sends what it was given, and shows the first line that comes back."""
 
-    awaiting = None
-
     def __init__(self, *pieces: bytes) -> None:
         self._steps: list[Any] = [Connect("h", 80), *map(Send, pieces), Receive(), Done()]
 
@@ -529,8 +553,11 @@ class Sender:
     def receive_eof(self) -> list[Event]:
         raise AssertionError("never")
 
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> list[Event]:
         raise AssertionError(detail)
+
+    def close(self) -> list[Event]:
+        return []
 
 
 def test_a_client_that_waits_for_100_continue() -> None:
@@ -544,11 +571,77 @@ def test_a_client_that_waits_for_100_continue() -> None:
     assert server.questions == (QUESTION,)
 
 
-def test_each_connection_has_its_script_and_the_last_goes_on() -> None:
+# ---------------------------------------------------------------- which request takes which script
+
+
+def test_each_submit_takes_the_next_script_and_the_last_goes_on() -> None:
     with FaultServer(cut(3), GOOD) as server:
         answers = [talk(server.port, REQUEST) for _ in range(3)]
     assert answers == [ANSWER[:3], ANSWER, ANSWER]
     assert [visit.script for visit in server.visits] == [cut(3), GOOD, GOOD]
+
+
+def test_a_connection_without_a_script_takes_none() -> None:
+    with FaultServer(cut(3)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+            connection.sendall(START)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert talk(server.port, REQUEST) == ANSWER[:3]
+    started, asked = server.visits
+    assert (started.script, started.finished, started.left is not None) == ((), False, True)
+    assert (asked.script, asked.finished, asked.left is not None) == (cut(3), True, True)
+
+
+def test_a_client_that_keeps_its_connection_finds_the_script_there() -> None:
+    with FaultServer(cut(3), GOOD) as server:
+        first = talk(server.port, START, REQUEST)
+        second = talk(server.port, START + START + REQUEST)
+    assert first.endswith(b"}" + ANSWER[:3])
+    assert second.endswith(b"}" + ANSWER)
+    assert server.routes == (*BOTH, "start_session", *BOTH)
+    assert [(visit.script, len(visit.requests)) for visit in server.visits] == [(cut(3), 2), (GOOD, 3)]
+
+
+def test_a_client_that_wants_the_connection_closed_has_it_closed_after_a_usual_answer() -> None:
+    closing = START.replace(b"Host", b"Connection: close\r\nHost")
+    with FaultServer((Expect("nothing"),)) as server:
+        started = talk(server.port, START + closing)
+        old = talk(server.port, REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert started.count(b'"success":true') == 2
+    assert old.endswith(ANSWER.partition(b"\r\n\r\n")[2])
+    assert [visit.finished for visit in server.visits] == [False, False]
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+def test_what_stands_behind_an_end_is_taken_by_the_next_connection(end: Step) -> None:
+    script: Script = (Write(b"a"), end, Expect("start_session"), Write(b"b"), Close(), Expect(), Write(b"c"))
+    with FaultServer(script, cut(3)) as server:
+        with suppress(ConnectionError):
+            talk(server.port, REQUEST)
+        answers = [talk(server.port, request) for request in (START, REQUEST, REQUEST, REQUEST)]
+    assert answers == [b"b", b"c", ANSWER[:3], ANSWER[:3]]
+    assert [visit.script for visit in server.visits] == [script[:2], script[2:5], script[5:], cut(3), cut(3)]
+
+
+def test_the_last_script_goes_on_with_all_its_connections() -> None:
+    with FaultServer((Write(b"a"), Close(), Expect(), Write(b"b"))) as server:
+        assert [talk(server.port, REQUEST) for _ in range(5)] == [b"a", b"b", b"a", b"b", b"a"]
+
+
+def test_a_script_that_accepts_is_for_a_new_connection() -> None:
+    with FaultServer((Accept(), Write(b"a"), Close(), Expect(), Write(b"b")), (Accept(), Write(b"c")), GOOD) as server:
+        assert talk(server.port) == b"a"
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+            connection.sendall(START)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert talk(server.port, REQUEST) == b"b"
+            connection.sendall(REQUEST)  # which finds a script that is not for it
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert talk(server.port) == b"c"
+            connection.sendall(REQUEST)
+            with connection.makefile("rb") as file:
+                assert file.read().endswith(ANSWER)
+    assert server.visits[1].script == GOOD
 
 
 def test_a_second_question_on_a_connection_is_for_the_script_too() -> None:
@@ -631,7 +724,7 @@ def test_a_client_that_gives_up_is_seen_to_leave(ask: Ask) -> None:
 
 
 def test_a_failure_of_the_server_is_raised_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(talk: object, route: str) -> object:
+    def fail(talk: object) -> object:
         raise ZeroDivisionError
 
     def ask() -> None:
@@ -644,7 +737,7 @@ def test_a_failure_of_the_server_is_raised_at_the_end(monkeypatch: pytest.Monkey
                 talk(server.port, REQUEST)
             raise KeyError
 
-    monkeypatch.setattr(testing._Talk, "_wait_for", fail)
+    monkeypatch.setattr(testing._Talk, "_next_route", fail)
     before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
         ask()
@@ -764,11 +857,9 @@ def test_a_recording_is_played_with_its_timing() -> None:
         Delay(1.0),
         Write(ANSWER[300:]),
     )
-    waited: list[float] = []
-    server = MemoryServer(replay(ANSWER, RECORDED, speed=2), sleep=waited.append)
-    assert list(server.run(a_client())) == list(EVENTS)
-    assert waited == [0.125, 0.5]
-    assert server.visits[0].left == 0.625
+    server = MemoryServer(replay(ANSWER, RECORDED, speed=2))
+    assert [(event, server.now) for event in server.run(a_call())] == [(FIRST, 0.125), (SECOND, 0.125), (LAST, 0.625)]
+    assert server.visits[-1].left == 0.625
     assert all(isinstance(step, Write) for step in replay(ANSWER, RECORDED, math.inf))
 
 
@@ -790,38 +881,42 @@ def test_what_real_sites_sent(path: Path | None) -> None:
         data = path.with_name(path.name.replace("chunks.json", "response.bin")).read_bytes()
         reads = [(milliseconds, length) for milliseconds, length in json.loads(path.read_text())]
     script = (*replay(data, reads), Stall())
-    server = MemoryServer(script, timeouts=Timeouts(idle=3))
-    whole = MemoryServer((Write(data), Stall()), timeouts=Timeouts(idle=3))
-    assert list(server.run(a_client())) == list(whole.run(a_client()))
+    timeouts = Timeouts(idle=3)
+    assert outcome(script, timeouts=timeouts) == outcome((Write(data), Stall()), timeouts=timeouts)
 
 
 # ---------------------------------------------------------------- in memory
 
 
 def test_time_passes_without_waiting() -> None:
-    waited: list[float] = []
-    script = (Delay(200), *stalled(-5, answer("a")))
-    server = MemoryServer(script, sleep=waited.append)
-    events = list(server.run(a_client()))
+    server = MemoryServer((Delay(200), *stalled(-5, answer("a"))))
+    events = list(server.run(a_call()))
     detail = "no further event of the answer within 120 s (timeout 'idle'), after 1 event"
-    assert events == [Live("a"), Broken(Reason.TIMEOUT, detail)]
-    assert waited == [200, 120]
-    assert server.visits[-1].left == 320
+    assert events == timeout("idle", detail, Live("a"))
+    assert (server.now, server.visits[-1].left) == (320, 320)
+    assert list(server.run(a_call(timeouts=Timeouts(first_event=7)))) == timeout(
+        "first_event", "no event of the answer within 7 s (timeout 'first_event'), after 0 events"
+    )
+    assert (server.now, server.visits[-1].left) == (327, 7)
 
 
 def test_without_clocks_a_stall_is_noticed_all_the_same() -> None:
+    nothing = "nothing will come any more"
     timeouts = Timeouts(first_event=None)
-    assert outcome(stalled(), timeouts=timeouts) == [Broken(Reason.TIMEOUT, "nothing will come any more")]
+    assert outcome(stalled(), timeouts=timeouts) == broken(Reason.TIMEOUT, nothing)
+    assert outcome(FAULTS["session stall"], timeouts=timeouts) == no_session(Reason.TIMEOUT, nothing)
 
 
 def test_a_reader_that_stops_leaves() -> None:
     server = MemoryServer()
-    events = server.run(a_client())
+    call = a_call()
+    events = server.run(call)
     assert next(events) == FIRST
-    [visit] = server.visits
-    assert visit.left is None
+    visit = server.visits[-1]
+    assert (visit.script, visit.left) == (GOOD, None)
     events.close()
-    assert server.visits == (replace(visit, left=0.0),)
+    assert server.visits[-1] == replace(visit, left=0.0)
+    assert call.next_step(server.now) == (Done(), math.inf)
 
 
 class Stubborn:
@@ -831,6 +926,8 @@ class Stubborn:
         self._client = a_client()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "next_event":
+            raise AttributeError
         return getattr(self._client, name)
 
     def next_step(self) -> Any:
@@ -841,14 +938,122 @@ class Stubborn:
 def test_a_client_that_is_never_done_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="a connection that has ended"):
         list(MemoryServer().run(Stubborn()))
-    with pytest.raises(RuntimeError, match="both wait"):
-        list(pair(Stubborn(), small_talk, server=lambda: Server(Site(b"a"))))
+    with pytest.raises(RuntimeError, match="a connection that has ended"):
+        list(pair(Stubborn(), small_talk))
 
 
-def test_in_memory_with_tls_and_several_connections() -> None:
-    server = MemoryServer((Expect("start_session"), Write(json_object(success=True, restNonce="7"))), GOOD)
-    assert list(server.run(a_client("https://site.example"))) == list(EVENTS)
+def test_a_reset_connection_is_not_seen_to_be_left() -> None:
+    server = MemoryServer((Accept(), Reset()))
+    assert list(server.run(a_call())) == no_session(Reason.LOST, WAS_RESET)
+    assert [(visit.finished, visit.left) for visit in server.visits] == [(True, None)]
+
+
+def test_in_memory_with_tls() -> None:
+    server = MemoryServer()
+    assert list(server.run(a_call("https://site.example"))) == list(EVENTS)
     assert [len(visit.requests) for visit in server.visits] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["delay", "stale nonce 403", "cut after an event", "reset after an event", "no answer"]
+)
+def test_a_client_alone_will_do(name: str) -> None:
+    server = MemoryServer(FAULTS[name])
+    check(name, list(server.run(a_client())), EXPECTED[name], server, SITE)
+
+
+def test_a_client_alone_does_not_stall_for_ever() -> None:
+    events = list(MemoryServer(FAULTS["stall after an event"]).run(a_client()))
+    assert events == broken(Reason.TIMEOUT, "nothing will come any more", FIRST)
+
+
+def test_a_pause_before_a_retry_passes() -> None:
+    later = refused(503, "Later.", headers=[("Retry-After", "7")])
+    server = MemoryServer((Accept(), Reset()), later, GOOD)
+    assert list(server.run(a_call(retries=2))) == list(EVENTS)
+    assert server.now == 1 + 7
+    assert server.routes == ("start_session", "start_session", "submit", "submit")
+
+
+# ---------------------------------------------------------------- many in memory
+
+
+class Flag:
+    """A signal that counts how often it was set."""
+
+    made: list["Flag"]
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.made.append(self)
+
+    def set(self) -> None:
+        self.count += 1
+
+    def is_set(self) -> bool:
+        return self.count > 0
+
+
+@pytest.mark.parametrize("signal", [None, threading.Event, asyncio.Event])
+def test_many_questions_share_a_session_start(signal: Any) -> None:
+    channel = Channel(SITE, signal=signal)
+    server = MemoryServer(
+        (Expect("start_session"), Delay(3), Write(json_object(success=True, restNonce="7"))), dripped(1, 100)
+    )
+    assert server.play(*[channel.call("Hi") for _ in range(100)]) == [list(EVENTS)] * 100
+    assert server.routes == ("start_session", *["submit"] * 100)
+    pauses = (len(ANSWER) - 1) // 100
+    assert server.now == 3 + pauses  # all at the same time
+    assert {visit.left for visit in server.visits} == {3, pauses}
+
+
+def test_a_call_that_waits_goes_on_when_its_signal_is_set() -> None:
+    Flag.made = []
+    channel = Channel(SITE, signal=Flag)
+    server = MemoryServer((Expect("start_session"), Delay(3), *GOOD))
+    asked = server.play(*[channel.call("Hi") for _ in range(3)])
+    assert [[type(event) for event in events] for events in asked] == [[Broken]] * 3
+    assert [flag.count for flag in Flag.made] == [1, 1]
+    assert server.routes == ("start_session",)
+
+
+@pytest.mark.parametrize("signal", [None, threading.Event])
+def test_a_nonce_that_is_stale_for_many_is_renewed_once(signal: Any) -> None:
+    channel = Channel(SITE, session=Session("0123456789"), signal=signal)
+    stale = stale_nonce()[:1]
+    server = MemoryServer(stale, stale, stale, GOOD)
+    assert server.play(*[channel.call("Hi") for _ in range(3)]) == [list(EVENTS)] * 3
+    assert server.routes == (*["submit"] * 3, "start_session", *["submit"] * 3)
+
+
+@pytest.mark.parametrize("signal", [None, threading.Event])
+@pytest.mark.parametrize("first_event", [5, None])
+def test_a_session_that_does_not_come_ends_all(signal: Any, first_event: float | None) -> None:
+    channel = Channel(SITE, signal=signal, timeouts=Timeouts(first_event=first_event))
+    server = MemoryServer(FAULTS["session stall"])
+    first, *others = server.play(*[channel.call("Hi") for _ in range(3)])
+    assert [type(event) for event in first] == [Broken]
+    assert others == [first, first]
+    assert (server.now, server.routes) == (first_event or 0, ("start_session",))
+
+
+def test_a_call_that_waits_for_one_that_is_not_played_is_an_error() -> None:
+    channel = Channel(SITE, signal=threading.Event, timeouts=Timeouts(first_event=None))
+    starter = channel.call("Hi")
+    starter.next_step(0)
+    with pytest.raises(RuntimeError, match="waits for another one, which is not played"):
+        MemoryServer().play(channel.call("Hi"))
+    assert starter.next_event() is None
+
+
+def test_runs_may_be_read_in_turn() -> None:
+    half = ANSWER[: ANSWER.index(encode(SECOND))]
+    server = MemoryServer((Write(half), Delay(2), Write(ANSWER[len(half) :])))
+    one, other = server.run(a_call()), server.run(a_call())
+    assert [next(one), next(other), *other, *one] == [FIRST, FIRST, SECOND, LAST, SECOND, LAST]
+
+
+# ---------------------------------------------------------------- a pair
 
 
 @given(st.data())
@@ -868,7 +1073,7 @@ def test_a_bot_may_give_events() -> None:
         raise AssertionError("nobody asks for more")
 
     events = list(pair(a_client("https://site.example"), bot))
-    assert events == [Live("Thinking", "status"), Live("a"), Broken(Reason.REMOTE, "Enough.")]
+    assert events == broken(Reason.REMOTE, "Enough.", Live("Thinking", "status"), Live("a"))
 
 
 def test_what_a_bot_raises_comes_out() -> None:
@@ -900,33 +1105,24 @@ def test_a_bot_is_closed_when_nobody_reads_on() -> None:
     assert closed == [QUESTION]
 
 
-class OneRequest:
-    """A server that closes after each answer, as some do."""
+def test_a_pair_has_a_server_for_each_connection() -> None:
+    made: list[Server] = []
 
-    def __init__(self) -> None:
-        self._server = Server(Site(b"a"))
-        self._sent = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._server, name)
-
-    def next_step(self) -> Any:
-        step = self._server.next_step()
-        if self._sent and isinstance(step, Receive):
-            return Done()
-        self._sent = self._sent or not isinstance(step, Receive | Answer)
-        return step
-
-
-def test_a_pair_connects_again_where_the_server_has_closed() -> None:
-    made: list[OneRequest] = []
-
-    def server() -> OneRequest:
-        made.append(OneRequest())
+    def server() -> Server:
+        made.append(Server(Site(b"a")))
         return made[-1]
 
     assert collect(pair(a_client(), small_talk, server=server)) == "".join(small_talk(QUESTION))
-    assert len(made) == 2
+    assert [peer.next_step() for peer in made] == [Done(), Done()]
+
+
+def test_a_call_talks_to_a_server_too() -> None:
+    assert list(pair(a_call(), small_talk)) == list(pair(a_client(), small_talk))
+
+
+def test_a_pair_in_which_both_wait_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="both wait"):
+        list(pair(Sender(REQUEST[:-1]), small_talk))
 
 
 # ---------------------------------------------------------------- for its users

@@ -1,0 +1,61 @@
+"""Whether a question that failed is asked again, and after how long. The caller does the waiting."""
+
+from collections.abc import Callable
+from typing import Protocol, final
+
+from ._events import Broken, Reason
+
+__all__ = ["RandomSource"]
+
+_SHORTEST_BACK_OFF = 0.5  # seconds
+_LONGEST_BACK_OFF = 8.0
+_NO_CONNECTION = (Reason.LOST, Reason.PROXY, Reason.TIMEOUT)
+
+
+class RandomSource(Protocol):
+    """`random.Random`, or anything else with its method `random`."""
+
+    def random(self) -> float:
+        """At least 0, below 1."""
+
+
+@final
+class Retries:
+    """Each submit may cost the site's owner money, so a question is asked again in two cases only.
+
+    Either nobody can have acted on a byte of it, or the server said itself when to
+    come back: 429 or 503 with Retry-After (RFC 9110, 10.2.3).
+
+    Raises `ValueError` for a negative number, `TypeError` for values of other types.
+    """
+
+    def __init__(self, most: int, longest_wait: float, random: RandomSource | Callable[[], float] | None) -> None:
+        if not isinstance(most, int) or isinstance(most, bool):
+            raise TypeError(f"retries: expected an int, got {type(most).__name__}")
+        if most < 0:
+            raise ValueError(f"retries: expected 0 or more, got {most}")
+        if isinstance(longest_wait, bool) or not isinstance(longest_wait, int | float):
+            raise TypeError(f"longest_wait: expected seconds, got {type(longest_wait).__name__}")
+        if not longest_wait >= 0:
+            raise ValueError(f"longest_wait: expected 0 or more seconds, got {longest_wait}")
+        draw = getattr(random, "random", random)  # `random.Random()`, the module, and its function `random` will do
+        if draw is not None and not callable(draw):
+            raise TypeError(f"random: expected a random.Random, got {type(random).__name__}")
+        self._most = most
+        self._longest_wait = longest_wait
+        self._draw: Callable[[], float] | None = draw
+
+    def pause(self, broken: Broken, made: int) -> float | None:
+        """Seconds to wait before the question is asked again, after so many retries; None: it is not."""
+        if made >= self._most:
+            return None
+        match broken:
+            case Broken(Reason.REFUSED, status=429 | 503, retry_after=int(seconds)):
+                return seconds if seconds <= self._longest_wait else None
+            case Broken(reason, asked=False) if reason in _NO_CONNECTION:
+                # Anything up to a bound that doubles, so that those who failed together do not come back together.
+                bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
+                share = 1.0 if self._draw is None else self._draw()
+                return min(_SHORTEST_BACK_OFF + share * (bound - _SHORTEST_BACK_OFF), self._longest_wait)
+            case _:
+                return None

@@ -1,0 +1,128 @@
+"""What all transports are, whatever does their I/O: a channel, and the replies that are open on it."""
+
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from threading import Lock
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
+
+from opchat_proto import Call, Endpoint, HTTPCall, Proxy, QuestionLike, Session, Signal
+
+from ._common import Options, make_channel, make_ssl_context
+
+__all__ = ["AsyncContext", "ReplyBase", "TransportBase"]
+
+_C = TypeVar("_C", Call, HTTPCall)
+_R = TypeVar("_R", bound="ReplyBase[Any]")
+
+
+class TransportBase(Generic[_R]):
+    """Asks one site. All questions share one session: the first starts it, and the others wait for that."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        ssl_context: ssl.SSLContext | None,
+        options: Options,
+        *,
+        signal: Callable[[], Signal],
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        """Nothing is connected yet; no event loop need run yet."""
+        self._channel = make_channel(endpoint, options, signal=signal, lock=lock)
+        self._ssl_context = make_ssl_context(self._channel, ssl_context)
+        self._guard = Lock()  # of the next two
+        self._replies: WeakSet[_R] = WeakSet()
+        self._closed = False
+        self._loop: object = None  # that it belongs to, from the first read on
+
+    def __repr__(self) -> str:
+        """Where it asks."""
+        return f"<{type(self).__name__} to {self._channel.endpoint.origin}>"
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it stands, for the next transport; None until a question has started one."""
+        return self._channel.session
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that it goes through, if there is one."""
+        return self._channel.proxy
+
+    def ask(self, question: QuestionLike) -> _R:
+        """The reply to a question: a text, a list of messages or a `Submit`. It is sent when the reply is first read.
+
+        A submit without a chat id gets a random one. Raises `InvalidMessages` or
+        another `ValueError` for what cannot be sent, `RuntimeError` if the
+        transport is closed.
+        """
+        reply = self._reply(question)
+        with self._guard:
+            if self._closed:
+                raise RuntimeError("the transport is closed")
+            self._replies.add(reply)
+        return reply
+
+    def _reply(self, question: QuestionLike) -> _R:
+        raise NotImplementedError
+
+    def _close_calls(self) -> list[_R]:
+        """Close the calls of all replies, before the connection of any: the next would start the session instead."""
+        with self._guard:
+            self._closed = True
+            replies = list(self._replies)
+        for reply in replies:
+            reply._call.close()
+        return replies
+
+    def _forget(self, reply: _R) -> None:
+        with self._guard:
+            self._replies.discard(reply)
+
+    def _enter(self, loop: object) -> None:
+        """Somebody reads in this event loop. Raises `RuntimeError` unless it is always the same."""
+        if self._loop not in (None, loop):
+            raise RuntimeError("this transport belongs to another event loop, in which it was used first")
+        self._loop = loop
+
+
+class ReplyBase(Generic[_C]):
+    """The answer to one question: `Live` events, then one `End` or `Broken`. What goes wrong is the event `Broken`."""
+
+    __slots__ = ("__weakref__", "_call")
+
+    def __init__(self, call: _C) -> None:
+        """For the transport's `ask`."""
+        self._call: _C = call
+
+    def __repr__(self) -> str:
+        """The call that it drives."""
+        return f"<{type(self).__name__} of {self._call!r}>"
+
+    @property
+    def retries(self) -> int:
+        """How often the question was asked again."""
+        return self._call.retries
+
+
+class AsyncContext:
+    """`async with` for what has `aclose`."""
+
+    __slots__ = ()
+
+    async def aclose(self) -> None:
+        """Close. Cancelled, it closes all the same."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        """The object itself. It does not wait, so it cannot be cancelled."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """`aclose()`: all is closed, also when cancelled."""
+        await self.aclose()

@@ -1,0 +1,137 @@
+"""A question over each of the transports, and what tests of all of them need."""
+
+import asyncio
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import trio
+
+from opchat_transports import QuestionLike
+from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.asyncio_streams import AsyncioTransport
+from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.trio_streams import TrioTransport
+
+from .scripted import PATIENCE
+
+__all__ = ["ASKS", "TRANSPORTS", "Ask", "CancelledAt", "full_queue", "in_thread", "linux", "on_asyncio"]
+
+Main = Callable[[], Coroutine[Any, Any, Any]]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a TCP that is known")
+
+
+def on_asyncio(main: Main) -> Any:
+    """Run it. Whatever it does, it must leave no task behind."""
+
+    async def alone() -> Any:
+        result = await main()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    return asyncio.run(alone())
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Asks once and gives all events."""
+
+    kind: Any
+    """The transport's class."""
+    run: Callable[[Main], Any] | None = None
+    """What runs its coroutines, if it has any."""
+
+    def __call__(self, url: str, *, question: QuestionLike = "Hi", **options: Any) -> list[Any]:
+        async def main() -> list[Any]:
+            async with self.kind(url, **options) as transport, transport.ask(question) as reply:
+                return [event async for event in reply]
+
+        if self.run is None:
+            with self.kind(url, **options) as transport, transport.ask(question) as reply:
+                return list(reply)
+        events: list[Any] = self.run(main)
+        return events
+
+    @property
+    def is_httpx(self) -> bool:
+        """Whether a library makes the connections, which does not tell all that happens."""
+        return self.kind is HttpxTransport
+
+
+ASKS = {
+    "blocking": Ask(BlockingTransport),
+    "trio": Ask(TrioTransport, trio.run),
+    "asyncio": Ask(AsyncioTransport, on_asyncio),
+    "httpx": Ask(HttpxTransport, on_asyncio),
+}
+TRANSPORTS = [ask.kind for ask in ASKS.values()]
+
+
+def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Start it; what is returned waits for the result."""
+    results: queue.Queue[Any] = queue.Queue()
+
+    def run() -> None:
+        try:
+            results.put(work())
+        except BaseException as error:
+            results.put(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def join() -> Any:
+        result = results.get(timeout=PATIENCE)
+        thread.join(PATIENCE)
+        return result
+
+    return join
+
+
+@contextmanager
+def full_queue() -> Iterator[int]:
+    """A port whose queue of new connections is full, so that nothing answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        waiting = [socket.socket() for _ in range(8)]
+        for connection in waiting:
+            connection.setblocking(False)
+            connection.connect_ex(("127.0.0.1", port))
+        yield port
+        for connection in waiting:
+            connection.close()
+
+
+class CancelledAt:
+    """Awaits something and cancels it when it waits for the nth time."""
+
+    def __init__(self, work: Awaitable[Any], nth: int, cancel: Callable[[], object]) -> None:
+        self._work = work
+        self._nth = nth
+        self._cancel = cancel
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._work.__await__()
+        resume: Callable[[Any], Any] = steps.send
+        value: Any = None
+        count = 0
+        while True:
+            try:
+                yielded = resume(value)
+            except StopIteration as stop:
+                return stop.value
+            count += 1
+            if count == self._nth:
+                self._cancel()
+            try:
+                value = yield yielded
+                resume = steps.send
+            except BaseException as error:
+                value = error
+                resume = steps.throw

@@ -1,0 +1,233 @@
+"""What each transport makes of the same situation, on each way to the site."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from opchat_proto import Broken, End, Event, Live, Reason, Session
+
+from .asking import ASKS, TRANSPORTS, Ask, in_thread
+from .proxies import SITES, Journal, Nets, proxy_of, pump
+from .scripted import PATIENCE, STREAM, Peer, Script, Scripted, end, live, tells
+from .tls import IDN, NAME, tls_server, without_close_notify
+
+ROUTES = ["direct", "http", "https", "socks5"]
+ASYNC = {name: ask for name, ask in ASKS.items() if ask.run is not None}
+
+
+@pytest.fixture(autouse=True)
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that were looked up. Those of sites are on this machine."""
+    names: list[str] = []
+    system = socket.getaddrinfo
+
+    def look_up(host: Any, port: Any, *arguments: Any, **more: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if "." in name and not name.startswith("127."):
+            names.append(name)
+        return system("127.0.0.1" if name.removesuffix(".") in (NAME, IDN) else host, port, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return names
+
+
+@contextmanager
+def on_ipv6(port: int) -> Iterator[int]:
+    """A port of ::1 that passes one connection on."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        listener.settimeout(PATIENCE)
+
+        def run() -> None:
+            client, _ = listener.accept()
+            with client, socket.create_connection(("127.0.0.1", port)) as site:
+                pump(client, site)
+
+        join = in_thread(run)
+        yield listener.getsockname()[1]
+        assert join() is None
+
+
+def plain(peer: Peer) -> None:
+    """Answers a handshake with HTTP."""
+    peer.socket.recv(1)
+    peer.send(b"HTTP/1.1 400 What is this?\r\n\r\n")
+    assert peer.is_left()
+
+
+CUT = b"HTTP/1.1 200 OK\r\n\r\n" + b'data: {"type":"live","data":"a"}\n\n'
+ANSWER: list[Event] = [Live("a"), End("a", '{"success": true, "reply": "a"}')]
+
+
+def not_trusted(why: str) -> list[Event]:
+    return [Broken(Reason.LOST, f"TLS with {NAME} failed: the certificate is not trusted: {why}")]
+
+
+# What the site does, which certificate it has, how it is called, and the events without their details where the words
+# are those of OpenSSL or of httpx.
+SITUATIONS: dict[str, tuple[Script, str, str, list[Event]]] = {
+    "all is well": (tells("a"), "good", NAME, ANSWER),
+    "an address of IPv6": (tells("a"), "good", "[::1]", ANSWER),
+    "a name that is not ASCII, as the DNS has it": (tells("a"), "good", IDN, ANSWER),
+    "another name in the certificate": (
+        tells("a"),
+        "wrong name",
+        NAME,
+        not_trusted(f"Hostname mismatch, certificate is not valid for '{NAME}'."),
+    ),
+    "a certificate that has expired": (tells("a"), "expired", NAME, not_trusted("certificate has expired")),
+    "a certificate signed by itself": (tells("a"), "self-signed", NAME, not_trusted("self-signed certificate")),
+    "cut in the answer": (
+        without_close_notify(CUT),
+        "good",
+        NAME,
+        [Live("a"), Broken(Reason.TRUNCATED, asked=True)],
+    ),
+    "cut after the answer": (without_close_notify(STREAM, live("a"), end("a")), "good", NAME, ANSWER),
+}
+
+
+def named(ask: Ask, route: str, host: str) -> str:
+    """What the proxy is told. httpcore writes an address of IPv6 without its brackets."""
+    return host.strip("[]") if ask.is_httpx and "http" in route else host
+
+
+@pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_situation(
+    ask: Ask,
+    net: Nets,
+    route: str,
+    situation: tuple[Script, str, str, list[Event]],
+    trust: ssl.SSLContext,
+) -> None:
+    script, kind, host, expected = situation
+    over = net(route, "https", script, kind)
+    with ExitStack() as stack:
+        port = over.site.port
+        if host == "[::1]" and over.proxy is None:
+            port = stack.enter_context(on_ipv6(port))
+        events = ask(f"https://{host}:{port}", proxy=over.proxy, ssl_context=trust, session=Session())
+    if isinstance(expected[-1], Broken) and not expected[-1].detail:
+        events[-1] = replace(events[-1], detail="")
+    assert events == expected
+    assert over.journal.targets == ([] if over.proxy is None else [f"{named(ask, route, host)}:{port}"])
+    assert [request.count(f"\r\nHost: {host}:{port}\r\n".encode()) for request in over.site.requests] == (
+        [] if "TLS" in getattr(expected[-1], "detail", "") else [1]
+    )
+
+
+@pytest.mark.parametrize("route", ROUTES[1:])
+def test_an_address_of_ipv6_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+    over = net(route, "http", tells("a"))
+    target = f"[::1]:{over.site.port}"
+    assert ask(f"http://{target}", proxy=over.proxy, ssl_context=trust, session=Session()) == ANSWER
+    assert over.journal.targets == [named(ask, route, "[::1]") + f":{over.site.port}"]
+    assert f"\r\nHost: {target}\r\n".encode() in over.site.requests[0]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_site_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+    over = net(route, "http", plain, session=False)
+    [broken] = ask(f"https://{NAME}:{over.site.port}", proxy=over.proxy, ssl_context=trust, session=Session())
+    assert broken.detail.startswith(f"TLS with {NAME} failed: ")
+    assert replace(broken, detail="") == Broken(Reason.LOST)
+
+
+@pytest.mark.parametrize("scheme", SITES)
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_site_that_is_not_there(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+    over = net(route, scheme, tells("a"))
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    [broken] = ask(f"{scheme}://{NAME}:{port}", proxy=over.proxy, ssl_context=trust, session=Session())
+    if route == "direct":
+        assert broken == Broken(Reason.LOST, f"could not connect to {NAME}:{port}: Connection refused")
+    elif route == "socks5":
+        assert "onnection refused" in broken.detail
+        assert replace(broken, detail="") == Broken(Reason.PROXY)
+    elif scheme == "https":
+        assert broken == Broken(Reason.PROXY, "the proxy refused: status 502")
+    else:  # the proxy answers in place of the site, and nobody can tell
+        assert (broken.reason, broken.status) == (Reason.REFUSED, 502)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_host_with_a_trailing_dot(
+    ask: Ask,
+    route: str,
+    looked_up: list[str],
+    authority: trustme.CA,
+    certificates: dict[str, ssl.SSLContext],
+    trust: ssl.SSLContext,
+) -> None:
+    """The dot is for the DNS and the site, and not for TLS."""
+    journal = Journal()
+    called: list[str | None] = []
+    context = tls_server(authority, NAME)
+    context.sni_callback = lambda _, name, __: called.append(name)
+    tls = certificates["good"] if route == "https" else None
+    with Scripted(tells("a"), tls=context) as site, Scripted(proxy_of(route, journal), tls=tls, session=False) as proxy:
+        target = f"{NAME}.:{site.port}"
+        url = None if route == "direct" else f"{route}://localhost:{proxy.port}"
+        events = ask(f"https://{target}", proxy=url, ssl_context=trust, session=Session())
+    if ask.is_httpx and "http" in route:  # httpcore names the host as it stands inside a tunnel
+        assert called == [f"{NAME}."]
+        return
+    assert events == ANSWER
+    assert called == [NAME]
+    assert f"\r\nHost: {target}\r\n".encode() in site.requests[0]
+    assert looked_up == ([f"{NAME}."] if url is None else [])
+    assert journal.targets == ([] if url is None else [target])
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_a_name_that_is_not_ascii_is_refused(kind: Any) -> None:
+    """The endpoint takes it as the DNS has it."""
+    with pytest.raises(ValueError, match="ASCII"):
+        kind("https://bücher.example")
+    assert repr(kind(f"http://{IDN}")) == f"<{kind.__name__} to http://{IDN}>"
+
+
+@pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize(("scheme", "route"), [(scheme, route) for scheme in SITES for route in ROUTES])
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_a_file_that_openssl_cannot_use(
+    kind: Any, scheme: str, route: str, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "nowhere" / "file")
+    monkeypatch.setenv(variable, path)
+    proxy = None if route == "direct" else f"{route}://localhost"
+
+    def make() -> Any:
+        return kind(f"{scheme}://{NAME}", proxy=proxy)
+
+    if "https" not in (scheme, route):
+        assert make().session is None
+    else:
+        with pytest.raises(FileNotFoundError, match=rf"No such file or directory \({variable}\)") as caught:
+            make()
+        assert caught.value.filename == path
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
+def test_a_transport_in_a_second_event_loop(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+    over = net(route, "https", tells("a"))
+    transport = ask.kind(f"https://{NAME}:{over.site.port}", proxy=over.proxy, ssl_context=trust)
+
+    async def main() -> list[Event]:
+        async with transport.ask("Hi") as reply:
+            return [event async for event in reply]
+
+    run: Callable[..., Any] = ask.run or (lambda _: None)
+    assert run(main) == ANSWER
+    with pytest.raises(RuntimeError, match="belongs to another event loop"):
+        run(main)
+    assert over.site.routes == ["start_session", "submit"]

@@ -1,0 +1,66 @@
+"""Certificates for servers of tests, good ones and others."""
+
+import datetime
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+
+import trustme
+
+from .scripted import Peer, Script, answers
+
+__all__ = ["FAULTS", "IDN", "NAME", "certificate", "tls_server", "trusting", "without_close_notify"]
+
+NAME = "site.example"  # known to proxies only
+IDN = "xn--bcher-kva.example"
+FAULTS = {"wrong name": "Hostname mismatch", "expired": "has expired", "self-signed": "self-signed certificate"}
+"""Certificates that nobody vouches for, and how OpenSSL calls what is wrong."""
+
+
+def tls_server(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    """A server of these names, by default of "localhost"."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names or ("localhost",)).configure_cert(context)
+    return context
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """A client that trusts the authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:
+    """A server with a certificate that is "good", or one of `FAULTS`."""
+    match kind:
+        case "good":
+            return tls_server(authority, "localhost", NAME, IDN, "::1")
+        case "wrong name":
+            return tls_server(authority, "other.example")
+        case "expired":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            now = datetime.datetime.now(datetime.UTC)
+            days = datetime.timedelta(days=1)
+            leaf = authority.issue_cert("localhost", NAME, not_before=now - 2 * days, not_after=now - days)
+            leaf.configure_cert(context)
+            return context
+    itself = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        itself.cert_pem.write_to_path(f"{folder}/cert")
+        itself.private_key_pem.write_to_path(f"{folder}/key")
+        context.load_cert_chain(Path(folder, "cert"), Path(folder, "key"))
+    return context
+
+
+def without_close_notify(*pieces: bytes) -> Script:
+    """Ends the connection and not its TLS, as whoever cuts it would."""
+
+    def play(peer: Peer) -> None:
+        answers(*pieces)(peer)
+        socket.socket.shutdown(peer.socket, socket.SHUT_WR)
+        assert peer.is_left()
+
+    return play
