@@ -270,8 +270,8 @@ class Channel:
 
         With a `conversation`, a text is asked after its messages. A complete answer is
         added to it; a broken one changes nothing, but a response id that the server
-        did not accept is dropped. `chat_id` is used where there is none yet, and the
-        conversation keeps it; the core draws nothing at random.
+        did not accept is dropped. `chat_id` names a question that has no chat id, and a
+        new conversation keeps it; the core draws nothing at random.
 
         Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
         `TypeError` for other types, `RuntimeError` if the conversation is being asked
@@ -414,7 +414,7 @@ class _Life(ABC, Generic[_S]):
     # ---------------------------------------------------------------- output
 
     def next_event(self) -> Event | None:
-        """The next event; None if there is none yet, or none any more.
+        """The next event, or None if nothing has come yet or the reply is over.
 
         The last one is given after `next_step` has given `Done`: so whoever has it
         holds no connection.
@@ -564,7 +564,7 @@ class _Life(ABC, Generic[_S]):
                 self._is_telling = True
                 item = self._to_tell.popleft()
             try:
-                observer(self, item)  # type: ignore[arg-type]
+                observer(self, item)  # type: ignore[arg-type]  # mypy does not know that there are two kinds only
             finally:
                 self._is_telling = False
 

@@ -138,7 +138,7 @@ class Exchange:
         return self._h11.their_state is h11.SEND_RESPONSE
 
     def _drain(self, received: list[Received], read: bytes) -> None:
-        """What h11 makes of all that it holds, of which `read` came last."""
+        """Collect what h11 makes of the bytes that it holds. `read` are those that came last."""
         pieces: list[bytes] = []
         progress = False
         outcome: Received | None = None

@@ -171,7 +171,7 @@ class ReplyDecoder:
             if not size:
                 return []
             if size < self._pieces_room and _LF not in data and _CR not in data:
-                # A piece of a line, of which nothing can be said before there is more.
+                # A piece of a line. It means nothing before the rest has come.
                 self._pieces_room -= size
                 self._pieces.append(data)
                 return []

@@ -51,7 +51,7 @@ def with_log(observer: Observer | None) -> Observer | None:
                 if not isinstance(item, Live):
                     _log_end(call, item, time.monotonic() - known[0], known[1])
         if observer is not None:
-            observer(call, item)  # type: ignore[arg-type]
+            observer(call, item)  # type: ignore[arg-type]  # `object` is what `match` needs
 
     return log
 

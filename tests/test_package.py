@@ -55,6 +55,16 @@ def test_every_export_of_the_transports_is_there() -> None:
     assert all(hasattr(opchat_transports, name) for name in opchat_transports.__all__)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "opchat_transports").rglob("*.py")), ids=lambda path: path.name)
+def test_the_transports_import_only_public_names_of_the_core(path: Path) -> None:
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    of_the_core = [node for node in nodes if str(node.module).partition(".")[0] == "opchat_proto"]
+    assert {node.module for node in of_the_core} <= {"opchat_proto", "opchat_proto.strategies"}
+    named = {alias.name for node in of_the_core if node.module == "opchat_proto" for alias in node.names}
+    assert named <= set(opchat_proto.__all__)
+    assert not any(name.startswith("opchat_proto._") for name in imports(path))
+
+
 TRANSPORTS = ["blocking_sockets", "trio_streams", "asyncio_streams", "asyncio_httpx"]
 BESIDE = ["_base", "_common", "_httpx", "_proxies", "_sockets", "_streams"]
 DECISIONS = {"Awaiting", "Client", "Clock", "Exchange", "Flow", "ReplyDecoder", "Retries", "SSEDecoder"}

@@ -91,7 +91,7 @@ class Trace:
                 if isinstance(event, h11.Response):
                     self._reader = None
                     return
-        except h11.RemoteProtocolError:  # of which the last event tells
+        except h11.RemoteProtocolError:  # the last event says what is wrong
             self._reader = None
 
     def _head(self, status: int, headers: Iterable[tuple[str | bytes, str | bytes]]) -> None:

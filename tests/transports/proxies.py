@@ -220,7 +220,7 @@ def take(peer: Peer, count: int) -> bytes:
 
 
 def pending(connection: socket.socket) -> bytes:
-    """What TLS has read beyond what was taken, of which a selector knows nothing."""
+    """Bytes that TLS has read and nobody has taken. A selector does not know about them."""
     data = b""
     while isinstance(connection, ssl.SSLSocket) and connection.pending():
         data += connection.recv(65536)

@@ -419,12 +419,12 @@ def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
     async def main() -> int:
         nth = 1
         while await cut(nth):
-            # Turns are many, of which most are spent waiting for the server.
+            # There are many turns; most are spent waiting for the server.
             nth += 1 if what == "await" or nth < 60 else nth // 6
         return nth
 
     with Scripted(patient(submitted, tls_server(authority) if secure else None), session=False) as server:
-        # A name with two addresses, the first of which refuses.
+        # A name with two addresses; the first one refuses.
         url = server.url.replace("http://127.0.0.1", f"http{'s' if secure else ''}://localhost")
         assert run(main) > 5
     assert all(submitted.count(question) == 1 for question in submitted)
