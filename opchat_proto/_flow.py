@@ -33,7 +33,7 @@ _NOT_THE_CALLERS = frozenset(
         "proxy-authorization",
     )
 )
-_STALE = {(401, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
+_STALE = {(401, "rest_forbidden"), (403, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
 _NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
 
 

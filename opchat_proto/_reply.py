@@ -27,6 +27,9 @@ _BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never co
 _PIECES = 1024  # bytes of a line that may wait for its next piece before they are looked at
 _SHOWN = 200  # characters of a line or a text that stand in a detail
 _FIELDS = ("content-encoding", "date", "location", "retry-after")  # of a refusal's head, what is read in the end
+# The content codings that change bytes (RFC 9110, 8.4.1; IANA's registry). Servers write other words into the field,
+# such as "none" or "utf-8", over bodies that are plain.
+_CODINGS = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"}
 _EVENT_KEYS = ("type", "data", "subtype")
 _PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
 _PLAIN_START = len(_PLAIN_LIVE)
@@ -158,9 +161,7 @@ class ReplyDecoder:
             return [self._failed("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]
         if status == 200 and (coding := _coding(fields)):
             # We asked for identity. Nothing is inflated: bodies that claim gzip were seen to be plain text (WIRE 13).
-            return [
-                self._malformed(f"the body is coded as {encodable(coding[:_SHOWN])}, though identity was asked for")
-            ]
+            return [self._malformed(f"the body is coded as {coding}, though identity was asked for")]
         return []
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
@@ -458,7 +459,7 @@ class ReplyDecoder:
         location = self._header("location")
         if location and 300 <= self._status < 400:
             detail = f"redirected to {location[:_SHOWN]}, which is not followed{f': {detail}' if detail else ''}"
-        what = f"a body coded as {coding[:_SHOWN]}" if coding else "no text"
+        what = f"a body coded as {coding}" if coding else "no text"
         detail = detail or f"status {self._status} and {what}{f' ({failure})' if failure else ''}"
         return self._end(
             Broken(
@@ -497,7 +498,7 @@ class ReplyDecoder:
 def _coding(headers: list[tuple[str, str]]) -> str:
     codings = [value.lower() for key, value in headers if key == "content-encoding"]
     codings = [coding.strip() for coding in ",".join(codings).split(",")]
-    return ", ".join(coding for coding in codings if coding not in ("", "identity"))
+    return ", ".join(coding for coding in codings if coding in _CODINGS)
 
 
 def _plain_subtype(text: str, start: int, depth: int) -> str | None:

@@ -598,8 +598,12 @@ def test_a_page_in_place_of_an_answer_to_the_question_gets_no_hint() -> None:
 
 
 RENEWED: Answer = (200, [], b'{"success":true,"sessionId":"second","restNonce":"fresh"}')
-STALE: list[Answer] = [(401, JSON, FORBIDDEN.encode()), (403, JSON, EXPIRED.encode())]
-STALE_IDS = ["missing", "expired"]
+STALE: list[Answer] = [
+    (401, JSON, FORBIDDEN.encode()),
+    (403, JSON, EXPIRED.encode()),
+    (403, JSON, FORBIDDEN.encode()),
+]
+STALE_IDS = ["missing", "expired", "missing for a member"]
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
@@ -718,7 +722,7 @@ def test_a_member_becomes_no_guest_by_the_chats_own_cookie() -> None:
 
 
 NOT_STALE: list[Answer] = [
-    (403, [], FORBIDDEN.encode()),
+    (400, [], FORBIDDEN.encode()),
     (401, [], EXPIRED.encode()),
     (401, [], b'{"code":"rest_not_logged_in","message":"No."}'),
     (403, [], b'{"success":false,"message":"Rejected."}'),

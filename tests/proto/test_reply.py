@@ -851,8 +851,7 @@ def test_a_coding_other_than_identity_is_malformed_and_nothing_is_inflated() -> 
         (" GZip ", "gzip"),
         ("identity, br", "br"),
         ("gzip,deflate", "gzip, deflate"),
-        ("x" * 300, "x" * 200),
-        ("\ud800", "\ufffd"),
+        ("none, X-Gzip", "x-gzip"),
     ]:
         expected = [Broken(Reason.MALFORMED, f"the body is coded as {named}, though identity was asked for")]
         assert judge([body], headers=[("Content-Encoding", value)]) == expected
@@ -860,7 +859,7 @@ def test_a_coding_other_than_identity_is_malformed_and_nothing_is_inflated() -> 
     assert judge([], headers=both) == [
         Broken(Reason.MALFORMED, "the body is coded as gzip, br, though identity was asked for")
     ]
-    for value in ("", "identity", "Identity , identity", ","):
+    for value in ("", "identity", "Identity , identity", ",", "none", "UTF-8", "8bit, binary", "x" * 300, "\ud800"):
         assert judge([body], headers=[("Content-Encoding", value)]) == [Live("a"), ENDED]
 
 

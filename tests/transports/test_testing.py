@@ -230,7 +230,9 @@ EXPECTED: dict[str, list[Event]] = {
     ),
 }
 ROUTES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(["stale nonce 401", "stale nonce 403", "401 forbidden", "403 invalid nonce"], BOTH * 2),
+    **dict.fromkeys(
+        ["stale nonce 401", "stale nonce 403", "401 forbidden", "403 forbidden", "403 invalid nonce"], BOTH * 2
+    ),
     **dict.fromkeys([name for name in FAULTS if name.startswith("session ")], ("start_session",)),
     **dict.fromkeys(["stall", "stall in the head", "stall after the head"], ("submit",)),
 }
