@@ -27,12 +27,12 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                             connection.callback(writer.transport.abort)
                         case StartTLS(name):
                             await writer.start_tls(tls, server_hostname=name)
+                            connection.callback(writer.transport.abort)  # another one
                         case Send(data):
                             writer.write(data)
                             await writer.drain()
                         case Receive():
-                            data = await reader.read(65536)
-                            call.receive_data(data) if data else call.receive_eof()
+                            call.receive_data(data) if (data := await reader.read(65536)) else call.receive_eof()
                         case Wait(signal):
                             await signal.wait()
                 if isinstance(step, Connect | StartTLS | Send):

@@ -3,7 +3,7 @@
 import os
 
 from PySide6.QtCore import QCoreApplication, QEventLoop
-from PySide6.QtNetwork import QSslCertificate, QSslConfiguration
+from PySide6.QtNetwork import QSslCertificate, QSslConfiguration, QSslSocket
 
 os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 
@@ -19,9 +19,10 @@ def of_qt(question: Question) -> None:
     tls = QSslConfiguration.defaultConfiguration()
     if question.cafile is not None:
         tls.setCaCertificates(QSslCertificate.fromPath(question.cafile))
-
-    asked = qt_socket.Question(question.call(), question.hear, tls)
-    asked.over.connect(loop.quit)
+    wire = QSslSocket(application)
+    wire.setSslConfiguration(tls)
+    wire.destroyed.connect(loop.quit)
+    qt_socket.ask(question.call(), question.hear, wire)
     loop.exec()
 
 

@@ -1,5 +1,5 @@
 """pygame's frame loop: `play(ask(call, print, tls))`. What is true of `on_event` leaves early.
-A thread connects; all else is tried at each frame, and waits for no other frame. A call that waits asks again, too."""
+A thread connects. All else is tried once a frame: a step stays the same until it is reported or its time is over."""
 
 import socket
 import ssl
@@ -8,59 +8,52 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from time import monotonic
-from typing import Any
 
 import pygame
 
 from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
-Asking = Generator[None, None, Any]
-threads = ThreadPoolExecutor()
 
-
-def perform(until: float, do: Callable[..., Any], *given: object) -> Asking:
-    while monotonic() < until:
-        try:
-            return do(*given)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            yield
-    raise TimeoutError
-
-
-def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> Asking:
-    with closing(call), ExitStack() as opened:
-        while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
-            if event:
-                continue
+def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> Generator[None, None, None]:
+    with closing(call), ExitStack() as connection:
+        while True:
+            while event := call.next_event():
+                if on_event(event) or not isinstance(event, Live):
+                    return
             step, until = call.next_step(monotonic())
             if isinstance(step, Connect | Wait | Done):
-                opened.close()
+                connection.close()
+                sent = 0
             try:
                 match step:
                     case Connect(host, port):
-                        opening = threads.submit(socket.create_connection, (host, port), min(until - monotonic(), 1e6))
+                        seconds = min(until - monotonic(), 1e6)
+                        opening = ThreadPoolExecutor(1).submit(socket.create_connection, (host, port), seconds)
                         while not opening.done():
                             yield
-                        (wire := opened.enter_context(opening.result())).setblocking(False)
+                        (wire := connection.enter_context(opening.result())).setblocking(False)
                     case StartTLS(name):
-                        wire = tls.wrap_socket(wire, server_hostname=name, do_handshake_on_connect=False)
-                        opened.callback(wire.close)
-                        yield from perform(until, wire.do_handshake)
+                        if not isinstance(wire, ssl.SSLSocket):
+                            wire = tls.wrap_socket(wire, server_hostname=name, do_handshake_on_connect=False)
+                            connection.callback(wire.close)
+                        wire.do_handshake()
                     case Send(data):
-                        while data:
-                            data = data[(yield from perform(until, wire.send, data)) :]
+                        while sent < len(data):
+                            sent += wire.send(data[sent:])
                     case Receive():
-                        data = yield from perform(until, wire.recv, 65536)
-                        call.receive_data(data) if data else call.receive_eof()
+                        call.receive_data(data) if (data := wire.recv(65536)) else call.receive_eof()
                     case Wait():
                         yield
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
+                    sent = 0
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                yield
             except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
                 call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 
-def play(asking: Asking) -> None:
+def play(asking: Generator[None, None, None]) -> None:
     for _ in asking:
         if pygame.event.get(pygame.QUIT):
             asking.close()

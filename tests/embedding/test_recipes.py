@@ -2,7 +2,7 @@
 
 import pytest
 
-from opchat_proto import Broken, Event, Proxy, Reason, Session
+from opchat_proto import Broken, Event, Live, Proxy, Reason, Session
 from tests.transports.proxies import Journal, http_proxy, socks_proxy
 from tests.transports.scripted import Peer, Script, Scripted
 
@@ -39,6 +39,24 @@ def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None
     with Scripted(answering(cut)) as server:
         RUNNERS[name](Question(server.url, events.append))
     assert events == events_of(cut)
+
+
+@pytest.mark.parametrize("name", OF_BYTES)
+def test_leaving_early_when_the_close_has_come_already(name: str) -> None:
+    """Nothing is heard afterwards, whatever the library says of the connection."""
+    events: list[Event] = []
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send_and_close(STREAMS["plain"][:-50])
+
+    def hear(event: Event) -> bool:
+        events.append(event)
+        return True
+
+    with Scripted(play) as server:
+        RUNNERS[name](Question(server.url, hear))
+    assert events == [Live("Plain")]
 
 
 @pytest.mark.parametrize("name", OF_BYTES)

@@ -48,9 +48,7 @@ MACHINES = {"Call", "HTTPCall", "Client"}
 LONG = {  # these see to sockets, callbacks and timers themselves
     "embedding/selectors_loop.py",
     "embedding/twisted_protocol.py",
-    "embedding/qt_socket.py",
     "embedding/pygame_frames.py",
-    "embedding/snapshot.py",
     "external/tkinter_files.py",
     "external/glib_sources.py",
 }

@@ -1,11 +1,10 @@
-"""Twisted: `await ask(call, print, platformTrust())`, with a call of `Channel(url, signal=Inbox)`.
-
-What is true of `on_event` leaves early, as cancelling does.
-"""
+"""Twisted: `await ask(call, print, None)`, or with a trust root, and a call of `Channel(url, signal=Inbox)`.
+What is true of `on_event` leaves early, as cancelling does."""
 
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partialmethod
 from typing import Any
 
 from twisted.internet import defer, error, interfaces, protocol, reactor, ssl, task
@@ -18,53 +17,45 @@ from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Sen
 @implementer(interfaces.IHandshakeListener)
 class Inbox(defer.DeferredQueue[Any], protocol.Protocol):
     dataReceived = connectionLost = defer.DeferredQueue.put  # type: ignore[assignment]
-
-    def set(self) -> None:  # for calls that wait for each other
-        self.put(b"")
-
-    handshakeCompleted = set
+    handshakeCompleted = set = partialmethod(defer.DeferredQueue.put, b"")  # `set` wakes a call that waits
 
 
-async def ask(call: Call, on_event: Callable[[Event], object], trust: Any) -> None:
-    clock: Any = reactor
+async def ask(call: Call, on_event: Callable[[Event], object], trust: Any, clock: Any = reactor) -> None:
     with closing(call), ExitStack() as connection:
         while True:
             while event := call.next_event():
                 if on_event(event) or not isinstance(event, Live):
                     return
             step, until = call.next_step(clock.seconds())
-            within = max(0, min(until - clock.seconds(), 1e6))
+            seconds = max(0, min(until - clock.seconds(), 1e6))
             if isinstance(step, Connect | Wait | Done):
                 connection.close()
             try:
                 match step:
                     case Connect(host, port):
                         peer: Any = HostnameEndpoint(clock, host, port)
-                        inbox = await peer.connect(protocol.Factory.forProtocol(Inbox)).addTimeout(within, clock)
+                        inbox = await peer.connect(protocol.Factory.forProtocol(Inbox)).addTimeout(seconds, clock)
                         connection.callback(inbox.transport.abortConnection)
                     case StartTLS(name):
                         inbox.pending.clear()  # what came in the clear did not come inside TLS
                         inbox.transport.startTLS(ssl.optionsForClientTLS(name, trust))
-                        await inbox.get().addTimeout(within, clock)
+                        await inbox.get().addTimeout(seconds, clock)
                     case Send(data):
                         inbox.transport.write(data)  # what goes wrong with it comes to the inbox
                     case Receive():
-                        call.receive_data(await inbox.get().addTimeout(within, clock))
+                        call.receive_data(await inbox.get().addTimeout(seconds, clock))
                     case Wait(signal):
-                        await signal.get().addTimeout(within, clock)
+                        await signal.get().addTimeout(seconds, clock)
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except defer.TimeoutError:
-                call.timed_out()
-            except error.ConnectionDone:
-                call.receive_eof()
             except defer.CancelledError:
                 raise
             except Exception as failure:
-                call.step_failed(str(failure))
+                if not isinstance(failure, defer.TimeoutError):  # then `next_step` looks at the clock itself
+                    closed = isinstance(failure, error.ConnectionDone)
+                    call.receive_eof() if closed else call.step_failed(str(failure))
 
 
 if __name__ == "__main__":
     asked = Channel(sys.argv[1], signal=Inbox).call("Hello!")
-    tls: Any = ssl  # which has no types
-    task.react(lambda _: defer.ensureDeferred(ask(asked, print, tls.platformTrust())))
+    task.react(lambda _: defer.ensureDeferred(ask(asked, print, None)))

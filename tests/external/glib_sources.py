@@ -76,5 +76,5 @@ def run(asking: Asking, over: Callable[[], object] = lambda: None) -> None:
 
 if __name__ == "__main__":
     loop = GLib.MainLoop()
-    run(ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()), loop.quit)
+    run(ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()), lambda: GLib.idle_add(loop.quit))
     loop.run()

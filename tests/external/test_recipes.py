@@ -39,7 +39,8 @@ def hear(event):
 text, cafile, site = pickle.loads(base64.b64decode(sys.argv[1]))
 call = Channel(**site, random=lambda: 0.0).call(text)
 loop = GLib.MainLoop()
-run(ask(call, hear, ssl.create_default_context(cafile=cafile)), loop.quit)
+# Idle, since it may be over before the loop runs, which then would not end.
+run(ask(call, hear, ssl.create_default_context(cafile=cafile)), lambda: GLib.idle_add(loop.quit))
 loop.run()
 """
 

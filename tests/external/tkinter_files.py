@@ -71,7 +71,7 @@ def run(root: tkinter.Tk, asking: Asking, over: Callable[[], object] = lambda: N
             root.createfilehandler(wish[0], wish[1], proceed)
         clock = root.after(1 + int(1000 * min(wish[2] - monotonic(), 1e6)) if wish else 50, proceed)
         return
-    over()
+    root.after_idle(over)  # when the main loop runs
 
 
 if __name__ == "__main__":
