@@ -239,11 +239,11 @@ class Channel:
         for name, function in (("signal", signal), ("observer", observer)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name}: expected a callable or None, got {type(function).__name__}")
-        self.endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        self.endpoint: Endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         """Where the questions go."""
         self.limits = limits
         self.timeouts = timeouts
-        self.proxy = Proxy.parse(proxy) if isinstance(proxy, str) else proxy
+        self.proxy: Proxy | None = Proxy.parse(proxy) if isinstance(proxy, str) else proxy
         """The proxy that calls go through, if there is one."""
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self._retries = Retries(retries, longest_wait, random)
