@@ -14,6 +14,7 @@ import h11
 
 from opchat_proto import (
     Answer,
+    Awaiting,
     Broken,
     Call,
     Channel,
@@ -378,8 +379,15 @@ def _drive_flow(calls: _Calls, plan: Plan, cut: Cut) -> None:
             calls.give(_finish(calls.machine, how))
             settle("request")
 
-    for action in plan:
+    def use_session(session: Session | None) -> None:
+        due = expecting == "request" and calls.machine.awaiting is Awaiting.SESSION
+        _legal(calls, due or expecting == "done", partial(calls.machine.use_session, session))
+        settle(expecting)
+
+    for index, action in enumerate(plan):
         match action:
+            case ("step",):
+                use_session((Session(nonce="0123456789"), Session(), None)[index % 3])
             case ("answer", status, fields, given, ends):
                 if expecting == "request":
                     request()
