@@ -11,6 +11,7 @@ import h11
 
 from opchat_proto import (
     Answer,
+    Awaiting,
     Broken,
     Client,
     Connect,
@@ -192,7 +193,13 @@ def _flow(case: Case, pieces: Pieces) -> Any:
     events: list[Event] = []
     requests = []
     answers = iter(zip(case["answers"], pieces, strict=True))
-    while request := flow.next_request():
+    uses = list(case.get("uses", ()))
+    while True:
+        if uses and flow.is_ready and flow.awaiting is Awaiting.SESSION:
+            events += flow.use_session(_session(uses.pop(0)))
+        request = flow.next_request()
+        if request is None:
+            break
         fields = {name.lower(): value for name, value in request.headers}
         body = json.loads(request.body) if request.body else {}
         requests.append(

@@ -64,7 +64,7 @@ def test_a_file_is_well_formed(name: str) -> None:
 KEYS = {
     "sse": {"limits", "body"},
     "reply": {"limits", "status", "headers", "body", "ends"},
-    "flow": {"limits", "site", "starts_with", "asks", "answers"},
+    "flow": {"limits", "site", "starts_with", "uses", "asks", "answers"},
     "wire": {"limits", "wire", "closes"},
     "exchanges": {"limits", "starts_with", "connections"},
     "proxy": {"limits", "proxy", "site", "dialogue"},
