@@ -165,6 +165,8 @@ def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, tr
     assert b"Proxy-Auth" not in b"".join(server.requests)
 
 
+# tinyproxy closes after each answer without announcing it, so it shows what a reused connection would lose.
+@pytest.mark.parametrize("proxy", [tinyproxy], indirect=True, ids=["tinyproxy"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_two_hundred_questions_are_all_answered(
     ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext
