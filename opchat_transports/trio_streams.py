@@ -1,5 +1,6 @@
 """Trio: `TrioTransport` drives calls on trio's streams. No nursery, no background task: it reads when asked."""
 
+import socket
 import ssl
 from typing import Self, Unpack, final
 
@@ -180,6 +181,7 @@ class TrioReply(AsyncContext, ReplyBase[Call]):
         if isinstance(stream, trio.SocketStream):
             for option in tcp_options(trio.socket):
                 stream.setsockopt(*option)
+            self._stream = _Socket(stream)
 
     async def _start_tls(self, server_name: str) -> None:
         context = self._transport._ssl_context
@@ -207,3 +209,54 @@ class TrioReply(AsyncContext, ReplyBase[Call]):
         if stream is not None:
             with trio.CancelScope(shield=True):  # it does not wait
                 await trio.aclose_forcefully(stream)
+
+
+@final
+class _Socket(trio.abc.Stream):
+    """The socket of a `trio.SocketStream`, for one reader.
+
+    That one tries to read before it waits, which nearly always fails: an answer
+    comes more slowly than it is read. This one waits first, and reads once.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, opened: trio.SocketStream) -> None:
+        """The socket belongs to this object from now on."""
+        self._socket = socket.socket(fileno=opened.socket.detach())
+        self._socket.setblocking(False)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._open)
+            try:
+                return self._open.recv(max_bytes or _READ)
+            except BlockingIOError:
+                pass  # as the system may be wrong about that
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._open.send(rest) :]
+            except BlockingIOError:
+                await self.wait_send_all_might_not_block()
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._open)
+
+    async def aclose(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def _open(self) -> socket.socket:
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError
+        return self._socket
