@@ -72,7 +72,7 @@ class AsyncioTransport(AsyncContext, TransportBase["AsyncioReply"]):
             self._enter(asyncio.get_running_loop())
         for reply in self._close_calls():
             reply._close()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # in which asyncio closes them
 
 
 @final

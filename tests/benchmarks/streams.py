@@ -114,7 +114,7 @@ def _serve(events: int, paced: bool) -> None:
                     continue
                 for part in parts:
                     connection.sendall(part)
-                    time.sleep(_PACE)
+                    time.sleep(_PACE)  # the pace is what is measured
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Sen
 
 async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> None:
     class Inbox(asyncio.Queue[object], asyncio.Protocol):
-        data_received = connection_lost = asyncio.Queue.put_nowait  # type: ignore[assignment]
+        data_received = connection_lost = asyncio.Queue.put_nowait  # type: ignore[assignment]  # methods of one queue
 
     with closing(call), ExitStack() as connection:
         while True:

@@ -16,7 +16,7 @@ from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Sen
 
 @implementer(interfaces.IHandshakeListener)
 class Inbox(defer.DeferredQueue[Any], protocol.Protocol):
-    dataReceived = connectionLost = defer.DeferredQueue.put  # type: ignore[assignment]
+    dataReceived = connectionLost = defer.DeferredQueue.put  # type: ignore[assignment]  # methods of one queue
     handshakeCompleted = set = partialmethod(defer.DeferredQueue.put, b"")  # `set` wakes a call that waits
 
 

@@ -460,7 +460,7 @@ def test_a_failure_inside_an_answer(reason: Reason) -> None:
         assert isinstance(event, Broken)
         assert (
             replace(event, detail=event.detail.partition(";")[0]) == expected
-        )  # the rest names a line that is no event
+        )  # the rest names a line that the stream ignores
     asking = asked()
     assert asking.receive_data(data[: head + len(HI)]) == [Live("Hi")]
     assert asking.step_failed("it failed", reason) == [expected]

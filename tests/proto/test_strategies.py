@@ -545,7 +545,7 @@ class StartsASessionItself(CallWrapper):
 
     def __init__(self, channel: Channel) -> None:
         options = {"proxy": channel.proxy, "timeouts": channel.timeouts, "limits": channel.limits}
-        super().__init__(Channel(channel.endpoint, session=channel.session, **options))  # type: ignore[arg-type]
+        super().__init__(Channel(channel.endpoint, session=channel.session, **options))  # type: ignore[arg-type]  # any options
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_the_write_clock(run: Run, secure: bool, authority: trustme.CA) -> None:
     over = threading.Event()
     options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
     timeouts = Timeouts(write=0.4, first_event=0.1)
-    play: Script = lambda peer: peer.read_head() and over.wait(PATIENCE) and None  # noqa: E731
+    play: Script = lambda peer: peer.read_head() and over.wait(PATIENCE) and None  # noqa: E731  # a script in one line
     with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
         [broken] = ask(run, server.url, "x" * 32_000_000, timeouts=timeouts, **options)
         over.set()
@@ -367,7 +367,7 @@ def patient(submitted: list[str], tls: ssl.SSLContext | None) -> Script:
 
 async def turns_later(count: int, then: Callable[[], object]) -> None:
     for _ in range(count):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the loop
     then()
 
 
@@ -678,7 +678,7 @@ def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -
     async def count() -> None:
         nonlocal turns
         while True:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the loop
             turns += 1
 
     async def main() -> int:

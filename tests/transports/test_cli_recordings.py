@@ -150,7 +150,7 @@ def test_secrets_are_replaced_wherever_they_are_and_nothing_moves(size: int, tmp
     pieces = [chunk(stream[at : at + size]) for at in range(0, len(stream), size)]
     scripts = [
         answers(chunked + headers + cut_up(session.replace(b"/", b"\\/"), size)),
-        answers(b"".join((chunked, b"\r\n", *pieces, LAST))),  # in one piece, so that all of it is read both times
+        answers(b"".join((chunked, b"\r\n", *pieces, LAST))),  # in one piece, so that both runs read the whole answer
     ]
     given = ["--header", "X-Api: SECRETheader", "--header", "Authorization: SECRETa"]
     outputs = []
