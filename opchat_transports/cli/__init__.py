@@ -1,7 +1,26 @@
 """The command `opchat`: questions at a terminal, in pipes and in scripts.
 
-What a command needs beside click and the core it imports when it runs: help and
-completion are to be fast.
+    commands/            one file for each command: ask, chat, decode, record, replay, serve
+
+    _options             --url, --bot, --timeout and the other options of the commands that ask a site
+    _stdin               the question from the arguments, from standard input, or from both
+    _transports          asks one question over the transport that --via names; the built-in bot without --url
+    _conversations       begins or continues a conversation, asks it, and keeps it
+    _store               private files below the state directory, for --continue
+    _history             files of messages, for --history and /save
+    _terminal            standard output and error; escapes what would command a terminal
+    _printer             prints the events of an answer as they come
+    _markdown            renders Markdown on a terminal while it grows, for --markdown
+    _exits               exit codes, and the line that says what went wrong and what to try
+    _trace               the lines of -v
+
+    _recording_format    the file that `record` writes
+    _redaction           takes secrets out of a recording
+    _answer_files        what `decode` and `replay` read: a recording, a raw response or a bare body
+    _fault_location      judges an answer in a file, and finds the line that is to blame
+
+Each command imports what it needs beyond click and the core when it runs, so that
+help and completion are fast.
 """
 
 import errno
@@ -13,14 +32,14 @@ import click
 
 from opchat_proto import __version__
 
-from ._ask import ask_command
-from ._chat import chat_command
-from ._decode import decode_command
-from ._exit import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
-from ._output import OutputClosedError, drop_output, say
-from ._record import record_command
-from ._replay import replay_command
-from ._serve import serve_command
+from ._exits import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
+from ._terminal import OutputClosedError, drop_output, say
+from .commands.ask import ask_command
+from .commands.chat import chat_command
+from .commands.decode import decode_command
+from .commands.record import record_command
+from .commands.replay import replay_command
+from .commands.serve import serve_command
 
 __all__ = ["COMMANDS", "EXIT_CODES", "run"]
 

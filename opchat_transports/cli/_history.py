@@ -8,7 +8,7 @@ import click
 
 from opchat_proto import InvalidMessages, Message, Submit
 
-from ._state import write_private
+from ._store import write_private
 
 __all__ = ["read_messages", "write_messages"]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
 
-from ._output import visible
+from ._terminal import visible
 
 __all__ = ["GrowingMarkdown"]
 

@@ -11,7 +11,7 @@ import click
 from opchat_proto import Endpoint, Limits, Timeouts
 
 from .._proxies import ENVIRONMENT, ProxyLike
-from ._question import utf8_text
+from ._stdin import utf8_text
 
 __all__ = ["Settings", "asking_options", "printing_options"]
 

@@ -106,7 +106,7 @@ def test_no_proxy_is_7() -> None:
 
 def test_a_bug_is_1(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import opchat_transports.cli._ask as module\n"
+        "import opchat_transports.cli.commands.ask as module\n"
         "def fails(*_, **__): raise AssertionError('a bug')\n"
         "module.whole_question = fails\n"
     )

@@ -19,8 +19,8 @@ from opchat_transports import collect
 from opchat_transports._serving import as_async, as_sync, load_bot, server_url
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
-from opchat_transports.cli import _serve
-from opchat_transports.cli._serve import application_of_command, serve_command
+from opchat_transports.cli.commands import serve as _serve
+from opchat_transports.cli.commands.serve import application_of_command, serve_command
 
 from .command import ENVIRONMENT
 from .scripted import PATIENCE
@@ -207,7 +207,7 @@ async def bot(submit):
 def plain(submit):
     yield f"{os.getpid()}"
 """
-NO_UVICORN = "import opchat_transports.cli._serve as command; command.find_spec = lambda name: None"
+NO_UVICORN = "import opchat_transports.cli.commands.serve as command; command.find_spec = lambda name: None"
 
 
 @pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])

@@ -9,11 +9,11 @@ import click
 
 from opchat_proto import Reason
 
-from ._files import Part, parts, read
-from ._output import say
+from .._answer_files import Part, parts, read
+from .._terminal import say
 
 if TYPE_CHECKING:
-    from ..testing import Script, Step
+    from ...testing import Script, Step
 
 __all__ = ["replay_command"]
 
@@ -33,7 +33,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
     connection of its own; after the last it begins anew. start_session is answered
     with a good session, unless what is recorded ends there.
     """
-    from ..testing import FaultServer
+    from ...testing import FaultServer
 
     if math.isnan(speed):  # which is in every range
         raise click.BadParameter("expected a number", param_hint="--speed")
@@ -53,7 +53,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
 
 def _script(found: Sequence[Part], speed: float) -> "Script":
     """What is done about the requests, one after the other; after the last it begins anew."""
-    from ..testing import Close, Reset, Stall
+    from ...testing import Close, Reset, Stall
 
     steps: list[Step] = []
     for index, part in enumerate(found):
@@ -72,7 +72,7 @@ def _script(found: Sequence[Part], speed: float) -> "Script":
 
 
 def _steps(part: Part, speed: float) -> "Iterator[Step]":
-    from ..testing import Delay, Expect, Write, response
+    from ...testing import Delay, Expect, Write, response
 
     yield Expect(_route(part))
     if part.exchange is not None:

@@ -9,8 +9,8 @@ import click
 
 from opchat_proto import Broken, End, Event, Live
 
-from ._exit import exit_code, failure_line
-from ._output import Output, is_lively
+from ._exits import exit_code, failure_line
+from ._terminal import Output, is_lively
 
 if TYPE_CHECKING:
     from ._markdown import GrowingMarkdown

@@ -12,11 +12,11 @@ import click
 
 from opchat_proto import Site
 
-from .._serving import as_async, as_sync, load_bot, server_url
-from ._output import say
+from ..._serving import as_async, as_sync, load_bot, server_url
+from .._terminal import say
 
 if TYPE_CHECKING:
-    from ..asgi import Application
+    from ...asgi import Application
 
 __all__ = ["application_of_command", "serve_command"]
 
@@ -76,7 +76,7 @@ def serve_command(
 
 def application_of_command() -> "Application":
     """The application of this process, as the command was told by its user: uvicorn calls it in each worker."""
-    from ..asgi import application
+    from ...asgi import application
 
     told: dict[str, Any] = json.loads(os.environ[_VARIABLE])
     bot = as_async(load_bot(told["bot"]))
@@ -107,7 +107,7 @@ def _run_uvicorn(host: str, port: int, workers: int, told: dict[str, Any], who: 
 
 
 def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
-    from ..blocking_server import serve
+    from ...blocking_server import serve
 
     key = bytes.fromhex(told["secret"])
     with serve(as_sync(load_bot(told["bot"])), host, port, secret=key, origins=told["origins"]) as server:

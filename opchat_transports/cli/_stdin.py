@@ -10,7 +10,7 @@ import click
 
 from opchat_proto import Limits
 
-from ._output import say
+from ._terminal import say
 
 __all__ = ["utf8_text", "whole_question"]
 

@@ -9,8 +9,8 @@ import click
 
 from opchat_proto import Reason
 
-from ._judging import Answer, judge
-from ._recording import Exchange, is_recording, read_recording
+from ._fault_location import Answer, judge
+from ._recording_format import Exchange, is_recording, read_recording
 
 __all__ = ["Part", "parts", "read"]
 

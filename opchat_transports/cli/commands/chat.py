@@ -11,14 +11,14 @@ import click
 
 from opchat_proto import Conversation, InvalidMessages, Message
 
-from ._ask import answer, begin, keep
-from ._asking import site
-from ._exit import EPILOG, INTERRUPTED
-from ._history import write_messages
-from ._options import Settings, asking_options, printing_options
-from ._output import Output
-from ._printing import Printer
-from ._state import Store, state_directory
+from .._conversations import answer, begin, keep
+from .._exits import EPILOG, INTERRUPTED
+from .._history import write_messages
+from .._options import Settings, asking_options, printing_options
+from .._printer import Printer
+from .._store import Store, state_directory
+from .._terminal import Output
+from .._transports import site
 
 __all__ = ["chat_command"]
 

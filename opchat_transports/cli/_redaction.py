@@ -14,7 +14,7 @@ from typing import final
 
 import h11
 
-from ._recording import Happening
+from ._recording_format import Happening
 
 __all__ = ["replace_secrets"]
 

@@ -24,16 +24,16 @@ from opchat_proto import (
     TimedOut,
 )
 
-from ._asking import ask, site
-from ._exit import EPILOG
-from ._options import Settings, asking_options, printing_options
-from ._output import Output, say
-from ._printing import Printer
-from ._question import whole_question
-from ._recording import Happening, write_recording
-from ._secrets import replace_secrets
-from ._state import check_writable, write_private
-from ._watching import Trace, is_to_site
+from .._exits import EPILOG
+from .._options import Settings, asking_options, printing_options
+from .._printer import Printer
+from .._recording_format import Happening, write_recording
+from .._redaction import replace_secrets
+from .._stdin import whole_question
+from .._store import check_writable, write_private
+from .._terminal import Output, say
+from .._trace import Trace, is_to_site
+from .._transports import ask, site
 
 __all__ = ["record_command"]
 

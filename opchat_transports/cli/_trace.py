@@ -21,7 +21,7 @@ from opchat_proto import (
     TimedOut,
 )
 
-from ._output import Output
+from ._terminal import Output
 
 __all__ = ["Trace", "is_to_site"]
 

@@ -12,7 +12,7 @@ from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Session, Sub
 
 from .._proxies import ENVIRONMENT
 from ._options import Settings
-from ._output import say
+from ._terminal import say
 
 __all__ = ["ask", "site"]
 

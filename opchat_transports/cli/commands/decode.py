@@ -8,11 +8,11 @@ import click
 
 from opchat_proto import Broken, End, Event, Live, Reason
 
-from .._common import broken_line
-from ._exit import EPILOG, EXIT_CODES, exit_code
-from ._files import Part, parts, read
-from ._output import Output
-from ._printing import event_fields
+from ..._common import broken_line
+from .._answer_files import Part, parts, read
+from .._exits import EPILOG, EXIT_CODES, exit_code
+from .._printer import event_fields
+from .._terminal import Output
 
 __all__ = ["decode_command"]
 

@@ -1,0 +1,50 @@
+"""The conversation that a question belongs to: begun or continued, asked, and kept for `--continue`."""
+
+from pathlib import Path
+
+import click
+
+from opchat_proto import Conversation, Submit
+
+from .._common import new_chat_id
+from ._history import read_messages
+from ._options import Settings
+from ._printer import Printer
+from ._store import Store
+from ._terminal import say
+from ._trace import Trace
+from ._transports import ask
+
+__all__ = ["answer", "begin", "keep"]
+
+
+def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None) -> Conversation:
+    """The conversation that a question belongs to: the last one, one from a file, or a new one."""
+    if go_on and history is not None:
+        raise click.UsageError("expected --continue or --history, not both")
+    if go_on:
+        try:
+            conversation = store.load()
+        except ValueError as error:
+            raise click.UsageError(f"{error}; ask without --continue to begin a new one") from None
+        if conversation is not None:
+            return conversation
+        say("there is no conversation to continue, so this begins one")
+    messages = () if history is None else read_messages(history)
+    return Conversation(messages=messages, bot_id=settings.bot, chat_id=new_chat_id())
+
+
+def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> None:
+    """Ask and print. A complete answer becomes part of the conversation, a broken one does not."""
+    traces = [Trace(printer.output)] if settings.verbose else []
+    conversation.session = ask(settings, submit, conversation.session, printer.print, *traces) or conversation.session
+    if printer.end is not None:
+        conversation.record(submit, printer.end, printer.text)
+
+
+def keep(store: Store, conversation: Conversation) -> None:
+    """Keep the conversation; where that is not possible, a line says so, since the answer is there all the same."""
+    try:
+        store.save(conversation)
+    except OSError as error:
+        say(f"the conversation could not be kept: {error} (--no-save keeps none)")
