@@ -5,9 +5,10 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from enum import StrEnum
+from threading import RLock
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, final
 
 from ._client import ANY_RECEIVE, Client
@@ -204,9 +205,9 @@ class Channel:
     `random.Random` or its method `random`, makes it different for each call.
 
     `signal` makes what a driver waits for at `Wait`: `trio.Event`,
-    `asyncio.Event`, `threading.Event`. Without it, drivers ask again. `lock`, such
-    as a `threading.RLock()`, is held during each change if calls belong to several
-    threads. `observer(call, item)` receives each step, report and event, in order,
+    `asyncio.Event`, `threading.Event`. Without it, drivers ask again. `lock` is held
+    during each change, so that calls may belong to several threads; by default it is
+    a `threading.RLock` of the channel's own. `observer(call, item)` receives each step, report and event, in order,
     after the change and outside the lock; what it raises comes out of the method
     that was called, and no event is lost by that.
 
@@ -248,7 +249,7 @@ class Channel:
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self._retries = Retries(retries, longest_wait, random)
         self._new_signal = signal
-        self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
+        self._lock: AbstractContextManager[Any] = RLock() if lock is None else lock
         self._observer = observer
         self._opening: _Opening | None = None
         self._flow(Submit(new_message="?"), session)  # raises now what would be raised with each question
@@ -353,7 +354,8 @@ class _Life(ABC, Generic[_S]):
         self._retries = 0
         self._queue: list[Event] = []  # pieces that nobody has taken yet
         self._next_events: list[Event] = []  # those before them, the next one last
-        self._texts: list[str] = []  # the pieces of the answer, for the conversation
+        # The pieces of the answer, for the conversation. Without one, nobody needs them.
+        self._texts: list[str] | None = None if conversation is None else []
         self._last: End | Broken | None = None  # at PAUSE: what may still be repaired; at LAST and OVER: the last event
         self._count = 0
         self._to_tell = _NOTHING if channel._observer is None else deque()  # for the observer
@@ -581,7 +583,7 @@ class _Life(ABC, Generic[_S]):
             clock.deadline = None
             self._queue += events  # as nearly always
             self._count += len(events)
-            if self._conversation is not None or self._channel._observer is not None:
+            if self._texts is not None or self._channel._observer is not None:
                 self._hear(events)
             return
         if events or (type(clock.phase) is Awaiting and clock.phase is not self._awaiting):
@@ -611,7 +613,7 @@ class _Life(ABC, Generic[_S]):
         self._hear(events)
 
     def _hear(self, events: list[Event]) -> None:
-        if self._conversation is not None:
+        if self._texts is not None:
             self._texts += [event.text for event in events if isinstance(event, Live) and event.kind == "content"]
         if self._channel._observer is not None:
             self._to_tell += events
@@ -639,7 +641,7 @@ class _Life(ABC, Generic[_S]):
         self._move(given)
         if self._channel._observer is not None:
             self._to_tell.append(last)
-        if self._conversation is not None:
+        if self._conversation is not None and self._texts is not None:
             self._conversation._finish(self._submit, last, "".join(self._texts), self._session)
 
     def _run_out(self) -> None:

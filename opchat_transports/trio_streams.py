@@ -106,10 +106,23 @@ class TrioReply(AsyncContext, ReplyBase[Call]):
         if self._scope is None:
             self._transport._enter(trio.lowlevel.current_trio_token())
         self._reading = True
+        call = self._call
         try:
-            event = await self._next_event()
+            event = call.next_event()
+            if event is not None:
+                await trio.lowlevel.checkpoint()
+            while event is None:
+                step, until = call.next_step(trio.current_time())
+                if isinstance(step, Done):
+                    if self._stream is None:
+                        await trio.lowlevel.checkpoint()
+                    await self._disconnect()
+                    event = call.next_event()
+                    break
+                await self._take(step, until)
+                event = call.next_event()
         except BaseException:  # it may have cut a request in two
-            self._call.close()
+            call.close()
             await self._disconnect()
             raise
         finally:
@@ -127,23 +140,7 @@ class TrioReply(AsyncContext, ReplyBase[Call]):
         await self._close()
         await trio.lowlevel.checkpoint()
 
-    # ---------------------------------------------------------------- the loop
-
-    async def _next_event(self) -> Event | None:
-        call = self._call
-        if (event := call.next_event()) is not None:
-            await trio.lowlevel.checkpoint()
-            return event
-        while event is None:
-            step, until = call.next_step(trio.current_time())
-            if isinstance(step, Done):
-                if self._stream is None:
-                    await trio.lowlevel.checkpoint()
-                await self._disconnect()
-                return call.next_event()
-            await self._take(step, until)
-            event = call.next_event()
-        return event
+    # ---------------------------------------------------------------- the steps
 
     async def _take(self, step: Connect | StartTLS | Send | Receive | Wait, until: float) -> None:
         """Do what a step says, until then, and report it."""
