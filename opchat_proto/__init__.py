@@ -36,7 +36,7 @@ from ._reports import (
 from ._retries import RandomSource
 from ._server import Answer, Server
 from ._session import Session
-from ._site import Question, Response, Site
+from ._site import Page, Question, Response, Site
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._tunnel import Proxy
@@ -69,6 +69,7 @@ __all__ = [
     "LocalProtocolError",
     "Message",
     "Observer",
+    "Page",
     "Proxy",
     "Question",
     "QuestionLike",

@@ -282,7 +282,7 @@ class Client:
     @property
     def _is_relayed(self) -> bool:
         """Whether the proxy reads our requests, instead of opening a tunnel."""
-        return self._proxy is not None and not self._proxy.is_socks and self._scheme == "http"
+        return self._proxy is not None and self._proxy.relays(self._scheme)
 
     # ---------------------------------------------------------------- reports
 

@@ -4,14 +4,13 @@ The framing is h11's. Added here is what h11 leaves open: limits that hold
 however the bytes are cut, folded header lines, and faults as values.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 import h11
 
 from ._events import Reason
-from ._http import Request
+from ._http import FOLDED_LINE, Request
 from ._limits import Limits
 
 __all__: list[str] = []
@@ -54,9 +53,6 @@ _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
 _Data = h11.Data
-
-# A folded header line (RFC 9112, 5.2). h11 unfolds it; others see two fields or none: so responses are smuggled.
-_FOLDED_LINE = re.compile(rb"\n[ \t]")
 
 
 @final
@@ -190,7 +186,7 @@ class Exchange:
         size = len(self._head) - len(self._h11.trailing_data[0])
         head = self._head[:size]
         self._head = self._head[size:] if self._reading_head else bytearray()
-        if _FOLDED_LINE.search(head):
+        if FOLDED_LINE.search(head):
             return self._fault("HTTP: a folded header line")
         if not event.http_version.startswith(b"1."):
             return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")

@@ -19,6 +19,9 @@ _EXPECTED = (
 HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit takes much else with brackets
 _USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # with one slash too, where somebody forgot the other
+FOLDED_LINE = re.compile(rb"\n[ \t]")
+"""In the head of a message, a folded field (RFC 9112, 5.2). h11 unfolds it; others see two fields or none, which allows
+smuggling. Refused on both sides."""
 PORTS = {"http": 80, "https": 443}
 _LONGEST_NAME = 254  # characters, a trailing dot included (RFC 1035, 2.3.4); it fits SOCKS5, which has room for 255
 _PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is

@@ -13,7 +13,7 @@ from typing import final
 import h11
 
 from ._events import Event, Live
-from ._http import format_date
+from ._http import FOLDED_LINE, format_date
 from ._messages import Submit
 from ._site import PHRASES, Question, Response, Site, check_now, http_error, too_large
 from ._steps import Done, Receive, Send
@@ -116,7 +116,6 @@ TABLE: Table[State, Input] = Table(
 )
 
 _HEAD_END = re.compile(rb"\n\r?\n")  # as h11 finds it
-_FOLDED = re.compile(rb"\n[ \t]")  # RFC 9112, 5.2: obs-fold, refused
 _PIECE = 4096  # bytes of a body given to h11 in one go, so that little is read twice when requests are pipelined
 
 
@@ -298,7 +297,7 @@ class Server:
         del received[: end.end()]
         if head.count(b"\n") - 2 > limits.headers:
             raise _Refused(http_error(431, f"There are more than {limits.headers} header fields."))
-        if _FOLDED.search(head):
+        if FOLDED_LINE.search(head):
             raise _Refused(http_error(400, "A header field is folded."))
         self._h11.receive_data(head)
         try:

@@ -6,25 +6,23 @@ HTTP <-> [ Site: nonces, routes, checks  |  Question: events -> response ]
 import hmac
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 from urllib.parse import parse_qsl, unquote
 
 from ._errors import InvalidMessages
 from ._events import Broken, End, Event, Live, Reason
+from ._flow import SESSION_ROUTE, SUBMIT_ROUTE
 from ._http import Headers, decode_headers
 from ._json import decode, encode_as_php
 from ._limits import Limits
 from ._messages import Submit
-from ._page import SCRIPT, STYLE, page
 from ._session import SESSION_COOKIE, is_token
 from ._sse import encode_event
 
-__all__ = ["Question", "Response", "Site"]
+__all__ = ["Page", "Question", "Response", "Site"]
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 
-_START_SESSION = "/mwai/v1/start_session"
-_SUBMIT = "/mwai-ui/v1/chats/submit"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")  # RFC 6454, 6.2
 _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() takes away (WIRE 4.2)
@@ -61,6 +59,18 @@ class Response:
     status: int
     headers: Fields = field(repr=False)  # they hold the nonce and the session id
     body: bytes = field(default=b"", repr=False)
+
+
+class Page(Protocol):
+    """What a site shows at paths that are not its REST routes: a function, such as `opchat_transports.page.chat_page`.
+
+    It is asked for every GET and HEAD of such a path, without the site's root and
+    the query. `origin` is the scheme and the name by which the site was asked for,
+    or "" if there is no such name; `nonce` is the guests' current one (WIRE 3.2).
+    """
+
+    def __call__(self, path: str, *, root: str, origin: str, nonce: str) -> Response | None:
+        """The response, or None where there is nothing: the client is then told that there is no such route."""
 
 
 @final
@@ -189,6 +199,9 @@ class Site:
     """The other origins whose pages may ask, each as browsers write it: `https://shop.example`.
     WordPress lets all of them, but none read a stream (WIRE 8); these read all answers."""
 
+    page: Page | None = field(default=None, kw_only=True, repr=False)
+    """What is shown at the other paths, such as a chat window. None is nothing."""
+
     def __post_init__(self) -> None:
         """Check the types."""
         if not isinstance(self.secret, bytes):
@@ -201,6 +214,8 @@ class Site:
             raise TypeError(f"Site.https: expected a bool, got {type(self.https).__name__}")
         if not isinstance(self.origins, tuple) or not all(isinstance(origin, str) for origin in self.origins):
             raise TypeError("Site.origins: expected a tuple of str")
+        if not (self.page is None or callable(self.page)):
+            raise TypeError(f"Site.page: expected a callable or None, got {type(self.page).__name__}")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"Site.origins: expected e.g. https://shop.example, got {origin!r}")
@@ -223,9 +238,7 @@ class Site:
         "" or, for one, "/blog". The checks and their order are those of WIRE 4.7;
         whatever the request holds, the fault is a response.
 
-        At the root itself is a page with a chat window. It has the attributes by
-        which clients find the site (WIRE 2.2, 2.3), with `restUrl` under the name
-        in the Host field, or as a path if there is no such name.
+        GET and HEAD of any other path are answered by `page`, if the site has one.
 
         Raises `TypeError` for arguments of other types, `ValueError` if `now` is
         no time.
@@ -241,7 +254,8 @@ class Site:
         elif method == "OPTIONS" and len(cors) > 1 and _value(fields, "access-control-request-method") is not None:
             outcome = _PREFLIGHT
         else:
-            outcome = self._page(method, target, fields, root) or self._judge(method, target, fields, body, fresh, now)
+            page = self._page(method, target, fields, root, fresh)
+            outcome = page or self._judge(method, target, fields, body, fresh, now)
         return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
     def refuse(self, status: int, headers: Headers = ()) -> Response:
@@ -283,7 +297,7 @@ class Site:
             answer = (("X-WP-Nonce", fresh),)
 
         route = _route(target)
-        if method != "POST" or route not in (_START_SESSION, _SUBMIT):
+        if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE):
             text = "No route was found matching the URL and request method."
             return _error(404, "rest_no_route", text, answer)
         try:
@@ -292,26 +306,23 @@ class Site:
             fault = {"json_error_code": 4, "json_error_message": "Syntax error"}
             return _error(400, "rest_invalid_json", "Invalid JSON body passed.", answer, fault)
         cookie = _session_cookie(fields)
-        if route == _START_SESSION:
+        if route == SESSION_ROUTE:
             return self._start_session(cookie, fresh, new_token, answer, now)
         if nonce is None:
             return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
         return self._submit(values, cookie, new_token, answer, now)
 
-    def _page(self, method: str, target: str, fields: list[tuple[str, str]], root: str) -> Response | None:
-        """The chat window, if this asks for it or a part of it."""
+    def _page(self, method: str, target: str, fields: list[tuple[str, str]], root: str, fresh: str) -> Response | None:
         path, _, query = target.partition("?")
-        if method not in ("GET", "HEAD") or "rest_route=" in query:
+        if self.page is None or method not in ("GET", "HEAD") or "rest_route=" in query:
             return None
-        match _ABSOLUTE_FORM.sub("", path, count=1).removeprefix(root):
-            case "/" | "":
-                origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
-                return _content("text/html", page(root, origin if _ORIGIN.fullmatch(origin) else ""))
-            case "/opchat.js":
-                return _content("text/javascript", SCRIPT)
-            case "/opchat.css":
-                return _content("text/css", STYLE)
-        return None
+        origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
+        return self.page(
+            _ABSOLUTE_FORM.sub("", path, count=1).removeprefix(root),
+            root=root,
+            origin=origin if _ORIGIN.fullmatch(origin) else "",
+            nonce=fresh,
+        )
 
     def _decode(self, fields: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
         # WIRE 4.1: a body that is not declared as JSON is not looked at. JSON that is no object has no fields either.
@@ -414,11 +425,6 @@ def _json_response(status: int, body: bytes, headers: Fields = ()) -> Response:
         ("X-Content-Type-Options", "nosniff"),
     )
     return Response(status, (*own, *headers), body)
-
-
-def _content(kind: str, body: bytes) -> Response:
-    own = ("Content-Type", f"{kind}; charset=UTF-8"), ("Content-Length", str(len(body)))
-    return Response(200, (*own, ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff")), body)
 
 
 def _failure(message: str, new_token: str | None) -> bytes:

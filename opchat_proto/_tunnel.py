@@ -109,6 +109,10 @@ class Proxy:
         """Whether it speaks SOCKS5."""
         return self.scheme in ("socks5", "socks5h")
 
+    def relays(self, scheme: str) -> bool:
+        """Whether it reads requests to a site of this scheme and passes them on, instead of opening a tunnel."""
+        return scheme == "http" and not self.is_socks
+
     @property
     def authorization(self) -> tuple[tuple[str, str], ...]:
         """The Proxy-Authorization field, if there are credentials (RFC 7617)."""

@@ -3,12 +3,12 @@
 import importlib
 import inspect
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, cast
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from typing import Any, cast, final
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
 
-__all__ = ["as_async", "as_sync", "broken_bot", "load_bot", "server_url", "to_event"]
+__all__ = ["Items", "as_async", "as_sync", "broken_bot", "events_of", "load_bot", "server_url"]
 
 _OOPS = (  # WIRE 5.6
     "Oops! Something went wrong on the server. Please try again, and if you are the site developer, "
@@ -16,12 +16,46 @@ _OOPS = (  # WIRE 5.6
 )
 
 
-def to_event(item: object) -> Event:
-    """What a bot gave, as an event: a str is a piece of the answer. Raises `TypeError` for anything else."""
-    event = Live(item) if isinstance(item, str) else item
-    if not isinstance(event, Live | End | Broken):
-        raise TypeError(f"a bot gives str, Live, End or Broken, not {type(event).__name__}")
-    return event
+@final
+class Items:
+    """What one bot gives for one question, as events."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    def event(self, item: object) -> Event:
+        """An item as an event: a str is a piece of the answer. Raises `TypeError` for what is neither."""
+        event = Live(item) if isinstance(item, str) else item
+        if not isinstance(event, Live | End | Broken):
+            raise TypeError(f"a bot gives str, Live, End or Broken, not {type(event).__name__}")
+        if isinstance(event, Live) and event.kind == "content":
+            self._pieces.append(event.text)
+        return event
+
+    def end(self) -> End:
+        """The last event of a bot that gave none: the joined pieces are the reply."""
+        return End("".join(self._pieces))
+
+
+def events_of(bot: Callable[[Submit], Iterable[str | Event]], submit: Submit) -> Generator[Event]:
+    """The events of a bot that is not async: any number of `Live`, then `End` or `Broken`.
+
+    Raises what the bot raises, and `TypeError` for an item of a wrong type. Closing
+    it closes the bot's iterator, and so does its end.
+    """
+    items = Items()
+    given = iter(bot(submit))
+    try:
+        for item in given:
+            event = items.event(item)
+            yield event
+            if not isinstance(event, Live):
+                return
+        yield items.end()
+    finally:
+        close = getattr(given, "close", None)  # a generator has it
+        if close is not None:
+            close()
 
 
 def broken_bot(error: BaseException, *, debug: bool = False) -> Broken:

@@ -15,9 +15,10 @@ from urllib.parse import quote
 import anyio
 import anyio.lowlevel
 
-from opchat_proto import End, Event, Headers, Limits, Live, Question, Response, Site, Submit
+from opchat_proto import Event, Headers, Limits, Live, Question, Response, Site, Submit
 
-from ._serving import broken_bot, to_event
+from ._serving import Items, broken_bot
+from .page import chat_page
 
 __all__ = ["Application", "AsyncBot", "application"]
 
@@ -25,9 +26,9 @@ AsyncBot: TypeAlias = Callable[[Submit], AsyncIterable[str | Event] | Awaitable[
 """Answers a question, in pieces: a str is one of the answer. May end with `End` or `Broken`.
 An async generator function, or anything that gives, or is awaited to give, an async iterable."""
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
+_Message: TypeAlias = MutableMapping[str, Any]
+_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
+_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _TURN = 8  # pieces
@@ -70,7 +71,7 @@ def application(
     for name, seconds in (("request_timeout", request_timeout), ("keep_alive", keep_alive)):
         if seconds is not None and not seconds > 0:
             raise ValueError(f"{name}: expected seconds above 0, or None, got {seconds!r}")
-    site = Site(secret, limits=limits, origins=tuple(origins))
+    site = Site(secret, limits=limits, origins=tuple(origins), page=chat_page)
     return Application(bot, site, request_timeout, keep_alive, debug)
 
 
@@ -93,7 +94,7 @@ class Application:
         """The bot's name."""
         return f"<Application {getattr(self._bot, '__qualname__', type(self._bot).__qualname__)}>"
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serve one request, as ASGI calls it. Raises `ValueError` for a protocol that ASGI 3 does not name.
 
         Cancelled, it has cancelled the bot and left the answer as it is.
@@ -108,7 +109,7 @@ class Application:
             case kind:
                 raise ValueError(f"expected http, lifespan or websocket, got {kind!r}")
 
-    async def _serve(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         site = self._secure_site if scope.get("scheme") == "https" else self._site
         headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         body = await self._read(site, headers, receive)
@@ -127,7 +128,7 @@ class Application:
             await _put_head(send, outcome)
             await _put_body(send, b"" if scope["method"] == "HEAD" else outcome.body, more=False)
 
-    async def _read(self, site: Site, headers: Headers, receive: Receive) -> bytes | Response | None:
+    async def _read(self, site: Site, headers: Headers, receive: _Receive) -> bytes | Response | None:
         """The body of a request, None if the client has left, or what refuses it."""
         limit = site.limits.request_bytes
         for name, value in headers:
@@ -150,7 +151,7 @@ class Application:
         return site.refuse(408, headers)
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _live(receive: _Receive, send: _Send) -> None:
     """The lifespan protocol: there is nothing to start, and nothing to stop."""
     while True:
         kind = (await receive())["type"]
@@ -167,19 +168,19 @@ def _target(scope: MutableMapping[str, Any]) -> str:
     return f"{path}?{query.decode('latin-1')}" if query else path
 
 
-async def _put_head(send: Send, response: Response) -> None:
+async def _put_head(send: _Send, response: Response) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
 
 
-async def _put_body(send: Send, body: bytes, *, more: bool) -> None:
+async def _put_body(send: _Send, body: bytes, *, more: bool) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 class _Answer:
     """The answer to one question, on its way."""
 
-    def __init__(self, question: Question, send: Send) -> None:
+    def __init__(self, question: Question, send: _Send) -> None:
         self._question = question
         self._send = send
         self._begun = False
@@ -187,7 +188,7 @@ class _Answer:
         self._count = 0  # of what was sent
         self._sending = anyio.Lock(fast_acquire=True)  # a comment never comes between the head and its body
 
-    async def run(self, application: Application, receive: Receive) -> None:
+    async def run(self, application: Application, receive: _Receive) -> None:
         """Let the bot answer until its last event, or until the client leaves."""
         async with anyio.create_task_group() as tasks:
             scope = tasks.cancel_scope
@@ -206,7 +207,7 @@ class _Answer:
                 await bot.aclose()
                 scope.cancel()
 
-    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
+    async def _watch(self, receive: _Receive, scope: anyio.CancelScope) -> None:
         """Cancel the answer when the client leaves."""
         while (await receive())["type"] == "http.request":
             pass  # an empty rest of the body
@@ -252,7 +253,7 @@ class _Bot:
         self._submit = submit
         self._debug = debug
         self._items: AsyncIterator[str | Event] | None = None
-        self._pieces: list[str] = []
+        self._given = Items()
 
     async def next(self) -> Event:
         """The next event. Cancelled, it has cancelled the bot."""
@@ -260,18 +261,15 @@ class _Bot:
             if self._items is None:
                 answer = self._bot(self._submit)
                 self._items = aiter(await answer if isinstance(answer, Awaitable) else answer)
-            event = to_event(await anext(self._items))
+            return self._given.event(await anext(self._items))
         except StopAsyncIteration:
-            return End("".join(self._pieces))
+            return self._given.end()
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
             return self._failed(error)  # what the bot waited for was cancelled, and not the bot
         except (Exception, SystemExit) as error:  # the second: a bot that calls what was a program
             return self._failed(error)
-        if isinstance(event, Live) and event.kind == "content":
-            self._pieces.append(event.text)
-        return event
 
     def _failed(self, error: BaseException) -> Event:
         _log.error("the bot failed", exc_info=error)

@@ -255,7 +255,7 @@ class HttpxReply(AsyncContext, ReplyBase[HTTPCall]):
         channel, headers = self._transport._channel, response.headers.raw
         if response.is_stream_consumed:  # and inflated
             headers = [field for field in headers if field[0].lower() not in (b"content-encoding", b"content-length")]
-        is_relayed = channel.proxy is not None and not channel.proxy.is_socks and channel.endpoint.scheme == "http"
+        is_relayed = channel.proxy is not None and channel.proxy.relays(channel.endpoint.scheme)
         if response.status_code == 407 and is_relayed:
             self._call.step_failed("the proxy refused: status 407", Reason.PROXY)
         else:

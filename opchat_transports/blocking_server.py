@@ -6,15 +6,16 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeAlias, final
 
-from opchat_proto import Answer, Done, End, Event, Limits, Live, Receive, Send, Server, Site, Submit
+from opchat_proto import Answer, Done, Event, Limits, Receive, Send, Server, Site, Submit
 
-from ._serving import broken_bot, server_url, to_event
+from ._serving import broken_bot, events_of, server_url
 from ._sockets import READ, deadline, send_all, set_timeout, shut_down, tune
+from .page import chat_page
 
 __all__ = ["BlockingServer", "Bot", "serve"]
 
@@ -60,7 +61,9 @@ def serve(
     if connections < 1:
         raise ValueError(f"connections: expected at least 1, got {connections}")
     key = secrets.token_bytes() if secret is None else secret
-    return BlockingServer(bot, host, port, Site(key, limits=limits, origins=tuple(origins)), connections)
+    return BlockingServer(
+        bot, host, port, Site(key, limits=limits, origins=tuple(origins), page=chat_page), connections
+    )
 
 
 @final
@@ -248,28 +251,8 @@ def _hang_up(connection: socket.socket) -> None:
 
 def _answer(bot: Bot, submit: Submit) -> Generator[Event]:
     """The events of a bot's answer: ends with `End` or `Broken`, whatever the bot does."""
-    pieces = []
     try:
-        with _closing(iter(bot(submit))) as items:
-            for item in items:
-                event = to_event(item)
-                yield event
-                if not isinstance(event, Live):
-                    return
-                if event.kind == "content":
-                    pieces.append(event.text)
+        yield from events_of(bot, submit)
     except (Exception, SystemExit) as error:  # the second: a bot that calls what was a program
         _log.exception("the bot failed")
         yield broken_bot(error)
-    else:
-        yield End("".join(pieces))
-
-
-@contextmanager
-def _closing(items: Iterator[str | Event]) -> Iterator[Iterator[str | Event]]:
-    try:
-        yield items
-    finally:
-        close = getattr(items, "close", None)  # a generator has it
-        if close is not None:
-            close()

@@ -91,6 +91,7 @@ from opchat_proto import (
     Wait,
 )
 
+from ._serving import events_of
 from .blocking_server import Bot
 
 __all__ = [
@@ -1462,7 +1463,7 @@ class _Served:
                         server.step_done()
                         yield Write(data)
                     case Answer(submit):
-                        answer = answer or _events(self._bot, submit)
+                        answer = answer or events_of(self._bot, submit)
                         server.send(next(answer), now=self._now)
                     case Done():
                         yield Close()
@@ -1475,22 +1476,3 @@ class _Served:
 
     def end(self) -> None:
         """There is no journal to be told."""
-
-
-def _events(bot: Bot, submit: Submit) -> Generator[Event]:
-    """What a bot says as events, the last one a terminal one."""
-    pieces = []
-    items = iter(bot(submit))
-    try:
-        for item in items:
-            event = Live(item) if isinstance(item, str) else item
-            yield event
-            if not isinstance(event, Live):
-                return
-            if event.kind == "content":
-                pieces.append(event.text)
-        yield End("".join(pieces))
-    finally:
-        close = getattr(items, "close", None)  # a generator has it
-        if close is not None:
-            close()

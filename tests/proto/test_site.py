@@ -5,7 +5,6 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -52,6 +51,7 @@ from tests.proto.sites import (
     asked,
     begun,
     json_response,
+    response_of,
     start,
     wrong,
 )
@@ -117,6 +117,7 @@ def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
         (lambda: Site(b"a", https=wrong(1)), "Site.https: expected a bool, got int"),
         (lambda: Site(b"a", origins=wrong("https://shop.example")), "Site.origins: expected a tuple of str"),
         (lambda: Site(b"a", origins=(wrong(b"a"),)), "Site.origins: expected a tuple of str"),
+        (lambda: Site(b"a", page=wrong("/")), "Site.page: expected a callable or None, got str"),
         (lambda: SITE.receive_request("GET", "/", [], now=NOW, root=wrong(None)), "expected method, target and root"),
         (lambda: SITE.nonce(wrong("now")), "now: expected Unix seconds, got str"),
         (lambda: SITE.receive_request(wrong(b"POST"), START, [], now=NOW), "expected method, target and root as str"),
@@ -787,135 +788,66 @@ def test_a_request_that_takes_too_long_or_is_too_large_is_refused() -> None:
         SITE.refuse(500)
 
 
-# ---------------------------------------------------------------- the page
+# ---------------------------------------------------------------- the other paths
 
 
-def page(target: str = "/", root: str = "", method: str = "GET") -> Response:
-    response = SITE.receive_request(method, target, [], now=NOW, root=root)
-    assert isinstance(response, Response)
-    return response
-
-
-class Attributes(HTMLParser):
-    """The attributes of each element, as a browser reads them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for found, attributes in self.found if found == tag]
-
-
-def container(response: Response) -> dict[str, Any]:
-    [attributes] = [
-        attributes
-        for attributes in Attributes(response.body.decode()).of("div")
-        if attributes.get("class") == "mwai-chatbot-container"
-    ]
-    return {name: json.loads(str(attributes[f"data-{name}"])) for name in ("params", "system", "theme")}
-
-
-def test_the_root_is_a_page_from_which_a_client_finds_the_site() -> None:
-    response = page()
-    assert response.status == 200
-    assert response.headers == (
-        ("Content-Type", "text/html; charset=UTF-8"),
-        ("Content-Length", str(len(response.body))),
-        ("Cache-Control", "no-cache"),
-        ("X-Content-Type-Options", "nosniff"),
+def shown(path: str, *, root: str, origin: str, nonce: str) -> Response | None:
+    """Shows what it was asked for, but for nothing at /nowhere."""
+    return (
+        None if path == "/nowhere" else Response(200, (("X-Shown", "yes"),), f"{path} {root} {origin} {nonce}".encode())
     )
-    values = container(response)
-    system, params = values["system"], values["params"]
-    assert (system["restUrl"], system["botId"], system["stream"]) == ("/wp-json", "default", True)
-    nothing = ["customId", "userData", "sessionId", "restNonce", "contextId"]
-    assert [system[name] for name in nothing] == [None] * 5
-    assert (params["mode"], params["textInputMaxLength"], values["theme"]) == ("chat", 65536, None)
-    # WIRE 2.2: single quotes around JSON as PHP writes it.
-    assert b"data-system='{&quot;botId&quot;:&quot;default&quot;," in response.body
-    assert b"&quot;restUrl&quot;:&quot;\\/wp-json&quot;" in response.body
 
 
-@pytest.mark.parametrize("target", ["/", "", "/?utm_source=a", "http://site.example/", "http://site.example"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_every_form_of_the_root_gives_the_page(target: str, method: str) -> None:
-    assert page(target, method=method) == page()
+SHOWING = Site(SECRET, page=shown)
+
+
+def show(target: str, *headers: tuple[str, str], method: str = "GET", root: str = "", site: Site = SHOWING) -> Response:
+    return response_of(site.receive_request(method, target, headers, now=NOW, root=root))
 
 
 @pytest.mark.parametrize(
-    ("target", "kind"),
-    [("/opchat.js", "text/javascript"), ("/opchat.css", "text/css"), ("/opchat.js?v=1", "text/javascript")],
+    ("target", "path"),
+    [
+        ("/", "/"),
+        ("", ""),
+        ("/chat.js", "/chat.js"),
+        ("/a?utm_source=a", "/a"),
+        ("http://site.example/", "/"),
+        ("http://site.example", ""),
+        ("HTTPS://site.example/a?b", "/a"),
+        ("//", "//"),
+    ],
 )
-def test_the_page_has_its_script_and_style(target: str, kind: str) -> None:
-    response = page(target)
-    assert (response.status, response.headers[0]) == (200, ("Content-Type", f"{kind}; charset=UTF-8"))
-    assert response.body.isascii()
-    found = Attributes(page().body.decode())
-    assert "/opchat.js" in {attributes["src"] for attributes in found.of("script")}
-    assert "/opchat.css" in {attributes["href"] for attributes in found.of("link")}
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_page_is_asked_for_other_paths_without_their_query(target: str, path: str, method: str) -> None:
+    expected = Response(200, (("X-Shown", "yes"),), f"{path}   {NONCE}".encode())
+    assert show(target, method=method) == expected
 
 
-@pytest.mark.parametrize("target", ["/blog/", "/blog", "/", "http://site.example/blog/"])
-def test_a_site_under_a_path_says_so(target: str) -> None:
-    response = page(target, "/blog")
-    assert container(response)["system"]["restUrl"] == "/blog/wp-json"
-    assert b'src="/blog/opchat.js"' in response.body
-    assert page("/blog/opchat.js", "/blog") == page("/opchat.js")
-
-
-def test_a_path_cannot_leave_its_attribute() -> None:
-    root = "/a'b\"c<script>&amp;\u00e9"
-    values = container(page("/", root))
-    assert values["system"]["restUrl"] == f"{root}/wp-json"
-    assert b"<script>" not in page("/", root).body
-    assert b"a&#039;b\\&quot;c&lt;script&gt;&amp;amp;\\u00e9\\/wp-json" in page("/", root).body
+@pytest.mark.parametrize("target", ["/blog/a", "http://site.example/blog/a"])
+def test_a_page_is_asked_for_paths_below_the_root(target: str) -> None:
+    assert show(target, root="/blog").body == f"/a /blog  {NONCE}".encode()
+    assert show("/a", root="/blog").body == f"/a /blog  {NONCE}".encode()
 
 
 @pytest.mark.parametrize("host", ["site.example", "site.example:8080", "127.0.0.1:8000", "[::1]:8000", "SITE.example"])
-def test_the_page_names_the_site_as_it_was_asked_for(host: str) -> None:
-    for site, scheme in ((SITE, "http"), (replace(SITE, https=True), "https")):
-        response = site.receive_request("GET", "/blog/", [("Host", host)], now=NOW, root="/blog")
-        assert isinstance(response, Response)
-        assert container(response)["system"]["restUrl"] == f"{scheme}://{host.lower()}/blog/wp-json"
-        rels = {attributes["rel"]: attributes["href"] for attributes in Attributes(response.body.decode()).of("link")}
-        assert rels["https://api.w.org/"] == f"{scheme}://{host.lower()}/blog/wp-json/"
+def test_a_page_is_told_the_origin_by_which_the_site_was_asked_for(host: str) -> None:
+    for site, scheme in ((SHOWING, "http"), (replace(SHOWING, https=True), "https")):
+        assert show("/", ("Host", host), site=site).body == f"/  {scheme}://{host.lower()} {NONCE}".encode()
 
 
-def test_the_page_repeats_nothing_else_of_the_request() -> None:
-    unnamed = SITE.receive_request("GET", "/", [], now=NOW)
-    assert isinstance(unnamed, Response)
-    assert container(unnamed)["system"]["restUrl"] == "/wp-json"
+def test_a_page_is_told_nothing_else_of_the_request() -> None:
     for host in ("evil.example/", "'><script>", "a b", "", "user@evil.example", "evil.example:x", "\xe9.example"):
-        headers = [("Host", host), ("X-Forwarded-Host", "evil.example")]
-        assert SITE.receive_request("GET", "/?evil", headers, now=NOW) == unnamed
-    twice = [("Host", "site.example"), ("Host", "evil.example")]
-    assert SITE.receive_request("GET", "/", twice, now=NOW) == unnamed
-
-
-def test_the_page_works_under_a_strict_policy() -> None:
-    found = Attributes(page().body.decode())
-    assert all(attributes.get("src") for attributes in found.of("script"))
-    assert found.of("style") == []
-    assert not [
-        name for _, attributes in found.found for name in attributes if name == "style" or name.startswith("on")
-    ]
-    script = page("/opchat.js").body
-    assert not [
-        word for word in (b"innerHTML", b"outerHTML", b"insertAdjacent", b"eval(", b"document.write") if word in script
-    ]
+        assert show("/?evil", ("Host", host), ("X-Forwarded-Host", "evil.example")) == show("/")
+    assert show("/", ("Host", "site.example"), ("Host", "evil.example")) == show("/")
 
 
 @pytest.mark.parametrize(
-    ("method", "target"),
-    [("POST", "/"), ("GET", "/?rest_route=/"), ("GET", "/opchat"), ("GET", "//"), ("GET", "/x/opchat.js")],
+    ("method", "target"), [("POST", "/"), ("GET", "/?rest_route=/"), ("GET", "/nowhere"), ("OPTIONS", "/")]
 )
-def test_what_is_not_the_page_is_no_route(method: str, target: str) -> None:
-    assert page(target, method=method) == json_response(404, NO_ROUTE)
+def test_what_no_page_shows_is_no_route(method: str, target: str) -> None:
+    assert show(target, method=method) == json_response(404, NO_ROUTE)
+    assert show("/", site=SITE) == json_response(404, NO_ROUTE)
 
 
 # ---------------------------------------------------------------- anything at all

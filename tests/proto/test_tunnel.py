@@ -307,6 +307,12 @@ def test_credentials_for_http_are_those_of_rfc_7617(text: str, expected: tuple[t
     assert Proxy.parse(text).authorization == expected
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+def test_requests_to_an_http_site_are_relayed_and_all_else_is_tunnelled(scheme: str) -> None:
+    proxy = Proxy.parse(f"{scheme}://proxy.example:3128")
+    assert (proxy.relays("http"), proxy.relays("https")) == (scheme in ("http", "https"), False)
+
+
 def test_credentials_of_any_length_make_one_header_line() -> None:
     proxy = Proxy.parse(f"http://us3r:{3000 * 'p'}@proxy.example:3128")
     asking = client(endpoint=Endpoint.parse("https://site.example"), proxy=proxy)

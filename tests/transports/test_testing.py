@@ -1087,7 +1087,7 @@ def test_what_a_bot_raises_comes_out() -> None:
     assert next(events) == Live("a")
     with pytest.raises(ZeroDivisionError):
         next(events)
-    with pytest.raises(TypeError, match="expected Live, End or Broken, got int"):
+    with pytest.raises(TypeError, match="a bot gives str, Live, End or Broken, not int"):
         list(pair(a_client(), lambda submit: [7]))  # type: ignore[list-item]  # wrong on purpose
 
 
