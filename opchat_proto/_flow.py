@@ -334,10 +334,10 @@ class Flow:
         events = self._decoder.receive_head(status, fields)
         self._state = state
         if state is State.SESSION_BODY:
-            self._opening = adopt_headers(self._opening, fields)
+            self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
         elif state is State.SUBMIT_BODY:
             assert self._session is not None
-            self._session = adopt_headers(self._session, fields)
+            self._session = adopt_headers(self._session, fields, self.endpoint, SUBMIT_ROUTE)
         return self._judge(events)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:

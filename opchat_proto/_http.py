@@ -108,8 +108,10 @@ class Endpoint:
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     def target(self, route: str) -> str:
-        """The request target of a route such as "/mwai/v1/start_session"."""
-        return self.root + route
+        """The request target of a route such as "/mwai/v1/start_session" or "/wp/v2/users/me?context=edit"."""
+        if "?" in self.root:  # plain permalinks: the route is a parameter, and its own parameters stand beside it
+            route = route.replace("?", "&", 1)
+        return self.root.removesuffix("/") + route
 
 
 def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
@@ -201,13 +203,19 @@ _DATES = (  # RFC 9110, 5.6.7: the one to write, and two that are only to be rea
     re.compile(
         r"[A-Z][a-z]{2}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{2}) (?P<year>\d{4}) (?P<clock>[\d:]{8}) GMT", re.ASCII
     ),
-    re.compile(
-        r"[A-Z][a-z]+day, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{2})-(?P<year>\d\d) (?P<clock>[\d:]{8}) GMT", re.ASCII
+    re.compile(  # also with the short day and the whole year that Netscape made of it and PHP wrote for long
+        r"[A-Z][a-z]+, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{2})-(?P<year>\d{2}|\d{4}) (?P<clock>[\d:]{8}) GMT", re.ASCII
     ),
     re.compile(
         r"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]\d) (?P<clock>[\d:]{8}) (?P<year>\d{4})", re.ASCII
     ),
 )
+# RFC 6265, 5.1.1: what separates the tokens of a cookie's date, and which token is what. Each may have anything behind.
+_COOKIE_DATE_DELIMITERS = re.compile(r"[\t -/;-@\[-`{-~]+")
+_COOKIE_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
+_COOKIE_DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
+_COOKIE_MONTH = re.compile("|".join(_MONTHS), re.IGNORECASE | re.ASCII)
+_COOKIE_YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
 
 
 def format_date(now: float) -> str:
@@ -216,14 +224,44 @@ def format_date(now: float) -> str:
     return f"{_DAYS[date.weekday()]}, {date:%d} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT"
 
 
-def read_date(value: str) -> datetime | None:
-    """A date of RFC 9110, 5.6.7, or None. A year of two digits is one of this century."""
+def read_date(value: str, now: datetime | None = None) -> datetime | None:
+    """A date of RFC 9110, 5.6.7, or None.
+
+    A year of two digits is the one with these digits that is at most 50 years
+    after `now`; without `now` it is one from 1970 to 2069.
+    """
     match = next(filter(None, (form.fullmatch(value) for form in _DATES)), None)
     if match is None:
         return None
     try:
         hour, minute, second = map(int, match["clock"].split(":"))
-        year = int(match["year"]) + (2000 if len(match["year"]) == 2 else 0)
-        return datetime(year, _MONTHS.index(match["month"]) + 1, int(match["day"]), hour, minute, second)
+        rest = _MONTHS.index(match["month"]) + 1, int(match["day"]), hour, minute, second
+        year = int(match["year"])
+        if len(match["year"]) == 2:
+            latest = 2069 if now is None else now.year + 50
+            year = latest - (latest - year) % 100
+            if now is not None and (year, *rest) > (latest, *now.timetuple()[1:6]):
+                year -= 100
+        return datetime(year, *rest)
     except ValueError:
+        return None
+
+
+def read_cookie_date(value: str) -> datetime | None:
+    """The date of a cookie, read as loosely as RFC 6265, 5.1.1 says, or None."""
+    forms = [_COOKIE_CLOCK, _COOKIE_DAY, _COOKIE_MONTH, _COOKIE_YEAR]
+    found: dict[re.Pattern[str], re.Match[str]] = {}
+    for token in _COOKIE_DATE_DELIMITERS.split(value):
+        form = next((form for form in forms if form not in found and form.match(token)), None)
+        if form is not None and (match := form.match(token)):
+            found[form] = match
+    try:
+        clock, day, month, given = (found[form] for form in forms)
+        year = int(given[1])
+        year += 1900 if 70 <= year <= 99 else 2000 if year <= 69 else 0
+        if year < 1601:
+            return None
+        hour, minute, second = map(int, clock.groups())
+        return datetime(year, _MONTHS.index(month[0].capitalize()) + 1, int(day[1]), hour, minute, second)
+    except (KeyError, ValueError):
         return None

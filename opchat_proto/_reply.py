@@ -545,5 +545,6 @@ def _retry_after(value: str, date: str) -> int | None:
     """Retry-After in seconds (RFC 9110, 10.2.3)."""
     if re.fullmatch("[0-9]{1,9}", value):
         return int(value)
-    until, now = read_date(value), read_date(date)
+    now = read_date(date)
+    until = read_date(value, now)
     return None if until is None or now is None else max(0, int((until - now).total_seconds()))

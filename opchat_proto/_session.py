@@ -1,10 +1,12 @@
 """Who the server takes us for: nonce, session id and cookies (WIRE 3)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, final
 
+from ._http import Endpoint, read_cookie_date, read_date
 from ._json import decode
 
 __all__ = ["Session"]
@@ -14,8 +16,16 @@ SESSION_COOKIE = "mwai_session_id"
 # What a peer gives is sent back in a header, in a cookie and in JSON, so it must be harmless in all three.
 _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, comma and semicolon
 _COOKIE_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_SESSION_IN_HEADER = re.compile(rf"(?:^|;) *{SESSION_COOKIE}=[^;]*")
-_SESSION_IN_SET_COOKIE = re.compile(rf"(?:^|, ?){SESSION_COOKIE}=([^;,]*)")  # some libraries join fields with commas
+_SESSION_IN_HEADER = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*")
+
+# Some libraries join fields with commas. A new cookie begins where a name and "=" follow: none does in a date. A quoted
+# value is matched first, so that the commas in it part nothing.
+_QUOTED_OR_COMMA = re.compile(r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)')
+_BLANK = " \t"
+_MAX_AGE = re.compile("-?[0-9]+")
+_ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # IPv4 or IPv6: no domain has one
+_DELETED = "deleted"  # what PHP writes in place of an empty value
+_BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
 
 @final
@@ -73,16 +83,85 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
-def adopt_headers(session: Session, headers: list[tuple[str, str]]) -> Session:
-    """The session after a response with these header fields (names in lower case)."""
+def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: Endpoint, route: str) -> Session:
+    """The session after a response with these header fields (names in lower case).
+
+    A cookie is adopted if it would be sent with a request to `route` of this
+    endpoint (RFC 6265, 5.4), and dropped if it has expired.
+    """
     for name, value in headers:
         if name == "x-wp-nonce" and is_token(value):
             session = replace(session, nonce=value)
-        elif name == "set-cookie" and (match := _SESSION_IN_SET_COOKIE.search(value)) and is_token(match[1]):
-            others = _SESSION_IN_HEADER.sub("", session.cookie).strip("; ")
-            cookie = f"{SESSION_COOKIE}={match[1]}"
-            session = replace(session, cookie=f"{others}; {cookie}" if others else cookie)
+        elif name == "set-cookie" and SESSION_COOKIE in value:
+            date = read_date(next((value for name, value in headers if name == "date"), ""))
+            for cookie in _split_set_cookie(value):
+                session = _adopt_cookie(session, cookie, date or _BEFORE_THE_PLUGIN, endpoint, route)
     return session
+
+
+def _split_set_cookie(field: str) -> Iterator[str]:
+    start = 0
+    for match in _QUOTED_OR_COMMA.finditer(field):
+        if match[0] == ",":
+            yield field[start : match.start()]
+            start = match.end()
+    yield field[start:]
+
+
+def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoint, route: str) -> Session:
+    """The session after one cookie, as RFC 6265, 5.2 to 5.4 have it. Of equal attributes the last counts."""
+    pair, *attributes = cookie.split(";")
+    name, is_pair, value = pair.partition("=")
+    value = value.strip(_BLANK)
+    if name.strip(_BLANK) != SESSION_COOKIE or not is_pair:
+        return session
+    domain = path = ""
+    is_secure = False
+    max_age: str | None = None
+    expires: datetime | None = None
+    for attribute in attributes:
+        key, _, content = (part.strip(_BLANK) for part in attribute.partition("="))
+        match key.lower():
+            case "domain" if content:
+                domain = content.removeprefix(".").lower()
+            case "path":
+                path = content if content.startswith("/") else ""
+            case "secure":
+                is_secure = True
+            case "max-age" if _MAX_AGE.fullmatch(content):
+                max_age = content
+            case "expires":
+                expires = read_cookie_date(content) or expires
+    if (
+        not _domain_matches(endpoint.host, domain)
+        or not _path_matches(endpoint.target(route).partition("?")[0], path)
+        or (is_secure and endpoint.scheme != "https")
+    ):
+        return session
+    if max_age is not None:
+        is_over = max_age.startswith("-") or not max_age.strip("0")
+    else:
+        is_over = expires is not None and expires <= now
+    others = _SESSION_IN_HEADER.sub("", session.cookie).strip("; ")
+    if is_over or value == _DELETED:
+        return replace(session, cookie=others)
+    if not is_token(value):
+        return session
+    own = f"{SESSION_COOKIE}={value}"
+    return replace(session, cookie=f"{others}; {own}" if others else own)
+
+
+def _domain_matches(host: str, domain: str) -> bool:
+    """RFC 6265, 5.1.3. Without a domain the cookie is this host's own."""
+    host = host.removesuffix(".")
+    if domain in ("", host, f"[{host}]"):
+        return True
+    return host.endswith("." + domain) and not _ADDRESS.fullmatch(host)
+
+
+def _path_matches(target: str, path: str) -> bool:
+    """RFC 6265, 5.1.4. Without a path the cookie counts everywhere: start_session has a directory of its own."""
+    return target == path or target.startswith(path if path.endswith("/") else path + "/")
 
 
 def adopt_token(session: Session, raw: str, depth: int) -> Session:

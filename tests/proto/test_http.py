@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opchat_proto import Endpoint, Request
-from opchat_proto._http import check_headers, decode_head, decode_headers, format_date, read_date
+from opchat_proto._http import check_headers, decode_head, decode_headers, format_date, read_cookie_date, read_date
 from tests.proto.cuts import copies
 
 # ------------------------------------------------------------------------------ Endpoint.parse
@@ -337,6 +337,21 @@ def test_a_request_to_an_endpoint_has_the_endpoints_target(text: str) -> None:
     assert Request("POST", endpoint.origin + endpoint.target("/a/b"), ()).target == endpoint.target("/a/b")
 
 
+@pytest.mark.parametrize(
+    ("root", "route", "target"),
+    [
+        ("/wp-json", "/a/b?c=d", "/wp-json/a/b?c=d"),
+        ("/wp-json/", "/a/b", "/wp-json/a/b"),
+        ("/", "/a/b", "/a/b"),
+        ("/?rest_route=", "/a/b", "/?rest_route=/a/b"),
+        ("/?rest_route=/", "/a/b", "/?rest_route=/a/b"),
+        ("/index.php?rest_route=", "/a/b?c=d&e=?", "/index.php?rest_route=/a/b&c=d&e=?"),
+    ],
+)
+def test_a_route_and_its_parameters_follow_the_root(root: str, route: str, target: str) -> None:
+    assert Endpoint("https", "site.example", 443, root).target(route) == target
+
+
 # ------------------------------------------------------------------------------ header fields
 
 
@@ -458,7 +473,11 @@ def test_a_long_value_is_refused_in_one_pass(value: str) -> None:
     ("text", "date"),
     [
         ("Sun, 06 Nov 1994 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37)),
-        ("Sunday, 06-Nov-94 08:49:37 GMT", datetime(2094, 11, 6, 8, 49, 37)),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37)),
+        ("Thu, 01-Jan-1970 00:00:01 GMT", datetime(1970, 1, 1, 0, 0, 1)),
+        ("Thu, 01-Jan-70 00:00:01 GMT", datetime(1970, 1, 1, 0, 0, 1)),
+        ("Tuesday, 31-Dec-69 23:59:59 GMT", datetime(2069, 12, 31, 23, 59, 59)),
+        ("Thu, 01-Jan-970 00:00:01 GMT", None),
         ("Sun Nov  6 08:49:37 1994", datetime(1994, 11, 6, 8, 49, 37)),
         ("Sun Nov 16 08:49:37 1994", datetime(1994, 11, 16, 8, 49, 37)),
         ("Sun, 06 Nov 1994 08:49:37 CET", None),
@@ -476,6 +495,77 @@ def test_a_long_value_is_refused_in_one_pass(value: str) -> None:
 )
 def test_a_date_is_read_in_each_of_its_three_forms(text: str, date: datetime | None) -> None:
     assert read_date(text) == date
+    if date is None or "-" not in text:
+        assert read_date(text, datetime(2026, 7, 1)) == date
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "year"),
+    [
+        ("06-Nov-94 08:49:37", datetime(2026, 7, 1), 1994),
+        ("06-Nov-75 08:49:37", datetime(2026, 7, 1), 2075),
+        ("06-Nov-76 08:49:37", datetime(2026, 11, 6, 8, 49, 37), 2076),
+        ("06-Nov-76 08:49:38", datetime(2026, 11, 6, 8, 49, 37), 1976),
+        ("06-Nov-77 08:49:37", datetime(2026, 7, 1), 1977),
+        ("01-Jan-00 00:00:00", datetime(2099, 12, 31), 2100),
+        ("01-Jan-70 00:00:00", datetime(2026, 7, 1), 2070),
+        ("01-Jan-1970 00:00:00", datetime(2026, 7, 1), 1970),
+        ("29-Feb-96 00:00:00", datetime(2026, 7, 1), 1996),
+        ("29-Feb-76 00:00:00", datetime(2024, 2, 29), 1976),
+    ],
+)
+def test_a_year_of_two_digits_is_at_most_fifty_years_ahead(text: str, now: datetime, year: int) -> None:
+    date = read_date(f"Monday, {text} GMT", now)
+    assert date is not None
+    assert date.year == year
+
+
+@pytest.mark.parametrize(("year", "now"), [("30", datetime(9999, 1, 1)), ("75", datetime(1, 1, 1))])
+def test_a_year_that_is_out_of_range_is_no_date(year: str, now: datetime) -> None:
+    assert read_date(f"Monday, 06-Nov-{year} 08:49:37 GMT", now) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("Thu, 01-Jan-1970 00:00:01 GMT", datetime(1970, 1, 1, 0, 0, 1)),
+        ("Thu, 01 Jan 1970 00:00:01 GMT", datetime(1970, 1, 1, 0, 0, 1)),
+        ("Thursday, 01-Jan-70 00:00:01 GMT", datetime(1970, 1, 1, 0, 0, 1)),
+        ("Thu Jan  1 00:00:01 1970", datetime(1970, 1, 1, 0, 0, 1)),
+        ("Fri, 31-Dec-99 23:59:59 GMT", datetime(1999, 12, 31, 23, 59, 59)),
+        ("Sat, 01-Jan-00 0:0:0 GMT", datetime(2000, 1, 1)),
+        ("Tue, 31-Dec-69 23:59:59 GMT", datetime(2069, 12, 31, 23, 59, 59)),
+        ("1601 1 january 1:2:3", datetime(1601, 1, 1, 1, 2, 3)),
+        ("00:00:01x, 1st JAN;1970-and-more", datetime(1970, 1, 1, 0, 0, 1)),
+        ("12:34:56 3 5 mar apr 2026 2027 CET", datetime(2026, 3, 3, 12, 34, 56)),
+        ("1600 1 Jan 00:00:00", None),
+        ("0100 1 Jan 00:00:00", None),
+        ("Thu, 00 Jan 1970 00:00:01 GMT", None),
+        ("Thu, 31 Feb 1970 00:00:01 GMT", None),
+        ("Thu, 32 Jan 1970 00:00:01 GMT", None),
+        ("Thu, 01 Jan 1970 24:00:01 GMT", None),
+        ("Thu, 01 Jan 1970 00:60:01 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:60 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:001 GMT", None),
+        ("Thu, 01 Jan 1970 GMT", None),
+        ("Thu, Jan 1970 00:00:01 GMT", None),
+        ("Thu, 01 1970 00:00:01 GMT", None),
+        ("Thu, 01 Jan 00:00:01 GMT", None),
+        ("Thu, 01 Jan 19700 00:00:01 GMT", None),
+        ("Thu, \u0660\u0661 Jan 1970 00:00:01 GMT", None),
+        ("0", None),
+        ("", None),
+    ],
+)
+def test_a_date_of_a_cookie_is_read_token_by_token(text: str, date: datetime | None) -> None:
+    assert read_cookie_date(text) == date
+
+
+@given(st.text() | st.text("0123456789:-, JanFebuGMT"))
+def test_whatever_is_no_date_is_none(text: str) -> None:
+    for read in (read_date, read_cookie_date):
+        date = read(text)
+        assert date is None or re.search("[0-9]:[0-9]", text)
 
 
 @pytest.mark.parametrize(
