@@ -725,21 +725,26 @@ def test_a_client_that_gives_up_is_seen_to_leave(ask: Ask) -> None:
     assert (last.finished, last.left is not None) == (False, True)
 
 
-def test_a_failure_of_the_server_is_raised_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(talk: object) -> object:
+class BrokenContext(ssl.SSLContext):
+    """What fails in the thread of a server."""
+
+    def wrap_socket(self, *args: object, **options: object) -> ssl.SSLSocket:
         raise ZeroDivisionError
 
+
+def test_a_failure_of_the_server_is_raised_at_the_end() -> None:
+    context = BrokenContext(ssl.PROTOCOL_TLS_SERVER)
+
     def ask() -> None:
-        with FaultServer() as server, suppress(ConnectionError):
+        with FaultServer(ssl_context=context) as server, suppress(ConnectionError):
             talk(server.port, REQUEST)
 
     def ask_and_fail() -> None:
-        with FaultServer() as server:
+        with FaultServer(ssl_context=context) as server:
             with suppress(ConnectionError):
                 talk(server.port, REQUEST)
             raise KeyError
 
-    monkeypatch.setattr(testing._Talk, "_next_route", fail)
     before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
         ask()

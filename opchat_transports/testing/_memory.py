@@ -1,0 +1,360 @@
+"""Scripts and servers without sockets, threads and waiting."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Protocol, TypeAlias, cast, final
+
+from opchat_proto import (
+    Answer,
+    Connect,
+    Done,
+    Event,
+    Reason,
+    Receive,
+    Send,
+    Server,
+    Site,
+    StartTLS,
+    Wait,
+)
+
+from .._serving import events_of
+from ..blocking_server import Bot
+from ._journal import Action, Journal
+from ._scripts import Close, Delay, Reset, Script, Stall, Write
+
+__all__ = ["CallLike", "ClientLike", "Cut", "MemoryServer", "ServerLike", "pair"]
+
+
+class CallLike(Protocol):
+    """What `Call` is to a driver: also a wrapper around one, or another implementation."""
+
+    def next_event(self) -> Event | None:
+        """See `Call.next_event`."""
+
+    def next_step(self, now: float, /) -> tuple[Connect | StartTLS | Send | Receive | Wait | Done, float]:
+        """See `Call.next_step`."""
+
+    def step_done(self) -> None:
+        """See `Call.step_done`."""
+
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST, /) -> None:
+        """See `Call.step_failed`."""
+
+    def receive_data(self, data: bytes, /) -> None:
+        """See `Call.receive_data`."""
+
+    def receive_eof(self) -> None:
+        """See `Call.receive_eof`."""
+
+    def close(self) -> None:
+        """See `Call.close`."""
+
+
+class ClientLike(Protocol):
+    """What `Client` is to a driver: a call without a clock."""
+
+    def next_step(self) -> Connect | StartTLS | Send | Receive | Done:
+        """See `Client.next_step`."""
+
+    def step_done(self) -> None:
+        """See `Client.step_done`."""
+
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST, /) -> list[Event]:
+        """See `Client.step_failed`."""
+
+    def receive_data(self, data: bytes, /) -> list[Event]:
+        """See `Client.receive_data`."""
+
+    def receive_eof(self) -> list[Event]:
+        """See `Client.receive_eof`."""
+
+    def close(self) -> list[Event]:
+        """See `Client.close`."""
+
+
+class _Untimed:
+    """A `Client` as a call whose clocks are off."""
+
+    def __init__(self, client: ClientLike) -> None:
+        self._client = client
+        self._events: deque[Event] = deque()
+        self.step_done = client.step_done
+
+    def next_event(self) -> Event | None:
+        return self._events.popleft() if self._events else None
+
+    def next_step(self, now: float) -> tuple[Connect | StartTLS | Send | Receive | Done, float]:
+        return self._client.next_step(), math.inf
+
+    def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> None:
+        self._events += self._client.step_failed(detail, reason)
+
+    def receive_data(self, data: bytes) -> None:
+        self._events += self._client.receive_data(data)
+
+    def receive_eof(self) -> None:
+        self._events += self._client.receive_eof()
+
+    def close(self) -> None:
+        self._events += self._client.close()
+
+
+class ServerLike(Protocol):
+    """What `Server` is to a driver."""
+
+    def next_step(self) -> Receive | Send | Answer | Done:
+        """See `Server.next_step`."""
+
+    def step_done(self) -> None:
+        """See `Server.step_done`."""
+
+    def receive_data(self, data: bytes, /, *, now: float) -> None:
+        """See `Server.receive_data`."""
+
+    def receive_eof(self) -> None:
+        """See `Server.receive_eof`."""
+
+    def send(self, event: Event, /, *, now: float | None = None) -> None:
+        """See `Server.send`."""
+
+
+Cut: TypeAlias = Callable[[bytes], Iterable[bytes]]
+"""Cuts bytes into the pieces in which they arrive."""
+
+
+def _whole(data: bytes) -> Iterable[bytes]:
+    return (data,)
+
+
+@final
+class MemoryServer(Journal):
+    """Plays scripts against calls without sockets, threads and waiting: the same outcome every time.
+
+        server = MemoryServer(stalled(300))
+        events = list(server.run(Channel("http://h", timeouts=Timeouts(idle=5)).call("Hi")))
+
+    The scripts are taken as those of a `FaultServer`. Time passes only in its own
+    count: when all calls wait, the clock jumps to the next moment at which something
+    happens, such as the end of a delay or of a call's clock. `left` of its visits
+    counts so too. If nothing can happen any more, since all clocks are off, the calls
+    that read end with `Broken(TIMEOUT)`.
+    """
+
+    def __init__(self, *scripts: Script, cut: Cut = _whole) -> None:
+        """`cut` cuts what is written once more."""
+        super().__init__(scripts)
+        self._world = _World(self._begin, cut)
+
+    @property
+    def now(self) -> float:
+        """The seconds that have passed in all runs."""
+        return self._world.now
+
+    def run(self, call: CallLike | ClientLike) -> Generator[Event]:
+        """The events of this call, driven to its end as far as they are asked for; then it is closed.
+
+        A `Client` is driven as a call whose clocks are off. Raises `RuntimeError` for
+        one that wants to read where there is no connection any more, and for a call that
+        waits without a bound for a session which a call that is not played has to start.
+        """
+        return self._world.run(call)
+
+    def play(self, *calls: CallLike | ClientLike) -> list[list[Event]]:
+        """The events of each of these calls, driven side by side: one step of each in turn. Raises as `run` does.
+
+        server.play(*[channel.call("Hi") for _ in range(100)])
+        """
+        players = [_Player(self._world, call) for call in calls]
+        for _ in self._world.go_on(players):
+            pass
+        return [list(iter(player.call.next_event, None)) for player in players]
+
+
+class _Peer(Protocol):
+    """The other side of one connection."""
+
+    sent: int
+    left: float | None
+    actions: Generator["Action"]
+
+    def receive_data(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _World:
+    """A clock that costs no time, and the connections that can be had."""
+
+    def __init__(self, connect: Callable[[], _Peer], cut: Cut) -> None:
+        self.connect = connect
+        self.cut = cut
+        self.now = 0.0
+
+    def run(self, call: CallLike | ClientLike) -> Generator[Event]:
+        player = _Player(self, call)
+        for _ in self.go_on([player]):
+            while (event := player.call.next_event()) is not None:
+                yield event
+
+    def go_on(self, players: list["_Player"]) -> Generator[None]:
+        """Drive them to their end, one step of each at a time."""
+        try:
+            while players:
+                come_again = min([player.go_on() for player in players])
+                players = [player for player in players if not player.is_over]
+                yield
+                if come_again < math.inf:
+                    self.now = max(self.now, come_again)
+                elif readers := [player for player in players if player.peer is not None]:
+                    for player in readers:
+                        player.call.step_failed("nothing will come any more", Reason.TIMEOUT)
+                else:
+                    raise RuntimeError("the call waits for another one, which is not played")
+        finally:
+            for player in players:
+                player.call.close()
+                player.disconnect()
+
+
+class _Player:
+    """One call, with its connection."""
+
+    def __init__(self, world: _World, call: CallLike | ClientLike) -> None:
+        self.call: CallLike = cast(CallLike, call) if hasattr(call, "next_event") else _Untimed(call)
+        self.peer: _Peer | None = None
+        self.is_over = False
+        self._world = world
+        self._began = self._resume_at = 0.0
+        self._signal: Any = None
+        self._until = 0.0  # it waits for the signal
+
+    def go_on(self) -> float:
+        """Do what is possible now. Returns when to come again: now, later, or infinity where only others can help."""
+        now, call = self._world.now, self.call
+        if self._signal is not None and not self._signal.is_set() and now < self._until:
+            return self._until
+        step, until = call.next_step(now)
+        self._signal = None
+        match step:
+            case Connect():
+                self.disconnect()
+                self.peer = self._world.connect()
+                self._began = self._resume_at = now
+                call.step_done()
+            case StartTLS():
+                call.step_done()
+            case Send(data):
+                assert self.peer is not None
+                self.peer.receive_data(data)
+                call.step_done()
+            case Receive() if self._resume_at > now:
+                return min(self._resume_at, until)
+            case Receive():
+                return self._receive(until)
+            case Wait(signal):
+                self.disconnect()
+                self._signal, self._until = signal, until
+                return until
+            case Done():
+                self.disconnect()
+                self.is_over = True
+        return now
+
+    def disconnect(self) -> None:
+        if self.peer is not None:
+            self.peer.left = self._world.now - self._began
+            self.peer.actions.close()
+            self.peer = None
+
+    def _receive(self, until: float) -> float:
+        peer, now = self.peer, self._world.now
+        action = None if peer is None else next(peer.actions, None)
+        if peer is None or action is None:
+            raise RuntimeError("the client wants to read from a connection that has ended")
+        match action:
+            case Write(data):
+                peer.sent += len(data)
+                for piece in self._world.cut(data):
+                    self.call.receive_data(piece)
+            case Delay(seconds):
+                self._resume_at = now + seconds
+            case Stall():
+                return until
+            case Close():
+                peer.end()
+                peer.actions.close()
+                self.call.receive_eof()
+            case Reset():
+                peer.end()
+                self.disconnect()
+                peer.left = None
+                self.call.step_failed("Connection reset by peer")
+        return now
+
+
+def _new_server() -> ServerLike:
+    return Server(Site(b"for tests"))
+
+
+def pair(
+    client: CallLike | ClientLike,
+    bot: Bot,
+    *,
+    server: Callable[[], ServerLike] = _new_server,
+    now: float = 0.0,
+    cut: Cut = _whole,
+) -> Generator[Event]:
+    """The events of a client or call that talks to a server in memory, whose answers are this bot's.
+
+        events = list(pair(Client(Flow("http://h", question)), my_bot))
+
+    `server` makes one for each connection, `now` is its time in Unix seconds, `cut`
+    cuts the bytes of both directions. What the bot raises comes out here; its iterator
+    is closed when the client is done or you stop reading. Raises `RuntimeError` if
+    both sides wait for the other.
+    """
+    return _World(lambda: _Served(server(), bot, now, cut), cut).run(client)
+
+
+class _Served:
+    """One connection to a server with a bot."""
+
+    sent = 0
+    left: float | None = None
+
+    def __init__(self, server: ServerLike, bot: Bot, now: float, cut: Cut) -> None:
+        self._server = server
+        self._bot = bot
+        self._now = now
+        self._cut = cut
+        self.actions = self._play()
+
+    def receive_data(self, data: bytes) -> None:
+        for piece in self._cut(data):
+            self._server.receive_data(piece, now=self._now)
+
+    def _play(self) -> Generator[Action]:
+        server = self._server
+        answer: Generator[Event] | None = None
+        try:
+            while True:
+                match server.next_step():
+                    case Send(data):
+                        server.step_done()
+                        yield Write(data)
+                    case Answer(submit):
+                        answer = answer or events_of(self._bot, submit)
+                        server.send(next(answer), now=self._now)
+                    case Done():
+                        yield Close()
+                    case Receive():
+                        raise RuntimeError("client and server both wait for the other")
+        finally:
+            server.receive_eof()
+            if answer is not None:
+                answer.close()
+
+    def end(self) -> None:
+        """There is no journal to be told."""

@@ -1,0 +1,298 @@
+"""Scripts: what a server does to a question, step by step, and the responses that it writes."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal, TypeAlias, final
+
+import h11
+
+from opchat_proto import End, Event, Live, Question, Submit
+
+__all__ = [
+    "ANSWER",
+    "EVENTS",
+    "GOOD",
+    "Accept",
+    "Close",
+    "Delay",
+    "Expect",
+    "Framing",
+    "Repeat",
+    "Reset",
+    "Script",
+    "Stall",
+    "Step",
+    "Write",
+    "answer",
+    "chunk",
+    "encode",
+    "json_object",
+    "response",
+]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Take the next connection as soon as it is open, before any request. Only as the first step of a script."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Wait for the next request to this route. Until then others get their usual answers.
+
+    Those are a good session, `EVENTS`, and 404 for a route that there is not. As the
+    first step, and behind `Close` or `Reset`, it waits for a request over any
+    connection that plays nothing; elsewhere, for one over the same connection.
+    """
+
+    route: str = "submit"
+    """The last segment of the route: "submit" or "start_session"."""
+
+    def __post_init__(self) -> None:
+        """Check the type."""
+        _check(self, "route", self.route, str)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Send these bytes, whole or in pieces. A client that reads slowly holds them back."""
+
+    data: bytes
+    size: int | None = None
+    """Bytes in one piece, each a call of `send` with Nagle's algorithm off; None is all of them."""
+    gap: float = 0.0
+    """Seconds after each piece but the last."""
+
+    def __post_init__(self) -> None:
+        """Check the types and the numbers."""
+        _check(self, "data", self.data, bytes)
+        _check_count(self, "size", self.size)
+        _check_seconds(self, "gap", self.gap)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Send these bytes again and again, until the client leaves."""
+
+    data: bytes
+    times: int | None = None
+    """How often, None for ever."""
+    gap: float = 0.0
+    """Seconds after each time."""
+
+    def __post_init__(self) -> None:
+        """Check the types and the numbers."""
+        _check(self, "data", self.data, bytes)
+        if not self.data:
+            raise ValueError("Repeat.data: expected at least one byte")
+        _check_count(self, "times", self.times)
+        _check_seconds(self, "gap", self.gap)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Do nothing for so long. It ends early only with the connection."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        _check_seconds(self, "seconds", self.seconds)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Do nothing more, and keep the connection open until the client leaves."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close with FIN, after all bytes before it. A script that ends without an ending step ends so.
+
+    An `Expect` behind it goes on with the script over another connection.
+    """
+
+    notify: bool = True
+    """Whether TLS says farewell (close_notify) before; without, it looks like an attacker's cut (RFC 8446, 6.1)."""
+
+    def __post_init__(self) -> None:
+        """Check the type."""
+        _check(self, "notify", self.notify, bool)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Close with RST. As on a real network, it takes with it what the client's side has not taken up yet.
+
+    An `Expect` behind it goes on with the script over another connection.
+    """
+
+
+Step: TypeAlias = Accept | Expect | Write | Repeat | Delay | Stall | Close | Reset
+_STEPS = (Accept, Expect, Write, Repeat, Delay, Stall, Close, Reset)
+
+Script: TypeAlias = tuple[Step, ...]
+"""What happens to one question: a value, equal, hashed, pickled and shown by its steps.
+
+It begins with `Expect("submit")` unless it begins with another `Expect` or
+with `Accept()`, and ends with `Close()` unless it ends otherwise. What stands
+between two ends happens on one connection.
+"""
+
+
+def _check(step: object, name: str, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{type(step).__name__}.{name}: expected {expected.__name__}, got {type(value).__name__}")
+
+
+def _check_count(step: object, name: str, value: int | None) -> None:
+    if value is None:
+        return
+    _check(step, name, value, int)
+    if value < 1:
+        raise ValueError(f"{type(step).__name__}.{name}: expected 1 or more, or None, got {value}")
+
+
+def _check_seconds(step: object, name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{type(step).__name__}.{name}: expected seconds, got {type(value).__name__}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{type(step).__name__}.{name}: expected 0 or more seconds, got {value}")
+
+
+def check_scripts(scripts: tuple[Script, ...]) -> tuple[Script, ...]:
+    for script in scripts:
+        if not isinstance(script, tuple):
+            raise TypeError(f"expected scripts, which are tuples of steps, got {type(script).__name__}")
+        for index, step in enumerate(script):
+            if not isinstance(step, _STEPS):
+                raise TypeError(f"script[{index}]: expected a step such as Write or Close, got {type(step).__name__}")
+            if isinstance(step, Accept) and index:
+                raise ValueError(f"script[{index}]: Accept can only be the first step")
+            before = script[index - 1] if index else None
+            if isinstance(before, Stall) or (isinstance(before, Close | Reset) and not isinstance(step, Expect)):
+                raise ValueError(f"script[{index}]: only Expect can follow Close or Reset, and nothing Stall")
+    return scripts or (GOOD,)
+
+
+def split(script: Script) -> list[Script]:
+    """The parts of a script, each for a connection."""
+    ends = [index for index, step in enumerate(script[:-1], 1) if isinstance(step, Close | Reset)]
+    return [script[start:end] for start, end in zip([0, *ends], [*ends, len(script)], strict=True)]
+
+
+def awaited_route(part: Script) -> str | None:
+    """The route of the request that takes this part; None if a new connection does."""
+    match part:
+        case (Accept(), *_):
+            return None
+        case (Expect(route), *_):
+            return route
+        case _:
+            return "submit"
+
+
+_QUESTION = Question(Submit(new_message="?", stream=True), "0")
+STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"), ("Cache-Control", "no-cache"))
+_JSON = (("Content-Type", "application/json; charset=UTF-8"),)
+HTML = (("Content-Type", "text/html; charset=UTF-8"),)
+
+Framing: TypeAlias = Literal["chunked", "length", "close"]
+"""How a body is delimited (RFC 9112, 6.3)."""
+
+
+def encode(event: Event | str | bytes) -> bytes:
+    """One event as the plugin writes it (WIRE 5.2); a str is a piece of the answer, bytes stay as they are."""
+    if isinstance(event, bytes):
+        return event
+    return _QUESTION.encode(Live(event) if isinstance(event, str) else event)
+
+
+def response(
+    *pieces: bytes,
+    status: int = 200,
+    headers: Iterable[tuple[str, str]] = (),
+    framing: Framing = "chunked",
+    keep_alive: bool = False,
+) -> bytes:
+    """A whole HTTP response whose body is these pieces.
+
+    `framing` is "chunked" with a chunk for each piece, "length" with a
+    Content-Length, or "close", where the end of the connection is that of the
+    body. Unless `keep_alive`, it says that the connection will be closed, as a
+    script does at its end: so a client with a pool of connections does not send its
+    next question into one that is closing. Raises `ValueError` for what HTTP cannot
+    write.
+    """
+    if framing not in ("chunked", "length", "close"):
+        raise ValueError(f"framing: expected 'chunked', 'length' or 'close', got {framing!r}")
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.%d\r\nHost: localhost\r\n\r\n" % (framing != "close"))
+    connection.next_event()
+    connection.next_event()
+    fields = list(headers)
+    if framing == "length":
+        fields.append(("Content-Length", str(sum(map(len, pieces)))))
+    if not keep_alive:
+        fields.append(("Connection", "close"))
+    reason = HTTPStatus(status).phrase.encode() if status in list(HTTPStatus) else b""
+    try:
+        data = connection.send(h11.Response(status_code=status, headers=fields, reason=reason)) or b""
+        for piece in pieces:
+            data += connection.send(h11.Data(data=piece)) or b""
+        return data + (connection.send(h11.EndOfMessage()) or b"")
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"no HTTP response: {error}") from None
+
+
+def answer(
+    *events: Event | str | bytes,
+    headers: Iterable[tuple[str, str]] = STREAM,
+    framing: Framing = "chunked",
+    keep_alive: bool = False,
+) -> bytes:
+    """A streamed answer of these events (see `encode`), each in a chunk of its own; see `response`."""
+    return response(*map(encode, events), headers=headers, framing=framing, keep_alive=keep_alive)
+
+
+def json_object(
+    *, status: int = 200, headers: Iterable[tuple[str, str]] = (), keep_alive: bool = False, **payload: Any
+) -> bytes:
+    """A response that is one JSON object: an answer without streaming, a session, a refusal (WIRE 3.1, 6)."""
+    body = json.dumps(payload, separators=(",", ":")).encode()
+    return response(body, status=status, headers=(*_JSON, *headers), framing="length", keep_alive=keep_alive)
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112, 7.1), for bodies that do not end; no bytes end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+PAYLOAD = (
+    '{"success":true,"reply":"Hello, world!","images":null,"actions":[],"shortcuts":[],"blocks":[],'
+    '"usage":{"total_tokens":7},"responseId":"resp_1"}'
+)
+EVENTS: tuple[Event, ...] = (Live("Hello, "), Live("world!"), End("Hello, world!", PAYLOAD))
+"""The good answer, as a client has to report it."""
+ANSWER: bytes = answer(*EVENTS)
+"""Its bytes, an HTTP response with a chunk for each event."""
+GOOD: Script = (Write(ANSWER),)
+"""The script without a fault."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def session_answer(number: int) -> bytes:
+    """The usual answer to the n-th start_session: each has a nonce of its own."""
+    return json_object(keep_alive=True, success=True, sessionId="64f1c0ffee123", restNonce=f"{number:010x}")

@@ -1,0 +1,286 @@
+"""Scripts over sockets on loopback: one thread serves all connections."""
+
+import math
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, final
+
+from ._journal import Action, Journal, Talk
+from ._scripts import Close, Delay, Reset, Script, Stall, Write
+
+__all__ = ["FaultServer"]
+
+_READ = 64 * 1024
+_TURN = 64  # steps of one connection before another has its turn
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no seconds
+
+
+@final
+class FaultServer(Journal):
+    """A server on a free loopback port that follows scripts.
+
+        with FaultServer(cut(100), GOOD) as server:
+            ...ask server.url...
+        assert server.repeated == ()
+
+    A connection has the usual answers (see `Expect`) until a request comes to the
+    route for which the next script waits; then it takes that one. So the first submit
+    follows the first script and so on; the last one goes on for all others, and
+    without any it is `GOOD`. What stands behind `Close` or `Reset` is taken like a
+    script of its own, before the next one.
+
+    One thread serves all connections, so that the same `with` is for blocking, trio
+    and asyncio code. A client that leaves early is no failure. Leaving the block ends
+    all connections at once, stalled ones too: no thread and no socket is left, and the
+    journal is complete.
+    """
+
+    def __init__(self, *scripts: Script, ssl_context: ssl.SSLContext | None = None, port: int = 0) -> None:
+        """Nothing is opened yet.
+
+        `ssl_context`, with a certificate for "localhost", makes it an https server.
+        Port 0 is a free one. Raises `TypeError` or `ValueError` for what is no script.
+        """
+        super().__init__(scripts)
+        self._ssl_context = ssl_context
+        self._port = port
+        self._closing = False
+        self._failure: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        """Where it listens, and how many have come."""
+        return f"<FaultServer at port {self._port}, {len(self._talks)} connections>"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        if self._thread is None:
+            raise RuntimeError("the server is not open yet: use it in a with statement")
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The site's address, for a transport or `Endpoint.parse`."""
+        return f"http://127.0.0.1:{self.port}" if self._ssl_context is None else f"https://localhost:{self.port}"
+
+    def __enter__(self) -> Self:
+        """Listen. Raises `OSError` if the port is taken, `RuntimeError` if it was open before."""
+        if self._thread is not None:
+            raise RuntimeError("a server can be opened once")
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=1024)
+        self._listener.setblocking(False)
+        self._port = self._listener.getsockname()[1]
+        self._woken, self._wake = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="opchat fault server", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End all connections at once and wait for the thread. Raises what failed in it, unless the block failed."""
+        self.close()
+        if error is None and self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """End all connections at once. Idempotent; leaving the `with` block does it too."""
+        if self._thread is None:
+            return
+        self._closing = True
+        with suppress(OSError):  # closed before
+            self._wake.send(b"!")
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._listener, self._woken, self._wake, selectors.DefaultSelector() as selector:
+            connections: set[_Connection] = set()
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            try:
+                while not self._closing:
+                    wake_at = min((connection.wake_at for connection in connections), default=math.inf)
+                    timeout = None if wake_at == math.inf else max(0.0, wake_at - time.monotonic())
+                    ready = {key.fileobj for key, _ in selector.select(timeout)}
+                    if self._listener in ready:
+                        self._accept(selector, connections)
+                    now = time.monotonic()
+                    for connection in list(connections):
+                        if connection.socket in ready or connection.wake_at <= now:
+                            connection.go_on(now)
+                        if connection.is_over:
+                            connections.remove(connection)
+            except BaseException as failure:
+                self._failure = failure
+            finally:
+                with suppress(OSError):
+                    self._accept(selector, connections)  # for the journal
+                for connection in connections:
+                    connection.end(time.monotonic())
+
+    def _accept(self, selector: selectors.BaseSelector, connections: set["_Connection"]) -> None:
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionError):  # there are no more, or one has left already
+                return
+            talk = self._begin()
+            try:
+                connections.add(_Connection(talk, accepted, self._ssl_context, selector))
+            except ConnectionError:  # it has left
+                talk.left = 0.0
+                accepted.close()
+            except BaseException:
+                accepted.close()
+                raise
+
+
+class _Connection:
+    """One socket of a `FaultServer`: does what its talk wants, as far as that goes without waiting."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        accepted: socket.socket,
+        ssl_context: ssl.SSLContext | None,
+        selector: selectors.BaseSelector,
+    ) -> None:
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.is_over = False
+        self.wake_at = 0.0
+        self._talk = talk
+        self._began = time.monotonic()
+        self._out = memoryview(b"")
+        self._ahead: Action | None = None
+        self._heard = True  # whether there is something new for a script that waits
+        self._waits = False
+        self._closed = False  # our side
+        self._shaking = ssl_context is not None
+        if ssl_context is not None:
+            accepted = ssl_context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        self.socket = accepted
+        self._selector = selector
+        self._interest = selectors.EVENT_READ
+        selector.register(accepted, self._interest)
+
+    def go_on(self, now: float) -> None:
+        try:
+            if self._shaking:
+                self._shake_hands()
+            if not self._shaking:
+                self._read(now)
+                self._write(now)
+        except OSError:  # the client has left, or does not like our certificate
+            self._leave(now)
+
+    def end(self, now: float) -> None:
+        """Look once more at what came, and close."""
+        with suppress(OSError):
+            if not self._shaking:
+                self._read(now)
+        self._drop()
+
+    def _shake_hands(self) -> None:
+        assert isinstance(self.socket, ssl.SSLSocket)
+        self.wake_at = math.inf
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._watch(selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+        else:
+            self._shaking = False
+
+    def _read(self, now: float) -> None:
+        while not self.is_over:
+            try:
+                data = self.socket.recv(_READ)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError:  # reset
+                data = b""
+            if not data:
+                self._leave(now)
+                return
+            self._heard = True
+            self._talk.receive_data(data)
+
+    def _write(self, now: float) -> None:
+        self._waits = self._waits and not self._heard
+        for _ in range(_TURN):
+            if self.is_over:
+                return
+            if self._out:
+                try:
+                    count = self.socket.send(self._out)
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    self.wake_at = math.inf
+                    self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+                    return
+                self._talk.sent += count
+                self._out = self._out[count:]
+            elif self._closed or self._waits:
+                self.wake_at = math.inf
+                break
+            elif self.wake_at > now and self.wake_at != math.inf:
+                break
+            else:
+                self.wake_at = 0.0
+                self._step(now)
+        self._watch(selectors.EVENT_READ)
+
+    def _step(self, now: float) -> None:
+        action, self._ahead = self._ahead or self._next(), None
+        match action:
+            case Write(data):
+                self._out = memoryview(data)
+                self._ahead = self._next()
+                if isinstance(self._ahead, Close):
+                    self._cork()
+            case Delay(seconds):
+                self.wake_at = now + seconds
+            case Stall():
+                self._waits = not self._heard  # something may have come since this was decided
+            case Reset():
+                self._talk.end()
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self._drop()
+            case Close(notify):
+                self._talk.end()
+                self._closed = True
+                if notify and isinstance(self.socket, ssl.SSLSocket):
+                    with suppress(OSError, ValueError):  # it does not wait for the client's own farewell
+                        self.socket.unwrap()
+                # Not SSLSocket's own, which would take TLS from under what is still to be read.
+                socket.socket.shutdown(self.socket, socket.SHUT_WR)
+
+    def _next(self) -> Action:
+        self._heard = False
+        return next(self._talk.actions)  # not beyond Close and Reset
+
+    def _cork(self) -> None:
+        """Let the end arrive with the bytes before it, and not at some time after them, where the system can."""
+        with suppress(AttributeError):
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+
+    def _watch(self, interest: int) -> None:
+        if interest != self._interest:
+            self._interest = interest
+            self._selector.modify(self.socket, interest)
+
+    def _leave(self, now: float) -> None:
+        self._talk.left = now - self._began
+        self._drop()
+
+    def _drop(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._selector.unregister(self.socket)
+            self.socket.close()
