@@ -33,6 +33,10 @@ each fault that is worth a test:
 
     @pytest.mark.parametrize("script", FAULTS.values(), ids=FAULTS)
 
+and `scripts()` is a Hypothesis strategy for any script:
+
+    @given(scripts())
+
 As a fixture: `with FaultServer(...) as server: yield server`.
 
     what is answered            answer(*events), response(*pieces, status=..., headers=..., framing=...): bytes
@@ -51,11 +55,12 @@ or `Reset()` is for another connection, as for a question whose nonce is refused
 time: against one `Call`, or many side by side. `pair` lets one talk to a `Server` and
 its bot.
 
-    _scripts.py   the steps, and the responses that they send
-    _faults.py    FAULTS and what makes them
-    _journal.py   what came, and what a script does about it; no I/O
-    _server.py    FaultServer: scripts over sockets
-    _memory.py    MemoryServer and pair: the same without sockets
+    _scripts.py       the steps, and the responses that they send
+    _faults.py        FAULTS and what makes them
+    _journal.py       what came, and what a script does about it; no I/O
+    _server.py        FaultServer: scripts over sockets
+    _memory.py        MemoryServer and pair: the same without sockets
+    _strategies.py    any script, for Hypothesis
 """
 
 from ._faults import FAULTS, cut, delayed, dripped, refused, replay, reset, stale_nonce, stalled
@@ -83,6 +88,7 @@ from ._scripts import (
     response,
 )
 from ._server import FaultServer
+from ._strategies import scripts
 
 __all__ = [
     "ANSWER",
@@ -121,6 +127,7 @@ __all__ = [
     "replay",
     "reset",
     "response",
+    "scripts",
     "stale_nonce",
     "stalled",
 ]

@@ -1,0 +1,76 @@
+"""Hypothesis strategies for this protocol: its values, its bodies with the events they stand for, and ways to cut them.
+
+    from opchat_proto import strategies
+
+    @given(st.data(), strategies.responses())
+    def test_my_wrapper(data, response):
+        assert my_wrapper(data.draw(strategies.cuts(response.data))) == response.events
+
+Needs the extra `fuzz`. With the distribution installed, Hypothesis imports this
+package by itself, so that `st.from_type(Live)` works without an import.
+
+    _values.py   texts, questions, sessions, sites, limits, events; cuts of bytes
+    _bodies.py   bodies, whole and faulty, and the HTTP responses around them
+    _rules.py    client_rules and call_rules: any calls in any order
+"""
+
+from hypothesis import strategies as st
+
+from .._events import Broken, End, Live
+from .._http import Endpoint, Request
+from .._limits import Limits
+from .._messages import Message, Submit
+from .._session import Session
+from .._sse import ServerSentEvent
+from ._bodies import Body, FaultyBody, Response, bodies, faulty_bodies, responses
+from ._rules import call_rules, client_rules
+from ._values import (
+    brokens,
+    cuts,
+    endpoints,
+    ends,
+    events,
+    limits,
+    lives,
+    messages,
+    replies,
+    requests,
+    server_sent_events,
+    sessions,
+    submits,
+    texts,
+)
+
+__all__ = [
+    "Body",
+    "FaultyBody",
+    "Response",
+    "bodies",
+    "call_rules",
+    "client_rules",
+    "cuts",
+    "endpoints",
+    "events",
+    "faulty_bodies",
+    "limits",
+    "messages",
+    "replies",
+    "responses",
+    "sessions",
+    "submits",
+    "texts",
+]
+
+# Hypothesis loads this package at the end of its own import ("Integration via entry points"), for everybody who has it
+# and opchat. So nothing is drawn or evaluated here, and the entry point names the package and no function in it, which
+# would not be there yet if this package were imported first and in turn imported Hypothesis.
+st.register_type_strategy(Message, lambda _: messages())
+st.register_type_strategy(Submit, lambda _: submits())
+st.register_type_strategy(Session, lambda _: sessions())
+st.register_type_strategy(Endpoint, lambda _: endpoints())
+st.register_type_strategy(Limits, lambda _: limits())
+st.register_type_strategy(Live, lambda _: lives())
+st.register_type_strategy(End, lambda _: ends())
+st.register_type_strategy(Broken, lambda _: brokens())
+st.register_type_strategy(ServerSentEvent, lambda _: server_sent_events())
+st.register_type_strategy(Request, lambda _: requests())
