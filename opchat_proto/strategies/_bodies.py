@@ -100,7 +100,7 @@ def faulty_bodies() -> SearchStrategy[FaultyBody]:
     return _streams_cut() | _streams_spoilt() | _objects_cut() | _pages()
 
 
-# What is no event of this protocol (DESIGN 5.2 to 5.5): of any of these lines the reply ends as MALFORMED.
+# What is no event of this protocol (WIRE 5.3 to 5.6): any of these lines ends the reply as MALFORMED.
 _NO_ANSWERS = (
     *("[DONE]", "{", '{"type":"live","data":"a"', '{"type":"live","data":"a",}', "{'type':'live'}", "NaN", "<b>"),
     *(

@@ -937,7 +937,7 @@ class Calls(RuleBasedStateMachine):
 
 
 class FlowCalls(Calls):
-    """Any inputs to a `Flow`, against what DESIGN says is legal when."""
+    """Any inputs to a `Flow`, against what is legal when."""
 
     @initialize(start=starts())
     def first(self, start: Start) -> None:
@@ -1028,7 +1028,7 @@ class FlowCalls(Calls):
 
 
 class ClientCalls(Calls):
-    """Any inputs to a `Client`, against what DESIGN says is legal when."""
+    """Any inputs to a `Client`, against what is legal when."""
 
     @initialize(start=starts(), proxy=ways)
     def first(self, start: Start, proxy: tuple[str, str, list[bytes]]) -> None:
