@@ -22,6 +22,7 @@ from ._flow import Awaiting, Flow, FlowLike
 from ._http import Endpoint, Headers, Request
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit
+from ._pages import Bot, Page
 from ._reply import ReplyDecoder
 from ._reports import (
     Closed,
@@ -45,6 +46,7 @@ from ._version import __version__
 __all__ = [
     "Answer",
     "Awaiting",
+    "Bot",
     "Broken",
     "Call",
     "Channel",
