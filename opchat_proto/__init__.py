@@ -37,7 +37,7 @@ from ._reports import (
 from ._retries import RandomSource
 from ._server import Answer, Server
 from ._session import Session
-from ._site import Page, Question, Response, Site
+from ._site import PageHandler, Question, Response, Site
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._tunnel import Proxy
@@ -72,6 +72,7 @@ __all__ = [
     "Message",
     "Observer",
     "Page",
+    "PageHandler",
     "Proxy",
     "Question",
     "QuestionLike",

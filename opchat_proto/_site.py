@@ -19,7 +19,7 @@ from ._messages import Submit
 from ._session import SESSION_COOKIE, is_token
 from ._sse import encode_event
 
-__all__ = ["Page", "Question", "Response", "Site"]
+__all__ = ["PageHandler", "Question", "Response", "Site"]
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -61,7 +61,7 @@ class Response:
     body: bytes = field(default=b"", repr=False)
 
 
-class Page(Protocol):
+class PageHandler(Protocol):
     """What a site shows at paths that are not its REST routes: a function, such as `opchat_transports.page.chat_page`.
 
     It is asked for every GET and HEAD of such a path, without the site's root and
@@ -199,7 +199,7 @@ class Site:
     """The other origins whose pages may ask, each as browsers write it: `https://shop.example`.
     WordPress lets all of them, but none read a stream (WIRE 8); these read all answers."""
 
-    page: Page | None = field(default=None, kw_only=True, repr=False)
+    page: PageHandler | None = field(default=None, kw_only=True, repr=False)
     """What is shown at the other paths, such as a chat window. None is nothing."""
 
     def __post_init__(self) -> None:

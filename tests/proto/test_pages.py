@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from opchat_proto import Bot, Endpoint, InvalidMessages, Page, Session, Submit
 from opchat_proto._json import encode_as_php
-from opchat_proto._page import page as page_of_a_site
 from tests.fuzz.oracles import check_linear
 from tests.proto.cuts import copies
 
@@ -562,12 +561,6 @@ def test_any_text_is_a_page(text: str, url: str, headers: list[tuple[str, str]])
 
 
 # ---------------------------------------------------------------- real pages
-
-
-def test_the_page_of_our_own_site_names_its_bot() -> None:
-    page = parsed(page_of_a_site("/blog", "https://site.example").decode())
-    assert (page.root, [bot.bot_id for bot in page.bots]) == ("https://site.example/blog/wp-json", ["default"])
-    assert (page.bots[0].max_length, page.discussions, page.notes) == (65536, (), ())
 
 
 def recorded(name: str) -> Page:
