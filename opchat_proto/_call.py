@@ -591,7 +591,11 @@ class _Life(ABC, Generic[_S]):
         if isinstance(last, End | Broken):
             if self._state is State.START:
                 assert isinstance(last, Broken)  # a flow with a question does not end with its session
-                self._leave_opening(last)  # and its session has lost the nonce that was refused
+                if session is not None and session.nonce is not None:  # but this question is too large for it
+                    self._share(session)
+                    self._leave_opening(session)
+                else:
+                    self._leave_opening(last)
             else:
                 self._share(session)
             self._put(events[:-1])

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol, final
 
 from ._events import CLOSED, Broken, End, Event, Live, Reason
-from ._http import Endpoint, Headers, Request, check_headers, decode_headers
+from ._http import Endpoint, Headers, Request, check_headers, decode_headers, find_link
 from ._limits import Limits
 from ._messages import Submit
 from ._reply import ReplyDecoder
@@ -34,7 +34,11 @@ _NOT_THE_CALLERS = frozenset(
     )
 )
 _STALE = {(401, "rest_forbidden"), (403, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
+_API = "https://api.w.org/"  # the relation by which WordPress names its REST root in a Link field
 _NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
+# Why start_session is not there though the question is refused for want of its nonce (WIRE 2.1, 2.5).
+_OTHER_ROOT = "versions up to 3.0.2 know start_session only under another root: {}"
+_IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce stands in the site's page"
 
 
 @final
@@ -162,7 +166,8 @@ class Flow:
 
     Raises `ValueError` for a session of another origin, for headers that are
     not the caller's to set, for a question larger than `limits.request_bytes`,
-    for a session without a submit.
+    for a session without a submit. Where only the id of a session that comes
+    later makes the question too large, the reply is `Broken(TOO_LARGE)`.
     """
 
     def __init__(
@@ -202,7 +207,10 @@ class Flow:
         body = b"" if submit is None else submit.encode(session and session.session_id)
         if len(body) > limits.request_bytes:
             raise ValueError(f"submit: expected at most {limits.request_bytes} bytes of JSON, got {len(body)}")
-        self._body = b"" if session is None else body  # of the first submit, if that is known
+        self._body = body  # of the submit that is next, once there is a session
+        self._site_root: str | None = None  # which start_session's answer names
+        self._has_no_route = False  # start_session is not there
+        self._asked_without_nonce = False
         self._first_refusal: Broken | None = None  # what a second try that cannot be made leaves
         self._submit_started = False
         self._event_given = False
@@ -266,7 +274,7 @@ class Flow:
             self._session = self._opening = self._own(session)
             if self._submit is not None:
                 self._state = state
-                return []
+                return self._prepare(self._submit, self._session)
         self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
         self._state = TABLE.next(self._state, Input.TERMINAL)
         if session is not None:
@@ -287,7 +295,8 @@ class Flow:
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
-            body, self._body = self._body or self._submit.encode(self._session.session_id), b""
+            body, self._body = self._body, b""
+            self._asked_without_nonce = self._session.nonce is None
             accept = "text/event-stream" if self._submit.stream else "application/json"
             request = self._request(SUBMIT_ROUTE, accept, body, self._session.cookie, self._session.nonce)
             self._submit_started = True
@@ -334,6 +343,7 @@ class Flow:
         events = self._decoder.receive_head(status, fields)
         self._state = state
         if state is State.SESSION_BODY:
+            self._site_root = find_link(fields, _API, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
         elif state is State.SUBMIT_BODY:
             assert self._session is not None
@@ -399,6 +409,8 @@ class Flow:
         assert self._session is not None
         if isinstance(last, Broken):
             last = replace(last, asked=self._submit_started)
+            if self._has_no_route and (last.status, last.code) in _STALE:
+                last = self._explained(last)
             events = [*events[:-1], last]
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
@@ -417,46 +429,77 @@ class Flow:
         self._state = TABLE.next(self._state, given)
         self._decoder = ReplyDecoder(self._limits)
 
+    def _prepare(self, submit: Submit, session: Session) -> list[Event]:
+        """Write the question for this session, whose id may make it too large."""
+        body = submit.encode(session.session_id)
+        if len(body) <= self._limits.request_bytes:
+            self._body = body
+            return []
+        self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
+        self._state = TABLE.next(self._state, Input.TERMINAL)
+        detail = f"more than {self._limits.request_bytes} bytes in the question (Limits.request_bytes)"
+        return [Broken(Reason.TOO_LARGE, detail, limit="request_bytes", asked=self._submit_started)]
+
+    def _explained(self, refusal: Broken) -> Broken:
+        """A refusal for want of a nonce, with what can be done where the site has no start_session to give one."""
+        path, _, query = self.endpoint.root.partition("?")
+        if query and path.endswith("/"):
+            why = _OTHER_ROOT.format(f"{self.endpoint.origin}{path}index.php?{query}")
+        else:
+            why = _IN_PAGE
+        return replace(refusal, detail=f"{refusal.detail}; {why}{self._other_root}")
+
+    @property
+    def _other_root(self) -> str:
+        """The root that the site itself names, as the end of a detail, unless it is the one that was asked."""
+        own = self.endpoint.origin + self.endpoint.root.rstrip("/")
+        # Behind a proxy that ends TLS a site may take itself for one of http: that is the same root.
+        if self._site_root is None or self._site_root.rstrip("/") in (own, own.replace("https:", "http:", 1)):
+            return ""
+        return f"; the site names its REST root: {self._site_root}"
+
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
         return (
             (refusal.status, refusal.code) in _STALE
             and self._limits.restarts > 0
             and self._first_refusal is None
+            and not self._has_no_route
             and not self._session.is_member
         )
 
     def _judge_session(self, last: Event, given: Input | None) -> list[Event]:
         session: Session | None = None
-        failure: Event
         match last:
             case Live():
                 return []  # no answer of start_session; what it is comes at its end
             case End():
                 # An end event in a stream is no session, even if its payload looks like one.
                 session = None if given is Input.DATA else open_session(self._opening, last.payload())
-                failure = Broken(
-                    Reason.MALFORMED,
-                    "start_session: no nonce and session id that could be sent back",
-                    in_session=True,
-                )
+                failure = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
             case _:
                 if given is Input.EOF and (last.status, last.code) == (404, "rest_no_route"):
-                    session = replace(self._opening, nonce=None)  # a plugin older than 2.4.4 (WIRE 2.5)
-                detail = f"start_session: {last.detail}"
-                if last.raw.startswith("<") and last.status in (None, 404) and "?" not in self.endpoint.root:
-                    detail += f"; {_NO_REST.format(self.endpoint.origin + self.endpoint.site)}"
-                failure = replace(last, detail=detail, in_session=True)
+                    self._has_no_route = (
+                        True  # a plugin older than 2.4.4, or one that does not know this root (WIRE 2.5)
+                    )
+                    session = replace(self._opening, nonce=None)
+                failure = replace(last, detail=f"start_session: {last.detail}")
+                is_page = last.raw.startswith("<") and last.status in (None, 404)
+                if is_page and self._site_root is None and "?" not in self.endpoint.root:
+                    hint = _NO_REST.format(self.endpoint.origin + self.endpoint.site)
+                    failure = replace(failure, detail=f"{failure.detail}; {hint}")
+        failure = replace(failure, detail=failure.detail + self._other_root, in_session=True)
         if self._first_refusal is not None and (session is None or session.nonce is None):
             failure, session = self._first_refusal, None
+            if self._has_no_route and self._asked_without_nonce:
+                failure = self._explained(failure)
         if session is not None:
             self._session = session
             if self._submit is not None:
                 self._go_on(Input.OPENED)
-                return []
-            failure = End(None)
+                return self._prepare(self._submit, session)
         self._state = TABLE.next(self._state, Input.TERMINAL)
-        return [failure]
+        return [failure if session is None else End(None)]
 
 
 class FlowLike(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias, final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 __all__ = ["Endpoint", "Headers", "Request"]
 
@@ -161,6 +161,11 @@ def _pair(field: object) -> tuple[object, object]:
     return field[0], field[1]
 
 
+_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
+_LINKS = re.compile(rf"<([^<>]*)>((?:[^\",]|{_STRING})*+)").finditer
+_LINK_PARAMETERS = re.compile(rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_STRING}|[^;,\s]*))?").finditer
+
+
 def decode_headers(headers: Headers) -> list[tuple[str, str]]:
     """Header fields as text, names in lower case. Raises `TypeError` for anything that is no pair of texts."""
     decoded = []
@@ -179,6 +184,22 @@ def decode_head(status: int, headers: Headers) -> list[tuple[str, str]]:
     if not isinstance(status, int) or isinstance(status, bool):
         raise TypeError(f"status: expected an int, got {type(status).__name__}")
     return decode_headers(headers)
+
+
+def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str | None:
+    """The address of the first link of this relation (RFC 8288, 3), or None. `headers` have names in lower case."""
+    for target, parameters in (match.groups() for name, value in headers if name == "link" for match in _LINKS(value)):
+        # Of several values the first "rel" counts, which is a list of relations whose case does not matter.
+        given = (match[2] or "" for match in _LINK_PARAMETERS(parameters) if match[1].lower() == "rel")
+        relations = re.sub(r"\\(.)", r"\1", next(given, "").strip('"'))
+        if relation in relations.lower().split():
+            try:
+                address: str = urljoin(base, target.strip())
+            except ValueError:
+                continue
+            if re.fullmatch(r"https?://[!-~]{1,200}", address):
+                return address
+    return None
 
 
 def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> tuple[tuple[str, str], ...]:

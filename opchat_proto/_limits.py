@@ -45,8 +45,8 @@ class Limits:
     error: what follows is not looked at."""
 
     request_bytes: int = 1024 * 1024
-    """The JSON body of a question. A client raises `ValueError`, a server
-    answers 413."""
+    """The JSON body of a question. A client raises `ValueError`, or is told so by
+    the reply where it is the session's id that makes it larger; a server answers 413."""
 
     json_depth: int = 64
     """Arrays and objects inside one another, at most 512 (the interpreter's stack

@@ -526,6 +526,21 @@ def test_who_waits_when_start_session_fails_ends_as_the_starter_did(make: Make) 
 
 
 @both
+def test_a_session_id_that_makes_one_question_too_large_is_good_for_the_others(make: Make) -> None:
+    size = len(Submit(new_message="Where? Where?").encode())
+    site = channel(limits=Limits(request_bytes=size))
+    first, second, third = (make(site, text) for text in ("Where? Where?", "Hi?", "Where? Where?"))
+    assert [asks(call) for call in (first, second, third)] == ["start_session", "Wait", "Wait"]
+    tell(first, Reply(OPENED.body.replace(b"s1", b"longer")))
+    detail = f"more than {size} bytes in the question (Limits.request_bytes)"
+    too_large = Broken(Reason.TOO_LARGE, detail, limit="request_bytes")
+    assert ended(first) == [too_large]
+    assert site.session == Session("n1", "longer")
+    assert asks(second) == "submit n1"
+    assert ended(third) == [too_large]
+
+
+@both
 def test_who_waits_is_put_off_with_the_starter_and_then_one_starts_again(make: Make) -> None:
     site, calls = at_once(make, 3, retries=1)
     tell(calls[0], put_off(5))

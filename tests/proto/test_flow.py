@@ -242,6 +242,29 @@ def test_the_size_of_a_question_is_exact_in_bytes() -> None:
     assert Flow(SITE, None, limits=Limits(request_bytes=1)).is_ready
 
 
+def test_a_question_that_a_later_session_id_makes_too_large_is_told_so_by_the_reply() -> None:
+    size = len(ASK.encode("6b02fc304cdb0"))
+    for most, last in ((size, REPLIED[-1]), (size - 1, None)):
+        detail = f"more than {most} bytes in the question (Limits.request_bytes)"
+        too_large = Broken(Reason.TOO_LARGE, detail, limit="request_bytes")
+        limits = Limits(request_bytes=most)
+
+        flow = Flow(SITE, ASK, limits=limits)
+        requests, events = run(flow, SESSION, *([REPLY] if last else []))
+        assert (routes(requests), events[-1]) == ([START, CHAT] if last else [START], last or too_large)
+        assert (flow.session, flow.submit_started) == (GIVEN, last is not None)
+
+        flow = Flow(SITE, ASK, limits=limits)
+        assert flow.use_session(GIVEN) == ([] if last else [too_large])
+        assert flow.session == GIVEN
+        assert last or ignores_everything(flow)
+
+        flow = Flow(SITE, ASK, session=Session("old"), limits=limits)
+        requests, events = run(flow, STALE[1], SESSION, *([REPLY] if last else []))
+        assert routes(requests) == [CHAT, START, CHAT][: 3 if last else 2]
+        assert events[-1] == (last or replace(too_large, asked=True))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -375,6 +398,87 @@ def test_a_site_without_start_session_is_asked_without_a_nonce() -> None:
     flow = Flow(SITE, None)
     assert run(flow, old)[1] == [End(None)]
     assert flow.session == Session(cookie="mwai_session_id=abc")
+
+
+ROOT_FIELD = ("Link", '<https://site.example/blog/wp-json/>; rel="https://api.w.org/"')
+IN_PAGE = "; the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce stands in the site's page"
+OTHER_ROOT = "; versions up to 3.0.2 know start_session only under another root: {}"
+NAMED = "; the site names its REST root: https://site.example/blog/wp-json/"
+BAD_NONCE: list[tuple[int, str]] = [(401, FORBIDDEN), (403, FORBIDDEN), (403, EXPIRED)]
+
+
+@pytest.mark.parametrize(("status", "error"), BAD_NONCE)
+@pytest.mark.parametrize("headers", [[], [ROOT_FIELD]], ids=["alone", "with a Link"])
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("https://site.example", IN_PAGE),
+        ("https://site.example/index.php?rest_route=", IN_PAGE),
+        ("https://site.example/?rest_route=", OTHER_ROOT.format("https://site.example/index.php?rest_route=")),
+        ("http://[::1]:8000/a/?b=c&rest_route=/", OTHER_ROOT.format("http://[::1]:8000/a/index.php?b=c&rest_route=")),
+    ],
+)
+def test_a_question_without_a_nonce_that_is_refused_for_it_says_what_can_be_done(
+    address: str, why: str, headers: list[tuple[str, str]], status: int, error: str
+) -> None:
+    flow = Flow(address, ASK)
+    requests, events = run(flow, (404, headers, NO_ROUTE.encode()), (status, [], error.encode()))
+    assert len(requests) == 2
+    refused = refusal(status, error)
+    assert events == [replace(refused, detail=refused.detail + why + (NAMED if headers else ""))]
+    assert flow.session == Session()
+
+
+@pytest.mark.parametrize(("status", "error"), BAD_NONCE)
+def test_so_does_one_that_was_given_an_empty_session(status: int, error: str) -> None:
+    flow = Flow(SITE, ASK, session=Session())
+    requests, events = run(flow, (status, [], error.encode()), (404, [ROOT_FIELD], NO_ROUTE.encode()))
+    assert routes(requests) == [CHAT, START]
+    refused = refusal(status, error)
+    assert events == [replace(refused, detail=refused.detail + IN_PAGE + NAMED)]
+
+
+def test_another_refusal_of_a_question_without_a_nonce_is_its_own() -> None:
+    for status, body, detail in ((500, b"Down", "Down"), (403, b'{"success":false,"message":"No."}', "No.")):
+        _, (broken,) = run(Flow(SITE, ASK), (404, [ROOT_FIELD], NO_ROUTE.encode()), (status, [], body))
+        assert isinstance(broken, Broken)
+        assert (broken.status, broken.detail) == (status, detail)
+
+
+@pytest.mark.parametrize(
+    ("link", "root"),
+    [
+        (ROOT_FIELD[1], "https://site.example/blog/wp-json/"),
+        ('<https://site.example/index.php?rest_route=/>; rel="https://api.w.org/"',
+         "https://site.example/index.php?rest_route=/"),
+        ('</a>; rel=next, </b/>; REL="x HTTPS://API.W.ORG/"', "https://site.example/b/"),
+        ('<https://site.example/wp-json/>; rel="https://api.w.org/"', None),
+        ('<http://site.example/wp-json>; rel="https://api.w.org/"', None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "body", "detail"),
+    [
+        (200, PAGE, "a page, not an answer of the chat: My site"),
+        (404, PAGE, "My site"),
+        (200, b'{"success":true}', "no nonce and session id that could be sent back"),
+        (401, FORBIDDEN.encode(), "Not allowed."),
+        (500, b"", "status 500 and no text"),
+        (200, b"", "the answer ended without its end event"),
+    ],
+)
+def test_the_root_that_the_site_names_is_named_where_no_session_comes(
+    status: int, body: bytes, detail: str, link: str, root: str | None
+) -> None:
+    (broken,) = run(Flow(SITE, ASK), (status, [("LINK", link)], body))[1]
+    assert isinstance(broken, Broken)
+    assert broken.detail == f"start_session: {detail}{f'; the site names its REST root: {root}' if root else ''}"
+    assert broken.in_session
+
+
+def test_a_link_is_no_secret_way_into_a_refusal_of_the_second_try() -> None:
+    _, events = run(Flow(SITE, ASK, session=GIVEN), STALE[0], (500, [ROOT_FIELD], b"Down"))
+    assert events == [refusal(401, FORBIDDEN)]
 
 
 NO_SESSION = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back", in_session=True)

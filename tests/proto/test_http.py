@@ -10,7 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opchat_proto import Endpoint, Request
-from opchat_proto._http import check_headers, decode_head, decode_headers, format_date, read_cookie_date, read_date
+from opchat_proto._http import (
+    check_headers,
+    decode_head,
+    decode_headers,
+    find_link,
+    format_date,
+    read_cookie_date,
+    read_date,
+)
 from tests.proto.cuts import copies
 
 # ------------------------------------------------------------------------------ Endpoint.parse
@@ -399,6 +407,72 @@ def test_a_head_is_a_status_and_such_fields() -> None:
     for status in ("200", True, None):
         with pytest.raises(TypeError, match=r"^status: expected an int, got "):
             decode_head(status, [])  # type: ignore[arg-type]  # wrong on purpose
+
+
+API = "https://api.w.org/"
+BASE = "https://site.example/wp-json/a?b=c"
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        ([f'<https://site.example/wp-json/>; rel="{API}"'], "https://site.example/wp-json/"),
+        ([f"<https://site.example/api/>;rel={API}"], "https://site.example/api/"),
+        ([f'<http://a/?b=c,d;e>;title="x";REL = "next  {API.upper()} self"'], "http://a/?b=c,d;e"),
+        ([f'<https://a/>; rel=alternate, <https://b/>; rel="{API}", <https://c/>; rel="{API}"'], "https://b/"),
+        (["<https://a/>; rel=alternate", f'<https://b/>;rel="{API}"'], "https://b/"),
+        ([f'<https://a/>; title="<https://x/>; rel={API}, \\" "; rel=next, < https://b/ > ;rel="{API}"'], "https://b/"),
+        ([f'<https://a/>; rel="next"; rel="{API}"'], None),
+        ([f'<https://a/>; rel="{API}"; rel="next"'], "https://a/"),
+        (['<https://a/>; rel="https:\\/\\/api.w.org/"'], "https://a/"),
+        ([f'<https://a/>; rel="{API}'], "https://a/"),
+        ([f'<https://a/>; x; rel="{API}"'], "https://a/"),
+        ([f'<https://a/>; x="y"; ; rel="{API}"'], "https://a/"),
+        ([f'</api/>; rel="{API}"'], "https://site.example/api/"),
+        ([f'<?rest_route=/>; rel="{API}"'], "https://site.example/wp-json/a?rest_route=/"),
+        ([f'<//b.example/>; rel="{API}"'], "https://b.example/"),
+        ([f'<https://a/>; rev="{API}"'], None),
+        ([f'<https://a/>; rel="{API}x"'], None),
+        ([f'<https://a/>; rel*="{API}"'], None),
+        (["<https://a/>"], None),
+        (["<https://a/>; rel"], None),
+        (["<https://a/>; rel="], None),
+        ([f'https://a/; rel="{API}"'], None),
+        ([f'<https://a/; rel="{API}"'], None),
+        ([f'<https://[/>; rel="{API}", <ftp://a/>; rel="{API}", <https://b/>; rel="{API}"'], "https://b/"),
+        ([f'<javascript:alert(1)>; rel="{API}"'], None),
+        ([f'<https://a/b c>; rel="{API}"'], None),
+        ([f'<https://a/\xe9>; rel="{API}"'], None),
+        ([f'<https://a/\ud800>; rel="{API}"'], None),
+        ([f'<https://{"a" * 201}>; rel="{API}"'], None),
+        (["", ",", "<", "<>", f'<>;rel="{API}"'], BASE),
+        ([], None),
+    ],
+)
+def test_a_link_is_found_by_its_relation(values: list[str], address: str | None) -> None:
+    headers = [("x", f'<https://x/>; rel="{API}"'), *(("link", value) for value in values)]
+    assert find_link(headers, API, BASE) == address
+
+
+@given(st.lists(st.text('<>;,="\\ arel/:', max_size=40), max_size=3))
+def test_a_link_is_an_address_or_none(values: list[str]) -> None:
+    address = find_link([("link", value) for value in values], "a", BASE)
+    assert address is None or re.fullmatch(r"https?://[!-~]+", address)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "<" * 300_000,
+        "<a>" * 100_000,
+        '<a>;"' * 60_000,
+        '<a>; rel="\\' * 40_000,
+        "<a>" + "; rel" * 60_000,
+        " " * 300_000,
+    ],
+)
+def test_a_long_link_field_is_read_in_one_pass(value: str) -> None:
+    assert find_link([("link", value)], API, BASE) is None
 
 
 @pytest.mark.parametrize("headers", [None, 5])
