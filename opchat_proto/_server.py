@@ -13,7 +13,7 @@ from typing import final
 import h11
 
 from ._events import Event, Live
-from ._http import FOLDED_LINE, format_date
+from ._http import format_date
 from ._messages import Submit
 from ._site import PHRASES, Question, Response, Site, check_now, http_error, too_large
 from ._steps import Done, Receive, Send
@@ -168,6 +168,8 @@ class Server:
         self._now = 0.0  # when the newest bytes came
         self._received = bytearray()  # not read yet
         self._out = b""  # the data of `Send`
+        self._target: tuple[str, str] | None = None
+        self._status: int | None = None
         self._expect_request()
 
     def _expect_request(self) -> None:
@@ -181,6 +183,21 @@ class Server:
     def __repr__(self) -> str:
         """The state, and how much waits to be read."""
         return f"<Server {self._state}, {len(self._received)} bytes unread>"
+
+    @property
+    def request(self) -> tuple[str, str] | None:
+        """Method and target of the newest request, for a log. None before the first, and if its head cannot be read."""
+        return self._target
+
+    @property
+    def status(self) -> int | None:
+        """The status of the response to `request`, None until the response begins."""
+        return self._status
+
+    @property
+    def held(self) -> int:
+        """How many bytes of requests are held: a body, and what waits for its turn; but for the line of a chunk."""
+        return len(self._body) + len(self._received)
 
     def next_step(self) -> Receive | Send | Answer | Done:
         """What to do next."""
@@ -295,10 +312,6 @@ class Server:
             return False
         head = bytes(received[: end.end()])
         del received[: end.end()]
-        if head.count(b"\n") - 2 > limits.headers:
-            raise _Refused(http_error(431, f"There are more than {limits.headers} header fields."))
-        if FOLDED_LINE.search(head):
-            raise _Refused(http_error(400, "A header field is folded."))
         self._h11.receive_data(head)
         try:
             request = self._h11.next_event()
@@ -306,15 +319,12 @@ class Server:
             status = 501 if error.error_status_hint == 501 else 400  # 501: a transfer coding that is not chunked
             raise _Refused(http_error(status, f"The request cannot be read: {str(error)[:100]}.")) from None
         assert isinstance(request, h11.Request)  # the head is whole
-        if not request.http_version.startswith(b"1."):  # h11 takes any; RFC 9110, 15.6.6
-            raise _Refused(http_error(505, "Only HTTP 1.1 is spoken here."))
-        self._request = request.method.decode(), request.target.decode(), tuple(request.headers)
-        fields = dict(request.headers)
-        if b"content-length" in fields:
-            if b"transfer-encoding" in fields:  # RFC 9112, 6.1: perhaps smuggled
-                raise _Refused(http_error(400, "There are both Content-Length and Transfer-Encoding."))
-            if int(fields[b"content-length"]) > limits.request_bytes:
-                raise _Refused(too_large(limits))
+        self._target = method, target = request.method.decode(), request.target.decode()
+        self._status = None
+        self._request = method, target, tuple(request.headers)
+        refusal = self._site.check_head(request.headers, version=request.http_version.decode(), raw=head)
+        if refusal is not None:
+            raise _Refused(refusal)
         return True
 
     def _read_body(self) -> bool:
@@ -371,7 +381,9 @@ class Server:
     def _write_head(self, response: Response, now: float) -> bytes:
         # An origin server that has a clock tells the time (RFC 9110, 6.6.1).
         headers = [("Date", format_date(now)), *response.headers]
-        reason = PHRASES[response.status]
+        self._status, reason = response.status, PHRASES[response.status]
+        if self._request is None:
+            self._target = None
         return self._h11.send(h11.Response(status_code=response.status, reason=reason, headers=headers))
 
     def _finish(self, data: bytes) -> None:

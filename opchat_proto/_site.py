@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 from ._errors import InvalidMessages
 from ._events import Broken, End, Event, Live, Reason
 from ._flow import SESSION_ROUTE, SUBMIT_ROUTE
-from ._http import Headers, decode_headers
+from ._http import FOLDED_LINE, Headers, decode_headers
 from ._json import decode, encode_as_php
 from ._limits import Limits
 from ._messages import Submit
@@ -23,14 +23,23 @@ __all__ = ["PageHandler", "Question", "Response", "Site"]
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 
+_DISCUSSIONS_ROUTE = "/mwai-ui/v1/discussions/list"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")  # RFC 6454, 6.2
 _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() takes away (WIRE 4.2)
 _SESSION_IN_COOKIES = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)")
-_ABSOLUTE_FORM = re.compile(r"https?://[^/?]*", re.IGNORECASE)  # RFC 9112, 3.2.2
+_ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)", re.IGNORECASE)  # RFC 9112, 3.2.2
+_HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the dot that may end a name
+_AUTHORITY = re.compile(rf"({_HOST})\.?(?::[0-9]*)?")
+_VERSION = re.compile(r"1(?:\.[0-9]+)?|2|3")  # as ASGI has it; h11, which takes any, gives two digits
 _KEEP_ALIVE = b": keepalive\n\n"
 _COLLAPSED = ("thinking", "mcp_discovery", "status")  # WIRE 5.4
 _HIDDEN = ("tool_args", "debug", "heartbeat")
+_REFUSALS = {
+    408: "The request took too long.",
+    413: "",  # names the limit
+    503: "Too many requests are being sent at once.",
+}
 PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
     200: "OK",
     204: "No Content",
@@ -40,9 +49,11 @@ PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
     404: "Not Found",
     408: "Request Timeout",
     413: "Content Too Large",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
+    503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
 
@@ -199,6 +210,10 @@ class Site:
     """The other origins whose pages may ask, each as browsers write it: `https://shop.example`.
     WordPress lets all of them, but none read a stream (WIRE 8); these read all answers."""
 
+    hosts: tuple[str, ...] = field(default=(), kw_only=True)
+    """The names that clients may call the site by, lower case and without a port: `site.example`, `[::1]`. A request
+    by another name gets 421, so that a name which is rebound to this address (DNS rebinding) reaches nothing. ()
+    allows any name."""
     page: PageHandler | None = field(default=None, kw_only=True, repr=False)
     """What is shown at the other paths, such as a chat window. None is nothing."""
 
@@ -214,6 +229,11 @@ class Site:
             raise TypeError(f"Site.https: expected a bool, got {type(self.https).__name__}")
         if not isinstance(self.origins, tuple) or not all(isinstance(origin, str) for origin in self.origins):
             raise TypeError("Site.origins: expected a tuple of str")
+        if not isinstance(self.hosts, tuple) or not all(isinstance(host, str) for host in self.hosts):
+            raise TypeError("Site.hosts: expected a tuple of str")
+        for host in self.hosts:
+            if not re.fullmatch(_HOST, host):
+                raise ValueError(f"Site.hosts: expected e.g. site.example, got {host!r}")
         if not (self.page is None or callable(self.page)):
             raise TypeError(f"Site.page: expected a callable or None, got {type(self.page).__name__}")
         for origin in self.origins:
@@ -235,8 +255,9 @@ class Site:
 
         `target` is the request target as it was sent, `body` without transfer
         coding, `now` in Unix seconds, `root` the path under which the site lies:
-        "" or, for one, "/blog". The checks and their order are those of WIRE 4.7;
-        whatever the request holds, the fault is a response.
+        "" or, for one, "/blog". The checks are those of WIRE 4.7, in its order but for
+        one: a body is read as JSON only if a good nonce came with it, and never that
+        of start_session. Whatever the request holds, the fault is a response.
 
         GET and HEAD of any other path are answered by `page`, if the site has one.
 
@@ -249,8 +270,11 @@ class Site:
         fields = decode_headers(headers)
         fresh = self.nonce(now)
         cors = self._cors(fields)
-        if len(body) > self.limits.request_bytes:
-            outcome: Response | Question = too_large(self.limits)
+        outcome: Response | Question
+        if self.hosts and not self._is_named(target, fields):
+            outcome = http_error(421, "This site is not known by that name.")
+        elif len(body) > self.limits.request_bytes:
+            outcome = too_large(self.limits)
         elif method == "OPTIONS" and len(cors) > 1 and _value(fields, "access-control-request-method") is not None:
             outcome = _PREFLIGHT
         else:
@@ -258,17 +282,55 @@ class Site:
             outcome = page or self._judge(method, target, fields, body, fresh, now)
         return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
+    def check_head(self, headers: Headers, *, version: str = "1.1", raw: bytes = b"") -> Response | None:
+        """What to send instead of reading the body that follows this head; None if there is no reason to refuse it.
+
+        Refused are what a proxy and a server might read differently (RFC 9112, 5.2 and
+        6.1), versions other than HTTP/1.x, 2 and 3, and what exceeds the limits. `raw` is the head
+        as it was sent, for a server that speaks HTTP/1.1 itself: a folded field and the
+        size are seen only there. The connection is not to be used after such a response.
+        """
+        fields = decode_headers(headers)
+        response = self._fault_of_head(fields, version, raw)
+        return response and replace(response, headers=(*response.headers, *self._cors(fields)))
+
+    def _fault_of_head(self, fields: list[tuple[str, str]], version: str, raw: bytes) -> Response | None:
+        limits = self.limits
+        if len(raw) > limits.head_bytes:
+            return http_error(431, f"The head is larger than {limits.head_bytes} bytes.")
+        if max(len(fields), raw.count(b"\n") - 2) > limits.headers:
+            return http_error(431, f"There are more than {limits.headers} header fields.")
+        if FOLDED_LINE.search(raw):
+            return http_error(400, "A header field is folded.")
+        if not _VERSION.fullmatch(version):  # RFC 9110, 15.6.6
+            return http_error(505, "Only HTTP 1.1 is spoken here.")
+        length = _value(fields, "content-length")
+        if length is None:
+            return None
+        if _value(fields, "transfer-encoding") is not None:  # RFC 9112, 6.1: perhaps smuggled
+            return http_error(400, "There are both Content-Length and Transfer-Encoding.")
+        if not (length.isascii() and length.isdigit()):
+            return http_error(400, "The Content-Length cannot be read.")
+        return too_large(limits) if int(length[:20]) > limits.request_bytes else None
+
     def refuse(self, status: int, headers: Headers = ()) -> Response:
         """What to send instead of reading a request to its end.
 
-        413 to one that is larger than `limits.request_bytes`, 408 to one that
-        takes too long. `headers` are the request's, as far as they came. Raises
-        `ValueError` for another status.
+        413 to one that is larger than `limits.request_bytes`, 408 to one that takes
+        too long, 503 where there is no room for it. `headers` are the request's, as
+        far as they came. Raises `ValueError` for another status.
         """
-        if status not in (408, 413):
-            raise ValueError(f"status: expected 408 or 413, got {status}")
-        response = too_large(self.limits) if status == 413 else http_error(408, "The request took too long.")
+        if status not in _REFUSALS:
+            raise ValueError(f"status: expected 408, 413 or 503, got {status}")
+        response = too_large(self.limits) if status == 413 else http_error(status, _REFUSALS[status])
         return replace(response, headers=(*response.headers, *self._cors(decode_headers(headers))))
+
+    def _is_named(self, target: str, fields: list[tuple[str, str]]) -> bool:
+        """Whether the Host field, and the target if it is a whole URL, name this site."""
+        named = _ABSOLUTE_FORM.match(target)
+        names = [name for name in (_value(fields, "host"), named and named[1]) if name is not None]
+        found = [_AUTHORITY.fullmatch(name.lower()) for name in names]
+        return bool(found) and all(match is not None and match[1] in self.hosts for match in found)
 
     def _cors(self, fields: list[tuple[str, str]]) -> Fields:
         """What tells a browser that a page of another origin may read this answer."""
@@ -297,19 +359,22 @@ class Site:
             answer = (("X-WP-Nonce", fresh),)
 
         route = _route(target)
-        if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE):
+        if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE, _DISCUSSIONS_ROUTE):
             text = "No route was found matching the URL and request method."
             return _error(404, "rest_no_route", text, answer)
+        # WordPress reads the JSON first (WIRE 4.7). Here nobody without a nonce makes us read a megabyte of it.
+        cookie = _session_cookie(fields)
+        if route == SESSION_ROUTE:
+            return self._start_session(cookie, fresh, new_token, answer, now)
+        if route == _DISCUSSIONS_ROUTE:  # the plugin's script asks for them at load; guests have none (WIRE 7.7)
+            return _json_response(200, _failure("You need to be connected.", new_token), answer)
+        if nonce is None:
+            return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
         try:
             values = self._decode(fields, body)
         except ValueError:
             fault = {"json_error_code": 4, "json_error_message": "Syntax error"}
             return _error(400, "rest_invalid_json", "Invalid JSON body passed.", answer, fault)
-        cookie = _session_cookie(fields)
-        if route == SESSION_ROUTE:
-            return self._start_session(cookie, fresh, new_token, answer, now)
-        if nonce is None:
-            return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
         return self._submit(values, cookie, new_token, answer, now)
 
     def _page(self, method: str, target: str, fields: list[tuple[str, str]], root: str, fresh: str) -> Response | None:

@@ -310,6 +310,41 @@ def test_a_driver_is_told_each_step() -> None:
     assert server.next_step() == Done()
 
 
+def test_a_driver_can_log_what_was_asked_and_how_it_was_answered() -> None:
+    server = Server(SITE)
+    seen: list[tuple[tuple[str, str] | None, int | None]] = []
+
+    def look() -> None:
+        seen.append((server.request, server.status))
+
+    look()
+    server.receive_data(SUBMIT_REQUEST + request("/elsewhere", method="GET") + b" NO HTTP", now=NOW)
+    look()
+    server.send(Live("a"))
+    look()
+    server.step_done()
+    server.send(End("a"))
+    look()
+    server.step_done()
+    look()
+    server.step_done()
+    look()
+    question, other = ("POST", SUBMIT), ("GET", "/elsewhere")
+    assert seen == [(None, None), (question, None), (question, 200), (question, 200), (other, 404), (None, 400)]
+
+
+def test_a_driver_can_count_what_is_held() -> None:
+    server = Server(SITE)
+    held = [server.held]
+    head, body = CHUNKED, chunk(QUESTION[:20])
+    for data in (head[:10], head[10:], body, b"1f", b";ext=1\r\n" + QUESTION[20:] + b"\r\n0\r\n\r\nPOST"):
+        server.receive_data(data, now=NOW)
+        held.append(server.held)
+    assert held == [0, 10, 0, 20, 20, len(QUESTION) + 4]
+    server.send(End("a"))
+    assert server.held == 4
+
+
 def test_pieces_of_an_answer_that_is_not_streamed_are_nothing_to_send() -> None:
     server = Server(SITE)
     server.receive_data(UNSTREAMED_REQUEST, now=NOW)

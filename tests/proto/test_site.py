@@ -103,7 +103,7 @@ def test_the_first_and_the_last_second_are_times() -> None:
 
 def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
     assert list(copies(SITE)) == [SITE] * 6
-    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False, origins=())"
+    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False, origins=(), hosts=())"
     assert SITE == Site(SECRET, limits=Limits(), https=False) != Site(SECRET, https=True)
     with pytest.raises(FrozenInstanceError):
         wrong(SITE).secret = b""
@@ -117,6 +117,8 @@ def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
         (lambda: Site(b"a", https=wrong(1)), "Site.https: expected a bool, got int"),
         (lambda: Site(b"a", origins=wrong("https://shop.example")), "Site.origins: expected a tuple of str"),
         (lambda: Site(b"a", origins=(wrong(b"a"),)), "Site.origins: expected a tuple of str"),
+        (lambda: Site(b"a", hosts=wrong("localhost")), "Site.hosts: expected a tuple of str"),
+        (lambda: Site(b"a", hosts=(wrong(b"a"),)), "Site.hosts: expected a tuple of str"),
         (lambda: Site(b"a", page=wrong("/")), "Site.page: expected a callable or None, got str"),
         (lambda: SITE.receive_request("GET", "/", [], now=NOW, root=wrong(None)), "expected method, target and root"),
         (lambda: SITE.nonce(wrong("now")), "now: expected Unix seconds, got str"),
@@ -267,14 +269,13 @@ def test_any_other_method_or_route_is_no_route(method: str, target: str) -> None
 
 
 def test_the_checks_come_in_the_order_of_the_plugin() -> None:
-    """One request with every fault, mended one by one (WIRE 4.7)."""
+    """One request with every fault, mended one by one (WIRE 4.7). Only the JSON is looked at after the nonce."""
     body = b'{"botId":"","newMessage":" ","shortcutId":"abc","messages":[1]'
     fresh = ("X-WP-Nonce", NONCE)
     assert ask(body, nonce="bad") == json_response(403, INVALID_NONCE)
-    assert ask(body) == json_response(400, INVALID_JSON, fresh)
-    assert ask(body, nonce=None) == json_response(400, INVALID_JSON)
-    body += b"}"
     assert ask(body, nonce=None) == json_response(401, FORBIDDEN)
+    assert ask(body) == json_response(400, INVALID_JSON, fresh)
+    body += b"}"
     expired = b'{"success":false,"message":"Invalid or expired shortcut."}'
     assert ask(body) == json_response(400, expired, fresh)
     body = body.replace(b'"abc"', b"null")
@@ -362,7 +363,35 @@ def test_the_content_type_may_have_parameters(content_type: str) -> None:
 )
 def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
     assert ask(body) == json_response(400, INVALID_JSON, ("X-WP-Nonce", NONCE))
-    assert start(JSON_TYPE, body=body) == json_response(400, INVALID_JSON)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"a":1}', b"\xff"], ids=lambda body: repr(body[:12]))
+def test_no_json_is_read_of_those_who_need_not_send_any(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opchat_proto._site.decode", None)  # reading fails
+    assert start(JSON_TYPE, body=body) == start(JSON_TYPE)
+    assert ask(body, nonce=None) == json_response(401, FORBIDDEN)
+    assert ask(body, nonce="bad") == json_response(403, INVALID_NONCE)
+    listed = SITE.receive_request("POST", DISCUSSIONS, [JSON_TYPE], body, now=NOW)
+    assert listed == json_response(200, NOT_CONNECTED)
+
+
+DISCUSSIONS = "/wp-json/mwai-ui/v1/discussions/list"
+NOT_CONNECTED = b'{"success":false,"message":"You need to be connected."}'
+
+
+def test_a_guest_has_no_discussions() -> None:
+    """As 3.6.2 answers; its script asks at load (WIRE 7.7, 13)."""
+    body = b'{"botId":"default","offset":0,"limit":10}'
+
+    def listed(*headers: tuple[str, str], method: str = "POST") -> Response | Question:
+        return SITE.receive_request(method, DISCUSSIONS, [JSON_TYPE, *headers], body, now=NOW)
+
+    assert listed() == json_response(200, NOT_CONNECTED)
+    assert listed(("X-WP-Nonce", NONCE)) == json_response(200, NOT_CONNECTED, ("X-WP-Nonce", NONCE))
+    renewed = NOT_CONNECTED[:-1] + b',"new_token":"%s"}' % NONCE.encode()
+    assert listed(("X-WP-Nonce", OLD_NONCE)) == json_response(200, renewed, ("X-WP-Nonce", NONCE))
+    assert listed(("X-WP-Nonce", "bad")) == json_response(403, INVALID_NONCE)
+    assert listed(method="GET") == json_response(404, NO_ROUTE)
 
 
 @pytest.mark.parametrize(
@@ -784,8 +813,138 @@ def test_a_request_that_takes_too_long_or_is_too_large_is_refused() -> None:
     assert SITE.refuse(408) == json_response(408, slow)
     site = Site(SECRET, limits=Limits(request_bytes=1))
     assert site.refuse(413) == site.receive_request("POST", START, [], b"ab", now=NOW)
-    with pytest.raises(ValueError, match="status: expected 408 or 413, got 500"):
+    crowded = (
+        b'{"code":"service_unavailable","message":"Too many requests are being sent at once.","data":{"status":503}}'
+    )
+    assert SITE.refuse(503) == json_response(503, crowded)
+    with pytest.raises(ValueError, match="status: expected 408, 413 or 503, got 500"):
         SITE.refuse(500)
+
+
+def refusal(status: int, code: str, message: str) -> Response:
+    return json_response(
+        status, b'{"code":"%s","message":"%s","data":{"status":%d}}' % (code.encode(), message.encode(), status)
+    )
+
+
+LENGTH = ("Content-Length", "3")
+BOTH = refusal(400, "bad_request", "There are both Content-Length and Transfer-Encoding.")
+LENGTHS = refusal(400, "bad_request", "The Content-Length cannot be read.")
+LARGE = refusal(413, "content_too_large", "The body is larger than 5 bytes.")
+VERSION = refusal(505, "http_version_not_supported", "Only HTTP 1.1 is spoken here.")
+FOLDED = refusal(400, "bad_request", "A header field is folded.")
+MANY = refusal(431, "request_header_fields_too_large", "There are more than 4 header fields.")
+
+
+@pytest.mark.parametrize(
+    ("headers", "version", "raw", "expected"),
+    [
+        ([], "1.1", b"", None),
+        ([LENGTH], "1.0", b"GET / HTTP/1.0\r\nContent-Length: 3\r\n\r\n", None),
+        ([("Transfer-Encoding", "chunked")], "1.1", b"", None),
+        ([LENGTH], "2", b"", None),
+        ([LENGTH], "3", b"", None),
+        ([LENGTH], "1", b"", None),
+        ([LENGTH, ("transfer-encoding", "chunked")], "1.1", b"", BOTH),
+        ([(b"Transfer-Encoding", b"identity"), (b"content-length", b"0")], "1.0", b"", BOTH),
+        ([LENGTH, LENGTH], "1.1", b"", LENGTHS),
+        ([LENGTH, ("content-length", "4")], "1.1", b"", LENGTHS),
+        ([("Content-Length", "-1")], "1.1", b"", LENGTHS),
+        ([("Content-Length", "+1")], "1.1", b"", LENGTHS),
+        ([("Content-Length", "")], "1.1", b"", LENGTHS),
+        ([("Content-Length", "\u0661")], "1.1", b"", LENGTHS),
+        ([("Content-Length", "5")], "1.1", b"", None),
+        ([("Content-Length", "6")], "1.1", b"", LARGE),
+        ([("Content-Length", "9" * 5000)], "1.1", b"", LARGE),
+        ([], "2.0", b"", VERSION),
+        ([], "0.9", b"", VERSION),
+        ([], "9.9", b"", VERSION),
+        ([], "", b"", VERSION),
+        ([("A", "b c")], "1.1", b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", FOLDED),
+        ([("A", "b c")], "1.1", b"GET / HTTP/1.1\nA: b\n\tc\n\n", FOLDED),
+        ([("A", "b")] * 4, "1.1", b"", None),
+        ([("A", "b")] * 5, "1.1", b"", MANY),
+        ([], "1.1", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5 + b"\r\n", MANY),
+        ([], "1.1", b"x" * 100, None),
+        ([], "1.1", b"x" * 101, refusal(431, "request_header_fields_too_large", "The head is larger than 100 bytes.")),
+    ],
+)
+def test_a_head_that_servers_might_read_differently_is_refused(
+    headers: Any, version: str, raw: bytes, expected: Response | None
+) -> None:
+    site = Site(SECRET, limits=Limits(head_bytes=100, headers=4, request_bytes=5))
+    assert site.check_head(headers, version=version, raw=raw) == expected
+
+
+def test_a_page_of_a_named_origin_may_read_why_a_head_was_refused() -> None:
+    response = OPEN.check_head([("Origin", SHOP), LENGTH, ("Transfer-Encoding", "chunked")])
+    assert response == Response(400, (*BOTH.headers, *READABLE), BOTH.body)
+    assert OPEN.check_head([("Origin", SHOP), LENGTH]) is None
+
+
+# ---------------------------------------------------------------- names of the site
+
+NAMED = Site(
+    SECRET, hosts=("localhost", "site.example", "127.0.0.1", "[::1]"), page=lambda path, **_: Response(200, ())
+)
+MISDIRECTED = refusal(421, "misdirected_request", "This site is not known by that name.")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8000",
+        "site.example",
+        "site.example.",
+        "site.example.:80",
+        "127.0.0.1:1",
+        "[::1]:8000",
+        "localhost:",
+    ],
+)
+@pytest.mark.parametrize("target", ["/", "http://localhost/", "http://Site.example:80/?a"])
+def test_a_site_answers_to_its_names(target: str, host: str) -> None:
+    assert NAMED.receive_request("GET", target, [("Host", host)], now=NOW) == Response(200, ())
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "localhost.evil.example", "xlocalhost", "127.0.0.2", "::1", "[::2]", "", ".", "localhost.."),
+        *(
+            "localhost:80:80",
+            "localhost:a",
+            "evil@localhost",
+            "localhost@evil.example",
+            "localhost, localhost",
+            " localhost",
+            "localhost/",
+            "*",
+        ),
+    ],
+)
+def test_a_name_that_was_rebound_to_the_site_reaches_nothing(host: str) -> None:
+    for method, target in (("GET", "/"), ("POST", START), ("OPTIONS", SUBMIT), ("GET", "/elsewhere")):
+        headers = [("Host", host), ("X-WP-Nonce", NONCE), JSON_TYPE]
+        assert NAMED.receive_request(method, target, headers, QUESTION, now=NOW) == MISDIRECTED
+
+
+def test_a_site_that_has_names_is_called_by_one() -> None:
+    assert NAMED.receive_request("GET", "/", [], now=NOW) == MISDIRECTED
+    twice = [("Host", "localhost"), ("Host", "localhost")]
+    assert NAMED.receive_request("GET", "/", twice, now=NOW) == MISDIRECTED
+    assert NAMED.receive_request("GET", "http://localhost/", [], now=NOW) == Response(200, ())
+    for target, host in (("http://evil.example/", "localhost"), ("http://localhost/", "evil.example")):
+        assert NAMED.receive_request("GET", target, [("Host", host)], now=NOW) == MISDIRECTED
+
+
+@pytest.mark.parametrize(
+    "host", ["", "*", "Site.example", "site.example:80", "site.example.", "::1", "a b", "a/b", "\xe9"]
+)
+def test_a_name_is_written_as_the_host_field_has_it(host: str) -> None:
+    with pytest.raises(ValueError, match=r"Site\.hosts: expected e\.g\. site\.example"):
+        Site(SECRET, hosts=(host,))
 
 
 # ---------------------------------------------------------------- the other paths
