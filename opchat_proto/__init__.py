@@ -12,7 +12,8 @@ Any bytes, cut anywhere, then the end: `Live* (End | Broken)`, exactly one
 terminal event, always the same for the same bytes.
 """
 
-from ._call import Call, Channel, HTTPCall, Observer, QuestionLike, Signal
+from ._call import Call
+from ._channel import Channel, QuestionLike
 from ._client import Client
 from ._clocks import Timeouts
 from ._conversation import Conversation
@@ -20,8 +21,11 @@ from ._errors import InvalidMessages, LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
 from ._flow import Awaiting, Flow, FlowLike
 from ._http import Endpoint, Headers, Request
+from ._http_call import HTTPCall
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit
+from ._observer import Observer
+from ._opening import Signal
 from ._pages import Bot, Page
 from ._reply import ReplyDecoder
 from ._reports import (

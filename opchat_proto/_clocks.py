@@ -101,7 +101,9 @@ class Clock:
 
     def _choose(self, phase: type[object] | Awaiting) -> float | None:
         timeouts = self._timeouts
-        if phase is Request:  # the library connects, sends and reads the head without telling us in between
+        if phase is Request or phase is Wait:
+            # The library connects, sends and reads the head without telling us in between; so does the call that
+            # starts the session for those that wait.
             if timeouts.connect is None or timeouts.write is None or timeouts.first_event is None:
                 return None
             return timeouts.connect + timeouts.write + timeouts.first_event

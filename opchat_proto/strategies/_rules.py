@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
-from .._call import Channel
+from .._channel import Channel
 from .._clocks import Timeouts
 from .._errors import LocalProtocolError
 from .._events import Event, Live, Reason

@@ -23,7 +23,7 @@ from opchat_proto import (
     Wait,
 )
 from tests.proto.asking import ANSWER, ANSWERED, END, ESTABLISHED, HI
-from tests.proto.test_call import GOOD, OPENED, REFUSAL, STALE, AnyCall, Make, asks, begin, both, channel, ended, tell
+from tests.proto.calls import GOOD, OPENED, REFUSAL, STALE, AnyCall, Make, asks, begin, both, channel, ended, tell
 
 SHORT = Timeouts(connect=1, write=2, first_event=4, idle=8)
 COMMENT = b": keepalive\n\n"
@@ -195,10 +195,10 @@ def test_who_takes_over_from_another_has_new_time_and_who_goes_on_waiting_has_no
     site = channel(timeouts=SHORT)
     starter, second, third = (make(site, "?") for _ in range(3))
     asks(starter)
-    assert step_of(second, 0) == step_of(third, 0) == (Wait, 4)
+    assert step_of(second, 0) == step_of(third, 0) == (Wait, 7)
     starter.close()
     assert second.next_step(3)[1] == (4 if make is Channel.call else 10)
-    assert step_of(third, 3) == (Wait, 4)
+    assert step_of(third, 3) == (Wait, 7)
 
 
 # ------------------------------------------------------------------------------------------------ when it has run out
@@ -295,10 +295,10 @@ def test_a_waiter_that_is_late_has_asked_nothing(make: Make) -> None:
     site = channel(timeouts=SHORT)
     starter, call = make(site, "?"), make(site, "?")
     asks(starter)
-    assert step_of(call, 100) == (Wait, 104)
-    detail = "no session from the question before within 4 s"
+    assert step_of(call, 100) == (Wait, 107)
+    detail = "no session from the question before within 7 s"
     broken = Broken(Reason.TIMEOUT, detail, limit="first_event", in_session=True)
-    assert ended(call, 104) == [with_count(broken, 0)]
+    assert ended(call, 107) == [with_count(broken, 0)]
 
 
 @late

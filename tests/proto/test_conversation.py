@@ -10,8 +10,7 @@ import pytest
 
 from opchat_proto import Broken, Channel, Conversation, End, InvalidMessages, Message, Reason, Session, Submit
 from tests.proto.asking import HI
-from tests.proto.cuts import copies
-from tests.proto.test_call import (
+from tests.proto.calls import (
     DOWN,
     OPENED,
     STALE,
@@ -27,6 +26,7 @@ from tests.proto.test_call import (
     reach_nobody,
     tell,
 )
+from tests.proto.cuts import copies
 
 SECRET = "5e5510n"
 

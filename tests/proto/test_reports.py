@@ -27,8 +27,8 @@ from opchat_proto import (
     Wait,
 )
 from tests.proto.asking import HI
+from tests.proto.calls import CLOSED, OPENED, Make, asks, at_once, both, channel, ended, kinds, tell
 from tests.proto.cuts import copies
-from tests.proto.test_call import CLOSED, OPENED, Make, asks, at_once, both, channel, ended, kinds, tell
 
 SECRET = "s3cr3t"
 REPORTS: list[tuple[Report, str]] = [

@@ -10,7 +10,7 @@ import pytest
 
 from opchat_proto import Broken, Call, Channel, HTTPCall, Reason, Receive, Session, Wait
 from tests.proto.asking import ANSWERED, HI
-from tests.proto.test_call import (
+from tests.proto.calls import (
     DOWN,
     GOOD,
     NO_CONNECTION,

@@ -1,0 +1,148 @@
+"""The outer ring: one site, and what the questions to it share."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from threading import RLock
+from typing import Any, TypeAlias, final
+
+from ._call import Call
+from ._clocks import Timeouts
+from ._conversation import Conversation
+from ._flow import Flow
+from ._http import Endpoint
+from ._http_call import HTTPCall
+from ._limits import Limits
+from ._messages import Message, Submit
+from ._observer import Observer
+from ._opening import Opening, Signal
+from ._retries import RandomSource, Retries
+from ._session import Session
+from ._tunnel import Proxy
+
+__all__ = ["Channel", "QuestionLike"]
+
+
+QuestionLike: TypeAlias = Submit | str | Iterable[Message | Mapping[str, Any]]
+
+
+@final
+class Channel:
+    """One site, and what the questions to it share: the session, the limits, the clocks.
+
+        channel = Channel("https://site.example")
+        call = channel.call([{"role": "user", "content": "Hi"}])
+
+    The first call starts the session, and the others wait for that. A nonce that is
+    refused is renewed once for all. If start_session fails, the calls that are
+    waiting at that moment end as it did.
+
+    `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `session` is one
+    from before. `headers` go with each request. `proxy` is a `Proxy` or its URL;
+    an `HTTPCall` leaves proxies to the library.
+
+    `retries` is how often a question is asked again that reached nobody, or that the
+    server put off with 429 or 503 and a Retry-After of at most `longest_wait`
+    seconds. The pause before it grows from 0.5 to 8 seconds; `random`, a
+    `random.Random` or its method `random`, makes it different for each call.
+
+    `signal` makes what a driver waits for at `Wait`: `trio.Event`,
+    `asyncio.Event`, `threading.Event`. Without it, drivers ask again. `lock` is held
+    during each change, so that calls may belong to several threads; by default it is
+    a `threading.RLock` of the channel's own. `observer(call, item)` receives each step, report and event, in order,
+    after the change and outside the lock; what it raises comes out of the method
+    that was called, and no event is lost by that.
+
+    Raises `ValueError` for an address, a session, headers, a proxy or numbers that
+    cannot be used, `TypeError` for values of wrong types.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        *,
+        session: Session | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
+        proxy: Proxy | str | None = None,
+        retries: int = 0,
+        longest_wait: float = 30,
+        random: RandomSource | Callable[[], float] | None = None,
+        signal: Callable[[], Signal] | None = None,
+        lock: AbstractContextManager[Any] | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        if not isinstance(timeouts, Timeouts):
+            raise TypeError(f"timeouts: expected Timeouts, got {type(timeouts).__name__}")
+        if not isinstance(proxy, Proxy | str | None):
+            raise TypeError(f"proxy: expected a Proxy, a str or None, got {type(proxy).__name__}")
+        if lock is not None and not hasattr(lock, "__exit__"):
+            raise TypeError(f"lock: expected a lock or None, got {type(lock).__name__}")
+        for name, function in (("signal", signal), ("observer", observer)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: expected a callable or None, got {type(function).__name__}")
+        self.endpoint: Endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        """Where the questions go."""
+        self.limits = limits
+        self.timeouts = timeouts
+        self.proxy: Proxy | None = Proxy.parse(proxy) if isinstance(proxy, str) else proxy
+        """The proxy that calls go through, if there is one."""
+        self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+        self._retries = Retries(retries, longest_wait, random)
+        self._new_signal = signal
+        self._lock: AbstractContextManager[Any] = RLock() if lock is None else lock
+        self._observer = observer
+        self._opening: Opening | None = None
+        self._flow(Submit(new_message="?"), session)  # raises now what would be raised with each question
+        self._session = session
+
+    def __repr__(self) -> str:
+        """Where it asks."""
+        return f"<Channel to {self.endpoint.origin}>"
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it stands, for the next channel; None until a call has started one."""
+        return self._session
+
+    def call(
+        self, question: QuestionLike, conversation: Conversation | None = None, *, chat_id: str | None = None
+    ) -> Call:
+        """A question over connections of your own: a text, a list of messages, or a `Submit`.
+
+        With a `conversation`, a text is asked after its messages. A complete answer is
+        added to it; a broken one changes nothing, but a response id that the server
+        did not accept is dropped. `chat_id` names a question that has no chat id, and a
+        new conversation keeps it; the core draws nothing at random.
+
+        Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
+        `TypeError` for other types, `RuntimeError` if the conversation is being asked
+        another question.
+        """
+        return Call(self, _to_submit(question, conversation, chat_id), conversation)
+
+    def http_call(
+        self, question: QuestionLike, conversation: Conversation | None = None, *, chat_id: str | None = None
+    ) -> HTTPCall:
+        """As `call`, over an HTTP library."""
+        return HTTPCall(self, _to_submit(question, conversation, chat_id), conversation)
+
+    def _flow(self, submit: Submit, session: Session | None = None) -> Flow:
+        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)
+
+
+def _to_submit(question: QuestionLike, conversation: Conversation | None, chat_id: str | None) -> Submit:
+    if not isinstance(conversation, Conversation | None):
+        raise TypeError(f"conversation: expected a Conversation or None, got {type(conversation).__name__}")
+    if isinstance(question, Submit):
+        submit = question
+    elif conversation is None:
+        submit = Submit(new_message=question) if isinstance(question, str) else Submit.from_messages(question)
+    elif isinstance(question, str):
+        submit = conversation.ask(question)
+    else:
+        raise TypeError("question: expected a str or a Submit, since the conversation has the messages before it")
+    if conversation is not None and conversation.chat_id is not None:
+        chat_id = conversation.chat_id
+    return replace(submit, chat_id=chat_id) if submit.chat_id is None else submit

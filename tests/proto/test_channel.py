@@ -1,0 +1,126 @@
+"""What a channel takes, what it refuses, and what can be asked."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from opchat_proto import (
+    Channel,
+    Conversation,
+    Endpoint,
+    InvalidMessages,
+    Limits,
+    Message,
+    QuestionLike,
+    Request,
+    Session,
+    Submit,
+    Timeouts,
+)
+from tests.proto.calls import Make, both, channel
+
+HISTORY = (Message("user", "Hi"), Message("assistant", "Hello"))
+
+
+@both
+@pytest.mark.parametrize(
+    ("question", "submit"),
+    [
+        (lambda: "Hi?", Submit(new_message="Hi?")),
+        (lambda: [{"role": "user", "content": "Hi?"}], Submit(new_message="Hi?")),
+        (lambda: iter((*HISTORY, Message("user", "So?"))), Submit(new_message="So?", messages=HISTORY)),
+        (lambda: Submit(new_message="Hi?", bot_id="b"), Submit(new_message="Hi?", bot_id="b")),
+    ],
+)
+def test_a_question_is_a_text_messages_or_a_submit(
+    make: Make, question: Callable[[], QuestionLike], submit: Submit
+) -> None:
+    assert make(channel(), question()).submit == submit
+    assert make(channel(), question(), chat_id="drawn").submit == replace(submit, chat_id="drawn")
+
+
+def test_a_submit_without_a_chat_id_gets_that_of_its_conversation() -> None:
+    conversation = Conversation(chat_id="first")
+    assert channel().call(Submit(new_message="Hi?"), conversation, chat_id="second").submit.chat_id == "first"
+
+
+def test_a_question_of_a_conversation_is_asked_after_its_messages() -> None:
+    submit = channel().call("So?", Conversation(HISTORY, bot_id="b"), chat_id="drawn").submit
+    assert submit == Submit(new_message="So?", messages=HISTORY, bot_id="b", chat_id="drawn")
+    assert channel().call(replace(submit, chat_id="own"), chat_id="drawn").submit.chat_id == "own"
+
+
+@both
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        (([],), InvalidMessages, r"^expected at least one message"),
+        ((5,), InvalidMessages, r"^expected a list of messages, got int$"),
+        (("\ud83d",), InvalidMessages, r"^Submit\.new_message: "),
+        (("x" * 2**20,), ValueError, r"^submit: expected at most 1048576 bytes of JSON"),
+        (("Hi?", 5), TypeError, r"^conversation: "),
+        ((Submit(new_message="Hi?"), 5), TypeError, r"^conversation: "),
+        (([{"role": "user", "content": "Hi?"}], Conversation()), TypeError, r"^question: expected a str or a Submit"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_at_once(
+    make: Make, arguments: tuple[Any, ...], error: type[Exception], match: str
+) -> None:
+    site = channel()
+    with pytest.raises(error, match=match):
+        make(site, *arguments)
+    assert site.session is None
+
+
+def test_a_chat_id_of_a_wrong_type_is_said_at_once() -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match=r"^Submit\.chat_id: expected a str, got int$"):
+        channel().call("Hi?", chat_id=wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"endpoint": 5}, TypeError, r"^endpoint: expected "),
+        ({"endpoint": "site"}, ValueError, r"^'site': expected a site"),
+        ({"session": "n0"}, TypeError, r"^session: expected .*, got str$"),
+        ({"session": Session(origin="http://other.example")}, ValueError, r"^session: it belongs to http://other"),
+        ({"headers": 5}, TypeError, r"int"),
+        ({"headers": {"Host": "other"}}, ValueError, r"^headers: Host is not yours to set here"),
+        ({"limits": 5}, TypeError, r"^limits: expected Limits, got int$"),
+        ({"timeouts": 5}, TypeError, r"^timeouts: expected Timeouts, got int$"),
+        ({"proxy": 5}, TypeError, r"^proxy: expected a Proxy, a str or None, got int$"),
+        ({"proxy": "ftp://proxy.example"}, ValueError, r"^expected a proxy"),
+        ({"retries": 1.5}, TypeError, r"^retries: expected an int, got float$"),
+        ({"retries": -1}, ValueError, r"^retries: expected 0 or more, got -1$"),
+        ({"longest_wait": "5"}, TypeError, r"^longest_wait: expected seconds, got str$"),
+        ({"longest_wait": math.nan}, ValueError, r"^longest_wait: expected 0 or more seconds, got nan$"),
+        ({"random": 5}, TypeError, r"^random: expected a random\.Random, got int$"),
+        ({"signal": 5}, TypeError, r"^signal: expected a callable or None, got int$"),
+        ({"lock": 5}, TypeError, r"^lock: expected "),
+        ({"observer": 5}, TypeError, r"^observer: expected a callable or None, got int$"),
+    ],
+)
+def test_what_a_channel_cannot_use_is_said_at_once(options: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        Channel(**{"endpoint": "http://site.example", **options})
+
+
+@pytest.mark.parametrize("headers", [{"X-Key": "k"}, [("X-Key", "k")], iter([("X-Key", "k")])])
+def test_headers_go_with_each_request_of_each_call(headers: Any) -> None:
+    site = channel(headers=headers, session=Session())
+    for _ in range(2):
+        request = site.http_call("Hi?").next_step(0)[0]
+        assert isinstance(request, Request)
+        assert ("X-Key", "k") in request.headers
+
+
+def test_a_channel_shows_what_it_was_given() -> None:
+    limits, timeouts, session = Limits(restarts=0), Timeouts(idle=1), Session("n0")
+    site = channel(limits=limits, timeouts=timeouts, session=session)
+    assert (site.limits, site.timeouts, site.session, site.proxy) == (limits, timeouts, session, None)
+    assert repr(site) == "<Channel to http://site.example>"
+    assert site.endpoint == Channel(site.endpoint).endpoint == Endpoint.parse("http://site.example")
