@@ -1,9 +1,8 @@
 """The outer ring: one site, and what the questions to it share."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from threading import RLock
 from typing import Any, TypeAlias, final
 
 from ._call import Call
@@ -47,9 +46,9 @@ class Channel:
     `random.Random` or its method `random`, makes it different for each call.
 
     `signal` makes what a driver waits for at `Wait`: `trio.Event`,
-    `asyncio.Event`, `threading.Event`. Without it, drivers ask again. `lock` is held
-    during each change, so that calls may belong to several threads; by default it is
-    a `threading.RLock` of the channel's own. `observer(call, item)` receives each step, report and event, in order,
+    `asyncio.Event`, `threading.Event`. Without it, drivers ask again. `lock`, such
+    as a `threading.RLock()`, is held during each change if calls belong to several
+    threads. `observer(call, item)` receives each step, report and event, in order,
     after the change and outside the lock; what it raises comes out of the method
     that was called, and no event is lost by that.
 
@@ -91,7 +90,7 @@ class Channel:
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self._retries = Retries(retries, longest_wait, random)
         self._new_signal = signal
-        self._lock: AbstractContextManager[Any] = RLock() if lock is None else lock
+        self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
         self._observer = observer
         self._opening: Opening | None = None
         self._flow(Submit(new_message="?"), session)  # raises now what would be raised with each question

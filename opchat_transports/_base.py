@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -28,10 +27,9 @@ class TransportBase(Generic[_R]):
         options: Options,
         *,
         signal: Callable[[], Signal],
-        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         """Nothing is connected yet; no event loop need run yet."""
-        self._channel = make_channel(endpoint, options, signal=signal, lock=lock)
+        self._channel = make_channel(endpoint, options, signal=signal)
         self._ssl_context = make_ssl_context(self._channel, ssl_context)
         self._guard = Lock()  # of the next two
         self._replies: WeakSet[_R] = WeakSet()

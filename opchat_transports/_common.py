@@ -6,7 +6,7 @@ import secrets
 import ssl
 import string
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from threading import RLock
 from typing import Any, TypedDict, final
 
 from opchat_proto import (
@@ -67,7 +67,6 @@ def make_channel(
     options: Options,
     *,
     signal: Callable[[], Signal],
-    lock: AbstractContextManager[Any] | None = None,
 ) -> Channel:
     """The channel of a transport. Raises as `Channel` does, and `TypeError` for an option that there is not."""
     if isinstance(endpoint, str):
@@ -75,7 +74,8 @@ def make_channel(
     given: dict[str, Any] = {"random": random, **options}
     given["proxy"] = choose_proxy(endpoint, options.get("proxy", ENVIRONMENT))
     given["observer"] = with_log(options.get("observer"))
-    return Channel(endpoint, **given, signal=signal, lock=lock)
+    # A lock in one thread is cheap, and cheaper than `nullcontext`, which is written in Python.
+    return Channel(endpoint, **given, signal=signal, lock=RLock())
 
 
 def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:

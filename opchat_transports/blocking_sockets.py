@@ -63,7 +63,7 @@ class BlockingTransport(TransportBase["BlockingReply"]):
         be used, `TypeError` for values of wrong types, `OSError` for a file that
         OpenSSL is told to use and cannot.
         """
-        super().__init__(endpoint, ssl_context, options, signal=threading.Event, lock=threading.RLock())
+        super().__init__(endpoint, ssl_context, options, signal=threading.Event)
 
     def _reply(self, question: QuestionLike) -> "BlockingReply":
         return BlockingReply(self, self._channel.call(question, chat_id=new_chat_id()))
