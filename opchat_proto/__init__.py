@@ -10,6 +10,40 @@ you have an HTTP library, and a `Client` or a `Flow` if you bring your own time.
 
 Any bytes, cut anywhere, then the end: `Live* (End | Broken)`, exactly one
 terminal event, always the same for the same bytes.
+
+The modules. All names are imported from here:
+
+    time        _channel       Channel: one site, and what the questions to it share
+                _call          Call: one question, to its last event
+                _http_call     HTTPCall: the same over an HTTP library
+                _opening       one start_session that several calls share
+                _clocks        Timeouts, and the deadline of each step
+                _retries       whether a question is asked again, and after how long
+                _observer      what a call tells its observer
+                _reports       what a driver reported, as values
+    bytes       _client        Client: a flow over HTTP/1.1, one connection for each request
+                _exchange      one HTTP/1.1 request and its response, on h11
+                _tunnel        Proxy: the way through CONNECT or SOCKS5
+                _steps         Connect, StartTLS, Send, Receive, Wait, Done: what a driver is asked to do
+    values      _flow          Flow: start_session, submit, and once again if the nonce was stale
+                _session       Session: nonce, session id and cookies
+                _reply         ReplyDecoder: one response judged, Live* (End | Broken)
+                _sse           SSEDecoder: server-sent events, by the WHATWG rules
+                _events        Live, End, Broken and the Reason
+                _messages      Submit and Message: a question
+                _conversation  Conversation: what is remembered between two questions
+                _http          Endpoint and Request: where a site is, and a request to it
+                _pages         Page: the bots that a page's HTML names
+    other side  _site          Site: requests become questions, events become answers
+                _server        Server: one HTTP/1.1 connection of a site
+    all         _limits        Limits: how much a peer may make us hold or read
+                _errors        what the caller did wrong
+                _json          strict JSON from hostile text
+                _table         one state machine as one table
+                _version       the version
+    testing     strategies     Hypothesis strategies, for the extra `fuzz`; not imported from here
+
+WIRE.md describes the protocol; comments cite its sections ("WIRE 5.5").
 """
 
 from ._call import Call
@@ -104,3 +138,7 @@ __all__ = [
     "Wait",
     "__version__",
 ]
+
+for _name in __all__:  # what is public shows this package in its repr and in tracebacks, not the file that it is in
+    if isinstance(_public := globals()[_name], type) and _public.__module__.startswith(f"{__name__}."):
+        _public.__module__ = __name__

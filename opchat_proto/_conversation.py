@@ -50,7 +50,7 @@ class Conversation:
     """`End.response_id` of the last answer. It is sent while `messages` are those that
     it was recorded with: the provider remembers what was said, not what was edited."""
     _answered: tuple[Message, ...] = field(default=(), init=False, compare=False)  # the messages up to that answer
-    _call: "weakref.ref[object] | None" = field(default=None, init=False, compare=False)  # that is asking
+    _call: weakref.ref[object] | None = field(default=None, init=False, compare=False)  # that is asking
 
     def __post_init__(self) -> None:
         """The id that is given belongs to the messages that are given."""

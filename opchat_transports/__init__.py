@@ -1,12 +1,26 @@
 """Transports for `opchat_proto`: each drives the same machine with another I/O library.
 
-    opchat_transports.blocking_sockets   threads and sockets, also under gevent
-    opchat_transports.trio_streams       trio
-    opchat_transports.asyncio_streams    asyncio, also under uvloop
-    opchat_transports.asyncio_httpx      a client of httpx or httpx2, on asyncio or trio
-    opchat_transports.blocking_server    a server that runs a bot in threads
-    opchat_transports.testing            a scripted server for tests of your own client
-    opchat_transports.provider           Opchatgpts, as the provider class of 2023 was called
+    blocking_sockets   BlockingTransport: threads and sockets, also under gevent
+    trio_streams       TrioTransport
+    asyncio_streams    AsyncioTransport: asyncio's own streams, also under uvloop
+    asyncio_httpx      HttpxTransport: a client of httpx or httpx2, on asyncio or trio
+    provider           Opchatgpts, as the provider class of 2023 was called
+
+    blocking_server    serve: a server that runs a bot in threads
+    asgi               application: a bot as an ASGI application
+    bots               small_talk, a bot to try things out with
+    page               the chat page that the servers show
+    testing            FaultServer: a scripted server for tests of your own client
+    cli                the command `opchat`; __main__ starts it
+
+    _base              what all transports are: a channel and its open replies
+    _common            their options, TLS contexts, and the words for what went wrong
+    _proxies           the proxy that the environment names
+    _sockets           blocking sockets with deadlines
+    _streams           asyncio's streams, closed without waiting
+    _httpx             what is particular about httpx and httpcore
+    _logging           the logger "opchat"
+    _serving           what the servers share: bots and their answers
 
 All have one shape, the protocols below, and give the same events for the same
 bytes. Importing this package imports no I/O library.
@@ -171,3 +185,8 @@ def _add(pieces: list[str], event: Event) -> str | None:
         case Broken():
             raise ReplyBroken(event, "".join(pieces))
     return None
+
+
+for _name in __all__:  # as in opchat_proto
+    if isinstance(_public := globals()[_name], type) and _public.__module__.startswith(f"{__name__}."):
+        _public.__module__ = __name__

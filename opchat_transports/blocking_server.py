@@ -17,9 +17,9 @@ from ._serving import broken_bot, events_of, server_url
 from ._sockets import READ, deadline, send_all, set_timeout, shut_down, tune
 from .page import chat_page
 
-__all__ = ["BlockingServer", "Bot", "serve"]
+__all__ = ["BlockingBot", "BlockingServer", "serve"]
 
-Bot: TypeAlias = Callable[[Submit], Iterable[str | Event]]
+BlockingBot: TypeAlias = Callable[[Submit], Iterable[str | Event]]
 """Answers a question, in pieces: a str is one of the answer. May end with `End` or `Broken`."""
 
 _REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the answer before
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def serve(
-    bot: Bot,
+    bot: BlockingBot,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -70,7 +70,7 @@ def serve(
 class BlockingServer:
     """A server that runs, made by `serve`: a daemon thread that accepts, and one for each connection."""
 
-    def __init__(self, bot: Bot, host: str, port: int, site: Site, connections: int) -> None:
+    def __init__(self, bot: BlockingBot, host: str, port: int, site: Site, connections: int) -> None:
         """For `serve`."""
         self._bot = bot
         self._site = site
@@ -249,7 +249,7 @@ def _hang_up(connection: socket.socket) -> None:
             break
 
 
-def _answer(bot: Bot, submit: Submit) -> Generator[Event]:
+def _answer(bot: BlockingBot, submit: Submit) -> Generator[Event]:
     """The events of a bot's answer: ends with `End` or `Broken`, whatever the bot does."""
     try:
         yield from events_of(bot, submit)

@@ -223,7 +223,7 @@ def through_client(pieces: list[bytes]) -> list[Event]:
 
 
 @given(st.data(), strategies.responses())
-def test_a_well_formed_answer_is_what_http_client_reads(data: DataObject, response: strategies.Response) -> None:
+def test_a_well_formed_answer_is_what_http_client_reads(data: DataObject, response: strategies.HTTPResponse) -> None:
     wire = response.data
     while wire.startswith(b"HTTP/1.1 1"):  # http.client reads no interim response but 100
         wire = wire.partition(b"\r\n\r\n")[2]

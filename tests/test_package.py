@@ -2,9 +2,17 @@
 
 import ast
 import importlib
+import inspect
+import pickle
+import pkgutil
+import pydoc
+import re
 import subprocess
 import sys
+import traceback
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +59,65 @@ def test_the_package_exports_the_union_of_its_modules() -> None:
     assert all(hasattr(opchat_proto, name) for name in opchat_proto.__all__)
 
 
-def test_every_export_of_the_transports_is_there() -> None:
-    assert all(hasattr(opchat_transports, name) for name in opchat_transports.__all__)
+PUBLIC = [
+    module.__name__
+    for package in (opchat_proto, opchat_transports)
+    for module in (
+        package,
+        *(
+            importlib.import_module(found.name)
+            for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+            if not any(part.startswith("_") for part in found.name.split("."))
+        ),
+    )
+]
+
+
+def exports(module: str) -> dict[str, Any]:
+    found = importlib.import_module(module)
+    return {name: getattr(found, name) for name in getattr(found, "__all__", ())}
+
+
+EXPORTS = [(module, name) for module in PUBLIC for name in exports(module)]
+
+
+def test_two_public_things_never_share_a_name() -> None:
+    things: dict[str, list[object]] = {}
+    for module, name in EXPORTS:
+        thing = exports(module)[name]
+        if not any(thing is other for other in things.setdefault(name, [])):
+            things[name].append(thing)
+    assert {name: found for name, found in things.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize(("module", "name"), EXPORTS)
+def test_a_public_class_shows_a_public_place_and_can_be_found_there(module: str, name: str) -> None:
+    thing = exports(module)[name]
+    if isinstance(thing, type):
+        assert "._" not in thing.__module__
+        assert pickle.loads(pickle.dumps(thing)) is thing
+        assert inspect.getmodule(thing) is sys.modules[thing.__module__]
+        assert pydoc.render_doc(thing).startswith("Python Library Documentation: class ")
+        # It raises NameError for an annotation that only the file's own imports could explain.
+        typing.get_type_hints(thing, vars(opchat_proto) | vars(sys.modules[thing.__module__]))
+
+
+def test_a_traceback_names_the_package() -> None:
+    error = opchat_transports.ReplyBroken(opchat_proto.Broken(opchat_proto.Reason.LOST, "no way"), "")
+    [*_, line] = traceback.format_exception_only(error)
+    assert line.startswith("opchat_transports.ReplyBroken: ")
+    assert repr(opchat_proto.Live) == "<class 'opchat_proto.Live'>"
+
+
+@pytest.mark.parametrize(
+    "package", ["opchat_proto", "opchat_proto.strategies", "opchat_transports", "opchat_transports.testing"]
+)
+def test_the_docstring_of_a_package_has_one_line_for_each_module(package: str) -> None:
+    found = importlib.import_module(package)
+    lines = re.findall(r"^ +(?:[a-z ]+ )?(\w+)(?:\.py)?  +\S", str(found.__doc__), re.MULTILINE)
+    modules = {module.name for module in pkgutil.iter_modules(found.__path__)} - {"__main__"}
+    assert {name for name in lines if name in modules} == modules
+    assert [name for name in lines if lines.count(name) > 1] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "opchat_transports").rglob("*.py")), ids=lambda path: path.name)

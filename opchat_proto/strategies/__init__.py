@@ -22,7 +22,7 @@ from .._limits import Limits
 from .._messages import Message, Submit
 from .._session import Session
 from .._sse import ServerSentEvent
-from ._bodies import Body, FaultyBody, Response, bodies, faulty_bodies, responses
+from ._bodies import Body, FaultyBody, HTTPResponse, bodies, faulty_bodies, responses
 from ._rules import call_rules, client_rules
 from ._values import (
     brokens,
@@ -44,7 +44,7 @@ from ._values import (
 __all__ = [
     "Body",
     "FaultyBody",
-    "Response",
+    "HTTPResponse",
     "bodies",
     "call_rules",
     "client_rules",
@@ -60,6 +60,10 @@ __all__ = [
     "submits",
     "texts",
 ]
+
+for _name in __all__:  # as in opchat_proto
+    if isinstance(_public := globals()[_name], type) and _public.__module__.startswith(f"{__name__}."):
+        _public.__module__ = __name__
 
 # Hypothesis loads this package at the end of its own import ("Integration via entry points"), for everybody who has it
 # and opchat. So nothing is drawn or evaluated here, and the entry point names the package and no function in it, which

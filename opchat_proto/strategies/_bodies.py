@@ -12,7 +12,7 @@ from .._events import Broken, End, Event, Live, Reason
 from .._session import SESSION_COOKIE
 from ._values import SUBTYPES, Payload, cuts, end, payloads, texts
 
-__all__ = ["Body", "FaultyBody", "Response", "bodies", "faulty_bodies", "responses"]
+__all__ = ["Body", "FaultyBody", "HTTPResponse", "bodies", "faulty_bodies", "responses"]
 
 
 class Body(NamedTuple):
@@ -31,7 +31,7 @@ class FaultyBody(NamedTuple):
     reason: Reason
 
 
-class Response(NamedTuple):
+class HTTPResponse(NamedTuple):
     """An HTTP response with status 200 and what it stands for."""
 
     data: bytes
@@ -283,7 +283,7 @@ def _judged_payloads(draw: DrawFn) -> tuple[str, Event]:
 
 
 @st.composite
-def responses(draw: DrawFn) -> Response:
+def responses(draw: DrawFn) -> HTTPResponse:
     """The HTTP response around a body of `bodies()`: every version, framing and kind of header field.
 
     Never a status other than 200 or a fault in the framing. The body may be
@@ -308,7 +308,7 @@ def responses(draw: DrawFn) -> Response:
     *pieces, last = expected
     if isinstance(last, Broken):
         last = replace(last, asked=True)
-    return Response(data + "\r\n".join(lines).encode() + content, headers, body, [*pieces, last])
+    return HTTPResponse(data + "\r\n".join(lines).encode() + content, headers, body, [*pieces, last])
 
 
 _HEADERS = (

@@ -20,7 +20,7 @@ from .._messages import Submit
 from .._session import Session
 from .._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from .._tunnel import Proxy
-from ._bodies import Response, responses
+from ._bodies import HTTPResponse, responses
 from ._values import cuts, texts
 
 __all__ = ["call_rules", "client_rules"]
@@ -279,7 +279,7 @@ class _Rules(RuleBasedStateMachine):
 
     @rule(place=_PLACES, data=st.data(), response=responses())
     @_asked
-    def answer(self, place: int, data: Any, response: Response) -> None:
+    def answer(self, place: int, data: Any, response: HTTPResponse) -> None:
         it = self.at(place)
         self.lead(it, data)
         self.take(it)

@@ -64,7 +64,7 @@ its bot.
 """
 
 from ._faults import FAULTS, cut, delayed, dripped, refused, replay, reset, stale_nonce, stalled
-from ._journal import Journal, Received, Visit
+from ._journal import Connection, Journal, Received
 from ._memory import CallLike, ClientLike, Cut, MemoryServer, ServerLike, pair
 from ._scripts import (
     ANSWER,
@@ -99,6 +99,7 @@ __all__ = [
     "CallLike",
     "ClientLike",
     "Close",
+    "Connection",
     "Cut",
     "Delay",
     "Expect",
@@ -113,7 +114,6 @@ __all__ = [
     "ServerLike",
     "Stall",
     "Step",
-    "Visit",
     "Write",
     "answer",
     "chunk",
@@ -131,3 +131,7 @@ __all__ = [
     "stale_nonce",
     "stalled",
 ]
+
+for _name in __all__:  # as in opchat_proto
+    if isinstance(_public := globals()[_name], type) and _public.__module__.startswith(f"{__name__}."):
+        _public.__module__ = __name__

@@ -31,7 +31,7 @@ from ._scripts import (
     split,
 )
 
-__all__ = ["Journal", "Received", "Visit"]
+__all__ = ["Connection", "Journal", "Received"]
 
 _MOST_KEPT = 16 * 1024 * 1024
 _USUAL = answer(*EVENTS, keep_alive=True)
@@ -81,7 +81,7 @@ class Received:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Connection:
     """One connection, as it stands."""
 
     script: Script = ()
@@ -112,7 +112,7 @@ class Journal:
         self._sessions = 0
 
     @property
-    def visits(self) -> tuple[Visit, ...]:
+    def visits(self) -> tuple[Connection, ...]:
         """The connections, in the order in which they were opened."""
         with self._lock:
             return tuple(talk.visit() for talk in self._talks)
@@ -192,8 +192,10 @@ class Talk:
         if data:
             self._read(data)
 
-    def visit(self) -> Visit:
-        return Visit(self.script or (), tuple(self._requests), bytes(self._raw), self.sent, self.finished, self.left)
+    def visit(self) -> Connection:
+        return Connection(
+            self.script or (), tuple(self._requests), bytes(self._raw), self.sent, self.finished, self.left
+        )
 
     def receive_data(self, data: bytes) -> None:
         with self._journal._lock:

@@ -20,7 +20,7 @@ from opchat_proto import (
 )
 
 from .._serving import events_of
-from ..blocking_server import Bot
+from ..blocking_server import BlockingBot
 from ._journal import Action, Journal
 from ._scripts import Close, Delay, Reset, Script, Stall, Write
 
@@ -300,7 +300,7 @@ def _new_server() -> ServerLike:
 
 def pair(
     client: CallLike | ClientLike,
-    bot: Bot,
+    bot: BlockingBot,
     *,
     server: Callable[[], ServerLike] = _new_server,
     now: float = 0.0,
@@ -324,7 +324,7 @@ class _Served:
     sent = 0
     left: float | None = None
 
-    def __init__(self, server: ServerLike, bot: Bot, now: float, cut: Cut) -> None:
+    def __init__(self, server: ServerLike, bot: BlockingBot, now: float, cut: Cut) -> None:
         self._server = server
         self._bot = bot
         self._now = now

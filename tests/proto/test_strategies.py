@@ -156,12 +156,12 @@ def test_a_body_stands_for_its_events(body: strategies.Body) -> None:
 
 
 @given(strategies.responses())
-def test_a_response_stands_for_its_events(response: strategies.Response) -> None:
+def test_a_response_stands_for_its_events(response: strategies.HTTPResponse) -> None:
     assert answered([response.data]) == response.events
 
 
 @given(strategies.responses())
-def test_the_parts_of_a_response_are_those_of_its_bytes(response: strategies.Response) -> None:
+def test_the_parts_of_a_response_are_those_of_its_bytes(response: strategies.HTTPResponse) -> None:
     head = response.data[response.data.index(b" 200 OK\r\n") :].partition(b"\r\n\r\n")[0].decode()
     assert head.split("\r\n")[1:] == [f"{name}: {value}" for name, value in response.headers]
     decoder = ReplyDecoder()

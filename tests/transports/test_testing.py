@@ -58,6 +58,7 @@ from opchat_transports.testing import (
     GOOD,
     Accept,
     Close,
+    Connection,
     Delay,
     Expect,
     FaultServer,
@@ -68,7 +69,6 @@ from opchat_transports.testing import (
     Script,
     Stall,
     Step,
-    Visit,
     Write,
     answer,
     chunk,
@@ -494,7 +494,7 @@ def test_a_request_is_kept_whole() -> None:
     assert request.headers == (("host", "a"), ("x-wp-nonce", "7"), ("content-length", str(len(request.body))))
     [visit] = server.visits
     assert visit.left is not None
-    assert replace(visit, left=None) == Visit(GOOD, (request,), b"", len(ANSWER), finished=True)
+    assert replace(visit, left=None) == Connection(GOOD, (request,), b"", len(ANSWER), finished=True)
 
 
 def test_what_comes_after_is_kept_too() -> None:
