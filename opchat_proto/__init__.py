@@ -34,6 +34,7 @@ The modules. All names are imported from here:
                 _conversation  Conversation: what is remembered between two questions
                 _http          Endpoint and Request: where a site is, and a request to it
                 _pages         Page: the bots that a page's HTML names
+                _visit         Visit: a page fetched, with the redirects on the way
     other side  _site          Site: requests become questions, events become answers
                 _server        Server: one HTTP/1.1 connection of a site
     all         _limits        Limits: how much a peer may make us hold or read
@@ -80,6 +81,7 @@ from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._tunnel import Proxy
 from ._version import __version__
+from ._visit import Visit
 
 __all__ = [
     "Answer",
@@ -135,6 +137,7 @@ __all__ = [
     "Submit",
     "TimedOut",
     "Timeouts",
+    "Visit",
     "Wait",
     "__version__",
 ]

@@ -20,7 +20,7 @@ SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 SESSION_ROUTE = "/mwai/v1/start_session"
 
 # Host and framing belong to HTTP, the coding to what we can read, the next two to `Session`, the last to `Proxy`.
-_NOT_THE_CALLERS = frozenset(
+NOT_THE_CALLERS = frozenset(
     (
         "host",
         "content-length",
@@ -193,7 +193,7 @@ class Flow:
         """Where the question goes."""
         self._submit = submit
         self._limits = limits
-        self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, _NOT_THE_CALLERS)
+        self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, NOT_THE_CALLERS)
         self._session: Session | None = None
         self._opening: Session  # what start_session's answer completes
         if session is None:

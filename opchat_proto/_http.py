@@ -24,7 +24,7 @@ FOLDED_LINE = re.compile(rb"\n[ \t]")
 smuggling. Refused on both sides."""
 PORTS = {"http": 80, "https": 443}
 _LONGEST_NAME = 254  # characters, a trailing dot included (RFC 1035, 2.3.4); it fits SOCKS5, which has room for 255
-_PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
+PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
 
 
 @final
@@ -92,8 +92,8 @@ class Endpoint:
             raise ValueError(f"{text!r}: expected the host name in its ASCII form (xn--...)")
         if not HOST.fullmatch(host) or not _AUTHORITY.fullmatch(parts.netloc) or port == 0:
             raise ValueError(f"{text!r}: {_EXPECTED}")
-        path = quote(parts.path, safe=_PATH_CHARACTERS).rstrip("/")
-        query = quote(parts.query, safe=_PATH_CHARACTERS + "?")
+        path = quote(parts.path, safe=PATH_CHARACTERS).rstrip("/")
+        query = quote(parts.query, safe=PATH_CHARACTERS + "?")
         return cls(scheme, host, port or PORTS[scheme], *_root_and_site(text, path, query))
 
     @property

@@ -44,6 +44,9 @@ class Limits:
     """How much of a refusal or of a page is read before it is judged. Not an
     error: what follows is not looked at."""
 
+    page_bytes: int = 2 * 1024 * 1024
+    """The HTML of a page that is visited, and the body of each redirect on the way."""
+
     request_bytes: int = 1024 * 1024
     """The JSON body of a question. A client raises `ValueError`, or is told so by
     the reply where it is the session's id that makes it larger; a server answers 413."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opchat_proto import Limits, Reason, _call, _client, _flow, _reply, _server, _tunnel
+from opchat_proto import Limits, Reason, _call, _client, _flow, _reply, _server, _tunnel, _visit
 from opchat_proto._table import Table
 from opchat_transports import cli, collect
 from opchat_transports.blocking_server import serve
@@ -65,7 +65,7 @@ def test_the_commands_of_the_first_screen_are_two() -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [_call.TABLE, _flow.TABLE, _client.TABLE, _tunnel.SOCKS_TABLE, _reply.TABLE, _server.TABLE],
+    [_call.TABLE, _flow.TABLE, _client.TABLE, _tunnel.SOCKS_TABLE, _reply.TABLE, _visit.TABLE, _server.TABLE],
     ids=lambda table: str(table.name),
 )
 def test_a_diagram_is_printed_from_its_table(table: Table[Reason, Reason]) -> None:

@@ -90,6 +90,7 @@ def limits() -> SearchStrategy[Limits]:
             "event_bytes": small,
             "reply_bytes": small,
             "refusal_bytes": small,
+            "page_bytes": small,
             "json_depth": st.integers(1, 4),
             "restarts": st.integers(0, 1),
         },

@@ -29,6 +29,7 @@ _LIMITS = {
     "event_bytes": "Most bytes in one event.",
     "reply_bytes": "Most bytes in the whole answer.",
     "refusal_bytes": "How much of a refusal is read.",
+    "page_bytes": "Most bytes in a page.",
     "request_bytes": "Most bytes in a question.",
     "json_depth": "Deepest nesting.",
     "restarts": "Questions repeated for a stale nonce, 0 or 1.",

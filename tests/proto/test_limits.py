@@ -17,6 +17,7 @@ DEFAULTS = {
     "event_bytes": 16777216,
     "reply_bytes": 67108864,
     "refusal_bytes": 65536,
+    "page_bytes": 2097152,
     "request_bytes": 1048576,
     "json_depth": 64,
     "restarts": 1,

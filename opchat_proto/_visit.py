@@ -1,0 +1,365 @@
+"""A page of a site, fetched: GET, and the redirects on the way. HTTP as values."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from typing import final
+from urllib.parse import quote, urljoin, urlsplit
+
+from ._events import CLOSED, Broken, End, Event, Reason, check_failure
+from ._flow import NOT_THE_CALLERS, Awaiting
+from ._http import PATH_CHARACTERS, Endpoint, Headers, Request, check_headers, decode_head
+from ._json import encodable
+from ._limits import Limits
+from ._pages import Page
+from ._reply import ReplyDecoder
+from ._session import Session
+from ._table import Table
+from ._version import __version__
+
+__all__ = ["Visit"]
+
+_MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_SHOWN = 200  # characters of an address that stand in a detail
+_HARMLESS = ("accept", "accept-language", "user-agent")  # of a caller's header fields, what any site may see
+_TOKEN = re.compile("[A-Za-z0-9._~-]{1,64}")
+
+
+@final
+class State(StrEnum):
+    """Where in the visit we are."""
+
+    GET = "GET"  # a request is to be sent
+    HEAD = "HEAD"  # it was handed out
+    PAGE = "PAGE"  # the answer is the page
+    REDIRECT = "REDIRECT"  # the answer sends us somewhere else
+    REFUSAL = "REFUSAL"  # the answer is another one
+    DONE = "DONE"
+
+
+@final
+class Input(StrEnum):
+    """What can happen to a visit."""
+
+    REQUEST = "next_request"
+    INTERIM = "receive_head (1xx)"
+    PAGE = "receive_head (200)"
+    REDIRECT = "receive_head (redirect)"
+    REFUSAL = "receive_head (another)"
+    DATA = "receive_data"
+    EOF = "receive_eof"
+    FAILURE = "receive_failure"
+    CLOSE = "close"
+    FOLLOWED = "redirect followed"
+    TERMINAL = "terminal event"
+
+
+TABLE: Table[State, Input] = Table(
+    "Visit",
+    (State.GET,),
+    {
+        State.GET: {
+            Input.REQUEST: State.HEAD,
+            Input.FAILURE: State.GET,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.HEAD: {
+            Input.INTERIM: State.HEAD,
+            Input.PAGE: State.PAGE,
+            Input.REDIRECT: State.REDIRECT,
+            Input.REFUSAL: State.REFUSAL,
+            Input.EOF: State.HEAD,
+            Input.FAILURE: State.HEAD,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.PAGE: {
+            Input.DATA: State.PAGE,
+            Input.EOF: State.PAGE,
+            Input.FAILURE: State.PAGE,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.REDIRECT: {
+            Input.DATA: State.REDIRECT,
+            Input.EOF: State.REDIRECT,
+            Input.FAILURE: State.REDIRECT,
+            Input.FOLLOWED: State.GET,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.REFUSAL: {
+            Input.DATA: State.REFUSAL,
+            Input.EOF: State.REFUSAL,
+            Input.FAILURE: State.REFUSAL,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.DONE: {},
+    },
+)
+
+
+@final
+class Visit:
+    """One page of a site, over any HTTP library. It has the methods of a `Flow`, so a `Client` can drive it.
+
+        while request := visit.next_request():
+            response = library.send(request)  # which must not follow redirects itself
+            visit.receive_head(response.status, response.headers)
+            for piece in response:
+                visit.receive_data(piece)
+            events = visit.receive_eof()  # or receive_failure("what happened")
+
+    There is one event: `End(None)`, and then `page` is what was found, or `Broken`.
+    After it every input returns [].
+
+    At most five redirects are followed, a guest's to any origin: see `urls`. To
+    another origin than that of `url` go no cookies, and of `headers` only Accept,
+    Accept-Language and User-Agent. A visit with cookies or an Authorization field
+    is not redirected there at all, since that page would be a guest's.
+
+    `session` gives the cookies of a member; its nonce is not sent. `fresh`, a
+    random text, is for the nonce of a page that came out of a cache (WIRE 2.5):
+    visit again with it, and ask again only if the nonce differs.
+
+    Raises `ValueError` for a URL that is none of http or https, for a session of
+    another origin, for headers that are not the caller's to set, and for a `fresh`
+    that is more than 64 letters, digits, ".", "_", "~" and "-"; `TypeError` for
+    values of wrong types.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits = Limits(),
+        *,
+        session: Session | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        fresh: str | None = None,
+    ) -> None:
+        for name, value, expected in (
+            ("url", url, str),
+            ("session", session, Session | None),
+            ("fresh", fresh, str | None),
+        ):
+            if not isinstance(value, expected):
+                raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+        if fresh is not None and not _TOKEN.fullmatch(fresh):
+            raise ValueError('fresh: expected 1 to 64 letters, digits, ".", "_", "~" and "-"')
+        self._site, self._url = _locate(url)
+        if session is not None and session.origin not in (None, self._site.origin):
+            raise ValueError(f"session: it belongs to {session.origin}, not to {self._site.origin}")
+        self._origin = self._site.origin
+        self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, NOT_THE_CALLERS)
+        self._session = session
+        self._fresh = fresh
+        self._limits = limits
+        self._decoder = ReplyDecoder(limits)  # judges everything but a page
+        self._state = State.GET
+        self._urls = [self._url]
+        self._location = ""  # of a redirect
+        self._fields: list[tuple[str, str]] = []  # the head of a page
+        self._text = bytearray()  # its body
+        self._room = limits.page_bytes  # for more bytes of a body
+        self._page: Page | None = None
+
+    def __repr__(self) -> str:
+        """Where it goes and the state."""
+        return f"<Visit to {self._site.origin} {self._state}>"
+
+    @property
+    def page(self) -> Page | None:
+        """The page, once `End` was given."""
+        return self._page
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs that were asked for, one after the other: that of the page is the last, the others redirect."""
+        return tuple(self._urls)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits given."""
+        return self._limits
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request is due."""
+        return self._state is State.GET
+
+    @property
+    def session(self) -> Session | None:
+        """The session given. That of a bot on the page is `Bot.session`."""
+        return self._session
+
+    @property
+    def awaiting(self) -> Awaiting | None:
+        """FIRST_EVENT until the page is whole; None once the event was given."""
+        return None if self._state is State.DONE else Awaiting.FIRST_EVENT
+
+    @property
+    def submit_started(self) -> bool:
+        """False: nothing is asked."""
+        return False
+
+    # ---------------------------------------------------------------- output
+
+    def next_request(self) -> Request | None:
+        """The request to send now, once; None while its answer is awaited, and at the end."""
+        if self._state is not State.GET:
+            return None
+        own = {
+            "Host": self._site.authority,
+            "User-Agent": f"opchat/{__version__}",
+            "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
+            "Accept-Encoding": "identity",
+        }
+        url = self._url
+        if self._fresh is not None:
+            own["Cache-Control"] = "no-cache"
+            if len(self._urls) == 1:
+                url += f"{'&' if '?' in url else '?'}opchat={self._fresh}"
+        is_own = self._site.origin == self._origin
+        if is_own and self._session is not None and self._session.cookie:
+            own["Cookie"] = self._session.cookie
+        added = [(name, value) for name, value in self._headers if is_own or name.lower() in _HARMLESS]
+        replaced = {name.lower() for name, _ in added}
+        headers = [(name, value) for name, value in own.items() if name.lower() not in replaced]
+        self._state = TABLE.next(self._state, Input.REQUEST)
+        return Request("GET", url, (*headers, *added))
+
+    # ---------------------------------------------------------------- inputs
+
+    def receive_head(self, status: int, headers: Headers) -> list[Event]:
+        """The head of the response; see `ReplyDecoder.receive_head`.
+
+        Raises `LocalProtocolError` unless a request waits for it, `TypeError` for
+        wrong types.
+        """
+        fields = decode_head(status, headers)
+        if self._state is State.DONE:
+            return []
+        location = next((value for name, value in fields if name == "location"), "") if status in _REDIRECTS else ""
+        given = Input.PAGE if status == 200 else Input.REDIRECT if location else Input.REFUSAL
+        state = TABLE.next(self._state, Input.INTERIM if 100 <= status < 200 else given)
+        events = self._decoder.receive_head(status, fields)
+        self._state = state
+        self._location, self._fields = location, fields
+        return self._judge(events)
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Bytes of the response's body; none are always legal.
+
+        Raises `LocalProtocolError` unless a body is awaited, `TypeError` if not
+        bytes-like.
+        """
+        view = memoryview(data)
+        if not view.nbytes or self._state is State.DONE:
+            return []
+        TABLE.next(self._state, Input.DATA)
+        if self._state is State.REFUSAL:
+            return self._judge(self._decoder.receive_data(data))
+        self._room -= view.nbytes
+        if self._room < 0:
+            detail = f"more than {self._limits.page_bytes} bytes in one page (Limits.page_bytes)"
+            return self._judge([Broken(Reason.TOO_LARGE, detail, limit="page_bytes")])
+        if self._state is State.PAGE:
+            self._text += view.tobytes()
+        return []
+
+    def receive_eof(self) -> list[Event]:
+        """The body has ended well; before the head: the connection was closed without an answer.
+
+        Raises `LocalProtocolError` unless an answer is awaited.
+        """
+        if self._state is State.DONE:
+            return []
+        TABLE.next(self._state, Input.EOF)
+        if self._state is State.PAGE:
+            text = self._text.decode("utf-8", "replace")
+            page = Page.parse(text, self._url, self._fields)
+            if self._site.origin != self._origin:
+                page = replace(page, notes=(*page.notes, f"redirected from {self._origin} to {self._site.origin}"))
+            self._page = page
+            return self._judge([End(None)])
+        if self._state is State.REDIRECT:
+            return self._judge(self._follow())
+        return self._judge(self._decoder.receive_eof())
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        """It cannot go on; see `ReplyDecoder.receive_failure`. A page that was cut is not judged. Always legal."""
+        check_failure(detail, reason)
+        return (
+            [] if self._state is State.DONE else self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
+        )
+
+    def close(self) -> list[Event]:
+        """The caller leaves. Without a page yet, the last event is `Broken`: TRUNCATED within one, LOST before."""
+        if self._state is State.DONE:
+            return []
+        reason = Reason.TRUNCATED if self._state is State.PAGE else Reason.LOST
+        return self._end([Broken(reason, CLOSED)], Input.CLOSE)
+
+    # ---------------------------------------------------------------- consequences
+
+    def _judge(self, events: list[Event]) -> list[Event]:
+        return self._end(events, Input.TERMINAL) if events else events
+
+    def _end(self, events: list[Event], given: Input) -> list[Event]:
+        self._state = TABLE.next(self._state, given)
+        self._text = bytearray()
+        return events
+
+    def _follow(self) -> list[Event]:
+        shown = encodable(self._location)[:_SHOWN]
+        problem = ""
+        try:
+            site, url = _locate(_as_text(self._location), self._url)
+        except ValueError:
+            problem = f"redirected to {shown}, which is no address of a page"
+        else:
+            if len(self._urls) > _MOST_REDIRECTS:
+                problem = f"more than {_MOST_REDIRECTS} redirects, the last to {shown}"
+            elif site.origin != self._origin and self._is_member:
+                problem = f"redirected to {site.origin}, where what signs you in at {self._origin} must not go"
+        if problem:
+            (refusal,) = self._decoder.receive_eof()
+            assert isinstance(refusal, Broken)
+            return [replace(refusal, detail=problem)]
+        self._site, self._url = site, url
+        self._urls.append(url)
+        self._decoder = ReplyDecoder(self._limits)
+        self._room = self._limits.page_bytes
+        self._state = TABLE.next(self._state, Input.FOLLOWED)
+        return []
+
+    @property
+    def _is_member(self) -> bool:
+        has_cookies = self._session is not None and self._session.is_member
+        return has_cookies or any(name.lower() == "authorization" for name, _ in self._headers)
+
+
+def _as_text(location: str) -> str:
+    """A header field that holds UTF-8, as some servers write it, and was read as Latin-1."""
+    try:
+        return location.encode("latin-1").decode()
+    except ValueError:
+        return location
+
+
+def _locate(url: str, base: str = "") -> tuple[Endpoint, str]:
+    """The site of a URL, and the URL as it is asked for. Raises `ValueError` for what is no address of a page."""
+    try:
+        parts = urlsplit(urljoin(base, url.strip()))
+        site = Endpoint.parse(f"{parts.scheme}://{parts.netloc}")  # which checks these
+        path, query = (quote(part, safe=PATH_CHARACTERS + "?") for part in (parts.path, parts.query))
+    except ValueError:
+        raise ValueError(
+            "url: expected the address of a page (https://site.example/contact/), "
+            "its host in ASCII (xn--...), without a user name"
+        ) from None  # which may show a password
+    return site, f"{site.origin}{path or '/'}{f'?{query}' if query else ''}"
