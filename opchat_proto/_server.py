@@ -254,7 +254,8 @@ class Server:
 
         None, while the application thinks, sends a keep-alive comment. `Send` is
         next; after it `Answer` again until the last event, `End` or `Broken`, was
-        sent. A `Live` or None gives nothing to send if no stream was asked for.
+        sent. A `Live` or None gives nothing to send if no stream was asked for, nor
+        does a piece that `Question.encode` holds back.
         After the connection is over nothing happens. Raises `LocalProtocolError`
         if no question waits, `TypeError` if this is no event, `ValueError` if
         `now` is no time.
@@ -272,6 +273,8 @@ class Server:
         else:
             return
         data += self._h11.send(h11.Data(body))
+        if not data:
+            return  # half a surrogate pair, which waits for the other
         if isinstance(event, Live | None):
             self._out = data
             self._move(Input.PART)

@@ -103,6 +103,7 @@ class Question:
     """A nonce that replaces the client's, if that is in its second tick (WIRE 3.4)."""
     headers: Fields = field(default=(), repr=False)
     """Header fields that belong to the answer: X-WP-Nonce and perhaps Set-Cookie."""
+    _held: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # half a pair, or nothing
 
     def response(self, event: Event | None, *, now: float | None = None) -> Response | None:
         """The response that begins with this event: the head, and the event's own bytes as the body so far.
@@ -127,7 +128,10 @@ class Question:
         not streamed, it is nothing.
 
         Streamed, it is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
-        seconds, is the timestamp of a `Live` that is no piece of the answer.
+        seconds, is the timestamp of a `Live` that is no piece of the answer. The
+        first half of a surrogate pair at the end of a piece is held back for the
+        next piece, or the last event: so a pair that was cut is one character, and
+        a piece that is no more than such a half gives no bytes yet.
         Not streamed, it is nothing for a `Live`, and the whole JSON object for
         the last event (WIRE 6.1, 6.2).
 
@@ -147,8 +151,18 @@ class Question:
             if event is None:
                 return _KEEP_ALIVE
             if isinstance(event, Live) and event.kind == "content":  # nearly all events
-                return encode_event(f'{{"type":"live","data":{encode_as_php(event.text)}}}')
-            return encode_event(encode_as_php(self._stream_object(event, now)))
+                text = event.text
+                if self._held or "\ud800" <= text[-1:] <= "\udbff":
+                    text = "".join(self._held) + text
+                    self._held[:] = [text[-1]] if "\ud800" <= text[-1] <= "\udbff" else []
+                    text = text.removesuffix("".join(self._held))
+                    if not text:
+                        return b""
+                return _piece(text)
+            body = encode_event(encode_as_php(self._stream_object(event, now)))
+            if self._held and not isinstance(event, Live):
+                body = _piece(self._held.pop()) + body  # the other half has not come
+            return body
         match event:
             case Live() | None:
                 return b""
@@ -480,6 +494,10 @@ def _route(target: str) -> str:
         _, found, after = unquote(path).rpartition("/wp-json")
         route = after if found else ""
     return route.rstrip("/")
+
+
+def _piece(text: str) -> bytes:
+    return encode_event(f'{{"type":"live","data":{encode_as_php(text)}}}')
 
 
 def _json_response(status: int, body: bytes, headers: Fields = ()) -> Response:

@@ -203,7 +203,6 @@ def awaited_route(part: Script) -> str | None:
             return "submit"
 
 
-_QUESTION = Question(Submit(new_message="?", stream=True), "0")
 STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"), ("Cache-Control", "no-cache"))
 _JSON = (("Content-Type", "application/json; charset=UTF-8"),)
 HTML = (("Content-Type", "text/html; charset=UTF-8"),)
@@ -214,9 +213,17 @@ Framing: TypeAlias = Literal["chunked", "length", "close"]
 
 def encode(event: Event | str | bytes) -> bytes:
     """One event as the plugin writes it (WIRE 5.2); a str is a piece of the answer, bytes stay as they are."""
+    return _encode(event, _question())
+
+
+def _question() -> Question:
+    return Question(Submit(new_message="?", stream=True), "0")
+
+
+def _encode(event: Event | str | bytes, question: Question) -> bytes:
     if isinstance(event, bytes):
         return event
-    return _QUESTION.encode(Live(event) if isinstance(event, str) else event)
+    return question.encode(Live(event) if isinstance(event, str) else event)
 
 
 def response(
@@ -263,7 +270,10 @@ def answer(
     keep_alive: bool = False,
 ) -> bytes:
     """A streamed answer of these events (see `encode`), each in a chunk of its own; see `response`."""
-    return response(*map(encode, events), headers=headers, framing=framing, keep_alive=keep_alive)
+    question = _question()  # one for all: a pair of surrogates may be cut between two pieces
+    return response(
+        *(_encode(event, question) for event in events), headers=headers, framing=framing, keep_alive=keep_alive
+    )
 
 
 def json_object(

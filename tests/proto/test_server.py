@@ -355,6 +355,22 @@ def test_pieces_of_an_answer_that_is_not_streamed_are_nothing_to_send() -> None:
     assert server.next_step() == Send(http(response, reason="Internal Server Error"))
 
 
+def test_half_a_character_is_nothing_to_send_until_the_other_half_comes() -> None:
+    server = Server(SITE)
+    server.receive_data(SUBMIT_REQUEST, now=NOW)
+    server.send(Live("a"))
+    server.step_done()
+    server.send(Live("\ud83d"))
+    assert server.next_step() == Answer(HI, SESSION_ID)
+    server.send(Live("\ude00"))
+    assert server.next_step() == Send(chunk(b'data: {"type":"live","data":"\\ud83d\\ude00"}\n\n'))
+    sent, _ = converse(Server(SITE), [SUBMIT_REQUEST], [Live("\ud83d"), Live("\ude00"), End("a")])
+    head = http(begun(STREAMED, Live("a")), "Transfer-Encoding: chunked", body=b"")
+    assert (
+        sent == head + chunk(STREAMED.encode(Live("\N{GRINNING FACE}"))) + chunk(STREAMED.encode(End("a"))) + LAST_CHUNK
+    )
+
+
 def test_a_comment_keeps_the_connection_alive_while_the_application_thinks() -> None:
     sent, questions = converse(Server(SITE), [SUBMIT_REQUEST], [wrong(None), Live("a"), wrong(None), End("a")])
     head = http(begun(STREAMED, Live("a")), "Transfer-Encoding: chunked", body=b"")

@@ -3,8 +3,11 @@
 import hashlib
 import hmac
 import json
+import math
+import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -681,16 +684,87 @@ def joined(text: str) -> str:
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
 def test_any_text_comes_out_of_the_stream_as_it_was_put_in(piece: str, kind: str, detail: str, reply: str) -> None:
     events: list[Event] = [Live(piece), Live(piece, f"x{kind}"), Broken(Reason.REMOTE, detail), End(reply)]
-    stream = b"".join(STREAMED.encode(event) for event in events)
+    question = replace(STREAMED)
+    stream = b"".join(question.encode(event) for event in events)
     assert stream.isascii()
     objects = [json.loads(event.data) for event in SSEDecoder().receive_data(stream)]
     end = objects.pop()
-    assert objects == [
-        {"type": "live", "data": joined(piece)},
+    pieces = [value["data"] for value in objects if value.keys() == {"type", "data"} and value["type"] == "live"]
+    assert "".join(pieces) == joined(piece)
+    assert [value for value in objects if "subtype" in value or value["type"] != "live"] == [
         {"type": "live", "data": joined(piece), "subtype": joined(f"x{kind}"), "visibility": "visible"},
         {"type": "error", "data": joined(detail)},
     ]
     assert (end["type"], json.loads(end["data"])["reply"]) == ("end", joined(reply))
+
+
+def encoded(*events: Event | str | None) -> list[bytes]:
+    """The bytes of each event of one answer; a str is a piece of it."""
+    question = replace(STREAMED)
+    return [question.encode(Live(event) if isinstance(event, str) else event) for event in events]
+
+
+def pieces_of(encoded: list[bytes]) -> list[str]:
+    events = (json.loads(event.data) for event in SSEDecoder().receive_data(b"".join(encoded)))
+    return [event["data"] for event in events if event.keys() == {"type", "data"} and event["type"] == "live"]
+
+
+HALVES = ("\ud83d", "\ude00")
+FACE = "\N{GRINNING FACE}"
+KEEP_ALIVE = b": keepalive\n\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "pieces"),
+    [
+        (HALVES, [FACE]),
+        (("a\ud83d", "\ude00b"), ["a", f"{FACE}b"]),
+        (("\ud83d", "", "\ude00"), [FACE]),
+        (("\ud83d", Live("s", "status"), None, "\ude00"), [FACE]),
+        (("\ud83d", "\ude00\ud83d", "\ude00"), [FACE, FACE]),
+        (("\ud83d", "\ud83d", "\ude00"), ["\ud83d", FACE]),
+        (("\ud83d", "a"), ["\ud83da"]),
+        (("\ude00", "a"), ["\ude00", "a"]),
+        (("a\ud83d", End("b")), ["a", "\ud83d"]),
+        (("\ud83d", End(None)), ["\ud83d"]),
+        (("\ud83d", Broken(Reason.REMOTE, "b")), ["\ud83d"]),
+        (("",), [""]),
+    ],
+)
+def test_a_character_that_was_cut_between_two_pieces_is_put_together(
+    events: tuple[Event | str | None, ...], pieces: list[str]
+) -> None:
+    assert pieces_of(encoded(*events)) == pieces
+
+
+def test_half_a_character_waits_for_the_other_half_or_the_last_event() -> None:
+    assert encoded("\ud83d", None, "\ude00", "a", "\ud83d", End(None)) == [
+        b"",
+        KEEP_ALIVE,
+        b'data: {"type":"live","data":"\\ud83d\\ude00"}\n\n',
+        b'data: {"type":"live","data":"a"}\n\n',
+        b"",
+        b'data: {"type":"live","data":"\\ud83d"}\n\ndata: {"type":"end","data":false}\n\n',
+    ]
+    assert begun(replace(STREAMED), Live("\ud83d")).body == b""
+
+
+def test_what_cannot_be_encoded_changes_nothing() -> None:
+    question = replace(STREAMED)
+    assert question.encode(Live("\ud83d")) == b""
+    for event, now in ((5, None), (Live("\ude00"), math.nan)):
+        with pytest.raises((TypeError, ValueError)):
+            question.encode(event, now=now)  # type: ignore[arg-type]  # wrong on purpose
+    assert question == STREAMED
+    for copied in (pickle.loads(pickle.dumps(question)), question):
+        assert copied.encode(Live("\ude00")) == b'data: {"type":"live","data":"\\ud83d\\ude00"}\n\n'
+
+
+@given(st.text(st.characters(codec=None) | st.sampled_from("\ud83d\ude00")), st.data())
+def test_any_text_in_any_pieces_comes_out_whole(text: str, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
+    pieces = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+    assert "".join(pieces_of(encoded(*pieces, End(None)))) == joined(text)
 
 
 @given(st.lists(st.builds(Live, st.text())), st.builds(End, st.text()), st.booleans())

@@ -171,6 +171,16 @@ def test_the_pieces_of_a_bot_are_sent_one_by_one_and_are_the_reply(backend: str)
     assert end.reply == "hi"
 
 
+def test_a_character_may_be_cut_between_two_pieces(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        yield "\ud83d"
+        yield "\ude00"
+
+    piece, end = ask(backend, bot).events
+    assert isinstance(end, End)
+    assert (piece, end.reply) == (Live("\N{GRINNING FACE}"), "\N{GRINNING FACE}")
+
+
 def test_a_question_without_a_stream_gets_one_object(backend: str) -> None:
     peer = ask(backend, echo, stream=False)
     assert len(peer.sent) == 2

@@ -55,6 +55,12 @@ def test_a_bot_may_answer_with_a_list_and_with_nothing() -> None:
         assert [event.reply for event in ask(server, "y")] == [""]
 
 
+def test_a_character_may_be_cut_between_two_pieces() -> None:
+    with serve(lambda submit: ["a\ud83d", "\ude00b"]) as server:
+        *pieces, end = ask(server)
+    assert (pieces, end.reply) == ([Live("a"), Live("\N{GRINNING FACE}b")], "a\N{GRINNING FACE}b")
+
+
 def test_a_bot_may_give_events() -> None:
     events: list[Any] = [Live("Thinking...", "thinking"), Live("a"), End("A", '{"responseId":"r"}')]
     with serve(lambda submit: [*events, "ignored"]) as server:

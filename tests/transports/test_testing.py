@@ -434,6 +434,7 @@ def test_any_response_can_be_composed() -> None:
 def test_any_answer_can_be_composed() -> None:
     assert encode("a/\N{PILE OF POO}") == b'data: {"type":"live","data":"a\\/\\ud83d\\udca9"}\n\n'
     assert encode(b": as it is\n") == b": as it is\n"
+    assert outcome((Write(answer("a\ud83d", "\ude00", End("c"))),))[:2] == [Live("a"), Live("\N{GRINNING FACE}")]
     answered = answer("a", Live("b", "status"), Broken(Reason.REMOTE, "c"), headers=(), framing="length")
     assert outcome((Write(answered),)) == broken(Reason.REMOTE, "c", Live("a"), Live("b", "status"))
     whole = json_object(success=True, reply="a")
