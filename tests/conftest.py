@@ -1,6 +1,12 @@
-"""How Hypothesis runs here."""
+"""How Hypothesis runs here, and what children of tests inherit."""
+
+import signal
 
 from hypothesis import HealthCheck, settings
+
+# Who is started in the background ignores Ctrl-C, and so would the commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized: a commit passes or fails by what is in it, on every machine and every day. Looking for new cases is a
 # job of its own: `python -m pytest --hypothesis-profile=explore`. No deadline and no check for slow drawing, because

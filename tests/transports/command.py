@@ -33,9 +33,17 @@ def opchat(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], **options)
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+class Process(subprocess.Popen[str]):
+    """It is killed at the end of its `with` block: `Popen` would wait for it, for ever if it hangs."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill()
+        super().__exit__(kind, error, at)
+
+
+def start(*arguments: str, **options: Any) -> Process:
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT}
-    return subprocess.Popen([*COMMAND, *arguments], encoding="utf-8", **{**pipes, **options})
+    return Process([*COMMAND, *arguments], encoding="utf-8", **{**pipes, **options})
 
 
 def asking(script: Script, *arguments: str, session: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:

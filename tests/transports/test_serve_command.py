@@ -22,7 +22,7 @@ from opchat_transports.bots import small_talk
 from opchat_transports.cli.commands import serve as _serve
 from opchat_transports.cli.commands.serve import application_of_command, serve_command
 
-from .command import ENVIRONMENT
+from .command import ENVIRONMENT, Process
 from .scripted import PATIENCE
 
 HI = Submit(new_message="hi")
@@ -184,17 +184,14 @@ def serving(*arguments: str, code: str = "", where: Path) -> Iterator[str]:
     """`opchat serve`, as a process. Gives its URL; at the end Ctrl-C, and exit code 0."""
     run = f"import sys\n{code}\nfrom opchat_transports.__main__ import main\nsys.exit(main())"
     command = [sys.executable, "-c", run, "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", cwd=where, env=ENVIRONMENT) as process:
-        try:
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            url = re.search(r"http://127\.0\.0\.1:\d+", line)
-            assert url is not None, line + process.stderr.read()
-            yield url[0]
-            process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 0
-        finally:
-            process.kill()
+    with Process(command, stderr=subprocess.PIPE, encoding="utf-8", cwd=where, env=ENVIRONMENT) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url is not None, line + process.stderr.read()
+        yield url[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
 
 
 BOT = """
