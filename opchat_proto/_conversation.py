@@ -8,7 +8,7 @@ from typing import Any, final
 
 from ._errors import InvalidMessages
 from ._events import Broken, End, Reason
-from ._messages import Message, Scalar, Submit, read_message
+from ._messages import Message, Scalar, Submit, check_text, read_message
 from ._session import Session
 
 __all__ = ["Conversation"]
@@ -33,6 +33,9 @@ class Conversation:
 
     Only a complete answer is added: after a broken one the conversation is as it
     was, and the question can be asked again.
+
+    Raises `TypeError` for a value of another type, `InvalidMessages` for a text
+    that cannot be sent.
     """
 
     messages: tuple[Message, ...] = ()
@@ -48,12 +51,17 @@ class Conversation:
     """The session that it was asked with last. A channel that has none goes on with it."""
     previous_response_id: str | None = None
     """`End.response_id` of the last answer. It is sent while `messages` are those that
-    it was recorded with: the provider remembers what was said, not what was edited."""
+    it was recorded with: the provider remembers what was said, not what was edited.
+    Where they are those of an earlier answer again, that answer's id is sent."""
     _answered: tuple[Message, ...] = field(default=(), init=False, compare=False)  # the messages up to that answer
+    _earlier: tuple[tuple[int, str], ...] = field(default=(), init=False, compare=False)  # up to how many, which id
     _call: weakref.ref[object] | None = field(default=None, init=False, compare=False)  # that is asking
 
     def __post_init__(self) -> None:
-        """The id that is given belongs to the messages that are given."""
+        """Check the types. The id that is given belongs to the messages that are given."""
+        self.ask("")
+        if not isinstance(self.session, Session | None):
+            raise TypeError(f"Conversation.session: expected a Session or None, got {type(self.session).__name__}")
         self._answered = self.messages
 
     def __repr__(self) -> str:
@@ -88,7 +96,35 @@ class Conversation:
 
     @property
     def _response_id(self) -> str | None:
-        return self.previous_response_id if self.messages == self._answered else None
+        count, response_id = self._known_ids()[-1]
+        return response_id if count == len(self.messages) else None
+
+    def _known_ids(self) -> list[tuple[int, str | None]]:
+        """The ids of the answers that the messages still begin with, each with the number of messages up to it."""
+        pairs = enumerate(zip(self.messages, self._answered, strict=False))
+        shared = next((count for count, (one, other) in pairs if one != other), len(self._answered))
+        shared = min(shared, len(self.messages))
+        known = (0, None), *self._earlier, (len(self._answered), self.previous_response_id)
+        return [(count, response_id) for count, response_id in known if count <= shared]
+
+    def undo(self) -> tuple[Message, ...]:
+        """Take the last turn back: the messages from the last question on, which are returned; none if there is none.
+
+        The next question goes on from the answer before, with that answer's response
+        id. So this asks again: `conversation.ask(conversation.undo()[0].content)`.
+        """
+        places = [place for place, message in enumerate(self.messages) if message.role == "user"]
+        if not places:
+            return ()
+        taken = self.messages[places[-1] :]
+        self.messages = self.messages[: places[-1]]
+        response_id = self._response_id
+        self._keep(known for known in self._known_ids() if known[0] < places[-1])
+        self._answered, self.previous_response_id = self.messages, response_id
+        return taken
+
+    def _keep(self, known: Iterable[tuple[int, str | None]]) -> None:
+        self._earlier = tuple((count, known_id) for count, known_id in known if known_id is not None)
 
     def record(self, submit: Submit, end: End, text: str = "") -> None:
         """Add a question and its complete answer: `end.reply`, or `text`, the joined pieces, if that is None.
@@ -103,6 +139,7 @@ class Conversation:
         question = Message("user", submit.new_message or submit.shortcut_name or "")
         answer = Message("assistant", text if end.reply is None else end.reply)
         response_id = end.response_id  # raises for an `End` that no decoder has made: before anything has changed
+        self._keep(self._known_ids())
         self.messages = self._answered = (*self.messages, question, answer)
         self.chat_id = submit.chat_id
         self.previous_response_id = response_id
@@ -123,8 +160,11 @@ class Conversation:
         if isinstance(last, End):
             with suppress(ValueError):  # somebody has edited the conversation meanwhile, and this is no part of it
                 self.record(submit, last, text)
-        elif last.reason is Reason.REMOTE and not last.in_session and submit.previous_response_id is not None:
-            self.previous_response_id = None  # the provider may have forgotten it: send the whole history next time
+        elif last.reason is Reason.REMOTE and not last.in_session and (sent := submit.previous_response_id) is not None:
+            # The provider may have forgotten it: send the whole history next time.
+            if self.previous_response_id == sent:
+                self.previous_response_id = None
+            self._earlier = tuple(known for known in self._earlier if known[1] != sent)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is asked by nobody."""
@@ -137,8 +177,12 @@ class Conversation:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values. It holds the session's secrets: keep it as you would keep those."""
+        messages = [{"role": message.role, "content": message.content} for message in self.messages]
+        for count, response_id in self._known_ids():
+            if response_id is not None and 0 < count < len(messages):
+                messages[count - 1]["response_id"] = response_id
         return {
-            "messages": [{"role": message.role, "content": message.content} for message in self.messages],
+            "messages": messages,
             **{name: getattr(self, name) for name in (*_TEXTS, *_SCALARS)},
             "previous_response_id": self._response_id,
             "session": None if self.session is None else {name: getattr(self.session, name) for name in _SESSION_TEXTS},
@@ -161,9 +205,18 @@ class Conversation:
         try:
             given = {name: values[name] for name in (*_TEXTS, *_SCALARS) if name in values}
             history = tuple(read_message(index, message) for index, message in enumerate(messages))
-            Submit(new_message="", messages=history, **given)  # checks them
+            known = [(count, _read_response_id(count - 1, message)) for count, message in enumerate(messages, 1)]
             if session is not None:
                 session = Session(**{name: session[name] for name in _SESSION_TEXTS if name in session})
+            conversation = cls(messages=history, session=session, **given)
         except TypeError as error:
             raise ValueError(str(error)) from None
-        return cls(messages=history, session=session, **given)
+        conversation._keep(known[:-1])
+        return conversation
+
+
+def _read_response_id(index: int, message: Message | Mapping[str, Any]) -> str | None:
+    response_id = message.get("response_id") if isinstance(message, Mapping) else None
+    if response_id is not None:
+        check_text(response_id, f"messages[{index}]['response_id']")
+    return response_id

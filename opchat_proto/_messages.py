@@ -28,8 +28,8 @@ class Message:
 
     def __post_init__(self) -> None:
         """Check the types, and that the texts can be sent."""
-        _check_text(self.role, "Message.role")
-        _check_text(self.content, "Message.content")
+        check_text(self.role, "Message.role")
+        check_text(self.content, "Message.content")
 
 
 @final
@@ -63,18 +63,18 @@ class Submit:
 
     def __post_init__(self) -> None:
         """Check the types, and that the texts can be sent."""
-        _check_text(self.new_message, "Submit.new_message")
+        check_text(self.new_message, "Submit.new_message")
         if type(self.messages) is not tuple or not all(type(message) is Message for message in self.messages):
             raise TypeError("Submit.messages: expected a tuple of Message")
         if type(self.file_ids) is not tuple:
             raise TypeError("Submit.file_ids: expected a tuple of str")
         for file_id in self.file_ids:
-            _check_text(file_id, "Submit.file_ids")
+            check_text(file_id, "Submit.file_ids")
         if type(self.stream) is not bool:
             raise TypeError("Submit.stream: expected a bool")
         for name in ("chat_id", "shortcut_id", "shortcut_name", "previous_response_id"):
             if getattr(self, name) is not None:
-                _check_text(getattr(self, name), f"Submit.{name}")
+                check_text(getattr(self, name), f"Submit.{name}")
         for name in ("bot_id", "custom_id", "context_id"):
             _check_scalar(getattr(self, name), f"Submit.{name}")
 
@@ -235,7 +235,7 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else ascii(value)[:60]
 
 
-def _check_text(value: object, name: str) -> None:
+def check_text(value: object, name: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
     try:
@@ -248,7 +248,7 @@ def _check_text(value: object, name: str) -> None:
 
 def _check_scalar(value: object, name: str) -> None:
     if isinstance(value, str):
-        _check_text(value, name)
+        check_text(value, name)
     elif isinstance(value, float):
         if value - value != 0:  # infinite or not a number
             raise InvalidMessages(f"{name}: expected a finite number, got {value}")

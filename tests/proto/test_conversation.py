@@ -1,5 +1,6 @@
 """A conversation: what was said, kept between two questions."""
 
+import copy
 import gc
 import json
 from collections.abc import Callable
@@ -106,6 +107,126 @@ def test_questions_and_answers_add_up() -> None:
     assert [message.content for message in conversation.messages] == ["1?", "1!", "2?", "2!"]
     assert conversation.previous_response_id is None
     assert conversation.chat_id == "c1"
+
+
+# ------------------------------------------------------------------------------------------------ ids and undo
+
+
+def said(*ids: str | None) -> Conversation:
+    """A conversation of one turn for each id: "1?", "1!", "2?", "2!" and so on."""
+    conversation = Conversation(chat_id="c1")
+    for number, response_id in enumerate(ids, 1):
+        payload = json.dumps({} if response_id is None else {"responseId": response_id})
+        conversation.record(conversation.ask(f"{number}?"), End(f"{number}!", payload))
+    return conversation
+
+
+def loaded(conversation: Conversation) -> Conversation:
+    return Conversation.from_dict(json.loads(json.dumps(conversation.to_dict())))
+
+
+def turns(*numbers: int) -> tuple[Message, ...]:
+    return tuple(message for n in numbers for message in (Message("user", f"{n}?"), Message("assistant", f"{n}!")))
+
+
+@pytest.mark.parametrize("kept", [lambda conversation: conversation, loaded, copy.deepcopy])
+def test_the_last_turn_is_taken_back_with_its_id(kept: Callable[[Conversation], Conversation]) -> None:
+    conversation = said("r1", None, "r3", "r4")
+    for numbers, response_id in (((1, 2, 3), "r3"), ((1, 2), None), ((1,), "r1"), ((), None)):
+        conversation = kept(conversation)
+        assert conversation.undo() == turns(len(numbers) + 1)
+        assert conversation.messages == turns(*numbers)
+        assert conversation.previous_response_id == response_id
+        assert conversation.ask("?").previous_response_id == response_id
+        assert conversation.chat_id == "c1"
+    assert kept(conversation).undo() == ()
+    assert conversation == Conversation(chat_id="c1")
+
+
+def test_what_was_taken_back_can_be_asked_again_and_answered_anew() -> None:
+    conversation = said("r1", "r2", "r3")
+    conversation.undo()
+    submit = conversation.ask(conversation.undo()[0].content)
+    assert (submit.new_message, submit.messages, submit.previous_response_id) == ("2?", turns(1), "r1")
+    conversation.record(submit, End("anew", '{"responseId":"r5"}'))
+    assert conversation.ask("?").previous_response_id == "r5"
+    assert conversation.undo() == (Message("user", "2?"), Message("assistant", "anew"))
+    assert conversation.ask("?").previous_response_id == "r1"
+
+
+@pytest.mark.parametrize(
+    ("messages", "taken"),
+    [
+        ((), ()),
+        ((Message("assistant", "Hello"), Message("system", "x")), ()),
+        ((Message("assistant", "Hello"), Message("user", "a"), Message("user", "b")), (Message("user", "b"),)),
+        ((*turns(1), Message("assistant", "and"), Message("system", "x")),
+         (*turns(1), Message("assistant", "and"), Message("system", "x"))),
+    ],
+)  # fmt: skip
+def test_a_turn_begins_with_the_last_question(messages: tuple[Message, ...], taken: tuple[Message, ...]) -> None:
+    conversation = Conversation(messages, previous_response_id="r")
+    assert conversation.undo() == taken
+    assert conversation.messages == messages[: len(messages) - len(taken)]
+    assert conversation.ask("?").previous_response_id == (None if taken else "r")
+
+
+def test_an_id_is_sent_with_the_messages_that_it_was_recorded_with_and_no_others() -> None:
+    conversation = said("r1", "r2", "r3")
+    edited = (Message("user", "1?"), Message("assistant", "1."), *turns(2, 3))
+    for messages, response_id in (
+        (turns(1, 2, 3), "r3"),
+        (turns(1, 2), "r2"),
+        (turns(1), "r1"),
+        ((), None),
+        (turns(1, 2, 3)[:3], None),
+        (turns(1, 2, 3, 4), None),
+        (turns(2, 3), None),
+        (turns(1, 3), None),
+        (edited, None),
+        (edited[:2], None),
+        ((*turns(1), Message("user", "2?"), Message("assistant", "2.")), None),
+    ):
+        conversation.messages = messages
+        assert conversation.ask("?").previous_response_id == response_id
+        assert conversation.to_dict()["previous_response_id"] == response_id
+        assert loaded(conversation).ask("?").previous_response_id == response_id
+    conversation.messages = (*turns(1), Message("user", "2?"), Message("assistant", "2."))
+    conversation.record(conversation.ask("3?"), End("3!", '{"responseId":"r9"}'))
+    for response_id in ("r9", None, "r1", None):
+        assert conversation.ask("?").previous_response_id == response_id
+        conversation.undo()
+
+
+def test_a_dict_names_the_id_of_each_answer_that_the_messages_still_begin_with() -> None:
+    conversation = said("r1", None, "r3")
+    conversation.messages = (*conversation.messages, Message("user", "more"))
+    values = conversation.to_dict()
+    assert [message.get("response_id") for message in values["messages"]] == [None, "r1", None, None, None, "r3", None]
+    assert values["previous_response_id"] is None
+    again = Conversation.from_dict(values)
+    assert again.undo() == (Message("user", "more"),)
+    assert again.ask("?").previous_response_id == "r3"
+
+
+def test_an_id_before_any_message_is_kept() -> None:
+    conversation = Conversation(previous_response_id="r0")
+    conversation.record(conversation.ask("1?"), End("1!", '{"responseId":"r1"}'))
+    assert conversation.to_dict()["messages"] == [
+        {"role": "user", "content": "1?"},
+        {"role": "assistant", "content": "1!"},
+    ]
+    conversation.undo()
+    assert conversation.ask("?").previous_response_id == "r0"
+
+
+def test_a_long_conversation_keeps_all_its_ids() -> None:
+    messages = [{"role": message.role, "content": message.content} for message in turns(*range(10_000))]
+    for number, message in enumerate(messages[1::2]):
+        message["response_id"] = f"r{number}"
+    conversation = loaded(Conversation.from_dict({"messages": messages}))
+    conversation.undo()
+    assert conversation.ask("?").previous_response_id == "r9998"
 
 
 def test_a_shortcut_without_a_text_of_its_own_is_remembered_by_its_label() -> None:
@@ -216,6 +337,14 @@ def test_missing_keys_have_their_defaults_and_unknown_ones_are_ignored() -> None
         ({"custom_id": True}, r"^Submit\.custom_id: expected a str"),
         ({"context_id": float("inf")}, r"^Submit\.context_id: expected a finite number"),
         ({"previous_response_id": {}}, r"^Submit\.previous_response_id: expected a str"),
+        (
+            {"messages": [{"role": "user", "content": "Hi", "response_id": 7}]},
+            r"^messages\[0\]\['response_id'\]: expected",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "Hi", "response_id": "\ud83d"}]},
+            r"^messages\[0\]\['response_id'\]: ",
+        ),
         ({"session": []}, r"^session: expected an object or null$"),
         ({"session": {"nonce": 7}}, r"^Session\.nonce: expected a str or None"),
         ({"session": {"session_id": "a b"}}, r"^Session\.session_id: "),
@@ -227,6 +356,24 @@ def test_missing_keys_have_their_defaults_and_unknown_ones_are_ignored() -> None
 def test_values_that_are_no_conversation_are_named(values: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Conversation.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"messages": ["Hi"]},
+        {"messages": [Message("user", "Hi")]},
+        {"chat_id": 7},
+        {"bot_id": []},
+        {"session": "nonce"},
+        {"previous_response_id": b"r"},
+    ],
+)
+def test_a_value_of_another_type_is_refused_at_once(values: Any) -> None:
+    with pytest.raises(TypeError):
+        Conversation(**values)
+    with pytest.raises(InvalidMessages):
+        Conversation(chat_id="\ud83d")
 
 
 def test_what_is_shown_is_how_much_and_nothing_of_it() -> None:
@@ -328,6 +475,22 @@ def test_a_broken_answer_adds_nothing_and_only_an_error_drops_the_response_id(
     assert conversation == expected
     again = make(channel(), "So?", conversation).submit
     assert again == replace(expected.ask("So?"), previous_response_id=None if dropped else "resp_abc")
+
+
+@both
+@pytest.mark.parametrize("back", [0, 1])
+def test_an_error_drops_the_id_that_was_sent_and_no_other(make: Make, back: int) -> None:
+    conversation = said("r1", "r2", "r3")
+    conversation.messages = conversation.messages[: 6 - 2 * back]
+    call = make(channel(session=Session()), "So?", conversation)
+    assert call.submit.previous_response_id == f"r{3 - back}"
+    asks(call)
+    tell(call, ERROR)
+    ids = []
+    for numbers in ((1, 2, 3), (1, 2), (1,)):
+        conversation.messages = turns(*numbers)
+        ids.append(conversation.ask("?").previous_response_id)
+    assert ids == [response_id if place != back else None for place, response_id in enumerate(("r3", "r2", "r1"))]
 
 
 @both
