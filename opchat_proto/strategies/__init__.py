@@ -11,6 +11,7 @@ package by itself, so that `st.from_type(Live)` works without an import.
 
     _values.py   texts, questions, sessions, sites, limits, events; cuts of bytes
     _bodies.py   bodies, whole and faulty, and the HTTP responses around them
+    _pages.py    pages of sites, with the bots that they name
     _rules.py    client_rules and call_rules: any calls in any order
 """
 
@@ -23,6 +24,7 @@ from .._messages import Message, Submit
 from .._session import Session
 from .._sse import ServerSentEvent
 from ._bodies import Body, FaultyBody, HTTPResponse, bodies, faulty_bodies, responses
+from ._pages import HTMLPage, pages
 from ._rules import call_rules, client_rules
 from ._values import (
     brokens,
@@ -44,6 +46,7 @@ from ._values import (
 __all__ = [
     "Body",
     "FaultyBody",
+    "HTMLPage",
     "HTTPResponse",
     "bodies",
     "call_rules",
@@ -54,6 +57,7 @@ __all__ = [
     "faulty_bodies",
     "limits",
     "messages",
+    "pages",
     "replies",
     "responses",
     "sessions",

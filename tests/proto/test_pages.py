@@ -332,7 +332,7 @@ HEADERS = [
         (LINK, HEADERS[1:], "https://site.example/by-link/wp-json"),
         (LINK, [("X-Link", HEADERS[0][1])], "https://site.example/by-link/wp-json"),
         (LINK, [("Link", '<ftp://x>; rel="https://api.w.org/"')], "https://site.example/by-link/wp-json"),
-        ("<link rel='https://api.w.org/'>" + LINK, [], "https://site.example/by-link/wp-json"),
+        ("<link rel='https:&#47;/api.w.org/'>" + LINK, [], "https://site.example/by-link/wp-json"),
         (f"<!--{LINK}-->", [], None),
     ],
 )
@@ -364,7 +364,7 @@ RAW = encode_as_php(SYSTEM)
         f'class="mwai-chatbot-container" data-params="{{}}" data-system="{RAW.replace(chr(34), "&#34;")}"',
         f'class="mwai-chatbot-container" data-params="{{}}" data-system="{RAW.replace(chr(34), "&#x22;")}"',
         f'class="mwai-chatbot-container" data-params="{{}}" data-system="{RAW.replace(chr(34), "&#0000000000034")}"',
-        f"class='mwai-chatbot-container' data-params='{{}}' data-system='{RAW}'",
+        f"class=x&#32mwai-chatbot&#45;container data-params='{{}}' data-system='{RAW}'",
         f"CLASS = 'mwai-chatbot-container'\n\tData-Params\f=\r\n'{{}}'DATA-SYSTEM='{RAW}'/",
         f"/ data-system='{RAW}'data-params='{{}}'class='\nlazy  mwai-chatbot-container\t' hidden",
         f"class=mwai-chatbot-container class=x data-system='{RAW}' data-system='[]' data-params='{{}}' data-params=x",

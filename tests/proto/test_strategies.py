@@ -21,6 +21,7 @@ from opchat_proto import (
     Limits,
     Live,
     Message,
+    Page,
     Reason,
     ReplyDecoder,
     Request,
@@ -143,6 +144,34 @@ def test_server_sent_events_can_be_written_and_read(event: ServerSentEvent) -> N
 def test_requests_are_those_of_this_protocol(request: Request) -> None:
     assert request.method == "POST"
     assert request.target.endswith(("/mwai/v1/start_session", "/mwai-ui/v1/chats/submit"))
+
+
+# ---------------------------------------------------------------- pages
+
+
+@given(strategies.pages())
+def test_a_page_stands_for_its_bots(found: strategies.HTMLPage) -> None:
+    assert Page.parse(found.html, found.url, found.headers) == found.page
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(lambda found: len(found.page.bots) > 1, id="several bots"),
+        pytest.param(lambda found: found.page.discussions and not found.page.bots, id="discussions alone"),
+        pytest.param(lambda found: found.headers and not found.page.bots, id="a Link header"),
+        pytest.param(lambda found: "<link" in found.html, id="a link in the head"),
+        pytest.param(lambda found: "&amp;quot;" in found.html, id="encoded twice"),
+        pytest.param(lambda found: re.search("SYSTEM={&#34;", found.html), id="no quotes"),
+        pytest.param(lambda found: 'system="{&#34;' in found.html, id="double quotes"),
+        pytest.param(lambda found: "system='{\"" in found.html, id="single quotes"),
+        pytest.param(lambda found: any(bot.custom_id for bot in found.page.bots), id="a custom bot"),
+        pytest.param(lambda found: any(bot.root is None for bot in found.page.bots), id="no root"),
+        pytest.param(lambda found: any(bot.max_files == 5 for bot in found.page.bots), id="files"),
+    ],
+)
+def test_every_kind_of_page_is_there(wanted: Callable[[strategies.HTMLPage], bool]) -> None:
+    assert wanted(find(strategies.pages(), wanted, settings=SEARCH))
 
 
 # ---------------------------------------------------------------- bytes
