@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from opchat_proto import Limits, Reason, _call, _client, _flow, _reply, _server, _tunnel, _visit
-from opchat_proto._table import Table
+from opchat_proto import (  # the tables are not public, and are compared with its diagrams here
+    Limits,
+    Reason,
+    _call,
+    _client,
+    _flow,
+    _reply,
+    _server,
+    _tunnel,
+    _visit,
+)
+from opchat_proto._table import Table  # the tables are not public, and are compared with its diagrams here
 from opchat_transports import cli, collect
 from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport

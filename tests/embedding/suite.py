@@ -35,7 +35,7 @@ from opchat_proto import (
 )
 from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
-from tests.proto.test_captures import NAMES, check, recording_of
+from tests.captures import NAMES, check, recording_of
 from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk, live, object_
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}

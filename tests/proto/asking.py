@@ -23,7 +23,7 @@ from opchat_proto import (
     Submit,
     __version__,
 )
-from opchat_proto._table import G, S, Table
+from opchat_proto._table import G, S, Table  # what all machines are made of is not public
 
 ENDPOINT = Endpoint.parse("http://site.example")
 QUESTION = Submit(new_message="Hi?")

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from opchat_proto import Event
-from opchat_proto._site import Question, Response, Site
+from opchat_proto import Event, Question, Response, Site
 
 SECRET = b"a secret of this site"
 NOW = 1_795_357_744.314801  # 6b02fc30 and 4cdb0 in hex

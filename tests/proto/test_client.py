@@ -31,9 +31,9 @@ from opchat_proto import (
     Session,
     StartTLS,
     Submit,
-    _client,
+    _client,  # whose table is watched here
 )
-from opchat_proto._client import TABLE, State
+from opchat_proto._client import TABLE, State  # the table itself is not public, and is walked over here
 from tests.proto.asking import (
     ANSWER,
     ANSWERED,

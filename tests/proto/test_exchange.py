@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Broken, End, Event, Limits, Live, Reason, Request, strategies
-from opchat_proto._exchange import EndOfBody, Exchange, Fault, Head, Received
+from opchat_proto._exchange import EndOfBody, Exchange, Fault, Head, Received  # HTTP/1.1 alone is not public
 from tests.proto.asking import (
     ANSWER,
     ANSWERED,

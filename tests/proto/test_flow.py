@@ -28,7 +28,7 @@ from opchat_proto import (
     Submit,
     __version__,
 )
-from opchat_proto._flow import TABLE, Input, State
+from opchat_proto._flow import TABLE, Input, State  # the table itself is not public, and is walked over here
 from tests.proto.cuts import byte_by_byte, clones, every_cut, random_cuts
 
 SITE = Endpoint.parse("https://site.example")

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opchat_proto import Endpoint, Request
-from opchat_proto._http import (
+from opchat_proto._http import (  # checks of this module that are not public
     check_headers,
     decode_head,
     decode_headers,

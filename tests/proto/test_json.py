@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import End
-from opchat_proto._json import (
+from opchat_proto._json import (  # strict JSON is not public
     MOST_DIGITS,
     Unfinished,
     decode,

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hypothesis.strategies import DataObject, DrawFn, SearchStrategy
 
 from opchat_proto import (
+    Answer,
     Awaiting,
     Broken,
     Client,
@@ -39,14 +40,14 @@ from opchat_proto import (
     ReplyDecoder,
     Request,
     Send,
+    Server,
     Session,
+    Site,
     SSEDecoder,
     StartTLS,
     Submit,
     strategies,
 )
-from opchat_proto._server import Answer, Server
-from opchat_proto._site import Site
 from tests.proto.asking import is_reply
 
 ENDPOINT = Endpoint.parse("http://site.example")

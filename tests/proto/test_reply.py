@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opchat_proto import Broken, End, Event, Limits, Live, LocalProtocolError, Reason, ReplyDecoder
-from opchat_proto._reply import TABLE, Input, State
+from opchat_proto._reply import TABLE, Input, State  # the table itself is not public, and is walked over here
 from tests.proto.cuts import byte_by_byte, clones, every_cut, in_pieces, random_cuts
 
 

@@ -9,9 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto import Broken, Done, End, Event, Limits, Live, LocalProtocolError, Reason, Receive, Send, Submit
-from opchat_proto._server import TABLE, Answer, Input, Server, State
-from opchat_proto._site import Response, Site
+from opchat_proto import (
+    Answer,
+    Broken,
+    Done,
+    End,
+    Event,
+    Limits,
+    Live,
+    LocalProtocolError,
+    Reason,
+    Receive,
+    Response,
+    Send,
+    Server,
+    Site,
+    Submit,
+)
+from opchat_proto._server import TABLE, Input, State  # the table itself is not public, and is walked over here
 from tests.proto.cuts import copies, cut_at, every_cut
 from tests.proto.sites import (
     DATE,

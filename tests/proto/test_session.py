@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Endpoint, Session
-from opchat_proto import _session as session_module
-from opchat_proto._session import adopt_token, is_token, open_session
+from opchat_proto import _session as session_module  # how a session is opened and kept is not public
+from opchat_proto._session import adopt_token, is_token, open_session  # how a session is opened and kept is not public
 from tests.proto.cuts import copies
 
 GUEST = Session("0b2576d756", "6b02fc304cdb0", "mwai_session_id=6b02fc304cdb0", "https://site.example")

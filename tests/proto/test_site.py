@@ -15,20 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import (
+    Answer,
     Broken,
     End,
     Event,
     Limits,
     Live,
     Message,
+    Question,
     Reason,
     ReplyDecoder,
+    Response,
     ServerSentEvent,
+    Site,
     SSEDecoder,
     Submit,
 )
-from opchat_proto._server import Answer
-from opchat_proto._site import Question, Response, Site
 from tests.proto.cuts import copies
 from tests.proto.sites import (
     FORBIDDEN,

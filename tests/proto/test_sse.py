@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Limits, ServerSentEvent, SSEDecoder
-from opchat_proto._sse import encode_event
+from opchat_proto._sse import encode_event  # the encoder is not public
 from tests.proto.cuts import byte_by_byte, copies, every_cut, in_pieces, random_cuts
 
 BOM = b"\xef\xbb\xbf"

@@ -22,16 +22,17 @@ from opchat_proto import (
     Live,
     Message,
     Page,
+    Question,
     Reason,
     ReplyDecoder,
     Request,
     ServerSentEvent,
     Session,
+    Site,
     SSEDecoder,
     Submit,
     strategies,
 )
-from opchat_proto._site import Question, Site
 from tests.proto.asking import answered, is_reply
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from enum import StrEnum
 import pytest
 
 from opchat_proto import LocalProtocolError
-from opchat_proto._table import Table
+from opchat_proto._table import Table  # what all machines are made of is not public
 from tests.proto.cuts import copies
 
 

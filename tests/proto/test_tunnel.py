@@ -22,9 +22,9 @@ from opchat_proto import (
     Receive,
     Send,
     StartTLS,
-    _tunnel,
+    _tunnel,  # whose table is watched here
 )
-from opchat_proto._tunnel import SOCKS_TABLE, SOCKSState
+from opchat_proto._tunnel import SOCKS_TABLE, SOCKSState  # the table itself is not public, and is walked over here
 from tests.proto.asking import (
     ANSWER,
     ANSWERED,

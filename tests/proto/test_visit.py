@@ -26,9 +26,9 @@ from opchat_proto import (
     StartTLS,
     Visit,
 )
-from opchat_proto._visit import TABLE, Input, State
+from opchat_proto._visit import TABLE, Input, State  # the table itself is not public, and is walked over here
 from tests.proto.cuts import clones, every_cut, random_cuts
-from tests.proto.test_pages import CHAT, PAGE, URL
+from tests.proto.pages import CHAT, PAGE, URL
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 

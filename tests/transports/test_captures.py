@@ -6,8 +6,8 @@ import pytest
 
 from opchat_proto import Limits, Session
 from opchat_transports.testing import Close, FaultServer, Stall, Write
+from tests.captures import NAMES, Recording, check, recording_of
 from tests.proto.cuts import byte_by_byte, cut_at
-from tests.proto.test_captures import NAMES, Recording, check, recording_of
 
 from .asking import Ask
 

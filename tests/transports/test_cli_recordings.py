@@ -15,13 +15,13 @@ import trustme
 from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Limits, Live, Send, Session, Submit
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.cli import run
+from tests.captures import CAPTURES
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .proxies import CREDENTIALS, USERINFO, Nets
 from .scripted import LAST, STREAM, Peer, Script, Scripted, answer, answers, chunk, end, event, live, object_, tells
 from .tls import NAME
 
-CAPTURES = Path(__file__).resolve().parents[2] / ".." / "shared" / "captures"
 RAW = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
 BODY = b"".join(re.findall(rb"data: [^\r]*\n\n", RAW))
 

@@ -13,7 +13,14 @@ import pytest
 
 from opchat_proto import Broken, Channel, End, Endpoint, Event, Limits, Live, Proxy, Reason, Session
 from opchat_transports import ReplyBroken, acollect, collect
-from opchat_transports._common import broken_line, first_cause, make_channel, make_ssl_context, new_chat_id, words
+from opchat_transports._common import (  # what the transports share is not public
+    broken_line,
+    first_cause,
+    make_channel,
+    make_ssl_context,
+    new_chat_id,
+    words,
+)
 
 # ------------------------------------------------------------------------------------------------ options
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, Channel, Connect, End, Session
-from opchat_transports._logging import LOGGER, with_log
+from opchat_transports._logging import LOGGER, with_log  # the logger is not public
 from opchat_transports.testing import ANSWER, EVENTS, FAULTS, Close, FaultServer, MemoryServer, Script, Write, refused
 
 from .asking import ASKS, Ask

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from opchat_proto import End, Event, Live, Submit
 from opchat_transports import collect
-from opchat_transports._serving import as_async, as_sync, load_bot, server_url
+from opchat_transports._serving import as_async, as_sync, load_bot, server_url  # what the servers share is not public
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 from opchat_transports.cli.commands import serve as _serve

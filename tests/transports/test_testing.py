@@ -86,7 +86,7 @@ from opchat_transports.testing import (
     stalled,
 )
 from opchat_transports.trio_streams import TrioTransport
-from tests.proto.test_captures import CAPTURES
+from tests.captures import CAPTURES
 
 from .scenarios import without_details
 from .scripted import PATIENCE
