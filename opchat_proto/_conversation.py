@@ -8,6 +8,8 @@ from typing import Any, final
 
 from ._errors import InvalidMessages
 from ._events import Broken, End, Reason
+from ._json import decode
+from ._limits import Limits
 from ._messages import Message, Scalar, Submit, check_text, read_message
 from ._session import Session
 
@@ -29,7 +31,7 @@ class Conversation:
 
         submit = conversation.ask("And in winter?")
         ...                                          # the events of the answer
-        conversation.record(submit, end, text)
+        conversation.record(submit, end, text)       # or record_failure(submit, broken)
 
     Only a complete answer is added: after a broken one the conversation is as it
     was, and the question can be asked again.
@@ -144,6 +146,24 @@ class Conversation:
         self.chat_id = submit.chat_id
         self.previous_response_id = response_id
 
+    def record_failure(self, submit: Submit, broken: Broken) -> bool:
+        """Learn from a broken answer, and return whether something was learned. Messages are never added.
+
+        If the bot reported an error, the provider may have forgotten the response id
+        that the question carried. It is dropped, so that the next question carries the
+        whole history. Raises `TypeError` for anything but a `Submit` and a `Broken`.
+        """
+        if not isinstance(submit, Submit) or not isinstance(broken, Broken):
+            raise TypeError(f"expected a Submit and a Broken, got {type(submit).__name__}, {type(broken).__name__}")
+        sent = submit.previous_response_id
+        if sent is None or broken.in_session or not _is_an_error_of_the_bot(broken):
+            return False
+        is_known = sent == self.previous_response_id or any(known == sent for _, known in self._earlier)
+        if self.previous_response_id == sent:
+            self.previous_response_id = None
+        self._earlier = tuple(known for known in self._earlier if known[1] != sent)
+        return is_known
+
     def _begin(self, call: object, submit: Submit) -> None:
         """`call` asks this question. Raises `RuntimeError` while another one asks."""
         if self._call is not None and self._call() is not None:
@@ -160,11 +180,8 @@ class Conversation:
         if isinstance(last, End):
             with suppress(ValueError):  # somebody has edited the conversation meanwhile, and this is no part of it
                 self.record(submit, last, text)
-        elif last.reason is Reason.REMOTE and not last.in_session and (sent := submit.previous_response_id) is not None:
-            # The provider may have forgotten it: send the whole history next time.
-            if self.previous_response_id == sent:
-                self.previous_response_id = None
-            self._earlier = tuple(known for known in self._earlier if known[1] != sent)
+        else:
+            self.record_failure(submit, last)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is asked by nobody."""
@@ -213,6 +230,17 @@ class Conversation:
             raise ValueError(str(error)) from None
         conversation._keep(known[:-1])
         return conversation
+
+
+def _is_an_error_of_the_bot(broken: Broken) -> bool:
+    """In a stream it is an event, else an object under status 500 (WIRE 5.6, 6.2)."""
+    if broken.reason is not Reason.REFUSED or broken.status != 500:
+        return broken.reason is Reason.REMOTE
+    try:
+        payload = decode(broken.raw, Limits().json_depth)
+    except ValueError:
+        return False
+    return isinstance(payload, dict) and payload.get("success") is False
 
 
 def _read_response_id(index: int, message: Message | Mapping[str, Any]) -> str | None:

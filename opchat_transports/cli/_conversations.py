@@ -34,12 +34,14 @@ def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None
     return Conversation(messages=messages, bot_id=settings.bot, chat_id=new_chat_id())
 
 
-def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> None:
-    """Ask and print. A complete answer becomes part of the conversation, a broken one does not."""
+def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> bool:
+    """Ask and print. Returns whether the conversation is to be kept: only a complete answer becomes part of it."""
     traces = [Trace(printer.output)] if settings.verbose else []
     conversation.session = ask(settings, submit, conversation.session, printer.print, *traces) or conversation.session
     if printer.end is not None:
         conversation.record(submit, printer.end, printer.text)
+        return True
+    return printer.broken is not None and conversation.record_failure(submit, printer.broken)
 
 
 def keep(store: Store, conversation: Conversation) -> None:

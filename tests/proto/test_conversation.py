@@ -451,7 +451,11 @@ def test_a_submit_of_ones_own_is_added_if_it_belongs_to_the_conversation(make: M
     [
         (ERROR, True),
         (Reply(b'{"success":false,"message":"No."}'), True),
+        (Reply(b'{"success":false,"message":"No."}', 500), True),
         (Reply(b'{"success":false,"message":"No."}', 403), False),
+        (Reply(b'{"code":"internal_server_error","message":"No."}', 500), False),
+        (Reply(b"[]", 500), False),
+        (Reply(b"No.", 500), False),
         (DOWN, False),
         (Reply(HI), False),
         (Reply(b"<html>"), False),
@@ -475,6 +479,30 @@ def test_a_broken_answer_adds_nothing_and_only_an_error_drops_the_response_id(
     assert conversation == expected
     again = make(channel(), "So?", conversation).submit
     assert again == replace(expected.ask("So?"), previous_response_id=None if dropped else "resp_abc")
+
+
+def test_what_a_broken_answer_tells_is_recorded_without_a_channel_too() -> None:
+    error = Broken(Reason.REMOTE, "No.")
+    conversation = full()
+    assert conversation.record_failure(Submit(new_message="?"), error) is False
+    assert conversation.record_failure(conversation.ask("?"), replace(error, in_session=True)) is False
+    assert conversation.record_failure(conversation.ask("?"), Broken(Reason.LOST)) is False
+    assert conversation.record_failure(Submit(new_message="?", previous_response_id="other"), error) is False
+    assert conversation == full()
+    assert conversation.record_failure(conversation.ask("?"), error) is True
+    assert conversation == replace(full(), previous_response_id=None)
+
+
+@pytest.mark.parametrize(
+    ("submit", "broken", "types"),
+    [
+        (Submit(new_message="?"), End("!"), "Submit, End"),
+        ("?", Broken(Reason.REMOTE), "str, Broken"),
+    ],
+)
+def test_only_a_broken_answer_is_a_failure(submit: Any, broken: Any, types: str) -> None:
+    with pytest.raises(TypeError, match=rf"^expected a Submit and a Broken, got {types}$"):
+        Conversation().record_failure(submit, broken)
 
 
 @both

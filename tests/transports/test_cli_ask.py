@@ -344,6 +344,20 @@ def test_a_broken_answer_and_no_save_keep_what_was_there(tmp_path: Path) -> None
     assert [message["content"] for message in question(server)["messages"]] == ["A", "one"]
 
 
+@pytest.mark.parametrize("arguments", [[], ["--no-stream"]])
+def test_a_response_id_that_the_provider_has_forgotten_is_sent_once(arguments: list[str]) -> None:
+    first = answers(STREAM, end("one", responseId="r1"))
+    error = "Previous response not found."
+    in_a_stream = answers(STREAM, event(type="error", data=error))
+    failing = answers(object_(500, success=False, message=error)) if arguments else in_a_stream
+    with Scripted(first, failing, tells("two")) as server:
+        for continued in ([], ["--continue"], ["--continue"]):
+            opchat("ask", "--url", server.url, *continued, *(arguments if continued else []), "Hi")
+    bodies = [request.split(b"\r\n\r\n", 1)[1] for request in server.requests]
+    asked = [json.loads(body) for body in bodies if body]
+    assert [submit.get("previousResponseId") for submit in asked] == [None, "r1", None]
+
+
 def test_a_state_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with Scripted(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")

@@ -53,7 +53,7 @@ def ask_command(
         where = settings.endpoint.origin
         quiet = settings.verbose  # whose lines would be mixed up with it
         with Printer(output, where, kinds=show, as_json=as_json, markdown=markdown, quiet=quiet) as printer:
-            answer(settings, conversation, submit, printer)
-    if printer.end is not None and not no_save:
+            is_new = answer(settings, conversation, submit, printer)
+    if is_new and not no_save:
         keep(store, conversation)
     return printer.code

@@ -145,7 +145,7 @@ class _Chat:
             assert self._settings.endpoint is not None
             with Printer(self._output, self._settings.endpoint.origin, **self._printing) as printer:
                 self._answering = True
-                answer(self._settings, conversation, submit, printer)
+                is_new = answer(self._settings, conversation, submit, printer)
             kept = conversation.messages if printer.end is not None else kept
         except (InvalidMessages, click.UsageError) as error:  # it is too large, for one
             self._output.say(str(error))
@@ -156,7 +156,7 @@ class _Chat:
         self._code = printer.code
         if printer.broken is not None:
             self._output.notice("(this is not part of the conversation; /retry asks again)")
-        elif self._store is not None:
+        if self._store is not None and is_new:
             keep(self._store, conversation)
 
     def _retry(self) -> None:
