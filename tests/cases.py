@@ -23,6 +23,7 @@ from opchat_proto import (
     InvalidMessages,
     Limits,
     Live,
+    Page,
     Proxy,
     Reason,
     Receive,
@@ -34,11 +35,13 @@ from opchat_proto import (
     SSEDecoder,
     StartTLS,
     Submit,
+    Visit,
 )
 
 FOLDER = Path(__file__).with_name("corpus")
 QUESTION = Submit(new_message="Hi?")
 SITE = "https://site.example"
+PAGE = "https://site.example/contact/"
 NOW = 1_800_000_000.0
 TICK = 12 * 60 * 60
 SECRET = b"secret"
@@ -124,7 +127,7 @@ def byte_strings(case: Case) -> list[Any]:
     match case["level"]:
         case "sse" | "reply":
             return [case["body"]]
-        case "flow":
+        case "flow" | "visit":
             return [answer.get("body", "") for answer in case["answers"]]
         case "wire":
             return [case["wire"]]
@@ -160,7 +163,7 @@ def _sse(case: Case, pieces: Pieces) -> Any:
     }
 
 
-def _finish(machine: ReplyDecoder | Flow, ends: Any) -> list[Event]:
+def _finish(machine: ReplyDecoder | Flow | Visit, ends: Any) -> list[Event]:
     match ends:
         case "nothing":
             return []
@@ -373,6 +376,27 @@ def _messages(case: Case, pieces: Pieces) -> Any:
     return {"body": json.loads(submit.encode(case.get("session_id")))}
 
 
+def _page(case: Case, pieces: Pieces) -> Any:
+    return Page.parse(to_text(case["html"]), case.get("url", PAGE), _fields(case))
+
+
+def _visit(case: Case, pieces: Pieces) -> Any:
+    visit = Visit(
+        case.get("url", PAGE), limits_of(case), session=_session(case.get("starts_with")), fresh=case.get("fresh")
+    )
+    events: list[Event] = []
+    requests = []
+    answers = iter(zip(case["answers"], pieces, strict=True))
+    while request := visit.next_request():
+        requests.append({"url": request.url, "cookie": dict(request.headers).get("Cookie", "")})
+        answer, body_pieces = next(answers)
+        events += visit.receive_head(answer.get("status", 200), _fields(answer))
+        for piece in body_pieces:
+            events += visit.receive_data(piece)
+        events += _finish(visit, answer.get("ends"))
+    return {"events": events, "requests": requests, "page": visit.page, "unused": len(list(answers))}
+
+
 _LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
     "sse": _sse,
     "reply": _reply,
@@ -384,6 +408,8 @@ _LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
     "endpoint": _endpoint,
     "proxy_url": _proxy_url,
     "messages": _messages,
+    "page": _page,
+    "visit": _visit,
 }
 
 # ---------------------------------------------------------------- what is expected
@@ -414,7 +440,9 @@ def check(case: Case, outcome: Any) -> None:
                 assert outcome[key] == expect.get(key, outcome[key])
             ignored = expect.get("first_ignored_line")
             assert outcome["first_ignored_line"] == (None if ignored is None else to_text(ignored))
-        case "reply" | "flow" | "wire" | "exchanges" | "proxy":
+        case "page":
+            _check_page(outcome, expect)
+        case "reply" | "flow" | "wire" | "exchanges" | "proxy" | "visit":
             assert len(outcome["events"]) == len(expect["events"]), outcome
             for event, expected in zip(outcome["events"], expect["events"], strict=True):
                 check_event(event, expected)
@@ -425,6 +453,12 @@ def check(case: Case, outcome: Any) -> None:
                     assert outcome["session"] == _session(expect["session"])
             if case["level"] == "exchanges":
                 assert outcome["requests"] == expect["requests"]
+            if case["level"] == "visit":
+                assert outcome["unused"] == 0
+                assert outcome["requests"] == expect["requests"]
+                assert (outcome["page"] is None) == ("page" not in expect)
+                if "page" in expect:
+                    _check_page(outcome["page"], expect["page"])
         case "server":
             assert [response[0] for response in outcome["responses"]] == [it["status"] for it in expect["responses"]]
             for response, expected in zip(outcome["responses"], expect["responses"], strict=True):
@@ -481,6 +515,15 @@ def check_event(event: Event, expected: Any) -> None:
             found = {"status": status, "code": code, "retry_after": retry_after, "limit": event.limit}
             assert found == {key: expected.get(key) for key in found}
             assert (event.in_session, event.asked) == (expected.get("in_session", False), expected.get("asked", False))
+
+
+def _check_page(page: Page, expected: Any) -> None:
+    assert page.root == expected["root"]
+    assert page.url == expected.get("url", page.url)
+    assert list(page.notes) == expected.get("notes", [])
+    for found, given in ((page.bots, expected["bots"]), (page.discussions, expected.get("discussions", []))):
+        shown = [{key: getattr(bot, key) for key in each} for bot, each in zip(found, given, strict=True)]
+        assert shown == given
 
 
 def _check_response(response: tuple[int, dict[str, str], bytes], expected: dict[str, Any]) -> None:

@@ -72,6 +72,8 @@ KEYS = {
     "endpoint": {"text"},
     "proxy_url": {"text"},
     "messages": {"messages", "options", "session_id"},
+    "page": {"html", "url", "headers"},
+    "visit": {"limits", "url", "starts_with", "fresh", "answers"},
 }
 
 

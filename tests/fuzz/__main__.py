@@ -13,7 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-TARGETS = ("sse", "reply", "json", "flow", "client", "call", "server", "endpoint", "proxy", "messages", "conversation")
+TARGETS = (
+    "sse",
+    "reply",
+    "json",
+    "flow",
+    "client",
+    "call",
+    "server",
+    "endpoint",
+    "proxy",
+    "messages",
+    "conversation",
+    "page",
+)
 """Their names; the functions are in `targets`, which atheris must see imported after its own preparations."""
 
 

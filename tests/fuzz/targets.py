@@ -48,7 +48,7 @@ from opchat_proto import (
     Wait,
 )
 from tests import cases
-from tests.fuzz import reference
+from tests.fuzz import pages, reference
 from tests.fuzz.oracles import (
     SECRET,
     Again,
@@ -1003,6 +1003,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "proxy": proxy,
     "messages": messages,
     "conversation": conversation,
+    "page": pages.page,
 }
 
 _MOST = 6000  # bytes of a seed: what is longer is slow to mutate
@@ -1074,6 +1075,13 @@ def _seed(target: str, case: cases.Case) -> bytes | None:
         case ("server", "server"):
             nonce = SITE.nonce(NOW).encode()
             return seed(cases.to_bytes(case["request"]).replace(b"{nonce}", nonce))
+        case ("page", "page"):
+            return seed(cases.to_text(case["html"]).encode())
+        case ("page", "visit"):
+            decisions = [0, 0, 0]
+            for answer in case["answers"]:
+                decisions += [{302: 1, 301: 2, 308: 3, 404: 4, 503: 5}.get(answer.get("status", 200), 0), 0, 0]
+            return seed(*strings, decisions=bytes(decisions[:63]))
         case ("endpoint", "endpoint") | ("proxy", "proxy_url"):
             return seed(case["text"].encode("utf-8", "surrogatepass"))
         case ("messages", "messages"):
@@ -1086,6 +1094,7 @@ def _seed(target: str, case: cases.Case) -> bytes | None:
 
 
 TOKENS = (
+    *pages.TOKENS,
     *(
         b"data: ",
         b"\n\n",
