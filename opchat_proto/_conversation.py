@@ -60,11 +60,14 @@ class Conversation:
     _call: weakref.ref[object] | None = field(default=None, init=False, compare=False)  # that is asking
 
     def __post_init__(self) -> None:
-        """Check the types. The id that is given belongs to the messages that are given."""
+        """The id that is given belongs to the messages that are given."""
+        self._check()
+        self._answered = self.messages
+
+    def _check(self) -> None:
         self.ask("")
         if not isinstance(self.session, Session | None):
             raise TypeError(f"Conversation.session: expected a Session or None, got {type(self.session).__name__}")
-        self._answered = self.messages
 
     def __repr__(self) -> str:
         """How much there is, without its texts."""
@@ -115,6 +118,7 @@ class Conversation:
         The next question goes on from the answer before, with that answer's response
         id. So this asks again: `conversation.ask(conversation.undo()[0].content)`.
         """
+        self._check()
         places = [place for place, message in enumerate(self.messages) if message.role == "user"]
         if not places:
             return ()
@@ -194,6 +198,7 @@ class Conversation:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values. It holds the session's secrets: keep it as you would keep those."""
+        self._check()
         messages = [{"role": message.role, "content": message.content} for message in self.messages]
         for count, response_id in self._known_ids():
             if response_id is not None and 0 < count < len(messages):

@@ -109,6 +109,8 @@ class Endpoint:
 
     def target(self, route: str) -> str:
         """The request target of a route such as "/mwai/v1/start_session" or "/wp/v2/users/me?context=edit"."""
+        if not isinstance(route, str):
+            raise TypeError(f"route: expected a str, got {type(route).__name__}")
         if "?" in self.root:  # plain permalinks: the route is a parameter, and its own parameters stand beside it
             route = route.replace("?", "&", 1)
         return self.root.removesuffix("/") + route
@@ -144,10 +146,15 @@ class Request:
     headers: tuple[tuple[str, str], ...] = field(repr=False)  # they hold the nonce and the cookie
     body: bytes = field(default=b"", repr=False)
 
+    def __post_init__(self) -> None:
+        """Check the type of the URL, which is taken apart later."""
+        if not isinstance(self.url, str):
+            raise TypeError(f"Request.url: expected a str, got {type(self.url).__name__}")
+
     @property
     def target(self) -> str:
         """The request target: path and query of `url` (RFC 9112, 3.2.1)."""
-        return "/" + self.url.split("/", 3)[3]
+        return "/" + self.url.partition("://")[2].partition("/")[2]
 
 
 _PAIR = (tuple, list)  # looked up faster than made anew for each field

@@ -372,6 +372,15 @@ def test_values_that_are_no_conversation_are_named(values: Any, match: str) -> N
 def test_a_value_of_another_type_is_refused_at_once(values: Any) -> None:
     with pytest.raises(TypeError):
         Conversation(**values)
+    (name, value) = values.popitem()
+    conversation = Conversation()
+    setattr(conversation, name, value)
+    for call in (conversation.undo, conversation.to_dict):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_a_text_that_cannot_be_sent_is_refused_at_once() -> None:
     with pytest.raises(InvalidMessages):
         Conversation(chat_id="\ud83d")
 

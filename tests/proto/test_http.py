@@ -285,6 +285,14 @@ def test_a_host_is_no_longer_than_a_name_can_be() -> None:
         Endpoint.parse(f"http://{255 * 'a'}")
 
 
+def test_a_route_and_a_url_that_are_no_texts_are_a_type_error() -> None:
+    for value in (None, 5, b"/a"):
+        with pytest.raises(TypeError, match=r"^route: expected a str, got "):
+            Endpoint.parse("https://site.example").target(value)  # type: ignore[arg-type]  # wrong on purpose
+        with pytest.raises(TypeError, match=r"^Request\.url: expected a str, got "):
+            Request("POST", value, ())  # type: ignore[arg-type]  # wrong on purpose
+
+
 @pytest.mark.parametrize("field", ["host", "root", "site"])
 def test_a_part_that_is_no_text_is_a_type_error(field: str) -> None:
     parts: dict[str, Any] = {"scheme": "https", "host": "a", "port": 443, "root": "/", "site": "/", field: 5}
@@ -333,6 +341,7 @@ def test_a_request_shows_neither_its_headers_nor_its_body() -> None:
         ("http://[::1]:8000/index.php?rest_route=/a/b", "/index.php?rest_route=/a/b"),
         ("http://site.example//a", "//a"),
         ("http://site.example/a?b=http://c/d", "/a?b=http://c/d"),
+        ("http://site.example", "/"),
     ],
 )
 def test_the_target_of_a_request_is_what_follows_the_authority(url: str, target: str) -> None:
