@@ -48,7 +48,7 @@ WIRE.md describes the protocol; comments cite its sections ("WIRE 5.5").
 """
 
 from ._call import Call
-from ._channel import Channel, QuestionLike
+from ._channel import Channel, QuestionLike, QuestionOptions
 from ._client import Client
 from ._clocks import Timeouts
 from ._conversation import Conversation
@@ -116,6 +116,7 @@ __all__ = [
     "Proxy",
     "Question",
     "QuestionLike",
+    "QuestionOptions",
     "RandomSource",
     "Reason",
     "Receive",

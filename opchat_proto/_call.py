@@ -207,6 +207,11 @@ class CallBase(ABC, Generic[_S]):
         """How often the question was asked again."""
         return self._retries
 
+    @property
+    def outcome(self) -> End | Broken | None:
+        """The last event, once `next_event` has given it."""
+        return self._last if self._state is _OVER and not (self._queue or self._next_events) else None
+
     # ---------------------------------------------------------------- what the two kinds of call differ in
 
     @abstractmethod
@@ -229,7 +234,7 @@ class CallBase(ABC, Generic[_S]):
         The last one is given after `next_step` has given `Done`: so whoever has it
         holds no connection.
         """
-        if not (self._next_events or self._queue or self._state is _OVER):
+        if not (self._next_events or self._queue):
             return None  # which needs no lock
         with self._channel._lock:
             if self._next_events:
@@ -237,10 +242,7 @@ class CallBase(ABC, Generic[_S]):
             if len(self._queue) > 1:
                 self._next_events, self._queue = self._queue[::-1], []
                 return self._next_events.pop()
-            if self._queue:
-                return self._queue.pop()
-            last, self._last = self._last, None
-            return last
+            return self._queue.pop() if self._queue else None
 
     def next_step(self, now: float) -> tuple[_S | Wait | Done, float]:
         """What to do next, and until when: always the same until it is reported.
@@ -283,6 +285,8 @@ class CallBase(ABC, Generic[_S]):
                     self._resume()
                 case State.LAST:
                     self._move(Input.DONE)
+                    assert self._last is not None
+                    self._queue.append(self._last)
                 case State.OVER:
                     return _ANY_DONE, math.inf
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypedDict, Unpack, final
 
 from ._call import Call
 from ._clocks import Timeouts
@@ -12,17 +12,30 @@ from ._flow import Flow
 from ._http import Endpoint
 from ._http_call import HTTPCall
 from ._limits import Limits
-from ._messages import Message, Submit
+from ._messages import Message, Scalar, Submit
 from ._observer import Observer
 from ._opening import Opening, Signal
 from ._retries import RandomSource, Retries
 from ._session import Session
 from ._tunnel import Proxy
 
-__all__ = ["Channel", "QuestionLike"]
-
+__all__ = ["Channel", "QuestionLike", "QuestionOptions"]
 
 QuestionLike: TypeAlias = Submit | str | Iterable[Message | Mapping[str, Any]]
+"""What can be asked: a text, a list of messages that ends with the user's, or a whole `Submit`."""
+
+
+class QuestionOptions(TypedDict, total=False):
+    """What a text or a list of messages can be asked with. A `Submit` has all of it already, and explains it."""
+
+    bot_id: Scalar | None
+    """Which of the site's bots is asked. This and the next two belong to a conversation where there is one."""
+    custom_id: Scalar | None
+    context_id: Scalar | None
+    file_ids: Iterable[str]
+    stream: bool
+    shortcut_id: str | None
+    shortcut_name: str | None
 
 
 @final
@@ -106,40 +119,59 @@ class Channel:
         return self._session
 
     def call(
-        self, question: QuestionLike, conversation: Conversation | None = None, *, chat_id: str | None = None
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None = None,
+        *,
+        chat_id: str | None = None,
+        **options: Unpack[QuestionOptions],
     ) -> Call:
         """A question over connections of your own: a text, a list of messages, or a `Submit`.
 
         With a `conversation`, a text is asked after its messages. A complete answer is
         added to it; a broken one changes nothing, but a response id that the server
         did not accept is dropped. `chat_id` names a question that has no chat id, and a
-        new conversation keeps it; the core draws nothing at random.
+        new conversation keeps it; the core draws nothing at random. `options` save a
+        `Submit` from being written: `call("Hi", bot_id="sales")`.
 
         Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
-        `TypeError` for other types, `RuntimeError` if the conversation is being asked
-        another question.
+        `TypeError` for other types and for options that the question or the conversation
+        has already, `RuntimeError` if the conversation is being asked another question.
         """
-        return Call(self, _to_submit(question, conversation, chat_id), conversation)
+        return Call(self, _to_submit(question, conversation, chat_id, options), conversation)
 
     def http_call(
-        self, question: QuestionLike, conversation: Conversation | None = None, *, chat_id: str | None = None
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None = None,
+        *,
+        chat_id: str | None = None,
+        **options: Unpack[QuestionOptions],
     ) -> HTTPCall:
         """As `call`, over an HTTP library."""
-        return HTTPCall(self, _to_submit(question, conversation, chat_id), conversation)
+        return HTTPCall(self, _to_submit(question, conversation, chat_id, options), conversation)
 
     def _flow(self, submit: Submit, session: Session | None = None) -> Flow:
         return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)
 
 
-def _to_submit(question: QuestionLike, conversation: Conversation | None, chat_id: str | None) -> Submit:
+def _to_submit(
+    question: QuestionLike, conversation: Conversation | None, chat_id: str | None, options: QuestionOptions
+) -> Submit:
     if not isinstance(conversation, Conversation | None):
         raise TypeError(f"conversation: expected a Conversation or None, got {type(conversation).__name__}")
+    given: dict[str, Any] = {**options}
+    of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
+    if of_bot and conversation is not None:
+        raise TypeError(f"{min(of_bot)}: the conversation has its own")
     if isinstance(question, Submit):
+        if options:
+            raise TypeError(f"{min(options)}: the Submit has its own")
         submit = question
-    elif conversation is None:
-        submit = Submit(new_message=question) if isinstance(question, str) else Submit.from_messages(question)
     elif isinstance(question, str):
-        submit = conversation.ask(question)
+        submit = (conversation or Conversation(**of_bot)).ask(question, **given)
+    elif conversation is None:
+        submit = Submit.from_messages(question, **of_bot, **given)
     else:
         raise TypeError("question: expected a str or a Submit, since the conversation has the messages before it")
     if conversation is not None and conversation.chat_id is not None:

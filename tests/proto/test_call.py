@@ -249,7 +249,9 @@ def test_pieces_are_given_as_they_come_and_the_last_event_only_after_done(make: 
     assert taken(call) == [Live("Hi"), Live("Hi")]
     assert call.next_event() is None
     assert call.next_step(0) == (Done(), math.inf)
+    assert call.outcome is None
     assert [call.next_event(), call.next_event()] == [ANSWERED[1], None]
+    assert call.outcome == ANSWERED[1]
     assert call.next_step(0) == (Done(), math.inf)
 
 

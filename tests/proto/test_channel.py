@@ -75,6 +75,36 @@ def test_what_cannot_be_asked_is_said_at_once(
     assert site.session is None
 
 
+@both
+@pytest.mark.parametrize("question", ["Hi?", [{"role": "user", "content": "Hi?"}]])
+def test_options_are_what_a_submit_would_have(make: Make, question: QuestionLike) -> None:
+    submit = make(channel(), question, bot_id="sales", context_id=28, file_ids=["f1"], stream=False).submit
+    assert submit == Submit(new_message="Hi?", bot_id="sales", context_id=28, file_ids=("f1",), stream=False)
+
+
+def test_options_go_with_a_question_of_a_conversation() -> None:
+    submit = channel().call("So?", Conversation(HISTORY, bot_id="b"), shortcut_id="s").submit
+    assert submit == Submit(new_message="So?", messages=HISTORY, bot_id="b", shortcut_id="s")
+
+
+@both
+@pytest.mark.parametrize(
+    ("arguments", "options", "match"),
+    [
+        ((Submit(new_message="Hi?"),), {"stream": False}, r"^stream: the Submit has its own$"),
+        (("Hi?", Conversation()), {"bot_id": "b"}, r"^bot_id: the conversation has its own$"),
+        (("Hi?",), {"bot_id": []}, r"^Submit\.bot_id: "),
+        (("Hi?",), {"chat": "c"}, r"unexpected keyword argument 'chat'$"),
+        (("Hi?",), {"file_ids": "f1"}, r"^file_ids: expected several str, got one$"),
+    ],
+)
+def test_options_that_cannot_be_used_are_said_at_once(
+    make: Make, arguments: tuple[Any, ...], options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(TypeError, match=match):
+        make(channel(), *arguments, **options)
+
+
 def test_a_chat_id_of_a_wrong_type_is_said_at_once() -> None:
     wrong: Any = 5
     with pytest.raises(TypeError, match=r"^Submit\.chat_id: expected a str, got int$"):
