@@ -14,6 +14,7 @@
     cli                the command `opchat`; __main__ starts it
 
     _base              what all transports are: a channel and its open replies
+    _text              the text of an answer, without the events beside it
     _common            their options, TLS contexts, and the words for what went wrong
     _proxies           the proxy that the environment names
     _sockets           blocking sockets with deadlines
@@ -26,19 +27,21 @@ All have one shape, the protocols below, and give the same events for the same
 bytes. Importing this package imports no I/O library.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, Unpack
 
-from opchat_proto import Broken, End, Event, Live, QuestionLike, Session, Timeouts
+from opchat_proto import Broken, Conversation, End, Event, QuestionLike, QuestionOptions, Session, Timeouts
 
 from ._common import Options, ReplyBroken
+from ._text import acollect, collect
 
 __all__ = [
     "AsyncReply",
     "AsyncTransport",
     "Options",
     "QuestionLike",
+    "QuestionOptions",
     "Reply",
     "ReplyBroken",
     "Timeouts",
@@ -65,6 +68,20 @@ class Reply(Protocol):
     def retries(self) -> int:
         """How often the question was asked again: never, unless the transport was made with `retries`."""
 
+    @property
+    def end(self) -> End | None:
+        """The last event of an answer that was read to its end; None before, and if it is broken."""
+
+    @property
+    def broken(self) -> Broken | None:
+        """The last event of a reply that was read to its end and is broken, else None."""
+
+    def pieces(self) -> Iterator[str]:
+        """The text of the answer in pieces, as they come. Raises `ReplyBroken` where the reply is broken."""
+
+    def text(self) -> str:
+        """The whole text of the answer. Raises `ReplyBroken` if the reply is broken."""
+
     def close(self) -> None:
         """Close the connection at once if it is still open. Idempotent; leaving the `with` block does it too."""
 
@@ -84,8 +101,13 @@ class Transport(Protocol):
     def session(self) -> Session | None:
         """The session as it stands, None until the first question has started one."""
 
-    def ask(self, question: QuestionLike) -> Reply:
-        """Ask. A submit without a chat id gets a random one. Raises `ValueError` for what cannot be sent."""
+    def ask(
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None = None,
+        **options: Unpack[QuestionOptions],
+    ) -> Reply:
+        """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
 
     def close(self) -> None:
         """Close all replies. Idempotent; leaving the `with` block does it too."""
@@ -116,6 +138,20 @@ class AsyncReply(Protocol):
     def retries(self) -> int:
         """How often the question was asked again: never, unless the transport was made with `retries`."""
 
+    @property
+    def end(self) -> End | None:
+        """The last event of an answer that was read to its end; None before, and if it is broken."""
+
+    @property
+    def broken(self) -> Broken | None:
+        """The last event of a reply that was read to its end and is broken, else None."""
+
+    def pieces(self) -> AsyncIterator[str]:
+        """The text of the answer in pieces, as they come. Raises `ReplyBroken` where the reply is broken."""
+
+    async def text(self) -> str:
+        """The whole text of the answer. Raises `ReplyBroken` if the reply is broken."""
+
     async def aclose(self) -> None:
         """Close the connection at once if it is still open, also when cancelled. Idempotent."""
 
@@ -135,8 +171,13 @@ class AsyncTransport(Protocol):
     def session(self) -> Session | None:
         """The session as it stands, None until the first question has started one."""
 
-    def ask(self, question: QuestionLike) -> AsyncReply:
-        """Ask. A submit without a chat id gets a random one. Raises `ValueError` for what cannot be sent."""
+    def ask(
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None = None,
+        **options: Unpack[QuestionOptions],
+    ) -> AsyncReply:
+        """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
 
     async def aclose(self) -> None:
         """Close all replies, also when cancelled. Idempotent."""
@@ -148,43 +189,6 @@ class AsyncTransport(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
         """`aclose()`: all is closed, also when cancelled."""
-
-
-def collect(reply: Iterable[Event]) -> str:
-    """The whole answer: `End.reply`, or the pieces joined if the server sent no final text.
-
-    Raises `ReplyBroken`, which holds the pieces that came, and `ValueError` for a
-    reply that has been read to its end before.
-    """
-    pieces: list[str] = []
-    for event in reply:
-        if (answer := _add(pieces, event)) is not None:
-            return answer
-    raise ValueError(_READ_BEFORE)
-
-
-async def acollect(reply: AsyncIterable[Event]) -> str:
-    """As `collect`, in async code. Cancelled, it leaves a reply that is closed, and nothing of the answer."""
-    pieces: list[str] = []
-    async for event in reply:
-        if (answer := _add(pieces, event)) is not None:
-            return answer
-    raise ValueError(_READ_BEFORE)
-
-
-_READ_BEFORE = "expected a reply that has not been read to its end"
-
-
-def _add(pieces: list[str], event: Event) -> str | None:
-    """Keep a piece of the answer. Returns the whole one at its end; raises `ReplyBroken`."""
-    match event:
-        case Live(text, kind="content"):
-            pieces.append(text)
-        case End(answer):
-            return "".join(pieces) if answer is None else answer
-        case Broken():
-            raise ReplyBroken(event, "".join(pieces))
-    return None
 
 
 for _name in __all__:  # as in opchat_proto

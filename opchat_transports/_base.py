@@ -4,12 +4,24 @@ import ssl
 from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from opchat_proto import Call, Endpoint, HTTPCall, Proxy, QuestionLike, Session, Signal
+from opchat_proto import (
+    Broken,
+    Call,
+    Conversation,
+    End,
+    Endpoint,
+    HTTPCall,
+    Proxy,
+    QuestionLike,
+    QuestionOptions,
+    Session,
+    Signal,
+)
 
-from ._common import Options, make_channel, make_ssl_context
+from ._common import Options, make_channel, make_ssl_context, new_chat_id
 
 __all__ = ["AsyncContext", "ReplyBase", "TransportBase"]
 
@@ -50,21 +62,32 @@ class TransportBase(Generic[_R]):
         """The proxy that it goes through, if there is one."""
         return self._channel.proxy
 
-    def ask(self, question: QuestionLike) -> _R:
+    def ask(
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None = None,
+        **options: Unpack[QuestionOptions],
+    ) -> _R:
         """The reply to a question: a text, a list of messages or a `Submit`. It is sent when the reply is first read.
 
-        A submit without a chat id gets a random one. Raises `InvalidMessages` or
-        another `ValueError` for what cannot be sent, `RuntimeError` if the
-        transport is closed.
+        A `conversation` remembers: the question is asked after what was said before,
+        and a complete answer is added to it. `options` save a `Submit` from being
+        written: `ask("Hi", bot_id="sales")`. A question without a chat id gets a random
+        one, which its conversation keeps.
+
+        Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
+        `TypeError` for other types, `RuntimeError` if the transport is closed or the
+        conversation is being asked another question.
         """
-        reply = self._reply(question)
+        reply = self._reply(question, conversation, chat_id=new_chat_id(), **options)
         with self._guard:
             if self._closed:
                 raise RuntimeError("the transport is closed")
             self._replies.add(reply)
         return reply
 
-    def _reply(self, question: QuestionLike) -> _R:
+    def _reply(self, *question: Any, **options: Any) -> _R:
+        """The reply to a new call with these arguments."""
         raise NotImplementedError
 
     def _close_calls(self) -> list[_R]:
@@ -104,6 +127,16 @@ class ReplyBase(Generic[_C]):
     def retries(self) -> int:
         """How often the question was asked again."""
         return self._call.retries
+
+    @property
+    def end(self) -> End | None:
+        """The last event of an answer that was read to its end; None before, and if it is broken."""
+        return outcome if isinstance(outcome := self._call.outcome, End) else None
+
+    @property
+    def broken(self) -> Broken | None:
+        """The last event of a reply that was read to its end and is broken, else None."""
+        return outcome if isinstance(outcome := self._call.outcome, Broken) else None
 
 
 class AsyncContext:

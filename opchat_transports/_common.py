@@ -50,6 +50,9 @@ class Options(TypedDict, total=False):
     """Header fields that go with each request to the site."""
     limits: Limits
     timeouts: Timeouts
+    """The clocks. By default those of `Timeouts()`."""
+    timeout: float | Timeouts | None
+    """The same under the name that other libraries have. A number of seconds sets each of the clocks."""
     proxy: ProxyLike
     """A `Proxy` or its URL, None for none; by default what the environment variables say now."""
     retries: int
@@ -72,6 +75,13 @@ def make_channel(
     if isinstance(endpoint, str):
         endpoint = Endpoint.parse(endpoint)
     given: dict[str, Any] = {"random": random, **options}
+    if "timeout" in given:
+        if "timeouts" in given:
+            raise TypeError("timeout: expected this or timeouts, not both")
+        clocks = given.pop("timeout")
+        if not isinstance(clocks, Timeouts):
+            clocks = Timeouts(connect=clocks, write=clocks, first_event=clocks, idle=clocks)
+        given["timeouts"] = clocks
     given["proxy"] = choose_proxy(endpoint, options.get("proxy", ENVIRONMENT))
     given["observer"] = with_log(options.get("observer"))
     # A lock in one thread is cheap, and cheaper than `nullcontext`, which is written in Python.

@@ -17,7 +17,6 @@ from opchat_proto import (
     Endpoint,
     Event,
     HTTPCall,
-    QuestionLike,
     Reason,
     Receive,
     Request,
@@ -25,8 +24,9 @@ from opchat_proto import (
 )
 
 from ._base import AsyncContext, ReplyBase, TransportBase
-from ._common import Options, new_chat_id
+from ._common import Options
 from ._httpx import Progress, end, give_whole, own_client, unused_context
+from ._text import AsyncText
 
 __all__ = ["HttpxReply", "HttpxTransport"]
 
@@ -92,8 +92,8 @@ class HttpxTransport(AsyncContext, TransportBase["HttpxReply"]):
         self._is_own = client is None
         self._client = own_client(self._channel, self._ssl_context) if client is None else client
 
-    def _reply(self, question: QuestionLike) -> "HttpxReply":
-        return HttpxReply(self, self._channel.http_call(question, chat_id=new_chat_id()))
+    def _reply(self, *question: Any, **options: Any) -> "HttpxReply":
+        return HttpxReply(self, self._channel.http_call(*question, **options))
 
     async def aclose(self) -> None:
         """Close all open replies, and the client if it is our own: a task that waits gets `Broken`. Idempotent.
@@ -113,7 +113,7 @@ class HttpxTransport(AsyncContext, TransportBase["HttpxReply"]):
 
 
 @final
-class HttpxReply(AsyncContext, ReplyBase[HTTPCall]):
+class HttpxReply(AsyncText, AsyncContext, ReplyBase[HTTPCall]):
     """The answer to one question, made by `HttpxTransport.ask`: `Live` events, then one `End` or `Broken`.
 
     An async iterator that reads only when it is asked. What goes wrong on the way

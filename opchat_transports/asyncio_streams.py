@@ -3,7 +3,7 @@
 import asyncio
 import math
 import ssl
-from typing import Self, Unpack, final
+from typing import Any, Self, Unpack, final
 
 from opchat_proto import (
     Call,
@@ -11,7 +11,6 @@ from opchat_proto import (
     Done,
     Endpoint,
     Event,
-    QuestionLike,
     Receive,
     Send,
     StartTLS,
@@ -19,8 +18,9 @@ from opchat_proto import (
 )
 
 from ._base import AsyncContext, ReplyBase, TransportBase
-from ._common import Options, new_chat_id, words
+from ._common import Options, words
 from ._streams import Stream, TLSStream, connect, reset
+from ._text import AsyncText
 
 __all__ = ["AsyncioReply", "AsyncioTransport"]
 
@@ -60,8 +60,8 @@ class AsyncioTransport(AsyncContext, TransportBase["AsyncioReply"]):
         """
         super().__init__(endpoint, ssl_context, options, signal=asyncio.Event)
 
-    def _reply(self, question: QuestionLike) -> "AsyncioReply":
-        return AsyncioReply(self, self._channel.call(question, chat_id=new_chat_id()))
+    def _reply(self, *question: Any, **options: Any) -> "AsyncioReply":
+        return AsyncioReply(self, self._channel.call(*question, **options))
 
     async def aclose(self) -> None:
         """Close all open replies: a task that waits for one gets `Broken`. Idempotent.
@@ -76,7 +76,7 @@ class AsyncioTransport(AsyncContext, TransportBase["AsyncioReply"]):
 
 
 @final
-class AsyncioReply(AsyncContext, ReplyBase[Call]):
+class AsyncioReply(AsyncText, AsyncContext, ReplyBase[Call]):
     """The answer to one question, made by `AsyncioTransport.ask`: `Live` events, then one `End` or `Broken`.
 
     An async iterator that reads only when it is asked. What goes wrong on the way is

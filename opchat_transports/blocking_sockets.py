@@ -16,7 +16,6 @@ from opchat_proto import (
     Done,
     Endpoint,
     Event,
-    QuestionLike,
     Receive,
     Send,
     StartTLS,
@@ -24,8 +23,9 @@ from opchat_proto import (
 )
 
 from ._base import ReplyBase, TransportBase
-from ._common import Options, new_chat_id, words
+from ._common import Options, words
 from ._sockets import READ, InnerTLS, ran_out, send_all, set_timeout, shut_down, tune
+from ._text import Text
 
 __all__ = ["BlockingReply", "BlockingTransport"]
 
@@ -65,8 +65,8 @@ class BlockingTransport(TransportBase["BlockingReply"]):
         """
         super().__init__(endpoint, ssl_context, options, signal=threading.Event)
 
-    def _reply(self, question: QuestionLike) -> "BlockingReply":
-        return BlockingReply(self, self._channel.call(question, chat_id=new_chat_id()))
+    def _reply(self, *question: Any, **options: Any) -> "BlockingReply":
+        return BlockingReply(self, self._channel.call(*question, **options))
 
     def close(self) -> None:
         """Close all open replies: a thread that waits for one gets `Broken`. Idempotent, from any thread."""
@@ -83,7 +83,7 @@ class BlockingTransport(TransportBase["BlockingReply"]):
 
 
 @final
-class BlockingReply(ReplyBase[Call]):
+class BlockingReply(Text, ReplyBase[Call]):
     """The answer to one question, made by `BlockingTransport.ask`: `Live` events, then one `End` or `Broken`.
 
     An iterator that reads only when it is asked; what goes wrong on the way is the

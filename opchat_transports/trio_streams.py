@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from typing import Self, Unpack, final
+from typing import Any, Self, Unpack, final
 
 import trio
 
@@ -12,7 +12,6 @@ from opchat_proto import (
     Done,
     Endpoint,
     Event,
-    QuestionLike,
     Receive,
     Send,
     StartTLS,
@@ -20,7 +19,8 @@ from opchat_proto import (
 )
 
 from ._base import AsyncContext, ReplyBase, TransportBase
-from ._common import Options, new_chat_id, tcp_options, words
+from ._common import Options, tcp_options, words
+from ._text import AsyncText
 
 __all__ = ["TrioReply", "TrioTransport"]
 
@@ -58,8 +58,8 @@ class TrioTransport(AsyncContext, TransportBase["TrioReply"]):
         """
         super().__init__(endpoint, ssl_context, options, signal=trio.Event)
 
-    def _reply(self, question: QuestionLike) -> "TrioReply":
-        return TrioReply(self, self._channel.call(question, chat_id=new_chat_id()))
+    def _reply(self, *question: Any, **options: Any) -> "TrioReply":
+        return TrioReply(self, self._channel.call(*question, **options))
 
     async def aclose(self) -> None:
         """Close all open replies: a task that waits for one gets `Broken`. Idempotent.
@@ -72,7 +72,7 @@ class TrioTransport(AsyncContext, TransportBase["TrioReply"]):
 
 
 @final
-class TrioReply(AsyncContext, ReplyBase[Call]):
+class TrioReply(AsyncText, AsyncContext, ReplyBase[Call]):
     """The answer to one question, made by `TrioTransport.ask`: `Live` events, then one `End` or `Broken`.
 
     An async iterator that reads only when it is asked, with one checkpoint for each
