@@ -9,9 +9,14 @@ import subprocess
 import sys
 import termios
 import time
+from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
+from unittest import mock
+
+from opchat_transports.cli import run
 
 from .scripted import Script, Scripted
 
@@ -26,11 +31,36 @@ ENVIRONMENT = {
 }
 
 
-def opchat(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def opchat(*arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """The command, run to its end. In this process, unless there are options other than `input` and `encoding`:
+
+    a process of its own takes longer to start than to answer.
+    """
+    if options.keys() <= {"input", "encoding"}:
+        return _called(arguments, **options)
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
     options = {"env": ENVIRONMENT, "timeout": PATIENCE, "capture_output": True, "encoding": "utf-8", **options}
     return subprocess.run([*COMMAND, *arguments], **options)
+
+
+def _called(
+    arguments: tuple[str, ...], *, input: str | bytes = "", encoding: str | None = "utf-8"
+) -> subprocess.CompletedProcess[Any]:
+    # Files and no buffers in memory, since the command uses their descriptors. Help texts are as wide as in a pipe.
+    variables = mock.patch.dict(os.environ, ENVIRONMENT | {"COLUMNS": "80"}, clear=True)
+    with TemporaryFile() as given, TemporaryFile() as printed, TemporaryFile() as said, variables:
+        given.write(input.encode() if isinstance(input, str) else input)
+        given.seek(0)
+        stdin, stdout, stderr = (TextIOWrapper(file, encoding="utf-8") for file in (given, printed, said))
+        with mock.patch.multiple(sys, stdin=stdin, stdout=stdout, stderr=stderr):
+            code = run(arguments)
+        outputs = []
+        for stream, file in ((stdout, printed), (stderr, said)):
+            stream.flush()
+            file.seek(0)
+            outputs.append(file.read().decode(encoding) if encoding else file.read())
+        return subprocess.CompletedProcess([*COMMAND, *arguments], code, *outputs)
 
 
 class Process(subprocess.Popen[str]):
