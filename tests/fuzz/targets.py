@@ -7,6 +7,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -127,6 +128,13 @@ _FIELDS = (
     ("Transfer-Encoding", "chunked"),
     ("Set-Cookie", "a=b, mwai_session_id=fresh; path=/"),
     ("Set-Cookie", "mwai_session_id=a b"),
+    ("Set-Cookie", "mwai_session_id=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0"),
+    (
+        "Set-Cookie",
+        "mwai_session_id=fresh; expires=Wed, 21-Oct-15 07:28:00 GMT; Domain=.example; Path=/wp-json; secure",
+    ),
+    ("Link", '</a,b>; rel=next, </wp-json/>; title="a, b"; REL="x HTTPS://API.W.ORG/"'),
+    ("Link", '<https://[/>; rel="https://api.w.org/"'),
     ("X-WP-Nonce", "fresh"),
     ("X-WP-Nonce", "a\r\nb"),
     ("Retry-After", "7"),
@@ -983,8 +991,12 @@ def conversation(data: bytes) -> None:
     assert Conversation.from_dict(kept) == found
     assert random_copies(choices.random)(found) == found
     submit = found.ask("And now?")
-    found.record(submit, End("That"))
-    assert found.messages[-1].content == "That"
+    found.record(submit, End("That", '{"responseId":"r1"}'))
+    assert found.ask("?").previous_response_id == "r1"
+    found = Conversation.from_dict(found.to_dict())
+    assert [message.content for message in found.undo()] == ["And now?", "That"]
+    expected = submit if submit.messages else replace(submit, previous_response_id=None)  # no message holds that id
+    assert found.ask("And now?") == expected
     if found.session is not None and len(found.session.nonce or "") > 12:
         assert str(found.session.nonce) not in repr(found)
 

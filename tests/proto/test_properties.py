@@ -141,6 +141,8 @@ _FIELDS: list[tuple[str | bytes, str | bytes]] = [
     ("Content-Length", "5"),
     ("Transfer-Encoding", "chunked"),
     ("Set-Cookie", "a=b, mwai_session_id=fresh; path=/"),
+    ("Set-Cookie", "mwai_session_id=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0"),
+    (b"Link", b'</wp-json/>; rel="https://api.w.org/"'),
     ("X-WP-Nonce", "fresh"),
     ("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),
     ("Date", "Wed, 21 Oct 2015 07:27:00 GMT"),
