@@ -2,7 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from ._client import ANY_RECEIVE, Client
@@ -13,10 +15,12 @@ from ._flow import Awaiting, Flow
 from ._messages import Submit
 from ._observer import Outbox
 from ._opening import Opening, Signal
+from ._pages import Page
 from ._reports import Closed, DataReceived, EOFReceived, Report, StepDone, StepFailed, TimedOut
 from ._session import Session
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._table import Table
+from ._visit import Visit
 
 if TYPE_CHECKING:
     from ._channel import Channel
@@ -140,6 +144,7 @@ class CallBase(ABC, Generic[_S]):
         "_count",
         "_flow",
         "_last",
+        "_new_flow",
         "_next_events",
         "_opening",
         "_outbox",
@@ -154,13 +159,16 @@ class CallBase(ABC, Generic[_S]):
         "_texts",
     )
 
-    _flow: Flow
-    _machine: Client | Flow  # what drives the flow, or the flow itself
+    _flow: Flow | Visit
+    _machine: Client | Flow | Visit  # what drives the flow, or the flow itself
 
-    def __init__(self, channel: "Channel", submit: Submit, conversation: Conversation | None) -> None:
+    def __init__(
+        self, channel: "Channel", what: Submit | Callable[[], Visit], conversation: Conversation | None = None
+    ) -> None:
         """For `Channel`."""
         self._channel = channel
-        self._submit = submit
+        self._submit = what if isinstance(what, Submit) else None
+        self._new_flow: Callable[[], Flow | Visit] = partial(channel._flow, what) if isinstance(what, Submit) else what
         self._conversation = conversation
         self._state = State.SESSION
         self._clock = Clock(channel.timeouts)
@@ -179,7 +187,7 @@ class CallBase(ABC, Generic[_S]):
         observer = channel._observer
         self._outbox: Outbox | None = None if observer is None else Outbox(observer, channel._lock)
         self._begin()
-        if conversation is not None:
+        if conversation is not None and self._submit is not None:
             with channel._lock:
                 is_new = channel._session is None and conversation.session is not None
                 if is_new:
@@ -199,8 +207,15 @@ class CallBase(ABC, Generic[_S]):
 
     @property
     def submit(self) -> Submit:
-        """The question."""
+        """The question. Raises `AttributeError` where a page is visited."""
+        if self._submit is None:
+            raise AttributeError("a visit to a page has no question")
         return self._submit
+
+    @property
+    def page(self) -> Page | None:
+        """The page that was visited, once `End` was given; None where a question is asked."""
+        return self._flow.page if isinstance(self._flow, Visit) else None
 
     @property
     def retries(self) -> int:
@@ -440,7 +455,7 @@ class CallBase(ABC, Generic[_S]):
         self._move(given)
         if self._outbox is not None:
             self._outbox.put_events([last])
-        if self._conversation is not None and self._texts is not None:
+        if self._conversation is not None and self._texts is not None and self._submit is not None:
             self._conversation._finish(self._submit, last, "".join(self._texts), self._session)
 
     def _run_out(self) -> None:
@@ -462,6 +477,9 @@ class CallBase(ABC, Generic[_S]):
         return self._flow.submit_started
 
     def _find_session(self) -> None:
+        if isinstance(self._flow, Visit):
+            self._move(Input.FOUND)  # it needs none
+            return
         channel = self._channel
         current, opening = channel._session, channel._opening
         useless = (None, self._session and self._session.nonce) if self._is_refused else ()
@@ -493,6 +511,7 @@ class CallBase(ABC, Generic[_S]):
             self._move(Input.ABANDONED)
 
     def _use(self, session: Session) -> None:
+        assert isinstance(self._flow, Flow)
         events = self._flow.use_session(session)
         self._move(Input.FOUND)
         self._session = self._flow.session
@@ -504,6 +523,7 @@ class CallBase(ABC, Generic[_S]):
     def _do_without(self, broken: Broken) -> None:
         """No session can be had: end with this, or with the refusal that made it necessary."""
         if self._is_refused:
+            assert isinstance(self._flow, Flow)
             (refusal,) = self._flow.use_session(None)
             assert isinstance(refusal, Broken)
             broken = refusal
@@ -576,7 +596,7 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
         self._tell()
 
     def _begin(self) -> None:
-        self._flow = self._channel._flow(self._submit)
+        self._flow = self._new_flow()
         self._machine = Client(self._flow, proxy=self._channel.proxy)
 
     def _work(self) -> tuple[Connect | StartTLS | Send | Receive, type[object] | Awaiting]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias, TypedDict, Unpack, final
 
 from ._call import Call
@@ -18,6 +19,7 @@ from ._opening import Opening, Signal
 from ._retries import RandomSource, Retries
 from ._session import Session
 from ._tunnel import Proxy
+from ._visit import HARMLESS, Visit
 
 __all__ = ["Channel", "QuestionLike", "QuestionOptions"]
 
@@ -150,6 +152,25 @@ class Channel:
     ) -> HTTPCall:
         """As `call`, over an HTTP library."""
         return HTTPCall(self, _to_submit(question, conversation, chat_id, options), conversation)
+
+    def visit(self, url: str, *, fresh: str | None = None) -> Call:
+        """A visit to a page, of this site or another: its one event is `End(None)`, and then `call.page`, or `Broken`.
+
+        The session's cookies and the header fields go with it if the page is on this
+        site: see `Visit`, also for `fresh`. Raises `ValueError` for what is no address
+        of a page.
+        """
+        return Call(self, self._visits(url, fresh))
+
+    def http_visit(self, url: str, *, fresh: str | None = None) -> HTTPCall:
+        """As `visit`, over an HTTP library, which must not follow redirects itself."""
+        return HTTPCall(self, self._visits(url, fresh))
+
+    def _visits(self, url: str, fresh: str | None) -> Callable[[], Visit]:
+        is_own = Visit(url).origin == self.endpoint.origin
+        session = self._session if is_own else None
+        headers = [field for field in self._headers if is_own or field[0].lower() in HARMLESS]
+        return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh)
 
     def _flow(self, submit: Submit, session: Session | None = None) -> Flow:
         return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)

@@ -10,6 +10,7 @@ from ._flow import Awaiting, Flow
 from ._http import Headers, Request, decode_head
 from ._reports import HeadReceived, StepFailed
 from ._steps import Receive
+from ._visit import Visit
 
 __all__ = ["HTTPCall"]
 
@@ -27,7 +28,7 @@ class HTTPCall(CallBase[Request | Receive]):
 
     __slots__ = ("_is_reached", "_machine", "_request")
 
-    _machine: Flow
+    _machine: Flow | Visit
     _request: Request | None  # from when it is due until its head has come
     _is_reached: bool  # whether the server has begun to answer a submit
 
@@ -73,7 +74,7 @@ class HTTPCall(CallBase[Request | Receive]):
         self._tell()
 
     def _begin(self) -> None:
-        self._flow = self._machine = self._channel._flow(self._submit)
+        self._flow = self._machine = self._new_flow()
         self._request = None
         self._is_reached = False
 

@@ -175,10 +175,11 @@ class Page:
             if isinstance(found, str):
                 notes += [_on_one_line(text) for text in _NOT_FOUND.findall(found)]
                 notes += [f"the shortcode {_on_one_line(text)} was not expanded" for text in _SHORTCODE.findall(found)]
-            elif tag == "link" and _REST_LINK in _unescape(found.get("rel", "")):
+                continue
+            if tag == "link" and _REST_LINK in _unescape(found.get("rel", "")):
                 roots.append(_unescape(found.get("href", "")))
-            elif classes := _CONTAINERS.intersection(_unescape(found.get("class", "")).split()):
-                elements += [(name, found) for name in sorted(classes)]
+            classes = _CONTAINERS.intersection(_unescape(found.get("class", "")).split())
+            elements += [(name, found) for name in sorted(classes)]
         root = next(filter(None, (_root(href, url) for href in roots)), None)
         bots: dict[str, list[Bot]] = {_CHATBOT: [], _DISCUSSIONS: []}
         for name, attributes in elements:

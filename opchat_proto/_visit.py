@@ -23,7 +23,7 @@ __all__ = ["Visit"]
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SHOWN = 200  # characters of an address that stand in a detail
-_HARMLESS = ("accept", "accept-language", "user-agent")  # of a caller's header fields, what any site may see
+HARMLESS = ("accept", "accept-language", "user-agent")  # of a caller's header fields, what any site may see
 _TOKEN = re.compile("[A-Za-z0-9._~-]{1,64}")
 
 
@@ -182,6 +182,11 @@ class Visit:
         return tuple(self._urls)
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port of the URL given: where cookies may go."""
+        return self._origin
+
+    @property
     def limits(self) -> Limits:
         """The limits given."""
         return self._limits
@@ -226,7 +231,7 @@ class Visit:
         is_own = self._site.origin == self._origin
         if is_own and self._session is not None and self._session.cookie:
             own["Cookie"] = self._session.cookie
-        added = [(name, value) for name, value in self._headers if is_own or name.lower() in _HARMLESS]
+        added = [(name, value) for name, value in self._headers if is_own or name.lower() in HARMLESS]
         replaced = {name.lower() for name, _ in added}
         headers = [(name, value) for name, value in own.items() if name.lower() not in replaced]
         self._state = TABLE.next(self._state, Input.REQUEST)

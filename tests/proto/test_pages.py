@@ -152,6 +152,11 @@ def test_an_element_can_be_both_and_counts_once_as_each() -> None:
     assert (page.bots, page.discussions) == ((BOT,), (BOT,))
 
 
+def test_any_element_can_be_a_bot() -> None:
+    link = "<link rel=https://api.w.org/ href=/other/wp-json class=mwai-chatbot-container data-params={} "
+    assert parsed(f"{link}data-system='{RAW}'>") == PAGE
+
+
 def test_a_page_of_1_9_85_has_no_bot_but_the_right_root() -> None:
     text = "<p>[mwai_chatbot id=&#8221;default&#8221;]</p>" + element(SYSTEM, kind="discussions")
     note = "the shortcode [mwai_chatbot id=\u201ddefault\u201d] was not expanded"
