@@ -258,7 +258,8 @@ class Flow:
         """Take this session instead of starting one: whoever asks several questions lets one flow start it for all.
 
         None says that no session could be had: the reply is then the refusal of the
-        first submit, or `Broken(LOST)` if nothing was asked yet.
+        first submit, or `Broken(LOST)` if nothing was asked yet. It is `Broken(TOO_LARGE)`
+        if the session's id makes the question larger than `limits.request_bytes`.
 
         Raises `LocalProtocolError` unless start_session is due and was not handed
         out, `ValueError` for a session of another origin.

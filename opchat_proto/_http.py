@@ -119,6 +119,7 @@ class Endpoint:
 def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
     if query:
         # Plain permalinks: the route is the value of rest_route, so nothing may follow it.
+        query = re.sub("(?i)(?<=rest_route=)%2F$", "/", query)
         if not re.search(r"(?:^|&)rest_route=/?$", query):
             raise ValueError(f"{text!r}: {_EXPECTED}")
         site = path.removesuffix("/index.php")

@@ -66,6 +66,7 @@ ACCEPTED = [
     ("https://site.example/index.php?rest_route=", ("https", "site.example", 443, "/index.php?rest_route=", "/")),
     ("https://site.example/index.php?rest_route=/", ("https", "site.example", 443, "/index.php?rest_route=", "/")),
     ("https://site.example/?rest_route=/", ("https", "site.example", 443, "/?rest_route=", "/")),
+    ("https://site.example/?rest_route=%2f", ("https", "site.example", 443, "/?rest_route=", "/")),
     ("https://site.example?rest_route=", ("https", "site.example", 443, "/?rest_route=", "/")),
     ("https://site.example/blog?rest_route=/", ("https", "site.example", 443, "/blog/?rest_route=", "/blog/")),
     ("https://a/blog/index.php?rest_route=", ("https", "a", 443, "/blog/index.php?rest_route=", "/blog/")),
