@@ -26,6 +26,7 @@ from ._logging import with_log
 from ._proxies import ENVIRONMENT, ProxyLike, choose_proxy
 
 __all__ = [
+    "NOT_TRUSTED",
     "Options",
     "ReplyBroken",
     "broken_line",
@@ -37,6 +38,7 @@ __all__ = [
     "words",
 ]
 
+NOT_TRUSTED = "the certificate is not trusted"
 _CHAT_ID_ALPHABET = string.digits + string.ascii_lowercase
 _CHAT_ID_LENGTH = 10  # as browsers draw it (WIRE 4.6)
 
@@ -129,7 +131,7 @@ def words(error: BaseException) -> str:
     """What happened, for a person: the words of the exception that it began with."""
     error = first_cause(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
+        return f"{NOT_TRUSTED}: {error.verify_message}"
     if isinstance(error, ConnectionError) and error.errno is not None:
         return os.strerror(error.errno)  # asyncio has words of its own
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -24,8 +24,6 @@ help and completion are fast.
 """
 
 import errno
-import os
-import sys
 from collections.abc import Sequence
 
 import click
@@ -33,6 +31,7 @@ import click
 from opchat_proto import __version__
 
 from ._exits import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
+from ._standard_streams import waiting_streams
 from ._terminal import OutputClosedError, drop_output, say
 from .commands.ask import ask_command
 from .commands.chat import chat_command
@@ -52,9 +51,11 @@ COMMANDS: dict[str, click.Command] = {
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process. Returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode is no reason to fail
+    with waiting_streams():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         return _command.main(arguments, "opchat", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -65,6 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"{' '.join(error.format_message().split())} (see {path} --help)")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        drop_output()  # somebody who does not read it must not hold us up
         return INTERRUPTED
     except OutputClosedError:
         return OUTPUT_CLOSED
@@ -74,11 +76,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         drop_output()
         say(f"the output cannot be written: {error.strerror}")
         return OUTPUT_CLOSED
-    except SystemExit as left:  # click's way to leave after shell completion, and when its help meets a closed pipe
-        if "_OPCHAT_COMPLETE" in os.environ:
-            return left.code if isinstance(left.code, int) else 1
-        drop_output()
-        return OUTPUT_CLOSED
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # click's way to leave when its help meets a closed pipe
+            drop_output()
+            return OUTPUT_CLOSED
+        return left.code if isinstance(left.code, int) else 1  # after shell completion, for one
 
 
 @click.group(commands=COMMANDS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,8 +1,10 @@
 """What `decode` and `replay` read: a recording, a raw response or a bare body, told apart by its bytes."""
 
-import sys
+import codecs
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import click
@@ -11,6 +13,9 @@ from opchat_proto import Reason
 
 from ._fault_location import Answer, judge
 from ._recording_format import Exchange, is_recording, read_recording
+from ._stdin import read_input
+from ._terminal import say
+from ._text import NotTextError, decode_text
 
 __all__ = ["Part", "parts", "read"]
 
@@ -30,14 +35,19 @@ class Part:
 
 
 def read(name: str) -> bytes:
-    """The bytes of a file, or of standard input. Raises `UsageError`."""
+    """The bytes of a file, or of standard input. Raises `UsageError`.
+
+    UTF-16 with a byte order mark, as a shell on Windows writes it, becomes UTF-8.
+    """
     try:
-        if name == "-":
-            return sys.stdin.buffer.read()
-        with open(name, "rb") as file:
-            return file.read()
+        data = read_input() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{name} cannot be read: {error.strerror or error}") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with suppress(NotTextError):
+            data = decode_text(data).encode()
+            say(f"{name}: this is UTF-16; offsets count its bytes as UTF-8")
+    return data
 
 
 def parts(name: str, data: bytes) -> Iterator[Part]:

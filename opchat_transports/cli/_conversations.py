@@ -35,7 +35,11 @@ def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None
 
 
 def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> bool:
-    """Ask and print. Returns whether the conversation is to be kept: only a complete answer becomes part of it."""
+    """Ask and print. A complete answer becomes part of the conversation, a broken one does not.
+
+    Returns whether there is something to keep: an answer, or that the provider no
+    longer knows the answer before, so that the next question carries the whole history.
+    """
     traces = [Trace(printer.output)] if settings.verbose else []
     conversation.session = ask(settings, submit, conversation.session, printer.print, *traces) or conversation.session
     if printer.end is not None:
@@ -47,6 +51,7 @@ def answer(settings: Settings, conversation: Conversation, submit: Submit, print
 def keep(store: Store, conversation: Conversation) -> None:
     """Keep the conversation; where that is not possible, a line says so, since the answer is there all the same."""
     try:
-        store.save(conversation)
+        if store.save(conversation):
+            say("another opchat has kept this conversation meanwhile; --continue goes on with what was said here")
     except OSError as error:
         say(f"the conversation could not be kept: {error} (--no-save keeps none)")

@@ -4,7 +4,7 @@ import re
 
 from opchat_proto import Broken, Reason
 
-from .._common import broken_line
+from .._common import NOT_TRUSTED, broken_line
 
 __all__ = ["EPILOG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "exit_code", "failure_line"]
 
@@ -77,14 +77,14 @@ def failure_line(broken: Broken, where: str) -> str:
     line = broken_line(broken)
     if is_challenge(broken):
         line += "; this is a firewall's challenge page"
-    return f"{line} (at {where}; {_what_to_try(broken)})"
+    return f"{line} (at {where}; {_what_to_try(broken, where)})"
 
 
 def _is_for_nonce(broken: Broken) -> bool:
     return broken.status in (401, 403) and (broken.in_session or broken.code in _NONCE_CODES)
 
 
-def _what_to_try(broken: Broken) -> str:
+def _what_to_try(broken: Broken, where: str) -> str:
     if is_challenge(broken):
         return "ask the site's owner to let its REST API through"
     option = (broken.limit or "").replace("_", "-")
@@ -92,17 +92,43 @@ def _what_to_try(broken: Broken) -> str:
         return f"--limit-{option} allows more"
     if broken.reason is Reason.TIMEOUT and option:
         return f"--timeout-{option} gives it longer"
+    if (advice := _about_tls(broken, where)) is not None:
+        return advice
     if broken.reason is Reason.LOST and broken.asked:
         return "the server may have read the question; ask again if that may cost another answer"
     if broken.reason is Reason.REFUSED:
-        if _is_for_nonce(broken):
-            return "the site's chat may be for signed-in members, or its REST API closed to others"
         if broken.retry_after is not None:
             return f"ask again in {broken.retry_after} s"
-        if broken.status in (429, 500, 502, 503, 504):
-            return "ask again later"
         if broken.status is not None and 300 <= broken.status < 400:
             return "give --url the address that it redirects to"
+    if broken.in_session and broken.code is None and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
+        return "is this a site with AI Engine? check --url"  # WordPress refuses with a code
+    if broken.reason is Reason.REFUSED:
+        if _is_for_nonce(broken):
+            return "the site's chat may be for signed-in members, or its REST API closed to others"
+        if broken.status in (429, 500, 502, 503, 504):
+            return "ask again later"
         if broken.status == 404:
             return "check --url: is this the site's address, and does it run AI Engine?"
     return _TRY[broken.reason]
+
+
+# What OpenSSL says of bytes that are no TLS, and what servers say of bytes that are.
+_NO_TLS = re.compile(r"wrong version number|record layer failure|packet length too long|unknown protocol", re.I)
+_NO_PLAIN_HTTP = re.compile(r"plain HTTP request|speaking plain HTTP|HTTP request to an HTTPS", re.I)
+_UNKNOWN_ISSUER = re.compile(r"self[- ]signed|issuer certificate|verify the first certificate", re.I)
+
+
+def _about_tls(broken: Broken, where: str) -> str | None:
+    if broken.status == 400 and where.startswith("http:") and _NO_PLAIN_HTTP.search(broken.raw or broken.detail):
+        return f"try https:{where.removeprefix('http:')}"
+    if broken.reason not in (Reason.LOST, Reason.PROXY):
+        return None
+    if NOT_TRUSTED in broken.detail:
+        if _UNKNOWN_ISSUER.search(broken.detail):
+            return "if you trust it, name its certificate with --cacert FILE or in the variable SSL_CERT_FILE"
+        return "the certificate must be good for this name and this day: ask its owner, or check --url and the clock"
+    if _NO_TLS.search(broken.detail):
+        is_proxys = broken.reason is Reason.PROXY
+        return "try http:// in --proxy" if is_proxys else f"try http:{where.removeprefix('https:')}"
+    return None

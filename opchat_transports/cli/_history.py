@@ -9,6 +9,7 @@ import click
 from opchat_proto import InvalidMessages, Message, Submit
 
 from ._store import write_private
+from ._text import NotTextError, decode_text
 
 __all__ = ["read_messages", "write_messages"]
 
@@ -19,8 +20,8 @@ def read_messages(path: Path) -> tuple[Message, ...]:
     Raises `UsageError` that names the file, and the line or the index.
     """
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, ValueError) as error:
+        text = decode_text(path.read_bytes())
+    except (OSError, NotTextError) as error:
         raise click.UsageError(f"--history {path}: {getattr(error, 'strerror', None) or error}") from None
     messages = _parse(path, text)
     try:

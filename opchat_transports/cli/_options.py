@@ -1,9 +1,10 @@
-"""The options that all commands share which ask a site: where, how, and within which bounds."""
+"""The options that all commands share which ask a site, and how their help lists them."""
 
 import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import click
@@ -13,7 +14,7 @@ from opchat_proto import Endpoint, Limits, Timeouts
 from .._proxies import ENVIRONMENT, ProxyLike
 from ._stdin import utf8_text
 
-__all__ = ["Settings", "asking_options", "printing_options"]
+__all__ = ["AskingCommand", "Settings", "asking_options", "history_options", "printing_options"]
 
 _VIA = ["blocking", "trio", "asyncio", "httpx"]
 _CLOCKS = {
@@ -48,8 +49,50 @@ class Settings:
     proxy: ProxyLike
     timeouts: Timeouts
     limits: Limits
+    cacert: str | None
+    """A file of certificates to trust beside those of the system."""
     via: str
     verbose: bool
+
+    @property
+    def where(self) -> str:
+        """The site that is asked, for a person: its address, or that of a REST root of another form."""
+        assert self.endpoint is not None
+        return self.endpoint.origin + self.endpoint.root.removesuffix("/wp-json")
+
+
+_SECTIONS = {
+    "Site": ["url", "bot", "header", "proxy", "cacert", "via"],
+    "Conversation": ["go_on", "history", "no_save"],
+    "Question and answer": [
+        "no_stdin",
+        "no_stream",
+        "as_json",
+        "show",
+        "markdown",
+        "raw",
+        "secrets",
+        "verbose",
+        "help",
+    ],
+    "Timeouts, in seconds, or none": ["timeout", *(f"timeout_{name}" for name in _CLOCKS)],
+    "Limits, as a number, also with KiB or MiB": [f"limit_{name}" for name in _LIMITS],
+    "Help": ["verbose", "help"],
+}
+
+
+@final
+class AskingCommand(click.Command):
+    """A command whose help lists its options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See `click.Command`."""
+        records = {str(option.name): option.get_help_record(ctx) for option in self.get_params(ctx)}
+        for title, names in _SECTIONS.items():
+            rows = [record for name in names if (record := records.get(name))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def _seconds(value: object) -> object:
@@ -108,6 +151,16 @@ def printing_options(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
+def history_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that say what was said before: `go_on` and `history`."""
+    command = click.option(
+        "--history", type=click.Path(path_type=Path), metavar="FILE", help="Messages before: JSON or NDJSON."
+    )(command)
+    return click.option("--continue", "go_on", is_flag=True, help="Go on with the last conversation with this bot.")(
+        command
+    )
+
+
 def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
     option = click.option
     seconds: Any = {"type": _seconds, "metavar": "SECONDS", "default": _UNSET}
@@ -116,6 +169,7 @@ def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
         option("--bot", default="default", show_default=True, metavar="ID", help="Which of the site's bots."),
         option("--header", type=_header, multiple=True, metavar="'NAME: VALUE'", help="Send it with each request."),
         option("--proxy", metavar="URL", help="http, https, socks5, socks5h; or none. Default: http_proxy and so on."),
+        option("--cacert", type=click.Path(), metavar="FILE", help="Trust the certificates in it as well."),
         option("--via", type=click.Choice(_VIA), default=_VIA[0], show_default=True, help="The transport that asks."),
         option("--timeout", **seconds, help="Longest wait for anything; none for no end."),
         *(
@@ -146,7 +200,7 @@ def _settings(values: dict[str, Any]) -> Settings:
     clocks = {clock: every if value is _UNSET else value for clock, value in clocks.items()}
     limits = {name: values.pop(f"limit_{name}") for name in _LIMITS}
     try:
-        endpoint = None if url is None else Endpoint.parse(url)
+        endpoint = None if url is None else Endpoint.parse(_whole_url(url))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from None
     try:
@@ -154,11 +208,38 @@ def _settings(values: dict[str, Any]) -> Settings:
             endpoint=endpoint,
             bot=utf8_text(values.pop("bot")),
             headers=values.pop("header"),
-            proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else proxy,
+            proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else _with_ascii_host(proxy),
             timeouts=Timeouts(**{clock: value for clock, value in clocks.items() if value is not _UNSET}),
             limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+            cacert=values.pop("cacert"),
             via=values.pop("via"),
             verbose=values.pop("verbose"),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _whole_url(url: str) -> str:
+    """What people give for a site, as `Endpoint.parse` reads it: "site.example" means https. Raises `ValueError`."""
+    url = _with_ascii_host(utf8_text(url))
+    if url.startswith("//"):
+        return f"https:{url}"
+    host = re.match(r"(\[[0-9a-fA-F:.]+\]|[^:/?#@]+)(:[0-9]+)?(.*)", url)
+    if host is None or "://" in url or ("." not in host[1] and ":" not in host[1]) or (host[2] and not host[3]):
+        return url
+    return f"{'http' if host[2] not in (None, ':443') else 'https'}://{url}"
+
+
+def _with_ascii_host(url: str) -> str:
+    """The URL with its host name as DNS has it (IDNA 2008, prepared by UTS 46). Raises `ValueError`."""
+    parts = re.fullmatch(r"((?:[a-zA-Z0-9]+:)?(?://)?(?:[^/?#@]*@)?)([^/?#@:]+)(.*)", url, re.DOTALL)
+    if parts is None or parts[2].isascii():
+        return url
+    try:
+        import idna
+    except ModuleNotFoundError:
+        raise ValueError('this host name needs one more package: pip install "opchat[cli]"') from None
+    try:
+        return f"{parts[1]}{idna.encode(parts[2], uts46=True).decode()}{parts[3]}"
+    except idna.IDNAError as error:
+        raise ValueError(f"{parts[2]!r} is no host name: {error}") from None

@@ -1,7 +1,6 @@
 """An answer on the screen or in a pipe, as it comes."""
 
 import sys
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -55,14 +54,13 @@ class Printer:
         self.broken: Broken | None = None
         """The terminal event, if it is one."""
         self.end: End | None = None
-        self.text = ""
-        """The pieces of the answer so far."""
         self.output = output
         """Where it goes."""
         self._where = where
+        self._pieces: list[str] = []
         self._kinds = frozenset(kind.strip() for kind in kinds.split(","))
         self._as_json = as_json
-        self._spinner = _spinner() if not (as_json or quiet) and is_lively(sys.stderr) else None
+        self._spinner = None if as_json or quiet or not is_lively(sys.stderr) else _spinner()
         self._markdown: GrowingMarkdown | None = None
         if markdown and not as_json and is_lively(sys.stdout):
             self._markdown = _growing_markdown()
@@ -81,11 +79,16 @@ class Printer:
         if kind is not None and issubclass(kind, KeyboardInterrupt) and is_lively(sys.stdout):
             self.output.end_line()
 
+    @property
+    def text(self) -> str:
+        """The pieces of the answer so far, joined."""
+        return "".join(self._pieces)
+
     def print(self, event: Event) -> None:
         """Print it now. Raises `OutputClosedError`."""
         match event:
             case Live(text, kind="content"):
-                self.text += text
+                self._pieces.append(text)
             case End():
                 self.end = event
             case Broken():
@@ -107,13 +110,18 @@ class Printer:
                     self._stop_waiting()
                     self.output.aside(kind, text)
             case End(reply):
-                if not self.text and reply:
-                    self._put(reply)
-                self._finish(needs_line=not self.text and not reply)
-                if self.text and reply and _words(reply) not in _words(self.text):
-                    self.output.say(f"a piece was lost or the site changed its answer; the final text is: {reply}")
+                self._print_end(event, self.text, reply or "")
             case Broken():
                 self._finish()
+
+    def _print_end(self, end: End, text: str, reply: str) -> None:
+        if not text and reply:
+            self._put(reply)
+        self._finish(needs_line=not text and not reply)
+        if not text.strip() and not reply.strip():
+            self.output.say(f"the answer has no text{_what_else(end)}")
+        if text and reply and _words(reply) not in _words(text):
+            self.output.say(f"a piece was lost or the site changed its answer; the final text is: {reply}")
 
     def _put(self, text: str) -> None:
         self._stop_waiting()
@@ -137,32 +145,41 @@ class Printer:
             self._spinner = None
 
 
+def _what_else(end: End) -> str:
+    """What an answer holds beside its text, in words."""
+    found = []
+    if names := ", ".join(_name(action) for action in end.actions):
+        found.append(f"it asks the site's page to call {names}")
+    for what in ("images", "blocks", "shortcuts"):
+        if items := getattr(end, what):
+            found.append(f"it has {what} ({len(items)})")
+    return "".join(f"; {item}" for item in found)
+
+
+def _name(action: dict[str, Any]) -> str:
+    """The name of the function that an action calls (WIRE 7.1), or of its kind."""
+    data = action.get("data")
+    name = (data if isinstance(data, dict) else action).get("name", action.get("type"))
+    return name if isinstance(name, str) else "something without a name"
+
+
 def _words(text: str) -> str:
     """The text without white space, in which pieces and final text differ anyhow (WIRE 13)."""
     return "".join(text.split())
 
 
-def _needs_rich(make: Callable[[], Any]) -> Callable[[], Any]:
-    def checked() -> Any:
-        try:
-            return make()
-        except ModuleNotFoundError as error:
-            if error.name != "rich":
-                raise
-            raise click.UsageError('this needs one more package: pip install "opchat[cli]"') from None
-
-    return checked
-
-
-@_needs_rich
 def _spinner() -> Any:
-    from rich.console import Console
-
+    """What shows that we wait; None without rich."""
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        return None
     return Console(file=sys.stderr).status("waiting for the answer", spinner="line")
 
 
-@_needs_rich
-def _growing_markdown() -> Any:
-    from ._markdown import GrowingMarkdown
-
+def _growing_markdown() -> "GrowingMarkdown":
+    try:
+        from ._markdown import GrowingMarkdown
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f'--markdown needs {error.name}: pip install "opchat[cli]"') from None
     return GrowingMarkdown()

@@ -26,6 +26,7 @@ ignore keys and events that they do not know, and refuse another version.
 """
 
 import base64
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def _line(happening: Happening) -> dict[str, Any]:
 def is_recording(data: bytes) -> bool:
     """Whether a file that begins so is a recording: no answer of a server begins with such an object."""
     try:
-        header = json.loads(data.split(b"\n", 1)[0])
+        header = json.loads(data.split(b"\n", 1)[0].removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError):
         return False
     return isinstance(header, dict) and header.get("format") == FORMAT
@@ -106,7 +107,7 @@ def is_recording(data: bytes) -> bool:
 
 def read_recording(data: bytes) -> list[Connection]:
     """The connections of a recording. Raises `ValueError` that names the line for what is none."""
-    header, *lines = data.split(b"\n")
+    header, *lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if json.loads(header).get("version") != _VERSION:
         raise ValueError(f"line 1: expected version {_VERSION}")
     connections: dict[int, Connection] = {}

@@ -1,29 +1,44 @@
-"""The question: from the arguments, from standard input, or both."""
+"""Standard input: as a part of the question, as lines, or as bytes."""
 
-import os
-import select
-import stat
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from opchat_proto import Limits
 
-from ._terminal import say
+from ._terminal import is_terminal, say
+from ._text import NotTextError, TextDecoder, decode_text
 
-__all__ = ["utf8_text", "whole_question"]
+__all__ = ["input_lines", "read_input", "stdin_option", "utf8_text", "whole_question"]
 
-_FIRST_BYTE_WITHIN = 1.0  # seconds
+_SILENCE = 2.0  # seconds
 _AT_ONCE = 64 * 1024
 
+stdin_option = click.option("--no-stdin", is_flag=True, help="Do not read standard input, and do not wait for its end.")
+"""For commands that call `whole_question`."""
 
-def whole_question(arguments: Sequence[str], limits: Limits) -> str:
-    """The arguments, with standard input behind them. Raises `UsageError` if there is neither."""
-    text = _join(arguments, limits)
-    if not text.strip():
+
+def whole_question(arguments: Sequence[str], limits: Limits, *, no_stdin: bool) -> str:
+    """The arguments, with standard input behind them. Raises `UsageError` if there is neither.
+
+    A terminal is read only for the argument "-". A pipe is read to its end: what
+    is still to come may be what the question is about.
+    """
+    question = utf8_text(" ".join(argument for argument in arguments if argument != "-"))
+    wanted = "-" in arguments
+    if wanted and no_stdin:
+        raise click.UsageError('expected "-" or --no-stdin, not both')
+    if wanted or not (no_stdin or sys.stdin is None or is_terminal(sys.stdin)):
+        text = _input_text(limits.request_bytes).strip("\n")
+        question = f"{question}\n\n{text}" if question and text.strip() else question or text
+    if not question.strip():
         raise click.UsageError("expected a question, as an argument or on standard input")
-    return text
+    return question
 
 
 def utf8_text(argument: str) -> str:
@@ -31,41 +46,89 @@ def utf8_text(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _join(arguments: Sequence[str], limits: Limits) -> str:
-    question = utf8_text(" ".join(argument for argument in arguments if argument != "-"))
-    if sys.stdin is not None and ("-" in arguments or (_brings_input() if question else not sys.stdin.isatty())):
-        try:
-            piped = _read(limits.request_bytes + 1)  # one byte more is refused
-        except OSError as error:
-            raise click.UsageError(f"standard input cannot be read: {error.strerror}") from None
-        text = piped.decode("utf-8-sig", "replace").strip("\r\n")
-        return f"{question}\n\n{text}" if question and text.strip() else question or text
-    return question
+def _input_text(most: int) -> str:
+    """Standard input as text, which takes at most so many bytes as UTF-8. Raises `UsageError`."""
+    data = read_input(2 * most + 2)  # as UTF-16, plain text takes twice as much
+    if len(data) > 2 * most + 2:
+        raise click.UsageError(f"standard input: expected at most {most} bytes (--limit-request-bytes allows more)")
+    try:
+        return decode_text(data)
+    except NotTextError as error:
+        raise click.UsageError(f"standard input: {error}") from None
 
 
-def _read(most: int) -> bytes:
-    """What standard input brings, at most so much. (One `read` would take as much memory as that at once.)"""
+def read_input(most: int | None = None) -> bytes:
+    """Standard input up to its end; more than `most` bytes are not read further. Raises `UsageError`.
+
+    Who has not been sent anything for two seconds is told what it waits for.
+    """
+    source = _binary_input()
     data = bytearray()
-    while len(data) < most and (piece := sys.stdin.buffer.read(min(most - len(data), _AT_ONCE))):
-        data += piece
+    try:
+        with _told_when_silent() as came:
+            while (most is None or len(data) <= most) and (piece := source.read1(_AT_ONCE)):
+                data += piece
+                came()
+    except OSError as error:
+        raise click.UsageError(f"standard input cannot be read: {error.strerror}") from None
     return bytes(data)
 
 
-def _brings_input() -> bool:
-    """Whether to read standard input although there is a question already.
+def input_lines(most: int) -> Iterator[str]:
+    """The lines of standard input as they come, without their ends. Raises `UsageError`.
 
-    Programs that start this one often leave it a pipe or a socket of theirs,
-    open and silent: reading that would wait forever.
+    A line may have `most` characters.
     """
-    if sys.stdin.isatty():
-        return False
-    mode = os.fstat(sys.stdin.fileno()).st_mode
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-        return True
+    source, decoder = _binary_input(), TextDecoder()
+    begun: list[str] = []  # pieces of a line, which are joined once
+    size, number = 0, 1
     try:
-        ready, _, _ = select.select([sys.stdin], [], [], _FIRST_BYTE_WITHIN)
-    except (OSError, ValueError):  # a system that can only wait for sockets
-        return True
-    if not ready:
-        say('nothing on standard input within a second, so it is not waited for ("-" as an argument waits)')
-    return bool(ready)
+        while True:
+            data = source.read1(_AT_ONCE)
+            first, *others = decoder.decode(data, final=not data).split("\n")
+            begun.append(first)
+            size += len(first)
+            for line in others:
+                yield "".join(begun)
+                begun, size, number = [line], len(line), number + 1
+            if size > most:
+                raise click.UsageError(f"standard input, line {number}: expected at most {most} characters")
+            if not data:
+                break
+    except NotTextError as error:
+        raise click.UsageError(f"standard input, line {number}: {error}") from None
+    except OSError as error:
+        raise click.UsageError(f"standard input cannot be read: {error.strerror}") from None
+    if size:
+        yield "".join(begun)
+
+
+def _binary_input() -> Any:
+    if sys.stdin is None:
+        raise click.UsageError("standard input is closed")
+    return sys.stdin.buffer
+
+
+@contextmanager
+def _told_when_silent() -> "Iterator[Any]":
+    """Say so, once, when the function that this gives has not been called for two seconds."""
+    last = time.monotonic()
+    is_over = threading.Event()
+
+    def came() -> None:
+        nonlocal last
+        last = time.monotonic()
+
+    def watch() -> None:
+        while not is_over.wait(max(0.0, last + _SILENCE - time.monotonic())):
+            if time.monotonic() >= last + _SILENCE:
+                say("waiting for the end of standard input (</dev/null or --no-stdin does not wait)")
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield came
+    finally:
+        is_over.set()
+        watcher.join()

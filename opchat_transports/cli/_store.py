@@ -1,42 +1,50 @@
-"""Conversations between two calls of the command: a private file for each site and bot."""
+"""Private files: what the command keeps of its own, and how it writes the files of its user."""
 
 import hashlib
 import json
 import os
 import re
+import stat
+import sys
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import final
 
 from opchat_proto import Conversation, Endpoint
 
-__all__ = ["Store", "check_writable", "state_directory", "write_private"]
+__all__ = ["Store", "check_writable", "read_state", "write_private", "write_state"]
 
-
-def state_directory() -> Path:
-    """Where this user's programs keep their state: XDG_STATE_HOME, else ~/.local/state (XDG Base Directory 0.8).
-
-    Raises `OSError` for a user without a home.
-    """
-    given = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(given):  # a relative path is to be ignored, says that specification
-        return Path(given) / "opchat"
-    try:
-        return Path.home() / ".local" / "state" / "opchat"
-    except RuntimeError as error:
-        raise OSError(str(error)) from None
+_RETRIED = 0.1  # seconds between two attempts to lock
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put this file in its place whole, for nobody else to read. Raises `OSError`, and has then changed nothing.
+    """Put a file of the user's in its place whole, for nobody else to read. Raises `OSError`, and has changed nothing.
 
-    What is no regular file, such as a pipe, is written to as it is.
+    A symbolic link stays, and the file that it names is replaced. What is no
+    regular file, such as a pipe, is written to as it is.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
         path.write_text(text, "utf-8")
-        return
+    else:
+        _replace(path, text)
+
+
+def check_writable(path: Path) -> None:
+    """Raise the `OSError` that `write_private` would raise, and change nothing."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        if path.is_dir():
+            path.open("wb")  # raises
+    else:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+def _replace(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -48,14 +56,73 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-def check_writable(path: Path) -> None:
-    """Raise the `OSError` that `write_private` would raise, and change nothing."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.open("wb").close()
-    else:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+# ---------------------------------------------------------------- the command's own files
+
+
+def read_state(name: str) -> str | None:
+    """The text of a file of ours, None if there is none. Raises `OSError` or `ValueError` for what is not ours."""
+    try:
+        directory = _directory()
+        _check_directory(directory)
+        with os.fdopen(_open(directory / name, os.O_RDONLY), encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def write_state(name: str, text: str) -> None:
+    """Put a file of ours in its place, whole, whatever is there. Raises `OSError`."""
+    directory = _directory()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_directory(directory)
+    _replace(directory / name, text)
+
+
+def _directory() -> Path:
+    """Where this user's programs keep their state. Raises `OSError` for a user without a home.
+
+    $XDG_STATE_HOME on any system, else ~/.local/state (XDG Base Directory 0.8) or
+    the place that macOS and Windows have for it.
+    """
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):  # a relative path is to be ignored, says that specification
+        return Path(given) / "opchat"
+    try:
+        if sys.platform == "darwin" or sys.platform == "win32":
+            import platformdirs
+
+            return platformdirs.user_state_path("opchat", appauthor=False)
+        return Path.home() / ".local" / "state" / "opchat"
+    except ModuleNotFoundError:
+        raise OSError('platformdirs is missing: pip install "opchat[cli]"') from None
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+
+
+def _check_directory(path: Path) -> None:
+    """Raise `OSError` if somebody else could put a file there."""
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(f"{path} is not a directory")
+    if sys.platform != "win32":
+        if {path.lstat().st_uid, status.st_uid} != {os.geteuid()}:
+            raise PermissionError(f"{path} belongs to another user")
+        if status.st_mode & 0o022:
+            raise PermissionError(f"other users may write to {path}")
+
+
+def _open(path: Path, flags: int) -> int:
+    """A regular file of this user's: no link, and nothing that is waited for. Raises `OSError`."""
+    if path.is_symlink():  # said in words; O_NOFOLLOW holds
+        raise OSError(f"{path} is a symbolic link")
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o600)
+    status = os.fstat(descriptor)
+    is_ours = sys.platform == "win32" or status.st_uid == os.geteuid()
+    if not stat.S_ISREG(status.st_mode) or not is_ours:
+        os.close(descriptor)
+        raise OSError(f"{path} is not a regular file of this user's")
+    return descriptor
 
 
 @final
@@ -67,28 +134,87 @@ class Store:
         where = "built-in" if endpoint is None else endpoint.origin + endpoint.root
         digest = hashlib.sha256(f"{where}\n{bot}".encode()).hexdigest()[:16]
         name = "built-in" if endpoint is None else re.sub("[^a-z0-9.-]", "_", endpoint.host)[:64]
-        self._name = f"{name}-{digest}.json"
-
-    @property
-    def path(self) -> Path:
-        """Where it is kept. Raises `OSError` as `state_directory` does."""
-        return state_directory() / self._name
+        self._name = f"{name}-{digest}"
+        self._is_followed = False  # whether the next is known
+        self._kept: str | None = None  # what was in the file when it was last read or written
 
     def load(self) -> Conversation | None:
         """What was kept, None if there is nothing. Raises `ValueError` for a file that cannot be read."""
         where: object = "this user's"
         try:
-            where = self.path
-            return Conversation.from_dict(json.loads(self.path.read_bytes()))
-        except FileNotFoundError:
-            return None
+            where = _directory() / f"{self._name}.json"
+            self._kept, self._is_followed = read_state(f"{self._name}.json"), True
+            return None if self._kept is None else Conversation.from_dict(json.loads(self._kept))
         except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"the last conversation, {where}, cannot be read: {error}") from None
 
-    def save(self, conversation: Conversation) -> None:
-        """Keep this conversation in place of the one before. Raises `OSError`."""
+    def save(self, conversation: Conversation) -> bool:
+        """Keep this conversation in place of the one before. Raises `OSError`.
+
+        Returns whether another process has kept something since this one last read
+        or wrote it.
+        """
         values = conversation.to_dict()
         if self._endpoint is None:
             values["session"] = None  # the built-in bot's ends with the command
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(self.path, json.dumps(values) + "\n")
+        text = json.dumps(values) + "\n"
+        changed = False
+        with suppress(OSError, ValueError):
+            changed = self._is_followed and read_state(f"{self._name}.json") != self._kept
+        write_state(f"{self._name}.json", text)
+        self._kept, self._is_followed = text, True
+        return changed
+
+    @contextmanager
+    def locked(self, busy: Callable[[], None]) -> Iterator[None]:
+        """Hold the others off who go on with this conversation; call `busy` once if that takes waiting.
+
+        What cannot be locked is not.
+        """
+        descriptor = None
+        while descriptor is None:
+            try:
+                _check_directory(_directory())
+                path = _directory() / f"{self._name}.lock"
+                descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+            except OSError:
+                yield
+                return
+            if not _lock(descriptor):
+                busy()
+                while not _lock(descriptor):
+                    time.sleep(_RETRIED)
+            if not _is_at(path, descriptor):  # who held it has removed it: another may have made a new one
+                os.close(descriptor)
+                descriptor = None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes nothing that is open
+                path.unlink()
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether it is locked now, or cannot be."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except (ModuleNotFoundError, OSError):
+        pass
+    return True

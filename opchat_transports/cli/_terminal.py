@@ -1,4 +1,4 @@
-"""Where text goes. What a server has written is shown, and never obeyed by the terminal."""
+"""Standard output and error. What a server has written is shown there, and never obeyed by the terminal."""
 
 import json
 import os
@@ -7,24 +7,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TextIO, final
 
-__all__ = ["Output", "OutputClosedError", "drop_output", "is_lively", "json_line", "say", "visible"]
+from ._escaping import PiecewiseEscaper, escape, escape_line
+from ._standard_streams import discard
 
-# What moves the cursor, colours, renames windows or turns lines around is shown instead of obeyed: C0 but tab and
-# newline, DEL, C1, and the bidirectional overrides and isolates. A character at a time, so pieces need not be joined.
-_SHOWN = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-    if chr(code) not in "\t\n"
-}
+__all__ = ["Output", "OutputClosedError", "drop_output", "is_lively", "is_terminal", "json_line", "say"]
 
 
 class OutputClosedError(Exception):
     """Standard output takes no more."""
-
-
-def visible(text: str) -> str:
-    """The text with all that would command a terminal escaped."""
-    return text.translate(_SHOWN)
 
 
 def json_line(value: Mapping[str, Any]) -> str:
@@ -32,16 +22,25 @@ def json_line(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody sits before it."""
+    return stream is not None and stream.isatty()
+
+
 def is_lively(stream: TextIO | None) -> bool:
     """Whether this is a terminal that can move its cursor and dim text."""
-    return stream is not None and stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+    return is_terminal(stream) and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 def say(line: str, *, raw: bool = False) -> None:
     """One line on standard error, which may hold text from a server."""
+    _tell(f"opchat: {line if raw else escape_line(line, terminal=is_terminal(sys.stderr))}")
+
+
+def _tell(text: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError):  # nobody listens
-            print(f"opchat: {line if raw else visible(line)}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
 
 @final
@@ -50,18 +49,23 @@ class Output:
 
     def __init__(self, *, raw: bool = False) -> None:
         self.raw = raw
+        self._escaper = PiecewiseEscaper(terminal=is_terminal(sys.stdout))
         self._at_line_start = True
 
     def text(self, text: str) -> None:
         """Print at once what came from a server."""
+        if not self.raw:
+            text = self._escaper.add(text)
         if text:
             self._at_line_start = text.endswith("\n")
-            self._write(text if self.raw else visible(text))
+            self._write(text)
 
     def end_line(self) -> None:
         """Begin a new line unless that has just happened."""
-        if not self._at_line_start:
-            self.text("\n")
+        text = self._escaper.finish()
+        if text or not self._at_line_start:
+            self._at_line_start = True
+            self._write(f"{text}\n")
 
     def json(self, value: Mapping[str, Any]) -> None:
         """One JSON object on a line of its own, at once."""
@@ -73,22 +77,22 @@ class Output:
 
     def notice(self, text: str) -> None:
         """Words of our own for whoever sits before the terminal, on standard error."""
-        if sys.stderr is not None:
-            with suppress(OSError):
-                print(text, file=sys.stderr, flush=True)
+        _tell(text)
 
     def aside(self, kind: str, text: str) -> None:
-        """What is not part of the answer: on standard error, dim if that is a terminal."""
+        """What is not part of the answer: on standard error, dim if that is a terminal, each line with its kind."""
         if sys.stderr is None:
             return
-        line = f"[{kind}] {text}".rstrip(" \n")
-        line = line if self.raw else visible(line)
+        if not self.raw:
+            on_terminal = is_terminal(sys.stderr)
+            kind, text = escape_line(kind, terminal=on_terminal), escape(text, terminal=on_terminal)
+        lines = "\n".join(f"[{kind}] {line}".rstrip(" ") for line in text.rstrip(" \n").split("\n"))
         if is_lively(sys.stderr) and not os.environ.get("NO_COLOR"):
-            line = f"\x1b[2m{line}\x1b[0m"
-        if not self._at_line_start and sys.stdout is not None and sys.stdout.isatty():
-            line = f"\n{line}"  # both are on one screen
-        with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            lines = f"\x1b[2m{lines}\x1b[0m"
+        if not self._at_line_start and is_terminal(sys.stdout):
+            lines = f"\n{lines}"  # both are on one screen
+            self._at_line_start = True
+        _tell(lines)
 
     def _write(self, text: str) -> None:
         if sys.stdout is None:
@@ -104,7 +108,5 @@ class Output:
 
 
 def drop_output() -> None:
-    """Let nothing more out: what is left in the buffer would raise again when the interpreter flushes it at the end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    """Let nothing more out of standard output: what is left in its buffer would raise again when it is closed."""
+    discard(sys.stdout)

@@ -1,5 +1,6 @@
 """Asking one question, by whichever transport."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -66,8 +67,11 @@ def ask(
             timeouts=settings.timeouts,
             proxy=settings.proxy,
             observer=observe if observers else None,
+            **({} if settings.cacert is None else {"ssl_context": _trusting(settings.cacert)}),
         )
         reply = transport.ask(submit)
+    except OSError as error:  # that the TLS library was told to use
+        raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if settings.via == "blocking":
@@ -78,6 +82,18 @@ def ask(
         _run(settings.via, transport, reply, take)
     asked_with: Session | None = transport.session
     return asked_with
+
+
+def _trusting(cacert: str) -> ssl.SSLContext:
+    """The system's trust, and that in the certificates of a file. Raises `UsageError`."""
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cacert)
+    except ssl.SSLError:
+        raise click.UsageError(f"--cacert {cacert}: expected certificates in PEM") from None
+    except OSError as error:
+        raise click.UsageError(f"--cacert {cacert}: {error.strerror}") from None
+    return context
 
 
 def _open(via: str, *arguments: Any, **options: Any) -> Any:

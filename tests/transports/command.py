@@ -1,6 +1,7 @@
-"""The command as a process: run to its end, started, or on a terminal."""
+"""The command: run in this process or in one of its own, started, or on a terminal."""
 
 import fcntl
+import io
 import os
 import pty
 import select
@@ -9,18 +10,17 @@ import subprocess
 import sys
 import termios
 import time
-from io import TextIOWrapper
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
-from unittest import mock
+from unittest.mock import patch
 
 from opchat_transports.cli import run
 
 from .scripted import Script, Scripted
 
-PATIENCE = 60.0  # seconds; a process takes several to begin where others want the same processor
+PATIENCE = 20.0  # seconds; a process takes several to begin where others want the same processor
 
 # Not in development mode, in which asyncio logs what takes long on a busy machine.
 COMMAND = [sys.executable, "-W", "error", "-m", "opchat_transports"]
@@ -31,36 +31,35 @@ ENVIRONMENT = {
 }
 
 
-def opchat(*arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """The command, run to its end. In this process, unless there are options other than `input` and `encoding`:
+def opchat(
+    *arguments: str | bytes,
+    input: str | bytes = "",
+    env: dict[str, str] | None = None,
+    encoding: str | None = "utf-8",
+) -> subprocess.CompletedProcess[Any]:
+    """Run the command in this process, with standard streams and an environment of its own."""
+    outputs = io.BytesIO(), io.BytesIO()
+    given = io.BytesIO(input.encode() if isinstance(input, str) else input)
+    streams = [io.TextIOWrapper(stream, "utf-8", "backslashreplace") for stream in (given, *outputs)]
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, (env or ENVIRONMENT) | {"COLUMNS": "80"}, clear=True))
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            stack.enter_context(patch.object(sys, name, stream))
+        code = run([os.fsdecode(argument) for argument in arguments])
+        for stream in streams[1:]:
+            stream.flush()
+    written = [output.getvalue() for output in outputs]
+    if encoding is None:
+        return subprocess.CompletedProcess(arguments, code, *written)
+    return subprocess.CompletedProcess(arguments, code, *(data.decode(encoding) for data in written))
 
-    a process of its own takes longer to start than to answer.
-    """
-    if options.keys() <= {"input", "encoding"}:
-        return _called(arguments, **options)
+
+def opchat_process(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process, for what it has from the system: descriptors, a locale, modules of its own."""
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
     options = {"env": ENVIRONMENT, "timeout": PATIENCE, "capture_output": True, "encoding": "utf-8", **options}
     return subprocess.run([*COMMAND, *arguments], **options)
-
-
-def _called(
-    arguments: tuple[str, ...], *, input: str | bytes = "", encoding: str | None = "utf-8"
-) -> subprocess.CompletedProcess[Any]:
-    # Files and no buffers in memory, since the command uses their descriptors. Help texts are as wide as in a pipe.
-    variables = mock.patch.dict(os.environ, ENVIRONMENT | {"COLUMNS": "80"}, clear=True)
-    with TemporaryFile() as given, TemporaryFile() as printed, TemporaryFile() as said, variables:
-        given.write(input.encode() if isinstance(input, str) else input)
-        given.seek(0)
-        stdin, stdout, stderr = (TextIOWrapper(file, encoding="utf-8") for file in (given, printed, said))
-        with mock.patch.multiple(sys, stdin=stdin, stdout=stdout, stderr=stderr):
-            code = run(arguments)
-        outputs = []
-        for stream, file in ((stdout, printed), (stderr, said)):
-            stream.flush()
-            file.seek(0)
-            outputs.append(file.read().decode(encoding) if encoding else file.read())
-        return subprocess.CompletedProcess([*COMMAND, *arguments], code, *outputs)
 
 
 class Process(subprocess.Popen[str]):
@@ -76,10 +75,10 @@ def start(*arguments: str, **options: Any) -> Process:
     return Process([*COMMAND, *arguments], encoding="utf-8", **{**pipes, **options})
 
 
-def asking(script: Script, *arguments: str, session: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+def asking(script: Script, *arguments: str, session: bool = True) -> subprocess.CompletedProcess[str]:
     """`opchat ask` of a server with this script; see `Scripted` for `session`."""
     with Scripted(script, session=session) as server:
-        return opchat("ask", "--url", server.url, *(arguments or ("Hi",)), **options)
+        return opchat("ask", "--url", server.url, *(arguments or ("Hi",)))
 
 
 class Terminal:

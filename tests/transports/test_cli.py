@@ -14,7 +14,7 @@ from opchat_transports import collect
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.cli import run
 
-from .command import ENVIRONMENT, asking, opchat, start
+from .command import ENVIRONMENT, asking, opchat, opchat_process, start
 from .scripted import (
     LAST,
     PATIENCE,
@@ -82,13 +82,35 @@ def test_each_piece_is_printed_before_the_next_is_sent() -> None:
         ([end("final")], "final\n"),
         ([live(""), end("final")], "final\n"),
         ([event(type="live", data="Thinking...", subtype="thinking"), end("final")], "final\n"),
-        ([end("")], "\n"),
-        ([event(type="end", data=None)], "\n"),
     ],
 )
 def test_what_is_printed(pieces: list[bytes], printed: str) -> None:
     result = asking(answers(STREAM, *pieces, LAST))
     assert (result.stdout, result.stderr, result.returncode) == (printed, "", 0)
+
+
+def test_an_answer_without_text_says_so() -> None:
+    def action(**data: Any) -> Any:
+        return {"type": "function", "data": data}
+
+    for last, line in (
+        (end(""), "opchat: the answer has no text\n"),
+        (end(" \n"), "opchat: the answer has no text\n"),
+        (event(type="end", data=None), "opchat: the answer has no text\n"),
+        (
+            end("", actions=[action(name="openCart", args=[]), action(name="go\nopchat: x"), {"type": "javascript"}]),
+            "opchat: the answer has no text; it asks the site's page to call openCart, go\\x0aopchat: x, javascript\n",
+        ),
+        (end("", actions=[{"type": "function", "name": "flat"}]), None),
+        (end("", images=["http://a", "http://b"]), "opchat: the answer has no text; it has images (2)\n"),
+    ):
+        result = asking(answers(STREAM, last, LAST))
+        assert (result.stdout.strip(), result.returncode) == ("", 0)
+        assert result.stderr == (line or "opchat: the answer has no text; it asks the site's page to call flat\n")
+    result = asking(answers(STREAM, live("text"), end("text", actions=[action(name="openCart")]), LAST))
+    assert (result.stdout, result.stderr) == ("text\n", "")
+    result = asking(answers(STREAM, end("", actions=[action(name="openCart")]), LAST), "--json", "Hi")
+    assert (result.stdout.count("\n"), result.stderr) == (1, "")
 
 
 def test_a_piece_that_was_lost_does_not_shorten_the_answer_silently() -> None:
@@ -105,18 +127,18 @@ def test_a_piece_that_was_lost_does_not_shorten_the_answer_silently() -> None:
 def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
     hostile = "\x1b]0;x\x07\r\x00\x7f\x9b\u202e\u2066\ttab\nline \u00e9"
     shown = "\\x1b]0;x\\x07\\x0d\\x00\\x7f\\x9b\\u202e\\u2066\ttab\nline \u00e9\n"
-    environment = ENVIRONMENT | {"PYTHONIOENCODING": "utf-8"}
-    result = asking(answers(STREAM, live(hostile), end(hostile), LAST), env=environment)
+    result = asking(answers(STREAM, live(hostile), end(hostile), LAST))
     assert (result.stdout, result.stderr) == (shown, "")
-    assert asking(answers(STREAM, end(hostile), LAST), env=environment).stdout == shown
-    result = asking(answers(STREAM, event(type="error", data=hostile), LAST), env=environment)
+    assert asking(answers(STREAM, end(hostile), LAST)).stdout == shown
+    result = asking(answers(STREAM, event(type="error", data=hostile), LAST))
     assert result.stderr.split(" (at ")[0] == (
         "opchat: the server reported an error: \\x1b]0;x\\x07 \\x00\\x7f\\x9b\\u202e\\u2066 tab line \u00e9"
     )
 
 
 def test_a_terminal_that_cannot_show_a_letter_is_no_reason_to_fail() -> None:
-    result = asking(tells("\u00e9\u2713"), env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
+    with Scripted(tells("\u00e9\u2713")) as server:
+        result = opchat_process("ask", "--url", server.url, "Hi", env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
     assert (result.stdout, result.returncode) == ("\\xe9\\u2713\n", 0)
 
 
@@ -208,6 +230,7 @@ def test_a_question_that_is_too_large_is_wrong_usage() -> None:
     result = opchat("ask", input="x" * 2_000_000)
     assert (result.stdout, result.returncode) == ("", 2)
     assert "expected at most 1048576 bytes" in result.stderr
+    assert "expected at most 1048576 bytes" in opchat("ask", input="x" * 3_000_000).stderr
 
 
 # ------------------------------------------------------------------------------------------------ standard input
@@ -235,17 +258,8 @@ def test_standard_input_is_joined_with_the_question(arguments: Any, given: str, 
 def test_a_file_is_standard_input(tmp_path: Path) -> None:
     (tmp_path / "question").write_text("from a file")
     with Scripted(tells("a")) as server, (tmp_path / "question").open() as file:
-        opchat("ask", "--url", server.url, "Hi", stdin=file)
+        opchat_process("ask", "--url", server.url, "Hi", stdin=file)
     assert b'"newMessage":"Hi\\n\\nfrom a file"' in server.requests[1]
-
-
-def test_a_pipe_that_is_open_by_accident_is_not_waited_for() -> None:
-    with Scripted(tells("a")) as server, start("ask", "--url", server.url, "Hi", stdin=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read() == "a\n"
-        assert process.stderr.read().startswith("opchat: nothing on standard input within a second")
-        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -313,7 +327,9 @@ def test_closed_outputs(arguments: Any, closed: str) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_one_line() -> None:
     with Scripted(tells("a")) as server, open("/dev/full", "w") as full:
-        result = opchat("ask", "--url", server.url, "Hi", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        result = opchat_process(
+            "ask", "--url", server.url, "Hi", capture_output=False, stdout=full, stderr=subprocess.PIPE
+        )
     assert (result.stderr, result.returncode) == (
         "opchat: the answer cannot be written: No space left on device\n",
         141,
@@ -324,7 +340,7 @@ def test_a_full_disk_is_one_line() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])
 def test_a_full_disk_is_one_line_for_what_click_prints_too(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        result = opchat(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        result = opchat_process(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert (result.stderr, result.returncode) == (
         "opchat: the output cannot be written: No space left on device\n",
         141,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .command import ENVIRONMENT, PATIENCE, Terminal, asking, opchat, start
+from .command import ENVIRONMENT, PATIENCE, Terminal, asking, opchat, opchat_process, start
 from .scripted import LAST, STREAM, Peer, Scripted, answer, answers, end, event, live, object_, tells
 
 VIAS = pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
@@ -239,7 +239,7 @@ def test_arguments_are_utf_8_in_any_locale(variables: Any, tmp_path: Path) -> No
         for question, asked in (("h\u00e9", "h\u00e9"), (b"h\xe9", "h\ufffd")):
             arguments: Any = (question, "--bot", question, "--url", server.url)
             environment = ENVIRONMENT | {"XDG_STATE_HOME": str(tmp_path)} | variables
-            result = opchat("ask", *arguments, env=environment)
+            result = opchat_process("ask", *arguments, env=environment)
             assert (result.stdout, result.stderr, result.returncode) == ("a\n", "", 0)
             body = json.loads(server.requests[-1].partition(b"\r\n\r\n")[2])
             assert (body["newMessage"], body["botId"]) == (asked, asked)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .command import PATIENCE, Terminal, opchat, start
-from .scripted import LAST, STREAM, Peer, Script, Scripted, answers, event, live, tells
+from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
+from .scripted import LAST, STREAM, Peer, Script, Scripted, answers, end, event, live, tells
 
 
 def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:
@@ -200,3 +200,216 @@ def test_the_answer_is_shown_as_it_comes_and_escaped() -> None:
         terminal.until("> ")
         terminal.enter("/quit\r")
         assert terminal.wait() == 0
+
+
+# ------------------------------------------------------------------------------------------------ several lines
+
+
+def no_readline(directory: Path) -> dict[str, str]:
+    """An environment whose Python has no readline."""
+    (directory / "readline.py").write_text("raise ModuleNotFoundError('No module named readline', name='readline')")
+    return {"PYTHONPATH": str(directory)}
+
+
+def like_libedit(directory: Path) -> dict[str, str]:
+    """An environment whose Python takes its readline for libedit."""
+    (directory / "sitecustomize.py").write_text("import readline; readline.backend = 'editline'")
+    return {"PYTHONPATH": str(directory)}
+
+
+PASTED = "\x1b[200~one\rtwo\r/three\x1b[201~"
+
+
+def questions(server: Scripted) -> list[str]:
+    return [submit["newMessage"] for submit in submits(server)]
+
+
+def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
+    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
+        assert "Lines that are pasted are one question" in terminal.until("> ")
+        assert "\x1b[?2004h" in terminal.shown
+        terminal.enter(PASTED)
+        terminal.until("/three")
+        assert server.requests == []
+        terminal.enter("\r")
+        terminal.until("a\r\n")
+        terminal.until("> ")
+        terminal.enter("\x1b[A\r")  # the last question, whole
+        terminal.until("a\r\n")
+        terminal.until("> ")
+        terminal.enter("\x04")
+        assert terminal.wait() == 0
+    assert questions(server) == ["one\ntwo\n/three"] * 2
+    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
+        terminal.until("> ")
+        terminal.enter("\x1b[A\r")  # also in the next chat
+        terminal.until("a\r\n")
+    assert questions(server) == ["one\ntwo\n/three"]
+
+
+@pytest.mark.parametrize("environment", [no_readline, like_libedit])
+@pytest.mark.parametrize(("pasted", "more"), [("one\rtwo\rthree\r", ""), ("one\rtwo\rthree", "\r")])
+def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str, more: str, tmp_path: Path) -> None:
+    variables = environment(tmp_path)
+    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
+        assert "Lines that are pasted are asked as one question" in terminal.until("> ")
+        terminal.enter(pasted)
+        if more:
+            terminal.until("three")
+            assert server.requests == []
+            terminal.enter(more)
+        terminal.until("a\r\n")
+        terminal.until("> ")
+        terminal.enter("/quit\r")
+        assert terminal.wait() == 0
+    assert "\x1b[?2004h" not in terminal.shown
+    assert questions(server) == ["one\ntwo\nthree"]
+
+
+@pytest.mark.parametrize("environment", [lambda _: {}, no_readline, like_libedit, lambda _: {"TERM": "dumb"}])
+def test_a_line_that_ends_with_a_backslash_goes_on(environment: Any, tmp_path: Path) -> None:
+    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **environment(tmp_path)) as terminal:
+        terminal.until("> ")
+        terminal.enter("one\\\r")
+        terminal.until(". ")
+        terminal.enter("two\r")
+        terminal.until("a\r\n")
+        terminal.until("> ")
+        terminal.enter("/quit\r")
+        assert terminal.wait() == 0
+    assert questions(server) == ["one\ntwo"]
+
+
+def test_a_line_that_ends_with_a_backslash_goes_on_in_a_pipe_too() -> None:
+    _, asked = chat(tells("a"), lines="one\\\ntwo\\\nthree\nC:\\\\\nend\\")
+    assert [submit["newMessage"] for submit in asked] == ["one\ntwo\nthree", "C:\\\\", "end\\"]
+
+
+# ------------------------------------------------------------------------------------------------ what it says and does
+
+
+def test_it_says_which_bot_answers_and_where(tmp_path: Path) -> None:
+    with Scripted(tells("one")) as server:
+        url = f"{server.url}/blog"
+        with Terminal("chat", "--url", url, "--bot", "parrot") as terminal:
+            greeting = terminal.until("> ")
+            assert f"opchat: the bot 'parrot' of {url} answers; /help shows the commands\r\n" in greeting
+            assert "goes on after" not in greeting
+            terminal.enter("A  question\x1b[D\r")
+            terminal.until("one\r\n")
+            terminal.enter("/quit\r")
+            assert terminal.wait() == 0
+        with Terminal("chat", "--url", url, "--bot", "parrot", "--continue") as terminal:
+            greeting = terminal.until("> ")
+            assert 'opchat: this goes on after 2 messages, the last question: "A question"\r\n' in greeting
+        with Terminal("chat", "--url", url, "--continue") as terminal:
+            assert "there is no conversation to continue, so this begins one" in terminal.until("> ")
+
+
+def test_commands_are_completed_by_tab() -> None:
+    with Terminal("chat") as terminal:
+        terminal.until("> ")
+        terminal.enter("/hi\t\r")
+        terminal.until("/history ")
+        terminal.until("> ")
+        terminal.enter("/he\t\r")
+        shown = terminal.until("> ")
+        terminal.enter("no /hi\t\r")
+        terminal.until("question 1 of our conversation")
+        terminal.enter("/quit\r")
+        assert terminal.wait() == 0
+    for command in ("/history", "/save FILE", "/retry", "/edit", "/new", "/help", "/quit", "//...", "Ctrl-C"):
+        assert command in shown
+    assert "/history" not in terminal.shown[terminal.shown.index("no /hi") :]
+
+
+def test_the_hint_of_ctrl_c_tells_the_truth() -> None:
+    def stalls(peer: Peer) -> None:
+        answers(STREAM, live("first"))(peer)
+        peer.is_left()
+
+    with Scripted(stalls) as server, Terminal("chat", "--url", server.url) as terminal:
+        terminal.until("> ")
+        terminal.enter("A\r")
+        terminal.until("first")
+        terminal.interrupt()
+        assert "leaves" not in terminal.until("> ")  # since another one would not
+        terminal.interrupt()
+        terminal.until("(Ctrl-C again, Ctrl-D or /quit leaves)")
+        terminal.until("> ")
+        terminal.interrupt()
+        assert terminal.wait() == 130
+    assert "the answer is cancelled, and not part of the conversation" in terminal.shown
+
+
+def test_new_begins_another_conversation_with_the_same_session() -> None:
+    result, asked = chat(tells("one"), tells("two"), lines="A\n/new\n/history\n/retry\nB\n/history\n")
+    assert result.stdout == "one\ntwo\nuser: B\nassistant: two\n"
+    assert [said(submit) for submit in asked] == [["A"], ["B"]]
+    assert asked[0]["chatId"] != asked[1]["chatId"]
+    assert asked[0]["session"] == asked[1]["session"]
+    assert result.stderr == "opchat: this is a new conversation\nopchat: there is no question to ask again\n"
+
+
+def editor(directory: Path, text: str | None) -> dict[str, str]:
+    """An environment whose editor shows what it is given, and saves this text."""
+    script = directory / "editor"
+    save = "" if text is None else f"printf '%s' '{text}' > \"$1\"; touch -d '+1 minute' \"$1\""
+    script.write_text(f'#!/bin/sh\ncat "$1" > "{directory}/shown"\n{save}\n')
+    script.chmod(0o700)
+    return ENVIRONMENT | {"VISUAL": "", "EDITOR": str(script)}
+
+
+def test_edit_asks_the_changed_question_in_place_of_the_last(tmp_path: Path) -> None:
+    with Scripted(tells("one"), tells("two"), tells("three")) as server:
+        lines = "A\nB\n/edit\n/history\n"
+        result = opchat("chat", "--url", server.url, input=lines, env=editor(tmp_path, "B2\nmore"))
+    assert (tmp_path / "shown").read_text().strip() == "B"
+    assert result.stdout == "one\ntwo\nthree\nuser: A\nassistant: one\nuser: B2\n  more\nassistant: three\n"
+    assert [said(submit) for submit in submits(server)] == [["A"], ["A", "one", "B"], ["A", "one", "B2\nmore"]]
+
+
+def test_edit_of_a_broken_question_replaces_nothing(tmp_path: Path) -> None:
+    with Scripted(tells("one"), answers(STREAM), tells("three")) as server:
+        result = opchat("chat", "--url", server.url, input="A\nB\n/edit\n", env=editor(tmp_path, "B2"))
+    assert result.stdout == "one\nthree\n"
+    assert said(submits(server)[-1]) == ["A", "one", "B2"]
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_nothing_that_was_saved_is_nothing_that_is_asked(text: str | None, tmp_path: Path) -> None:
+    with Scripted(tells("one")) as server:
+        result = opchat("chat", "--url", server.url, input="A\n/edit\n", env=editor(tmp_path, text))
+    assert "nothing was saved, so nothing is asked" in result.stderr
+    assert len(submits(server)) == 1
+
+
+def test_an_editor_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    result = opchat("chat", "--url", "127.0.0.1:1", input="/edit\n", env=ENVIRONMENT | {"EDITOR": "/no/editor"})
+    assert result.stderr.count("\n") == 1
+    assert "(the variable EDITOR names another editor)" in result.stderr
+
+
+def turn(reply: str, response_id: str) -> Script:
+    return answers(STREAM, live(reply), end(reply, responseId=response_id), LAST)
+
+
+def test_what_is_asked_again_does_not_name_the_answer_that_it_replaces(tmp_path: Path) -> None:
+    scripts = [turn("one", "r1"), turn("two", "r2"), turn("two again", "r3"), turn("edited", "r4"), turn("C", "r5")]
+    with Scripted(*scripts) as server:
+        lines = "A\nB\n/retry\n/edit\nC\n"
+        opchat("chat", "--url", server.url, input=lines, env=editor(tmp_path, "B2"))
+    assert [submit.get("previousResponseId") for submit in submits(server)] == [None, "r1", "r1", "r1", "r4"]
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_an_answer_that_the_provider_has_forgotten_is_not_named_again(command: str) -> None:
+    forgotten = answers(STREAM, event(type="error", data="previous_response_not_found"))
+    with Scripted(turn("one", "r1"), forgotten, turn("two", "r2")) as server:
+        opchat("ask", "--url", server.url, "A")
+        for question in ("B", "C"):
+            arguments = ["ask", "--continue", question] if command == "ask" else ["chat", "--continue"]
+            result = opchat(*arguments, "--url", server.url, input="" if command == "ask" else question)
+    assert (result.stdout, result.returncode) == ("two\n", 0)
+    assert [submit.get("previousResponseId") for submit in submits(server)] == [None, "r1", None]
+    assert said(submits(server)[-1]) == ["A", "one", "C"]

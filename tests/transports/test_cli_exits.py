@@ -11,7 +11,7 @@ import pytest
 from opchat_transports.cli import COMMANDS, run
 from opchat_transports.testing import FAULTS, FaultServer, Script, Write, json_object, refused
 
-from .command import ENVIRONMENT, PATIENCE, Terminal, opchat
+from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, opchat_process
 
 # What `ask` makes of each fault. The clocks of those that stall are short.
 EXPECTED = {
@@ -110,7 +110,7 @@ def test_a_bug_is_1(tmp_path: Path) -> None:
         "def fails(*_, **__): raise AssertionError('a bug')\n"
         "module.whole_question = fails\n"
     )
-    result = ask(env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
+    result = opchat_process("ask", "Hello!", env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
     assert (result.stdout, result.returncode) == ("", 1)
     assert "AssertionError: a bug" in result.stderr
 
@@ -120,7 +120,7 @@ def test_without_the_extra_there_is_the_pip_line_and_2(tmp_path: Path) -> None:
     (tmp_path / "click" / "__init__.py").write_text(
         "raise ModuleNotFoundError('No module named click', name='click')\n"
     )
-    result = ask(env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
+    result = opchat_process("ask", "Hello!", env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
     assert (result.stdout, result.returncode) == ("", 2)
     assert result.stderr == 'opchat: the command line needs one more package: pip install "opchat[cli]"\n'
 
@@ -128,7 +128,7 @@ def test_without_the_extra_there_is_the_pip_line_and_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("via", "package"), [("trio", "trio"), ("httpx", "anyio"), ("httpx", "httpx")])
 def test_without_a_transports_library_there_is_a_pip_line_and_2(via: str, package: str, tmp_path: Path) -> None:
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module', name='{package}')\n")
-    result = ask("--via", via, env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
+    result = opchat_process("ask", "Hello!", "--via", via, env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
     assert (result.stdout, result.returncode) == ("", 2)
     assert f'pip install "opchat[{via}]"' in result.stderr
 

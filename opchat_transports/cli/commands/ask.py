@@ -1,27 +1,36 @@
 """`opchat ask`: one question."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .._conversations import answer, begin, keep
 from .._exits import EPILOG
-from .._options import Settings, asking_options, printing_options
+from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
 from .._printer import Printer
-from .._stdin import whole_question
+from .._stdin import stdin_option, whole_question
 from .._store import Store
-from .._terminal import Output
+from .._terminal import Output, say
 from .._transports import site
 
 __all__ = ["ask_command"]
 
+_EXAMPLES = """\b
+Examples:
+  opchat ask --url https://site.example "What are your opening hours?"
+  opchat ask --url https://site.example --continue "And in winter?"
+  git diff | opchat ask --url https://site.example "Review this change:"
+"""
 
-@click.command("ask", epilog=EPILOG)
+
+@click.command("ask", cls=AskingCommand, epilog=f"{_EXAMPLES}\n{EPILOG}")
 @click.argument("question", nargs=-1)
 @asking_options
-@click.option("--continue", "go_on", is_flag=True, help="Go on with the last conversation with this bot.")
-@click.option("--history", type=click.Path(path_type=Path), metavar="FILE", help="Messages before: JSON or NDJSON.")
+@history_options
 @click.option("--no-save", is_flag=True, help="Keep nothing for --continue.")
+@stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @printing_options
@@ -31,6 +40,7 @@ def ask_command(
     go_on: bool,
     history: Path | None,
     no_save: bool,
+    no_stdin: bool,
     no_stream: bool,
     as_json: bool,
     show: str,
@@ -40,20 +50,24 @@ def ask_command(
     """Ask QUESTION and print the answer as it comes.
 
     Standard input, unless it is a terminal, is put behind QUESTION or takes its
-    place. Beside a QUESTION, a pipe must bring its first byte within a second, or
-    it is taken for one that is open by accident; "-" waits for it.
+    place. A pipe is read to its end; --no-stdin or </dev/null does not wait.
     """
+    text = whole_question(question, settings.limits, no_stdin=no_stdin)
     store = Store(settings.endpoint, settings.bot)
-    conversation = begin(settings, store, go_on=go_on, history=history)
-    text = whole_question(question, settings.limits)
-    submit = conversation.ask(text, stream=not no_stream)
-    output = Output(raw=raw)
-    with site(settings) as settings:
-        assert settings.endpoint is not None
-        where = settings.endpoint.origin
+    with ExitStack() as stack:
+        if go_on and not no_save:
+            stack.enter_context(store.locked(_say_that_it_is_busy))
+        conversation = begin(settings, store, go_on=go_on, history=history)
+        submit = conversation.ask(text, stream=not no_stream)
+        settings = stack.enter_context(site(settings))
         quiet = settings.verbose  # whose lines would be mixed up with it
-        with Printer(output, where, kinds=show, as_json=as_json, markdown=markdown, quiet=quiet) as printer:
-            is_new = answer(settings, conversation, submit, printer)
-    if is_new and not no_save:
-        keep(store, conversation)
+        printing: dict[str, Any] = {"kinds": show, "as_json": as_json, "markdown": markdown, "quiet": quiet}
+        with Printer(Output(raw=raw), settings.where, **printing) as printer:
+            changed = answer(settings, conversation, submit, printer)
+        if changed and not no_save:
+            keep(store, conversation)
     return printer.code
+
+
+def _say_that_it_is_busy() -> None:
+    say("another opchat goes on with this conversation; waiting for its answer")

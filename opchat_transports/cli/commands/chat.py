@@ -1,9 +1,9 @@
-"""`opchat chat`: a conversation, a line at a time."""
+"""`opchat chat`: a conversation, a question at a time."""
 
+import copy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from io import TextIOWrapper
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -11,54 +11,44 @@ import click
 
 from opchat_proto import Conversation, InvalidMessages, Message
 
+from ..._common import new_chat_id
 from .._conversations import answer, begin, keep
 from .._exits import EPILOG, INTERRUPTED
 from .._history import write_messages
-from .._options import Settings, asking_options, printing_options
+from .._line_editing import LineReader, goes_on
+from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
 from .._printer import Printer
-from .._store import Store, state_directory
-from .._terminal import Output
+from .._stdin import input_lines
+from .._store import Store
+from .._terminal import Output, is_terminal
 from .._transports import site
 
 __all__ = ["chat_command"]
 
-_PROMPT = "> "
-_HELP = """\
-  /history     show what was said
-  /save FILE   write it as JSON, for --history
-  /retry       ask the last question again: it may cost another answer
-  /quit        leave, as Ctrl-D does; Ctrl-C cancels a line or an answer
-  //...        a question that begins with a slash
-"""
-_LINES_KEPT = 1000
+_SHOWN = 60  # characters of a question that is named
 
 
-@click.command("chat", epilog=EPILOG)
+@click.command("chat", cls=AskingCommand, epilog=EPILOG)
 @asking_options
-@click.option("--continue", "go_on", is_flag=True, help="Go on with the last conversation with this bot.")
-@click.option("--history", type=click.Path(path_type=Path), metavar="FILE", help="Messages before: JSON or NDJSON.")
+@history_options
 @click.option("--no-save", is_flag=True, help="Keep nothing: no lines, and nothing for --continue.")
 @printing_options
 def chat_command(
     settings: Settings, go_on: bool, history: Path | None, no_save: bool, show: str, markdown: bool, raw: bool
 ) -> int:
-    """Hold a conversation: each line is a question, /help shows what else there is.
+    r"""Hold a conversation: each line is a question, /help shows what else there is.
 
-    A broken answer does not become part of the conversation. From a pipe, each
-    line is asked without a prompt, and the exit code is that of the last answer.
+    Lines that are pasted together are one question, and a line that ends with \
+    goes on in the next one. A broken answer does not become part of the
+    conversation. From a pipe, each line is asked without a prompt, and the exit code
+    is that of the last answer.
     """
     store = Store(settings.endpoint, settings.bot)
     conversation = begin(settings, store, go_on=go_on, history=history)
     output = Output(raw=raw)
-    with site(settings) as settings, _line_editing(keep_lines=not no_save):
-        chat = _Chat(
-            settings,
-            conversation,
-            output,
-            {"kinds": show, "markdown": markdown, "quiet": settings.verbose},
-            None if no_save else store,
-        )
-        return chat.run()
+    printing = {"kinds": show, "markdown": markdown, "quiet": settings.verbose}
+    with site(settings) as settings:
+        return _Chat(settings, conversation, output, printing, None if no_save else store).run()
 
 
 @final
@@ -74,100 +64,116 @@ class _Chat:
         self._settings = settings
         self._conversation = conversation
         self._question = ""  # the last one
-        self._before: tuple[Message, ...] = ()  # what was said before it
+        self._is_answered = False  # whether it is the last in the conversation, with its answer
         match conversation.messages:
-            case (*before, Message("user", question), Message("assistant")):
-                self._question, self._before = question, tuple(before)
+            case (*_, Message("user", question), Message("assistant")):
+                self._question, self._is_answered = question, True
         self._output = output
         self._printing = printing
         self._store = store
-        self._on_terminal = sys.stdin is not None and sys.stdin.isatty()
         self._code = 0
         self._answering = False
-        if isinstance(sys.stdin, TextIOWrapper):
-            sys.stdin.reconfigure(errors="replace")
 
     def run(self) -> int:
-        """Read lines to the end of the input. Returns the exit code."""
-        interrupted = False
-        while True:
-            try:
-                self._answering = False
-                line = self._read()
-                if line is None or line.strip() == "/quit":
-                    return 0 if self._on_terminal else self._code
-                interrupted = False
-                self._obey(line.strip())
-            except KeyboardInterrupt:
-                if interrupted or not self._on_terminal:
-                    return INTERRUPTED
-                interrupted = not self._answering
-                self._output.notice("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
+        """Read questions to the end of the input. Returns the exit code."""
+        if is_terminal(sys.stdin):
+            return self._run_on_terminal()
+        if sys.stdin is not None:
+            for line in _joined(input_lines(self._settings.limits.request_bytes)):
+                if line.strip() == "/quit":
+                    break
+                self._obey(line)
+        return self._code
 
-    def _read(self) -> str | None:
-        """A line, None at the end."""
-        if self._on_terminal and sys.stdout is not None and sys.stdout.isatty():
-            try:
-                return input(_PROMPT)
-            except EOFError:
-                self._output.notice("")
-                return None
-        if self._on_terminal and sys.stderr is not None:
-            print(_PROMPT, end="", file=sys.stderr, flush=True)
-        line = "" if sys.stdin is None else sys.stdin.readline()
-        return line or None
+    def _run_on_terminal(self) -> int:
+        with LineReader([name.split()[0] for name in _COMMANDS], keep=self._store is not None) as reader:
+            self._greet(reader.how)
+            leaves = False
+            while True:
+                self._answering = False
+                try:
+                    line = reader.read()
+                    if line is None:
+                        self._output.notice("")
+                        return 0
+                    if line.strip() == "/quit":
+                        return 0
+                    leaves = False
+                    self._obey(line)
+                except KeyboardInterrupt:
+                    if leaves:
+                        return INTERRUPTED
+                    leaves = not self._answering
+                    if leaves:
+                        self._output.notice("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
+                    else:
+                        self._output.notice("\n(the answer is cancelled, and not part of the conversation; /retry)")
+
+    def _greet(self, how: str) -> None:
+        endpoint = self._settings.endpoint
+        assert endpoint is not None
+        self._output.say(f"the bot {self._settings.bot!r} of {self._settings.where} answers; /help shows the commands")
+        if self._conversation.messages:
+            count = len(self._conversation.messages)
+            last = f', the last question: "{_cut(self._question)}"' if self._question else ""
+            self._output.say(f"this goes on after {count} messages{last}")
+        self._output.notice(how)
 
     def _obey(self, line: str) -> None:
-        command, _, rest = line.partition(" ")
-        if not line:
+        text = line.strip()
+        command, _, rest = text.partition(" ")
+        if not text:
             return
-        if not line.startswith("/") or line.startswith("//"):
-            self._before = self._conversation.messages
-            self._question = line.removeprefix("/") if line.startswith("//") else line
-            self._ask()
-        elif command == "/retry":
-            self._retry()
-        elif command == "/history":
-            self._show_history()
-        elif command == "/save":
-            self._save(rest.strip())
-        elif command == "/help":
-            self._output.notice(_HELP.rstrip("\n"))
-        else:
-            self._output.say(f"there is no {command}; /help shows what there is")
+        if not text.startswith("/") or text.startswith("//"):
+            self._ask(text.removeprefix("/") if text.startswith("//") else text)
+            return
+        for name, (act, _) in _COMMANDS.items():
+            if name.split()[0] == command:
+                act(self, rest.strip())
+                return
+        self._output.say(f"there is no {command}; /help shows what there is")
 
-    def _ask(self) -> None:
-        """Ask the question after what was said before it. Only a complete answer changes the conversation."""
-        conversation, kept = self._conversation, self._conversation.messages
-        conversation.messages = self._before
+    def _ask(self, question: str, *, again: bool = False) -> None:
+        """Ask, in place of the last answered question where that is to be asked again.
+
+        Only a complete answer changes the conversation.
+        """
+        conversation = copy.copy(self._conversation)
+        if again and self._is_answered:
+            conversation.undo()
+        else:
+            self._is_answered = False
+        self._question = question
         try:
-            submit = conversation.ask(self._question)
-            assert self._settings.endpoint is not None
-            with Printer(self._output, self._settings.endpoint.origin, **self._printing) as printer:
+            submit = conversation.ask(question)
+            with Printer(self._output, self._settings.where, **self._printing) as printer:
                 self._answering = True
-                is_new = answer(self._settings, conversation, submit, printer)
-            kept = conversation.messages if printer.end is not None else kept
+                changed = answer(self._settings, conversation, submit, printer)
         except (InvalidMessages, click.UsageError) as error:  # it is too large, for one
             self._output.say(str(error))
             self._code = 2
             return
         finally:
-            conversation.messages = kept
+            self._conversation.session = conversation.session
         self._code = printer.code
-        if printer.broken is not None:
-            self._output.notice("(this is not part of the conversation; /retry asks again)")
-        if self._store is not None and is_new:
-            keep(self._store, conversation)
-
-    def _retry(self) -> None:
-        if self._question:
-            self._ask()
+        if printer.broken is None:
+            self._conversation, self._is_answered = conversation, True
         else:
-            self._output.say("there is no question to ask again")
+            self._output.notice("(this is not part of the conversation; /retry asks again)")
+            self._conversation.record_failure(submit, printer.broken)
+        if changed and self._store is not None:
+            keep(self._store, self._conversation)
 
-    def _show_history(self) -> None:
+    # ---------------------------------------------------------------- commands
+
+    def _help(self, _: str) -> None:
+        lines = [f"  {name:<12} {what}" for name, (_, what) in _COMMANDS.items()]
+        self._output.notice("\n".join([*lines, *_MORE_HELP]))
+
+    def _show_history(self, _: str) -> None:
         for message in self._conversation.messages:
-            self._output.text(f"{message.role}: {message.content}\n")
+            self._output.text(f"{message.role}: {message.content}".replace("\n", "\n  "))
+            self._output.end_line()
 
     def _save(self, name: str) -> None:
         if not name:
@@ -181,29 +187,55 @@ class _Chat:
         else:
             self._output.say(f"{len(self._conversation.messages)} messages are in {path}")
 
+    def _retry(self, _: str) -> None:
+        if self._question:
+            self._ask(self._question, again=True)
+        else:
+            self._output.say("there is no question to ask again")
 
-@contextmanager
-def _line_editing(*, keep_lines: bool) -> Iterator[None]:
-    """Let `input` edit its line and remember those before, where the system has readline and a terminal."""
-    try:
-        import readline
-    except ModuleNotFoundError:
-        yield
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        yield
-        return
-    readline.set_auto_history(True)
-    if keep_lines:
-        with suppress(OSError):
-            readline.read_history_file(state_directory() / "lines")
-    try:
-        yield
-    finally:
-        if keep_lines:
-            with suppress(OSError):
-                path = state_directory() / "lines"
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path.touch(mode=0o600)
-                readline.set_history_length(_LINES_KEPT)
-                readline.write_history_file(path)
+    def _edit(self, _: str) -> None:
+        try:
+            edited = click.edit(self._question, extension=".md")
+        except click.ClickException as error:
+            self._output.say(f"{error.format_message()} (the variable EDITOR names another editor)")
+            return
+        if edited is None or not edited.strip():
+            self._output.say("nothing was saved, so nothing is asked")
+        else:
+            self._ask(edited.strip("\n"), again=True)
+
+    def _begin_anew(self, _: str) -> None:
+        self._conversation = replace(self._conversation, messages=(), chat_id=new_chat_id(), previous_response_id=None)
+        self._question, self._is_answered = "", False
+        self._output.say("this is a new conversation")
+
+    def _quit(self, _: str) -> None:
+        """`run` has looked for it."""
+
+
+_COMMANDS: dict[str, tuple[Callable[[_Chat, str], None], str]] = {
+    "/history": (_Chat._show_history, "show what was said"),
+    "/save FILE": (_Chat._save, "write it as JSON, for --history"),
+    "/retry": (_Chat._retry, "ask the last question again: it may cost another answer"),
+    "/edit": (_Chat._edit, "change the last question in $EDITOR, and ask that in its place"),
+    "/new": (_Chat._begin_anew, "begin a new conversation"),
+    "/help": (_Chat._help, "show this"),
+    "/quit": (_Chat._quit, "leave, as Ctrl-D does; Ctrl-C cancels a line or an answer"),
+}
+_MORE_HELP = ("  //...        a question that begins with a slash", "  ...\\         goes on in the next line")
+
+
+def _joined(lines: Iterator[str]) -> Iterator[str]:
+    """The lines, with those in one that belong together."""
+    for line in lines:
+        while goes_on(line):
+            following = next(lines, None)
+            if following is None:
+                break
+            line = f"{line[:-1]}\n{following}"
+        yield line
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

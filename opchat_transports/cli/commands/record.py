@@ -25,11 +25,11 @@ from opchat_proto import (
 )
 
 from .._exits import EPILOG
-from .._options import Settings, asking_options, printing_options
+from .._options import AskingCommand, Settings, asking_options, printing_options
 from .._printer import Printer
 from .._recording_format import Happening, write_recording
 from .._redaction import replace_secrets
-from .._stdin import whole_question
+from .._stdin import stdin_option, whole_question
 from .._store import check_writable, write_private
 from .._terminal import Output, say
 from .._trace import Trace, is_to_site
@@ -38,10 +38,11 @@ from .._transports import ask, site
 __all__ = ["record_command"]
 
 
-@click.command("record", epilog=EPILOG)
+@click.command("record", cls=AskingCommand, epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("question", nargs=-1)
 @asking_options
+@stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("--secrets", is_flag=True, help="Keep nonces, cookies and credentials in FILE as they are.")
 @printing_options
@@ -49,6 +50,7 @@ def record_command(
     file: Path,
     question: tuple[str, ...],
     settings: Settings,
+    no_stdin: bool,
     no_stream: bool,
     secrets: bool,
     show: str,
@@ -62,7 +64,9 @@ def record_command(
     `opchat decode FILE` explains them, `opchat replay FILE` serves them again.
     Secrets are replaced by text of the same length.
     """
-    submit = Conversation(bot_id=settings.bot).ask(whole_question(question, settings.limits), stream=not no_stream)
+    submit = Conversation(bot_id=settings.bot).ask(
+        whole_question(question, settings.limits, no_stdin=no_stdin), stream=not no_stream
+    )
     try:  # rather now than when the question has been asked
         check_writable(file)
     except OSError as error:
@@ -73,8 +77,7 @@ def record_command(
     if settings.via == "httpx":
         say("httpx shows no bytes: what is kept is rebuilt from values, each answer without a length")
     with site(settings) as settings:
-        assert settings.endpoint is not None
-        url = settings.endpoint.origin
+        url = settings.where
         try:
             with Printer(output, url, kinds=show, markdown=markdown, quiet=settings.verbose) as printer:
                 ask(settings, submit, None, printer.print, *observers)

@@ -1,0 +1,155 @@
+"""What somebody types at a terminal: edited, remembered, completed, and pasted in one piece."""
+
+import json
+import os
+import re
+import select
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, final
+
+from ._store import read_state, write_state
+from ._terminal import is_terminal
+
+try:
+    import readline
+except ModuleNotFoundError:  # Windows, and some builds
+    readline = None  # type: ignore[assignment]
+
+__all__ = ["LineReader", "goes_on"]
+
+_PROMPT = "> "
+_MORE_PROMPT = ". "
+_LINES_KEPT = 1000
+_FILE = "lines"
+_PASTED_WITHIN = 0.05  # seconds
+
+
+def goes_on(line: str) -> bool:
+    r"""Whether the next line belongs to this one: it ends with a backslash that no other one escapes."""
+    return len(line) - len(line.rstrip("\\")) & 1 == 1
+
+
+@final
+class LineReader:
+    """Reads questions from a terminal. A context manager: what was typed is kept from one chat to the next.
+
+    `commands` are completed by Tab. With `keep` False nothing is read or written.
+    """
+
+    def __init__(self, commands: Sequence[str], *, keep: bool) -> None:
+        self._commands = commands
+        self._keep = keep
+        self._typed: list[str] = []
+        self._is_edited = readline is not None and is_terminal(sys.stdin) and is_terminal(sys.stdout)
+        self._pastes_whole = False
+        if self._is_edited:
+            self._set_up()
+
+    @property
+    def how(self) -> str:
+        """How several lines become one question, in words."""
+        if self._pastes_whole:
+            return r"Lines that are pasted are one question; so is a line that ends with \ and the next one."
+        return r"Lines that are pasted are asked as one question; a line that ends with \ goes on in the next one."
+
+    def read(self) -> str | None:
+        """What was typed up to Enter, several lines where they belong together; None at the end."""
+        text = self._line(_PROMPT)
+        if text is None:
+            return None
+        while goes_on(text):
+            text = f"{text[:-1]}\n{self._line(_MORE_PROMPT) or ''}"
+        is_command = text.startswith("/") and not text.startswith("//")
+        while not (self._pastes_whole or is_command) and _more_is_there():
+            line = self._line("")
+            if line is None:
+                break
+            text += f"\n{line}"
+        self._remember(text)
+        return text
+
+    def _line(self, prompt: str) -> str | None:
+        if is_terminal(sys.stdout):
+            try:
+                return input(prompt)
+            except EOFError:
+                return None
+        if sys.stderr is not None:
+            print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        return line.removesuffix("\n") if line else None
+
+    # ---------------------------------------------------------------- readline
+
+    def _set_up(self) -> None:
+        # GNU readline keeps what is pasted together, if it is let; CPython switches that off. libedit cannot.
+        is_libedit = getattr(readline, "backend", None) == "editline" or "libedit" in (readline.__doc__ or "")
+        if not is_libedit and os.environ.get("TERM", "dumb") not in ("", "dumb"):
+            readline.parse_and_bind("set enable-bracketed-paste on")
+            version = re.match("[0-9]+", getattr(readline, "_READLINE_LIBRARY_VERSION", ""))
+            self._pastes_whole = version is not None and int(version[0]) >= 7
+        readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
+        readline.set_completer_delims(" \t\n")
+        readline.set_completer(self._complete)
+        readline.set_auto_history(False)
+
+    def _complete(self, text: str, state: int) -> str | None:
+        at_start = readline.get_begidx() == 0 and text.startswith("/")
+        found = [f"{command} " for command in self._commands if at_start and command.startswith(text)]
+        return found[state] if state < len(found) else None
+
+    def _remember(self, text: str) -> None:
+        if text.strip() and text not in self._typed[-1:]:
+            self._typed.append(text)
+            if self._is_edited:
+                readline.add_history(text)
+
+    def __enter__(self) -> Self:
+        """Bring back what was typed before."""
+        if self._is_edited and self._keep:
+            readline.clear_history()
+            for text in _kept():
+                readline.add_history(text)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Keep what was typed, behind what other chats have kept meanwhile."""
+        if self._is_edited:
+            readline.set_completer(None)
+        if self._is_edited and self._keep and self._typed:
+            lines = [json.dumps(text) for text in (*_kept(), *self._typed)]
+            with suppress(OSError):
+                write_state(_FILE, "".join(f"{line}\n" for line in lines[-_LINES_KEPT:]))
+
+
+def _kept() -> list[str]:
+    """What was typed in chats before, one JSON string a line."""
+    found: list[Any] = []
+    with suppress(OSError, ValueError, RecursionError):
+        found = [json.loads(line) for line in (read_state(_FILE) or "").splitlines()]
+    return [text for text in found if isinstance(text, str)]
+
+
+def _more_is_there() -> bool:
+    """Whether the terminal has more for us already, as after a paste."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        time.sleep(_PASTED_WITHIN)
+        return msvcrt.kbhit()
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    # A line without its end is there as well: without the canonical mode the system tells.
+    raw: list[Any] = [*before]
+    raw[3] &= ~termios.ICANON
+    termios.tcsetattr(descriptor, termios.TCSANOW, raw)
+    try:
+        return bool(select.select([descriptor], [], [], _PASTED_WITHIN)[0])
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
