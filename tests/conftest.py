@@ -1,18 +1,46 @@
 """How Hypothesis runs here, and what children of tests inherit."""
 
+import importlib.util
+import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Who is started in the background ignores Ctrl-C, and so would the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Derandomized: a commit passes or fails by what is in it, on every machine and every day. Looking for new cases is a
-# job of its own: `python -m pytest --hypothesis-profile=explore`. No deadline and no check for slow drawing, because
-# how busy the machine is says nothing about the code.
+# Derandomized: a commit passes or fails by what is in it, on every machine and every day. No deadline and no check for
+# slow drawing, because how busy the machine is says nothing about the code. `--hypothesis-profile=NAME` chooses:
+# "opchat" is a sample that takes minutes, "ci" is what `.ci/run` runs once, "explore" looks for new cases.
 settings.register_profile(
-    "opchat", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "opchat",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=30,
+    stateful_step_count=25,
 )
+settings.register_profile("ci", settings.get_profile("opchat"), max_examples=300)
 settings.register_profile("explore", settings.get_profile("opchat"), derandomize=False, max_examples=20_000)
 settings.load_profile("opchat")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Without the plugin pytest-timeout, the option `timeout` of pyproject.toml would be unknown, which is an error."""
+    if importlib.util.find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "of each test, where pytest-timeout is installed")
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether every case is run, as `.ci/run` does once, or a sample of them."""
+    return bool(pytestconfig.getoption("--hypothesis-profile") == "ci")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: two processes for each processor, since half of what they do is to wait."""
+    return 2 * (os.cpu_count() or 1)

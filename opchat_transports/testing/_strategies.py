@@ -1,5 +1,6 @@
 """Scripts for property tests."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ._faults import FAULTS
@@ -30,7 +31,7 @@ def scripts() -> "SearchStrategy[Script]":
     # Here, since the rest of this package does without Hypothesis.
     from hypothesis import strategies as st
 
-    from opchat_proto.strategies import cuts, faulty_bodies, responses
+    from opchat_proto.strategies import faulty_bodies, responses
 
     finite = [it for it in FAULTS.values() if not any(isinstance(step, Repeat) and step.times is None for step in it)]
     close = faulty_bodies().map(lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body.data)
@@ -43,8 +44,9 @@ def scripts() -> "SearchStrategy[Script]":
         steps: list[Step] = []
         if draw(st.booleans()):
             steps += [Expect("start_session"), Write(draw(st.just(_SESSION) | answers)), Expect()]
-        for piece in draw(cuts(answer[:end]).filter(lambda pieces: len(pieces) < 12)):
-            steps.append(Write(piece, draw(st.none() | st.integers(1, 64))))
+        places = sorted(draw(st.lists(st.integers(0, end), max_size=8)))
+        for start, stop in pairwise((0, *places, end)):
+            steps.append(Write(answer[start:stop], draw(st.none() | st.integers(1, 64))))
             steps += [Delay(0.001)] * draw(st.integers(0, 1))
         return (*steps, draw(st.sampled_from([Close(), Reset(), Stall()])))
 

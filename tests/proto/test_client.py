@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import (
@@ -1353,7 +1353,6 @@ FIELDS = st.lists(
         [Limits(), Limits(restarts=0), Limits(event_bytes=40, reply_bytes=90, refusal_bytes=20, headers=2)]
     ),
 )
-@settings(max_examples=100, deadline=None)
 def test_the_inner_ring_gives_the_same_events_for_the_same_answers(
     data: st.DataObject,
     answers: list[tuple[int, list[tuple[str, str]], bytes, str]],
@@ -1425,7 +1424,6 @@ SMALL = Limits(head_bytes=60, headers=3, interim_responses=1, event_bytes=50, re
 
 
 @given(st.data(), ANYTHING, st.sampled_from([Limits(restarts=0), SMALL]))
-@settings(max_examples=200, deadline=None)
 def test_any_bytes_in_any_pieces_then_the_end_are_one_reply(data: st.DataObject, stream: bytes, limits: Limits) -> None:
     events = answered(data.draw(random_cuts(stream)), limits=limits)
     assert is_reply(events)
@@ -1454,7 +1452,6 @@ CALL = st.one_of(
     st.sampled_from([Limits(), Limits(restarts=0), SMALL]),
     st.lists(CALL | st.just(("step_done", ())) | st.just(("next_step", ())), max_size=30),
 )
-@settings(max_examples=200, deadline=None)
 def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once(
     session: Session | None,
     endpoint: Endpoint,

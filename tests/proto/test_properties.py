@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import DataObject, DrawFn, SearchStrategy
@@ -49,6 +49,7 @@ from opchat_proto import (
     strategies,
 )
 from tests.proto.asking import is_reply
+from tests.proto.cuts import random_cuts
 
 ENDPOINT = Endpoint.parse("http://site.example")
 QUESTION = Submit(new_message="Hi?")
@@ -400,7 +401,7 @@ def test_a_copy_of_a_flow_or_a_client_goes_on_like_its_original(again: Again, da
     script = data.draw(scripts())
     session = data.draw(st.none() | strategies.sessions())
     wires = [answer.wire() for answer in script]
-    pieces = {given: data.draw(few_cuts(given)) for given in {*wires, *(answer.body for answer in script), b""}}
+    pieces = {given: data.draw(random_cuts(given)) for given in [*wires, *(answer.body for answer in script), b""]}
     flow = asking(Limits(), session=session)
     expected = run_flow(copy.deepcopy(flow), script, pieces.__getitem__)
     assert run_flow(copy.deepcopy(flow), script, pieces.__getitem__, again) == expected
@@ -414,13 +415,8 @@ def test_a_copy_of_a_server_goes_on_like_its_original(again: Again, data: DataOb
     client = Client(Flow(ENDPOINT, submit, session=Session(site.nonce(0))))
     while not isinstance(step := client.next_step(), Send):
         client.step_done()
-    pieces = data.draw(few_cuts(step.data * 2))
+    pieces = data.draw(random_cuts(step.data * 2))
     assert _served(site, pieces, again) == _served(site, pieces)
-
-
-def few_cuts(given: bytes) -> SearchStrategy[list[bytes]]:
-    """Not byte by byte: a copy between any two bytes would show nothing more and take long."""
-    return strategies.cuts(given).filter(lambda pieces: len(pieces) < 12)
 
 
 # ---------------------------------------------------------------- the two rings
@@ -476,7 +472,7 @@ def test_a_proxy_changes_nothing_of_what_is_said(
     flow = Flow(Endpoint.parse(f"{scheme}://site.example"), QUESTION, session=session)
     wires = [answer.wire() for answer in script]
     through = Client(copy.deepcopy(flow), proxy=Proxy.parse(url))
-    outcome = run_client(through, wires, lambda given: data.draw(few_cuts(given)), again, greeting=greeting)
+    outcome = run_client(through, wires, lambda given: data.draw(random_cuts(given)), again, greeting=greeting)
     expected = run_client(Client(flow), wires, whole)
     assert (outcome[0], outcome[2]) == (expected[0], expected[2])
 
@@ -1139,4 +1135,3 @@ class ClientCalls(Calls):
 
 TestFlowCalls = FlowCalls.TestCase
 TestClientCalls = ClientCalls.TestCase
-TestFlowCalls.settings = TestClientCalls.settings = settings(stateful_step_count=25)

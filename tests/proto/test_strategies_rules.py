@@ -37,9 +37,6 @@ ONE_FAULT = settings(
 )
 
 
-NO_FAULT = settings(max_examples=200, stateful_step_count=20, deadline=None)
-
-
 def find_fault(rules: type[Any]) -> None:
     run_state_machine_as_test(rules, settings=ONE_FAULT)
 
@@ -55,10 +52,8 @@ class Wrapper:
 
 
 TestClientRules = strategies.client_rules(Client).TestCase
-TestClientRules.settings = NO_FAULT
 
 TestWrapperRules = strategies.client_rules(Wrapper).TestCase
-TestWrapperRules.settings = NO_FAULT
 
 
 class ForgetsTheEnd(Wrapper):
@@ -144,7 +139,6 @@ def test_the_rules_find_a_wrapper_that_breaks_them(faulty: type[Wrapper]) -> Non
 
 
 TestCallRules = strategies.call_rules().TestCase
-TestCallRules.settings = NO_FAULT
 
 
 class CallWrapper:
@@ -170,7 +164,6 @@ class ChannelWrapper:
 
 
 TestCallWrapperRules = strategies.call_rules(partial(ChannelWrapper, CallWrapper)).TestCase
-TestCallWrapperRules.settings = NO_FAULT
 
 
 class NeverTimesOut(CallWrapper):

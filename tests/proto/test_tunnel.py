@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import (
@@ -731,7 +731,6 @@ TUNNELLED = [(way, number) for way in WAYS.values() for number in range(len(way.
 
 
 @given(st.data(), st.sampled_from(TUNNELLED), st.booleans(), STREAMS, st.sampled_from([NO_RESTART, SMALL]))
-@settings(max_examples=300, deadline=None)
 def test_any_bytes_from_a_proxy_in_any_pieces_come_to_the_same(
     data: st.DataObject, place: tuple[Way, int], asked: bool, stream: bytes, limits: Limits
 ) -> None:
@@ -752,7 +751,6 @@ def test_any_bytes_from_a_proxy_in_any_pieces_come_to_the_same(
 @given(
     st.sampled_from(list(WAYS.values())), st.lists(STREAMS | PIECES, max_size=8), st.sampled_from([NO_RESTART, SMALL])
 )
-@settings(max_examples=200, deadline=None)
 def test_any_replies_of_a_proxy_are_one_reply_and_at_most_one_submit(
     way: Way, replies: list[bytes], limits: Limits
 ) -> None:
