@@ -10,6 +10,7 @@
     asgi               application: a bot as an ASGI application
     bots               small_talk, a bot to try things out with
     page               the chat page that the servers show
+    many               many questions side by side, at a pace
     testing            FaultServer: a scripted server for tests of your own client
     cli                the command `opchat`; __main__ starts it
 

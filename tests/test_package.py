@@ -110,7 +110,14 @@ def test_a_traceback_names_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["opchat_proto", "opchat_proto.strategies", "opchat_transports", "opchat_transports.testing"]
+    "package",
+    [
+        "opchat_proto",
+        "opchat_proto.strategies",
+        "opchat_transports",
+        "opchat_transports.many",
+        "opchat_transports.testing",
+    ],
 )
 def test_the_docstring_of_a_package_has_one_line_for_each_module(package: str) -> None:
     found = importlib.import_module(package)

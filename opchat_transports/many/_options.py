@@ -1,0 +1,70 @@
+"""What `ask` and `on_dask` take by keyword."""
+
+import random
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, final
+
+from opchat_proto import Limits, Observer, Scalar, Timeouts
+
+from .._common import new_chat_id
+from .._proxies import ProxyLike
+from ._plan import Plan
+from ._questions import BatchQuestion, QuestionId, Result
+
+__all__ = ["AskOptions", "Choices"]
+
+
+class AskOptions(TypedDict, total=False):
+    """What `ask` takes by keyword. The last six go to the transport of each site."""
+
+    url: str | None
+    """The site of the questions that name none."""
+    bot: Scalar | None
+    """The bot of the questions that name none. By default "default"."""
+    concurrency: int
+    """How many questions are under way at once. By default 4."""
+    rate: float | None
+    """The most questions a minute to one site. By default there is no bound."""
+    retries: int
+    """How often a question is asked again that reached nobody, or that was answered with 429 or 503 and a
+    Retry-After. By default 0."""
+    stop_after: int | None
+    """After so many broken replies in a row no more questions are asked."""
+    most: int | None
+    """After so many questions no more are asked."""
+    settled: Mapping[QuestionId, Result]
+    """Results of a run before: their questions are not asked again and bring no result, and their conversations go
+    on from them."""
+    conversations: int
+    """How many conversations are remembered at once, by default 1000. The name of one that was forgotten begins a
+    new one."""
+    before_ask: Callable[[BatchQuestion], object] | None
+    """Called before each question is asked. What it raises ends the run."""
+    headers: Mapping[str, str] | Iterable[tuple[str, str]]
+    """They go to all sites."""
+    limits: Limits
+    timeouts: Timeouts
+    proxy: ProxyLike
+    observer: Observer | None
+    ssl_context: ssl.SSLContext | None
+
+
+_FOR_SITES = {"headers", "limits", "timeouts", "proxy", "observer", "ssl_context"}
+_FOR_RUNS = {"concurrency", "before_ask"}
+
+
+@final
+class Choices:
+    """The options by what they are for. Raises `ValueError` for wrong numbers, `TypeError` for unknown names."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        if unknown := set(options) - set(AskOptions.__annotations__):
+            raise TypeError(f"{min(unknown)}: there is no such option")
+        self.for_sites = {name: value for name, value in options.items() if name in _FOR_SITES}
+        self.concurrency: int = options.get("concurrency", 4)
+        self.before_ask: Callable[[BatchQuestion], object] | None = options.get("before_ask")
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency: expected 1 or more, got {self.concurrency}")
+        for_plan = {name: value for name, value in options.items() if name not in _FOR_SITES | _FOR_RUNS}
+        self.plan = Plan(**for_plan, chat_id=new_chat_id, random=random.random)

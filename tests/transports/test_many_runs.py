@@ -1,0 +1,347 @@
+"""Many questions over real connections, on trio and on asyncio."""
+
+import asyncio
+import gc
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from opchat_proto import End, Limits, Reason, Timeouts
+from opchat_transports import many
+from opchat_transports.many import BatchQuestion, Result
+from opchat_transports.testing import (
+    GOOD,
+    Close,
+    FaultServer,
+    Reset,
+    Script,
+    Stall,
+    Write,
+    answer,
+    cut,
+    refused,
+    response,
+)
+
+from .asking import on_asyncio
+
+LOOPS: dict[str, Any] = {"trio": trio.run, "asyncio": on_asyncio}
+FAULTY: list[Script] = [cut(20), cut(250), (Reset(),), refused(500, "Broken."), (Write(response(b"<p>Oops")), Close())]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Runs a coroutine function on either loop. It must leave no descriptor."""
+    LOOPS[request.param](_nothing)  # what a loop opens once for all
+    before = descriptors()
+    yield LOOPS[request.param]
+    assert descriptors() == before
+
+
+async def _nothing() -> None:
+    pass
+
+
+def descriptors() -> int | None:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else None
+
+
+async def checkpoint() -> None:
+    """Let other tasks run, whatever the loop."""
+    if trio.lowlevel.in_trio_run():
+        await trio.lowlevel.checkpoint()
+    else:
+        await asyncio.sleep(0)
+
+
+def scripts(count: int) -> list[Script]:
+    """Every fourth one is faulty."""
+    draw = random.Random(4)
+    return [GOOD if number % 4 else draw.choice(FAULTY) for number in range(1, count + 1)]
+
+
+def outcomes(results: list[Result]) -> dict[Any, str]:
+    return {result.id: result.outcome for result in results}
+
+
+def test_each_of_a_thousand_questions_has_one_outcome_and_none_is_sent_twice(run: Any) -> None:
+    texts = [f"question {number}" for number in range(1000)]
+
+    async def main() -> list[Result]:
+        return [result async for result in many.ask(texts, url=server.url, concurrency=16)]
+
+    with FaultServer(*scripts(1000)) as server:
+        results = run(main)
+    assert sorted(result.question for result in results) == sorted(texts)
+    assert Counter(result.outcome for result in results) == {"end": 750, "broken": 250}
+    assert sorted(submit.new_message for submit in server.questions) == sorted(texts)
+    assert {result.asked for result in results if result.outcome == "end"} == {True}
+
+
+def test_an_endless_source_is_read_as_far_as_results_are_read(run: Any) -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield f"question {taken}"
+
+    async def main() -> None:
+        async with many.ask(endless(), url=server.url, concurrency=3) as results:
+            async for result in results:
+                for _ in range(50):  # to read and ask more, if it would
+                    await checkpoint()
+                assert taken <= int(result.id) + 9
+                if taken > 60:
+                    break
+
+    with FaultServer() as server:
+        run(main)
+    assert taken <= 70
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_an_async_source_is_read_too(run: Any, count: int) -> None:
+    async def source() -> AsyncIterator[str]:
+        for number in range(count):
+            await checkpoint()
+            yield f"question {number}"
+
+    async def main() -> list[Result]:
+        return [result async for result in many.ask(source(), url=server.url)]
+
+    with FaultServer() as server:
+        results = run(main)
+    assert outcomes(results) == dict.fromkeys(range(1, count + 1), "end")
+
+
+def test_what_an_async_source_waits_for_holds_up_no_result(run: Any) -> None:
+    got_one: Any = None
+
+    async def source() -> AsyncIterator[str]:
+        yield "a"
+        await got_one.wait()
+        yield "b"
+
+    async def main() -> None:
+        nonlocal got_one
+        got_one = trio.Event() if trio.lowlevel.in_trio_run() else asyncio.Event()
+        async for _ in many.ask(source(), url=server.url):
+            got_one.set()
+
+    with FaultServer() as server:
+        run(main)
+    assert [submit.new_message for submit in server.questions] == ["a", "b"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_the_source_raises_ends_the_run(run: Any, is_async: bool) -> None:
+    def source() -> Iterator[str]:
+        yield "a"
+        raise LookupError("no more")
+
+    async def async_source() -> AsyncIterator[str]:
+        for text in source():
+            yield text
+
+    async def main() -> None:
+        await anext(many.ask(async_source() if is_async else source(), url=server.url))
+
+    with FaultServer((Stall(),)) as server, pytest.raises(LookupError, match="no more"):
+        run(main)
+    assert [visit.left is not None for visit in server.visits] == [True] * len(server.visits)
+
+
+@pytest.mark.parametrize(
+    ("question", "error", "message"),
+    [
+        ({"question": ""}, ValueError, "question: expected a string that is not blank"),
+        (7, TypeError, "question: expected a BatchQuestion, a dict or a str, got int"),
+        (BatchQuestion(1, "a"), ValueError, "question 1: expected a url, of its own or for all"),
+    ],
+)
+def test_what_is_no_question_is_an_error(run: Any, question: Any, error: type[Exception], message: str) -> None:
+    async def main() -> None:
+        await anext(many.ask([question]))
+
+    with pytest.raises(error, match=message):
+        run(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"concurrency": 0}, ValueError, "concurrency: expected 1 or more, got 0"),
+        ({"url": "ftp://x"}, ValueError, "expected a site"),
+        ({"session": None}, TypeError, "session: there is no such option"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        many.ask(["a"], **options)
+
+
+def test_leaving_the_loop_closes_what_is_under_way(run: Any) -> None:
+    async def main() -> None:
+        async for _ in many.ask("abcdefgh", url=server.url, concurrency=4):
+            break
+        while any(visit.left is None for visit in server.visits):  # whose end is not waited for
+            await checkpoint()
+        for _ in range(10):
+            await checkpoint()
+
+    with FaultServer(GOOD, (Stall(),)) as server:
+        run(main)
+    assert len(server.questions) <= 5
+
+
+def test_aclose_closes_what_is_under_way_and_ends_the_results(run: Any) -> None:
+    async def main() -> None:
+        results = many.ask("abcd", url=server.url)
+        await anext(results)
+        await results.aclose()
+        await results.aclose()
+        assert [result async for result in results] == []
+        unused = many.ask("abcd", url=server.url)
+        await unused.aclose()
+        assert [result async for result in unused] == []
+
+    with FaultServer(GOOD, (Stall(),)) as server:
+        run(main)
+    assert [visit.left is not None for visit in server.visits if visit.script == (Stall(),)] == [True] * 3
+
+
+def test_stop_gives_what_is_under_way_as_broken(run: Any) -> None:
+    async def main() -> list[Result]:
+        found = []
+        async with many.ask(map(str, range(100)), url=server.url, concurrency=3) as results:
+            async for result in results:
+                found.append(result)
+                results.stop()
+        return found
+
+    with FaultServer(GOOD, (Stall(),)) as server:
+        results = run(main)
+    asked = {submit.new_message for submit in server.questions}
+    assert [result.outcome for result in results] == ["end", *["broken"] * (len(results) - 1)]
+    assert 2 <= len(results) <= 4
+    assert {result.question for result in results if result.asked is not False} == asked
+    assert {result.last.detail for result in results[1:]} == {"closed by the caller"}
+
+
+def test_results_that_were_stopped_before_the_first_are_none(run: Any) -> None:
+    async def main() -> None:
+        results = many.ask("abc", url=server.url)
+        results.stop()
+        assert [result async for result in results] == []
+
+    with FaultServer() as server:
+        run(main)
+    assert server.visits == ()
+
+
+def test_a_cancelled_wait_loses_no_result(run: Any) -> None:
+    async def cancelled_at_once(results: Any) -> None:
+        if trio.lowlevel.in_trio_run():
+            with trio.move_on_after(0):
+                await anext(results)
+        else:
+            waiting = asyncio.create_task(anext(results))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+    async def main() -> list[Result]:
+        results = many.ask(["a", "b", "c"], url=server.url)
+        for _ in range(3):
+            await cancelled_at_once(results)
+        return [result async for result in results]
+
+    with FaultServer() as server:
+        assert outcomes(run(main)) == {1: "end", 2: "end", 3: "end"}
+
+
+def test_a_failure_before_a_question_is_asked_ends_the_run(run: Any) -> None:
+    def before(question: BatchQuestion) -> None:
+        if question.id == 2:
+            raise OSError(28, "No space left on device")
+
+    async def main() -> None:
+        async for _ in many.ask("abc", url=server.url, concurrency=1, before_ask=before):
+            pass
+
+    with FaultServer() as server, pytest.raises(OSError, match="No space left"):
+        run(main)
+    assert [submit.new_message for submit in server.questions] == ["a"]
+
+
+def test_a_conversation_has_one_chat_id_and_its_messages(run: Any) -> None:
+    given = [BatchQuestion(number, f"turn {number}", conversation="talk", bot="parrot") for number in range(3)]
+
+    async def main() -> list[Result]:
+        return [result async for result in many.ask(given, url=server.url)]
+
+    with FaultServer() as server:
+        assert [result.reply for result in run(main)] == ["Hello, world!"] * 3
+    assert len({submit.chat_id for submit in server.questions}) == 1
+    assert [len(submit.messages) for submit in server.questions] == [0, 2, 4]
+    assert {submit.bot_id for submit in server.questions} == {"parrot"}
+    assert [submit.previous_response_id for submit in server.questions] == [None, "resp_1", "resp_1"]
+
+
+def test_a_site_where_nobody_listens_was_asked_nothing(run: Any) -> None:
+    async def main() -> list[Result]:
+        return [result async for result in many.ask("abcdef", url="http://127.0.0.1:9", proxy=None)]
+
+    results = run(main)
+    assert [(result.outcome, result.asked, result.last.reason) for result in results] == [
+        ("broken", False, Reason.LOST)
+    ] * 6
+
+
+def test_a_question_that_has_grown_too_large_is_broken(run: Any) -> None:
+    given = [{"question": "a", "conversation": 1}, {"question": "b", "conversation": 1}]
+
+    async def main() -> list[Result]:
+        return [result async for result in many.ask(given, url=server.url, limits=Limits(request_bytes=2000))]
+
+    with FaultServer((Write(answer(End("x" * 5000))),)) as server:
+        first, second = run(main)
+    assert (first.outcome, len(first.reply)) == ("end", 5000)
+    assert (second.last.reason, second.last.limit, second.asked) == (Reason.TOO_LARGE, "request_bytes", False)
+
+
+def test_the_clocks_are_those_of_the_transports(run: Any) -> None:
+    async def main() -> list[Result]:
+        timeouts = Timeouts(first_event=0.01)
+        return [result async for result in many.ask("a", url=server.url, timeouts=timeouts)]
+
+    with FaultServer((Stall(),)) as server:
+        [result] = run(main)
+    assert (result.last.reason, result.asked) == (Reason.TIMEOUT, "maybe")
+
+
+def test_more_sites_than_sessions_are_kept(run: Any) -> None:
+    async def main() -> list[Result]:
+        given = [BatchQuestion(number, "?", url=f"{server.url}/site{number % 120}") for number in range(240)]
+        return [result async for result in many.ask(given)]
+
+    with FaultServer() as server:
+        assert {result.outcome for result in run(main)} == {"end"}
+    assert server.routes.count("start_session") == 240
+
+
+def test_a_pace_is_waited_for(run: Any) -> None:
+    async def main() -> list[Result]:
+        return [result async for result in many.ask("abc", url=server.url, rate=6000)]
+
+    with FaultServer() as server:
+        assert outcomes(run(main)) == {1: "end", 2: "end", 3: "end"}
