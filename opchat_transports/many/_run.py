@@ -80,8 +80,9 @@ class TransportAsker:
         has_begun = False
         if self._is_closed:
             return Answer(Broken(Reason.LOST, "closed by the caller"))
+        transport = self._transport(endpoint)
         try:
-            reply = self._transport(endpoint).ask(submit)
+            reply = transport.ask(submit)
         except ValueError as error:  # a conversation has grown too large, since everything else was checked before
             return Answer(Broken(Reason.TOO_LARGE, str(error), limit="request_bytes"))
         self._replies.add(reply)
