@@ -108,8 +108,8 @@ class Channel:
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
         self._observer = observer
         self._opening: Opening | None = None
-        self._flow(Submit(new_message="?"), session)  # raises now what would be raised with each question
-        self._session = session
+        # Raises now what would be raised with each question.
+        self._session = self._flow(Submit(new_message="?"), session).session
 
     def __repr__(self) -> str:
         """Where it asks."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol, final
 
-from ._events import CLOSED, Broken, End, Event, Live, Reason
-from ._http import Endpoint, Headers, Request, check_headers, decode_headers, find_link
+from ._events import CLOSED, Broken, End, Event, Live, Reason, check_failure
+from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_link
 from ._limits import Limits
 from ._messages import Submit
 from ._reply import ReplyDecoder
@@ -276,7 +276,6 @@ class Flow:
             if self._submit is not None:
                 self._state = state
                 return self._prepare(self._submit, self._session)
-        self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
         self._state = TABLE.next(self._state, Input.TERMINAL)
         if session is not None:
             return [End(None)]
@@ -285,7 +284,7 @@ class Flow:
     def _own(self, session: Session) -> Session:
         if session.origin not in (None, self.endpoint.origin):
             raise ValueError(f"session: it belongs to {session.origin}, not to {self.endpoint.origin}")
-        return replace(session, origin=self.endpoint.origin)
+        return session if session.origin else replace(session, origin=self.endpoint.origin)
 
     # ---------------------------------------------------------------- output
 
@@ -336,10 +335,10 @@ class Flow:
         Raises `LocalProtocolError` unless a request waits for it, `TypeError`
         for wrong types.
         """
-        fields = decode_headers(headers)
+        fields = decode_head(status, headers)
         if self._state is State.DONE:
-            return self._decoder.receive_head(status, fields)
-        interim = isinstance(status, int) and 100 <= status < 200
+            return []
+        interim = 100 <= status < 200
         state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
         events = self._decoder.receive_head(status, fields)
         self._state = state
@@ -383,6 +382,9 @@ class Flow:
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
         """It cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
+        check_failure(detail, reason)
+        if self._state is State.DONE:
+            return []
         return self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
 
     def close(self) -> list[Event]:
@@ -391,7 +393,6 @@ class Flow:
             return []
         reason = Reason.TRUNCATED if self._state is State.SUBMIT_BODY else Reason.LOST
         in_session = self._state in _SESSION_STATES
-        self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
         self._state = TABLE.next(self._state, Input.CLOSE)
         return [Broken(reason, CLOSED, in_session=in_session, asked=self._submit_started)]
 
@@ -436,7 +437,6 @@ class Flow:
         if len(body) <= self._limits.request_bytes:
             self._body = body
             return []
-        self._decoder.receive_failure(CLOSED)  # so that it ignores what comes after this
         self._state = TABLE.next(self._state, Input.TERMINAL)
         detail = f"more than {self._limits.request_bytes} bytes in the question (Limits.request_bytes)"
         return [Broken(Reason.TOO_LARGE, detail, limit="request_bytes", asked=self._submit_started)]
