@@ -457,7 +457,7 @@ class Flow:
         # Behind a proxy that ends TLS a site may take itself for one of http: that is the same root.
         if self._site_root is None or self._site_root.rstrip("/") in (own, own.replace("https:", "http:", 1)):
             return ""
-        return f"; the site names its REST root: {self._site_root}"
+        return f"; the site names another REST root: {self._site_root}"
 
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
@@ -480,9 +480,8 @@ class Flow:
                 failure = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
             case _:
                 if given is Input.EOF and (last.status, last.code) == (404, "rest_no_route"):
-                    self._has_no_route = (
-                        True  # a plugin older than 2.4.4, or one that does not know this root (WIRE 2.5)
-                    )
+                    # A plugin older than 2.4.4, or one that does not know this root (WIRE 2.5).
+                    self._has_no_route = True
                     session = replace(self._opening, nonce=None)
                 failure = replace(last, detail=f"start_session: {last.detail}")
                 is_page = last.raw.startswith("<") and last.status in (None, 404)

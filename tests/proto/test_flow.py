@@ -403,7 +403,7 @@ def test_a_site_without_start_session_is_asked_without_a_nonce() -> None:
 ROOT_FIELD = ("Link", '<https://site.example/blog/wp-json/>; rel="https://api.w.org/"')
 IN_PAGE = "; the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce stands in the site's page"
 OTHER_ROOT = "; versions up to 3.0.2 know start_session only under another root: {}"
-NAMED = "; the site names its REST root: https://site.example/blog/wp-json/"
+NAMED = "; the site names another REST root: https://site.example/blog/wp-json/"
 BAD_NONCE: list[tuple[int, str]] = [(401, FORBIDDEN), (403, FORBIDDEN), (403, EXPIRED)]
 
 
@@ -472,11 +472,11 @@ def test_the_root_that_the_site_names_is_named_where_no_session_comes(
 ) -> None:
     (broken,) = run(Flow(SITE, ASK), (status, [("LINK", link)], body))[1]
     assert isinstance(broken, Broken)
-    assert broken.detail == f"start_session: {detail}{f'; the site names its REST root: {root}' if root else ''}"
+    assert broken.detail == f"start_session: {detail}{f'; the site names another REST root: {root}' if root else ''}"
     assert broken.in_session
 
 
-def test_a_link_is_no_secret_way_into_a_refusal_of_the_second_try() -> None:
+def test_the_first_refusal_stays_as_it_was_whatever_the_second_start_session_names() -> None:
     _, events = run(Flow(SITE, ASK, session=GIVEN), STALE[0], (500, [ROOT_FIELD], b"Down"))
     assert events == [refusal(401, FORBIDDEN)]
 
