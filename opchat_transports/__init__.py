@@ -32,7 +32,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Protocol, Self, Unpack
 
-from opchat_proto import Broken, Conversation, End, Event, QuestionLike, QuestionOptions, Session, Timeouts
+from opchat_proto import Broken, Conversation, End, Event, Page, QuestionLike, QuestionOptions, Session, Timeouts
 
 from ._common import Options, ReplyBroken
 from ._text import acollect, collect
@@ -110,6 +110,9 @@ class Transport(Protocol):
     ) -> Reply:
         """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
 
+    def visit(self, url: str, *, fresh: bool = False) -> Page:
+        """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
+
     def close(self) -> None:
         """Close all replies. Idempotent; leaving the `with` block does it too."""
 
@@ -179,6 +182,9 @@ class AsyncTransport(Protocol):
         **options: Unpack[QuestionOptions],
     ) -> AsyncReply:
         """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
+
+    async def visit(self, url: str, *, fresh: bool = False) -> Page:
+        """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
 
     async def aclose(self) -> None:
         """Close all replies, also when cancelled. Idempotent."""

@@ -14,6 +14,7 @@ from opchat_proto import (
     End,
     Endpoint,
     HTTPCall,
+    Page,
     Proxy,
     QuestionLike,
     QuestionOptions,
@@ -21,9 +22,9 @@ from opchat_proto import (
     Signal,
 )
 
-from ._common import Options, make_channel, make_ssl_context, new_chat_id
+from ._common import Options, ReplyBroken, load_trust_store, make_channel, make_ssl_context, new_chat_id
 
-__all__ = ["AsyncContext", "ReplyBase", "TransportBase"]
+__all__ = ["AsyncContext", "AsyncTransportBase", "ReplyBase", "TransportBase"]
 
 _C = TypeVar("_C", Call, HTTPCall)
 _R = TypeVar("_R", bound="ReplyBase[Any]")
@@ -79,16 +80,29 @@ class TransportBase(Generic[_R]):
         `TypeError` for other types, `RuntimeError` if the transport is closed or the
         conversation is being asked another question.
         """
-        reply = self._reply(question, conversation, chat_id=new_chat_id(), **options)
+        return self._open(self._reply(question, conversation, chat_id=new_chat_id(), **options))
+
+    def _reply(self, *question: Any, **options: Any) -> _R:
+        """The reply to a new call with these arguments."""
+        raise NotImplementedError
+
+    def _visit(self, url: str, fresh: str | None) -> _R:
+        """The reply to a new visit, which is `End` or `Broken`."""
+        raise NotImplementedError
+
+    def _open(self, reply: _R) -> _R:
         with self._guard:
             if self._closed:
                 raise RuntimeError("the transport is closed")
             self._replies.add(reply)
         return reply
 
-    def _reply(self, *question: Any, **options: Any) -> _R:
-        """The reply to a new call with these arguments."""
-        raise NotImplementedError
+    @property
+    def _tls(self) -> ssl.SSLContext:
+        """The context for TLS. A visit can be redirected from http to https, so there may be none yet."""
+        if self._ssl_context is None:
+            self._ssl_context = load_trust_store()
+        return self._ssl_context
 
     def _close_calls(self) -> list[_R]:
         """Close the calls of all replies, before the connection of any: the next would start the session instead."""
@@ -129,6 +143,14 @@ class ReplyBase(Generic[_C]):
         return self._call.retries
 
     @property
+    def _page(self) -> Page:
+        """The page, after a visit was read to its end. Raises `ReplyBroken` if there is none."""
+        if self._call.page is None:
+            assert isinstance(self._call.outcome, Broken)
+            raise ReplyBroken(self._call.outcome)
+        return self._call.page
+
+    @property
     def end(self) -> End | None:
         """The last event of an answer that was read to its end; None before, and if it is broken."""
         return outcome if isinstance(outcome := self._call.outcome, End) else None
@@ -157,3 +179,26 @@ class AsyncContext:
     ) -> None:
         """`aclose()`: all is closed, also when cancelled."""
         await self.aclose()
+
+
+class AsyncTransportBase(AsyncContext, TransportBase[_R]):
+    """What the asynchronous transports share beyond that."""
+
+    async def visit(self, url: str, *, fresh: bool = False) -> Page:
+        """The page at `url`, of this site or another, and the bots on it.
+
+        The session's cookies and the header fields go along if it is on this site. A
+        redirect is followed, see `opchat_proto.Visit`. `fresh` asks for a page that does
+        not come out of a cache. For a bot: a transport to `bot.endpoint` with
+        `session=bot.session`, asked with `bot.submit("Hi")`.
+
+        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
+        one, `RuntimeError` if the transport is closed. Cancelled, it leaves no
+        connection open.
+        """
+        reply: Any = self._open(self._visit(url, new_chat_id() if fresh else None))
+        async with reply:
+            async for _ in reply:
+                pass
+        page: Page = reply._page
+        return page

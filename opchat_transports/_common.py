@@ -31,6 +31,7 @@ __all__ = [
     "ReplyBroken",
     "broken_line",
     "first_cause",
+    "load_trust_store",
     "make_channel",
     "make_ssl_context",
     "new_chat_id",
@@ -91,13 +92,21 @@ def make_channel(
 
 
 def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    """The caller's context, or one with the system's trust store; None where nothing is encrypted.
+    """The caller's context, or one with the system's trust store; None where no question is encrypted.
+
+    Raises as `load_trust_store`.
+    """
+    if ssl_context is not None or "https" not in (channel.endpoint.scheme, channel.proxy and channel.proxy.scheme):
+        return ssl_context  # loading the trust store takes longer than many a request
+    return load_trust_store()
+
+
+def load_trust_store() -> ssl.SSLContext:
+    """A context with the system's trust store.
 
     Raises `OSError` that names the file if OpenSSL is told to use one that cannot be
     read or written (SSL_CERT_FILE, SSLKEYLOGFILE).
     """
-    if ssl_context is not None or "https" not in (channel.endpoint.scheme, channel.proxy and channel.proxy.scheme):
-        return ssl_context  # loading the trust store takes longer than many a request
     for variable in ("SSL_CERT_FILE", "SSLKEYLOGFILE"):
         path = os.environ.get(variable)
         if path:

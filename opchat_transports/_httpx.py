@@ -24,11 +24,10 @@ _NO_ANSWER = "Server disconnected without sending a response."  # httpcore's wor
 _PIECES_HELD = 16 * 1024  # more than a client can have read and not given, at a piece for each chunk of a byte
 
 
-def own_client(channel: Channel, ssl_context: ssl.SSLContext | None) -> Any:
+def own_client(channel: Channel, context: ssl.SSLContext) -> Any:
     """An `httpx.AsyncClient` that takes nothing from the environment and keeps no connection."""
     import httpx  # here, since who has a client of httpx2 need not have it
 
-    context = ssl_context or unused_context()
     through, proxy = channel.proxy, None
     if through is not None:
         url = str(through).replace("socks5h:", "socks5:")  # which leaves names to the proxy as well
@@ -47,13 +46,13 @@ def unused_context() -> ssl.SSLContext:
 class Progress:
     """How far a request is, as httpcore tells through its extension "trace"; other transports tell nothing."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, host: str = "") -> None:
         self._proxy = channel.proxy
         self._timeouts = channel.timeouts
         self.extensions = {
             "timeout": {"connect": self._timeouts.connect, "write": self._timeouts.write, "read": None, "pool": None},
             "trace": self._watch,
-            "sni_hostname": channel.endpoint.host.removesuffix("."),
+            "sni_hostname": host.removesuffix("."),
         }
         self._where = "could not connect"
         self._at_proxy = False  # which has not let the request through yet

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Self, Unpack, final
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -23,7 +24,7 @@ from opchat_proto import (
     Wait,
 )
 
-from ._base import AsyncContext, ReplyBase, TransportBase
+from ._base import AsyncContext, AsyncTransportBase, ReplyBase
 from ._common import Options
 from ._httpx import Progress, end, give_whole, own_client, unused_context
 from ._text import AsyncText
@@ -36,7 +37,7 @@ _CLOSE_WITHIN = 2.0
 
 
 @final
-class HttpxTransport(AsyncContext, TransportBase["HttpxReply"]):
+class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     """Asks one site, through httpx, from any number of tasks.
 
         async with HttpxTransport("https://site.example") as transport, transport.ask("Hi") as reply:
@@ -90,10 +91,17 @@ class HttpxTransport(AsyncContext, TransportBase["HttpxReply"]):
             ssl_context = unused_context()  # rather than load a trust store
         super().__init__(endpoint, ssl_context, options, signal=anyio.Event)
         self._is_own = client is None
-        self._client = own_client(self._channel, self._ssl_context) if client is None else client
+        self._spare_context = unused_context()  # of our own client, where no question is encrypted
+        context = self._ssl_context or self._spare_context
+        self._client = own_client(self._channel, context) if client is None else client
 
     def _reply(self, *question: Any, **options: Any) -> "HttpxReply":
         return HttpxReply(self, self._channel.http_call(*question, **options))
+
+    def _visit(self, url: str, fresh: str | None) -> "HttpxReply":
+        if self._is_own and self._ssl_context is None:
+            self._spare_context.load_default_certs()  # since a redirect may lead to https
+        return HttpxReply(self, self._channel.http_visit(url, fresh=fresh))
 
     async def aclose(self) -> None:
         """Close all open replies, and the client if it is our own: a task that waits gets `Broken`. Idempotent.
@@ -233,7 +241,8 @@ class HttpxReply(AsyncText, AsyncContext, ReplyBase[HTTPCall]):
             call.receive_eof()
 
     async def _send(self, request: Request) -> None:
-        transport, progress = self._transport, Progress(self._transport._channel)
+        transport, host = self._transport, urlsplit(request.url).hostname or ""
+        progress = Progress(transport._channel, host)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         if transport._is_own:
             headers.append((b"Connection", b"close"))
@@ -255,7 +264,7 @@ class HttpxReply(AsyncText, AsyncContext, ReplyBase[HTTPCall]):
         channel, headers = self._transport._channel, response.headers.raw
         if response.is_stream_consumed:  # and inflated
             headers = [field for field in headers if field[0].lower() not in (b"content-encoding", b"content-length")]
-        is_relayed = channel.proxy is not None and channel.proxy.relays(channel.endpoint.scheme)
+        is_relayed = channel.proxy is not None and channel.proxy.relays(response.url.scheme)
         if response.status_code == 407 and is_relayed:
             self._call.step_failed("the proxy refused: status 407", Reason.PROXY)
         else:

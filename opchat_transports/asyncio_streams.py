@@ -17,7 +17,7 @@ from opchat_proto import (
     Wait,
 )
 
-from ._base import AsyncContext, ReplyBase, TransportBase
+from ._base import AsyncContext, AsyncTransportBase, ReplyBase
 from ._common import Options, words
 from ._streams import Stream, TLSStream, connect, reset
 from ._text import AsyncText
@@ -28,7 +28,7 @@ _FAILURES = (OSError, ValueError)  # ValueError: a name that the DNS, or a certi
 
 
 @final
-class AsyncioTransport(AsyncContext, TransportBase["AsyncioReply"]):
+class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
     """Asks one site, over asyncio's streams, from any number of tasks.
 
         async with AsyncioTransport("https://site.example") as transport, transport.ask("Hi") as reply:
@@ -62,6 +62,9 @@ class AsyncioTransport(AsyncContext, TransportBase["AsyncioReply"]):
 
     def _reply(self, *question: Any, **options: Any) -> "AsyncioReply":
         return AsyncioReply(self, self._channel.call(*question, **options))
+
+    def _visit(self, url: str, fresh: str | None) -> "AsyncioReply":
+        return AsyncioReply(self, self._channel.visit(url, fresh=fresh))
 
     async def aclose(self) -> None:
         """Close all open replies: a task that waits for one gets `Broken`. Idempotent.
@@ -194,8 +197,7 @@ class AsyncioReply(AsyncText, AsyncContext, ReplyBase[Call]):
         self._stream = await connect(host, port)
 
     async def _start_tls(self, server_name: str) -> None:
-        context = self._transport._ssl_context
-        assert context is not None
+        context = self._transport._tls
         self._stream = secure = TLSStream(self._opened, context, server_name)
         await secure.do_handshake()
 

@@ -16,6 +16,7 @@ from opchat_proto import (
     Done,
     Endpoint,
     Event,
+    Page,
     Receive,
     Send,
     StartTLS,
@@ -23,7 +24,7 @@ from opchat_proto import (
 )
 
 from ._base import ReplyBase, TransportBase
-from ._common import Options, words
+from ._common import Options, new_chat_id, words
 from ._sockets import READ, InnerTLS, ran_out, send_all, set_timeout, shut_down, tune
 from ._text import Text
 
@@ -67,6 +68,25 @@ class BlockingTransport(TransportBase["BlockingReply"]):
 
     def _reply(self, *question: Any, **options: Any) -> "BlockingReply":
         return BlockingReply(self, self._channel.call(*question, **options))
+
+    def visit(self, url: str, *, fresh: bool = False) -> Page:
+        """The page at `url`, of this site or another, and the bots on it.
+
+        The session's cookies and the header fields go along if it is on this site. A
+        redirect is followed, see `opchat_proto.Visit`. `fresh` asks for a page that does
+        not come out of a cache. For a bot: a transport to `bot.endpoint` with
+        `session=bot.session`, asked with `bot.submit("Hi")`.
+
+        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
+        one, `RuntimeError` if the transport is closed.
+        """
+        with self._open(self._visit(url, new_chat_id() if fresh else None)) as reply:
+            for _ in reply:
+                pass
+        return reply._page
+
+    def _visit(self, url: str, fresh: str | None) -> "BlockingReply":
+        return BlockingReply(self, self._channel.visit(url, fresh=fresh))
 
     def close(self) -> None:
         """Close all open replies: a thread that waits for one gets `Broken`. Idempotent, from any thread."""
@@ -244,8 +264,7 @@ class BlockingReply(Text, ReplyBase[Call]):
         return list(addresses)
 
     def _start_tls(self, server_name: str, until: float) -> None:
-        plain, context = self._socket, self._transport._ssl_context
-        assert context is not None
+        plain, context = self._socket, self._transport._tls
         secure: ssl.SSLSocket | InnerTLS
         if isinstance(plain, ssl.SSLSocket):  # with the proxy: a socket can be wrapped once only
             self._inner = secure = InnerTLS(plain, context, server_name)

@@ -18,7 +18,7 @@ from opchat_proto import (
     Wait,
 )
 
-from ._base import AsyncContext, ReplyBase, TransportBase
+from ._base import AsyncContext, AsyncTransportBase, ReplyBase
 from ._common import Options, tcp_options, words
 from ._text import AsyncText
 
@@ -30,7 +30,7 @@ _FAILURES = (OSError, UnicodeError, ValueError, trio.BrokenResourceError, trio.C
 
 
 @final
-class TrioTransport(AsyncContext, TransportBase["TrioReply"]):
+class TrioTransport(AsyncTransportBase["TrioReply"]):
     """Asks one site, over trio's streams, from any number of tasks.
 
         async with TrioTransport("https://site.example") as transport, transport.ask("Hi") as reply:
@@ -60,6 +60,9 @@ class TrioTransport(AsyncContext, TransportBase["TrioReply"]):
 
     def _reply(self, *question: Any, **options: Any) -> "TrioReply":
         return TrioReply(self, self._channel.call(*question, **options))
+
+    def _visit(self, url: str, fresh: str | None) -> "TrioReply":
+        return TrioReply(self, self._channel.visit(url, fresh=fresh))
 
     async def aclose(self) -> None:
         """Close all open replies: a task that waits for one gets `Broken`. Idempotent.
@@ -181,8 +184,7 @@ class TrioReply(AsyncText, AsyncContext, ReplyBase[Call]):
             self._stream = _Socket(stream)
 
     async def _start_tls(self, server_name: str) -> None:
-        context = self._transport._ssl_context
-        assert context is not None
+        context = self._transport._tls
         # Not https_compatible, which would take a cut for an end: only one of them is announced (RFC 8446, 6.1).
         stream = trio.SSLStream(self._opened, context, server_hostname=server_name)
         self._stream = stream

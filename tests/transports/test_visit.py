@@ -1,0 +1,124 @@
+"""A page's address is enough: each transport visits it, and asks the bot that it finds there."""
+
+import ssl
+from typing import Any
+
+import pytest
+import trustme
+
+from opchat_proto import Page, Reason, Session
+from opchat_transports import ReplyBroken, acollect, collect
+
+from .asking import Ask
+from .pages import VERSIONS, PageSite, served
+from .tls import tls_server
+
+
+def visited(ask: Ask, site: str, url: str, *, fresh: bool = False, **options: Any) -> Page:
+    async def main() -> Page:
+        async with ask.kind(site, **options) as transport:
+            page: Page = await transport.visit(url, fresh=fresh)
+            return page
+
+    if ask.run is None:
+        with ask.kind(site, **options) as transport:
+            found: Page = transport.visit(url, fresh=fresh)
+            return found
+    page: Page = ask.run(main)
+    return page
+
+
+def collected(ask: Ask, endpoint: Any, question: Any, **options: Any) -> str:
+    async def main() -> str:
+        async with ask.kind(endpoint, **options) as transport, transport.ask(question) as reply:
+            return await acollect(reply)
+
+    if ask.run is None:
+        with ask.kind(endpoint, **options) as transport, transport.ask(question) as reply:
+            return collect(reply)
+    return str(ask.run(main))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_from_a_pages_address_a_question_is_answered(ask: Ask, version: str) -> None:
+    with served(PageSite(version)) as site:
+        page = visited(ask, site.url, f"{site.url}/contact/")
+        (bot,) = page.bots
+        answer = collected(ask, bot.endpoint, bot.submit("Hi"), session=bot.session)
+    assert answer == "default: Hi"
+    assert (page.url, page.root) == (f"{site.url}/contact/", f"{site.url}/wp-json")
+    (submit,) = [given for _, path, _, given in site.requests if path.endswith("submit")]
+    assert (submit["botId"], submit["contextId"]) == ("default", 4)
+
+
+def test_a_page_names_several_bots(ask: Ask) -> None:
+    with served(PageSite(bots=("default", "sales"))) as site:
+        page = visited(ask, site.url, f"{site.url}/contact/")
+    assert [bot.bot_id for bot in page.bots] == ["default", "sales"]
+
+
+def test_a_fresh_page_comes_from_no_cache(ask: Ask) -> None:
+    with served(PageSite("2.4.3", cached_nonce="0000000000")) as site:
+        nonces = [visited(ask, site.url, f"{site.url}/contact/", fresh=fresh).bots[0].nonce for fresh in (False, True)]
+    assert nonces == ["0000000000", site.nonce]
+    assert site.requests[1][2]["Cache-Control"] == "no-cache"
+
+
+def test_a_page_that_is_not_there_raises(ask: Ask) -> None:
+    with served(PageSite()) as site, pytest.raises(ReplyBroken) as raised:
+        visited(ask, site.url, f"{site.url}/nothing/")
+    assert (raised.value.broken.reason, raised.value.status) == (Reason.REFUSED, 404)
+
+
+def test_a_redirect_may_lead_to_tls(ask: Ask, authority: trustme.CA, trust: ssl.SSLContext) -> None:
+    with (
+        served(PageSite(), tls_server(authority, "localhost"), "localhost") as secure,
+        served(PageSite(redirects={"/": f"{secure.url}/contact/"})) as site,
+    ):
+        page = visited(ask, site.url, site.url, ssl_context=trust)
+    assert page.root == f"{secure.url}/wp-json"
+    assert page.notes == (f"redirected from {site.url} to {secure.url}",)
+
+
+def test_without_a_context_tls_is_checked_against_the_systems(ask: Ask, authority: trustme.CA) -> None:
+    with (
+        served(PageSite(), tls_server(authority, "localhost"), "localhost") as secure,
+        served(PageSite(redirects={"/": f"{secure.url}/contact/"})) as site,
+        pytest.raises(ReplyBroken, match="the certificate is not trusted") as raised,
+    ):
+        visited(ask, site.url, site.url)
+    assert raised.value.broken.reason is Reason.LOST
+
+
+def test_a_members_cookies_go_to_the_site_alone(ask: Ask) -> None:
+    member = Session("n", None, "wordpress_logged_in_1=x")
+    with served(PageSite()) as other, served(PageSite(redirects={"/away": f"{other.url}/contact/"})) as site:
+        options: Any = {"session": member, "headers": {"X-Key": "secret"}}
+        visited(ask, site.url, f"{site.url}/contact/", **options)
+        visited(ask, site.url, f"{other.url}/contact/", **options)
+        with pytest.raises(ReplyBroken, match="what signs you in"):
+            visited(ask, site.url, f"{site.url}/away", **options)
+    assert [fields["Cookie"] for _, _, fields, _ in site.requests] == [member.cookie, member.cookie]
+    ((_, _, fields, _),) = other.requests
+    assert not {"Cookie", "X-Key"} & {*fields}
+
+
+def test_a_transport_that_is_closed_visits_nothing(ask: Ask) -> None:
+    async def main() -> None:
+        transport = ask.kind("http://127.0.0.1:9")
+        await transport.aclose()
+        with pytest.raises(RuntimeError, match="closed"):
+            await transport.visit("http://127.0.0.1:9/")
+
+    if ask.run is None:
+        transport = ask.kind("http://127.0.0.1:9")
+        transport.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            transport.visit("http://127.0.0.1:9/")
+    else:
+        ask.run(main)
+
+
+def test_what_is_no_address_is_refused(ask: Ask) -> None:
+    with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
+        visited(ask, "http://127.0.0.1:9", "contact")
