@@ -4,7 +4,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from ._client import ANY_RECEIVE, Client
@@ -144,7 +143,6 @@ class CallBase(ABC, Generic[_S]):
         "_count",
         "_flow",
         "_last",
-        "_new_flow",
         "_next_events",
         "_opening",
         "_outbox",
@@ -155,8 +153,8 @@ class CallBase(ABC, Generic[_S]):
         "_session",
         "_signal",
         "_state",
-        "_submit",
         "_texts",
+        "_what",
     )
 
     _flow: Flow | Visit
@@ -165,10 +163,9 @@ class CallBase(ABC, Generic[_S]):
     def __init__(
         self, channel: "Channel", what: Submit | Callable[[], Visit], conversation: Conversation | None = None
     ) -> None:
-        """For `Channel`."""
+        """For `Channel`: a question, or what makes a visit."""
         self._channel = channel
-        self._submit = what if isinstance(what, Submit) else None
-        self._new_flow: Callable[[], Flow | Visit] = partial(channel._flow, what) if isinstance(what, Submit) else what
+        self._what = what
         self._conversation = conversation
         self._state = State.SESSION
         self._clock = Clock(channel.timeouts)
@@ -187,12 +184,12 @@ class CallBase(ABC, Generic[_S]):
         observer = channel._observer
         self._outbox: Outbox | None = None if observer is None else Outbox(observer, channel._lock)
         self._begin()
-        if conversation is not None and self._submit is not None:
+        if conversation is not None:
             with channel._lock:
                 is_new = channel._session is None and conversation.session is not None
                 if is_new:
-                    channel._flow(self._submit, conversation.session)  # raises if it belongs to another site
-                conversation._begin(self, self._submit)
+                    channel._flow(self.submit, conversation.session)  # raises if it belongs to another site
+                conversation._begin(self, self.submit)
                 if is_new:
                     channel._session = conversation.session
 
@@ -208,9 +205,9 @@ class CallBase(ABC, Generic[_S]):
     @property
     def submit(self) -> Submit:
         """The question. Raises `AttributeError` where a page is visited."""
-        if self._submit is None:
+        if not isinstance(self._what, Submit):
             raise AttributeError("a visit to a page has no question")
-        return self._submit
+        return self._what
 
     @property
     def page(self) -> Page | None:
@@ -228,6 +225,9 @@ class CallBase(ABC, Generic[_S]):
         return self._last if self._state is _OVER and not (self._queue or self._next_events) else None
 
     # ---------------------------------------------------------------- what the two kinds of call differ in
+
+    def _new_flow(self) -> Flow | Visit:
+        return self._channel._flow(self._what) if isinstance(self._what, Submit) else self._what()
 
     @abstractmethod
     def _begin(self) -> None:
@@ -455,8 +455,8 @@ class CallBase(ABC, Generic[_S]):
         self._move(given)
         if self._outbox is not None:
             self._outbox.put_events([last])
-        if self._conversation is not None and self._texts is not None and self._submit is not None:
-            self._conversation._finish(self._submit, last, "".join(self._texts), self._session)
+        if self._conversation is not None and self._texts is not None:
+            self._conversation._finish(self.submit, last, "".join(self._texts), self._session)
 
     def _run_out(self) -> None:
         limit, words = self._clock.limit, self._clock.words(self._count)

@@ -14,6 +14,7 @@ from opchat_proto import (
     Connect,
     Conversation,
     Done,
+    End,
     Event,
     HTTPCall,
     Live,
@@ -30,7 +31,7 @@ from opchat_proto import (
     _call,  # whose table is watched here
 )
 from opchat_proto._call import TABLE, State  # the table itself is not public, and is walked over here
-from tests.proto.asking import ANSWERED, END, HI, Recorder
+from tests.proto.asking import ANSWERED, END, HI, Recorder, content_length
 from tests.proto.calls import (
     CLOSED,
     CUT,
@@ -427,3 +428,17 @@ def test_a_session_that_was_whole_before_its_body_broke_off_is_used(
     assert starter.next_step(0)[0] == Receive()
     end(starter)
     assert (asks(starter), asks(waiting)) == ("submit n1", "submit n1")
+
+
+def test_a_visit_is_a_call_without_a_question() -> None:
+    call = channel().visit("http://site.example/contact/")
+    for step in (Connect, Send):
+        assert type(call.next_step(0)[0]) is step
+        call.step_done()
+    call.receive_data(content_length(b"<title>Contact</title>", b"Content-Type: text/html"))
+    [end] = ended(call)
+    assert isinstance(end, End)
+    assert call.page is not None
+    assert call.page.url == "http://site.example/contact/"
+    with pytest.raises(AttributeError, match=r"^a visit to a page has no question$"):
+        assert call.submit
