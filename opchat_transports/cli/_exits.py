@@ -105,6 +105,8 @@ def _what_to_try(broken: Broken, where: str) -> str:
         return "is this a site with AI Engine? check --url"  # WordPress refuses with a code
     if broken.reason is Reason.REFUSED:
         if _is_for_nonce(broken):
+            if "start_session" in broken.detail and not broken.in_session:  # which says what to do
+                return "this address gives nobody a nonce"
             return "the site's chat may be for signed-in members, or its REST API closed to others"
         if broken.status in (429, 500, 502, 503, 504):
             return "ask again later"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opchat_transports.cli import COMMANDS, run
-from opchat_transports.testing import FAULTS, FaultServer, Script, Write, json_object, refused
+from opchat_transports.testing import FAULTS, Close, Expect, FaultServer, Script, Write, json_object, refused
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, opchat_process
 
@@ -80,6 +80,16 @@ def test_a_nonce_that_stays_refused_is_4() -> None:
     for status in (401, 403):
         code = {401: "rest_forbidden", 403: "rest_cookie_invalid_nonce"}[status]
         assert at(refused(status, "No.", code)).returncode == 4
+
+
+def test_a_site_that_gives_nobody_a_nonce_is_not_taken_for_one_of_members() -> None:
+    missing = json_object(status=404, code="rest_no_route", message="No route was found.")
+    refusal = json_object(status=401, code="rest_forbidden", message="Not allowed.")
+    with FaultServer((Expect("start_session"), Write(missing), Close(), Expect(), Write(refusal))) as server:
+        result = ask("--url", server.url)
+    assert result.returncode == 4
+    assert "Not allowed.; the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce" in result.stderr
+    assert result.stderr.endswith(f"(at {server.url}; this address gives nobody a nonce)\n")
 
 
 def test_the_same_codes_on_a_terminal() -> None:
