@@ -6,6 +6,7 @@
 on trio and on asyncio.
 
     _questions    questions, results, and the lines of the files that hold them
+    _resume       what is left to be asked after a run that has ended early; no I/O
     _plan         what is asked when: pace, pauses, conversations, retries; no I/O
     _options      what `ask` takes by keyword
     _run          asks what a plan says, on any event loop
@@ -18,6 +19,7 @@ from typing import Unpack
 
 from ._options import AskOptions, Choices
 from ._questions import Asked, BatchQuestion, Expectation, QuestionId, Result, read_questions, read_results
+from ._resume import resume
 from ._run import Loop, QuestionSource, Results, Run, TransportAsker
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "ask",
     "read_questions",
     "read_results",
+    "resume",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, End, Message, Reason
-from opchat_transports.many import BatchQuestion, Expectation, Result, read_questions, read_results
+from opchat_transports.many import BatchQuestion, Expectation, Result, read_questions, read_results, resume
 from opchat_transports.many._plan import Answer, Plan, Turn
 
 SITE = "http://127.0.0.1:8000"
@@ -485,3 +485,55 @@ def test_what_is_no_question_is_named_with_its_line(lines: list[str], message: s
 def test_an_expectation_is_no_text() -> None:
     with pytest.raises(ValueError, match="expect: expected an object with 'contains' or 'regex'"):
         BatchQuestion(1, "a", expect="b")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------ after a break
+
+
+@pytest.mark.parametrize(
+    ("answer", "settled_unless"),
+    [
+        (GOOD, [None, "maybe", "broken"]),
+        (UNASKED, []),
+        (LOST, [None]),
+        (CUT, [None, "maybe"]),
+        (LATER, [None, "maybe"]),
+    ],
+)
+def test_what_is_settled_by_a_run_before(answer: Answer, settled_unless: list[Any]) -> None:
+    plan = Plan(url=SITE)
+    play(plan, [BatchQuestion("a", "?")], lambda turn: answer)
+    [before] = plan.results
+    again: Any
+    for again in (None, "maybe", "broken"):
+        settled, unwritten = resume(questions("?"), {}, again)
+        assert (settled, unwritten) == ({}, [])
+        settled, unwritten = resume([BatchQuestion("a", "?")], {"a": before}, again)
+        assert (settled, unwritten) == ({"a": before} if again in settled_unless else {}, [])
+
+
+@pytest.mark.parametrize("again", [None, "maybe", "broken"])
+def test_what_was_begun_and_has_no_outcome_may_have_been_asked(again: Any) -> None:
+    question = BatchQuestion("a", "?", more={"topic": 1})
+    settled, [unwritten] = resume([question, BatchQuestion("b", "?")], {"a": question.digest}, again)
+    assert (unwritten.id, unwritten.outcome, unwritten.asked, unwritten.more) == ("a", "broken", "maybe", {"topic": 1})
+    assert settled == ({"a": unwritten} if again is None else {})
+
+
+def test_a_skipped_question_is_not_settled() -> None:
+    question = BatchQuestion("a", "?")
+    assert resume([question], {"a": Result.of(question, None)}) == ({}, [])
+
+
+def test_an_answer_is_judged_by_what_is_expected_now() -> None:
+    before = Result.of(BatchQuestion("a", "?"), End("yes"), reply="yes", asked=True)
+    settled, _ = resume([BatchQuestion("a", "?", expect=Expectation("no"))], {"a": before})
+    assert settled["a"].expect_held is False
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_question_that_has_changed_under_its_id_is_an_error(begun: bool) -> None:
+    before = BatchQuestion("a", "?")
+    found: dict[Any, Any] = {"a": before.digest if begun else Result.of(before, End("yes"), reply="yes", asked=True)}
+    with pytest.raises(ValueError, match="question 'a' has changed since it was asked"):
+        resume([BatchQuestion("a", "!")], found)
