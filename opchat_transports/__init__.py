@@ -15,6 +15,7 @@
     cli                the command `opchat`; __main__ starts it
 
     _base              what all transports are: a channel and its open replies
+    _files             private files, and conversations in them
     _text              the text of an answer, without the events beside it
     _common            their options, TLS contexts, and the words for what went wrong
     _proxies           the proxy that the environment names
@@ -35,6 +36,7 @@ from typing import Protocol, Self, Unpack
 from opchat_proto import Broken, Conversation, End, Event, Page, QuestionLike, QuestionOptions, Session, Timeouts
 
 from ._common import Options, ReplyBroken
+from ._files import load, save
 from ._text import acollect, collect
 
 __all__ = [
@@ -49,6 +51,8 @@ __all__ = [
     "Transport",
     "acollect",
     "collect",
+    "load",
+    "save",
 ]
 
 

@@ -8,7 +8,7 @@ import click
 
 from opchat_proto import InvalidMessages, Message, Submit
 
-from ._store import write_private
+from .._files import write_private
 from ._text import NotTextError, decode_text
 
 __all__ = ["read_messages", "write_messages"]

@@ -1,4 +1,4 @@
-"""Private files: what the command keeps of its own, and how it writes the files of its user."""
+"""What the command keeps of its own: private files that nobody else may have touched."""
 
 import hashlib
 import json
@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,45 +14,11 @@ from typing import final
 
 from opchat_proto import Conversation, Endpoint
 
-__all__ = ["Store", "check_writable", "read_state", "write_private", "write_state"]
+from .._files import replace_file
+
+__all__ = ["Store", "read_state", "write_state"]
 
 _RETRIED = 0.1  # seconds between two attempts to lock
-
-
-def write_private(path: Path, text: str) -> None:
-    """Put a file of the user's in its place whole, for nobody else to read. Raises `OSError`, and has changed nothing.
-
-    A symbolic link stays, and the file that it names is replaced. What is no
-    regular file, such as a pipe, is written to as it is.
-    """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_text(text, "utf-8")
-    else:
-        _replace(path, text)
-
-
-def check_writable(path: Path) -> None:
-    """Raise the `OSError` that `write_private` would raise, and change nothing."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        if path.is_dir():
-            path.open("wb")  # raises
-    else:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 # ---------------------------------------------------------------- the command's own files
@@ -75,7 +40,7 @@ def write_state(name: str, text: str) -> None:
     directory = _directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_directory(directory)
-    _replace(directory / name, text)
+    replace_file(directory / name, text)
 
 
 def _directory() -> Path:

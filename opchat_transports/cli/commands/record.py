@@ -24,13 +24,13 @@ from opchat_proto import (
     TimedOut,
 )
 
+from ..._files import check_writable, write_private
 from .._exits import EPILOG
 from .._options import AskingCommand, Settings, asking_options, printing_options
 from .._printer import Printer
 from .._recording_format import Happening, write_recording
 from .._redaction import replace_secrets
 from .._stdin import stdin_option, whole_question
-from .._store import check_writable, write_private
 from .._terminal import Output, say
 from .._trace import Trace, is_to_site
 from .._transports import ask, site

@@ -1,0 +1,60 @@
+"""Conversations in files: private, whole, and the same when they are read again."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from opchat_proto import Conversation, Message, Session
+from opchat_transports import load, save
+
+TALK = Conversation(
+    (Message("user", "Hi"), Message("assistant", "Hell\u00f6\U0001f600")),
+    chat_id="c1",
+    bot_id="b",
+    session=Session("n1", "s1"),
+)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_conversation_comes_back(tmp_path: Path, kind: type) -> None:
+    path = kind(tmp_path / "talk.json")
+    save(TALK, path)
+    assert load(path) == TALK
+    assert load(path).session == Session("n1", "s1")
+
+
+def test_the_file_is_private_and_the_only_one_that_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    for _ in range(2):
+        save(TALK, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["talk.json"]
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "talk.json"
+    save(TALK, path)
+
+    def no_space(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(OSError, match=r"^No space left on device$"):
+        save(Conversation(), path)
+    assert load(path) == TALK
+    assert os.listdir(tmp_path) == ["talk.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"messages": 5}', "\xff", "[" * 100_000])
+def test_what_is_no_conversation_is_a_value_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "talk.json"
+    path.write_text(text, "latin-1")
+    with pytest.raises(ValueError):  # noqa: PT011  # each has words of its own
+        load(path)
+
+
+def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.json")
