@@ -1,7 +1,7 @@
 """HTTP as values: where a site's REST API is, and a request to it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias, final
@@ -194,19 +194,25 @@ def decode_head(status: int, headers: Headers) -> list[tuple[str, str]]:
     return decode_headers(headers)
 
 
-def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str | None:
-    """The address of the first link of this relation (RFC 8288, 3), or None. `headers` have names in lower case."""
+def find_links(headers: list[tuple[str, str]], relation: str) -> Iterator[str]:
+    """The targets of all links of this relation, as written (RFC 8288, 3). `headers` have names in lower case."""
     for target, parameters in (match.groups() for name, value in headers if name == "link" for match in _LINKS(value)):
         # Of several values the first "rel" counts, which is a list of relations whose case does not matter.
         given = (match[2] or "" for match in _LINK_PARAMETERS(parameters) if match[1].lower() == "rel")
         relations = re.sub(r"\\(.)", r"\1", next(given, "").strip('"'))
         if relation in relations.lower().split():
-            try:
-                address: str = urljoin(base, target.strip())
-            except ValueError:
-                continue
-            if re.fullmatch(r"https?://[!-~]{1,200}", address):
-                return address
+            yield target
+
+
+def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str | None:
+    """The first of these that is an address of http or https, seen from `base`."""
+    for target in find_links(headers, relation):
+        try:
+            address: str = urljoin(base, target.strip())
+        except ValueError:
+            continue
+        if re.fullmatch(r"https?://[!-~]{1,200}", address):
+            return address
     return None
 
 

@@ -9,7 +9,7 @@ from html.entities import html5
 from typing import Any, final
 from urllib.parse import urljoin
 
-from ._http import Endpoint, Headers, decode_headers
+from ._http import Endpoint, Headers, decode_headers, find_links
 from ._json import decode, encodable
 from ._limits import Limits
 from ._messages import Scalar, Submit
@@ -27,7 +27,6 @@ _LARGEST_ID = 10**100  # far beyond what PHP prints as a number
 _DEFAULT_FILES = 5  # WIRE 7.5
 _SHOWN = 200  # characters of a text that stand in a note
 
-_LINK = re.compile("<([^<>]*)>([^<]*)")  # one link of a Link header (RFC 8288, 3), and its parameters
 _NOT_FOUND = re.compile(rf"AI Engine: Chatbot [^<]{{0,{_SHOWN}}}? not found")
 _SHORTCODE = re.compile(rf"\[mwai_(?:chat|discussions)[^][<]{{0,{_SHOWN}}}]")
 _SCRIPT_TIME = re.compile(r"/app/chatbot\.js\?ver=([0-9]{9,11})(?![0-9])")
@@ -167,8 +166,7 @@ class Page:
             if not isinstance(value, str):
                 raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
         html = encodable(html)
-        links = [link for name, value in decode_headers(headers) if name == "link" for link in _LINK.findall(value)]
-        roots = [href for href, rest in links if _REST_LINK in rest]
+        roots = list(find_links(decode_headers(headers), _REST_LINK))
         elements: list[tuple[str, dict[str, str]]] = []
         notes: list[str] = []
         for tag, found in _scan(html):
