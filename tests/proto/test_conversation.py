@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opchat_proto import Broken, Channel, Conversation, End, InvalidMessages, Message, Reason, Session, Submit
 from tests.proto.asking import HI
@@ -196,6 +198,40 @@ def test_an_id_is_sent_with_the_messages_that_it_was_recorded_with_and_no_others
     for response_id in ("r9", None, "r1", None):
         assert conversation.ask("?").previous_response_id == response_id
         conversation.undo()
+
+
+@given(
+    st.lists(
+        st.sampled_from(["answer", "answer", "answer", "answer without an id", "undo", "fail", "keep", "cut", "edit"]),
+        max_size=30,
+    )
+)
+def test_no_id_is_ever_sent_with_other_messages_than_it_was_recorded_with(actions: list[str]) -> None:
+    conversation = Conversation()
+    recorded: dict[tuple[Message, ...], str | None] = {}  # the latest id of each history
+    for number, action in enumerate(actions):
+        submit = conversation.ask("?")
+        match action:
+            case "answer" | "answer without an id":
+                response_id = f"r{number}" if action == "answer" else None
+                conversation.record(submit, End(f"{number % 3}!", json.dumps({"responseId": response_id})))
+                recorded[conversation.messages] = response_id
+            case "undo":
+                taken = conversation.undo()
+                assert (*conversation.messages, *taken) == submit.messages
+            case "fail":
+                conversation.record_failure(submit, Broken(Reason.REMOTE))
+                recorded[submit.messages] = None
+            case "keep":
+                conversation = loaded(conversation)
+            case "cut":
+                conversation.messages = conversation.messages[: number % 7]
+            case _:
+                conversation.messages = (*conversation.messages[:-1], Message("assistant", "edited"))
+        sent = conversation.ask("?").previous_response_id
+        assert sent in (None, recorded.get(conversation.messages))
+        if action in ("answer", "fail"):
+            assert sent == recorded[conversation.messages]
 
 
 def test_a_dict_names_the_id_of_each_answer_that_the_messages_still_begin_with() -> None:
@@ -640,14 +676,14 @@ def test_what_cannot_be_asked_leaves_the_conversation_free(make: Make) -> None:
 
 @both
 def test_the_session_of_a_loaded_conversation_is_used_by_a_channel_that_has_none(make: Make) -> None:
-    loaded = Conversation.from_dict(json.loads(json.dumps(full().to_dict())))
-    for given, nonce in ((None, SECRET), (Session("n7"), "n7")):
-        site = channel(session=given)
-        call = make(site, "So?", loaded)
+    kept = loaded(full())
+    for session, nonce in ((None, SECRET), (Session("n7"), "n7")):
+        site = channel(session=session)
+        call = make(site, "So?", kept)
         assert asks(call) == f"submit {nonce}"
-        assert site.session == (given or full().session)
+        assert site.session == (session or full().session)
         call.close()
-        assert loaded.session == site.session
+        assert kept.session == site.session
 
 
 @both
