@@ -601,11 +601,6 @@ def test_only_one_task_reads_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------------ TLS
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 def test_tls_from_session_to_end(authority: trustme.CA) -> None:
     with Scripted(tells("Hel", "lo"), tls=tls_server(authority)) as server:
         assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
