@@ -36,6 +36,7 @@ _KEEP_ALIVE = b": keepalive\n\n"
 _COLLAPSED = ("thinking", "mcp_discovery", "status")  # WIRE 5.4
 _HIDDEN = ("tool_args", "debug", "heartbeat")
 _REFUSALS = {
+    400: "The request cannot be read.",
     408: "The request took too long.",
     413: "",  # names the limit
     503: "Too many requests are being sent at once.",
@@ -330,12 +331,12 @@ class Site:
     def refuse(self, status: int, headers: Headers = ()) -> Response:
         """What to send instead of reading a request to its end.
 
-        413 to one that is larger than `limits.request_bytes`, 408 to one that takes
-        too long, 503 where there is no room for it. `headers` are the request's, as
+        400 to one that is no HTTP, 413 to one that is larger than `limits.request_bytes`,
+        408 to one that takes too long, 503 where there is no room for it. `headers` are the request's, as
         far as they came. Raises `ValueError` for another status.
         """
         if status not in _REFUSALS:
-            raise ValueError(f"status: expected 408, 413 or 503, got {status}")
+            raise ValueError(f"status: expected 400, 408, 413 or 503, got {status}")
         response = too_large(self.limits) if status == 413 else http_error(status, _REFUSALS[status])
         return replace(response, headers=(*response.headers, *self._cors(decode_headers(headers))))
 

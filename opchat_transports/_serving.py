@@ -1,66 +1,154 @@
-"""What the servers have in common: bots and their answers."""
+"""What the servers have in common: what a bot gives as events, its failures, several bots, bounds and logs."""
 
-import importlib
-import inspect
-import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
-from typing import Any, cast, final
+import asyncio
+import logging
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar, final
 
-from opchat_proto import Broken, End, Event, Live, Reason, Submit
+from opchat_proto import Broken, Event, Limits, Live, Reason, Site, Submit
 
-__all__ = ["Items", "as_async", "as_sync", "broken_bot", "events_of", "load_bot", "server_url"]
+from ._bot_events import BlockingBot, events_of
+from .page import chat_page
 
+__all__ = [
+    "BODY_BYTES",
+    "REJECTED",
+    "Bodies",
+    "OncePerSecond",
+    "answer_of",
+    "as_mapping",
+    "bots_own",
+    "by_name",
+    "failed",
+    "failed_when_closed",
+    "log_access",
+    "make_site",
+    "server_url",
+]
+
+_T = TypeVar("_T")
+_Key = TypeVar("_Key")
+BODY_BYTES = 64 * 1024 * 1024
+REJECTED = Broken(Reason.REMOTE, "Sorry, your query has been rejected.")  # to whoever asks a bot that is not there
 _OOPS = (  # WIRE 5.6
     "Oops! Something went wrong on the server. Please try again, and if you are the site developer, "
     "check the PHP Error Logs for details."
 )
 
 
-@final
-class Items:
-    """What one bot gives for one question, as events."""
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-
-    def event(self, item: object) -> Event:
-        """An item as an event: a str is a piece of the answer. Raises `TypeError` for what is neither."""
-        event = Live(item) if isinstance(item, str) else item
-        if not isinstance(event, Live | End | Broken):
-            raise TypeError(f"a bot gives str, Live, End or Broken, not {type(event).__name__}")
-        if isinstance(event, Live) and event.kind == "content":
-            self._pieces.append(event.text)
-        return event
-
-    def end(self) -> End:
-        """The last event of a bot that gave none: the joined pieces are the reply."""
-        return End("".join(self._pieces))
+# ---------------------------------------------------------------- bots, also such that fail
 
 
-def events_of(bot: Callable[[Submit], Iterable[str | Event]], submit: Submit) -> Generator[Event]:
-    """The events of a bot that is not async: any number of `Live`, then `End` or `Broken`.
-
-    Raises what the bot raises, and `TypeError` for an item of a wrong type. Closing
-    it closes the bot's iterator, and so does its end.
-    """
-    items = Items()
-    given = iter(bot(submit))
+def answer_of(bot: BlockingBot, submit: Submit, *, debug: bool = False) -> Generator[Event]:
+    """What `events_of` gives, but what the bot raises is logged, and is a `Broken`."""
+    events = events_of(bot, submit)
     try:
-        for item in given:
-            event = items.event(item)
+        while True:
+            try:
+                event = next(events)
+            except BaseException as error:
+                if not bots_own(error):
+                    raise
+                event = failed(error, debug=debug)
             yield event
             if not isinstance(event, Live):
                 return
-        yield items.end()
     finally:
-        close = getattr(given, "close", None)  # a generator has it
-        if close is not None:
-            close()
+        try:
+            events.close()
+        except BaseException as error:
+            if not bots_own(error):
+                raise
+            failed_when_closed(error)
 
 
-def broken_bot(error: BaseException, *, debug: bool = False) -> Broken:
-    """What a client is told about a bot that raised: the plugin's general error, or what was raised."""
-    return Broken(Reason.REMOTE, f"{type(error).__name__}: {error}" if debug else _OOPS)
+def bots_own(error: BaseException) -> bool:
+    """Whether a bot failed by this, rather than being told to stop.
+
+    A bot that calls what was a program raises `SystemExit`, and one whose inner
+    await was cancelled `CancelledError`.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(bots_own, error.exceptions))
+    return isinstance(error, Exception | SystemExit | asyncio.CancelledError)
+
+
+def failed(error: BaseException, *, debug: bool = False) -> Broken:
+    """Log what a bot raised. Gives what the client is told: the plugin's general error, or in debug what was raised."""
+    _LOG.error("the bot failed", exc_info=error)
+    told = "".join(traceback.format_exception_only(error)).strip() if debug else _OOPS
+    return Broken(Reason.REMOTE, told)
+
+
+def failed_when_closed(error: BaseException) -> None:
+    """Log what a bot raised that had answered, or had nobody to answer."""
+    _LOG.error("the bot failed while it was closed", exc_info=error)
+
+
+class _Escaped(logging.Filter):
+    """Lets what was raised neither command a terminal nor pass for a line of the log: escaped, and indented."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            lines = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n").split("\n")
+            # Formatters take this text, if it is there, instead of making one from `exc_info`.
+            record.exc_text = textwrap.indent("\n".join(map(_escaped, lines)), "    ")
+        return True
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_LOG = logging.getLogger("opchat_transports.serving")
+_LOG.addFilter(_Escaped())
+
+
+# ---------------------------------------------------------------- the site and its bots
+
+
+def as_mapping(bot: _T | None, bots: Mapping[str, _T] | None) -> dict[str | None, _T]:
+    """The bots by their names; None is the name of one that answers to every name. Raises `TypeError`, `ValueError`."""
+    if (bot is None) == (bots is None):
+        raise TypeError("expected either a bot or bots")
+    if bots is None:
+        assert bot is not None
+        return {None: bot}
+    if not bots or not all(isinstance(name, str) and name for name in bots):
+        raise ValueError("bots: expected at least one, each under a name")
+    return {name: bots[name] for name in bots}
+
+
+def by_name(
+    bots: Mapping[str | None, Callable[[Submit], _T]], otherwise: Callable[[Submit], _T]
+) -> Callable[[Submit], _T]:
+    """The bot that asks the one which the question names (WIRE 4.2), or `otherwise`."""
+
+    def ask(submit: Submit) -> _T:
+        names = [None, *(str(name) for name in (submit.custom_id, submit.bot_id) if name is not None)]
+        return next((bots[name] for name in names if name in bots), otherwise)(submit)
+
+    return ask
+
+
+def make_site(
+    secret: bytes,
+    *,
+    limits: Limits,
+    origins: Iterable[str],
+    allowed_hosts: Iterable[str],
+    bots: Mapping[str | None, Any],
+) -> Site:
+    """A site with a chat window, for the bot "default" or the first that has a name. Raises as `Site` does."""
+    name = next(iter(bots))
+    page = chat_page if name is None or "default" in bots else partial(chat_page, bot_id=name)
+    hosts = tuple(host.lower() for host in allowed_hosts)
+    return Site(secret, limits=limits, origins=tuple(origins), hosts=hosts, page=page)
 
 
 def server_url(host: str, port: int) -> str:
@@ -69,99 +157,79 @@ def server_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def load_bot(name: str) -> Callable[[Submit], Any]:
-    """The bot that `module:callable` names, as a server of ASGI would find it. Raises `ValueError`, in words."""
-    module, _, path = name.partition(":")
-    if not module or not path:
-        raise ValueError(f"expected module:callable, got {name!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a file where the command was called
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot load {name}: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{name} is not callable")
-    return cast("Callable[[Submit], Any]", found)
+# ---------------------------------------------------------------- bounds
 
 
-def as_sync(bot: Callable[[Submit], Any]) -> Callable[[Submit], Iterator[str | Event]]:
-    """Any bot, for a server that has a thread for each question: an async one gets an event loop of its own.
+@final
+class Bodies:
+    """How many bytes the request bodies of all connections hold together, and which one has to go if it is too many.
 
-    It runs while its next piece is waited for, and each time in another task of
-    asyncio: what must begin and end in one task cannot be held over a `yield`.
+    Each body has a key of its caller's. May be used from several threads.
     """
 
-    def answer(submit: Submit) -> Iterator[str | Event]:
-        items = bot(submit)
-        if not isinstance(items, Awaitable | AsyncIterable):
-            yield from items
-            return
-        import asyncio
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._sizes: dict[Any, int] = {}
+        self._complete: set[Any] = set()
+        self._sum = 0
 
-        with asyncio.Runner() as runner:
-            if isinstance(items, Awaitable):
-                items = runner.run(_wait_for(items))
-            items = aiter(items)
-            try:
-                while (item := runner.run(_wait_for(anext(items, _OVER)))) is not _OVER:
-                    yield item
-            finally:
-                close = getattr(items, "aclose", None)
-                if close is not None:
-                    runner.run(_wait_for(close()))
+    def resize(self, key: _Key, size: int) -> _Key | None:
+        """This body has this size now. Returns the key of one that has to go, the largest that is not complete."""
+        with self._lock:
+            self._sum += size - self._sizes.get(key, 0)
+            self._sizes[key] = size
+            if self._sum <= self._limit:
+                return None
+            largest = max(self._sizes.keys() - self._complete, key=self._sizes.__getitem__, default=None)
+            self._sum -= self._sizes.pop(largest, 0)
+            return largest
 
-    return answer
+    def complete(self, key: object) -> None:
+        """This one has been read: it counts until it is dropped, and does not have to go."""
+        with self._lock:
+            self._complete.add(key)
 
-
-def as_async(bot: Callable[[Submit], Any]) -> Callable[[Submit], AsyncIterator[str | Event]]:
-    """Any bot, for a server that has an event loop: one that is not async runs in threads, a piece at a time.
-
-    A client that leaves closes it after its next piece.
-    """
-
-    async def answer(submit: Submit) -> AsyncIterator[str | Event]:
-        import anyio
-        import anyio.to_thread
-
-        if _is_async(bot):
-            items = bot(submit)
-        else:
-            items = await anyio.to_thread.run_sync(bot, submit)
-        if isinstance(items, Awaitable):
-            items = await items
-        if isinstance(items, AsyncIterable):
-            items = aiter(items)
-            try:
-                async for item in items:
-                    yield item
-            finally:
-                close = getattr(items, "aclose", None)
-                if close is not None:
-                    await close()
-            return
-        items = iter(items)
-        try:
-            while (item := await anyio.to_thread.run_sync(next, items, _OVER)) is not _OVER:
-                yield item
-        finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(close)
-
-    return answer
+    def drop(self, key: object) -> None:
+        """This one is over."""
+        with self._lock:
+            self._complete.discard(key)
+            self._sum -= self._sizes.pop(key, 0)
 
 
-_OVER: Any = object()
+# ---------------------------------------------------------------- logs
+
+_ACCESS = logging.getLogger("opchat_transports.access")
 
 
-async def _wait_for(what: Awaitable[Any]) -> Any:
-    return await what
+def log_access(
+    client: str, request: tuple[str, str], status: int | None, seconds: float, *, left: bool = False
+) -> None:
+    """One line for a request that is over, at INFO. Text of the client's is escaped, so that a line is a line."""
+    if _ACCESS.isEnabledFor(logging.INFO):
+        method, target = map(_escaped, request)
+        how = f"{status or '-'}{' left' if left else ''}"
+        _ACCESS.info('%s "%s %s" %s %.3f s', client, method, target, how, seconds)
 
 
-def _is_async(bot: object) -> bool:
-    call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # not whether it is callable: what its call is
-    return inspect.isasyncgenfunction(call) or inspect.iscoroutinefunction(call)
+class OncePerSecond(logging.Filter):
+    """Lets each message through at most once a second; the next one says how many were left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[object, tuple[float, int]] = {}  # when it was let through, and how many were not since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        now = self._clock()
+        with self._lock:
+            at, left_out = self._seen.get(record.msg, (now - 1, 0))
+            if now - at < 1:
+                self._seen[record.msg] = at, left_out + 1
+                return False
+            self._seen[record.msg] = now, 0
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} (and {left_out:,} more)", None
+        return True

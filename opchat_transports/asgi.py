@@ -5,9 +5,8 @@ be mounted in one.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any, TypeAlias, final
 from urllib.parse import quote
@@ -17,8 +16,20 @@ import anyio.lowlevel
 
 from opchat_proto import Event, Headers, Limits, Live, Question, Response, Site, Submit
 
-from ._serving import Items, broken_bot
-from .page import chat_page
+from ._bot_events import BlockingBot, Items
+from ._bot_kinds import Threads, as_async
+from ._serving import (
+    BODY_BYTES,
+    REJECTED,
+    Bodies,
+    as_mapping,
+    bots_own,
+    by_name,
+    failed,
+    failed_when_closed,
+    log_access,
+    make_site,
+)
 
 __all__ = ["Application", "AsyncBot", "application"]
 
@@ -30,16 +41,19 @@ _Message: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
 _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 
-_log = logging.getLogger(__name__)
 _TURN = 8  # pieces
 
 
 def application(
-    bot: AsyncBot,
+    bot: AsyncBot | BlockingBot | None = None,
     *,
+    bots: Mapping[str, AsyncBot | BlockingBot] | None = None,
     secret: bytes,
     limits: Limits = Limits(),
     origins: Iterable[str] = (),
+    allowed_hosts: Iterable[str] = (),
+    body_bytes: int = BODY_BYTES,
+    threads: int = 40,
     request_timeout: float | None = 60.0,
     keep_alive: float | None = None,
     debug: bool = False,
@@ -54,25 +68,56 @@ def application(
     `finally` runs, but waits for nothing there, unless in a shielded
     `anyio.CancelScope`.
 
+    A bot that is not async answers a question in one thread and one context
+    (`contextvars`) from beginning to end. There are at most so many `threads`; a
+    question that finds none waits. It is closed when the client has left and it has
+    given its next piece.
+
+    `bots` are several, by the names that a question may name (WIRE 4.2: customId or
+    botId); another name is an error, as it is up to plugin 2.9.9. A single `bot` answers to
+    every name.
+
     Nothing is kept between requests: nonces are computed from `secret`, best 32
     random bytes, so all processes and machines with the same secret serve the
     same clients, also after a restart.
 
     `origins` are other origins whose pages may ask, such as "https://shop.example".
+    `allowed_hosts` are the names by which the site may be asked, such as
+    "site.example", without a port; a request to another name gets status 421, so
+    that no rebound DNS name reaches a site in a private network. () allows any.
     A request whose body does not come within `request_timeout` seconds gets status
     408, one larger than `limits.request_bytes` 413; how long a head may take and a
-    client may not read is up to the server. After each `keep_alive` seconds
+    client may not read is up to the server. The bodies of all requests hold at most
+    `body_bytes` together: if it becomes more, the largest that is not complete gets
+    status 503. A head with both Content-Length and Transfer-Encoding, or of another
+    version than HTTP/1.x, 2 and 3, is refused, where the server has not done so. After each `keep_alive` seconds
     without a piece a streamed answer gets a comment, so that no proxy takes it
-    for dead; None sends none. With `debug` clients see what the bot raised.
+    for dead; None sends none. With `debug` clients see what the bot raised. The
+    logger "opchat_transports.access" has a line for each request at INFO.
 
-    Raises `TypeError` and `ValueError` for arguments that `Site` does not take, and
-    `ValueError` for a time that is not above zero.
+    Raises `TypeError` unless there is either a bot or `bots`, `TypeError` and
+    `ValueError` for arguments that `Site` does not take, and `ValueError` for a time
+    that is not above zero and a number of threads below one.
     """
     for name, seconds in (("request_timeout", request_timeout), ("keep_alive", keep_alive)):
         if seconds is not None and not seconds > 0:
             raise ValueError(f"{name}: expected seconds above 0, or None, got {seconds!r}")
-    site = Site(secret, limits=limits, origins=tuple(origins), page=chat_page)
-    return Application(bot, site, request_timeout, keep_alive, debug)
+    if threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}")
+    named = as_mapping(bot, bots)
+    site = make_site(secret, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named)
+    pool = Threads(threads)
+    ask = by_name({name: as_async(each, pool) for name, each in named.items()}, _rejected)
+    title = ", ".join(name or _name_of(each) for name, each in named.items())
+    return Application(ask, title, site, request_timeout, keep_alive, Bodies(body_bytes), debug)
+
+
+async def _rejected(submit: Submit) -> AsyncGenerator[str | Event]:
+    yield REJECTED
+
+
+def _name_of(bot: object) -> str:
+    return str(getattr(bot, "__qualname__", type(bot).__qualname__))
 
 
 @final
@@ -80,10 +125,20 @@ class Application:
     """An ASGI 3 application, made by `application`."""
 
     def __init__(
-        self, bot: AsyncBot, site: Site, request_timeout: float | None, keep_alive: float | None, debug: bool
+        self,
+        bot: Callable[[Submit], AsyncGenerator[str | Event]],
+        title: str,
+        site: Site,
+        request_timeout: float | None,
+        keep_alive: float | None,
+        bodies: Bodies,
+        debug: bool,
     ) -> None:
         """For `application`."""
         self._bot = bot
+        self._title = title
+        self._bodies = bodies
+        self._reading: dict[object, anyio.CancelScope] = {}  # by the keys of the bodies
         self._site = site
         self._secure_site = replace(site, https=True)
         self._request_timeout = request_timeout
@@ -91,8 +146,8 @@ class Application:
         self._debug = debug
 
     def __repr__(self) -> str:
-        """The bot's name."""
-        return f"<Application {getattr(self._bot, '__qualname__', type(self._bot).__qualname__)}>"
+        """The names of its bots."""
+        return f"<Application {self._title}>"
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serve one request, as ASGI calls it. Raises `ValueError` for a protocol that ASGI 3 does not name.
@@ -111,44 +166,68 @@ class Application:
 
     async def _serve(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         site = self._secure_site if scope.get("scheme") == "https" else self._site
-        headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
-        body = await self._read(site, headers, receive)
-        if body is None:
-            return  # the client has left
-        if isinstance(body, Response):
-            if scope.get("http_version", "1.1") in ("1.0", "1.1"):  # the rest of it shall not be read
-                body = replace(body, headers=(*body.headers, ("Connection", "close")))
-            outcome: Response | Question = body
-        else:
-            root = scope.get("root_path", "").rstrip("/")
-            outcome = site.receive_request(scope["method"], _target(scope), headers, body, now=time.time(), root=root)
-        if isinstance(outcome, Question):
-            await _Answer(outcome, send).run(self, receive)
-        else:
-            await _put_head(send, outcome)
-            await _put_body(send, b"" if scope["method"] == "HEAD" else outcome.body, more=False)
+        reply = _Reply(send, is_head=scope["method"] == "HEAD")
+        key = object()  # of its body
+        begin = time.monotonic()
+        try:
+            outcome = await self._receive_request(site, scope, receive, key)
+            if isinstance(outcome, Question):
+                await _Answer(outcome, reply).run(self, receive)
+            elif outcome is not None:
+                await reply.begin(outcome, more=False)
+        finally:
+            self._bodies.drop(key)
+            client = scope.get("client") or ("-", 0)
+            request = scope["method"], _target(scope)
+            seconds = time.monotonic() - begin
+            log_access(f"{client[0]}:{client[1]}", request, reply.status, seconds, left=not reply.is_over)
 
-    async def _read(self, site: Site, headers: Headers, receive: _Receive) -> bytes | Response | None:
+    async def _receive_request(
+        self, site: Site, scope: MutableMapping[str, Any], receive: _Receive, key: object
+    ) -> Response | Question | None:
+        """What to do about a request, None if the client has left before it was complete."""
+        headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        version = scope.get("http_version", "1.1")
+        refusal = site.check_head(headers, version=version)  # before a client that waits is told to go on
+        body = refusal or await self._read(site, headers, receive, key)
+        if isinstance(body, Response):
+            close = (("Connection", "close"),) if version.startswith("1") else ()  # the rest of it shall not be read
+            return replace(body, headers=(*body.headers, *close))
+        if body is None:
+            return None
+        root = scope.get("root_path", "").rstrip("/")
+        return site.receive_request(scope["method"], _target(scope), headers, body, now=time.time(), root=root)
+
+    async def _read(self, site: Site, headers: Headers, receive: _Receive, key: object) -> bytes | Response | None:
         """The body of a request, None if the client has left, or what refuses it."""
-        limit = site.limits.request_bytes
-        for name, value in headers:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
-                return site.refuse(413, headers)  # before a client that waits is told to go on
         pieces: list[bytes] = []
         size = 0
-        with anyio.move_on_after(self._request_timeout):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return None
-                piece = bytes(message.get("body", b""))
-                size += len(piece)
-                if size > limit:
-                    return site.refuse(413, headers)
-                pieces.append(piece)
-                if not message.get("more_body", False):
-                    return b"".join(pieces)
-        return site.refuse(408, headers)
+        given_up = anyio.CancelScope()
+        with anyio.move_on_after(self._request_timeout), given_up:
+            self._reading[key] = given_up
+            try:
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+                    if given_up.cancel_called:
+                        break
+                    piece = bytes(message.get("body", b""))
+                    size += len(piece)
+                    if size > site.limits.request_bytes:
+                        self._bodies.drop(key)
+                        return site.refuse(413, headers)
+                    pieces.append(piece)
+                    largest = self._bodies.resize(key, size)
+                    if largest is not None:
+                        self._reading[largest].cancel()
+                    if not message.get("more_body", False) and largest is not key:
+                        self._bodies.complete(key)
+                        return b"".join(pieces)
+            finally:
+                del self._reading[key]
+        self._bodies.drop(key)
+        return site.refuse(503 if given_up.cancel_called else 408, headers)
 
 
 async def _live(receive: _Receive, send: _Send) -> None:
@@ -168,22 +247,34 @@ def _target(scope: MutableMapping[str, Any]) -> str:
     return f"{path}?{query.decode('latin-1')}" if query else path
 
 
-async def _put_head(send: _Send, response: Response) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+class _Reply:
+    """The response to one request, on its way to the server."""
 
+    def __init__(self, send: _Send, *, is_head: bool) -> None:
+        self._send = send
+        self._is_head = is_head
+        self.status: int | None = None
+        """None before it has begun."""
+        self.is_over = False
+        """Whether the server has taken all of it."""
 
-async def _put_body(send: _Send, body: bytes, *, more: bool) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+    async def begin(self, response: Response, *, more: bool) -> None:
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+        self.status = response.status
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self.go_on(b"" if self._is_head else response.body, more=more)
+
+    async def go_on(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        self.is_over = not more
 
 
 class _Answer:
     """The answer to one question, on its way."""
 
-    def __init__(self, question: Question, send: _Send) -> None:
+    def __init__(self, question: Question, reply: _Reply) -> None:
         self._question = question
-        self._send = send
-        self._begun = False
+        self._reply = reply
         self._ends = False
         self._count = 0  # of what was sent
         self._sending = anyio.Lock(fast_acquire=True)  # a comment never comes between the head and its body
@@ -237,58 +328,45 @@ class _Answer:
         more = isinstance(event, Live | None)
         self._ends = not more
         self._count += 1
-        if self._begun:
-            await _put_body(self._send, self._question.encode(event, now=time.time()), more=more)
+        if self._reply.status is not None:
+            await self._reply.go_on(self._question.encode(event, now=time.time()), more=more)
         elif response := self._question.response(event, now=time.time()):
-            self._begun = True
-            await _put_head(self._send, response)
-            await _put_body(self._send, response.body, more=more)
+            await self._reply.begin(response, more=more)
 
 
 class _Bot:
     """A bot at work on one question: whatever it does, its answer ends with `End` or `Broken`."""
 
-    def __init__(self, bot: AsyncBot, submit: Submit, debug: bool) -> None:
-        self._bot = bot
-        self._submit = submit
+    def __init__(self, bot: Callable[[Submit], AsyncGenerator[str | Event]], submit: Submit, debug: bool) -> None:
+        self._given = bot(submit)
+        self._items = Items()
         self._debug = debug
-        self._items: AsyncIterator[str | Event] | None = None
-        self._given = Items()
 
     async def next(self) -> Event:
         """The next event. Cancelled, it has cancelled the bot."""
         try:
-            if self._items is None:
-                answer = self._bot(self._submit)
-                self._items = aiter(await answer if isinstance(answer, Awaitable) else answer)
-            return self._given.event(await anext(self._items))
+            return self._items.event(await anext(self._given))
         except StopAsyncIteration:
-            return self._given.end()
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
+            return self._items.end()
+        except BaseException as error:
+            if _is_cancelled() or not bots_own(error):
                 raise
-            return self._failed(error)  # what the bot waited for was cancelled, and not the bot
-        except (Exception, SystemExit) as error:  # the second: a bot that calls what was a program
-            return self._failed(error)
-
-    def _failed(self, error: BaseException) -> Event:
-        _log.error("the bot failed", exc_info=error)
-        return broken_bot(error, debug=self._debug)
+            return failed(error, debug=self._debug)
 
     async def aclose(self) -> None:
         """Close its generator."""
-        close = getattr(self._items, "aclose", None)
-        if close is None:
-            return
         try:
-            await close()
-        except Exception:
-            _log.exception("the bot failed while it was closed")
-        except BaseExceptionGroup as group:
-            # A task group that a generator holds open wraps what closes it.
-            rest = group.split(GeneratorExit)[1]
-            if rest is not None:
+            await self._given.aclose()
+        except BaseException as error:
+            rest: BaseException | None = error
+            if isinstance(error, BaseExceptionGroup):
+                # A task group that a generator holds open wraps what closes it.
+                rest = error.split(GeneratorExit)[1]
+            if rest is None:
+                return
+            if _is_cancelled() or not bots_own(rest):
                 raise rest from None
+            failed_when_closed(rest)
 
 
 def _is_cancelled() -> bool:

@@ -1,79 +1,108 @@
 """A server on blocking sockets: `serve` runs a bot in threads. Works unchanged under gevent's patched sockets."""
 
+import contextvars
 import logging
+import math
 import secrets
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, TypeAlias, final
+from typing import Self, final
 
-from opchat_proto import Answer, Done, Event, Limits, Receive, Send, Server, Site, Submit
+from opchat_proto import Answer, Done, Event, Limits, Live, Receive, Send, Server, Site, Submit
 
-from ._serving import broken_bot, events_of, server_url
+from ._bot_events import BlockingBot
+from ._serving import (
+    BODY_BYTES,
+    REJECTED,
+    Bodies,
+    OncePerSecond,
+    answer_of,
+    as_mapping,
+    by_name,
+    log_access,
+    make_site,
+    server_url,
+)
 from ._sockets import READ, deadline, send_all, set_timeout, shut_down, tune
-from .page import chat_page
 
 __all__ = ["BlockingBot", "BlockingServer", "serve"]
-
-BlockingBot: TypeAlias = Callable[[Submit], Iterable[str | Event]]
-"""Answers a question, in pieces: a str is one of the answer. May end with `End` or `Broken`."""
 
 _REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the answer before
 _PIECE_SENT_WITHIN = 30.0
 _LINGER = 2.0
 _LINGER_READS = 256  # of at most READ bytes
 _BACKLOG = 1024
+_MOST_LEAVING = 32  # connections above the bound, whose threads are about to end
 _BOT_STOPS_WITHIN = 5.0
 _log = logging.getLogger(__name__)
+_log.addFilter(OncePerSecond())
 
 
 def serve(
-    bot: BlockingBot,
+    bot: BlockingBot | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
+    bots: Mapping[str, BlockingBot] | None = None,
     secret: bytes | None = None,
     limits: Limits = Limits(),
     origins: Iterable[str] = (),
+    allowed_hosts: Iterable[str] = (),
+    body_bytes: int = BODY_BYTES,
     connections: int = 500,
+    debug: bool = False,
 ) -> "BlockingServer":
     """Serve a site whose bot this is, until `close()`. Port 0 takes a free one.
 
-    `bot` is called with each question, in a thread of its connection, and gives
-    pieces of the answer, or events. If it ends without `End`, the joined pieces
-    are the reply. If it raises, the client gets the plugin's general error and the
-    traceback is logged. If the client leaves, its iterator is closed.
+    `bot` is called with each question, in the thread of its connection and in a
+    context (`contextvars`) of its own, and gives pieces of the answer, or events. If
+    it ends without `End`, the joined pieces are the reply. If it raises, the client
+    gets the plugin's general error, or with `debug` what was raised, and the traceback
+    is logged. If the client leaves, its iterator is closed. `bots` are several, by the
+    names that a question may name (WIRE 4.2); another name is an error, as it is up
+    to plugin 2.9.9.
 
     The same `secret` keeps nonces valid beyond a restart; by default it is random.
     `origins` are other origins whose pages may ask, such as "https://shop.example".
+    `allowed_hosts` are the names by which the site may be asked, without a port; a
+    request to another name gets status 421. () allows any.
 
     A request must arrive within a minute and each piece be taken within half a
     minute, or the connection is closed. A connection is a thread, so there are at
     most so many `connections`: for one more the one is closed that has waited
-    longest for a request, and if all are being answered, it waits. Raises
-    `OSError` if the address cannot be listened on, `ValueError` if `connections`
-    is less than 1.
+    longest for a request, and if all are being answered, it waits. The requests that
+    are held may have `body_bytes` together: if it becomes more, the connection with the
+    largest that is not complete is closed. The logger "opchat_transports.access" has a
+    line for each request at INFO. Raises `OSError` if the address cannot be
+    listened on, `TypeError` unless there is either a bot or `bots`, `ValueError` if
+    `connections` is less than 1.
     """
     if connections < 1:
         raise ValueError(f"connections: expected at least 1, got {connections}")
     key = secrets.token_bytes() if secret is None else secret
-    return BlockingServer(
-        bot, host, port, Site(key, limits=limits, origins=tuple(origins), page=chat_page), connections
-    )
+    named = as_mapping(bot, bots)
+    site = make_site(key, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named)
+    ask = by_name(named, lambda submit: (REJECTED,))
+    return BlockingServer(ask, host, port, site, connections, Bodies(body_bytes), debug)
 
 
 @final
 class BlockingServer:
     """A server that runs, made by `serve`: a daemon thread that accepts, and one for each connection."""
 
-    def __init__(self, bot: BlockingBot, host: str, port: int, site: Site, connections: int) -> None:
+    def __init__(
+        self, bot: BlockingBot, host: str, port: int, site: Site, connections: int, bodies: Bodies, debug: bool
+    ) -> None:
         """For `serve`."""
         self._bot = bot
         self._site = site
+        self._bodies = bodies
+        self._debug = debug
         self._connections = connections
         self._listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
@@ -86,8 +115,8 @@ class BlockingServer:
         self._closing = threading.Event()
         self._guard = threading.Condition()  # notified when a connection ends or turns idle
         self._talks: dict[threading.Thread, socket.socket] = {}
-        self._idle: dict[socket.socket, None] = {}  # those that wait for a request, the longest first
-        self._leaving: socket.socket | None = None  # it was closed to make room, and its thread has not ended yet
+        self._idle: dict[socket.socket, float] = {}  # those that wait for a request and since when, the longest first
+        self._leaving: set[socket.socket] = set()  # they were closed to make room, and their threads have not ended yet
         self._acceptor = threading.Thread(target=self._accept, name="opchat server", daemon=True)
         self._acceptor.start()
 
@@ -138,86 +167,130 @@ class BlockingServer:
         self.close()
 
     def _accept(self) -> None:
-        with self._listener, self._woken, self._wake, selectors.DefaultSelector() as selector:
+        with (
+            self._listener,
+            self._woken,
+            self._wake,
+            selectors.DefaultSelector() as selector,
+            _Lobby(selector) as lobby,
+        ):
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
-            while True:
-                selector.select()
-                self._make_room()
-                if self._closing.is_set():
-                    return
-                try:
-                    connection, _ = self._listener.accept()
-                except BlockingIOError:
-                    continue  # it has left already
-                except OSError:
-                    self._closing.wait(0.1)  # no file descriptor is free, for one: that does not pass at once
-                    continue
-                thread = threading.Thread(target=self._talk, args=(connection,), name="opchat connection", daemon=True)
-                with self._guard:
-                    self._talks[thread] = connection
-                    try:
-                        thread.start()
-                    except RuntimeError:  # too many
-                        del self._talks[thread]
-                        connection.close()
+            while not self._closing.is_set():
+                for key, _ in selector.select(lobby.timeout()):
+                    if key.fileobj is self._listener:
+                        self._let_in(lobby)
+                    elif key.fileobj is not self._woken and (found := lobby.take(key.fd)) is not None:
+                        self._start(*found)
+                lobby.close_late()
 
-    def _make_room(self) -> None:
-        """Wait until there is room for one more connection, and help if one is idle."""
+    def _let_in(self, lobby: "_Lobby") -> None:
+        self._make_room(lobby)
+        try:
+            connection, address = self._listener.accept()
+        except BlockingIOError:
+            return  # it has left already
+        except OSError:
+            self._closing.wait(0.1)  # no file descriptor is free, for one: that does not pass at once
+            return
+        lobby.add(connection, f"{address[0]}:{address[1]}")
+
+    def _start(self, connection: socket.socket, client: str) -> None:
+        thread = threading.Thread(target=self._talk, args=(connection, client), name="opchat connection", daemon=True)
         with self._guard:
-            while len(self._talks) >= self._connections and not self._closing.is_set():
-                if self._idle and self._leaving is None:
-                    self._leaving = next(iter(self._idle))
-                    del self._idle[self._leaving]
-                    shut_down(self._leaving)
-                self._guard.wait()
+            self._talks[thread] = connection
+            try:
+                thread.start()
+            except RuntimeError:  # too many
+                del self._talks[thread]
+                connection.close()
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _make_room(self, lobby: "_Lobby") -> None:
+        """Wait until there is room for one more connection, and close the one that has waited longest for a request."""
+        with self._guard:
+            while len(self._talks) - len(self._leaving) + len(lobby) >= self._connections:
+                silent = lobby.longest()
+                longest, since = next(iter(self._idle.items()), (None, math.inf))
+                if silent < math.inf and (silent <= since or len(self._leaving) == _MOST_LEAVING):
+                    lobby.close_longest()
+                elif longest is not None and len(self._leaving) < _MOST_LEAVING:
+                    del self._idle[longest]
+                    self._leaving.add(longest)
+                    shut_down(longest)
+                elif self._closing.is_set():
+                    return
+                else:
+                    self._guard.wait()
+                    continue
+                _log.warning("all connections are taken: the one that waits longest for a request was closed")
+
+    def _talk(self, connection: socket.socket, client: str) -> None:
         server = Server(self._site)
-        events: Generator[Event] | None = None
+        answer: _Answering | None = None
+        begin: float | None = None  # of the answer to a request, until it is in the log
         end = deadline(_REQUEST_WITHIN)
         try:
             tune(connection)
             while True:
                 match server.next_step():
                     case Receive():
-                        if events is not None:
-                            events.close()
-                            events = None
                         self._wait_idly(connection)
                         set_timeout(connection, end)
-                        _report(server, connection)
+                        if _report(server, connection):
+                            self._hold(connection, server.held)
                     case Send(data):
                         self._no_longer_idle(connection)
+                        if server.status is not None:
+                            begin = begin or time.monotonic()
                         send_all(connection, data, deadline(_PIECE_SENT_WITHIN))
+                        if begin is not None and answer is None:
+                            _log_request(client, server, begin)
+                            self._bodies.drop(connection)
+                            begin = None
+                            end = deadline(_REQUEST_WITHIN)
                         server.step_done()
-                        end = deadline(_REQUEST_WITHIN)
+                        self._hold(connection, server.held)  # of the next request, perhaps
                     case Answer(submit):
                         self._no_longer_idle(connection)
-                        events = events or _answer(self._bot, submit)
-                        event = next(events)
+                        if answer is None:
+                            self._bodies.complete(connection)
+                            answer = _Answering(self._bot, submit, self._debug)
+                            begin = time.monotonic()
+                        event = answer.next()
                         _look_for_leaver(server, connection)
                         server.send(event, now=time.time())
+                        if not isinstance(event, Live):
+                            answer.close()
+                            answer = None
                     case Done():
+                        self._wait_idly(connection)  # for the client to close; there may be no time for that
                         _hang_up(connection)
                         break
         except OSError:
             pass  # the client has left, or is too slow
         finally:
-            if events is not None:
-                events.close()
+            if answer is not None:
+                answer.close()
+            if begin is not None:
+                _log_request(client, server, begin, left=True)
             with self._guard:
                 self._idle.pop(connection, None)
-                if self._leaving is connection:
-                    self._leaving = None
+                self._leaving.discard(connection)
                 del self._talks[threading.current_thread()]
+                self._bodies.drop(connection)
                 connection.close()
                 self._guard.notify_all()
+
+    def _hold(self, connection: socket.socket, size: int) -> None:
+        largest = self._bodies.resize(connection, size)
+        if largest is not None:
+            _log.warning("the bodies of all requests are too large together: the largest was given up")
+            shut_down(largest)
 
     def _wait_idly(self, connection: socket.socket) -> None:
         with self._guard:
             if connection not in self._idle:
-                self._idle[connection] = None
+                self._idle[connection] = time.monotonic()
                 self._guard.notify_all()
 
     def _no_longer_idle(self, connection: socket.socket) -> None:
@@ -225,12 +298,86 @@ class BlockingServer:
             self._idle.pop(connection, None)
 
 
-def _report(server: Server, connection: socket.socket) -> None:
+@final
+class _Lobby:
+    """The connections that have sent nothing yet. No thread waits for them: there may be many, and it is cheap to close
+    one. For the accepting thread alone."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._waiting: dict[int, tuple[socket.socket, str, float]] = {}  # by descriptor; who, since when
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        while self._waiting:
+            self.close_longest()
+
+    def add(self, connection: socket.socket, client: str) -> None:
+        self._waiting[connection.fileno()] = connection, client, time.monotonic()
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def take(self, descriptor: int) -> tuple[socket.socket, str] | None:
+        """One that has something to be read. None if it was closed meanwhile."""
+        found = self._waiting.pop(descriptor, None)
+        if found is None:
+            return None
+        self._selector.unregister(found[0])
+        return found[:2]
+
+    def longest(self) -> float:
+        """Since when the first of them has waited."""
+        return next((since for _, _, since in self._waiting.values()), math.inf)
+
+    def close_longest(self) -> None:
+        found = self.take(next(iter(self._waiting)))
+        if found is not None:
+            found[0].close()
+
+    def timeout(self) -> float | None:
+        """In how many seconds the first of them has waited too long."""
+        until = self.longest() + _REQUEST_WITHIN
+        return None if until == math.inf else max(0.0, until - time.monotonic())
+
+    def close_late(self) -> None:
+        while self.timeout() == 0:
+            self.close_longest()
+
+
+@final
+class _Answering:
+    """A bot at work on one question, in a context of its own."""
+
+    def __init__(self, bot: BlockingBot, submit: Submit, debug: bool) -> None:
+        self._context = contextvars.copy_context()
+        self._events = answer_of(bot, submit, debug=debug)
+
+    def next(self) -> Event:
+        return self._context.run(next, self._events)
+
+    def close(self) -> None:
+        self._context.run(self._events.close)
+
+
+def _log_request(client: str, server: Server, begin: float, *, left: bool = False) -> None:
+    if server.request is None:
+        _log.warning("refused what is no request: status %s", server.status)
+    else:
+        log_access(client, server.request, server.status, time.monotonic() - begin, left=left)
+
+
+def _report(server: Server, connection: socket.socket) -> bool:
+    """Read once. Whether there was something."""
     data = connection.recv(READ)
     if data:
         server.receive_data(data, now=time.time())
     else:
         server.receive_eof()
+    return bool(data)
 
 
 def _look_for_leaver(server: Server, connection: socket.socket) -> None:
@@ -247,12 +394,3 @@ def _hang_up(connection: socket.socket) -> None:
         set_timeout(connection, end)
         if not connection.recv(READ):
             break
-
-
-def _answer(bot: BlockingBot, submit: Submit) -> Generator[Event]:
-    """The events of a bot's answer: ends with `End` or `Broken`, whatever the bot does."""
-    try:
-        yield from events_of(bot, submit)
-    except (Exception, SystemExit) as error:  # the second: a bot that calls what was a program
-        _log.exception("the bot failed")
-        yield broken_bot(error)

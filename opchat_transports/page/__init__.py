@@ -1,8 +1,8 @@
 """The page of a site: a chat window, and the attributes by which the plugin's own script finds the site (WIRE 2.2).
 
 The page is three files: `chat.html`, `chat.css` and `chat.js`. It shows what a
-server says as text, never as markup, and has neither inline scripts nor inline
-styles, so that it works under a strict Content-Security-Policy.
+server says as text, never as markup. Its Content-Security-Policy lets it load
+its own script and style, ask its own site, and be in nobody's frame.
 """
 
 import html
@@ -16,43 +16,50 @@ from opchat_proto import Response
 __all__ = ["chat_page"]
 
 _LONGEST_QUESTION = 65536  # characters
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 _HTML, _CSS, _JS = (files(__name__).joinpath(f"chat.{kind}").read_bytes() for kind in ("html", "css", "js"))
 
 
-def chat_page(path: str, *, root: str, origin: str, nonce: str) -> Response | None:
+def chat_page(path: str, *, root: str, origin: str, nonce: str, bot_id: str = "default") -> Response | None:
     """What is at this path below the root of a site, None if that is no part of the page. For `Site.page`.
 
     `origin` begins the URLs in the attributes, which are whole ones (WIRE 2.3),
     as a client that is no browser reads them too; "" where it is not known. The
-    page's own script and style are found by their paths.
+    page's own script and style are found by their paths. `nonce` is in the
+    attributes for the scripts of 2.0.1 to 2.4.3, which start no session (WIRE 2.5).
     """
     match path:
         case "/" | "":
-            return _content("text/html", _document(root, origin))
+            policy = ("Cache-Control", "no-store"), ("Content-Security-Policy", _POLICY)  # a kept nonce would be stale
+            return _content("text/html", _document(root, origin, nonce, bot_id), *policy)
         case "/chat.js":
-            return _content("text/javascript", _JS)
+            return _content("text/javascript", _JS, ("Cache-Control", "no-cache"))
         case "/chat.css":
-            return _content("text/css", _CSS)
+            return _content("text/css", _CSS, ("Cache-Control", "no-cache"))
+        case "/favicon.ico":  # every browser asks for one
+            return Response(204, (("Cache-Control", "max-age=86400"),))
     return None
 
 
-def _content(kind: str, body: bytes) -> Response:
-    headers = (
+def _content(kind: str, body: bytes, *more: tuple[str, str]) -> Response:
+    own = (
         ("Content-Type", f"{kind}; charset=UTF-8"),
         ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-cache"),
         ("X-Content-Type-Options", "nosniff"),
     )
-    return Response(200, headers, body)
+    return Response(200, (*own, *more), body)
 
 
-def _document(root: str, origin: str) -> bytes:
+def _document(root: str, origin: str, nonce: str, bot_id: str) -> bytes:
     system: dict[str, Any] = {
-        "botId": "default",
+        "botId": bot_id,
         "customId": None,
         "userData": None,
         "sessionId": None,
-        "restNonce": None,  # guests start a session (WIRE 2.5)
+        "restNonce": nonce,
         "contextId": None,
         "pluginUrl": f"{origin}{root}/",
         "restUrl": f"{origin}{root}/wp-json",
@@ -68,7 +75,7 @@ def _document(root: str, origin: str) -> bytes:
         "shortcuts": [],
     }
     params: dict[str, Any] = {
-        "id": "default",
+        "id": bot_id,
         "customId": None,
         "aiName": "Bot: ",
         "userName": "You: ",

@@ -10,6 +10,7 @@ from opchat_proto import (
     Connect,
     Done,
     Event,
+    Live,
     Reason,
     Receive,
     Send,
@@ -19,8 +20,7 @@ from opchat_proto import (
     Wait,
 )
 
-from .._serving import events_of
-from ..blocking_server import BlockingBot
+from .._bot_events import BlockingBot, events_of
 from ._journal import Action, Journal
 from ._scripts import Close, Delay, Reset, Script, Stall, Write
 
@@ -346,7 +346,11 @@ class _Served:
                         yield Write(data)
                     case Answer(submit):
                         answer = answer or events_of(self._bot, submit)
-                        server.send(next(answer), now=self._now)
+                        event = next(answer)
+                        server.send(event, now=self._now)
+                        if not isinstance(event, Live):
+                            answer.close()
+                            answer = None
                     case Done():
                         yield Close()
                     case Receive():

@@ -892,8 +892,10 @@ def test_a_request_that_takes_too_long_or_is_too_large_is_refused() -> None:
     crowded = (
         b'{"code":"service_unavailable","message":"Too many requests are being sent at once.","data":{"status":503}}'
     )
+    unreadable = b'{"code":"bad_request","message":"The request cannot be read.","data":{"status":400}}'
+    assert SITE.refuse(400) == json_response(400, unreadable)
     assert SITE.refuse(503) == json_response(503, crowded)
-    with pytest.raises(ValueError, match="status: expected 408, 413 or 503, got 500"):
+    with pytest.raises(ValueError, match="status: expected 400, 408, 413 or 503, got 500"):
         SITE.refuse(500)
 
 

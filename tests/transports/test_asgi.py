@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+import logging
+import re
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -121,7 +127,7 @@ def question(text: str = "hi", *, stream: bool = True) -> tuple[Message, list[Me
     return scope(headers=headers), body(json.dumps(values).encode())
 
 
-def ask(backend: str, bot: AsyncBot, *, stream: bool = True, **options: Any) -> Peer:
+def ask(backend: str, bot: Any, *, stream: bool = True, **options: Any) -> Peer:
     async def main() -> Peer:
         head, messages = question(stream=stream)
         peer = Peer(*messages)
@@ -298,10 +304,6 @@ async def exits(submit: Submit) -> Any:
     sys.exit("the password is 1234")
 
 
-def nothing_async(submit: Submit) -> Any:
-    return ["a"]
-
-
 async def gives_a_number(submit: Submit) -> AsyncIterator[Any]:
     yield 5
 
@@ -316,9 +318,22 @@ async def in_a_group(submit: Submit) -> AsyncIterator[str]:
     yield "never"
 
 
+def fails_in_a_thread(submit: Submit) -> Iterator[str]:
+    raise LookupError("the password is 1234")
+    yield ""
+
+
+def exits_in_a_thread(submit: Submit) -> Iterator[str]:
+    sys.exit(3)
+    yield ""
+
+
 @pytest.mark.parametrize(
     "bot",
-    [broken(), refuses, refuses_later, exits, nothing_async, gives_a_number, gives_none, in_a_group, lambda: None],
+    [
+        *(broken(), refuses, refuses_later, exits, gives_a_number, gives_none, in_a_group, lambda: None),
+        *(fails_in_a_thread, exits_in_a_thread, lambda submit: 5, lambda submit: [5]),
+    ],
 )
 def test_a_bot_that_fails_is_an_error_event_without_details(
     backend: str, bot: Any, caplog: pytest.LogCaptureFixture
@@ -362,6 +377,28 @@ def test_a_task_of_the_bot_that_is_cancelled_is_a_failure_of_the_bot() -> None:
         assert isinstance(events[1], Broken)
 
 
+def test_a_group_of_what_a_bot_may_raise_is_a_failure_of_the_bot(backend: str) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        yield "a"
+        raise BaseExceptionGroup("both", [SystemExit(3), BaseExceptionGroup("inner", [asyncio.CancelledError()])])
+
+    events = ask(backend, bot).events
+    assert (events[0], type(events[1])) == (Live("a"), Broken)
+
+
+def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        raise LookupError("a\x1b[2J\nINFO: all is well")
+        yield ""
+
+    ask(backend, bot)
+    text = logging.Formatter("%(message)s").format(caplog.records[0])
+    assert text.startswith("the bot failed\n    ")
+    assert text.endswith("\n    LookupError: a\\x1b[2J\n    INFO: all is well")
+
+
 def test_a_bot_that_fails_when_it_is_closed_has_answered(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str | Event]:
         try:
@@ -374,10 +411,193 @@ def test_a_bot_that_fails_when_it_is_closed_has_answered(backend: str, caplog: p
     assert [record.message for record in caplog.records] == ["the bot failed while it was closed"]
 
 
+# ---------------------------------------------------------------- bots that are not async
+
+
+def letters(submit: Submit) -> Iterator[str | Event]:
+    yield from submit.new_message
+
+
+class Lettered:
+    def __call__(self, submit: Submit) -> list[str]:
+        return list(submit.new_message)
+
+
+@pytest.mark.parametrize("bot", [letters, Lettered(), lambda submit: list(submit.new_message)])
+def test_a_bot_need_not_be_async(backend: str, bot: Any) -> None:
+    events = ask(backend, bot).events
+    assert events[:2] == [Live("h"), Live("i")]
+    assert isinstance(events[2], End)
+    assert (len(events), events[2].reply) == (3, "hi")
+
+
+def test_a_question_has_one_thread_and_one_context(backend: str) -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    guard = threading.RLock()  # its owner alone may release it
+    seen: list[tuple[str, str, int]] = []
+
+    def bot(submit: Submit) -> Iterator[str]:
+        before = who.get()
+        who.set(submit.new_message)
+        database = sqlite3.connect(":memory:")  # which one thread alone may use
+        threads = {threading.get_ident()}
+        try:
+            with guard:
+                yield "a"
+                threads.add(threading.get_ident())
+                yield str(database.execute("select 7").fetchone()[0])
+        finally:
+            database.close()
+            threads.add(threading.get_ident())
+            seen.append((before, who.get(), len(threads)))
+
+    async def main() -> list[Peer]:
+        app = application(bot, secret=SECRET)
+        peers = []
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                head, messages = question(str(number))
+                peers.append(Peer(*messages))
+                tasks.start_soon(app, head, peers[-1].receive, peers[-1].send)
+        return peers
+
+    assert [peer.pieces()[:2] for peer in run(backend, main)] == [["a", "7"]] * 20
+    assert sorted(seen) == sorted(("nobody", str(number), 1) for number in range(20))
+
+
+def test_there_are_so_many_threads_and_no_more(backend: str) -> None:
+    running, most = 0, 0
+    guard = threading.Lock()
+    together = threading.Barrier(3)
+
+    def bot(submit: Submit) -> Iterator[str]:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        together.wait(PATIENCE)
+        yield "a"
+        with guard:
+            running -= 1
+
+    async def main() -> list[Peer]:
+        app = application(bot, secret=SECRET, threads=3)
+        peers = []
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                head, messages = question()
+                peers.append(Peer(*messages))
+                tasks.start_soon(app, head, peers[-1].receive, peers[-1].send)
+        return peers
+
+    assert [type(peer.events[-1]) for peer in run(backend, main)] == [End] * 9
+    assert most == 3
+
+
+@pytest.mark.parametrize("gives_more", [True, False])
+def test_nobody_waits_for_a_bot_that_thinks_when_its_client_has_left(backend: str, gives_more: bool) -> None:
+    thinks, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        try:
+            thinks.set()
+            assert goes_on.wait(PATIENCE)
+            if gives_more:
+                yield "a"
+        finally:
+            closed.set()
+
+    async def client(peer: Peer) -> None:
+        await anyio.to_thread.run_sync(thinks.wait, PATIENCE)
+        peer.left.set()
+
+    assert leave(backend, bot, client).sent == []
+    assert not closed.is_set()
+    goes_on.set()  # the event loop has ended meanwhile
+    assert closed.wait(PATIENCE)
+
+
+def test_a_bot_between_two_pieces_is_closed_before_the_answer_is_over(backend: str) -> None:
+    closed: list[int] = []
+
+    def bot(submit: Submit) -> Iterator[str]:
+        begun = threading.get_ident()
+        try:
+            while True:
+                yield "a"
+        finally:
+            closed.append(threading.get_ident() - begun)
+
+    async def client(peer: Peer) -> None:
+        peer.gates[2] = anyio.Event()
+        peer.came[2] = anyio.Event()
+        await peer.came[2].wait()
+        peer.left.set()
+
+    leave(backend, bot, client)
+    assert closed == [0]
+
+
+def test_a_question_that_waits_for_a_thread_is_dropped_when_its_client_leaves(backend: str) -> None:
+    asked: list[str] = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        asked.append(submit.new_message)
+        begun.set()
+        assert goes_on.wait(PATIENCE)
+        yield "a"
+
+    async def main() -> Peer:
+        app = application(bot, secret=SECRET, threads=1)
+        async with anyio.create_task_group() as tasks:
+            first, second = [Peer(*question(text)[1]) for text in ("first", "second")]
+            tasks.start_soon(app, question("first")[0], first.receive, first.send)
+            await anyio.to_thread.run_sync(begun.wait, PATIENCE)
+            second.left.set()
+            await app(question("second")[0], second.receive, second.send)
+            goes_on.set()
+        return first
+
+    assert isinstance(run(backend, main).events[-1], End)
+    third = ask(backend, bot)
+    assert isinstance(third.events[-1], End)
+    assert asked == ["first", "hi"]
+
+
+# ---------------------------------------------------------------- several bots
+
+
+def test_a_question_is_answered_by_the_bot_that_it_names(backend: str) -> None:
+    async def seven(submit: Submit) -> AsyncIterator[str]:
+        yield "seven"
+
+    app = application(bots={"sales": lambda submit: ["buy"], "7": seven}, secret=SECRET)
+    assert repr(app) == "<Application sales, 7>"
+
+    def reply(stream: bool = True, **names: Any) -> Response:
+        head, _ = question()
+        values = {"newMessage": "hi", "stream": stream, **names}
+        return request(backend, app, head, *body(json.dumps(values).encode())).response
+
+    assert b'"data":"buy"' in reply(botId="sales").body
+    assert b'"data":"seven"' in reply(botId=7).body
+    assert b'"data":"seven"' in reply(botId="sales", customId="7").body
+    for names in ({"botId": "default"}, {"botId": "Sales"}, {"botId": None, "customId": "gone"}):
+        unknown = reply(**names)
+        rejected = b'data: {"type":"error","data":"Sorry, your query has been rejected."}\n\n'
+        assert (unknown.status, unknown.body) == (200, rejected)
+        unknown = reply(stream=False, **names)
+        rejected = b'{"success":false,"message":"Sorry, your query has been rejected."}'
+        assert (unknown.status, unknown.body) == (500, rejected)
+    page = request(backend, app, scope("/", "GET"), *body(b"")).response.body
+    assert b"{&quot;botId&quot;:&quot;sales&quot;," in page
+
+
 # ---------------------------------------------------------------- clients that leave
 
 
-def leave(backend: str, bot: AsyncBot, client: Callable[[Peer], Coroutine[Any, Any, None]], **options: Any) -> Peer:
+def leave(backend: str, bot: Any, client: Callable[[Peer], Coroutine[Any, Any, None]], **options: Any) -> Peer:
     """Ask, and let the client do something meanwhile. Gives what it got."""
 
     async def main() -> Peer:
@@ -745,7 +965,121 @@ def test_any_number_of_processes_are_one_site(backend: str) -> None:
     assert request(backend, other, head, *body(values)).response.status == 403
 
 
+def test_a_name_that_was_rebound_to_the_site_reaches_nothing(backend: str) -> None:
+    app = application(echo, secret=SECRET, allowed_hosts=["Site.example"])
+    head, messages = question()
+    for target, method in (("/", "GET"), (START, "POST"), (SUBMIT, "POST")):
+        refused = request(backend, app, {**head, **scope(target, method)}, *messages).response
+        assert refused.status == 421
+    head["headers"].append((b"host", b"site.example:8000"))
+    assert request(backend, app, head, *messages).response.status == 200
+
+
+def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(backend: str) -> None:
+    target = "/wp-json/mwai-ui/v1/discussions/list"
+    listed = request(backend, APP, scope(target), *body(b'{"botId":"default"}')).response
+    assert (listed.status, listed.body) == (200, b'{"success":false,"message":"You need to be connected."}')
+
+
 # ---------------------------------------------------------------- requests that are too much
+
+
+@pytest.mark.parametrize(
+    ("headers", "version", "status"),
+    [
+        ([(b"content-length", b"3"), (b"transfer-encoding", b"chunked")], "1.1", 400),
+        ([(b"content-length", b"3"), (b"content-length", b"4")], "1.1", 400),
+        ([(b"content-length", b"x")], "1.1", 400),
+        ([], "9.9", 505),
+        ([(b"a", b"b")] * 129, "2", 431),
+    ],
+)
+def test_a_head_that_can_be_read_in_two_ways_is_refused(backend: str, headers: Any, version: str, status: int) -> None:
+    messages = body(b"abc")
+    peer = request(backend, APP, scope(START, headers=headers, http_version=version), *messages)
+    closes = {("connection", "close")} if version == "1.1" else set()
+    assert (peer.response.status, set(peer.response.headers) & {("connection", "close")}) == (status, closes)
+    assert peer.waiting == messages
+
+
+def test_of_bodies_that_are_too_large_together_the_largest_is_refused(backend: str) -> None:
+    async def main() -> list[Peer]:
+        app = application(echo, secret=SECRET, body_bytes=100)
+        large, other = Peer(*body(b"x" * 60, b"", b"")[:1]), Peer(*body(b"x" * 30, b"x" * 20, b"x" * 49))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(app, scope(START), large.receive, large.send)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(app, scope(START), other.receive, other.send)
+        after = Peer(*body(b"x" * 100))
+        await app(scope(START), after.receive, after.send)
+        over = Peer(*body(b"x" * 101))
+        await app(scope(START), over.receive, over.send)
+        return [large, other, after, over]
+
+    peers = run(backend, main)
+    assert [peer.response.status for peer in peers] == [503, 200, 200, 503]
+    assert json.loads(peers[0].response.body)["message"] == "Too many requests are being sent at once."
+    assert ("connection", "close") in peers[0].response.headers
+
+
+def test_the_body_of_a_question_counts_until_it_is_answered(backend: str) -> None:
+    goes_on: list[anyio.Event] = [anyio.Event()]
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        await goes_on[0].wait()
+        yield "a"
+
+    async def main() -> list[Peer]:
+        app = application(bot, secret=SECRET, body_bytes=1000)
+        first, second, third = (Peer(*question("x" * 600)[1]) for _ in range(3))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(app, question()[0], first.receive, first.send)
+            await anyio.wait_all_tasks_blocked()
+            await app(question()[0], second.receive, second.send)
+            goes_on[0].set()
+        await app(question()[0], third.receive, third.send)
+        return [first, second, third]
+
+    assert [peer.response.status for peer in run(backend, main)] == [200, 503, 200]
+
+
+# ---------------------------------------------------------------- the log
+
+
+def test_each_request_has_a_line_in_the_log(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "opchat_transports.access")
+    client = ("192.0.2.7", 5000)
+    request(backend, APP, scope("/?a=1", "GET", client=client), *body(b""))
+    request(backend, APP, scope("/nowhere", "HEAD", client=None), *body(b""))
+    request(backend, APP, {**question()[0], "client": client}, *question()[1])
+    request(backend, APP, scope("/\x1b[2J\n127.0.0.1", "G\rT", client=client), *body(b""))
+    request(backend, APP, scope(START, client=client), {"type": "http.disconnect"})
+    assert [re.sub(r" \d+\.\d{3} s$", "", line) for line in caplog.messages] == [
+        '192.0.2.7:5000 "GET /?a=1" 200',
+        '-:0 "HEAD /nowhere" 404',
+        f'192.0.2.7:5000 "POST {SUBMIT}" 200',
+        r'192.0.2.7:5000 "G\rT /\x1b[2J\n127.0.0.1" 404',
+        f'192.0.2.7:5000 "POST {START}" - left',
+    ]
+
+
+def test_an_answer_that_was_not_taken_is_in_the_log(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "opchat_transports.access")
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        while True:
+            yield "a"
+
+    async def client(peer: Peer) -> None:
+        peer.came[3] = anyio.Event()
+        await peer.came[3].wait()
+        peer.left.set()
+
+    leave(backend, bot, client)
+    assert re.sub(r" \d+\.\d{3} s$", "", caplog.messages[0]) == f'-:0 "POST {SUBMIT}" 200 left'
+
+
+# ---------------------------------------------------------------- more requests that are too much
 
 
 def test_a_body_is_as_large_as_its_limit_and_no_larger(backend: str) -> None:
@@ -812,6 +1146,9 @@ def test_an_error_of_the_server_is_not_hidden(backend: str) -> None:
         ({"secret": b""}, ValueError, "Site.secret: expected at least one byte"),
         ({"secret": b"a", "origins": ["*"]}, ValueError, "Site.origins"),
         ({"secret": b"a", "limits": 5}, TypeError, "Site.limits"),
+        ({"secret": b"a", "allowed_hosts": ["a b"]}, ValueError, "Site.hosts: expected e.g. site.example"),
+        ({"secret": b"a", "threads": 0}, ValueError, "threads: expected at least 1, got 0"),
+        ({"secret": b"a", "bots": {"a": echo}}, TypeError, "expected either a bot or bots"),
         ({"secret": b"a", "keep_alive": 0}, ValueError, "keep_alive: expected seconds above 0, or None, got 0"),
         ({"secret": b"a", "request_timeout": float("nan")}, ValueError, "request_timeout: expected seconds above 0"),
     ],

@@ -65,7 +65,8 @@ def test_a_client_finds_the_site_from_the_page(read: Callable[[str, str], Any]) 
         "https://site.example/it's/",
     )
     assert (system["botId"], system["stream"]) == ("default", True)
-    assert [system[name] for name in ("customId", "userData", "sessionId", "restNonce", "contextId")] == [None] * 5
+    assert [system[name] for name in ("customId", "userData", "sessionId", "contextId")] == [None] * 4
+    assert system["restNonce"] == NONCE
     assert (params["mode"], params["textInputMaxLength"], read(text, "theme")) == ("chat", 65536, None)
 
 
@@ -76,15 +77,20 @@ def test_the_attributes_are_written_as_the_plugin_writes_them() -> None:
     assert body.isascii()
 
 
-def test_the_page_is_html_for_nobody_else_to_guess_or_keep() -> None:
+def test_the_page_is_kept_by_no_cache_and_in_no_frame() -> None:
     response = page()
     assert (response.status, response.headers) == (
         200,
         (
             ("Content-Type", "text/html; charset=UTF-8"),
             ("Content-Length", str(len(response.body))),
-            ("Cache-Control", "no-cache"),
             ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+            (
+                "Content-Security-Policy",
+                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+                "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
         ),
     )
     assert page("") == page("/")
@@ -133,6 +139,17 @@ def test_the_page_needs_nothing_inline_and_its_script_writes_no_markup() -> None
     assert not [
         word for word in (b"innerHTML", b"outerHTML", b"insertAdjacent", b"eval(", b"document.write") if word in script
     ]
+
+
+def test_browsers_that_want_an_icon_get_none() -> None:
+    assert page("/favicon.ico") == Response(204, (("Cache-Control", "max-age=86400"),))
+
+
+def test_the_page_asks_the_bot_that_it_is_told() -> None:
+    response = chat_page("/", root="", origin="", nonce=NONCE, bot_id="it's")
+    assert response is not None
+    text = response.body.decode()
+    assert (by_pattern(text, "system")["botId"], by_pattern(text, "params")["id"]) == ("it's", "it's")
 
 
 @pytest.mark.parametrize(

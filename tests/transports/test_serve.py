@@ -1,23 +1,32 @@
+import asyncio
 import gc
+import json
 import logging
 import os
+import re
 import select
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from opchat_proto import Broken, End, Limits, Live, Message, Reason, Session, Submit
+from opchat_proto import Broken, End, Limits, Live, Message, Reason, Session, Site, Submit
 from opchat_transports import collect
+from opchat_transports._bot_kinds import as_sync
+from opchat_transports._serving import OncePerSecond
 from opchat_transports.blocking_server import BlockingServer, serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 
 from .scripted import PATIENCE
+
+SECRET = b"a secret of this site"
 
 
 @pytest.fixture(autouse=True)
@@ -402,3 +411,292 @@ def test_pages_of_named_origins_may_ask() -> None:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 204 No Content\r\n")
     assert b"Access-Control-Allow-Origin: https://shop.example\r\n" in answer
+
+
+# ---------------------------------------------------------------- requests one after another, and at once
+
+
+def asking(text: str, *headers: str) -> bytes:
+    """A submit with a good nonce, as bytes."""
+    body = json.dumps({"botId": "default", "newMessage": text}).encode()
+    lines = [
+        "POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1",
+        "Host: localhost",
+        f"X-WP-Nonce: {Site(SECRET).nonce(time.time())}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def all_of(server: BlockingServer, *pieces: bytes) -> bytes:
+    """What the server sends until it closes."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def replies(answer: bytes) -> list[str]:
+    return [found.decode() for found in re.findall(rb'"reply":"([^"]*)"', answer)]
+
+
+def test_questions_that_come_at_once_are_each_answered() -> None:
+    with serve(echo, secret=SECRET) as server:
+        many = b"".join(asking(text) for text in ("a", "bc", "")) + asking("d", "Connection: close")
+        assert replies(all_of(server, many)) == ["a", "bc", "d"]
+
+
+def test_a_question_has_a_context_of_its_own() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen: list[tuple[str, str]] = []
+
+    def bot(submit: Submit) -> Iterator[str]:
+        before = who.get()
+        who.set(submit.new_message)
+        try:
+            yield "a"
+            yield who.get()
+        finally:
+            seen.append((before, who.get()))
+
+    with serve(bot, secret=SECRET) as server:
+        answer = all_of(server, asking("one") + asking("two", "Connection: close"))
+    assert replies(answer) == ["aone", "atwo"]
+    assert seen == [("nobody", "one"), ("nobody", "two")]
+
+
+# ---------------------------------------------------------------- bots that fail in stranger ways
+
+
+async def cancels_itself(submit: Submit) -> AsyncIterator[str]:
+    yield "a"
+    waiting = asyncio.get_running_loop().create_future()
+    waiting.cancel()
+    await waiting
+
+
+async def groups(submit: Submit) -> AsyncIterator[str]:
+    yield "a"
+    raise BaseExceptionGroup("both", [asyncio.CancelledError(), SystemExit(3)])
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def raises_what_cannot_be_shown(submit: Submit) -> Iterator[str]:
+    yield "a"
+    raise Unprintable
+
+
+@pytest.mark.parametrize("bot", [as_sync(cancels_itself), as_sync(groups), raises_what_cannot_be_shown])
+@pytest.mark.parametrize("debug", [False, True])
+def test_whatever_a_bot_raises_its_client_gets_the_error_event(
+    bot: Any, debug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(bot, debug=debug) as server:
+        first, broken = ask(server)
+        assert ask(server) == [first, broken]
+    assert first == Live("a")
+    assert (broken.reason, broken.detail.startswith("Oops!")) == (Reason.REMOTE, not debug)
+    assert [record.message for record in caplog.records] == ["the bot failed"] * 2
+
+
+def test_a_bot_that_fails_when_it_is_closed_has_answered(caplog: pytest.LogCaptureFixture) -> None:
+    def bot(submit: Submit) -> Iterator[Any]:
+        try:
+            yield End("a")
+        finally:
+            raise LookupError
+
+    with serve(bot) as server:
+        assert ask(server)[-1].reply == ask(server)[-1].reply == "a"
+    assert [record.message for record in caplog.records] == ["the bot failed while it was closed"] * 2
+
+
+def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    def bot(submit: Submit) -> Iterator[str]:
+        raise LookupError("a\x1b[2J\x07\u202eb\r\nINFO: all is well\x85\u2028INFO: really")
+        yield ""
+
+    with serve(bot) as server:
+        ask(server)
+    [record] = caplog.records
+    first, *lines = logging.Formatter("%(message)s").format(record).split("\n")
+    assert first == "the bot failed"
+    assert all(line.startswith("    ") and line.isprintable() for line in lines)
+    assert lines[-2:] == [
+        r"    LookupError: a\x1b[2J\x07\u202eb\r",
+        r"    INFO: all is well\x85\u2028INFO: really",
+    ]
+
+
+# ---------------------------------------------------------------- several bots
+
+
+def test_a_question_is_answered_by_the_bot_that_it_names() -> None:
+    bots = {"sales": lambda submit: ["buy"], "7": lambda submit: ["seven"], "custom": lambda submit: ["made"]}
+    with serve(bots=bots) as server:
+
+        def reply(**names: Any) -> Any:
+            return ask(server, Submit(new_message="Hi", **names))[-1]
+
+        assert reply(bot_id="sales").reply == "buy"
+        assert reply(bot_id=7).reply == "seven"
+        assert reply(bot_id="sales", custom_id="custom").reply == "made"
+        assert reply(bot_id="sales", custom_id="gone").reply == "buy"
+        for names in ({"bot_id": "default"}, {"bot_id": "Sales"}, {"bot_id": None, "custom_id": "gone"}):
+            broken = reply(**names)
+            assert (broken.reason, broken.detail) == (Reason.REMOTE, "Sorry, your query has been rejected.")
+        page = all_of(server, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert b"{&quot;botId&quot;:&quot;sales&quot;," in page
+
+
+def test_a_single_bot_answers_to_every_name() -> None:
+    with serve(echo) as server:
+        assert ask(server, Submit(new_message="Hi", bot_id="anybody", custom_id="x"))[-1].reply == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("bots", "error"),
+    [
+        ({}, TypeError),
+        ({"bot": echo, "bots": {"a": echo}}, TypeError),
+        ({"bots": {}}, ValueError),
+        ({"bots": {"": echo}}, ValueError),
+        ({"bots": {7: echo}}, ValueError),
+    ],
+)
+def test_there_is_one_bot_or_there_are_several_with_names(bots: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="expected"):
+        serve(**bots)
+
+
+# ---------------------------------------------------------------- names of the site, and what it shows
+
+
+def test_a_name_that_was_rebound_to_the_server_reaches_nothing() -> None:
+    with serve(echo, allowed_hosts=["Localhost", "127.0.0.1"]) as server:
+        assert ask(server)[-1].reply == "Hi"
+        refused = all_of(server, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        assert refused.startswith(b"HTTP/1.1 421 Misdirected Request\r\n")
+        shown = all_of(server, b"GET / HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n")
+        assert shown.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"frame-ancestors 'none'" in shown
+        icon = all_of(server, b"GET /favicon.ico HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert icon.startswith(b"HTTP/1.1 204 No Content\r\n")
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def test_of_bodies_that_are_too_large_together_the_largest_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nHost: a\r\nContent-Length: 65000\r\n\r\n"
+    address = "127.0.0.1"
+    with serve(echo, body_bytes=70_000) as server, ExitStack() as stack:
+        large, small = (
+            stack.enter_context(socket.create_connection((address, server.port), PATIENCE)) for _ in range(2)
+        )
+        large.sendall(head + b"x" * 40_000)
+        wait_for_bytes(server, range(40_000, 70_000))
+        small.sendall(head + b"x" * 31_000)
+        assert large.recv(1) == b""  # closed
+        small.sendall(b"x" * 30_000)
+        assert ask(server)[-1].reply == "Hi"
+        small.sendall(b"x" * 4_000)
+        assert small.recv(12) == b"HTTP/1.1 200"
+        wait_for_bytes(server, range(1))
+    assert caplog.messages == ["the bodies of all requests are too large together: the largest was given up"]
+
+
+def wait_for_bytes(server: BlockingServer, counts: range) -> None:
+    """Until the server holds so many bytes of bodies. Nothing but time shows from outside what it holds."""
+    end, waiting = time.monotonic() + PATIENCE, threading.Event()
+    while server._bodies._sum not in counts:
+        assert time.monotonic() < end
+        waiting.wait(0.01)
+
+
+def test_a_body_that_is_complete_counts_and_is_not_given_up() -> None:
+    goes_on = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        yield "a"
+        assert goes_on.wait(PATIENCE)
+        yield "b"
+
+    answers: list[bytes] = []
+    with serve(bot, secret=SECRET, body_bytes=5000) as server:
+        question = asking("x" * 4000, "Connection: close")
+        thread = threading.Thread(target=lambda: answers.append(all_of(server, question)))
+        thread.start()
+        wait_for_bytes(server, range(4000, 5000))
+        assert all_of(server, asking("y" * 4000)) == b""
+        goes_on.set()
+        thread.join(PATIENCE)
+    assert replies(answers[0]) == ["ab"]
+
+
+# ---------------------------------------------------------------- logs
+
+
+def test_each_request_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "opchat_transports.access")
+    lines = (
+        b"GET /?a=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+        asking("Hi"),
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+        b"x",
+        b"NO HTTP\r\n\r\n",
+    )
+    with serve(echo, secret=SECRET) as server:
+        all_of(server, *lines)
+        told = [record for record in caplog.records if record.name == "opchat_transports.access"]
+    pattern = r'127\.0\.0\.1:\d+ "(.*)" (\S+) \d+\.\d{3} s'
+    assert [re.fullmatch(pattern, record.getMessage()).groups() for record in told] == [  # type: ignore[union-attr]
+        ("GET /?a=1", "200"),
+        ("HEAD /nowhere", "404"),
+        ("POST /wp-json/mwai-ui/v1/chats/submit", "200"),
+        ("POST /", "404"),
+    ]
+    assert [record.getMessage() for record in caplog.records if record not in told] == [
+        "refused what is no request: status 400"
+    ]
+
+
+def test_a_client_that_leaves_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "opchat_transports.access")
+    begun = threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        while True:
+            yield "a"
+            begun.set()
+
+    with serve(bot, secret=SECRET) as server:
+        connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        connection.sendall(asking("Hi"))
+        assert begun.wait(PATIENCE)
+        connection.close()
+    [line] = caplog.messages
+    assert " - left " in line
+
+
+def test_a_flood_of_what_is_no_request_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    clock = [0.0]
+    once = OncePerSecond(lambda: clock[0])
+    log = logging.getLogger("test of a flood")
+    log.addFilter(once)
+    for second in (0.0, 0.5, 0.9, 1.0, 1.1, 5.0):
+        clock[0] = second
+        log.warning("status %d", 400)
+        log.warning("another")
+    assert caplog.messages == [
+        *("status 400", "another"),
+        *("status 400 (and 2 more)", "another (and 2 more)"),
+        *("status 400 (and 1 more)", "another (and 1 more)"),
+    ]

@@ -1,11 +1,13 @@
 """`opchat serve`: bots of any kind, processes, and what is done without uvicorn."""
 
+import json
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,18 @@ import anyio.lowlevel
 import pytest
 from click.testing import CliRunner
 
-from opchat_proto import End, Event, Live, Submit
+from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports import collect
-from opchat_transports._serving import as_async, as_sync, load_bot, server_url  # what the servers share is not public
+# What the servers share is not public.
+from opchat_transports._bot_kinds import Threads, as_async, as_sync, load_bot
+from opchat_transports._serving import server_url
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 from opchat_transports.cli.commands import serve as _serve
 from opchat_transports.cli.commands.serve import application_of_command, serve_command
+from opchat_transports.uvicorn_protocol import BoundedProtocol
 
-from .command import ENVIRONMENT, Process
+from .command import ENVIRONMENT, Process, opchat
 from .scripted import PATIENCE
 
 HI = Submit(new_message="hi")
@@ -88,9 +93,9 @@ def test_any_bot_can_be_run_in_a_thread(bot: Callable[[Submit], Any]) -> None:
 @pytest.mark.parametrize("bot", BOTS)
 def test_any_bot_can_be_run_in_an_event_loop(bot: Callable[[Submit], Any], backend: str) -> None:
     async def main() -> None:
-        assert [item async for item in as_async(bot)(HI)] == ["hi", End("done")]
+        assert [item async for item in as_async(bot, Threads(2))(HI)] == ["hi", End("done")]
         assert log == ["closed"]
-        items = as_async(bot)(HI)
+        items = as_async(bot, Threads(2))(HI)
         assert await anext(items) == "hi"
         assert isinstance(items, AsyncGenerator)
         await items.aclose()
@@ -114,7 +119,7 @@ def test_what_a_bot_raises_is_raised(bot: Callable[[Submit], Any]) -> None:
 
     async def main() -> None:
         with pytest.raises(LookupError):
-            await anext(as_async(bot)(HI))
+            await anext(as_async(bot, Threads(2))(HI))
 
     anyio.run(main)
 
@@ -123,7 +128,7 @@ def test_an_iterator_need_not_be_closable() -> None:
     assert list(as_sync(lambda submit: ["a", Live("b")])(HI)) == ["a", Live("b")]
 
     async def main() -> None:
-        assert [item async for item in as_async(lambda submit: ["a", Live("b")])(HI)] == ["a", Live("b")]
+        assert [item async for item in as_async(lambda submit: ["a", Live("b")], Threads(1))(HI)] == ["a", Live("b")]
 
     anyio.run(main)
 
@@ -142,6 +147,8 @@ def test_a_bot_is_found_by_its_name() -> None:
         ("no_such_module:bot", "cannot load no_such_module:bot: No module named 'no_such_module'"),
         ("opchat_transports.bots:nobody", "cannot load opchat_transports.bots:nobody: module"),
         ("opchat_transports.bots:__all__", "opchat_transports.bots:__all__ is not callable"),
+        ("=opchat_transports.bots", "expected module:callable"),
+        ("sales=opchat_transports.bots:nobody", "cannot load opchat_transports.bots:nobody: module"),
     ],
 )
 def test_a_name_of_no_bot_is_wrong_usage(name: str, words: str) -> None:
@@ -150,8 +157,41 @@ def test_a_name_of_no_bot_is_wrong_usage(name: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def bot(:", "SyntaxError: invalid syntax (broken.py, line 1)"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import sys; sys.exit()", "SystemExit"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        (
+            "raise BaseExceptionGroup('two', [SystemExit(1)])",
+            "BaseExceptionGroup: two (1 sub-exception)",
+        ),
+        ("raise LookupError('a\\x1b[2J')", "LookupError: a\\x1b[2J"),
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_wrong_usage(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    done = opchat("serve", "--port", "0", "--bot", "broken:bot", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot load broken:bot: {words}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("bots", [["a:b", "c:d"], ["x=a:b", "c:d"], ["x=a:b", "x=c:d"]])
+def test_several_bots_have_a_name_each(bots: list[str]) -> None:
+    result = CliRunner().invoke(serve_command, [argument for bot in bots for argument in ("--bot", bot)])
+    told = " ".join(result.output.split())
+    assert (result.exit_code, "each of several bots needs a name of its own" in told) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--allowed-host", "a b"], "Site.hosts: expected e.g. site.example"),
+        (["--connections", "0"], "--connections"),
+        (["--threads", "0"], "--threads"),
         (["--origin", "shop.example"], "Site.origins: expected e.g. https://shop.example"),
         (["--secret", ""], "Site.secret: expected at least one byte"),
         (["--workers", "0"], "--workers"),
@@ -169,9 +209,18 @@ def test_without_uvicorn_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_worker_does_as_the_command_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = '{"bot": "opchat_transports.bots:small_talk", "secret": "00ff", "origins": [], "debug": false}'
-    monkeypatch.setenv("OPCHAT_SERVE", told)
-    assert repr(application_of_command()) == "<Application as_async.<locals>.answer>"
+    told = {
+        "bots": {"sales": "opchat_transports.bots:small_talk"},
+        "secret": "00ff",
+        "allowed_hosts": ["localhost"],
+        "origins": [],
+        "debug": False,
+        "quiet": True,
+        "threads": 3,
+        "connections": BoundedProtocol.connections_at_most,
+    }
+    monkeypatch.setenv("OPCHAT_SERVE", json.dumps(told))
+    assert repr(application_of_command()) == "<Application sales>"
 
 
 def test_the_address_is_one_that_can_be_asked() -> None:
@@ -180,10 +229,27 @@ def test_the_address_is_one_that_can_be_asked() -> None:
 
 
 @contextmanager
-def serving(*arguments: str, code: str = "", where: Path) -> Iterator[str]:
+def log_of(*arguments: str, code: str, where: Path) -> Iterator[tuple[str, list[str]]]:
+    """The same, and what it has written to standard error, line by line, when it has ended."""
+    log: list[str] = []
+    with serving(*arguments, code=code, where=where, log=log) as url:
+        yield url, log
+
+
+@contextmanager
+def serving(*arguments: str, code: str = "", where: Path, log: list[str] | None = None) -> Iterator[str]:
     """`opchat serve`, as a process. Gives its URL; at the end Ctrl-C, and exit code 0."""
     run = f"import sys\n{code}\nfrom opchat_transports.__main__ import main\nsys.exit(main())"
-    command = [sys.executable, "-c", run, "serve", "--port", "0", *arguments]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        run,
+        "serve",
+        "--port",
+        "0",
+        *arguments,
+    ]  # without "" in its path, as `opchat`
     with Process(command, stderr=subprocess.PIPE, encoding="utf-8", cwd=where, env=ENVIRONMENT) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -191,7 +257,10 @@ def serving(*arguments: str, code: str = "", where: Path) -> Iterator[str]:
         assert url is not None, line + process.stderr.read()
         yield url[0]
         process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
         assert process.wait(PATIENCE) == 0
+        if log is not None:
+            log += rest.splitlines()
 
 
 BOT = """
@@ -214,6 +283,114 @@ def test_a_bot_from_a_file_answers(tmp_path: Path, code: str, bot: str) -> None:
     with serving("--bot", f"mine:{bot}", code=code, where=tmp_path) as url, BlockingTransport(url) as transport:
         answer = collect(transport.ask("Hi"))
         assert answer == "Hi from a file" if bot == "bot" else answer.isdigit()
+
+
+OWN = ("localhost", "127.0.0.1", "[::1]")
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "hosts"),
+    [
+        ("127.0.0.1", (), OWN),
+        ("localhost", (), OWN),
+        ("::1", (), OWN),
+        ("127.0.0.2", (), (*OWN, "127.0.0.2")),
+        ("127.0.0.1", ("Site.example",), (*OWN, "site.example")),
+        ("127.0.0.1", ("*",), ()),
+        ("0.0.0.0", (), ()),
+        ("::", (), ()),
+        ("192.0.2.1", (), ()),
+        ("0.0.0.0", ("site.example",), ("site.example",)),
+        ("0.0.0.0", ("site.example", "*"), ()),
+    ],
+)
+def test_on_loopback_a_site_answers_to_the_names_of_its_own_machine(
+    host: str, allowed: tuple[str, ...], hosts: tuple[str, ...]
+) -> None:
+    assert _serve._hosts(host, allowed) == hosts  # private, since a test cannot listen on every address
+
+
+def status(url: str, host: str) -> int:
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
+    try:
+        connection.request("GET", "/", headers={"Host": host})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
+def test_names_bots_and_a_line_for_each_request(tmp_path: Path, code: str) -> None:
+    (tmp_path / "mine.py").write_text(BOT)
+    bots = ("--bot", "sales=mine:bot", "--bot", "pid=mine:plain")
+    with log_of(*bots, "--allowed-host", "site.example", code=code, where=tmp_path) as (url, log):
+        with BlockingTransport(url) as transport:
+            answers = [collect(transport.ask(Submit(new_message="Hi", bot_id=name))) for name in ("sales", "pid")]
+            with transport.ask("Hi") as reply:
+                [broken] = reply
+        assert (answers[0], answers[1].isdigit()) == ("Hi from a file", True)
+        assert isinstance(broken, Broken)
+        assert (broken.reason, broken.detail) == (Reason.REMOTE, "Sorry, your query has been rejected.")
+        assert [status(url, host) for host in ("localhost", "SITE.example:1", "evil.example")] == [200, 200, 421]
+    lines = [re.findall(r'INFO: 127\.0\.0\.1:\d+ "(.*)" (.*) \d+\.\d+ s$', line) for line in log]
+    submit = ("POST /wp-json/mwai-ui/v1/chats/submit", "200")
+    assert [line[0] for line in lines if line] == [
+        ("POST /wp-json/mwai/v1/start_session", "200"),
+        *(submit, submit, submit),
+        *(("GET /", "200"), ("GET /", "200"), ("GET /", "421")),
+    ]
+
+
+@pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
+def test_a_quiet_server_logs_what_goes_wrong_and_no_more(tmp_path: Path, code: str) -> None:
+    (tmp_path / "mine.py").write_text("def bot(submit):\n    raise LookupError('a\\x1b[2J')\n")
+    with log_of("--bot", "mine:bot", "--quiet", code=code, where=tmp_path) as (url, log):
+        with BlockingTransport(url) as transport, transport.ask("Hi") as reply:
+            [broken] = reply
+        assert isinstance(broken, Broken)
+        assert broken.detail.startswith("Oops!")
+    assert re.fullmatch(r"\S+ \S+ ERROR: the bot failed", log[0])
+    assert log[-1] == r"    LookupError: a\x1b[2J"
+    assert all(line.startswith("    ") for line in log[1:])
+
+
+@pytest.mark.parametrize("bot", [(), ("--bot", "mine:bot")], ids=["built-in", "a file"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_modules_in_the_current_directory_come_after_those_that_are_installed(
+    tmp_path: Path, bot: tuple[str, ...], workers: str
+) -> None:
+    (tmp_path / "mine.py").write_text(BOT)
+    names = ("uvicorn", "anyio", "h11", "click", "json", "opchat_proto", "resource")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"open('{name} was imported', 'w').close()")
+    with serving(*bot, "--workers", workers, where=tmp_path) as url, BlockingTransport(url, retries=5) as transport:
+        assert collect(transport.ask("Hi"))
+    assert list(tmp_path.glob("* was imported")) == []
+
+
+def test_without_uvicorn_one_in_the_current_directory_is_not_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BOT)
+    (tmp_path / "uvicorn.py").write_text("open('uvicorn was imported', 'w').close()")
+    where = site_packages_without(tmp_path, "uvicorn")
+    code = f"sys.path[:] = {where!r}"
+    with serving("--bot", "mine:bot", code=code, where=tmp_path) as url, BlockingTransport(url) as transport:
+        assert collect(transport.ask("Hi")) == "Hi from a file"
+    assert list(tmp_path.glob("* was imported")) == []
+
+
+def site_packages_without(directory: Path, name: str) -> list[str]:
+    """The module path of this process, where nothing of this name is installed."""
+    links = directory / "installed"
+    links.mkdir()
+    found: list[str] = []
+    for place in map(Path, filter(None, sys.path)):
+        if place.name == "site-packages":
+            for entry in place.iterdir():
+                if entry.name != name and not (links / entry.name).exists():
+                    (links / entry.name).symlink_to(entry)
+        else:
+            found.append(str(place))
+    return [*found, str(links), str(Path(__file__).parents[2])]
 
 
 def test_processes_share_a_secret(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
-"""The command `opchat serve`: a site with a bot, under uvicorn, or under the small server where that is missing."""
+"""The command `opchat serve`: a site with bots, under uvicorn, or under the small server where that is missing."""
 
+import ipaddress
 import json
+import logging
 import os
 import secrets
 import socket
+import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,8 @@ import click
 
 from opchat_proto import Site
 
-from ..._serving import as_async, as_sync, load_bot, server_url
+from ..._bot_kinds import as_sync, load_bot
+from ..._serving import OncePerSecond, server_url
 from .._terminal import say
 
 if TYPE_CHECKING:
@@ -23,14 +27,39 @@ __all__ = ["application_of_command", "serve_command"]
 _BUILT_IN = "opchat_transports.bots:small_talk"
 _VARIABLE = "OPCHAT_SERVE"  # tells the worker processes what the command was told
 _STOPS_WITHIN = 5  # seconds, for answers under way
-_BACKLOG = 2048
+_BACKLOG = 512  # asyncio accepts as many in one turn, before a connection can be closed for being one too many
+_OTHER_FILES = 100
 
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--bot", metavar="MODULE:CALLABLE", help="Who answers. Without it: a small built-in bot.")
+@click.option(
+    "--bot",
+    "bots",
+    multiple=True,
+    metavar="[NAME=]MODULE:CALLABLE",
+    help="Who answers. Can be repeated, with the names that questions give. Without it: a small built-in bot.",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many processes.")
+@click.option(
+    "--connections", type=click.IntRange(1), default=500, show_default=True, help="At most so many, in each process."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="At most so many questions at once to bots that are not async, in each process. Under uvicorn.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name by which the site may be asked; * is any. Can be repeated. "
+    "Default on a loopback address: the names of this machine for itself; else any.",
+)
 @click.option(
     "--origin", "origins", multiple=True, metavar="ORIGIN", help="Another origin whose pages may ask. Can be repeated."
 )
@@ -41,32 +70,40 @@ _BACKLOG = 2048
     help="The key of the nonces. The same one on all machines of a site, and after a restart. Default: a random one.",
 )
 @click.option("--debug", is_flag=True, help="Tell clients what a bot that failed has raised.")
+@click.option("--quiet", is_flag=True, help="Log no line for each request.")
 def serve_command(
-    host: str, port: int, bot: str | None, workers: int, origins: tuple[str, ...], secret: str | None, debug: bool
-) -> int:
+    host: str, port: int, bots: tuple[str, ...], workers: int, allowed_hosts: tuple[str, ...], secret: str | None,
+    **told: Any,
+) -> int:  # fmt: skip
     """Answer as a site would, until Ctrl-C (exit code 0).
 
     A bot is called with each question and gives pieces of the answer; it may be
     async or not. It runs under uvicorn (pip install 'opchat[serve]') or, where
     that is missing, under a small server with a thread for each connection.
     """
-    name = _BUILT_IN if bot is None else bot
+    # Before the current directory is searched for modules.
+    has_uvicorn = find_spec("uvicorn") is not None and find_spec("anyio") is not None
+    if has_uvicorn:
+        from ... import asgi, uvicorn_protocol  # noqa: F401
+    named = _names(bots)
     try:
-        load_bot(name)
+        _load(named)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--bot") from None
     key = secrets.token_bytes() if secret is None else secret.encode(errors="surrogateescape")
+    hosts = _hosts(host, allowed_hosts)
     try:
-        Site(key, origins=origins)
+        Site(key, origins=told["origins"], hosts=hosts)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    told = {"bot": name, "secret": key.hex(), "origins": origins, "debug": debug}
-    who = bot or "the built-in bot"
+    told |= {"bots": named, "secret": key.hex(), "allowed_hosts": hosts}
+    told["connections"] = _with_files(told["connections"])
+    who = ", ".join(bots) or "the built-in bot"
     try:
-        if find_spec("uvicorn") is not None and find_spec("anyio") is not None:
+        if has_uvicorn:
             _run_uvicorn(host, port, workers, told, who)
-        elif workers > 1 or debug:
-            raise click.UsageError("--workers and --debug need uvicorn: pip install 'opchat[serve]'")
+        elif workers > 1:
+            raise click.UsageError("--workers needs uvicorn: pip install 'opchat[serve]'")
         else:
             _run_small(host, port, told, who)
     except OSError as error:
@@ -77,22 +114,30 @@ def serve_command(
 def application_of_command() -> "Application":
     """The application of this process, as the command was told by its user: uvicorn calls it in each worker."""
     from ...asgi import application
+    from ...uvicorn_protocol import BoundedProtocol
 
     told: dict[str, Any] = json.loads(os.environ[_VARIABLE])
-    bot = as_async(load_bot(told["bot"]))
-    return application(bot, secret=bytes.fromhex(told["secret"]), origins=told["origins"], debug=told["debug"])
+    _log_to_stderr(quiet=told["quiet"])
+    BoundedProtocol.connections_at_most = told["connections"]
+    options = {name: told[name] for name in ("allowed_hosts", "debug", "origins", "threads")}
+    return application(**_load(told["bots"]), secret=bytes.fromhex(told["secret"]), **options)
 
 
 def _run_uvicorn(host: str, port: int, workers: int, told: dict[str, Any], who: str) -> None:
     import uvicorn
 
+    from ...uvicorn_protocol import BoundedProtocol
+
     os.environ[_VARIABLE] = json.dumps(told)
     options: dict[str, Any] = {
         "app": f"{__name__}:{application_of_command.__name__}",
         "factory": True,
-        "http": "h11",  # httptools puts no limit on a head
+        "http": BoundedProtocol,
         "ws": "none",
+        "log_config": None,
         "log_level": "warning",
+        "access_log": False,  # the application has its own
+        "backlog": _BACKLOG,
         "timeout_graceful_shutdown": _STOPS_WITHIN,
     }
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -109,8 +154,15 @@ def _run_uvicorn(host: str, port: int, workers: int, told: dict[str, Any], who: 
 def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
     from ...blocking_server import serve
 
-    key = bytes.fromhex(told["secret"])
-    with serve(as_sync(load_bot(told["bot"])), host, port, secret=key, origins=told["origins"]) as server:
+    _log_to_stderr(quiet=told["quiet"])
+    options = {name: told[name] for name in ("allowed_hosts", "connections", "debug", "origins")}
+    loaded = _load(told["bots"])
+    bots = (
+        {"bot": as_sync(loaded["bot"])}
+        if "bot" in loaded
+        else {"bots": {name: as_sync(bot) for name, bot in loaded["bots"].items()}}
+    )
+    with serve(**bots, host=host, port=port, secret=bytes.fromhex(told["secret"]), **options) as server:
         _announce(who, server.url)
         with suppress(KeyboardInterrupt):
             server.wait()
@@ -118,3 +170,60 @@ def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
 
 def _announce(who: str, url: str) -> None:
     say(f"{who} answers until Ctrl-C, in browsers at {url}/, or to: opchat ask --url {url} Hello")
+
+
+def _names(bots: tuple[str, ...]) -> dict[str, str]:
+    """Where each bot is, by its name; "" is the name of one that has none. Raises `click.BadParameter`."""
+    pairs = [bot.rpartition("=") for bot in bots]
+    named = {name: where for name, _, where in pairs}
+    if len(bots) > 1 and (len(named) < len(bots) or "" in named):
+        text = "each of several bots needs a name of its own: --bot sales=mybot:sales --bot help=mybot:help"
+        raise click.BadParameter(text, param_hint="--bot")
+    return named
+
+
+def _load(named: dict[str, str]) -> dict[str, Any]:
+    """The bots, as the argument of a server. Raises `ValueError`."""
+    if not named:
+        return {"bot": load_bot(_BUILT_IN)}
+    if "" not in sys.path:
+        sys.path.append("")  # a file where the command was called; all that is installed is found first
+    loaded = {name: load_bot(where) for name, where in named.items()}
+    return {"bot": loaded[""]} if "" in loaded else {"bots": loaded}
+
+
+def _hosts(host: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The names by which a site at this address may be asked; () is any."""
+    if "*" in allowed or not (allowed or _is_loopback(host)):
+        return ()
+    own = ("localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host) if _is_loopback(host) else ()
+    return tuple(dict.fromkeys(name.lower() for name in (*own, *allowed)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _with_files(connections: int) -> int:
+    """How many connections this process has files for, after it has asked the system for as many as it needs."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _BACKLOG + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, min(connections, soft - _BACKLOG - _OTHER_FILES))
+    return connections
+
+
+def _log_to_stderr(*, quiet: bool) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s")  # unless the bot has chosen otherwise
+    logging.getLogger("asyncio").addFilter(OncePerSecond())
+    if not quiet:
+        logging.getLogger("opchat_transports.access").setLevel(logging.INFO)

@@ -1,0 +1,150 @@
+"""uvicorn's HTTP/1.1 with bounds: `uvicorn.run(app, http=BoundedProtocol)`, and what `opchat serve` runs on.
+
+uvicorn by itself waits for ever for a head, holds any number of connections,
+and reads what proxies may read differently.
+"""
+
+import logging
+from asyncio import Transport
+from http import HTTPStatus
+from typing import Any, final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from opchat_proto import Response, Site
+
+from ._serving import OncePerSecond
+
+__all__ = ["BoundedProtocol"]
+
+_CHECKS = Site(b"checks heads, and makes no nonces")
+_log = logging.getLogger("uvicorn.error")
+_log.addFilter(OncePerSecond())  # all that uvicorn has to say about connections and requests
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection, in a process that has a bounded number of them.
+
+    For one connection too many, the one is closed that has waited longest for a
+    request; if all are being answered, the new one gets status 503. A head must
+    come within `head_within` seconds of the connect or of the answer before, and a
+    client that takes nothing of its answer for `write_within` seconds is left. What
+    `Server` refuses in a head is refused here too (RFC 9112, 5.2 and 6.1). The log
+    has at most one line a second for each kind of these.
+
+    The bounds are attributes of the class: make a subclass for others.
+    """
+
+    connections_at_most = 500
+    """In one process."""
+    head_within = 30.0
+    write_within = 30.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As uvicorn makes it."""
+        super().__init__(*args, **kwargs)
+        self.conn = self._connection = _Connection()
+        self._waiting_since = self.loop.time()
+        self._head_timer = self._write_timer = self.loop.call_later(0, _nothing)
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether it waits for a request, or for the rest of one."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Also close the connection that has waited longest, if there are too many."""
+        super().connection_made(transport)
+        self._wait_for_head()
+        if len(self.connections) > self.connections_at_most:
+            waiting = [one for one in self.connections if isinstance(one, BoundedProtocol) and one._is_waiting]
+            longest = min(waiting, key=lambda one: one._waiting_since)
+            self.connections.discard(longest)
+            if longest is self:
+                _log.warning("all %d connections are being answered: one more was refused", self.connections_at_most)
+                self._refuse(_CHECKS.refuse(503))
+            else:
+                _log.warning(
+                    "all %d connections are taken: the one that waited longest for a request was closed",
+                    self.connections_at_most,
+                )
+                longest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also stop the clocks."""
+        self._head_timer.cancel()
+        self._write_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Also stop the clock of the head when it is there."""
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._head_timer.cancel()
+
+    def on_response_complete(self) -> None:
+        """Also start the clock of the next head."""
+        self._wait_for_head()
+        answered = self.cycle
+        super().on_response_complete()
+        if self.cycle is not answered:  # the next request was here already
+            self._head_timer.cancel()
+
+    def pause_writing(self) -> None:
+        """Also start the clock of the client's reading."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.write_within, self._leave, "took nothing of its answer")
+
+    def resume_writing(self) -> None:
+        """Also stop that clock."""
+        self._write_timer.cancel()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read, or is not to be read, as `Server` does."""
+        self._refuse(self._connection.refusal or _CHECKS.refuse(400))
+
+    def _wait_for_head(self) -> None:
+        self._waiting_since = self.loop.time()
+        self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(self.head_within, self._leave, "sent no request in time")
+
+    def _leave(self, what: str) -> None:
+        _log.warning(f"a client {what}: its connection was closed")
+        self.transport.abort()
+
+    def _refuse(self, response: Response) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application shall send nothing more
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            reason = HTTPStatus(response.status).phrase.encode()
+            headers = [*response.headers, ("Connection", "close")]
+            head = h11.Response(status_code=response.status, reason=reason, headers=headers)
+            for event in (head, h11.Data(data=response.body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+@final
+class _Connection(h11.Connection):
+    """h11's, which also refuses what is in a head and can be read in two ways."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=_CHECKS.limits.head_bytes)
+        self.refusal: Response | None = None
+
+    def next_event(self) -> Any:
+        received = self.trailing_data[0] if self.their_state is h11.IDLE else b""
+        event = super().next_event()
+        if type(event) is h11.Request:
+            head = received[: len(received) - len(self.trailing_data[0])]
+            self.refusal = _CHECKS.check_head(event.headers, version=event.http_version.decode(), raw=head)
+            if self.refusal is not None:
+                raise h11.RemoteProtocolError("refused")
+        return event
+
+
+def _nothing() -> None:
+    pass
