@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports import collect
+
 # What the servers share is not public.
 from opchat_transports._bot_kinds import Threads, as_async, as_sync, load_bot
 from opchat_transports._serving import server_url
