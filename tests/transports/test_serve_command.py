@@ -28,7 +28,7 @@ from opchat_transports.cli.commands import serve as _serve
 from opchat_transports.cli.commands.serve import application_of_command, serve_command
 from opchat_transports.uvicorn_protocol import BoundedProtocol
 
-from .command import ENVIRONMENT, Process, opchat
+from .command import ENVIRONMENT, Process, opchat_process
 from .scripted import PATIENCE
 
 HI = Submit(new_message="hi")
@@ -174,7 +174,7 @@ def test_a_name_of_no_bot_is_wrong_usage(name: str, words: str) -> None:
 )
 def test_a_module_that_cannot_be_imported_is_wrong_usage(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "broken.py").write_text(text)
-    done = opchat("serve", "--port", "0", "--bot", "broken:bot", cwd=tmp_path)
+    done = opchat_process("serve", "--port", "0", "--bot", "broken:bot", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"cannot load broken:bot: {words}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
