@@ -8,6 +8,7 @@
 
     blocking_server    serve: a server that runs a bot in threads
     asgi               application: a bot as an ASGI application
+    uvicorn_protocol   BoundedProtocol: uvicorn's HTTP/1.1 with bounds
     bots               small_talk, a bot to try things out with
     page               the chat page that the servers show
     many               many questions side by side, at a pace
@@ -23,7 +24,9 @@
     _streams           asyncio's streams, closed without waiting
     _httpx             what is particular about httpx and httpcore
     _logging           the logger "opchat"
-    _serving           what the servers share: bots and their answers
+    _serving           what the servers share: bots that fail, several bots, bounds and logs
+    _bot_events        what a bot gives, as events
+    _bot_kinds         bots that are async or not, on servers that are async or not
 
 All have one shape, the protocols below, and give the same events for the same
 bytes. Importing this package imports no I/O library.
