@@ -29,7 +29,9 @@ def of_qt(question: Question) -> None:
 def of_pygame(question: Question) -> None:
     pygame.display.init()
     pygame.display.set_mode((64, 64))
-    pygame_frames.play(pygame_frames.ask(question.call(), question.hear, question.tls))
+    for _ in pygame_frames.ask(question.call(), question.hear, question.tls):
+        pygame.event.pump()
+        pygame.time.wait(5)
     pygame.display.quit()
 
 

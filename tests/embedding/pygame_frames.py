@@ -1,4 +1,4 @@
-"""pygame's frame loop: `play(ask(call, print, tls))`. What is true of `on_event` leaves early.
+"""pygame: `for _ in ask(call, print, tls)`, with a frame drawn each time. What is true of `on_event` leaves early.
 A thread connects. All else is tried once a frame: a step stays the same until it is reported or its time is over."""
 
 import socket
@@ -16,18 +16,16 @@ from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Sen
 
 def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) -> Generator[None, None, None]:
     with closing(call), ExitStack() as connection:
-        while True:
-            while event := call.next_event():
-                if on_event(event) or not isinstance(event, Live):
-                    return
+        while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
+            if event:
+                continue
             step, until = call.next_step(monotonic())
             if isinstance(step, Connect | Wait | Done):
                 connection.close()
-                sent = 0
             try:
                 match step:
                     case Connect(host, port):
-                        seconds = min(until - monotonic(), 1e6)
+                        seconds, sent = min(until - monotonic(), 1e6), 0
                         opening = ThreadPoolExecutor(1).submit(socket.create_connection, (host, port), seconds)
                         while not opening.done():
                             yield
@@ -53,13 +51,6 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
                 call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 
-def play(asking: Generator[None, None, None]) -> None:
-    for _ in asking:
-        if pygame.event.get(pygame.QUIT):
-            asking.close()
-        pygame.time.wait(16)  # or draw, and keep your own time
-
-
 if __name__ == "__main__":
-    pygame.display.set_mode((64, 64))
-    play(ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()))
+    for _ in ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()):
+        pygame.time.wait(16)  # or draw, handle events, and keep your own time

@@ -1,5 +1,4 @@
-"""Twisted: `await ask(call, print, None)`, or with a trust root, and a call of `Channel(url, signal=Inbox)`.
-What is true of `on_event` leaves early, as cancelling does."""
+"""Twisted: `await ask(call, print, trust)` of `Channel(url, signal=Inbox)`. What is true of `on_event` leaves early."""
 
 import sys
 from collections.abc import Callable
@@ -7,8 +6,7 @@ from contextlib import ExitStack, closing
 from functools import partialmethod
 from typing import Any
 
-from twisted.internet import defer, error, interfaces, protocol, reactor, ssl, task
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet import defer, endpoints, error, interfaces, protocol, reactor, ssl, task
 from zope.interface import implementer
 
 from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
@@ -22,10 +20,9 @@ class Inbox(defer.DeferredQueue[Any], protocol.Protocol):
 
 async def ask(call: Call, on_event: Callable[[Event], object], trust: Any, clock: Any = reactor) -> None:
     with closing(call), ExitStack() as connection:
-        while True:
-            while event := call.next_event():
-                if on_event(event) or not isinstance(event, Live):
-                    return
+        while not (event := call.next_event()) or (not on_event(event) and isinstance(event, Live)):
+            if event:
+                continue
             step, until = call.next_step(clock.seconds())
             seconds = max(0, min(until - clock.seconds(), 1e6))
             if isinstance(step, Connect | Wait | Done):
@@ -33,7 +30,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], trust: Any, clock
             try:
                 match step:
                     case Connect(host, port):
-                        peer: Any = HostnameEndpoint(clock, host, port)
+                        peer: Any = endpoints.HostnameEndpoint(clock, host, port)
                         inbox = await peer.connect(protocol.Factory.forProtocol(Inbox)).addTimeout(seconds, clock)
                         connection.callback(inbox.transport.abortConnection)
                     case StartTLS(name):
@@ -50,10 +47,10 @@ async def ask(call: Call, on_event: Callable[[Event], object], trust: Any, clock
                     call.step_done()
             except defer.CancelledError:
                 raise
+            except error.ConnectionDone:
+                call.receive_eof()
             except Exception as failure:
-                if not isinstance(failure, defer.TimeoutError):  # then `next_step` looks at the clock itself
-                    closed = isinstance(failure, error.ConnectionDone)
-                    call.receive_eof() if closed else call.step_failed(str(failure))
+                call.timed_out() if isinstance(failure, defer.TimeoutError) else call.step_failed(str(failure))
 
 
 if __name__ == "__main__":
