@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from opchat_transports.cli import _stdin  # whose patience is shortened here
+from opchat_transports.cli import _stdin  # its clock is set and watched here
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .scripted import LAST, STREAM, Scripted, answers, end, event, live, tells
