@@ -1,10 +1,10 @@
 """The command `opchat`: questions at a terminal, in pipes and in scripts.
 
-    commands/            one file for each command: ask, chat, decode, record, replay, serve
+    commands/            one file for each command: ask, bots, chat, decode, record, replay, serve
 
     _options             --url, --bot, --timeout and the other options of the commands that ask a site
     _stdin               the question from the arguments, from standard input, or from both
-    _transports          asks one question over the transport that --via names; the built-in bot without --url
+    _transports          asks a question, or visits a page, over the transport of --via; the built-in bot without --url
     _conversations       begins or continues a conversation, asks it, and keeps it
     _store               private files below the state directory, for --continue
     _history             files of messages, for --history and /save
@@ -34,6 +34,7 @@ from ._exits import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
 from ._standard_streams import waiting_streams
 from ._terminal import OutputClosedError, drop_output, say
 from .commands.ask import ask_command
+from .commands.bots import bots_command
 from .commands.chat import chat_command
 from .commands.decode import decode_command
 from .commands.record import record_command
@@ -44,7 +45,15 @@ __all__ = ["COMMANDS", "EXIT_CODES", "run"]
 
 COMMANDS: dict[str, click.Command] = {
     str(command.name): command
-    for command in (ask_command, chat_command, decode_command, record_command, replay_command, serve_command)
+    for command in (
+        ask_command,
+        bots_command,
+        chat_command,
+        decode_command,
+        record_command,
+        replay_command,
+        serve_command,
+    )
 }
 """The commands by their names."""
 

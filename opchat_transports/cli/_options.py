@@ -9,12 +9,12 @@ from typing import Any, final
 
 import click
 
-from opchat_proto import Endpoint, Limits, Timeouts
+from opchat_proto import Endpoint, Limits, Timeouts, Visit
 
 from .._proxies import ENVIRONMENT, ProxyLike
 from ._stdin import utf8_text
 
-__all__ = ["AskingCommand", "Settings", "asking_options", "history_options", "printing_options"]
+__all__ = ["AskingCommand", "Settings", "asking_options", "history_options", "printing_options", "visiting_options"]
 
 _VIA = ["blocking", "trio", "asyncio", "httpx"]
 _CLOCKS = {
@@ -133,6 +133,24 @@ def asking_options(command: Callable[..., int]) -> Callable[..., int]:
     for option in reversed(_options()):
         with_settings = option(with_settings)
     return with_settings
+
+
+def visiting_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the argument URL of a page, and call it with `url=` and the `settings=` for that page's site."""
+
+    @functools.wraps(command)
+    def with_settings(url: str, *arguments: Any, **values: Any) -> int:
+        try:
+            url = _whole_url(url)
+            origin = Visit(url).origin
+        except ValueError as error:
+            raise click.BadParameter(str(error).removeprefix("url: "), param_hint="URL") from None
+        values |= {"url": origin, "bot": "default"}
+        return command(*arguments, url=url, settings=_settings(values), **values)
+
+    for option in reversed(_options()[2:]):
+        with_settings = option(with_settings)
+    return click.argument("url")(with_settings)
 
 
 def printing_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -34,7 +34,7 @@ _HARMLESS = {
 
 def is_to_site(data: bytes) -> bool:
     """Whether a `Send` is the request, and not something for the proxy: what follows is then the site's answer."""
-    return data.startswith(b"POST ")
+    return data.startswith((b"POST ", b"GET "))
 
 
 @final

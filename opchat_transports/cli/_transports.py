@@ -1,7 +1,7 @@
-"""Asking one question, by whichever transport."""
+"""Asking one question, or visiting one page, by whichever transport."""
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Session, Submit
+from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Page, Session, Submit
 
 from .._proxies import ENVIRONMENT
 from ._options import Settings
 from ._terminal import say
 
-__all__ = ["ask", "site"]
+__all__ = ["ask", "site", "visit"]
 
 _TRANSPORTS = {
     "blocking": ("blocking_sockets", "BlockingTransport"),
@@ -52,13 +52,53 @@ def ask(
     Whatever `take` raises, or Ctrl-C, closes the connection before it goes on.
     Raises `UsageError` for what cannot be sent.
     """
+    transport = _open_site(settings, session, observers)
+    try:
+        reply = transport.ask(submit)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if settings.via == "blocking":
+        with transport, reply:
+            for event in reply:
+                take(event)
+    else:
+
+        async def main() -> None:
+            async with transport, reply:
+                async for event in reply:
+                    take(event)
+
+        _run(settings.via, main)
+    asked_with: Session | None = transport.session
+    return asked_with
+
+
+def visit(settings: Settings, url: str, *observers: Observer) -> Page:
+    """The page at this address. Raises `ReplyBroken` if there is none, `UsageError` for wrong options."""
+    transport = _open_site(settings, None, observers)
+    found: list[Page] = []
+    if settings.via == "blocking":
+        with transport:
+            found.append(transport.visit(url))
+    else:
+
+        async def main() -> None:
+            async with transport:
+                found.append(await transport.visit(url))
+
+        _run(settings.via, main)
+    return found[0]
+
+
+def _open_site(settings: Settings, session: Session | None, observers: Sequence[Observer]) -> Any:
+    """The transport to the site of these settings. Raises `UsageError` for settings that cannot be used."""
 
     def observe(call: Call | HTTPCall, item: Any) -> None:
         for observer in observers:
             observer(call, item)
 
     try:
-        transport = _open(
+        return _open(
             settings.via,
             settings.endpoint,
             session=session,
@@ -69,19 +109,10 @@ def ask(
             observer=observe if observers else None,
             **({} if settings.cacert is None else {"ssl_context": _trusting(settings.cacert)}),
         )
-        reply = transport.ask(submit)
     except OSError as error:  # that the TLS library was told to use
         raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    if settings.via == "blocking":
-        with transport, reply:
-            for event in reply:
-                take(event)
-    else:
-        _run(settings.via, transport, reply, take)
-    asked_with: Session | None = transport.session
-    return asked_with
 
 
 def _trusting(cacert: str) -> ssl.SSLContext:
@@ -107,12 +138,7 @@ def _open(via: str, *arguments: Any, **options: Any) -> Any:
         raise click.UsageError(f'--via {via} needs more packages: pip install "opchat[{via}]"') from None
 
 
-def _run(via: str, transport: Any, reply: Any, take: Callable[[Event], None]) -> None:
-    async def main() -> None:
-        async with transport, reply:
-            async for event in reply:
-                take(event)
-
+def _run(via: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         if via == "trio":
             import trio

@@ -26,6 +26,10 @@ class PageSite:
     nonce: str = "0b2576d756"
     cached_nonce: str | None = None
     """What the page says to who takes it from the cache."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """What is in data-params."""
+    text: str = ""
+    """What else is on the page."""
     redirects: dict[str, str] = field(default_factory=dict)
     url: str = ""
     requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
@@ -34,7 +38,7 @@ class PageSite:
     def page(self, path: str) -> str:
         cached = "opchat=" not in path and self.cached_nonce is not None
         nonce = (self.cached_nonce if cached else self.nonce) if self.version in PAGE_HAS_NONCE else None
-        text = "<!doctype html><html><head><title>Contact</title></head><body>"
+        text = f"<!doctype html><html><head><meta charset=utf-8><title>Contact</title></head><body>{self.text}"
         for bot in self.bots:
             system = {
                 "botId": bot,
@@ -45,9 +49,8 @@ class PageSite:
                 "restUrl": f"{self.url}/wp-json",
                 "stream": True,
             }
-            text += (
-                f"<div class='mwai-chatbot-container' data-params='{{}}' data-system='{encode_as_php(system)}'></div>"
-            )
+            attributes = f"data-params='{encode_as_php(self.params)}' data-system='{encode_as_php(system)}'"
+            text += f"<div class='mwai-chatbot-container' {attributes} data-theme='null'></div>"
         return text
 
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
