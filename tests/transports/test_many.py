@@ -10,7 +10,7 @@ import pytest
 
 from opchat_proto import Broken, End, Message, Reason
 from opchat_transports.many import BatchQuestion, Expectation, Result, read_questions, read_results, resume
-from opchat_transports.many._plan import Answer, Plan, Turn
+from opchat_transports.many._plan import Answer, Plan, Turn  # the plan alone, in a time of its own, is not public
 
 SITE = "http://127.0.0.1:8000"
 OTHER = "http://127.0.0.1:9000"

@@ -18,8 +18,8 @@ import pytest
 
 from opchat_proto import Broken, End, Limits, Live, Message, Reason, Session, Site, Submit
 from opchat_transports import collect
-from opchat_transports._bot_kinds import as_sync
-from opchat_transports._serving import OncePerSecond
+from opchat_transports._bot_kinds import as_sync  # how a bot is called and loaded is not public
+from opchat_transports._serving import OncePerSecond  # what the servers share is not public
 from opchat_transports.blocking_server import BlockingServer, serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk

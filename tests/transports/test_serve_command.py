@@ -20,8 +20,13 @@ from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports import collect
 
 # What the servers share is not public.
-from opchat_transports._bot_kinds import Threads, as_async, as_sync, load_bot
-from opchat_transports._serving import server_url
+from opchat_transports._bot_kinds import (  # how a bot is called and loaded is not public
+    Threads,
+    as_async,
+    as_sync,
+    load_bot,
+)
+from opchat_transports._serving import server_url  # what the servers share is not public
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 from opchat_transports.cli.commands import serve as _serve
