@@ -447,11 +447,7 @@ class Client:
     def _receive(self, received: list[Received]) -> list[Event]:
         events: list[Event] = []
         for item in received:
-            if isinstance(item, bytes):
-                more = self._flow.receive_data(item)
-                events = events + more if events else more
-            else:
-                events += self._receive_other(item)
+            events += self._flow.receive_data(item) if isinstance(item, bytes) else self._receive_other(item)
             if events and type(events[-1]) is not Live:
                 return self._end(events, Input.TERMINAL)
             if type(item) is not bytes and self._state is State.CONNECT:

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
 __all__: list[str] = []
@@ -20,6 +21,10 @@ independent of the interpreter's settings and extended to fractions."""
 _LARGEST = sys.float_info.max
 # A string may be cut by the end of the text: then it is one token too, so that each character is looked at once.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+# A run of tokens that JSON may consist of. A string in it has no quote that is not escaped, so no object begins there.
+_TOKENS = re.compile(
+    r'(?:[\[\]{}:,]++|\s++|[-+.0-9eE]++|true|false|null|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=\s*+[\]}:,]))*+', re.DOTALL
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CUT_LITERAL = re.compile(r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul")
 _CUT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)")
@@ -132,6 +137,36 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
         start = len(error.doc[: error.pos].rstrip("0123456789.eE+-"))
         return _CUT_NUMBER.fullmatch(error.doc, start) is not None
     return error.msg.startswith("Invalid \\uXXXX escape") and _CUT_ESCAPE.fullmatch(rest) is not None
+
+
+def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str] | None:
+    """The last whole JSON object that begins like this, and its own text; what is inside one that counts does not.
+
+    None if there is no such object, or none that is nested no deeper than `depth`.
+    Each character is read a few times at most, however many objects begin and do
+    not end.
+    """
+    found: tuple[Any, str] | None = None
+    match = begins.search(text)
+    while match:
+        run = _TOKENS.match(text, match.start())
+        assert run is not None
+        opened: list[tuple[int, int]] = []  # where each open bracket stands, and how deep it is nested so far
+        for token in _STRING_OR_BRACKET.finditer(text, run.start(), run.end()):
+            first = text[token.start()]
+            if first in "[{":
+                opened.append((token.start(), 1))
+            elif first in "]}" and opened:
+                start, levels = opened.pop()
+                if opened:
+                    outer, most = opened.pop()
+                    opened.append((outer, max(most, levels + 1)))
+                if levels <= depth and begins.match(text, start):
+                    own = text[start : token.end()]
+                    with suppress(ValueError, StopIteration):
+                        found = _clean(_scan(own, 0)[0], own), own
+        match = begins.search(text, run.end())
+    return found
 
 
 def _check_depth(text: str, depth: int) -> None:

@@ -4,28 +4,26 @@ The order is HTTP first, then status, then coding, then the body by its bytes
 and never by its Content-Type, because servers lie in that field (WIRE 5.1).
 """
 
-import html
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar, final
 
 from ._events import Broken, End, Event, Live, Reason, check_failure
 from ._http import Headers, decode_head, read_date
-from ._json import Unfinished, decode, decode_prefix, encodable, scan_string, skip_short
+from ._json import Unfinished, decode, decode_prefix, encodable, find_last, scan_string, skip_short
 from ._limits import Limits
-from ._sse import SSEDecoder
+from ._quote import SHOWN, beginning, mask, without_tags
+from ._sse import BLOCK, SSEDecoder
 from ._table import Table
 
 __all__ = ["ReplyDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n\v\f"
-_LF, _CR = b"\n\r"
-_BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
-_PIECES = 1024  # bytes of a line that may wait for its next piece before they are looked at
-_SHOWN = 200  # characters of a line or a text that stand in a detail
+_FRONT = re.compile(rb"(?:[ \t\n\r\v\f]++|\xef\xbb\xbf)*+")  # marks and blank space, which PHP files print by mistake
+_OBJECT = re.compile(r'\{\s*+"(?:success|code)"\s*+:')  # an answer of the plugin, or an error of WordPress
 _FIELDS = ("content-encoding", "date", "location", "retry-after")  # of a refusal's head, what is read in the end
 # The content codings that change bytes (RFC 9110, 8.4.1; IANA's registry). Servers write other words into the field,
 # such as "none" or "utf-8", over bodies that are plain.
@@ -47,8 +45,10 @@ class State(StrEnum):
     """Where in a response we are."""
 
     HEAD = "HEAD"  # no final response yet
-    START = "START"  # status 200, nothing but blank space so far
-    STREAM = "STREAM"  # the body is an event stream, or a page
+    START = "START"  # status 200, nothing but byte order marks and blank space so far
+    TEXT = "TEXT"  # the body has begun, and no data line has come
+    PAGE = "PAGE"  # the same, and it began with "<"
+    STREAM = "STREAM"  # the body is an event stream
     JSON = "JSON"  # the body is one JSON object
     REFUSAL = "REFUSAL"  # another status: its text is collected
     DONE = "DONE"  # the terminal event was given
@@ -61,9 +61,11 @@ class Input(StrEnum):
     INTERIM = "1xx head"
     HEAD = "200 head"
     REFUSAL = "other head"
-    BRACE = "first byte is a brace"
-    OTHER = "first byte is another"
+    BRACE = "body begins with a brace"
+    TAG = "body begins with <"
+    OTHER = "body begins with another byte"
     DATA = "data"
+    DATA_LINE = "data line"
     TERMINAL = "terminal event"
 
 
@@ -80,15 +82,21 @@ TABLE: Table[State, Input] = Table(
         State.START: {
             Input.DATA: State.START,
             Input.BRACE: State.JSON,
-            Input.OTHER: State.STREAM,
+            Input.TAG: State.PAGE,
+            Input.OTHER: State.TEXT,
             Input.TERMINAL: State.DONE,
         },
+        State.TEXT: {Input.DATA: State.TEXT, Input.DATA_LINE: State.STREAM, Input.TERMINAL: State.DONE},
+        State.PAGE: {Input.DATA: State.PAGE, Input.DATA_LINE: State.STREAM, Input.TERMINAL: State.DONE},
         State.STREAM: {Input.DATA: State.STREAM, Input.TERMINAL: State.DONE},
         State.JSON: {Input.DATA: State.JSON, Input.TERMINAL: State.DONE},
         State.REFUSAL: {Input.DATA: State.REFUSAL, Input.TERMINAL: State.DONE},
         State.DONE: {},
     },
 )
+# Globals are looked up much faster than members of an enum.
+_STREAM, _DONE = State.STREAM, State.DONE
+_BEGINNINGS = {ord("{"): Input.BRACE, ord("<"): Input.TAG}
 
 
 @final
@@ -100,20 +108,15 @@ class ReplyDecoder:
     """
 
     def __init__(self, limits: Limits = Limits()) -> None:
-        self._sse = SSEDecoder(limits)
+        self._sse = SSEDecoder(limits, mend=True)
         self._limits = limits
         self._state = State.HEAD
         self._interim = 0
         self._status = 0
         self._headers: list[tuple[str, str]] = []  # of a refusal
         self._room = limits.reply_bytes  # for more bytes of the body
-        self._is_stream = False  # the state is STREAM, and this is no page
-        self._pieces: list[bytes] = []  # of a line of the stream, which are looked at together
-        self._pieces_room = 0  # for more bytes in there, before a limit can be met; 0 where none may wait
-        self._judged = 0  # server-sent events
-        self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
-        self._text = bytearray()  # a JSON body; the beginning of a refusal or a page
-        self._is_page = False  # the body began with "<", and no data line has been seen
+        # The beginning of a mark; a JSON body; the beginning of a refusal, of a page or of a text without data lines.
+        self._text = bytearray()
         self.new_token: Any = None
         """The fresh nonce of an end payload (WIRE 3.4), so that nobody parses it again for that."""
         self._error_pending = False  # an error event without a message came: a later one may bring it
@@ -121,10 +124,6 @@ class ReplyDecoder:
     def __repr__(self) -> str:
         """The state."""
         return f"<ReplyDecoder {self._state}>"
-
-    @property
-    def _over(self) -> bool:
-        return self._state is State.DONE
 
     # ---------------------------------------------------------------- inputs
 
@@ -158,7 +157,7 @@ class ReplyDecoder:
         names = [name for name, _ in fields]
         if "transfer-encoding" in names and "content-length" in names:
             # RFC 9112, 6.3: what smuggling is made of.
-            return [self._failed("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]
+            return [self._judge_end_of_body("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]
         if status == 200 and (coding := _coding(fields)):
             # We asked for identity. Nothing is inflated: bodies that claim gzip were seen to be plain text (WIRE 13).
             return [self._malformed(f"the body is coded as {coding}, though identity was asked for")]
@@ -166,62 +165,44 @@ class ReplyDecoder:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
-        if type(data) is bytes:
-            # The shortest ways through what follows, for the reads that a stream mostly consists of.
-            size = len(data)
-            if not size:
-                return []
-            if size < self._pieces_room and _LF not in data and _CR not in data:
-                # A piece of a line. It means nothing before the rest has come.
-                self._pieces_room -= size
-                self._pieces.append(data)
-                return []
-            if self._is_stream and size <= _BLOCK:
-                was_cut = self._pieces_room  # so the next line may be as well
-                if self._pieces_room:
-                    data = self._take_pieces(data)
-                    size = len(data)
-                if size <= self._room:
-                    self._room -= size
-                    sse = self._sse
-                    texts = sse.receive_texts(data)
-                    events = self._judge(texts, []) if texts or sse.overflowed else []
-                    if (was_cut or data[-1] != _LF) and self._is_stream:
-                        self._pieces_room = min(_PIECES, self._room, self._limits.event_bytes - sse.held)
-                    return events
-        events = []
-        self._feed_pieces()
-        view = memoryview(data)
-        if not view.nbytes or self._over:
-            return events
-        TABLE.next(self._state, Input.DATA)
-        rest = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())  # items of several bytes, gaps
-        while rest and not self._over:
-            if self._state is State.REFUSAL:
-                count = self._read_refusal(rest, events)
-            else:
-                if not self._room:
-                    events.append(self._too_large("reply_bytes", "bytes in the whole reply"))
-                    break
-                count = self._read_body(rest[: min(self._room, _BLOCK)], events)
-                self._room -= count
-            rest = rest[count:]
+        if type(data) is not bytes:
+            data = memoryview(data).tobytes()
+        if self._state is not _STREAM or len(data) > self._room or (texts := self._sse.receive_plain(data)) is None:
+            return self._receive(data)
+        self._room -= len(data)
+        return self._judge_texts(texts) if texts else []
+
+    def _receive(self, data: bytes) -> list[Event]:
+        size = len(data)
+        if size > BLOCK:
+            blocks = (data[start : start + BLOCK] for start in range(0, size, BLOCK))
+            return [event for block in blocks for event in self._receive(block)]
+        if self._state is _DONE or not size:
+            return []
+        self._state = TABLE.next(self._state, Input.DATA)
+        if self._state is State.REFUSAL:
+            self._text += data[: self._limits.refusal_bytes - len(self._text)]
+            return [self._refused()] if len(self._text) == self._limits.refusal_bytes else []
+        within = data[: self._room]
+        self._room -= len(within)
+        match self._state:
+            case State.START:
+                events = self._read_start(within)
+            case State.JSON:
+                events = self._read_json(within)
+            case State.STREAM:
+                events = self._read_stream(within)
+            case _:
+                events = self._read_text(within)
+        if len(within) < size and self._state is not _DONE:
+            events.append(self._too_large("reply_bytes", "bytes in the whole reply"))
         return events
 
     def receive_eof(self) -> list[Event]:
         """The body has ended as HTTP says it should; before the head: the connection was closed."""
-        self._feed_pieces()
-        match self._state:
-            case State.DONE:
-                return []
-            case State.HEAD:
-                return [self._end(Broken(Reason.LOST, "the connection was closed before any answer"))]
-            case State.REFUSAL:
-                return [self._refused()]
-            case State.JSON:
-                return [self._judge_object("the answer breaks off inside its JSON object", Reason.TRUNCATED)]
-            case _:
-                return [self._unended("the answer ended without its end event", Reason.TRUNCATED)]
+        if self._state is State.HEAD:
+            return [self._end(Broken(Reason.LOST, "the connection was closed before any answer"))]
+        return [] if self._state is _DONE else [self._judge_end_of_body(None, Reason.TRUNCATED)]
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
         """The response cannot go on: `detail` says what happened, for a person; `limit` becomes `Broken.limit`.
@@ -234,105 +215,54 @@ class ReplyDecoder:
         check_failure(detail, reason)
         if self._state is State.DONE:
             return []
-        self._feed_pieces()
         if reason is Reason.LOST and self._state is not State.HEAD:
             reason = Reason.TRUNCATED
-        event = self._failed(encodable(detail), reason)
+        event = self._judge_end_of_body(encodable(detail), reason)
         # A refusal, or an object that is whole, has not failed.
         return [replace(event, limit=limit) if isinstance(event, Broken) and event.reason is reason else event]
 
-    def _failed(self, detail: str, reason: Reason) -> Event:
-        if self._state is State.HEAD:
-            return self._end(Broken(reason, detail))
-        match self._state:
-            case State.REFUSAL:
-                return self._refused(detail)
-            case State.JSON:
-                return self._judge_object(detail, reason)
-            case _:
-                return self._unended(detail, reason, cut=True)
+    # ---------------------------------------------------------------- reading
 
-    # ---------------------------------------------------------------- reading: each returns how much it has looked at
+    def _read_start(self, block: bytes) -> list[Event]:
+        self._text += block
+        front = _FRONT.match(self._text)
+        assert front is not None
+        del self._text[: front.end()]
+        if _BOM.startswith(self._text):
+            return []
+        body, self._text = bytes(self._text), bytearray()
+        self._state = TABLE.next(self._state, _BEGINNINGS.get(body[0], Input.OTHER))
+        return self._read_json(body) if self._state is State.JSON else self._read_text(body)
 
-    def _take_pieces(self, more: bytes = b"") -> bytes:
-        """The pieces that waited, and what has come now."""
-        self._pieces.append(more)
-        whole, self._pieces, self._pieces_room = b"".join(self._pieces), [], 0
-        return whole
+    def _read_json(self, block: bytes) -> list[Event]:
+        self._text += block
+        if len(self._text) > self._limits.event_bytes:
+            return [self._too_large("event_bytes", "bytes in one JSON body")]
+        return []
 
-    def _feed_pieces(self) -> None:
-        """Nothing comes of it: they end no line, and there was room for them."""
-        pieces = self._take_pieces()
-        if pieces:
-            self._room -= len(pieces)
-            self._sse.receive_texts(pieces)
-
-    def _read_refusal(self, data: memoryview, events: list[Event]) -> int:
-        piece = data[: self._limits.refusal_bytes - len(self._text)]
-        self._text += piece
-        if len(self._text) == self._limits.refusal_bytes:
-            events.append(self._refused())
-        return len(piece)
-
-    def _read_body(self, data: memoryview, events: list[Event]) -> int:
-        match self._state:
-            case State.START:
-                return self._read_start(data, events)
-            case State.JSON:
-                self._text += data
-                if len(self._text) > self._limits.event_bytes:
-                    events.append(self._too_large("event_bytes", "bytes in one JSON body"))
-                return len(data)
-            case _:
-                return self._read_stream(data, events)
-
-    def _read_start(self, data: memoryview, events: list[Event]) -> int:
-        # Up to the first byte that is not blank. What comes before it is given to the event stream, where blank lines
-        # mean nothing, so that nothing has to be kept here.
-        seen = bytes(data)
-        if self._start is not None:
-            seen = self._start + seen
-            if len(seen) < len(_BOM) and _BOM.startswith(seen):
-                self._start = seen
-                self._feed(bytes(data), events)
-                return len(data)
-            self._start = None
-            seen = seen.removeprefix(_BOM)
-        begun = seen.lstrip(_BLANK)
-        if not begun:
-            self._feed(bytes(data), events)
-            return len(data)
-        # If the beginning of a mark turns out to be something else, it was fed before, and nothing here is blank.
-        count = max(0, len(data) - len(begun))
-        self._feed(bytes(data[:count]), events)
-        if self._state is State.START:
-            self._state = TABLE.next(self._state, Input.BRACE if begun.startswith(b"{") else Input.OTHER)
-            self._is_page = begun.startswith(b"<")
-            self._is_stream = self._state is State.STREAM and not self._is_page
-        return count
-
-    def _read_stream(self, data: memoryview, events: list[Event]) -> int:
-        if not self._is_page:
-            self._feed(bytes(data), events)
-            return len(data)
-        # A page, or PHP's notices before the first event: decided after a fixed number of bytes, however they were cut.
-        piece = data[: self._limits.refusal_bytes - len(self._text)]
-        self._text += piece
-        self._feed(bytes(piece), events)
-        if self._sse.data_seen:
-            self._is_page = False
-            self._is_stream = self._state is State.STREAM  # and not over already
+    def _read_text(self, block: bytes) -> list[Event]:
+        """A text, a page, or notices of PHP before the first event."""
+        room = self._limits.refusal_bytes - len(self._text)
+        self._text += block[:room]
+        # A page is decided after a fixed number of bytes, however they were cut.
+        is_decided = self._state is State.PAGE and len(block) >= room
+        events = self._read_stream(block[:room] if is_decided else block)
+        if self._state is _DONE:
+            return events
+        # An unfinished line is looked at once, where it decides, and not with each piece of it.
+        if (is_decided or b"\n" in block or b"\r" in block) and self._sse.data_seen:
+            self._state = TABLE.next(self._state, Input.DATA_LINE)
             self._text = bytearray()
-        elif len(self._text) == self._limits.refusal_bytes and self._state is not State.DONE:
-            events.append(self._unended("", Reason.MALFORMED))
-        return len(piece)
+            return events + self._read_stream(block[room:]) if is_decided else events
+        return [*events, self._judge_end_of_body(None, Reason.TRUNCATED)] if is_decided else events
 
-    def _feed(self, data: bytes, events: list[Event]) -> None:
-        self._judge(self._sse.receive_texts(data), events)
+    def _read_stream(self, block: bytes) -> list[Event]:
+        texts = self._sse.receive_plain(block)
+        return self._judge_texts(self._sse.receive_exact(block) if texts is None else texts)
 
-    def _judge(self, texts: list[str], events: list[Event]) -> list[Event]:
+    def _judge_texts(self, texts: Iterable[str]) -> list[Event]:
+        events: list[Event] = []
         for text in texts:
-            self._judged += 1
             if text.startswith(_PLAIN_LIVE):
                 # The fast path gives what `_judge_event` makes of an event as the plugin writes it.
                 try:
@@ -366,14 +296,14 @@ class ReplyDecoder:
         try:
             event = decode(data, self._limits.json_depth, unique=_EVENT_KEYS)
         except ValueError:
-            return self._malformed(f"an event that is no JSON: {data[:_SHOWN]}")
+            return self._malformed(f"an event that is no JSON: {data[:SHOWN]}")
         kind = event.get("type") if isinstance(event, dict) else None
         if not isinstance(kind, str):
-            return self._malformed(f"an event without a type: {data[:_SHOWN]}")
+            return self._malformed(f"an event without a type: {data[:SHOWN]}")
         content = event.get("data")
         if kind == "live":
             if not isinstance(content, str):
-                return self._malformed(f"a live event without text: {data[:_SHOWN]}")
+                return self._malformed(f"a live event without text: {data[:SHOWN]}")
             subtype = event.get("subtype")
             if subtype is None or subtype == "":
                 return Live(content)
@@ -397,22 +327,12 @@ class ReplyDecoder:
             try:
                 content = decode(raw, self._limits.json_depth)
             except ValueError:
-                return self._malformed(f"an end event whose payload is no JSON: {line[:_SHOWN]}")
+                return self._malformed(f"an end event whose payload is no JSON: {line[:SHOWN]}")
         else:
             raw = json.dumps(content)
         if not isinstance(content, dict):
-            return self._malformed(f"an end event without a payload: {line[:_SHOWN]}")
+            return self._malformed(f"an end event without a payload: {line[:SHOWN]}")
         return self._judge_payload(content, raw)
-
-    def _judge_object(self, detail: str, reason: Reason) -> Event:
-        text, self._text = self._text.decode("utf-8", "replace"), bytearray()
-        try:
-            payload, raw = decode_prefix(text, self._limits.json_depth)
-        except Unfinished:
-            return self._end(Broken(reason, detail))
-        except ValueError:
-            return self._malformed(f"a body that is no JSON: {text[:_SHOWN]}")
-        return self._judge_payload(payload, raw)
 
     def _judge_payload(self, payload: dict[str, Any], raw: str) -> Event:
         match payload.get("success"):
@@ -421,59 +341,81 @@ class ReplyDecoder:
                 self.new_token = payload.get("new_token")
                 return self._end(End(reply if isinstance(reply, str) else None, raw))
             case False:
-                return self._end(Broken(Reason.REMOTE, _message(payload.get("message")), raw=raw))
+                return self._end(Broken(Reason.REMOTE, without_tags(_message(payload.get("message"))), raw=raw))
             case _:
-                said = _message(payload.get("message"))
-                code = payload.get("code")
-                return self._malformed(
-                    f"a JSON object without success: {said or raw[:_SHOWN]}",
-                    code=code if isinstance(code, str) else None,
-                    raw=raw,
-                )
+                said = without_tags(_message(payload.get("message"))) or raw[:SHOWN]
+                return self._malformed(f"a JSON object without success: {said}", code=_code(payload), raw=raw)
 
-    def _unended(self, detail: str, reason: Reason, *, cut: bool = False) -> Event:
-        """The body is over and brought no terminal event."""
+    def _judge_end_of_body(self, failure: str | None, reason: Reason) -> Event:
+        """The body is over, well or by a failure, and brought no terminal event."""
         self._sse.receive_eof()
+        match self._state:
+            case State.REFUSAL:
+                return self._refused(failure)
+            case State.JSON:
+                return self._judge_object(failure, reason)
+            case State.TEXT | State.PAGE | State.START:
+                return self._judge_text(failure, reason)
+            case _:
+                return self._unended(failure, reason)
+
+    def _judge_object(self, failure: str | None, reason: Reason) -> Event:
+        text, self._text = self._text.decode("utf-8", "replace"), bytearray()
+        try:
+            payload, raw = decode_prefix(text, self._limits.json_depth)
+        except Unfinished:
+            return self._end(Broken(reason, failure or "the answer breaks off inside its JSON object"))
+        except ValueError:
+            return self._malformed(f"a body that is no JSON: {text[:SHOWN]}")
+        return self._judge_payload(payload, raw)
+
+    def _judge_text(self, failure: str | None, reason: Reason) -> Event:
+        if self._sse.data_seen:
+            return self._unended(failure, reason)
+        text, self._text = self._text.decode("utf-8", "replace"), bytearray()
+        if found := self._find_object(text):
+            return self._judge_payload(*found)
+        if self._state is State.PAGE:
+            page = f"a page, not an answer of the chat: {beginning(text)}"
+            if failure is None:
+                return self._end(Broken(Reason.MALFORMED, page, raw=text))
+            return self._end(Broken(reason, f"{failure}; it began as {page}", raw=text))
+        if text and failure is None:
+            return self._end(Broken(Reason.MALFORMED, f"no answer of the chat: {beginning(text)}", raw=text))
+        return self._unended(failure, reason)
+
+    def _unended(self, failure: str | None, reason: Reason) -> Event:
         if self._error_pending:
             return self._end(Broken(Reason.REMOTE))
-        if self._is_page:
-            page = f"a page, not an answer of the chat: {_beginning(self._text)}"
-            raw = self._text.decode("utf-8", "replace")
-            if cut:
-                return self._end(Broken(reason, f"{detail}; it began as {page}", raw=raw))
-            return self._end(Broken(Reason.MALFORMED, page, raw=raw))
-        return self._end(Broken(reason, detail + self._hint(self._judged)))
+        return self._end(Broken(reason, (failure or "the answer ended without its end event") + self._hint()))
 
-    def _refused(self, failure: str = "") -> Event:
+    def _refused(self, failure: str | None = None) -> Event:
         coding = _coding(self._headers)
-        raw = "" if coding else self._text.decode("utf-8", "replace").removeprefix("\ufeff").lstrip()
-        detail, code = _beginning(self._text) if raw else "", None
-        if raw.startswith("{"):
-            try:
-                payload, raw = decode_prefix(raw, self._limits.json_depth)
-            except ValueError:
-                pass
-            else:
-                detail = _message(payload.get("message")) or detail
-                code = payload.get("code")
+        raw = "" if coding else self._text.decode("utf-8", "replace").lstrip("\ufeff \t\n\r\v\f")
+        detail, code = beginning(raw), None
+        if found := self._find_object(raw):
+            payload, raw = found
+            detail = without_tags(_message(payload.get("message"))) or detail
+            code = _code(payload)
         location = self._header("location")
         if location and 300 <= self._status < 400:
-            detail = f"redirected to {location[:_SHOWN]}, which is not followed{f': {detail}' if detail else ''}"
+            detail = f"redirected to {location[:SHOWN]}, which is not followed{f': {detail}' if detail else ''}"
         what = f"a body coded as {coding}" if coding else "no text"
         detail = detail or f"status {self._status} and {what}{f' ({failure})' if failure else ''}"
-        return self._end(
-            Broken(
-                Reason.REFUSED,
-                detail,
-                self._status,
-                code if isinstance(code, str) else None,
-                _retry_after(self._header("retry-after"), self._header("date")),
-                raw,
-            )
-        )
+        retry_after = _retry_after(self._header("retry-after"), self._header("date"))
+        return self._end(Broken(Reason.REFUSED, detail, self._status, code, retry_after, raw))
+
+    def _find_object(self, text: str) -> tuple[dict[str, Any], str] | None:
+        """The object that a text is, or the last one that stands behind PHP's notices; and its own text."""
+        if not text.startswith("{"):
+            return find_last(text, _OBJECT, self._limits.json_depth)
+        try:
+            return decode_prefix(text, self._limits.json_depth)
+        except ValueError:
+            return None
 
     def _malformed(self, detail: str, *, code: str | None = None, raw: str = "") -> Broken:
-        return self._end(Broken(Reason.MALFORMED, detail + self._hint(self._judged - 1), code=code, raw=raw))
+        return self._end(Broken(Reason.MALFORMED, detail + self._hint(), code=code, raw=raw))
 
     def _too_large(self, limit: str, what: str) -> Broken:
         detail = f"more than {getattr(self._limits, limit)} {what} (Limits.{limit})"
@@ -481,15 +423,13 @@ class ReplyDecoder:
 
     def _end(self, event: _E) -> _E:
         self._state = TABLE.next(self._state, Input.TERMINAL)
-        self._is_stream = False
         self._text = bytearray()
-        return event
+        self._sse.receive_eof()  # so that it holds nothing any more
+        return replace(event, detail=mask(event.detail)) if isinstance(event, Broken) else event
 
-    def _hint(self, events: int) -> str:
-        # Only what came before the fault, which does not depend on how much came in the same read.
+    def _hint(self) -> str:
         line = self._sse.first_ignored_line
-        seen = line is not None and self._sse.events_before_ignored_line <= events
-        return f"; a line that is no event: {line}" if seen else ""
+        return "" if line is None else f"; a line that is no event: {line}"
 
     def _header(self, name: str) -> str:
         return next((value for key, value in self._headers if key == name), "")
@@ -529,16 +469,9 @@ def _message(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _beginning(body: bytearray) -> str:
-    """A page's title, or how a text begins without its tags: on one line."""
-    text = body.decode("utf-8", "replace").removeprefix("\ufeff")
-    title = re.search(r"<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)", text, re.IGNORECASE)
-    if title or text.lstrip().startswith("<"):
-        # What scripts and styles hold, which may be cut off, is no text of the page.
-        text = title[1] if title else re.sub(r"(?is)<(script|style)\b(?:(?!</\1).)*|<[^<>]*>", " ", text)
-        # int(), which unescape uses, refuses numbers of many digits. None of those is a character.
-        text = html.unescape(re.sub("&#[0-9]{8,};?", "\ufffd", text))
-    return " ".join(text[: 10 * _SHOWN].split())[:_SHOWN]
+def _code(payload: dict[str, Any]) -> str | None:
+    code = payload.get("code")
+    return code if isinstance(code, str) else None
 
 
 def _retry_after(value: str, date: str) -> int | None:

@@ -1,18 +1,20 @@
 """Server-sent events: bytes -> events, by the WHATWG rules ("9.2.6 Interpreting an event stream"), and back."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import starmap
 from typing import TypeAlias, final
 
 from ._limits import Limits
+from ._quote import SHOWN, without_tags
 
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = b"\n\r"  # as numbers they are found several times as fast
-_BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
+BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
+_GLUED = b'data: {"type":"'  # how the plugin's events begin (WIRE 5.3)
 _MOST_RETRY_DIGITS = 18
-_SHOWN = 200  # of a line that is remembered for an error message
 
 
 _Fields: TypeAlias = tuple[str, str, str, int | None]  # of a `ServerSentEvent`
@@ -43,13 +45,21 @@ class SSEDecoder:
     The one addition is `limits.event_bytes`: an unfinished line together with
     the data lines of its unfinished event may be as long as that. One byte more
     sets `overflowed`; the events before are given, and nothing after them.
+
+    With `mend` it reads lines that the standard ignores and PHP spoils: a field
+    behind byte order marks, and an event of the plugin that is glued to a notice
+    (WIRE 13). `ReplyDecoder` does.
     """
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    def __init__(self, limits: Limits = Limits(), *, mend: bool = False) -> None:
         if not isinstance(limits, Limits):
             raise TypeError(f"limits: expected Limits, got {type(limits).__name__}")
         self._limit = limits.event_bytes
-        self._start: bytes | None = b""  # what may become a byte order mark; None once that is settled
+        self._mends = mend
+        self._start: bytes | None = None if mend else b""  # what may become a mark; None once that is settled
+        # What the fast path may hold. It goes on from where nothing is held but an unfinished line, else this is -1.
+        self._plain_limit = min(limits.event_bytes, 2 * BLOCK)
+        self._plain_room = self._plain_limit if mend else -1
         self._after_cr = False  # a LF now belongs to the CR before it
         self._line = bytearray()  # the unfinished line
         self._data = bytearray()  # of the unfinished event, as are the next four; a LF after each line
@@ -57,11 +67,8 @@ class SSEDecoder:
         self._event = ""
         self._id = ""
         self._event_retry: int | None = None
-        self._is_plain = False  # nothing is held but an unfinished line: the fast path may go on from here
-        self._plain_limit = min(limits.event_bytes, 2 * _BLOCK)
         self._ended = False
         self._data_seen = False
-        self._given = 0  # events so far
         self.retry: int | None = None
         """The reconnection time in milliseconds, if the stream set one."""
         self.last_event_id: str = ""
@@ -69,63 +76,44 @@ class SSEDecoder:
         self.overflowed: bool = False
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None
-        """The beginning of the first line that is no field of an event stream, which hints at what went wrong."""
-        self.events_before_ignored_line: int = 0
-        """How many events came before that line: one read can bring events and what follows them."""
+        """The beginning of the first line that is no field, which hints at what went wrong.
+
+        With `mend`: of the first that has words in it, without its tags.
+        """
 
     def __repr__(self) -> str:
         """How much is waiting."""
-        return f"<SSEDecoder holding {self.held} bytes>"
-
-    @property
-    def held(self) -> int:
-        """Bytes of the unfinished line and of the data lines of the unfinished event, which `event_bytes` bounds."""
-        return self._size + len(self._line)
+        return f"<SSEDecoder holding {self._size + len(self._line)} bytes>"
 
     @property
     def data_seen(self) -> bool:
-        """Whether a line began with "data:", be it unfinished: whether this looks like an event stream at all."""
-        return self._data_seen or self._line.startswith(b"data:")
+        """Whether a line began with "data:", even an unfinished one: whether this looks like an event stream at all."""
+        return self._data_seen or self._line.startswith(b"data:", _field_at(self._line, self._mends))
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[ServerSentEvent]:
         """The events that these bytes complete. After the end or an overflow: none.
 
         Raises `TypeError` if `data` is not bytes-like.
         """
-        view = memoryview(data)
+        data = data if type(data) is bytes else memoryview(data).tobytes()
         events: list[ServerSentEvent] = []
-        for start in range(0, len(view), _BLOCK):
+        for start in range(0, len(data), BLOCK):
             if self.overflowed or self._ended:
                 break
-            block = bytes(view[start : start + _BLOCK])
+            block = data[start : start + BLOCK]
             if self._start is not None:
                 block = self._begin(block)
-            texts = self._receive_plain(block) if self._is_plain else None
-            if texts is None:
-                fields: list[_Fields] = []
-                self._receive_block(block, fields)
-                events += starmap(ServerSentEvent, fields)
-            else:
+            if (texts := self.receive_plain(block)) is not None:
                 events += [ServerSentEvent(data=text, id=self._id) for text in texts]
+            else:
+                events += starmap(ServerSentEvent, self._receive_fields(block))
         return events
-
-    def receive_texts(self, block: bytes) -> list[str]:
-        """As `receive_data`, for not much more than 64 KiB, before the end: only what stands in each event as data."""
-        if self._start is not None:
-            block = self._begin(block)
-        if self._is_plain and (texts := self._receive_plain(block)) is not None:
-            return texts
-        fields: list[_Fields] = []
-        if not self.overflowed:
-            self._receive_block(block, fields)
-        return [data for _, data, _, _ in fields]
 
     def receive_eof(self) -> list[ServerSentEvent]:
         """The stream has ended. Always [], since an event that no blank line has closed is dropped."""
-        if not self._ended and self._line and _field(self._line)[0] is None:
-            self._ignore(self._line)
-        self._ended = True
         self._data_seen = self.data_seen
+        self._ignore(self._line)
+        self._ended = True
         self._line = bytearray()
         self._forget_event()
         return []
@@ -138,10 +126,10 @@ class SSEDecoder:
             self._start = block
             return b""
         self._start = None
-        self._is_plain = True
+        self._plain_room = self._plain_limit
         return block.removeprefix(_BOM)
 
-    def _receive_plain(self, block: bytes) -> list[str] | None:
+    def receive_plain(self, block: bytes) -> list[str] | None:
         """The fast path: the data of all events that the bytes complete, if each is one line that begins with "data: ".
 
         One split cuts the events, and one count proves that there was no other line,
@@ -151,13 +139,14 @@ class SSEDecoder:
         Here `_line` may be such a line with its end, whose blank line is still to come.
         """
         held = self._line
-        if len(held) + len(block) > self._plain_limit or _CR in block:
+        if len(held) + len(block) > self._plain_room or _CR in block:
             return None
-        whole = block
-        if held:
-            if _LF not in block and held[-1] != _LF:
-                held += block
-                return []
+        if not held:
+            whole = block
+        elif _LF not in block and held[-1] != _LF:
+            held += block
+            return []
+        else:
             whole = bytes(held) + block
         end = whole.rfind(b"\n\n")
         if end < 0 and whole.find(b"\n", 0, -1) < 0:  # at most one line, and its end
@@ -173,57 +162,58 @@ class SSEDecoder:
             return None
         texts[0] = texts[0][len("data: ") :]
         self._data_seen = True
-        self._given += len(texts)
         self.last_event_id = self._id
         end += 2
         if held or end < len(whole):
             self._line = bytearray(whole[end:])
         return texts
 
-    def _receive_block(self, block: bytes, events: list[_Fields]) -> None:
-        """The exact path."""
-        if self._line and self._line[-1] == _LF:
+    def receive_exact(self, block: bytes) -> Iterator[str]:
+        """The exact path: as `receive_plain`, for any bytes; see `_receive_fields`."""
+        return (data for _, data, _, _ in self._receive_fields(block))
+
+    def _receive_fields(self, block: bytes) -> Iterator[_Fields]:
+        # An event is given before the bytes behind it are looked at, and all of them must be taken.
+        if self._line.endswith(b"\n"):
             block = bytes(self._line) + block
             self._line = bytearray()
-        self._receive_lines(block, events)
-        held = self._start is not None or self._after_cr or self._size or self._event or self._event_retry is not None
-        self._is_plain = not held and not self.overflowed
-
-    def _receive_lines(self, block: bytes, events: list[_Fields]) -> None:
         if self._after_cr:
-            self._after_cr = False
             block = block.removeprefix(b"\n")
+            self._after_cr = False
         if _CR in block:
             self._after_cr = block.endswith(b"\r")
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if _LF not in block:
-            self._receive_tail(block)
-            return
         *lines, tail = block.split(b"\n")
         line: bytes | bytearray
         for line in lines:
             if self._line:
                 self._line += line
                 line, self._line = self._line, bytearray()
-            self._receive_line(line, events)
-            if self.overflowed:
-                return
-        self._receive_tail(tail)
-
-    def _receive_tail(self, tail: bytes) -> None:
+            if line:
+                self._receive_line(line)
+                if self.overflowed:
+                    return
+                continue
+            self.last_event_id = self._id
+            data, event, retry = self._data, self._event, self._event_retry
+            self._forget_event()
+            if data:
+                yield event or "message", str(memoryview(data)[:-1], "utf-8", "replace"), self._id, retry
         self._line += tail
         # Without an unfinished line there is nothing new to measure: the line end that `_size` counts already may be
         # the event's last.
         if self._line and self._size + len(self._line) > self._limit:
             self._overflow(self._line)
-
-    def _receive_line(self, line: bytes | bytearray, events: list[_Fields]) -> None:
-        if not line:
-            self._dispatch(events)
             return
+        held = self._start is not None or self._after_cr or self._size or self._event or self._event_retry is not None
+        self._plain_room = -1 if held else self._plain_limit
+
+    def _receive_line(self, line: bytes | bytearray) -> None:
         if self._size + len(line) > self._limit:
             self._overflow(line)
             return
+        if start := self._ignore(line):
+            line = line[start:]
         name, start = _field(line)
         if name == "data":
             self._data_seen = self._data_seen or line.startswith(b"data:")
@@ -246,16 +236,6 @@ class SSEDecoder:
             digits = value.lstrip(b"0")
             if value.isdigit() and len(digits) <= _MOST_RETRY_DIGITS:
                 self.retry = self._event_retry = int(digits or b"0")
-        elif name is None:
-            self._ignore(line)
-
-    def _dispatch(self, events: list[_Fields]) -> None:
-        self.last_event_id = self._id
-        if self._data:
-            data = str(memoryview(self._data)[:-1], "utf-8", "replace")
-            self._given += 1
-            events.append((self._event or "message", data, self._id, self._event_retry))
-        self._forget_event()
 
     def _forget_event(self) -> None:
         self._data = bytearray()
@@ -263,14 +243,21 @@ class SSEDecoder:
         self._event = ""
         self._event_retry = None
 
-    def _ignore(self, line: bytes | bytearray) -> None:
-        if self.first_ignored_line is None:
-            self.events_before_ignored_line = self._given
+    def _ignore(self, line: bytes | bytearray) -> int:
+        """Where the line's field begins. What stands in no field is remembered, if it is the first."""
+        start = _field_at(line, self._mends)
+        if start and self.first_ignored_line is None:
             # A character cut at the bound would show as a replacement character.
-            self.first_ignored_line = line[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
+            said = line[: min(start, 4 * SHOWN)].decode("utf-8", "replace")
+            if self._mends:
+                said = without_tags(said.lstrip("\ufeff"))
+            if not self._mends or any(map(str.isalnum, said)):
+                self.first_ignored_line = said[:SHOWN]
+        return start
 
     def _overflow(self, line: bytes | bytearray) -> None:
         self.overflowed = True
+        self._plain_room = -1
         # Only what there was room for counts, so that it does not matter how much of the line came at once.
         room = max(0, self._limit - self._size)
         self._data_seen = self._data_seen or line.startswith(b"data:", 0, room)
@@ -290,6 +277,21 @@ def _field(line: bytes | bytearray) -> tuple[str | None, int]:
         return (None if len(line) > 5 else _NAMES.get(bytes(line))), len(line)
     start = colon + 1
     return _NAMES.get(bytes(line[:colon])), start + 1 if line[start : start + 1] == b" " else start
+
+
+def _field_at(line: bytes | bytearray, mends: bool) -> int:
+    """Where the line's field begins: mostly at 0; at the line's end if it has none."""
+    if _field(line)[0] is not None:
+        return 0
+    if mends:
+        start = 0
+        while line.startswith(_BOM, start):
+            start += len(_BOM)
+        if 0 < start < len(line) and _field(line[start : start + 6])[0] is not None:
+            return start
+        if (start := line.find(_GLUED)) >= 0:
+            return start
+    return len(line)
 
 
 def encode_event(data: str) -> bytes:

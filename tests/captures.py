@@ -94,7 +94,7 @@ RECORDED: dict[str, Outcome] = {
     "3.6.2/php_bom": Outcome(3, "You said: bom", "You said: bom"),
     "3.6.2/php_leadnl": Outcome(3, "You said: leadnl", "You said: leadnl"),
     "3.6.2/php_notice_early_display_errors": Outcome(4, "You said: notice-early", "You said: notice-early"),
-    "3.6.2/php_wpdb": Outcome(2, "You wpdb", "You said: wpdb"),
+    "3.6.2/php_wpdb": Outcome(3, "You said: wpdb", "You said: wpdb"),
     "3.6.2/php_shutdown_text": Outcome(5, None, ""),
     "3.6.2/x_trailing_events": Outcome(4, "You said: extra-event", "You said: extra-event"),
     "3.6.2/x_end_data_false": Outcome(4, "You said: badutf8", None),
@@ -120,7 +120,7 @@ RECORDED: dict[str, Outcome] = {
     ),
     "3.6.2/bad_json": Outcome(0, reason=Reason.REFUSED, status=400, code="rest_invalid_json", detail="Invalid JSON"),
     "3.6.2/php_fatal_early": Outcome(
-        0, reason=Reason.REFUSED, status=500, code="internal_server_error", detail="<p>There has been a critical error"
+        0, reason=Reason.REFUSED, status=500, code="internal_server_error", detail="There has been a critical error"
     ),
     # Answers of something else than the plugin
     "3.6.2/nginx_502": Outcome(0, reason=Reason.REFUSED, status=502, detail="502 Bad Gateway"),

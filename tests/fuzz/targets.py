@@ -103,7 +103,6 @@ def sse(data: bytes) -> None:
             decoder.overflowed,
             decoder.data_seen,
             decoder.first_ignored_line,
-            decoder.events_before_ignored_line,
         )
 
     events, retry, last_event_id, overflowed, *_ = check_all_ways(choices, run)

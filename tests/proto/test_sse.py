@@ -33,7 +33,6 @@ class Outcome:
     overflowed: bool
     data_seen: bool
     first_ignored_line: str | None
-    events_before_ignored_line: int
 
 
 def outcome(pieces: Iterable[bytes], limit: int | None = None) -> Outcome:
@@ -47,7 +46,6 @@ def outcome(pieces: Iterable[bytes], limit: int | None = None) -> Outcome:
         decoder.overflowed,
         decoder.data_seen,
         decoder.first_ignored_line,
-        decoder.events_before_ignored_line,
     )
 
 
@@ -362,21 +360,6 @@ def test_the_first_line_that_is_no_field_is_remembered(stream: bytes, line: str 
         assert outcome(pieces).first_ignored_line == line
 
 
-@pytest.mark.parametrize(
-    ("stream", "count"),
-    [
-        (b"data: a\n\n", 0),
-        (b"<br>\ndata: a\n\n", 0),
-        (b"data: a\n<br>\n\n", 0),
-        (b"event: x\n\ndata: a\n\n<br>\ndata: b\n\n<b>\n", 1),
-        (b"data: a\n\ndata\n\ndata: c\n<br>\n\n", 2),
-        (b"data: a\n\ndata: b\n\n<br>", 2),
-    ],
-)
-def test_it_is_known_how_many_events_came_before_that_line(stream: bytes, count: int) -> None:
-    assert under_every_cut(stream).events_before_ignored_line == count
-
-
 # ------------------------------------------------------------------------------ the limit
 
 LIMIT = 24
@@ -467,7 +450,7 @@ def test_events_before_the_overflow_are_given_even_in_the_same_bytes() -> None:
 
 def test_what_is_no_part_of_an_event_may_go_on_for_ever() -> None:
     ended = outcome(repeat(b": keepalive\n\nid: 1\nevent: x\nretry: 1\nfoo\n\n\r", 20_000), 12)
-    assert ended == Outcome((), 1, "1", False, False, "foo", 0)
+    assert ended == Outcome((), 1, "1", False, False, "foo")
 
 
 def test_lines_of_one_event_other_than_data_do_not_add_up() -> None:
@@ -483,7 +466,7 @@ def test_the_default_limit_is_exact_for_a_line_that_crosses_blocks() -> None:
         assert [len(event.data) for event in ended.events] == [limit - 6]
         assert not ended.overflowed
     assert outcome([*in_pieces(line + b"\n", 99_991), b"\n"]).events == ended.events
-    assert outcome([line + b"x\n\n"]) == Outcome((), None, "", True, True, None, 0)
+    assert outcome([line + b"x\n\n"]) == Outcome((), None, "", True, True, None)
 
 
 # ------------------------------------------------------------------------------ the standard, slowly
@@ -656,6 +639,63 @@ def test_the_fast_path_and_the_exact_one_give_the_same(stream: bytes, limit: int
     assert outcome(draw.draw(random_cuts(stream)), limit) == exact
 
 
+# ------------------------------------------------------------------------------ lines that are mended
+
+
+def mended(pieces: Iterable[bytes], limit: int = 200) -> tuple[list[str], bool, bool, str | None]:
+    """The events' data, whether there was too much, whether a data line was seen, what was ignored first."""
+    decoder = SSEDecoder(Limits(event_bytes=limit), mend=True)
+    events = [event for piece in pieces for event in decoder.receive_data(piece)]
+    seen = decoder.data_seen
+    decoder.receive_eof()
+    assert decoder.data_seen is seen
+    return [event.data for event in events], decoder.overflowed, seen, decoder.first_ignored_line
+
+
+HI = b'data: {"type":"x"}\n\n'
+MENDED: dict[str, tuple[bytes, list[str], bool, str | None]] = {
+    "a stream as the plugin writes it": (HI + HI, ['{"type":"x"}'] * 2, True, None),
+    "marks first": (BOM + BOM + b"data: a\n\n", ["a"], True, None),
+    "marks before fields": (b"data: a\n" + BOM + b"event: x\n" + BOM + BOM + b"data: b\n\n", ["a\nb"], True, None),
+    "a mark before a comment": (BOM + b": c\n", [], False, None),
+    "a mark before data without a colon": (BOM + b"data\n\n", [""], False, None),
+    "a mark before a longer name": (BOM + b"datas\n\n", [], False, "datas"),
+    "a mark alone": (b"data: a\n" + BOM + b"\n\n", ["a"], True, None),
+    "a mark before an unfinished field": (BOM + b"data:", [], True, None),
+    "glued": (b"<p>x</p>" + HI, ['{"type":"x"}'], True, "x"),
+    "glued after a data line": (b"data: a\n</div>" + HI, ['a\n{"type":"x"}'], True, None),
+    "glued and unfinished": (b"x:" + HI[:15], [], True, "x:"),
+    "glued and cut too early": (b"x:" + HI[:14], [], False, 'x:data: {"type":'),
+    "glued behind marks and words": (BOM + b"x" + HI, ['{"type":"x"}'], True, "x"),
+    "twice in one line": (b"x" + HI[:-2] + HI, ['{"type":"x"}data: {"type":"x"}'], True, "x"),
+    "in a comment": (b":" + HI, [], False, None),
+    "in another field": (b"event:" + HI, [], False, None),
+    "no event of the plugin": (b"x" + b"data: a\n\n", [], False, "xdata: a"),
+    "tags alone are no words": (b"<br />\n<hr>\n--\n<b>Oh</b>:  no &amp;\nx\n", [], False, "Oh: no &"),
+    "CRLF": (b"x" + HI.replace(b"\n", b"\r\n"), ['{"type":"x"}'], True, "x"),
+}
+
+
+@pytest.mark.parametrize(("stream", "texts", "seen", "ignored"), MENDED.values(), ids=MENDED)
+def test_lines_that_php_spoils_are_mended_if_that_is_asked_for(
+    stream: bytes, texts: list[str], seen: bool, ignored: str | None
+) -> None:
+    for pieces in every_cut(stream):
+        assert mended(pieces) == (texts, False, seen, ignored)
+
+
+def test_a_spoilt_line_counts_whole_until_it_ends_and_then_its_field_alone() -> None:
+    stream = b"xxxxxxxxxx" + HI[:-1]
+    size = len(stream) - 1
+    for pieces in every_cut(stream + b"\n" + HI):
+        assert mended(pieces, size)[:2] == (['{"type":"x"}'] * 2, False)
+        assert mended(pieces, size - 1)[:2] == ([], True)
+    for pieces in every_cut(stream + b"data: 456\n\n"):
+        assert mended(pieces, size)[:2] == (['{"type":"x"}\n456'], False)
+    for pieces in every_cut(stream + b"data: 4567\n\n"):
+        assert mended(pieces, size)[:2] == ([], True)
+
+
 @pytest.mark.parametrize(
     ("pieces", "texts", "seen", "ignored"),
     [
@@ -668,19 +708,23 @@ def test_the_fast_path_and_the_exact_one_give_the_same(stream: bytes, limit: int
         ([b"\xef\xbb", b"\xbfdata: a\n\n"], ["a"], True, None),
     ],
 )
-def test_a_stream_as_the_plugin_writes_it(
-    pieces: list[bytes], texts: list[str], seen: bool, ignored: str | None
+@pytest.mark.parametrize("mend", [False, True])
+def test_the_two_paths_give_the_data_alone(
+    mend: bool, pieces: list[bytes], texts: list[str], seen: bool, ignored: str | None
 ) -> None:
-    decoder = SSEDecoder()
-    assert [text for piece in pieces for text in decoder.receive_texts(piece)] == texts
-    assert (decoder.data_seen, decoder.first_ignored_line) == (seen, ignored)
+    decoder = SSEDecoder(mend=mend)
+    given_texts: list[str] = []
+    for piece in pieces if mend else [b"".join(pieces).removeprefix(BOM)]:
+        plain = decoder.receive_plain(piece)
+        given_texts += decoder.receive_exact(piece) if plain is None else plain
+    assert (given_texts, decoder.data_seen, decoder.first_ignored_line) == (texts, seen, ignored)
 
 
-def test_texts_end_with_an_overflow() -> None:
-    decoder = SSEDecoder(Limits(event_bytes=7))
-    assert decoder.receive_texts(b"data: a\n\ndata: bc\n\n") == ["a"]
-    assert decoder.overflowed
-    assert decoder.receive_texts(b"data: a\n\n") == []
+def test_an_event_is_given_before_what_follows_it_is_looked_at() -> None:
+    decoder = SSEDecoder(mend=True)
+    texts = decoder.receive_exact(b"data: a\n\nx\ndata: b\n\n")
+    assert (next(texts), decoder.first_ignored_line) == ("a", None)
+    assert (list(texts), decoder.first_ignored_line) == (["b"], "x")
 
 
 @given(st.binary(max_size=12))

@@ -1,0 +1,87 @@
+"""How a detail quotes what a peer said: without tags, in one line, in part, and without its secrets."""
+
+import html
+import re
+
+__all__: list[str] = []
+
+SHOWN = 200  # characters of a line or a text that a detail quotes
+
+_INLINE_TAG = re.compile(r"</?(?:a|b|code|em|font|i|small|span|strong|u)(?=[\s/>])[^<>]*>", re.IGNORECASE)
+# A tag that the end cuts is one too.
+_TAG = re.compile(r"<(?:[a-z/?]|!(?:--)?)[^<>]*(?:>|\Z)", re.IGNORECASE)
+_HIDDEN_TEXT = re.compile(r"(?is)<(script|style)\b(?:(?!</\1).)*")  # what they hold is no text of the page
+_TITLE = re.compile(r"<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)", re.IGNORECASE)
+_LONG_REFERENCE = re.compile("&#[0-9]{8,};?")
+
+
+def without_tags(text: str) -> str:
+    """`text` in one line if there are tags in it, which are left out; else as it is."""
+    bare = _bare(text)
+    return text if bare == text else " ".join(_unescape(bare).split())
+
+
+def beginning(text: str) -> str:
+    """A page's title, or how a text begins, without its tags: in one line."""
+    title = _TITLE.search(text)
+    begins = title[1] if title else _bare(_HIDDEN_TEXT.sub(" ", text))
+    is_html = title is not None or begins != text
+    if is_html:
+        begins = _unescape(begins)
+    return " ".join(begins[: 10 * SHOWN].split())[:SHOWN]
+
+
+def _bare(text: str) -> str:
+    return _TAG.sub(" ", _INLINE_TAG.sub("", text))
+
+
+def _unescape(text: str) -> str:
+    # int(), which unescape uses, refuses numbers of many digits. None of those is a character.
+    return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
+
+
+# ---------------------------------------------------------------- secrets
+
+
+def _spelled(word: str) -> str:
+    """A pattern for the word, any letter of which may be written as an escape of JSON, at any depth."""
+    letters = [rf"u00(?:{ord(one):02x}|{ord(one.upper()):02x})" for one in word]
+    # Of the backslashes before the first letter one is enough: a run of them must not be looked at again and again.
+    first, *others = zip(word, letters, strict=True)
+    return rf"(?:{first[0]}|\\{first[1]})" + "".join(rf"(?:{one}|\\++{escape})" for one, escape in others)
+
+
+# Quotes of JSON and PHP, escaped at any depth, in HTML and in URLs.
+_QUOTE = r"(?:\\*[\"']|\\+u002[27]|&(?:amp;)*(?:quot|apos|\#0*3[49]|\#x2[27]);|%2[27])"
+_BLANKS = r"(?:\s|\\+[nrt]|<[^<>]*>)*+"
+_NAMES = "|".join(map(_spelled, ("nonce", "new_token", "session_id", "sessionid", "sessid", "session", "cookie")))
+_SECRET = re.compile(
+    rf"""
+    (?P<key> (?:{_NAMES}) s? | wordpress_\w{{0,64}} )
+    (?P<named> (?P<end> {_QUOTE} )? [\])]? {_BLANKS}
+        (?P<is> : | =>? | %3[AD] | value\s*= ) {_BLANKS} (?: (?:string)? \( \d+ \) \s* )?
+    )
+    (?:
+        (?P<quote> {_QUOTE} ) (?: (?! (?<!\\) (?P=quote) ) . )*+
+        | [\[{{] .*+
+        | (?! (?:null|true|false) \b ) (?P<bare> [^\s,;&<>"'\\{{}}\[\]()]++ ) (?: ; \s* [^\s;=]+ = [^\s;]* )*+
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_MAY_BE_SECRET = re.compile(r"u00|[Nn][Oo][Nn][Cc][Ee]|[Tt][Oo][Kk][Ee][Nn]|[Ss][Ee][Ss][Ss]|[Cc][Oo][Oo][Kk]|_")
+_WORDS = {"nonce", "nonces", "session", "sessions", "cookie", "cookies"}  # a sentence may have them before a colon
+
+
+def mask(text: str) -> str:
+    """`text` with *** for each nonce, session id and cookie, however the name and the value are written."""
+    # Messages can be large, and nearly all have none of the names.
+    return _SECRET.sub(_masked, text) if _MAY_BE_SECRET.search(text) else text
+
+
+def _masked(match: re.Match[str]) -> str:
+    before = match.string[match.start() - 1 : match.start()]
+    is_word = match["key"].lower() in _WORDS and not (before.isalnum() or before in ("_", "-"))
+    if match["bare"] and is_word and not match["end"] and match["is"] == ":" and not re.search("[0-9=]", match["bare"]):
+        return match[0]
+    return f"{match['key']}{match['named']}{match['quote'] or ''}***"
