@@ -40,6 +40,7 @@ The modules. All names are imported from here:
     all         _limits        Limits: how much a peer may make us hold or read
                 _errors        what the caller did wrong
                 _json          strict JSON from hostile text
+                _quote         how a detail quotes a peer: without tags, and without secrets
                 _table         one state machine as one table
                 _version       the version
     testing     strategies     Hypothesis strategies, for the extra `fuzz`; not imported from here

@@ -52,8 +52,10 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = ([b"\n"], [b"\r\n"], [b"\r"], [b"\n", b"\r\n"], [b"\r", b"\r\n"])
 _NO_EVENT = (  # lines that mean nothing here, wherever they stand
     *(b": keepalive", b":", b"event: end", b"event", b"id: 7", b"id", b"retry: 10", b"retry: +5", b"Data: x", b"dat"),
-    *(b"<br />", b"<b>Warning</b>:  Undefined variable in <b>/a.php</b> on line <b>7</b><br />", b"\xff", b" data: x"),
+    *(b"<br />", b"<b>Warning</b>:  Undefined variable in <b>/a.php</b> on line <b>7</b><br />", b"\xff", b"x data: x"),
+    *(_BOM + b": keepalive", b"<p>data: x</p>"),
 )
+_FRONTS = (b"", _BOM, b"\n\n", b" \r\n", b"\n" + _BOM + b"\t" + _BOM)  # what files with stray bytes print first
 _AFTERWARDS = (b"", b"<!-- cached -->", b": keepalive\n\n", b'{"success":true,"reply":null}', b"data: {", b"\0")
 
 
@@ -73,9 +75,11 @@ def bodies() -> SearchStrategy[Body]:
 def _streams(draw: DrawFn) -> Body:
     line_ends = st.sampled_from(draw(st.sampled_from(_LINE_ENDS)))
     blocks = [*draw(_blocks()), draw(_last_blocks())]
-    data = bytearray(draw(st.sampled_from([b"", _BOM])) + draw(st.sampled_from([b"", b"\n\n", b" \r\n"])))
+    data = bytearray(draw(st.sampled_from(_FRONTS)))
     for lines, _ in blocks:
         for line in (*draw(_noise()), *lines, *draw(_noise()), b""):
+            if line.startswith(b'data: {"type":"'):
+                data += draw(st.sampled_from([b"", b"", _BOM, b"<p>Oh</p></div>"]))  # which has no line end of its own
             data += line + draw(line_ends)
     data += draw(st.sampled_from(_AFTERWARDS))
     return Body(bytes(data), [event for _, event in blocks if event is not None])
@@ -84,7 +88,11 @@ def _streams(draw: DrawFn) -> Body:
 @st.composite
 def _objects(draw: DrawFn) -> Body:
     raw, event = draw(_judged_payloads())
-    before = draw(st.sampled_from([b"", _BOM])) + draw(st.sampled_from([b"", b"\n\n", b" \t\r\n"]))
+    before = draw(st.sampled_from(_FRONTS))
+    if raw.startswith('{"success":'):
+        before += draw(
+            st.sampled_from([b"", b"<br />\n<b>Warning</b>:  Undefined {x}<br />\n", b"</div>", b"Notice: "])
+        )
     after = draw(st.sampled_from([b"", b"\n", b"<!-- cached -->", b"{", b"\xff"]))
     return Body(before + raw.encode() + after, [event])
 
@@ -143,7 +151,9 @@ def _streams_cut(draw: DrawFn) -> FaultyBody:
     data, events, line_ends = draw(_streams_begun())
     lines, _ = draw(_live_blocks() | _last_blocks())
     last = b"".join(line + draw(line_ends) for line in lines)  # which no blank line closes
-    return FaultyBody(data + last[: draw(st.integers(0, len(last)))], events, Reason.TRUNCATED)
+    data += last[: draw(st.integers(0, len(last)))]
+    is_stream = b"data:" in data or not data.removeprefix(_BOM)
+    return FaultyBody(data, events, Reason.TRUNCATED if is_stream else Reason.MALFORMED)
 
 
 @st.composite
@@ -277,7 +287,7 @@ def _judged_payloads(draw: DrawFn) -> tuple[str, Event]:
         payload = draw(payloads())
         raw = draw(_written(payload))
         return raw, end(payload, raw)
-    message = draw(texts())
+    message = draw(texts()).replace("<", "")  # tags are taken out
     raw = draw(_written({"success": False, "message": message}))
     return raw, Broken(Reason.REMOTE, message, raw=raw)
 

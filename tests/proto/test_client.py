@@ -648,6 +648,23 @@ class Fetches:
         return [event] if self.done < len(self.urls) else [event, End(None)]
 
 
+class Counted(list[Event]):
+    """A list that counts the events which are copied because this list is added to them."""
+
+    copied = 0
+
+    def __radd__(self, others: list[Event]) -> list[Event]:
+        Counted.copied += len(others)
+        return [*others, *self]
+
+
+class CountedFetches(Fetches):
+    """As above, with such lists."""
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        return Counted(super().receive_data(data))
+
+
 def get(target: bytes, *fields: bytes) -> Send:
     return Send(
         b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: any.example", b"Connection: close", *fields, b"", b""))
@@ -664,6 +681,13 @@ def test_each_request_goes_to_the_host_of_its_url_and_a_failed_connect_is_not_th
     follow(asking, (Connect("2001:db8::1", 80), get(b"/e")))
     assert asking.step_failed("slow", Reason.TIMEOUT, limit="idle") == [Live("slow (idle)", "timeout"), End(None)]
     assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_the_events_of_one_huge_read_are_not_copied_again_for_each_part_of_it() -> None:
+    asking = Client(CountedFetches(["http://one.example/a"], Limits(head_bytes=64)))
+    follow(asking, (Connect("one.example", 80), get(b"/a")))
+    events = asking.receive_data(content_length(b"x" * 64_000))
+    assert (len(events) > 1000, Counted.copied) == (True, 0)
 
 
 def test_the_way_through_a_proxy_is_that_of_the_request_at_hand() -> None:
