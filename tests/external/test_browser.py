@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports.blocking_server import BlockingServer, serve
+from opchat_transports.page import chat_page
 
 from ..transports.served import running
 
@@ -371,21 +373,66 @@ def test_a_script_that_behaves_as_the_plugins_holds_a_conversation(driver: Any, 
         assert (result["status"], result["pieces"]) == (200, ["a", "é", "🚉", "/"])
         assert set(result["end"]) == {"success", "reply", "images", "actions", "shortcuts", "blocks", "usage"}
         assert (result["end"]["reply"], result["mode"], result["theme"]) == ("aé🚉/", "chat", None)
-        assert len(result["session"]) == 13
+        assert "session" not in result  # the page's nonce is good, as in 2.0.1 to 2.4.3
+        starting = PLUGIN.replace("let nonce = system.restNonce", "let nonce = null")  # as later ones find it
+        result = driver.execute_async_script(starting, "echo abc")
+        assert (len(result["session"]), result["pieces"]) == (13, ["a", "b", "c"])
         failed = driver.execute_async_script(PLUGIN, "fail")
         assert (failed["pieces"], failed["error"][:5]) == (["a"], "Oops!")
         refused = driver.execute_async_script(PLUGIN, " ")
         assert (refused["status"], refused["whole"]["message"]) == (403, "Sorry, your query has been rejected.")
 
 
+@contextmanager
+def page_of_others() -> Iterator[str]:
+    """A site that shows the same page, and leaves its policy away. Gives its origin."""
+    page = chat_page("/", root="", origin="", nonce="")
+    assert page is not None
+    body = page.body
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_our_page_asks_its_own_site_and_is_in_no_frame(driver: Any) -> None:
+    with serving() as server, page_of_others() as other:
+        driver.get(server.url)
+        ask = "const done = arguments[1]; fetch(arguments[0]).then(() => done('asked'), (error) => done(String(error)))"
+        assert "Failed to fetch" in driver.execute_async_script(ask, other)
+        driver.get(other)
+        framed = (
+            "const done = arguments[1], frame = document.createElement('iframe'); frame.src = arguments[0];"
+            "frame.onload = () => done(frame.contentDocument === null); document.body.append(frame)"
+        )
+        assert driver.execute_async_script(framed, server.url) is True  # an error page of the browser's
+        assert "frame-ancestors" in " ".join(entry["message"] for entry in driver.get_log("browser"))
+
+
 def test_a_page_of_another_origin_may_ask_if_it_is_named(driver: Any) -> None:
     ask = PLUGIN.replace('read("data-system")', '({ ...read("data-system"), restUrl: arguments_[1] })').replace(
         "const question", "const arguments_ = arguments;\nconst question"
     )
-    with serving() as here, serving() as stranger, serving(origins=[here.url]) as there:
-        driver.get(here.url)
+    # Pages of others, without the policy by which ours asks its own site alone.
+    with page_of_others() as here, page_of_others() as stranger, serving(origins=[here]) as there:
+        driver.get(here)
         result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
         assert (result.get("fault"), result["pieces"]) == (None, ["a", "b", "c"])
-        driver.get(stranger.url)
+        driver.get(stranger)
         result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")
         assert "Failed to fetch" in result["fault"]
