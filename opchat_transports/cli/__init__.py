@@ -31,6 +31,7 @@ import click
 from opchat_proto import __version__
 
 from ._exits import EPILOG, EXIT_CODES, INTERRUPTED, OUTPUT_CLOSED
+from ._signals import ending_signal, signals_end_as_ctrl_c
 from ._standard_streams import waiting_streams
 from ._terminal import OutputClosedError, drop_output, say
 from .commands.ask import ask_command
@@ -60,8 +61,10 @@ COMMANDS: dict[str, click.Command] = {
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process. Returns its exit code."""
-    with waiting_streams():
-        return _run(arguments)
+    with waiting_streams(), signals_end_as_ctrl_c():
+        code = _run(arguments)
+        ended_by = ending_signal()
+        return code if ended_by is None else 128 + ended_by  # as a shell says it
 
 
 def _run(arguments: Sequence[str] | None) -> int:

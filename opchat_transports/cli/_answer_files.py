@@ -11,11 +11,12 @@ import click
 
 from opchat_proto import Reason
 
-from ._fault_location import Answer, judge
+from ._fault_location import Answer, LineCounter, judge
 from ._recording_format import Exchange, is_recording, read_recording
 from ._stdin import read_input
 from ._terminal import say
 from ._text import NotTextError, decode_text
+from ._undone_framing import UndoneBody, undone_body
 
 __all__ = ["Part", "parts", "read"]
 
@@ -32,6 +33,8 @@ class Part:
     """Its number in a recording."""
     exchange: Exchange | None = None
     is_http: bool = True
+    body: UndoneBody | None = None
+    """Where its head does not describe its body, that body."""
 
 
 def read(name: str) -> bytes:
@@ -54,16 +57,18 @@ def parts(name: str, data: bytes) -> Iterator[Part]:
     """The answers in it, in order: at least one. Raises `UsageError` for a recording that is damaged."""
     if is_recording(data):
         yield from _recorded(name, data)
-    elif data.startswith(b"HTTP/"):
-        position = 0
-        while True:
-            answer = judge(data, position)
-            yield Part(data, answer)
-            position = answer.end
-            if not answer.is_complete or not data[position:].startswith(b"HTTP/"):
-                return
-    else:
-        yield Part(data, judge(data, http=False), is_http=False)
+        return
+    lines = LineCounter(data)
+    position = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8 + b"HTTP/") else 0
+    if not data.startswith(b"HTTP/", position):
+        yield Part(data, judge(data, lines=lines, http=False), is_http=False)
+        return
+    is_complete = True
+    while is_complete and (data.startswith(b"HTTP/", position)):
+        body = undone_body(data, position)
+        answer = judge(data, position, lines=lines, body=body)
+        yield Part(data, answer, body=body)
+        position, is_complete = answer.end, answer.is_complete
 
 
 def _recorded(name: str, data: bytes) -> Iterator[Part]:
@@ -73,6 +78,7 @@ def _recorded(name: str, data: bytes) -> Iterator[Part]:
         raise click.UsageError(f"{name}: {error}") from None
     for connection in connections:
         received, position = b"".join(exchange.answer for exchange in connection.exchanges), 0
+        lines = LineCounter(received)
         for exchange in connection.exchanges:
             end = position + len(exchange.answer)
             failure = "the recording ends here"
@@ -80,6 +86,6 @@ def _recorded(name: str, data: bytes) -> Iterator[Part]:
                 failure = "" if exchange.end.event == "closed" else str(exchange.end.more.get("detail") or "it failed")
             is_timeout = exchange.end is not None and exchange.end.more.get("reason") == Reason.TIMEOUT.value
             reason = Reason.TIMEOUT if is_timeout else Reason.LOST
-            answer = judge(received[:end], position, failure=failure, reason=reason)
+            answer = judge(received, position, end, lines=lines, failure=failure, reason=reason)
             yield Part(received, answer, connection.number, exchange)
             position = end

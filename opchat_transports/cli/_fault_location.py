@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import final
 
 from opchat_proto import Awaiting, Broken, Client, End, Event, Headers, Limits, Live, Reason, ReplyDecoder, Request
 
-__all__ = ["Answer", "judge"]
+from ._undone_framing import UndoneBody
+
+__all__ = ["Answer", "LineCounter", "judge"]
 
 _LINE = re.compile(rb"[^\r\n]*[\r\n]|[^\r\n]+")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -41,7 +45,7 @@ class _Machine:
     is_ready = True
     submit_started = False
 
-    def __init__(self, *, http: bool) -> None:
+    def __init__(self, body: UndoneBody | None, *, http: bool) -> None:
         self.limits = Limits()
         self.awaiting: Awaiting | None = Awaiting.FIRST_EVENT
         self.status: int | None = None
@@ -52,7 +56,10 @@ class _Machine:
         self._events: list[Event] = []
         self._decoder = ReplyDecoder(self.limits)
         self._client: Client | None = None
-        if http:
+        if body is not None:
+            self.status = body.status
+            self._decoder.receive_head(body.status, body.headers)
+        elif http:
             self._client = Client(self)
             self._client.step_done()  # as if it had connected
             self._client.step_done()  # and sent its request
@@ -115,41 +122,62 @@ class _Machine:
         return []
 
 
-def judge(data: bytes, start: int = 0, *, http: bool = True, failure: str = "", reason: Reason = Reason.LOST) -> Answer:
-    """The answer that begins at this offset. `failure` says how the bytes ended, "" where the server closed.
+def judge(
+    data: bytes,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    lines: "LineCounter",
+    body: UndoneBody | None = None,
+    http: bool = True,
+    failure: str = "",
+    reason: Reason = Reason.LOST,
+) -> Answer:
+    """The answer between these offsets, by default up to the end.
+
+    `failure` says how the bytes ended, "" where the server closed.
+
+    With `body`, or with `http` False, there is no HTTP that can be followed. `lines`
+    counts the lines of `data`, of all its answers.
 
     A live event is complete with a line end, so it is enough to look after each.
     Whatever else ends an answer happens once, and is then looked for byte by byte.
     """
     answer = Answer(start)
-    machine = _Machine(http=http)
-    position = start
-    lines = _Lines()
-    for match in _LINE.finditer(data, start):
+    machine = _Machine(body, http=http)
+    http = http and body is None
+    first, last = start, len(data) if end is None else end
+    if body is not None:
+        first, last = body.start, body.end
+    position = first
+    seen = _Lines()
+    for match in _LINE.finditer(data, first, last):
         begin, position = match.span()
         was_over = machine.is_over
         events = machine.feed(match[0])
         if not was_over:
-            lines.add(machine.body, begin)
+            seen.add(machine.body, begin)
+        probe = partial(_first, partial(_Machine, body, http=http), data, first, begin, position)
         for event in events:
-            at = position
-            if not isinstance(event, Live):
-                at = _first(data, start, begin, position, lambda probe: probe.is_over, http=http)
+            at = position if isinstance(event, Live) else probe(lambda machine: machine.is_over)
             answer.events.append((event, at))
         if machine.is_complete:
-            position = _first(data, start, begin, position, lambda probe: probe.is_complete, http=http)
+            position = probe(lambda machine: machine.is_complete)
             break
         if machine.is_lost or (machine.is_over and not http):
-            position = len(data)  # nothing can follow
+            position = last  # nothing can follow
             break
-    is_complete, is_lost = machine.is_complete, machine.is_lost
+    is_complete, is_lost = machine.is_complete or body is not None, machine.is_lost
     if not machine.is_over:
         answer.events += [(event, position) for event in machine.finish(failure, reason)]
     answer.status, answer.is_complete, answer.end = machine.status, is_complete, position
     if answer.events and isinstance(broken := answer.events[-1][0], Broken):
-        line = _to_blame(broken, answer, lines, in_http=is_lost)
-        last = len(data[: answer.events[-1][1]].rstrip(b"\r\n"))  # the end of the last line that is not blank
-        answer.fault = _line_at(data, last if line is None else line)
+        line = _to_blame(broken, answer, seen, in_http=is_lost)
+        if line is None:
+            line = answer.events[-1][1]
+            while line > start and data[line - 1] in b"\r\n":  # to the end of the last line that is not blank
+                line -= 1
+        answer.fault = lines.line_at(line, start)
     return answer
 
 
@@ -181,13 +209,17 @@ class _Lines:
         self._inside = not body.endswith((b"\r", b"\n"))
 
 
-def _first(data: bytes, start: int, low: int, high: int, holds: Callable[[_Machine], bool], *, http: bool) -> int:
-    """The first offset above `low` at which that is so: it is at `high`, and the cuts do not matter."""
-    low += 1
+def _first(
+    make: Callable[[], _Machine], data: bytes, start: int, begin: int, high: int, holds: Callable[[_Machine], bool]
+) -> int:
+    """The first offset above `begin` at which that is so: it is at `high`, and the cuts do not matter."""
+    machine = make()
+    machine.feed(data[start:begin])
+    low = begin + 1
     while low < high:
         middle = (low + high) // 2
-        probe = _Machine(http=http)
-        probe.feed(data[start:middle])
+        probe = deepcopy(machine)
+        probe.feed(data[begin:middle])
         if holds(probe):
             high = middle
         else:
@@ -195,9 +227,24 @@ def _first(data: bytes, start: int, low: int, high: int, holds: Callable[[_Machi
     return high
 
 
-def _line_at(data: bytes, offset: int) -> tuple[int, str]:
-    """The line that this offset is in, or at the end of: its number, from 1, and its text, cut."""
-    begin = max(data.rfind(b"\n", 0, offset), data.rfind(b"\r", 0, offset)) + 1
-    after = _LINE_END.search(data, begin)
-    line = data[begin : after.start() if after else len(data)]
-    return len(_LINE_END.findall(data, 0, begin)) + 1, line[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
+@final
+class LineCounter:
+    """Numbers the lines of bytes that hold many answers, each line once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._counted = 0  # up to this offset
+        self._number = 1  # of the line that begins there
+
+    def line_at(self, offset: int, start: int) -> tuple[int, str]:
+        """The line that this offset is in, or at the end of: its number, from 1, and its text, cut.
+
+        It does not begin before `start`, which must not be less than the time before.
+        """
+        data = self._data
+        begin = max(data.rfind(b"\n", start, offset), data.rfind(b"\r", start, offset), start - 1) + 1
+        self._number += sum(1 for _ in _LINE_END.finditer(data, self._counted, begin))
+        self._counted = begin
+        after = _LINE_END.search(data, begin, begin + 4 * _SHOWN)
+        line = data[begin : after.start() if after else begin + 4 * _SHOWN]
+        return self._number, line.decode("utf-8", "replace")[:_SHOWN]

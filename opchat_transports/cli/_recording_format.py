@@ -36,6 +36,7 @@ __all__ = ["FORMAT", "Connection", "Exchange", "Happening", "is_recording", "rea
 
 FORMAT = "opchat recording"
 _VERSION = 1
+_LATEST = 1e9  # seconds: thirty years
 
 
 @final
@@ -132,8 +133,12 @@ def _happenings(lines: list[bytes]) -> Iterator[Happening]:
             time, connection, event = values.pop("time"), values.pop("connection"), values.pop("event")
             if not isinstance(time, int | float) or not isinstance(connection, int) or not isinstance(event, str):
                 raise TypeError
+            if isinstance(time, bool) or not 0 <= time <= _LATEST:
+                raise TypeError
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             if line is lines[-1]:
                 return  # no line end: the file was cut there
-            raise ValueError(f'line {number}: expected an object with "time", "connection", "event"') from None
+            raise ValueError(
+                f'line {number}: expected an object with "time" in seconds, "connection" and "event"'
+            ) from None
         yield Happening(float(time), connection, event, data, values)

@@ -8,8 +8,10 @@ whole.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import final
 
 import h11
@@ -22,19 +24,26 @@ _BLOCK = 4 * 1024  # what h11 is given at once: what is behind a chunk is copied
 _ENDLESS = 1 << 62
 _SHORTEST = 6  # bytes of a value that is looked for everywhere: anything shorter is found in places that are no secret
 
+_NAMES = rb"rest_?nonce|new_token|nonce|token|session_?id|session"
 _VALUE = rb"[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*"  # also one that goes on in the next line (RFC 9112 5.2)
 _COOKIES = re.compile(rb"(?im)^((?:set-)?cookie)[ \t]*:[ \t]*(%s)" % _VALUE)
 _COOKIE_VALUE = re.compile(rb"=([^;]*)")
+# A field can hold several cookies (joined by a proxy or a library): the commas inside of dates do not begin a name.
+_SET_COOKIE_VALUE = re.compile(rb"(?:\A|,)\s*[^=;,\s]+=((?:[^;,]|,(?!\s*[^=;,\s]+=))*)")
 _FIELD = rb"(?im)^(?:x-wp-nonce|authorization|proxy-authorization|x-api-key%s)[ \t]*:[ \t]*(%s)"
 # In JSON, also in JSON that is a string in JSON (a quote has then one backslash before it, or three) or an attribute in
 # HTML, and where the end of what came cuts it.
 _KEYED = re.compile(
-    rb"""(?i)(?P<quote>\\{0,7}"|&quot;|&\#0*34;)(?:rest_?nonce|new_token|nonce|token|session_?id|session)(?P=quote)"""
-    rb"""\s*:\s*(?:(?P=quote)(?P<text>.*?)(?:(?<!\\)(?P=quote)|\Z)|(?P<number>[0-9]+))""",
+    rb"""(?i)(?P<quote>\\{0,7}"|&quot;|&\#0*34;)(?:%s)(?P=quote)"""
+    rb"""\s*:\s*(?:(?P=quote)(?P<text>.*?)(?:(?<!\\)(?P=quote)|\Z)|(?P<number>[0-9]+))""" % _NAMES,
     re.DOTALL,
 )
-# In the links and scripts of WordPress's pages.
-_IN_PAGES = re.compile(rb"""(?:_wpnonce=|createNonceMiddleware\(\s*["'])([0-9A-Za-z]+)""")
+# In the scripts of WordPress's pages, and in addresses: those of links, of a Location and of requests.
+_IN_PAGES = re.compile(rb"""createNonceMiddleware\(\s*["']([0-9A-Za-z]+)""")
+_IN_ADDRESSES = re.compile(
+    rb"""(?i)(?:_wpnonce|_ajax_nonce|(?:[?&;]|%%3f|%%26)(?:%s))(?:=|%%3d)([0-9A-Za-z_.~-]+)|://([^/@\s"'<>]+)@"""
+    % _NAMES
+)
 _NO_SECRETS = (b"", b"N/A")
 
 
@@ -50,6 +59,8 @@ class _Stream:
     """Where in `data` the bytes of a body are, in order."""
     coded: list[tuple[int, int]] = field(default_factory=list)
     """Those of a body that is compressed."""
+    _positions: list[int] = field(init=False)
+    """Where in the whole body each part of it begins."""
 
     def __post_init__(self) -> None:
         self.data = bytearray().join(happening.data for happening in self.happenings)
@@ -57,6 +68,7 @@ class _Stream:
             self.bodies = list(_bodies_of_requests(self.happenings))
         else:
             self.bodies = list(_bodies_of_answers(self.data, self.coded))
+        self._positions = list(accumulate((end - start for start, end in self.bodies), initial=0))
 
     def body(self) -> bytes:
         return b"".join(bytes(self.data[start:end]) for start, end in self.bodies)
@@ -75,12 +87,14 @@ class _Stream:
     def hide_in_body(self, start: int, end: int, secret: bytes) -> None:
         """Replace `secret`, which is between these offsets in the body."""
         cover = _cover(secret)
-        position = 0
-        for first, last in self.bodies:
-            low, high = max(start - position, 0), min(end - position, last - first)
-            if low < high:
-                self.data[first + low : first + high] = cover[: high - low]
-            position += last - first
+        place = bisect_right(self._positions, start) - 1
+        while start < end:
+            first, last = self.bodies[place]
+            begin = first + start - self._positions[place]
+            length = min(end - start, last - begin)
+            self.data[begin : begin + length], cover = cover[:length], cover[length:]
+            start += length
+            place += 1
 
     def put_back(self) -> None:
         position = 0
@@ -109,15 +123,34 @@ def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), 
         known |= _hide_by_place(stream, fields)
     known = {value for value in known if len(value) >= _SHORTEST}
     if known:
-        # The longest first, since one can be the beginning of another.
-        anywhere = re.compile(b"|".join(map(re.escape, sorted(known, key=len, reverse=True))))
         for stream in all_streams:
-            for match in list(anywhere.finditer(stream.body())):
-                stream.hide_in_body(*match.span(), match[0])
-            for match in anywhere.finditer(stream.heads()):
-                stream.hide(*match.span())
+            body, heads = stream.body(), stream.heads()
+            for start, end in _occurrences(known, body):
+                stream.hide_in_body(start, end, body[start:end])
+            for start, end in _occurrences(known, heads):
+                stream.hide(start, end)
     for stream in all_streams:
         stream.put_back()
+
+
+def _occurrences(values: set[bytes], data: bytes) -> Iterator[tuple[int, int]]:
+    """Where any of these values stands, the longest at each place. The time does not depend on how many they are."""
+    lengths: dict[bytes, set[int]] = {}  # by the beginnings of the values
+    for value in values:
+        lengths.setdefault(value[:_SHORTEST], set()).add(len(value))
+    longest_first = {begin: sorted(sizes, reverse=True) for begin, sizes in lengths.items()}
+    columns = (b"".join(b"\\x%02x" % byte for byte in set(column)) for column in zip(*lengths, strict=True))
+    candidate = re.compile(b"(?=%s)" % b"".join(b"[%s]" % column for column in columns))
+    at = 0
+    while match := candidate.search(data, at):
+        at = match.start()
+        for length in longest_first.get(data[at : at + _SHORTEST], ()):
+            if data[at : at + length] in values:
+                yield at, at + length
+                at += length
+                break
+        else:
+            at += 1
 
 
 def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
@@ -126,11 +159,10 @@ def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
     # Header fields are looked for in all of it: what h11 cannot follow has heads as well.
     data, body = bytes(stream.data), stream.body()
     for line in _COOKIES.finditer(data):
-        for value in _COOKIE_VALUE.finditer(data, *line.span(2)):
+        values = _SET_COOKIE_VALUE if line[1].lower() == b"set-cookie" else _COOKIE_VALUE
+        for value in values.finditer(line[2]):
             found.add(value[1])
-            stream.hide(*value.span(1))
-            if line[1].lower() == b"set-cookie":
-                break  # what follows are attributes
+            stream.hide(line.start(2) + value.start(1), line.start(2) + value.end(1))
     for match in fields.finditer(data):
         found.add(match[1])
         stream.hide(*match.span(1))
@@ -139,9 +171,14 @@ def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
         if match[group] not in _NO_SECRETS:
             found.add(match[group])
             stream.hide_in_body(*match.span(group), match[group])
-    for match in _IN_PAGES.finditer(body):
-        found.add(match[1])
-        stream.hide_in_body(*match.span(1), match[1])
+    for pattern in (_IN_PAGES, _IN_ADDRESSES):
+        for match in pattern.finditer(body):
+            place = match.lastindex or 0
+            found.add(match[place])
+            stream.hide_in_body(*match.span(place), match[place])
+    for match in _IN_ADDRESSES.finditer(stream.heads()):
+        found.add(match[match.lastindex or 0])
+        stream.hide(*match.span(match.lastindex or 0))
     for start, end in stream.coded:
         stream.hide(start, end)
     return found

@@ -6,20 +6,20 @@ import json
 import re
 import signal
 import stat
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Limits, Live, Send, Session, Submit
+from opchat_proto import End, Event, Live
 from opchat_transports.blocking_sockets import BlockingTransport
-from opchat_transports.cli import run
-from tests.captures import CAPTURES
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .proxies import CREDENTIALS, USERINFO, Nets
-from .scripted import LAST, STREAM, Peer, Script, Scripted, answer, answers, chunk, end, event, live, object_, tells
+from .scripted import LAST, STREAM, Peer, Script, Scripted, answer, answers, chunk, end, live, object_, tells
 from .tls import NAME
 
 RAW = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
@@ -249,141 +249,92 @@ def test_recordings_of_wrong_usage(tmp_path: Path) -> None:
     assert "cannot be written" in result.stderr
 
 
-# ------------------------------------------------------------------------------------------------ decode
+# ------------------------------------------------------------------------------------------------ ended from outside
 
 
-def decode(data: bytes, *arguments: str) -> Any:
-    return opchat("decode", *arguments, input=data, encoding=None)
+def stalls_after_a_piece(peer: Peer) -> None:
+    answers(STREAM, live("first"))(peer)
+    assert peer.is_left()
 
 
-@pytest.mark.parametrize("data", [RAW, BODY], ids=["raw", "body"])
-@pytest.mark.parametrize("name", [[], ["-"], ["FILE"]], ids=["none", "-", "file"])
-def test_decode_prints_events_with_offsets(data: bytes, name: list[str], tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(data)
-    result = decode(data, "--json", *[part.replace("FILE", str(tmp_path / "file")) for part in name])
-    first, *events = lines(result.stdout.decode())
-    assert (first["type"], first["start"], first["end"]) == ("answer", 0, len(data))
-    assert first.get("status") == (200 if data is RAW else None)
-    assert [(item["type"], item.get("text", item.get("reply"))) for item in events] == [
-        ("live", "Hel"),
-        ("live", "lo"),
-        ("end", "Hello"),
-    ]
-    blank_lines = [match.end() for match in re.finditer(rb"\n\n", data)]
-    assert [item["offset"] for item in events] == blank_lines
-    text = decode(data).stdout.decode()
-    assert f'{blank_lines[0]:>9}  live    "Hel"\n' in text
-    assert result.returncode == 0
+@pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_what_has_come_in_the_file(number: signal.Signals, via: str, tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    arguments = ["record", "--via", via, str(file), "Hi", "--url"]
+    with Scripted(stalls_after_a_piece) as server, start(*arguments, server.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(5) == "first"
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 128 + number
+        assert "Traceback" not in process.stderr.read()
+    result = opchat("decode", "--json", str(file))
+    assert [line["text"] for line in lines(result.stdout) if line["type"] == "live"] == ["first"]
+    assert result.returncode == 7
 
 
-@pytest.mark.parametrize(
-    ("data", "offset", "line", "shown", "code"),
-    [
-        (b'data: {"type":"live","data":"a"}\r\n\r\n: x\n\ndata: no\x1b\n\ndata: x\n\n', 52, 5, "data: no\x1b", 5),
-        (b'data: {"type":"live","data":"a"}\n\nPHP Fatal', 43, 3, "PHP Fatal", 7),
-        (b'data: {"type":"error","data":"No."}\n\nmore', 37, 1, 'data: {"type":"error","data":"No."}', 8),
-        (b"<!DOCTYPE html>\n<title>Home</title>\n", 36, 1, "<!DOCTYPE html>", 5),
-        (b'{"success":false,"message":"No."} ', 34, 1, '{"success":false,"message":"No."} ', 8),
-        (b"", 0, 1, "", 7),
-        (b"HTTP/1.1 200 OK\r\n", 17, 1, "HTTP/1.1 200 OK", 7),
-        (STREAM + live("a") + b"zz\r\n", len(STREAM + live("a")) + 4, 9, "zz", 7),
-        (answer(b"<title>No</title>", 502), len(answer(b"<title>No</title>", 502)), 1, "HTTP/1.1 502 Bad Gateway", 3),
-        (STREAM + event(type="live"), len(STREAM + event(type="live")) - 2, 6, 'data: {"type": "live"}', 5),
-        (STREAM + chunk(b"data: x\n") + chunk(b"\n"), len(STREAM) + 17, 6, "data: x", 5),
-    ],
-)
-def test_decode_explains_the_first_fault(data: bytes, offset: int, line: int, shown: str, code: int) -> None:
-    result = decode(data, "--json")
-    fault = lines(result.stdout.decode())[-1]
-    assert (fault["type"], fault["offset"], fault["line"], fault["line_text"]) == ("broken", offset, line, shown)
-    assert fault["exit_code"] == code == result.returncode
-    assert fault["why"]
-    text = decode(data).stdout.decode()
-    assert f"at byte {offset}, line {line}: {shown}".replace("\x1b", "\\x1b") in text
-    assert fault["why"].replace("\x1b", "\\x1b") in text
+@pytest.mark.parametrize("command", [["ask"], ["ask", "--json"], ["record", "FILE"]])
+def test_a_signal_ends_each_command_also_where_ctrl_c_is_ignored(command: list[str], tmp_path: Path) -> None:
+    words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        stalls_after_a_piece(peer)
+        left.set()
+
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    with Scripted(play) as server, start(*words, "Hi", "--url", server.url, **ignored) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5) == ('{"typ' if "--json" in command else "first")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+        assert left.wait(PATIENCE)
 
 
-def test_decode_finds_several_answers_and_interim_ones() -> None:
-    data = b"HTTP/1.1 100 Continue\r\n\r\n" + RAW + object_(success=True, reply="b") + RAW[: len(STREAM)]
-    found = [line for line in lines(decode(data, "--json").stdout.decode()) if line["type"] == "answer"]
-    assert [(line["start"], line["end"], line["status"]) for line in found] == [
-        (0, len(RAW) + 25, 200),
-        (len(RAW) + 25, len(data) - len(STREAM), 200),
-        (len(data) - len(STREAM), len(data), 200),
-    ]
+def test_what_has_come_is_in_the_file_while_more_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    with Scripted(stalls_after_a_piece) as server, start("record", str(file), "Hi", "--url", server.url) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5) == "first"
+        end_ = time.monotonic() + PATIENCE
+        while not (file.exists() and 'live    "first"' in opchat("decode", str(file)).stdout):
+            assert time.monotonic() < end_
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert "xxxxxxxxxx" in joined(recorded(file), "sent").decode("latin-1")
+        process.kill()
+    assert 'live    "first"' in opchat("decode", str(file)).stdout
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ('{"format":"opchat recording","version":2}\n', "expected version 1"),
-        ('{"format":"opchat recording","version":1}\n{"time":1}\n', "line 2"),
-        ('{"format":"opchat recording","version":1}\n\n[]\n', "line 3"),
-    ],
-)
-def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -> None:
-    (tmp_path / "a").write_text(text)
-    for command in ("decode", "replay"):
-        result = opchat(command, str(tmp_path / "a"))
-        assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
-        assert line in result.stderr
-    assert "cannot be read" in opchat("decode", str(tmp_path / "none")).stderr
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    def play(peer: Peer) -> None:
+        answers(STREAM, live("first"))(peer)
+        assert go.wait(PATIENCE)
+        peer.send(end("first"), LAST)
+
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    with Scripted(play) as server, start("ask", "Hi", "--url", server.url, **ignored) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5) == "first"
+        process.send_signal(signal.SIGHUP)
+        go.set()
+        assert process.wait(PATIENCE) == 0
 
 
-def test_a_clock_that_ran_out_is_one_in_the_recording_too(tmp_path: Path) -> None:
-    def stalls(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
-        assert peer.is_left()
-
-    assert record(tmp_path / "a", stalls, "--timeout-idle", "0.3").returncode == 6
-    result = opchat("decode", str(tmp_path / "a"))
-    assert result.returncode == 6
-    assert "broken  TIMEOUT: timed out: not in time (timeout 'idle')\n" in result.stdout
-
-
-def test_a_recording_that_was_cut_is_read_up_to_there(tmp_path: Path) -> None:
-    assert record(tmp_path / "a", tells("Hel", "lo")).returncode == 0
-    whole = (tmp_path / "a").read_bytes()
-    *_, last = lines(opchat("decode", "--json", str(tmp_path / "a")).stdout)
-    assert last["type"] == "end"
-    (tmp_path / "a").write_bytes(whole[: whole.rindex(b'"received"')])
-    result = opchat("decode", "--json", str(tmp_path / "a"))
-    assert (lines(result.stdout)[-1]["detail"], result.returncode) == ("the recording ends here", 7)
-
-
-def asked(data: bytes, *, closed: bool = False) -> list[Event]:
-    """What a client makes of these bytes after its submit."""
-    limits = Limits(restarts=0)
-    flow = Flow(Endpoint.parse("http://h"), Submit(new_message="?"), session=Session(), limits=limits)
-    client = Client(flow)
-    assert isinstance(client.next_step(), Connect)
-    client.step_done()
-    assert isinstance(client.next_step(), Send)
-    client.step_done()
-    events = client.receive_data(data)
-    return events + client.receive_eof() if closed else events
-
-
-@pytest.mark.parametrize(
-    "path", sorted(CAPTURES.glob("*/*.response.bin")) or [None], ids=lambda path: path and path.name
-)
-def test_decode_agrees_with_the_client_about_every_recorded_answer(
-    path: Path | None, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> None:
-    if path is None:  # a clone alone
-        path = tmp_path / "a.response.bin"
-        path.write_bytes(RAW)
-    run(["decode", "--json", str(path)])
-    found = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
-    data = path.read_bytes()[: found[0]["end"]]
-    events = [line for line in found if line["answer"] == 1 and line["type"] != "answer"]
-    expected = asked(data, closed=True)
-    assert [line["type"] for line in events] == [type(event).__name__.lower() for event in expected]
-    assert [line.get("text") for line in events] == [getattr(event, "text", None) for event in expected]
-    for count, line in enumerate(events):
-        if line["offset"] < len(data):
-            assert len(asked(data[: line["offset"] - 1])) == count
-            assert len(asked(data[: line["offset"]])) > count
+def test_a_chat_on_a_terminal_ends_by_a_signal_and_is_kept(tmp_path: Path) -> None:
+    with Scripted(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
+        terminal.until("> ")
+        terminal.enter("A\r")
+        terminal.until("one\r\n")
+        terminal.until("> ")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 143
+    assert "Traceback" not in terminal.shown
+    names = {file.name for file in (tmp_path / "state" / "opchat").iterdir()}
+    assert "lines" in names
+    assert len(names) == 2
 
 
 # ------------------------------------------------------------------------------------------------ replay

@@ -18,6 +18,7 @@ from .._history import write_messages
 from .._line_editing import LineReader, goes_on
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
 from .._printer import Printer
+from .._signals import ending_signal
 from .._stdin import input_lines
 from .._store import Store
 from .._terminal import Output, is_terminal
@@ -101,7 +102,7 @@ class _Chat:
                     leaves = False
                     self._obey(line)
                 except KeyboardInterrupt:
-                    if leaves:
+                    if leaves or ending_signal() is not None:
                         return INTERRUPTED
                     leaves = not self._answering
                     if leaves:

@@ -58,6 +58,8 @@ def _answer_fields(number: int, part: Part) -> dict[str, Any]:
     fields: dict[str, Any] = {"type": "answer", "answer": number, "start": part.answer.start, "end": part.answer.end}
     if part.is_http:
         fields["status"] = part.answer.status
+    if part.body is not None:
+        fields["undone"] = part.body.why
     if part.exchange is not None:
         fields |= {"connection": part.connection, "route": part.exchange.route}
     return fields
@@ -69,6 +71,8 @@ def _answer_line(fields: dict[str, Any]) -> str:
         what += f" of connection {fields['connection']}, to {fields['route']}"
     if "status" in fields:
         what += f", status {fields['status']}" if fields["status"] is not None else ", without a whole head"
+    if "undone" in fields:
+        what += f"; its body is read as it stands, in which this is undone: {fields['undone']}"
     return f"{what}:\n"
 
 
@@ -77,7 +81,7 @@ def _event_line(event: Event) -> str:
         case Live(text, kind="content"):
             return f"live    {json.dumps(text, ensure_ascii=False)}"
         case Live(text, kind):
-            return f"live    ({kind}) {json.dumps(text, ensure_ascii=False)}"
+            return f"live    ({json.dumps(kind, ensure_ascii=False)[1:-1]}) {json.dumps(text, ensure_ascii=False)}"
         case End(reply):
             return f"end     {json.dumps(reply, ensure_ascii=False)}"
         case Broken(reason):

@@ -1,7 +1,10 @@
 """`opchat record`: a question whose exchange is kept, byte for byte."""
 
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -37,6 +40,8 @@ from .._transports import ask, site
 
 __all__ = ["record_command"]
 
+_REST = 10  # times as long as writing took, before it is written again
+
 
 @click.command("record", cls=AskingCommand, epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
@@ -62,7 +67,8 @@ def record_command(
     That are the raw bytes of both directions, inside of TLS, with their times; over
     httpx, which does not show them, what they are rebuilt from values.
     `opchat decode FILE` explains them, `opchat replay FILE` serves them again.
-    Secrets are replaced by text of the same length.
+    Secrets are replaced by text of the same length. FILE is written as it comes, so
+    that it holds what has come when the command is ended from outside.
     """
     submit = Conversation(bot_id=settings.bot).ask(
         whole_question(question, settings.limits, no_stdin=no_stdin), stream=not no_stream
@@ -78,22 +84,56 @@ def record_command(
         say("httpx shows no bytes: what is kept is rebuilt from values, each answer without a length")
     with site(settings) as settings:
         url = settings.where
+
+        def write() -> None:
+            happenings = [replace(happening) for happening in recorder.happenings]
+            if not secrets:
+                replace_secrets(happenings, [name for name, _ in settings.headers])
+            write_private(file, write_recording(url, happenings, secrets=secrets, rebuilt=settings.via == "httpx"))
+
         try:
-            with Printer(output, url, kinds=show, markdown=markdown, quiet=settings.verbose) as printer:
+            with (
+                _written_as_it_comes(file, write, recorder.changed),
+                Printer(output, url, kinds=show, markdown=markdown, quiet=settings.verbose) as printer,
+            ):
                 ask(settings, submit, None, printer.print, *observers)
         finally:
             if recorder.happenings:
-                _write(file, url, recorder.happenings, settings, secrets=secrets)
+                try:
+                    write()
+                except OSError as error:
+                    raise _cannot_be_written(file, error) from None
     return printer.code
 
 
-def _write(file: Path, url: str, happenings: list[Happening], settings: Settings, *, secrets: bool) -> None:
-    if not secrets:
-        replace_secrets(happenings, [name for name, _ in settings.headers])
+@contextmanager
+def _written_as_it_comes(file: Path, write: Callable[[], None], changed: threading.Event) -> Iterator[None]:
+    """For the length of the block, write the file soon after each change, but most of the time do not.
+
+    Each time all of it is written: a secret can become known behind a place where
+    it stands. What is no regular file, such as a pipe, is only written at the end.
+    """
+    over = threading.Event()
+
+    def follow() -> None:
+        while changed.wait() and not over.is_set():
+            changed.clear()
+            began = time.monotonic()
+            with suppress(OSError):  # it is said at the end
+                write()
+            over.wait(_REST * (time.monotonic() - began))
+
+    if file.exists() and not file.is_file():
+        yield
+        return
+    writer = threading.Thread(target=follow, daemon=True)
+    writer.start()
     try:
-        write_private(file, write_recording(url, happenings, secrets=secrets, rebuilt=settings.via == "httpx"))
-    except OSError as error:
-        raise _cannot_be_written(file, error) from None
+        yield
+    finally:
+        over.set()
+        changed.set()
+        writer.join()
 
 
 def _cannot_be_written(file: Path, error: OSError) -> click.UsageError:
@@ -106,6 +146,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.happenings: list[Happening] = []
+        self.changed = threading.Event()
+        """Set with each."""
         self._began = time.monotonic()
         self._connection = 0
         self._step: object = None  # that a report belongs to
@@ -143,6 +185,7 @@ class Recorder:
     def _keep(self, event: str, data: bytes = b"", **more: object) -> None:
         now = time.monotonic() - self._began
         self.happenings.append(Happening(now, self._connection, event, data, more))
+        self.changed.set()
 
 
 def _message(line: str, headers: Iterable[tuple[str | bytes, str | bytes]], body: bytes = b"") -> bytes:

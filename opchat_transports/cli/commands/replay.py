@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["replay_command"]
 
+_LONGEST = 1e6  # seconds, which nobody waits for: the slowest speeds lead to numbers that no clock takes
 _JSON = (("Content-Type", "application/json; charset=UTF-8"),)
 _STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"),)
 
@@ -79,9 +80,13 @@ def _steps(part: Part, speed: float) -> "Iterator[Step]":
         now = part.exchange.sent.time
         for happening in part.exchange.received:
             if speed and (pause := (happening.time - now) / speed) > 0:
-                yield Delay(pause)
+                yield Delay(min(pause, _LONGEST))
             yield Write(happening.data)
             now = max(now, happening.time)
+    elif part.body is not None:
+        body, status = part.data[part.body.start : part.body.end], part.body.status
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in part.body.headers]
+        yield Write(response(body, status=status, headers=fields, framing="close"))
     elif part.is_http:
         yield Write(part.data[part.answer.start : part.answer.end])
     else:
