@@ -416,6 +416,7 @@ BAD_NONCE: list[tuple[int, str]] = [(401, FORBIDDEN), (403, FORBIDDEN), (403, EX
         ("https://site.example/index.php?rest_route=", IN_PAGE),
         ("https://site.example/?rest_route=", OTHER_ROOT.format("https://site.example/index.php?rest_route=")),
         ("http://[::1]:8000/a/?b=c&rest_route=/", OTHER_ROOT.format("http://[::1]:8000/a/index.php?b=c&rest_route=")),
+        ("https://site.example/?b=?&rest_route=", OTHER_ROOT.format("https://site.example/index.php?b=?&rest_route=")),
     ],
 )
 def test_a_question_without_a_nonce_that_is_refused_for_it_says_what_can_be_done(
@@ -945,6 +946,11 @@ def test_a_flow_without_a_question_ends_with_the_session_given() -> None:
     assert flow.use_session(GIVEN) == [End(None)]
     assert (flow.session, flow.submit_started) == (GIVEN, False)
     assert ignores_everything(flow)
+
+
+def test_what_is_no_session_is_named_by_its_type() -> None:
+    with pytest.raises(TypeError, match=r"^session: expected a Session or None, got str$"):
+        Flow(SITE, ASK).use_session("0b2576d756")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_session_of_another_origin_in_place_of_start_session_is_refused() -> None:
