@@ -52,7 +52,9 @@ class Channel:
     waiting at that moment end as it did.
 
     `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `session` is one
-    from before. `headers` go with each request. `proxy` is a `Proxy` or its URL;
+    from before. `page` is the address of the page that its nonce came from: if the
+    nonce is refused, the page is visited again (`renewal` of `Flow`), at an address
+    that `random` makes new to caches. `headers` go with each request. `proxy` is a `Proxy` or its URL;
     an `HTTPCall` leaves proxies to the library.
 
     `retries` is how often a question is asked again that reached nobody, or that the
@@ -76,6 +78,7 @@ class Channel:
         endpoint: Endpoint | str,
         *,
         session: Session | None = None,
+        page: str | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         limits: Limits = Limits(),
         timeouts: Timeouts = Timeouts(),
@@ -108,6 +111,10 @@ class Channel:
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
         self._observer = observer
         self._opening: Opening | None = None
+        self._page = page
+        draw: Any = getattr(random, "random", random)
+        self._draw: Callable[[], float] = draw or (lambda: 0.0)
+        self._session = session
         # Raises now what would be raised with each question.
         self._session = self._flow(Submit(new_message="?"), session).session
 
@@ -173,7 +180,10 @@ class Channel:
         return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh)
 
     def _flow(self, submit: Submit, session: Session | None = None) -> Flow:
-        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits)
+        renewal = None
+        if self._page is not None:
+            renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}")()
+        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
 
 
 def _to_submit(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from ._events import CLOSED, Broken, End, Event, Live, Reason, check_failure
 from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_link
@@ -13,6 +13,9 @@ from ._reply import ReplyDecoder
 from ._session import Session, adopt_headers, adopt_token, is_token, open_session
 from ._table import Table
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._visit import Visit
 
 __all__ = ["Awaiting", "Flow", "FlowLike"]
 
@@ -81,6 +84,7 @@ class Input(StrEnum):
     USE_SESSION = "use_session"
     CLOSE = "close"
     OPENED = "session opened"
+    REDIRECTED = "page redirects"
     STALE = "nonce refused"
     TERMINAL = "terminal event"
 
@@ -109,6 +113,7 @@ TABLE: Table[State, Input] = Table(
             Input.EOF: State.SESSION_BODY,
             Input.FAILURE: State.SESSION_BODY,
             Input.OPENED: State.SUBMIT,
+            Input.REDIRECTED: State.SESSION,
             Input.TERMINAL: State.DONE,
             Input.CLOSE: State.DONE,
         },
@@ -164,6 +169,11 @@ class Flow:
     of the nonce is answered with a new session and the submit once more, and
     only then is a question sent twice: the first was refused unread.
 
+    `renewal` is a visit, not begun, to the page that the nonce came from, for a site
+    that gives it in no other way (2.0.1 to 2.4.3) and for a member. After a refusal it
+    is made in place of start_session, and the question is asked again only if the
+    page has another nonce, and a member's only if that is one.
+
     Raises `ValueError` for a session of another origin, for headers that are
     not the caller's to set, for a question larger than `limits.request_bytes`,
     for a session without a submit. Where only the id of a session that comes
@@ -178,6 +188,7 @@ class Flow:
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         limits: Limits = Limits(),
+        renewal: "Visit | None" = None,
     ) -> None:
         if isinstance(endpoint, str):
             endpoint = Endpoint.parse(endpoint)
@@ -188,7 +199,13 @@ class Flow:
         ):
             if not isinstance(value, expected):
                 raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
-        self._decoder = ReplyDecoder(limits)
+        if renewal is not None and not hasattr(renewal, "page"):
+            raise TypeError(f"renewal: expected a Visit or None, got {type(renewal).__name__}")
+        if renewal is not None and not renewal.is_ready:
+            raise ValueError("renewal: expected a visit that has not begun")
+        self._decoder: ReplyDecoder | Visit = ReplyDecoder(limits)
+        self._renewal = renewal
+        self._refused_nonce: str | None = None
         self.endpoint = endpoint
         """Where the question goes."""
         self._submit = submit
@@ -275,6 +292,7 @@ class Flow:
             self._session = self._opening = self._own(session)
             if self._submit is not None:
                 self._state = state
+                self._decoder = ReplyDecoder(self._limits)
                 return self._prepare(self._submit, self._session)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         if session is not None:
@@ -290,7 +308,10 @@ class Flow:
 
     def next_request(self) -> Request | None:
         """The request to send now, once; None while its answer is awaited, and at the end."""
-        if self._state is State.SESSION:
+        request: Request | None
+        if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
+            request = self._renewal.next_request()
+        elif self._state is State.SESSION:
             request = self._request(SESSION_ROUTE, "application/json", b"", self._opening.cookie)
         elif self._state is State.SUBMIT:
             assert self._submit is not None
@@ -342,7 +363,7 @@ class Flow:
         state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
         events = self._decoder.receive_head(status, fields)
         self._state = state
-        if state is State.SESSION_BODY:
+        if state is State.SESSION_BODY and not self._is_visiting:
             self._site_root = find_link(fields, _API, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
         elif state is State.SUBMIT_BODY:
@@ -401,7 +422,11 @@ class Flow:
     def _judge(self, events: list[Event], given: Input | None = None) -> list[Event]:
         """The events as the reply's. `given` is the input that gave them: DATA in a session's body, EOF in any."""
         if self._state in _SESSION_STATES:
-            return self._judge_session(events[-1], given) if events else []
+            if events:
+                return self._judge_session(events[-1], given)
+            if given is Input.EOF:  # of a visit, which goes on elsewhere
+                self._state = TABLE.next(self._state, Input.REDIRECTED)
+            return []
         if not events:
             return events
         self._event_given = True
@@ -416,13 +441,15 @@ class Flow:
             events = [*events[:-1], last]
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
+            self._refused_nonce = self._session.nonce
             self._session = self._opening = replace(self._session, nonce=None)
             self._event_given = False
             self._go_on(Input.STALE)
+            self._decoder = self._renewal or self._decoder
             return []
         if isinstance(last, Broken):
             self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
-        elif is_token(self._decoder.new_token):
+        elif isinstance(self._decoder, ReplyDecoder) and is_token(self._decoder.new_token):
             self._session = replace(self._session, nonce=self._decoder.new_token)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return events
@@ -465,13 +492,29 @@ class Flow:
             (refusal.status, refusal.code) in _STALE
             and self._limits.restarts > 0
             and self._first_refusal is None
-            and not self._has_no_route
-            and not self._session.is_member
+            and (self._renewal is not None or not (self._has_no_route or self._session.is_member))
         )
+
+    @property
+    def _is_visiting(self) -> bool:
+        return self._renewal is not None and self._decoder is self._renewal
+
+    def _renewed(self) -> Session | None:
+        """The session with the nonce of the page that was visited, if that is another one, and for the same kind."""
+        page = None if self._renewal is None else self._renewal.page
+        for bot in () if page is None else page.bots:
+            is_here = bot.endpoint is not None and bot.endpoint.origin == self.endpoint.origin
+            if is_here and bot.nonce is not None and bot.is_member == self._opening.is_member:
+                return None if bot.nonce == self._refused_nonce else replace(self._opening, nonce=bot.nonce)
+        return None
 
     def _judge_session(self, last: Event, given: Input | None) -> list[Event]:
         session: Session | None = None
+        failure: Broken
         match last:
+            case _ if self._is_visiting:
+                assert self._first_refusal is not None
+                session, failure = self._renewed(), self._first_refusal
             case Live():
                 return []  # no answer of start_session; what it is comes at its end
             case End():
@@ -491,7 +534,7 @@ class Flow:
         failure = replace(failure, detail=failure.detail + self._other_root, in_session=True)
         if self._first_refusal is not None and (session is None or session.nonce is None):
             failure, session = self._first_refusal, None
-            if self._has_no_route and self._asked_without_nonce:
+            if self._has_no_route and self._asked_without_nonce and not self._is_visiting:
                 failure = self._explained(failure)
         if session is not None:
             self._session = session

@@ -49,6 +49,8 @@ class Options(TypedDict, total=False):
 
     session: Session | None
     """One from before: `transport.session`. By default the first question starts one."""
+    page: str | None
+    """The address of the page that the session's nonce came from, to be visited again if the nonce is refused."""
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     """Header fields that go with each request to the site."""
     limits: Limits

@@ -26,6 +26,8 @@ class PageSite:
     nonce: str = "0b2576d756"
     cached_nonce: str | None = None
     """What the page says to who takes it from the cache."""
+    page_nonce: str | None = None
+    """What the page says to all others, if that is not the nonce."""
     params: dict[str, Any] = field(default_factory=dict)
     """What is in data-params."""
     text: str = ""
@@ -37,7 +39,9 @@ class PageSite:
 
     def page(self, path: str) -> str:
         cached = "opchat=" not in path and self.cached_nonce is not None
-        nonce = (self.cached_nonce if cached else self.nonce) if self.version in PAGE_HAS_NONCE else None
+        nonce = (
+            (self.cached_nonce if cached else self.page_nonce or self.nonce) if self.version in PAGE_HAS_NONCE else None
+        )
         text = f"<!doctype html><html><head><meta charset=utf-8><title>Contact</title></head><body>{self.text}"
         for bot in self.bots:
             system = {

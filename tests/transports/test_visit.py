@@ -10,7 +10,7 @@ from opchat_proto import Page, Reason, Session
 from opchat_transports import ReplyBroken, acollect, collect
 
 from .asking import Ask
-from .pages import VERSIONS, PageSite, served
+from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
 from .tls import tls_server
 
 
@@ -62,6 +62,24 @@ def test_a_fresh_page_comes_from_no_cache(ask: Ask) -> None:
         nonces = [visited(ask, site.url, f"{site.url}/contact/", fresh=fresh).bots[0].nonce for fresh in (False, True)]
     assert nonces == ["0000000000", site.nonce]
     assert site.requests[1][2]["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("version", PAGE_HAS_NONCE)
+def test_a_nonce_that_a_cache_kept_too_long_is_renewed_from_the_page(ask: Ask, version: str) -> None:
+    with served(PageSite(version, cached_nonce="0000000000")) as site:
+        page = visited(ask, site.url, f"{site.url}/contact/")
+        (bot,) = page.bots
+        options: Any = {"session": bot.session, "page": page.url}
+        assert collected(ask, bot.endpoint, bot.submit("Hi"), **options) == "default: Hi"
+        asked = [path.split("?")[0] for _, path, _, _ in site.requests]
+        submit = "/wp-json/mwai-ui/v1/chats/submit"
+        assert asked == ["/contact/", submit, "/contact/", submit]
+        site.nonce = "2222222222"  # which no page knows yet
+        site.cached_nonce = None
+        site.page_nonce = "0000000000"
+        with pytest.raises(ReplyBroken, match="Cookie check failed"):
+            collected(ask, bot.endpoint, bot.submit("Hi"), **options)
+        assert [path.split("?")[0] for _, path, _, _ in site.requests[4:]] == [submit, "/contact/"]
 
 
 def test_a_page_that_is_not_there_raises(ask: Ask) -> None:
