@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -63,8 +64,21 @@ async def bot(submit: Submit) -> AsyncIterator[str | Event]:
             yield "at last"
 
 
+def thread(submit: Submit) -> Iterator[str]:
+    """Tell which thread it runs in, twice."""
+    for _ in range(2):
+        yield f"{threading.get_ident()} "
+
+
 plain = application(bot, secret=SECRET)
-app = application(bot, secret=SECRET, origins=["https://shop.example"], keep_alive=0.2, request_timeout=1)
+app = application(
+    bots={"default": bot, "thread": thread},
+    secret=SECRET,
+    origins=["https://shop.example"],
+    allowed_hosts=["a", "site.example", "127.0.0.1", "localhost"],
+    keep_alive=0.2,
+    request_timeout=1,
+)
 
 
 async def strict(scope: Any, receive: Any, send: Any) -> None:

@@ -205,6 +205,36 @@ def test_the_page_is_at_the_root(served: Served) -> None:
     assert (head[:12], body) == (b"HTTP/1.1 200", b"")
 
 
+def test_the_page_is_in_no_frame_and_browsers_that_want_an_icon_get_none(served: Served) -> None:
+    head, _ = unchunked(exchange(served, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    assert b"frame-ancestors 'none'" in head
+    head, body = unchunked(exchange(served, b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    assert (head[:12], body) == (b"HTTP/1.1 204", b"")
+
+
+def test_a_question_is_answered_by_the_bot_that_it_names(served: Served) -> None:
+    """One that is not async has one thread for all of its answer."""
+    [whole] = ASKS["blocking"](served.url, question=Submit(new_message="hi", bot_id="thread", stream=False))
+    first, second = whole.reply.split()
+    assert first == second
+    [broken] = ASKS["blocking"](served.url, question=Submit(new_message="hi", bot_id="nobody"))
+    assert (broken.reason, broken.detail) == (Reason.REMOTE, "Sorry, your query has been rejected.")
+
+
+def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(served: Served) -> None:
+    body = b'{"botId":"default"}'
+    head = b"POST /wp-json/mwai-ui/v1/discussions/list HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    head, body = unchunked(exchange(served, head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)))
+    assert (head[:12], body) == (b"HTTP/1.1 200", b'{"success":false,"message":"You need to be connected."}')
+
+
+def test_a_head_that_can_be_read_in_two_ways_reaches_no_bot(served: Served) -> None:
+    """Refused by the application if the server lets it see both framings, else by the server: granian reads chunks."""
+    question = submit("flood smuggled", "Transfer-Encoding: chunked", "Connection: close")
+    head, _ = unchunked(exchange(served, question))
+    assert head[:12] == (b"HTTP/1.1 500" if served.name == "granian" else b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "code"),
     [
@@ -215,6 +245,8 @@ def test_the_page_is_at_the_root(served: Served) -> None:
             "rest_cookie_invalid_nonce",
         ),
         ("GET /wp-json/ HTTP/1.1\r\nHost: a\r\n", 404, "rest_no_route"),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\n", 421, "misdirected_request"),
+        (f"POST {SUBMIT} HTTP/1.1\r\nHost: evil.example:80\r\nContent-Length: 0\r\n", 421, "misdirected_request"),
         (f"GET {START} HTTP/1.1\r\nHost: a\r\n", 404, "rest_no_route"),
         (f"POST {START} HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n", 413, "content_too_large"),
         (f"POST {START} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n", 408, "request_timeout"),
