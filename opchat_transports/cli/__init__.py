@@ -1,6 +1,6 @@
 """The command `opchat`: questions at a terminal, in pipes and in scripts.
 
-    commands/            one file for each command: ask, bots, chat, decode, record, replay, serve
+    commands/            one file for each command: ask, batch, bots, chat, decode, record, replay, serve
 
     _options             --url, --bot, --timeout and the other options of the commands that ask a site
     _stdin               the question from the arguments, from standard input, or from both
@@ -13,6 +13,11 @@
     _markdown            renders Markdown on a terminal while it grows, for --markdown
     _exits               exit codes, and the line that says what went wrong and what to try
     _trace               the lines of -v
+
+    _result_file         what `batch` has asked and what came of it
+    _batch_summary       the progress bar of `batch`, and the figures at its end
+    _comparison          which answers are different in two files of results
+    _result_report       the page of `batch --report`
 
     _recording_format    the file that `record` writes
     _redaction           takes secrets out of a recording
@@ -35,6 +40,7 @@ from ._signals import ending_signal, signals_end_as_ctrl_c
 from ._standard_streams import waiting_streams
 from ._terminal import OutputClosedError, drop_output, say
 from .commands.ask import ask_command
+from .commands.batch import batch_command
 from .commands.bots import bots_command
 from .commands.chat import chat_command
 from .commands.decode import decode_command
@@ -48,6 +54,7 @@ COMMANDS: dict[str, click.Command] = {
     str(command.name): command
     for command in (
         ask_command,
+        batch_command,
         bots_command,
         chat_command,
         decode_command,

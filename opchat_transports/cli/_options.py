@@ -62,6 +62,21 @@ class Settings:
 
 
 _SECTIONS = {
+    "Many questions": [
+        "output",
+        "resuming",
+        "again",
+        "concurrency",
+        "rate",
+        "repeat",
+        "retries",
+        "stop_after",
+        "most",
+        "yes",
+        "compare",
+        "report",
+        "dask",
+    ],
     "Site": ["url", "bot", "header", "proxy", "cacert", "via"],
     "Conversation": ["go_on", "history", "no_save"],
     "Question and answer": [

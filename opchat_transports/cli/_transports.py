@@ -15,7 +15,7 @@ from .._proxies import ENVIRONMENT
 from ._options import Settings
 from ._terminal import say
 
-__all__ = ["ask", "site", "visit"]
+__all__ = ["ask", "site", "trusting", "visit"]
 
 _TRANSPORTS = {
     "blocking": ("blocking_sockets", "BlockingTransport"),
@@ -107,7 +107,7 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
             timeouts=settings.timeouts,
             proxy=settings.proxy,
             observer=observe if observers else None,
-            **({} if settings.cacert is None else {"ssl_context": _trusting(settings.cacert)}),
+            **({} if settings.cacert is None else {"ssl_context": trusting(settings.cacert)}),
         )
     except OSError as error:  # that the TLS library was told to use
         raise click.UsageError(f"{error.filename}: {error.strerror}") from None
@@ -115,7 +115,7 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
         raise click.UsageError(str(error)) from None
 
 
-def _trusting(cacert: str) -> ssl.SSLContext:
+def trusting(cacert: str) -> ssl.SSLContext:
     """The system's trust, and that in the certificates of a file. Raises `UsageError`."""
     context = ssl.create_default_context()
     try:
