@@ -17,6 +17,7 @@ import click
 
 from opchat_proto import Call, Endpoint, HTTPCall
 
+from ..._files import check_writable, write_private
 from ...many import BatchQuestion, QuestionId, Result, Results, ask, read_questions, resume
 from .._batch_summary import progress_bar, summary_lines
 from .._comparison import changes
@@ -24,7 +25,6 @@ from .._options import AskingCommand, Settings, asking_options
 from .._result_file import ResultFile, read_result_file
 from .._result_report import report_page
 from .._stdin import read_input
-from .._store import check_writable, write_private
 from .._terminal import Output, is_lively, is_terminal, say
 from .._text import NotTextError, decode_text
 from .._trace import Trace
