@@ -19,6 +19,7 @@
     _files             private files, and conversations in them
     _text              the text of an answer, without the events beside it
     _common            their options, TLS contexts, and the words for what went wrong
+    _extras            what to install where a package of an extra is missing
     _proxies           the proxy that the environment names
     _sockets           blocking sockets with deadlines
     _streams           asyncio's streams, closed without waiting

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from opchat_proto import Channel, Reason
 
 from ._common import tcp_options, words
+from ._extras import missing
 
 __all__ = ["Progress", "end", "give_whole", "own_client", "unused_context"]
 
@@ -26,7 +27,10 @@ _PIECES_HELD = 16 * 1024  # more than a client can have read and not given, at a
 
 def own_client(channel: Channel, context: ssl.SSLContext) -> Any:
     """An `httpx.AsyncClient` that takes nothing from the environment and keeps no connection."""
-    import httpx  # here, since who has a client of httpx2 need not have it
+    try:
+        import httpx  # here, since who has a client of httpx2 need not have it
+    except ModuleNotFoundError as error:
+        raise missing(error, "httpx") from None
 
     through, proxy = channel.proxy, None
     if through is not None:

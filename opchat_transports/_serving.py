@@ -1,6 +1,5 @@
 """What the servers have in common: what a bot gives as events, its failures, several bots, bounds and logs."""
 
-import asyncio
 import logging
 import textwrap
 import threading
@@ -73,6 +72,8 @@ def bots_own(error: BaseException) -> bool:
     A bot that calls what was a program raises `SystemExit`, and one whose inner
     await was cancelled `CancelledError`.
     """
+    import asyncio  # here, since help is fast without it
+
     if isinstance(error, BaseExceptionGroup):
         return all(map(bots_own, error.exceptions))
     return isinstance(error, Exception | SystemExit | asyncio.CancelledError)

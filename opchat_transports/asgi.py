@@ -11,8 +11,13 @@ from dataclasses import replace
 from typing import Any, TypeAlias, final
 from urllib.parse import quote
 
-import anyio
-import anyio.lowlevel
+from ._extras import missing
+
+try:
+    import anyio
+    import anyio.lowlevel
+except ModuleNotFoundError as error:
+    raise missing(error, "serve") from None
 
 from opchat_proto import Event, Headers, Limits, Live, Question, Response, Site, Submit
 

@@ -10,8 +10,13 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Self, Unpack, final
 from urllib.parse import urlsplit
 
-import anyio
-import anyio.lowlevel
+from ._extras import missing
+
+try:
+    import anyio
+    import anyio.lowlevel
+except ModuleNotFoundError as error:
+    raise missing(error, "httpx") from None
 
 from opchat_proto import (
     Done,

@@ -4,7 +4,12 @@ import socket
 import ssl
 from typing import Any, Self, Unpack, final
 
-import trio
+from ._extras import missing
+
+try:
+    import trio
+except ModuleNotFoundError as error:
+    raise missing(error, "trio") from None
 
 from opchat_proto import (
     Call,

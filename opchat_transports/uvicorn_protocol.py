@@ -10,7 +10,13 @@ from http import HTTPStatus
 from typing import Any, final
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ._extras import missing
+
+try:
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ModuleNotFoundError as error:
+    raise missing(error, "serve") from None
 
 from opchat_proto import Response, Site
 

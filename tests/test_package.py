@@ -115,6 +115,7 @@ def test_a_traceback_names_the_package() -> None:
         "opchat_proto",
         "opchat_proto.strategies",
         "opchat_transports",
+        "opchat_transports.cli",
         "opchat_transports.many",
         "opchat_transports.testing",
     ],
@@ -168,3 +169,33 @@ def test_importing_a_package_imports_none_of_the_extras(package: str, names: str
     code = f"import sys, {package}; print([name for name in {names.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("opchat_transports.trio_streams", "trio", "trio"),
+        ("opchat_transports.asyncio_httpx", "anyio", "httpx"),
+        ("opchat_transports.asgi", "anyio", "serve"),
+        ("opchat_transports.uvicorn_protocol", "uvicorn", "serve"),
+        ("opchat_proto.strategies", "hypothesis", "fuzz"),
+    ],
+)
+def test_a_module_whose_package_is_missing_names_the_extra(
+    module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name == module or name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        importlib.import_module(module)
+    assert str(raised.value).endswith(f': pip install "opchat[{extra}]"')
+    assert str(raised.value.name).partition(".")[0] == package
+
+
+def test_a_client_of_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opchat_transports.asyncio_httpx import HttpxTransport
+
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "opchat\[httpx\]"'):
+        HttpxTransport("http://site.example", proxy=None)

@@ -15,7 +15,10 @@ package by itself, so that `st.from_type(Live)` works without an import.
     _rules.py    client_rules and call_rules: any calls in any order
 """
 
-from hypothesis import strategies as st
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'{error}: pip install "opchat[fuzz]"', name=error.name) from None
 
 from .._events import Broken, End, Live
 from .._http import Endpoint, Request

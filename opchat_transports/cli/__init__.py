@@ -1,28 +1,35 @@
 """The command `opchat`: questions at a terminal, in pipes and in scripts.
 
-    commands/            one file for each command: ask, batch, bots, chat, decode, record, replay, serve
+    commands            one file for each command: ask, batch, bots, chat, decode, record, replay, serve
 
-    _options             --url, --bot, --timeout and the other options of the commands that ask a site
-    _stdin               the question from the arguments, from standard input, or from both
-    _transports          asks a question, or visits a page, over the transport of --via; the built-in bot without --url
-    _conversations       begins or continues a conversation, asks it, and keeps it
-    _store               private files below the state directory, for --continue
-    _history             files of messages, for --history and /save
-    _terminal            standard output and error; escapes what would command a terminal
-    _printer             prints the events of an answer as they come
-    _markdown            renders Markdown on a terminal while it grows, for --markdown
-    _exits               exit codes, and the line that says what went wrong and what to try
-    _trace               the lines of -v
+    _options            --url, --bot, --timeout and the other options of the commands that ask a site
+    _stdin              the question from the arguments and standard input; standard input as lines or bytes
+    _text               bytes that people give as text: UTF-8, UTF-16, any line ends
+    _line_editing       lines typed at a terminal: edited, remembered, completed, pasted in one piece
+    _transports         asks a question, or visits a page, over the transport of --via; the built-in bot without --url
+    _conversations      begins or continues a conversation, asks it, and keeps it
+    _store              private files below the state directory, for --continue
+    _history            files of messages, for --history and /save
 
-    _result_file         what `batch` has asked and what came of it
-    _batch_summary       the progress bar of `batch`, and the figures at its end
-    _comparison          which answers are different in two files of results
-    _result_report       the page of `batch --report`
+    _terminal           what is printed on standard output and error
+    _escaping           makes a server's text safe to show
+    _standard_streams   standard streams that wait where their descriptor does not block
+    _signals            SIGTERM and SIGHUP end the command as Ctrl-C does
+    _printer            prints the events of an answer as they come
+    _markdown           renders Markdown on a terminal while it grows, for --markdown
+    _exits              exit codes, and the line that says what went wrong and what to try
+    _trace              the lines of -v
 
-    _recording_format    the file that `record` writes
-    _redaction           takes secrets out of a recording
-    _answer_files        what `decode` and `replay` read: a recording, a raw response or a bare body
-    _fault_location      judges an answer in a file, and finds the line that is to blame
+    _result_file        what `batch` has asked and what came of it
+    _batch_summary      the progress bar of `batch`, and the figures at its end
+    _comparison         which answers are different in two files of results
+    _result_report      the page of `batch --report`
+
+    _recording_format   the file that `record` writes
+    _redaction          takes secrets out of a recording
+    _answer_files       what `decode` and `replay` read: a recording, a raw response or a bare body
+    _undone_framing     a response whose framing or coding a tool has undone, as `curl -i` does
+    _fault_location     judges an answer in a file, and finds the line that is to blame
 
 Each command imports what it needs beyond click and the core when it runs, so that
 help and completion are fast.

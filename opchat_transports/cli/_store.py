@@ -21,9 +21,6 @@ __all__ = ["Store", "read_state", "write_state"]
 _RETRIED = 0.1  # seconds between two attempts to lock
 
 
-# ---------------------------------------------------------------- the command's own files
-
-
 def read_state(name: str) -> str | None:
     """The text of a file of ours, None if there is none. Raises `OSError` or `ValueError` for what is not ours."""
     try:

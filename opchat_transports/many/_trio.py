@@ -4,7 +4,12 @@ import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-import trio
+from .._extras import missing
+
+try:
+    import trio
+except ModuleNotFoundError as error:
+    raise missing(error, "trio") from None
 
 from opchat_proto import Endpoint
 
