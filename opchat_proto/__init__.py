@@ -31,6 +31,7 @@ The modules. All names are imported from here:
                 _sse           SSEDecoder: server-sent events, by the WHATWG rules
                 _events        Live, End, Broken and the Reason
                 _messages      Submit and Message: a question
+                _upload        Upload: a file that a question can name
                 _conversation  Conversation: what is remembered between two questions
                 _http          Endpoint and Request: where a site is, and a request to it
                 _pages         Page: the bots that a page's HTML names
@@ -81,6 +82,7 @@ from ._site import PageHandler, Question, Response, Site
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._tunnel import Proxy
+from ._upload import Upload
 from ._version import __version__
 from ._visit import Visit
 
@@ -139,6 +141,7 @@ __all__ = [
     "Submit",
     "TimedOut",
     "Timeouts",
+    "Upload",
     "Visit",
     "Wait",
     "__version__",

@@ -19,6 +19,7 @@ from ._reports import Closed, DataReceived, EOFReceived, Report, StepDone, StepF
 from ._session import Session
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._table import Table
+from ._upload import Upload
 from ._visit import Visit
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class CallBase(ABC, Generic[_S]):
     _machine: Client | Flow | Visit  # what drives the flow, or the flow itself
 
     def __init__(
-        self, channel: "Channel", what: Submit | Callable[[], Visit], conversation: Conversation | None = None
+        self, channel: "Channel", what: Submit | Upload | Callable[[], Visit], conversation: Conversation | None = None
     ) -> None:
         """For `Channel`: a question, or what makes a visit."""
         self._channel = channel
@@ -204,9 +205,9 @@ class CallBase(ABC, Generic[_S]):
 
     @property
     def submit(self) -> Submit:
-        """The question. Raises `AttributeError` where a page is visited."""
+        """The question. Raises `AttributeError` for an upload and for a visit to a page."""
         if not isinstance(self._what, Submit):
-            raise AttributeError("a visit to a page has no question")
+            raise AttributeError("an upload and a visit to a page have no question")
         return self._what
 
     @property
@@ -227,7 +228,7 @@ class CallBase(ABC, Generic[_S]):
     # ---------------------------------------------------------------- what the two kinds of call differ in
 
     def _new_flow(self) -> Flow | Visit:
-        return self._channel._flow(self._what) if isinstance(self._what, Submit) else self._what()
+        return self._what() if callable(self._what) else self._channel._flow(self._what)
 
     @abstractmethod
     def _begin(self) -> None:
@@ -474,7 +475,7 @@ class CallBase(ABC, Generic[_S]):
     @property
     def _is_refused(self) -> bool:
         """Whether a session is wanted since the nonce of the first submit was refused."""
-        return self._flow.submit_started
+        return isinstance(self._flow, Flow) and self._flow.refusal is not None
 
     def _find_session(self) -> None:
         if isinstance(self._flow, Visit):

@@ -19,12 +19,13 @@ from ._opening import Opening, Signal
 from ._retries import RandomSource, Retries
 from ._session import Session
 from ._tunnel import Proxy
+from ._upload import Upload
 from ._visit import HARMLESS, Visit
 
 __all__ = ["Channel", "QuestionLike", "QuestionOptions"]
 
-QuestionLike: TypeAlias = Submit | str | Iterable[Message | Mapping[str, Any]]
-"""What can be asked: a text, a list of messages that ends with the user's, or a whole `Submit`."""
+QuestionLike: TypeAlias = Submit | Upload | str | Iterable[Message | Mapping[str, Any]]
+"""What can be asked: a text, a list of messages that ends with the user's, a whole `Submit`; or a file to send."""
 
 
 class QuestionOptions(TypedDict, total=False):
@@ -135,7 +136,7 @@ class Channel:
         chat_id: str | None = None,
         **options: Unpack[QuestionOptions],
     ) -> Call:
-        """A question over connections of your own: a text, a list of messages, or a `Submit`.
+        """A question over connections of your own: a text, a list of messages, a `Submit` or an `Upload`.
 
         With a `conversation`, a text is asked after its messages. A complete answer is
         added to it; a broken one changes nothing, but a response id that the server
@@ -179,7 +180,7 @@ class Channel:
         headers = [field for field in self._headers if is_own or field[0].lower() in HARMLESS]
         return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh)
 
-    def _flow(self, submit: Submit, session: Session | None = None) -> Flow:
+    def _flow(self, submit: Submit | Upload, session: Session | None = None) -> Flow:
         renewal = None
         if self._page is not None:
             renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}")()
@@ -188,13 +189,17 @@ class Channel:
 
 def _to_submit(
     question: QuestionLike, conversation: Conversation | None, chat_id: str | None, options: QuestionOptions
-) -> Submit:
+) -> Submit | Upload:
     if not isinstance(conversation, Conversation | None):
         raise TypeError(f"conversation: expected a Conversation or None, got {type(conversation).__name__}")
     given: dict[str, Any] = {**options}
     of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
     if of_bot and conversation is not None:
         raise TypeError(f"{min(of_bot)}: the conversation has its own")
+    if isinstance(question, Upload):
+        if options or conversation is not None:
+            raise TypeError("question: an Upload has no options, and belongs to no conversation")
+        return question
     if isinstance(question, Submit):
         if options:
             raise TypeError(f"{min(options)}: the Submit has its own")

@@ -38,6 +38,7 @@ class Input(StrEnum):
     """What a driver reports; then what that leads to."""
 
     STEP_DONE = "step_done"
+    PIECE_SENT = "step_done, with more to send"
     STEP_FAILED = "step_failed"
     DATA = "receive_data"
     EOF = "receive_eof"
@@ -122,6 +123,7 @@ TABLE: Table[State, Input] = Table(
         },
         State.SENDING: {
             Input.STEP_DONE: State.RECEIVE,
+            Input.PIECE_SENT: State.SENDING,
             Input.STEP_FAILED: State.SENDING,
             Input.DATA: State.SENDING,
             Input.EOF: State.SENDING,
@@ -146,6 +148,7 @@ _RECEIVE = State.RECEIVE  # a global is looked up much faster than the member of
 ANY_RECEIVE = Receive()  # always the same one, so that it can be compared by `is`
 _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
 _ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
+_PIECE = 256 * 1024  # bytes of one Send: so a clock for sending measures the network, and not the size of a file
 _NO_ANSWER = "the connection was closed before any answer"
 
 
@@ -195,6 +198,7 @@ class Client:
         self._tunnel: HTTPTunnel | SOCKSTunnel | None = None  # while it is being opened
         self._exchange = Exchange(flow.limits)
         self._out = b""  # the request as bytes, until it was sent
+        self._sent = 0  # bytes of it that were sent
         self._submit_started = False
 
     def __repr__(self) -> str:
@@ -244,7 +248,7 @@ class Client:
                 return StartTLS(_server_name(self._host))
             case State.SEND | State.SENDING:
                 self._hand_out()
-                return Send(self._out)
+                return Send(self._out[self._sent : self._sent + _PIECE])
             case State.TUNNEL_RECEIVE:
                 return ANY_RECEIVE
             case _:
@@ -293,6 +297,10 @@ class Client:
         if self._state is State.SEND:
             self._hand_out()  # for a driver that did not ask again what to send
         state = self._state
+        if state is State.SENDING and len(self._out) > self._sent + _PIECE:
+            self._move(Input.PIECE_SENT)
+            self._sent += _PIECE
+            return
         self._move(Input.STEP_DONE)
         match state:
             case State.CONNECT:
@@ -431,7 +439,7 @@ class Client:
         self._state = TABLE.next(self._state, given)
 
     def _forget_request(self) -> None:
-        self._request, self._out = None, b""  # a question can be large, and its answer take long
+        self._request, self._out, self._sent = None, b"", 0  # a question can be large, and its answer take long
 
     def _receive_from_proxy(self, data: bytes | bytearray | memoryview) -> list[Event]:
         assert self._tunnel is not None

@@ -12,6 +12,7 @@ from ._messages import Submit
 from ._reply import ReplyDecoder
 from ._session import Session, adopt_headers, adopt_token, is_token, open_session
 from ._table import Table
+from ._upload import Upload
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ __all__ = ["Awaiting", "Flow", "FlowLike"]
 
 SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 SESSION_ROUTE = "/mwai/v1/start_session"
+UPLOAD_ROUTE = "/mwai-ui/v1/files/upload"
+_JSON = "application/json"
 
 # Host and framing belong to HTTP, the coding to what we can read, the next two to `Session`, the last to `Proxy`.
 NOT_THE_CALLERS = frozenset(
@@ -165,9 +168,10 @@ class Flow:
     `endpoint` is an `Endpoint` or what `Endpoint.parse` takes.
 
     `session=None` starts one first; `submit=None` does only that, and ends with
-    `End(None)`. `headers` are added to each request or replace ours. A refusal
-    of the nonce is answered with a new session and the submit once more, and
-    only then is a question sent twice: the first was refused unread.
+    `End(None)`. An `Upload` is sent as a submit is, but asks nothing. `headers` are
+    added to each request or replace ours. A refusal of the nonce is answered with a
+    new session and the submit once more, and only then is a question sent twice:
+    the first was refused unread.
 
     `renewal` is a visit, not begun, to the page that the nonce came from, for a site
     that gives it in no other way (2.0.1 to 2.4.3) and for a member. After a refusal it
@@ -183,7 +187,7 @@ class Flow:
     def __init__(
         self,
         endpoint: Endpoint | str,
-        submit: Submit | None,
+        submit: Submit | Upload | None,
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
@@ -194,7 +198,7 @@ class Flow:
             endpoint = Endpoint.parse(endpoint)
         for name, value, expected in (
             ("endpoint", endpoint, Endpoint),
-            ("submit", submit, Submit | None),
+            ("submit", submit, Submit | Upload | None),
             ("session", session, Session | None),
         ):
             if not isinstance(value, expected):
@@ -221,9 +225,11 @@ class Flow:
         else:
             self._session = self._opening = self._own(session)
             self._state = State.SUBMIT
-        body = b"" if submit is None else submit.encode(session and session.session_id)
-        if len(body) > limits.request_bytes:
-            raise ValueError(f"submit: expected at most {limits.request_bytes} bytes of JSON, got {len(body)}")
+        body = b"" if submit is None else _encode(submit, session)
+        is_file = isinstance(submit, Upload)
+        most, what = (limits.upload_bytes, "bytes") if is_file else (limits.request_bytes, "bytes of JSON")
+        if len(body) > most:
+            raise ValueError(f"submit: expected at most {most} {what}, got {len(body)}")
         self._body = body  # of the submit that is next, once there is a session
         self._site_root: str | None = None  # which start_session's answer names
         self._has_no_route = False  # start_session is not there
@@ -268,8 +274,13 @@ class Flow:
 
     @property
     def submit_started(self) -> bool:
-        """Whether a submit was handed out, so that the server may have acted on it. Stays true."""
+        """Whether a submit was handed out, so that the server may have acted on it. Stays true; false for an upload."""
         return self._submit_started
+
+    @property
+    def refusal(self) -> Broken | None:
+        """The refusal of the nonce which the reply ends with if no new session can be had."""
+        return self._first_refusal
 
     def use_session(self, session: Session | None) -> list[Event]:
         """Take this session instead of starting one: whoever asks several questions lets one flow start it for all.
@@ -312,28 +323,33 @@ class Flow:
         if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
         elif self._state is State.SESSION:
-            request = self._request(SESSION_ROUTE, "application/json", b"", self._opening.cookie)
+            request = self._request(SESSION_ROUTE, _JSON, b"", self._opening.cookie)
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
             body, self._body = self._body, b""
             self._asked_without_nonce = self._session.nonce is None
-            accept = "text/event-stream" if self._submit.stream else "application/json"
-            request = self._request(SUBMIT_ROUTE, accept, body, self._session.cookie, self._session.nonce)
-            self._submit_started = True
+            if isinstance(self._submit, Upload):
+                route, accept, kind = UPLOAD_ROUTE, _JSON, f'multipart/form-data; boundary="{self._submit.boundary}"'
+            else:
+                route, accept, kind = SUBMIT_ROUTE, "text/event-stream" if self._submit.stream else _JSON, _JSON
+                self._submit_started = True
+            request = self._request(route, accept, body, self._session.cookie, self._session.nonce, kind)
         else:
             return None
         self._state = TABLE.next(self._state, Input.REQUEST)
         return request
 
-    def _request(self, route: str, accept: str, body: bytes, cookie: str, nonce: str | None = None) -> Request:
+    def _request(
+        self, route: str, accept: str, body: bytes, cookie: str, nonce: str | None = None, kind: str = _JSON
+    ) -> Request:
         origin = self.endpoint.origin
         own = {
             "Host": self.endpoint.authority,
             "User-Agent": f"opchat/{__version__}",
             "Accept": accept,
             "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
+            "Content-Type": kind,
             "Content-Length": str(len(body)),
             "Origin": origin,
             "Referer": origin + self.endpoint.site,
@@ -438,6 +454,9 @@ class Flow:
             last = replace(last, asked=self._submit_started)
             if self._has_no_route and (last.status, last.code) in _STALE:
                 last = self._explained(last)
+            if isinstance(self._submit, Upload) and last.status == 500 and last.raw.startswith("<"):
+                # PHP drops what is larger than upload_max_filesize, and the plugin does not expect that (WIRE 7.5).
+                last = replace(last, detail=f"{last.detail}; is the file larger than the site takes?")
             events = [*events[:-1], last]
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
@@ -458,10 +477,12 @@ class Flow:
         self._state = TABLE.next(self._state, given)
         self._decoder = ReplyDecoder(self._limits)
 
-    def _prepare(self, submit: Submit, session: Session) -> list[Event]:
+    def _prepare(self, submit: Submit | Upload, session: Session) -> list[Event]:
         """Write the question for this session, whose id may make it too large."""
-        body = submit.encode(session.session_id)
-        if len(body) <= self._limits.request_bytes:
+        if isinstance(submit, Upload) and self._body:
+            return []  # it is written already, and no session changes it
+        body = _encode(submit, session)
+        if isinstance(submit, Upload) or len(body) <= self._limits.request_bytes:
             self._body = body
             return []
         self._state = TABLE.next(self._state, Input.TERMINAL)
@@ -543,6 +564,10 @@ class Flow:
                 return self._prepare(self._submit, session)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return [failure if session is None else End(None)]
+
+
+def _encode(submit: Submit | Upload, session: Session | None) -> bytes:
+    return submit.encode() if isinstance(submit, Upload) else submit.encode(session and session.session_id)
 
 
 class FlowLike(Protocol):

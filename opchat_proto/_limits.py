@@ -51,6 +51,9 @@ class Limits:
     """The JSON body of a question. A client raises `ValueError`, or is told so by
     the reply where it is the session's id that makes it larger; a server answers 413."""
 
+    upload_bytes: int = 32 * 1024 * 1024
+    """The body of an `Upload`, its few lines of form included. Beyond: `ValueError`."""
+
     json_depth: int = 64
     """Arrays and objects inside one another, at most 512 (the interpreter's stack
     bounds it). Deeper is MALFORMED."""

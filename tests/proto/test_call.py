@@ -440,5 +440,5 @@ def test_a_visit_is_a_call_without_a_question() -> None:
     assert isinstance(end, End)
     assert call.page is not None
     assert call.page.url == "http://site.example/contact/"
-    with pytest.raises(AttributeError, match=r"^a visit to a page has no question$"):
+    with pytest.raises(AttributeError, match=r"^an upload and a visit to a page have no question$"):
         assert call.submit

@@ -742,6 +742,8 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
         asking = again(way)
         follow(asking, way.script)
         assert is_submit(asking.next_step())
+    large = Client(Flow(ENDPOINT, Submit(new_message="?" * 300_000), session=Session()))
+    assert [type(step) for step in ask(large)] == [Connect, Send, Send]
     assert table.untaken == set()
 
 

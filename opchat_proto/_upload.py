@@ -1,0 +1,65 @@
+"""A file for a bot: the body of files/upload (WIRE 7.5)."""
+
+import re
+from dataclasses import dataclass, field
+from typing import final
+
+from ._json import encodable
+
+__all__ = ["Upload"]
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")  # RFC 2046, 5.1.1, without the blank
+_ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, multipart/form-data
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file that a question can name: asked like a `Submit`, but it costs no question.
+
+    The reply ends with `End(None)`, and `end.payload()["data"]["id"]` is what
+    `Submit.file_ids` takes. The site keeps the file for an hour, for this session.
+    What a site takes is its own affair: its refusal is a `Broken`.
+
+    Raises `TypeError` for values of other types, `ValueError` for a name, a type or
+    a boundary that could break out of its field.
+    """
+
+    name: str
+    """The file's name. WordPress goes by its extension."""
+    data: bytes = field(repr=False)
+    content_type: str = "application/octet-stream"
+    purpose: str = "N/A"
+    """What browsers send; every version that was tried takes it."""
+    boundary: str
+    """What separates the parts of the body: random text that `data` must not hold. The core draws nothing at random."""
+
+    def __post_init__(self) -> None:
+        """Check each field."""
+        for name in ("name", "content_type", "purpose", "boundary"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise TypeError(f"Upload.{name}: expected a str, got {type(value).__name__}")
+        if type(self.data) is not bytes:
+            raise TypeError(f"Upload.data: expected bytes, got {type(self.data).__name__}")
+        if not self.name or "\0" in self.name or encodable(self.name) != self.name:
+            raise ValueError(f"Upload.name: expected the name of a file, got {self.name!r}")
+        if not _TYPE.fullmatch(self.content_type):
+            raise ValueError(f"Upload.content_type: expected one like 'image/png', got {self.content_type!r}")
+        if not re.fullmatch(r"[ -~]+", self.purpose):
+            raise ValueError(f"Upload.purpose: expected printable ASCII, got {self.purpose!r}")
+        if not _BOUNDARY.fullmatch(self.boundary) or b"--" + self.boundary.encode() in self.data:
+            raise ValueError("Upload.boundary: expected 1 to 70 characters that the file does not hold")
+
+    def encode(self) -> bytes:
+        """The body of the request: multipart/form-data (RFC 7578)."""
+        edge = f"--{self.boundary}".encode()
+        fields = (("type", "N/A"), ("purpose", self.purpose))
+        parts = [f'form-data; name="{name}"\r\n\r\n{text}'.encode() for name, text in fields]
+        file = (
+            f'form-data; name="file"; filename="{self.name.translate(_ESCAPES)}"\r\nContent-Type: {self.content_type}'
+        )
+        parts.append(file.encode() + b"\r\n\r\n" + self.data)
+        return b"".join(edge + b"\r\nContent-Disposition: " + part + b"\r\n" for part in parts) + edge + b"--\r\n"

@@ -1,0 +1,56 @@
+"""A file over a channel."""
+
+from typing import Any
+
+import pytest
+
+from opchat_proto import (
+    Call,
+    Channel,
+    Conversation,
+    Done,
+    End,
+    HTTPCall,
+    Request,
+    Send,
+    Session,
+    Submit,
+    Wait,
+)
+from tests.proto.uploads import CAT, KEPT
+
+
+@pytest.mark.parametrize("make", [Channel.call, Channel.http_call])
+def test_a_channel_sends_it_and_retries_repeat_it(make: Any) -> None:
+    channel = Channel("http://site.example", session=Session("n0"), retries=1)
+    call = make(channel, CAT)
+    assert not hasattr(call, "submit")
+
+    def go_on(now: float) -> None:
+        while not isinstance(step := call.next_step(now)[0], Request) and not (isinstance(step, Send)):
+            call.step_done()
+        if isinstance(call, Call):
+            call.step_done()
+
+    go_on(0)
+    call.step_failed("reset")
+    assert isinstance(call.next_step(1)[0], Wait)
+    go_on(30)
+    assert call.retries == 1
+    if isinstance(call, HTTPCall):
+        call.receive_head(200, [])
+        call.receive_data(KEPT)
+        call.receive_eof()
+    else:
+        call.receive_data(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(KEPT), KEPT))
+    assert isinstance(call.next_step(31)[0], Done)
+    assert call.next_event() == End(None, KEPT.decode())
+
+
+def test_it_has_no_options_and_no_conversation() -> None:
+    channel = Channel("http://site.example")
+    with pytest.raises(TypeError, match=r"^question: an Upload has no options, and belongs to no conversation$"):
+        channel.call(CAT, stream=False)
+    with pytest.raises(TypeError, match=r"^question: an Upload has no options, and belongs to no conversation$"):
+        channel.call(CAT, Conversation())
+    assert channel.call(Submit(new_message="Hi")).submit == Submit(new_message="Hi")
