@@ -214,23 +214,23 @@ def log_access(
 
 
 class OncePerSecond(logging.Filter):
-    """Lets each message through at most once a second; the next one says how many were left out."""
+    """Lets one line of each level through in a second; the next one says how many were left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen: dict[object, tuple[float, int]] = {}  # when it was let through, and how many were not since
+        self._seen: dict[int, tuple[float, int]] = {}  # when one was let through, and how many were not since
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
         now = self._clock()
         with self._lock:
-            at, left_out = self._seen.get(record.msg, (now - 1, 0))
+            at, left_out = self._seen.get(record.levelno, (now - 1, 0))
             if now - at < 1:
-                self._seen[record.msg] = at, left_out + 1
+                self._seen[record.levelno] = at, left_out + 1
                 return False
-            self._seen[record.msg] = now, 0
+            self._seen[record.levelno] = now, 0
         if left_out:
-            record.msg, record.args = f"{record.getMessage()} (and {left_out:,} more)", None
+            record.msg, record.args = f"{record.getMessage()} (and {left_out:,} more lines)", None
         return True

@@ -5,6 +5,8 @@ and reads what proxies may read differently.
 """
 
 import logging
+import math
+import time
 from asyncio import Transport
 from http import HTTPStatus
 from typing import Any, final
@@ -14,7 +16,7 @@ import h11
 from ._extras import missing
 
 try:
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 except ModuleNotFoundError as error:
     raise missing(error, "serve") from None
 
@@ -37,7 +39,7 @@ class BoundedProtocol(H11Protocol):
     come within `head_within` seconds of the connect or of the answer before, and a
     client that takes nothing of its answer for `write_within` seconds is left. What
     `Server` refuses in a head is refused here too (RFC 9112, 5.2 and 6.1). The log
-    has at most one line a second for each kind of these.
+    has at most one line a second about all of these.
 
     The bounds are attributes of the class: make a subclass for others.
     """
@@ -51,21 +53,15 @@ class BoundedProtocol(H11Protocol):
         """As uvicorn makes it."""
         super().__init__(*args, **kwargs)
         self.conn = self._connection = _Connection()
-        self._waiting_since = self.loop.time()
+        self._waiting_since = math.inf  # for a request or the rest of one; infinity while it is being answered
         self._head_timer = self._write_timer = self.loop.call_later(0, _nothing)
-
-    @property
-    def _is_waiting(self) -> bool:
-        """Whether it waits for a request, or for the rest of one."""
-        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Also close the connection that has waited longest, if there are too many."""
         super().connection_made(transport)
         self._wait_for_head()
         if len(self.connections) > self.connections_at_most:
-            waiting = [one for one in self.connections if isinstance(one, BoundedProtocol) and one._is_waiting]
-            longest = min(waiting, key=lambda one: one._waiting_since)
+            longest = min(self.connections, key=_waiting_since)
             self.connections.discard(longest)
             if longest is self:
                 _log.warning("all %d connections are being answered: one more was refused", self.connections_at_most)
@@ -87,16 +83,14 @@ class BoundedProtocol(H11Protocol):
         """Also stop the clock of the head when it is there."""
         before = self.cycle
         super().data_received(data)
-        if self.cycle is not before:
-            self._head_timer.cancel()
+        self._see_request(before)
 
     def on_response_complete(self) -> None:
         """Also start the clock of the next head."""
         self._wait_for_head()
         answered = self.cycle
         super().on_response_complete()
-        if self.cycle is not answered:  # the next request was here already
-            self._head_timer.cancel()
+        self._see_request(answered)  # the next may be here already
 
     def pause_writing(self) -> None:
         """Also start the clock of the client's reading."""
@@ -113,9 +107,15 @@ class BoundedProtocol(H11Protocol):
         self._refuse(self._connection.refusal or _CHECKS.refuse(400))
 
     def _wait_for_head(self) -> None:
-        self._waiting_since = self.loop.time()
+        self._waiting_since = time.monotonic()  # the time of uvloop is in whole milliseconds
         self._head_timer.cancel()
         self._head_timer = self.loop.call_later(self.head_within, self._leave, "sent no request in time")
+
+    def _see_request(self, before: RequestResponseCycle | None) -> None:
+        if self.cycle is not before:
+            self._head_timer.cancel()
+        if self.cycle is not None and not (self.cycle.more_body or self.cycle.response_complete):
+            self._waiting_since = math.inf
 
     def _leave(self, what: str) -> None:
         _log.warning(f"a client {what}: its connection was closed")
@@ -150,6 +150,11 @@ class _Connection(h11.Connection):
             if self.refusal is not None:
                 raise h11.RemoteProtocolError("refused")
         return event
+
+
+def _waiting_since(connection: Any) -> float:
+    since: float = getattr(connection, "_waiting_since", math.inf)  # one with a WebSocket has none
+    return since
 
 
 def _nothing() -> None:

@@ -173,7 +173,7 @@ def flood(name: str, questions: int, within: float) -> list[str]:
             wrong.append(f"an answer took {max(times):.2f} s")
         if grown > MEMORY:
             wrong.append(f"memory grew by {grown:,} bytes")
-        if lines > 4 * questions + 4 * seconds + 20:  # two requests a question; a line a second of each kind
+        if lines > 4 * questions + 2 * seconds + 20:  # two requests a question, perhaps twice; a line a second
             wrong.append(f"{lines} lines of log")
     return [f"{name}: {line}" for line in wrong]
 

@@ -1,3 +1,4 @@
+import logging
 import os
 import ssl
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+
+from opchat_transports._serving import OncePerSecond  # private: loggers belong to the process
 
 from .asking import ASKS, Ask, full_queue
 from .command import ENVIRONMENT
@@ -19,6 +22,15 @@ def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers of these tests are on this machine, whatever proxies its environment names."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own() -> None:
+    """What was logged in the test before is no reason to leave out a line of this one."""
+    for name in ("uvicorn.error", "opchat_transports.blocking_server"):
+        for once in logging.getLogger(name).filters:
+            assert isinstance(once, OncePerSecond)
+            once._seen.clear()
 
 
 @pytest.fixture(autouse=True)

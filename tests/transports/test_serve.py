@@ -695,8 +695,9 @@ def test_a_flood_of_what_is_no_request_is_a_line_a_second(caplog: pytest.LogCapt
         clock[0] = second
         log.warning("status %d", 400)
         log.warning("another")
+        log.error("worse")
     assert caplog.messages == [
-        *("status 400", "another"),
-        *("status 400 (and 2 more)", "another (and 2 more)"),
-        *("status 400 (and 1 more)", "another (and 1 more)"),
+        *("status 400", "worse"),
+        *("status 400 (and 5 more lines)", "worse (and 2 more lines)"),
+        *("status 400 (and 3 more lines)", "worse (and 1 more lines)"),
     ]

@@ -1,6 +1,5 @@
 """uvicorn with our bounds, in this process and over loopback: what it closes, refuses and says about it."""
 
-import logging
 import socket
 import threading
 import time
@@ -12,7 +11,6 @@ import pytest
 import uvicorn
 
 from opchat_proto import End, Server, Site, Submit
-from opchat_transports._serving import OncePerSecond  # private: the log of a process is shared by its tests
 from opchat_transports.asgi import application
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.uvicorn_protocol import BoundedProtocol
@@ -20,14 +18,6 @@ from opchat_transports.uvicorn_protocol import BoundedProtocol
 from .scripted import PATIENCE
 
 SECRET = b"a secret of this site"
-
-
-@pytest.fixture(autouse=True)
-def fresh_log() -> None:
-    """What was logged in the test before is no reason to leave anything out."""
-    for once in logging.getLogger("uvicorn.error").filters:
-        assert isinstance(once, OncePerSecond)
-        once._seen.clear()
 
 
 async def bot(submit: Submit) -> AsyncIterator[str]:
