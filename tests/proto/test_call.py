@@ -28,7 +28,7 @@ from opchat_proto import (
     Session,
     Submit,
     Timeouts,
-    _call,  # None
+    _call,  # whose table is watched here
 )
 from opchat_proto._call import TABLE, State  # the table itself is not public, and is walked over here
 from tests.proto.asking import ANSWERED, END, HI, Recorder, content_length

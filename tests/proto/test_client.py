@@ -31,7 +31,7 @@ from opchat_proto import (
     Session,
     StartTLS,
     Submit,
-    _client,  # None
+    _client,  # whose table is watched here
 )
 from opchat_proto._client import TABLE, State  # the table itself is not public, and is walked over here
 from tests.fuzz.oracles import check_linear

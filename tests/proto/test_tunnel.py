@@ -22,7 +22,7 @@ from opchat_proto import (
     Receive,
     Send,
     StartTLS,
-    _tunnel,  # None
+    _tunnel,  # whose table is watched here
 )
 from opchat_proto._tunnel import SOCKS_TABLE, SOCKSState  # the table itself is not public, and is walked over here
 from tests.proto.asking import (
