@@ -701,3 +701,69 @@ def test_a_flood_of_what_is_no_request_is_a_line_a_second(caplog: pytest.LogCapt
         *("status 400 (and 5 more lines)", "worse (and 2 more lines)"),
         *("status 400 (and 3 more lines)", "worse (and 1 more lines)"),
     ]
+
+
+# ---------------------------------------------------------------- connections that send nothing, or not enough
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"G",
+        b"POST / HTTP/1.1\r\nHost: a\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        b"NO HTTP\r\n\r\n",
+    ],
+    ids=["silent", "a byte", "half a head", "half a body", "refused, and not closed"],
+)
+def test_for_one_connection_too_many_the_one_that_waits_longest_is_closed(sent: bytes) -> None:
+    with serve(echo, connections=3) as server, ExitStack() as stack:
+        address = ("127.0.0.1", server.port)
+        first = stack.enter_context(socket.create_connection(address, PATIENCE))
+        first.sendall(sent)
+        if sent.startswith(b"NO HTTP"):
+            assert first.recv(12) == b"HTTP/1.1 400"
+        wait_for_idle(server, bool(sent))
+        second, third = (stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(2))
+        assert [head(connection) for connection in (second, third)] == [b"HTTP/1.1 200"] * 2
+        fourth = stack.enter_context(socket.create_connection(address, PATIENCE))
+        assert head(fourth) == b"HTTP/1.1 200"
+        assert b"HTTP/1.1" not in b"".join(iter(lambda: received(first), b""))  # closed
+        assert [head(connection) for connection in (second, third)] == [b"HTTP/1.1 200"] * 2
+
+
+def wait_for_idle(server: BlockingServer, has_thread: bool) -> None:
+    """Until the server has a connection, and a thread for it if it has sent something."""
+    end, waiting = time.monotonic() + PATIENCE, threading.Event()
+    while has_thread and not server._idle:
+        assert time.monotonic() < end
+        waiting.wait(0.01)
+
+
+def test_a_silent_client_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opchat_transports.blocking_server._REQUEST_WITHIN", 0.1)
+    with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        assert received(connection) == b""
+        assert ask(server)[-1].reply == "Hi"
+
+
+def test_a_client_that_leaves_at_once_leaves_nothing_behind() -> None:
+    with serve(echo, connections=2) as server:
+        for _ in range(50):
+            socket.create_connection(("127.0.0.1", server.port), PATIENCE).close()
+        assert ask(server)[-1].reply == "Hi"
+
+
+def test_a_connection_for_which_there_is_no_thread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(echo) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+                connection.sendall(b"GET")
+                assert received(connection) == b""
+        assert ask(server)[-1].reply == "Hi"
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
