@@ -16,13 +16,16 @@
     cli                the command `opchat`; __main__ starts it
 
     _base              what all transports are: a channel and its open replies
+    _async             the loop of the async ones
+    _visits            pages of a site, on all of them
     _files             private files, and conversations in them
     _text              the text of an answer, without the events beside it
     _common            their options, TLS contexts, and the words for what went wrong
     _extras            what to install where a package of an extra is missing
     _proxies           the proxy that the environment names
     _sockets           blocking sockets with deadlines
-    _streams           asyncio's streams, closed without waiting
+    _asyncio           scopes with one timer and connections, on asyncio
+    _tls               TLS over any connection
     _httpx             what is particular about httpx and httpcore
     _logging           the logger "opchat"
     _serving           what the servers share: bots that fail, several bots, bounds and logs
@@ -30,7 +33,16 @@
     _bot_kinds         bots that are async or not, on servers that are async or not
 
 All have one shape, the protocols below, and give the same events for the same
-bytes. Importing this package imports no I/O library.
+bytes. All questions of a transport share one session: the first starts it, and the
+others wait for that. Importing this package imports no I/O library.
+
+    with BlockingTransport("https://site.example") as transport, transport.ask("Hi") as reply:
+        for event in reply:
+            ...
+
+    async with TrioTransport("https://site.example") as transport, transport.ask("Hi") as reply:
+        async for event in reply:
+            ...
 """
 
 from collections.abc import AsyncIterator, Iterator

@@ -3,8 +3,7 @@
 import ssl
 from collections.abc import Callable
 from threading import Lock
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, TypeVar, Unpack
 from weakref import WeakSet
 
 from opchat_proto import (
@@ -14,7 +13,6 @@ from opchat_proto import (
     End,
     Endpoint,
     HTTPCall,
-    Page,
     Proxy,
     QuestionLike,
     QuestionOptions,
@@ -22,9 +20,9 @@ from opchat_proto import (
     Signal,
 )
 
-from ._common import Options, ReplyBroken, load_trust_store, make_channel, make_ssl_context, new_chat_id
+from ._common import Options, load_trust_store, make_channel, make_ssl_context, new_chat_id
 
-__all__ = ["AsyncContext", "AsyncTransportBase", "ReplyBase", "TransportBase"]
+__all__ = ["ReplyBase", "TransportBase"]
 
 _C = TypeVar("_C", Call, HTTPCall)
 _R = TypeVar("_R", bound="ReplyBase[Any]")
@@ -33,21 +31,29 @@ _R = TypeVar("_R", bound="ReplyBase[Any]")
 class TransportBase(Generic[_R]):
     """Asks one site. All questions share one session: the first starts it, and the others wait for that."""
 
+    _signal: ClassVar[Callable[[], Signal]]
+    _reply: Callable[[Any], _R]  # to a call
+
     def __init__(
-        self,
-        endpoint: Endpoint | str,
-        ssl_context: ssl.SSLContext | None,
-        options: Options,
-        *,
-        signal: Callable[[], Signal],
+        self, endpoint: Endpoint | str, *, ssl_context: ssl.SSLContext | None = None, **options: Unpack[Options]
     ) -> None:
-        """Nothing is connected yet; no event loop need run yet."""
-        self._channel = make_channel(endpoint, options, signal=signal)
+        """Nothing is connected yet; no event loop need run yet.
+
+        `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `ssl_context`
+        replaces the system's trust store, for the site and for an https proxy. The
+        other options are those of every transport (`Options`).
+
+        Raises `ValueError` for an address, a session, headers or a proxy that cannot
+        be used, `TypeError` for values of wrong types, `OSError` for a file that
+        OpenSSL is told to use and cannot.
+        """
+        self._channel = make_channel(endpoint, options, signal=type(self)._signal)
+        self._new_call: Callable[..., Any] = self._channel.call
+        self._new_visit: Callable[..., Any] = self._channel.visit
         self._ssl_context = make_ssl_context(self._channel, ssl_context)
         self._guard = Lock()  # of the next two
         self._replies: WeakSet[_R] = WeakSet()
         self._closed = False
-        self._loop: object = None  # that it belongs to, from the first read on
 
     def __repr__(self) -> str:
         """Where it asks."""
@@ -64,10 +70,7 @@ class TransportBase(Generic[_R]):
         return self._channel.proxy
 
     def ask(
-        self,
-        question: QuestionLike,
-        conversation: Conversation | None = None,
-        **options: Unpack[QuestionOptions],
+        self, question: QuestionLike, conversation: Conversation | None = None, **options: Unpack[QuestionOptions]
     ) -> _R:
         """The reply to a question: a text, a list of messages or a `Submit`. It is sent when the reply is first read.
 
@@ -80,17 +83,10 @@ class TransportBase(Generic[_R]):
         `TypeError` for other types, `RuntimeError` if the transport is closed or the
         conversation is being asked another question.
         """
-        return self._open(self._reply(question, conversation, chat_id=new_chat_id(), **options))
+        return self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
 
-    def _reply(self, *question: Any, **options: Any) -> _R:
-        """The reply to a new call with these arguments."""
-        raise NotImplementedError
-
-    def _visit(self, url: str, fresh: str | None) -> _R:
-        """The reply to a new visit, which is `End` or `Broken`."""
-        raise NotImplementedError
-
-    def _open(self, reply: _R) -> _R:
+    def _open(self, call: Any) -> _R:
+        reply = self._reply(call)
         with self._guard:
             if self._closed:
                 raise RuntimeError("the transport is closed")
@@ -117,20 +113,13 @@ class TransportBase(Generic[_R]):
         with self._guard:
             self._replies.discard(reply)
 
-    def _enter(self, loop: object) -> None:
-        """Somebody reads in this event loop. Raises `RuntimeError` unless it is always the same."""
-        if self._loop not in (None, loop):
-            raise RuntimeError("this transport belongs to another event loop, in which it was used first")
-        self._loop = loop
-
 
 class ReplyBase(Generic[_C]):
     """The answer to one question: `Live` events, then one `End` or `Broken`. What goes wrong is the event `Broken`."""
 
-    __slots__ = ("__weakref__", "_call")
-
-    def __init__(self, call: _C) -> None:
+    def __init__(self, transport: Any, call: _C) -> None:
         """For the transport's `ask`."""
+        self._transport = transport
         self._call: _C = call
 
     def __repr__(self) -> str:
@@ -143,14 +132,6 @@ class ReplyBase(Generic[_C]):
         return self._call.retries
 
     @property
-    def _page(self) -> Page:
-        """The page, after a visit was read to its end. Raises `ReplyBroken` if there is none."""
-        if self._call.page is None:
-            assert isinstance(self._call.outcome, Broken)
-            raise ReplyBroken(self._call.outcome)
-        return self._call.page
-
-    @property
     def end(self) -> End | None:
         """The last event of an answer that was read to its end; None before, and if it is broken."""
         return outcome if isinstance(outcome := self._call.outcome, End) else None
@@ -159,46 +140,3 @@ class ReplyBase(Generic[_C]):
     def broken(self) -> Broken | None:
         """The last event of a reply that was read to its end and is broken, else None."""
         return outcome if isinstance(outcome := self._call.outcome, Broken) else None
-
-
-class AsyncContext:
-    """`async with` for what has `aclose`."""
-
-    __slots__ = ()
-
-    async def aclose(self) -> None:
-        """Close. Cancelled, it closes all the same."""
-        raise NotImplementedError
-
-    async def __aenter__(self) -> Self:
-        """The object itself. It does not wait, so it cannot be cancelled."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        """`aclose()`: all is closed, also when cancelled."""
-        await self.aclose()
-
-
-class AsyncTransportBase(AsyncContext, TransportBase[_R]):
-    """What the asynchronous transports share beyond that."""
-
-    async def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """The page at `url`, of this site or another, and the bots on it.
-
-        The session's cookies and the header fields go along if it is on this site. A
-        redirect is followed, see `opchat_proto.Visit`. `fresh` asks for a page that does
-        not come out of a cache. For a bot: a transport to `bot.endpoint` with
-        `session=bot.session`, asked with `bot.submit("Hi")`.
-
-        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
-        one, `RuntimeError` if the transport is closed. Cancelled, it leaves no
-        connection open.
-        """
-        reply: Any = self._open(self._visit(url, new_chat_id() if fresh else None))
-        async with reply:
-            async for _ in reply:
-                pass
-        page: Page = reply._page
-        return page

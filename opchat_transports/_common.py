@@ -3,6 +3,7 @@
 import os
 import random
 import secrets
+import socket
 import ssl
 import string
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,7 @@ from ._proxies import ENVIRONMENT, ProxyLike, choose_proxy
 
 __all__ = [
     "NOT_TRUSTED",
+    "READ",
     "Options",
     "ReplyBroken",
     "broken_line",
@@ -35,10 +37,11 @@ __all__ = [
     "make_channel",
     "make_ssl_context",
     "new_chat_id",
-    "tcp_options",
+    "tune",
     "words",
 ]
 
+READ = 64 * 1024  # bytes that are read at once, at most
 NOT_TRUSTED = "the certificate is not trusted"
 _CHAT_ID_LENGTH = 10  # characters of base 36, as browsers draw it (WIRE 4.6)
 _BASE_36 = bytes((string.digits + string.ascii_lowercase).encode()[byte % 36] for byte in range(256))
@@ -152,13 +155,13 @@ def words(error: BaseException) -> str:
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))  # the 2nd: macOS
 
 
-def tcp_options(module: Any) -> list[tuple[int, int, int]]:
-    """Level, name and value of a connection's options, from a module that has the names of `socket`."""
-    return [
-        (module.IPPROTO_TCP, module.TCP_NODELAY, 1),
-        (module.SOL_SOCKET, module.SO_KEEPALIVE, 1),
-        *((module.IPPROTO_TCP, getattr(module, name), value) for name, value in _KEEP_ALIVE if hasattr(module, name)),
-    ]
+def tune(connection: Any) -> None:
+    """Send at once, and let the system look after a connection that is silent. It has `setsockopt`, as a socket."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE:
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 _WHAT_HAPPENED = {

@@ -1,7 +1,6 @@
 """What is particular about httpx and httpcore: how far a request is, what they raise, what they leave behind."""
 
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -12,15 +11,13 @@ import anyio.lowlevel
 
 from opchat_proto import Channel, Reason
 
-from ._common import tcp_options, words
+from ._common import tune, words
 from ._extras import missing
 
 __all__ = ["Progress", "end", "give_whole", "own_client", "unused_context"]
 
-_OPENING = ("connect_tcp", "connect_unix_socket", "start_tls")  # as httpcore names what it does
-_ANSWERED = ("receive_response_headers", "setup_socks5_connection")  # by a proxy first
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
-_CLOCKS = {"ConnectTimeout": "connect", "WriteTimeout": "write"}
+_SENDING = "the request could not be sent"
 _NO_ANSWER = "Server disconnected without sending a response."  # httpcore's words for a close before the whole head
 _PIECES_HELD = 16 * 1024  # more than a client can have read and not given, at a piece for each chunk of a byte
 
@@ -64,31 +61,24 @@ class Progress:
         self._opened: Any = None  # the connection, until the request is sent
 
     async def _watch(self, name: str, info: Mapping[str, Any]) -> None:
-        step, _, state = name.rpartition(".")  # "connection.start_tls.started"
-        phase = step.rpartition(".")[2]
-        if state == "started":
-            self._start(phase, info)
-        elif state == "complete" and phase in _OPENING:
-            if phase != "start_tls":
-                self._opened = info["return_value"]
-                opened = self._opened.get_extra_info("socket") if phase == "connect_tcp" else None
-                if opened is not None:
-                    for option in tcp_options(socket):
-                        opened.setsockopt(*option)
-            # A connection that is cancelled between its opening and its first write stays in the pool for ever.
-            await anyio.lowlevel.checkpoint()  # so rather here, where httpcore forgets it and `close` closes it
-        elif state == "complete" and phase in _ANSWERED:
-            self._at_proxy = False
-
-    def _start(self, phase: str, info: Mapping[str, Any]) -> None:
-        if phase == "connect_tcp":
-            host = f"[{info['host']}]" if ":" in info["host"] else info["host"]
-            self._where = "could not connect" + ("" if self._proxy else f" to {host}:{info['port']}")
-            self._at_proxy = self._proxy is not None
-        elif phase == "start_tls":
-            self._where = "TLS failed" if self._at_proxy else f"TLS with {info['server_hostname']} failed"
-        elif phase == "send_request_headers" and info["request"].method != b"CONNECT":
-            self._at_proxy, self._is_sent, self._opened = False, True, None
+        match name.split(".")[-2:]:  # of "connection.start_tls.started"
+            case ["connect_tcp", "started"]:
+                host = f"[{info['host']}]" if ":" in info["host"] else info["host"]
+                self._where = "could not connect" + ("" if self._proxy else f" to {host}:{info['port']}")
+                self._at_proxy = self._proxy is not None
+            case ["start_tls", "started"]:
+                self._where = "TLS failed" if self._at_proxy else f"TLS with {info['server_hostname']} failed"
+            case ["send_request_headers", "started"] if info["request"].method != b"CONNECT":
+                self._at_proxy, self._is_sent, self._opened = False, True, None
+            case ["receive_response_headers" | "setup_socks5_connection", "complete"]:  # by a proxy first
+                self._at_proxy = False
+            case ["connect_tcp" | "connect_unix_socket" | "start_tls" as phase, "complete"]:
+                if phase != "start_tls":
+                    self._opened = info["return_value"]
+                if phase == "connect_tcp" and (opened := self._opened.get_extra_info("socket")) is not None:
+                    tune(opened)
+                # A connection that is cancelled between its opening and its first write stays in the pool for ever.
+                await anyio.lowlevel.checkpoint()  # so rather here, where httpcore forgets it and `close` closes it
 
     async def close(self) -> None:
         """Close the connection if the request did not come so far as to be sent: httpcore, cancelled, forgets it."""
@@ -102,47 +92,36 @@ class Progress:
 
         Its classes are known by their names, which httpx and httpx2 share.
         """
-        names = {base.__name__ for base in type(error).__mro__}
-        detail, reason = self._describe(error, names)
+        names, said = {base.__name__ for base in type(error).__mro__}, words(error)
+        connect, write = (f"within {seconds} s (timeout" for seconds in (self._timeouts.connect, self._timeouts.write))
+        # What follows a status are words of the proxy's, and it knows the password.
+        refused = f"refused: status {said[:3]}" if re.match("[0-9]{3} ", said) else f"failed: {said}"
+        rows: list[tuple[str, str, Reason, str | None]] = [
+            ("ConnectTimeout", f"{self._where}: no connection {connect} 'connect')", Reason.TIMEOUT, "connect"),
+            ("WriteTimeout", f"{_SENDING}: not all of it was taken {write} 'write')", Reason.TIMEOUT, "write"),
+            ("TimeoutException", f"the client gave up: {said}", Reason.TIMEOUT, None),  # we asked for no other
+            ("ProxyError", f"the proxy {refused}", Reason.PROXY, None),
+            ("ConnectError", f"{self._where}: {said}", Reason.LOST, None),
+            ("RemoteProtocolError", f"HTTP: {said}", Reason.TRUNCATED, None),
+            ("NetworkError", f"the connection failed: {said}", Reason.LOST, None),
+            ("OSError", f"the connection failed: {said}", Reason.LOST, None),
+            ("Exception", f"the client failed: {type(error).__name__}: {error}", Reason.LOST, None),
+        ]
+        _, detail, reason, limit = next(row for row in rows if row[0] in names)
+        if said == _NO_ANSWER:
+            detail, reason = "the connection was closed before any answer", Reason.LOST
         if self._at_proxy and reason is not Reason.PROXY:
             detail = f"the proxy {self._proxy}: {detail}"
             reason = reason if reason is Reason.TIMEOUT else Reason.PROXY
-        limit = next((clock for name, clock in _CLOCKS.items() if name in names), None)
         return detail, reason, self._is_sent or not (self._at_proxy or names & _NOT_SENT), limit
-
-    def _describe(self, error: Exception, names: set[str]) -> tuple[str, Reason]:
-        said = words(error)
-        if "ConnectTimeout" in names:
-            return f"{self._where}: no connection within {self._timeouts.connect} s (timeout 'connect')", Reason.TIMEOUT
-        if "WriteTimeout" in names:
-            within = f"within {self._timeouts.write} s (timeout 'write')"
-            return f"the request could not be sent: not all of it was taken {within}", Reason.TIMEOUT
-        if "TimeoutException" in names:  # we asked for no other
-            return f"the client gave up: {said}", Reason.TIMEOUT
-        if "ProxyError" in names:
-            # What follows a status are words of the proxy's, and it knows the password.
-            refused = f"refused: status {said[:3]}" if re.match("[0-9]{3} ", said) else f"failed: {said}"
-            return f"the proxy {refused}", Reason.PROXY
-        if "ConnectError" in names:
-            return f"{self._where}: {said}", Reason.LOST
-        if said == _NO_ANSWER:
-            return "the connection was closed before any answer", Reason.LOST
-        if "RemoteProtocolError" in names:
-            return f"HTTP: {said}", Reason.TRUNCATED
-        if names & {"NetworkError", "OSError"}:
-            return f"the connection failed: {said}", Reason.LOST
-        return f"the client failed: {type(error).__name__}: {error}", Reason.LOST
 
 
 def give_whole(request: Any, body: bytes) -> None:
     """Let a request give its body without a generator, which would be left behind where sending is cancelled."""
-    for base in type(request.stream).__mro__:
-        if base.__name__ == "AsyncByteStream":
-            request.stream = type("Body", (base,), {"__aiter__": lambda _: _Once(body)})()
-            return
+    kind = type(request.stream)
+    request.stream = type("Body", (kind,), {"__aiter__": lambda _: _Once(body)})(body)
 
 
-@final
 class _Once:
     """Iterates over one piece."""
 

@@ -4,10 +4,11 @@ Nothing is an `isinstance` of httpx's classes, and its exceptions are known by n
 so a client of httpx2 does as well. Scopes and events are anyio's, which both bring.
 """
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
-from typing import Any, Self, Unpack, final
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from typing import Any, Unpack, final
 from urllib.parse import urlsplit
 
 from ._extras import missing
@@ -18,21 +19,12 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "httpx") from None
 
-from opchat_proto import (
-    Done,
-    Endpoint,
-    Event,
-    HTTPCall,
-    Reason,
-    Receive,
-    Request,
-    Wait,
-)
+from opchat_proto import Endpoint, HTTPCall, Reason, Receive, Request, Wait
 
-from ._base import AsyncContext, AsyncTransportBase, ReplyBase
+from ._async import AsyncReplyBase, AsyncTransportBase
+from ._asyncio import AsyncioScope
 from ._common import Options
 from ._httpx import Progress, end, give_whole, own_client, unused_context
-from ._text import AsyncText
 
 __all__ = ["HttpxReply", "HttpxTransport"]
 
@@ -45,13 +37,8 @@ _CLOSE_WITHIN = 2.0
 class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     """Asks one site, through httpx, from any number of tasks.
 
-        async with HttpxTransport("https://site.example") as transport, transport.ask("Hi") as reply:
-            async for event in reply:
-                ...
-
-    All questions share one session: the first starts it, those of other tasks wait
-    for that. There is no task behind it, and nothing is connected before a reply is
-    read. It belongs to the event loop in which a reply was read first.
+    There is no task behind it, and nothing is connected before a reply is read. It
+    belongs to the event loop in which a reply was read first.
 
     The client is its own: no environment variables, no redirects, HTTP/1.1, one
     connection per request. Or it is yours, with its proxies, TLS, auth, header fields,
@@ -71,6 +58,10 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     httpcore cannot end one stream of an HTTP/2 connection: what is left of a reply that
     was left early still comes, and is dropped.
     """
+
+    _signal = anyio.Event
+    _current_loop = staticmethod(anyio.lowlevel.current_token)
+    _checkpoint = staticmethod(anyio.lowlevel.checkpoint)
 
     def __init__(
         self,
@@ -94,231 +85,143 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
                     raise ValueError(f"{name}: expected none, since the client has its own")
             options["proxy"] = None
             ssl_context = unused_context()  # rather than load a trust store
-        super().__init__(endpoint, ssl_context, options, signal=anyio.Event)
+        super().__init__(endpoint, ssl_context=ssl_context, **options)
         self._is_own = client is None
+        self._new_call, self._new_visit = self._channel.http_call, self._visit
         self._spare_context = unused_context()  # of our own client, where no question is encrypted
         context = self._ssl_context or self._spare_context
         self._client = own_client(self._channel, context) if client is None else client
 
-    def _reply(self, *question: Any, **options: Any) -> "HttpxReply":
-        return HttpxReply(self, self._channel.http_call(*question, **options))
+    def _reply(self, call: HTTPCall) -> "HttpxReply":
+        return HttpxReply(self, call)
 
-    def _visit(self, url: str, fresh: str | None) -> "HttpxReply":
+    def _visit(self, url: str, *, fresh: str | None) -> HTTPCall:
         if self._is_own and self._ssl_context is None:
             self._spare_context.load_default_certs()  # since a redirect may lead to https
-        return HttpxReply(self, self._channel.http_visit(url, fresh=fresh))
+        return self._channel.http_visit(url, fresh=fresh)
 
     async def aclose(self) -> None:
         """Close all open replies, and the client if it is our own: a task that waits gets `Broken`. Idempotent.
 
         Cancelled, it still closes them all.
         """
-        if self._replies:
-            self._enter(anyio.lowlevel.current_token())
-        replies = self._close_calls()
-        async with AsyncExitStack() as stack:  # which calls each of them whatever the others raise
+        try:
+            await super().aclose()
+        finally:
             if self._is_own:
-                stack.push_async_callback(self._client.aclose)
-                stack.enter_context(_shield())
-            for reply in replies:
-                stack.push_async_callback(reply._close)
-        await anyio.lowlevel.checkpoint()
+                with _shield():
+                    await self._client.aclose()
 
 
 @final
-class HttpxReply(AsyncText, AsyncContext, ReplyBase[HTTPCall]):
+class HttpxReply(AsyncReplyBase[HTTPCall]):
     """The answer to one question, made by `HttpxTransport.ask`: `Live` events, then one `End` or `Broken`.
 
-    An async iterator that reads only when it is asked. What goes wrong on the way
-    is the event `Broken`, also where it is a hook or the auth of the caller's client.
-    Leaving early, by `aclose()` or the end of the `async with` block, closes the
-    connection at once.
+    What goes wrong on the way is the event `Broken`, also in a hook or the auth of the caller's client.
     """
 
-    def __init__(self, transport: HttpxTransport, call: HTTPCall) -> None:
-        """For `HttpxTransport.ask`."""
-        super().__init__(call)
-        self._transport = transport
-        self._response: Any = None
-        self._body: AsyncIterator[bytes] | None = None  # of that response
-        self._has_read = False  # just now, from a connection that is worth being kept
-        self._rest_is_wanted = False  # since the reply is over, and the body is not
-        self._scope: anyio.CancelScope | None = None  # of the step in progress, or of the last one
-        self._progress = Progress(transport._channel)  # of the request
-        self._reading = False
-        self._left: anyio.Event | None = None  # set when the reader has left, for one that closes meanwhile
+    _FAILURES = (Exception,)
+    _END = None
+    _transport: HttpxTransport
+    _response: Any = None
+    _body: AsyncIterator[bytes] | None = None  # of that response
+    _progress: Progress  # of the request
+    _is_over = False  # though its body may not be, whose rest is read after the last event was given
 
-    def __aiter__(self) -> Self:
-        """The reply itself."""
-        return self
+    def _begin(self) -> None:
+        self._now, self._within = anyio.current_time, lambda until: anyio.CancelScope(deadline=until)
+        with suppress(RuntimeError):  # no loop of asyncio's is running
+            if asyncio.current_task() is not None:  # else it is the host of trio's
+                loop = asyncio.get_running_loop()
+                self._now, self._within = loop.time, AsyncioScope(loop).within
 
-    async def __anext__(self) -> Event:
-        """The next event. Once the reply was closed: what had been read before, then `Broken`.
+    def _read(self) -> Awaitable[bytes | None]:
+        assert self._body is not None
+        return anext(self._body, None)
 
-        Cancelled, it closes the connection first: a question may have been asked
-        that is answered to nobody. Raises `RuntimeError` while another task is in
-        here, and in another event loop than the first.
-        """
-        if self._reading:
-            raise RuntimeError("another task is reading this reply")
-        event = self._call.next_event()
-        if event is not None:
-            return event
-        if self._scope is None:
-            self._transport._enter(anyio.lowlevel.current_token())
-        self._reading = True
-        try:
-            event = await self._next_event()
-        except BaseException:  # it may have cut a request in two
-            self._call.close()
-            await self._disconnect()
-            raise
-        finally:
-            self._reading = False
-            if self._left is not None:
-                self._left.set()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def aclose(self) -> None:
-        """Close the connection at once if the answer is not over. Idempotent, from any task, also when cancelled.
-
-        A task that waits for an event gets `Broken`: LOST, or TRUNCATED once the
-        answer had begun.
-        """
-        self._transport._enter(anyio.lowlevel.current_token())
-        try:
-            if not self._reading:
-                await self._read_rest()
-        finally:
-            await self._close()
-        await anyio.lowlevel.checkpoint()
-
-    # ---------------------------------------------------------------- the loop
-
-    async def _next_event(self) -> Event | None:
-        call, event = self._call, None
-        while event is None:
-            step, until = call.next_step(anyio.current_time())
-            if isinstance(step, Done):
-                self._rest_is_wanted |= self._has_read
-                self._has_read = False
-                if not self._rest_is_wanted:
-                    await self._disconnect()
-                if (event := call.next_event()) is None:
-                    await self._read_rest()
-                return event
-            await self._take(step, until)
-            event = call.next_event()
-        return event
-
-    async def _take(self, step: Request | Receive | Wait, until: float) -> None:
-        """Do what a step says, until then, and report it."""
-        call = self._call
-        data: bytes | None = None
-        failure: Exception | None = None
-        self._has_read = False
-        with anyio.CancelScope(deadline=until) as self._scope:
-            try:
-                match step:
-                    case Receive():
-                        assert self._body is not None
-                        data = await anext(self._body, None)
-                    case Request():
-                        await self._disconnect()
-                        await self._send(step)
-                    case Wait(signal):
-                        await self._disconnect()
-                        await signal.wait()
-            except Exception as error:
-                failure = error
-        if self._scope.cancelled_caught:
-            call.timed_out()
-        elif failure is not None:
-            self._report_failure(failure)
-        elif isinstance(step, Request):
-            self._report_head(self._response)
-        elif data is not None:
-            call.receive_data(data)
-            self._has_read = not self._transport._is_own
-        elif isinstance(step, Receive):
-            call.receive_eof()
-
-    async def _send(self, request: Request) -> None:
-        transport, host = self._transport, urlsplit(request.url).hostname or ""
-        progress = Progress(transport._channel, host)
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+    async def _take(self, step: Request | Wait) -> None:
+        await self._disconnect()
+        if isinstance(step, Wait):
+            await step.signal.wait()
+            return
+        transport = self._transport
+        self._progress = Progress(transport._channel, urlsplit(step.url).hostname or "")
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in step.headers]
         if transport._is_own:
             headers.append((b"Connection", b"close"))
-        self._progress = progress
         try:
-            built = transport._client.build_request(
-                request.method, request.url, content=request.body, headers=headers, extensions=progress.extensions
+            request = transport._client.build_request(
+                step.method, step.url, content=step.body, headers=headers, extensions=self._progress.extensions
             )
-            if not any(name.lower() == "cookie" for name, _ in request.headers):
-                built.headers.pop("Cookie", None)  # from the client's jar
-            give_whole(built, request.body)
-            self._response = response = await transport._client.send(built, stream=True, follow_redirects=False)
+            if not any(name.lower() == "cookie" for name, _ in step.headers):
+                request.headers.pop("Cookie", None)  # from the client's jar
+            give_whole(request, step.body)
+            self._response = response = await transport._client.send(request, stream=True, follow_redirects=False)
             # A hook may have read it.
             self._body = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
         finally:
-            await progress.close()
+            await self._progress.close()
 
-    def _report_head(self, response: Any) -> None:
-        channel, headers = self._transport._channel, response.headers.raw
-        if response.is_stream_consumed:  # and inflated
-            headers = [field for field in headers if field[0].lower() not in (b"content-encoding", b"content-length")]
-        is_relayed = channel.proxy is not None and channel.proxy.relays(response.url.scheme)
-        if response.status_code == 407 and is_relayed:
-            self._call.step_failed("the proxy refused: status 407", Reason.PROXY)
-        else:
-            self._call.receive_head(response.status_code, headers)
+    def _report(self, step: Request | Wait | Receive, failure: Exception | None) -> None:
+        call, channel, response = self._call, self._transport._channel, self._response
+        if failure is not None:
+            refusal = getattr(failure, "response", None)
+            if refusal is not None and self._body is None:  # response hooks raise it for the status
+                call.receive_head(refusal.status_code, refusal.headers.raw)
+            said, reason, sent, limit = self._progress.explain(failure)
+            call.step_failed(said, reason, sent=sent, limit=limit)
+        elif isinstance(step, Request):
+            headers = response.headers.raw
+            if response.is_stream_consumed:  # and inflated
+                headers = [each for each in headers if each[0].lower() not in (b"content-encoding", b"content-length")]
+            is_relayed = channel.proxy is not None and channel.proxy.relays(response.url.scheme)
+            if response.status_code == 407 and is_relayed:
+                call.step_failed("the proxy refused: status 407", Reason.PROXY)
+                return
+            call.receive_head(response.status_code, headers)
             if response.status_code < 200:  # after which the call would have the request sent again
-                self._call.step_failed("HTTP: an interim response is no answer", Reason.TRUNCATED)
+                call.step_failed("HTTP: an interim response is no answer", Reason.TRUNCATED)
 
-    def _report_failure(self, error: Any) -> None:
-        response = getattr(error, "response", None)
-        if response is not None and self._body is None:  # response hooks raise it for the status
-            self._call.receive_head(response.status_code, response.headers.raw)
-        said, reason, sent, limit = self._progress.explain(error)
-        self._call.step_failed(said, reason, sent=sent, limit=limit)
+    async def _finish(self) -> None:
+        if self._is_over or self._transport._is_own:
+            await self._leave()
+        self._is_over = True
 
-    # ---------------------------------------------------------------- leaving
-
-    async def _read_rest(self) -> None:
-        if not self._rest_is_wanted or self._body is None:
-            return
-        self._rest_is_wanted = False
-        left, deadline = _REST, anyio.current_time() + _REST_WITHIN
-        with anyio.CancelScope(deadline=deadline) as self._scope, suppress(Exception):
-            while left > 0 and (data := await anext(self._body, None)) is not None:
-                left -= len(data)
-        await self._disconnect()
+    async def _leave(self) -> None:
+        """Read what is left of a body whose reply is over, and close the response."""
+        try:
+            if self._is_over and self._body is not None:
+                left = _REST
+                with self._within(self._now() + _REST_WITHIN) as self._scope, suppress(Exception):
+                    while left > 0 and (data := await anext(self._body, None)) is not None:
+                        left -= len(data)
+        finally:
+            await self._disconnect()
 
     async def _close(self) -> None:
         self._call.close()
         self._transport._forget(self)
-        if not self._reading:
-            await self._disconnect()
-            return
-        if self._scope is not None:
+        if self._reading:
             self._scope.cancel()
-        self._left = self._left or anyio.Event()
-        with _shield():
-            await self._left.wait()  # only who reads can close what is read
+            self._left = self._left or anyio.Event()
+            with _shield():
+                await self._left.wait()  # only who reads can close what is read
+        await self._leave()
 
-    async def _disconnect(self) -> None:
+    async def _disconnect(self) -> bool:
         response, body = self._response, self._body
         self._response = self._body = None
+        if isinstance(self._scope, AsyncioScope):
+            self._scope.rest()
         if body is None:
-            return
+            return False
         with _shield():
             try:
                 await end(body)
             finally:
                 with suppress(Exception):
                     await response.aclose()
+        return True
 
 
 def _shield() -> anyio.CancelScope:

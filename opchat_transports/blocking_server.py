@@ -16,6 +16,7 @@ from typing import Self, final
 from opchat_proto import Answer, Done, Event, Limits, Live, Receive, Send, Server, Site, Submit
 
 from ._bot_events import BlockingBot
+from ._common import READ, tune
 from ._serving import (
     BODY_BYTES,
     REJECTED,
@@ -28,7 +29,7 @@ from ._serving import (
     make_site,
     server_url,
 )
-from ._sockets import READ, deadline, send_all, set_timeout, shut_down, tune
+from ._sockets import send_all, set_timeout, shut_down
 
 __all__ = ["BlockingBot", "BlockingServer", "serve"]
 
@@ -228,7 +229,7 @@ class BlockingServer:
         server = Server(self._site)
         answer: _Answering | None = None
         begin: float | None = None  # of the answer to a request, until it is in the log
-        end = deadline(_REQUEST_WITHIN)
+        end = time.monotonic() + _REQUEST_WITHIN
         try:
             tune(connection)
             while True:
@@ -242,12 +243,12 @@ class BlockingServer:
                         self._no_longer_idle(connection)
                         if server.status is not None:
                             begin = begin or time.monotonic()
-                        send_all(connection, data, deadline(_PIECE_SENT_WITHIN))
+                        send_all(connection, data, time.monotonic() + _PIECE_SENT_WITHIN)
                         if begin is not None and answer is None:
                             _log_request(client, server, begin)
                             self._bodies.drop(connection)
                             begin = None
-                            end = deadline(_REQUEST_WITHIN)
+                            end = time.monotonic() + _REQUEST_WITHIN
                         server.step_done()
                         self._hold(connection, server.held)  # of the next request, perhaps
                     case Answer(submit):
@@ -388,7 +389,7 @@ def _look_for_leaver(server: Server, connection: socket.socket) -> None:
 
 def _hang_up(connection: socket.socket) -> None:
     # Closing over bytes that were not read is a reset, in which the client may lose our answer (RFC 9112, 9.6).
-    end = deadline(_LINGER)
+    end = time.monotonic() + _LINGER
     connection.shutdown(socket.SHUT_WR)
     for _ in range(_LINGER_READS):
         set_timeout(connection, end)

@@ -1,32 +1,21 @@
 """Blocking sockets: `BlockingTransport` drives calls in threads. Works unchanged under gevent's patched sockets."""
 
 import math
-import queue
 import socket
-import ssl
 import threading
 import time
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self, Unpack, final
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Self, final
 
-from opchat_proto import (
-    Call,
-    Connect,
-    Done,
-    Endpoint,
-    Event,
-    Page,
-    Receive,
-    Send,
-    StartTLS,
-    Wait,
-)
+from opchat_proto import Call, Connect, Done, Event, Receive, Send, StartTLS, Wait
 
 from ._base import ReplyBase, TransportBase
-from ._common import Options, new_chat_id, words
-from ._sockets import READ, InnerTLS, ran_out, send_all, set_timeout, shut_down, tune
+from ._common import READ, tune, words
+from ._sockets import SocketStream, at_once, set_timeout, shut_down
 from ._text import Text
+from ._tls import TLSStream
+from ._visits import Visits
 
 __all__ = ["BlockingReply", "BlockingTransport"]
 
@@ -35,92 +24,47 @@ _WAIT_FOR_READER = 5.0  # seconds, for a reader that was woken to let go
 
 
 @final
-class BlockingTransport(TransportBase["BlockingReply"]):
+class BlockingTransport(Visits, TransportBase["BlockingReply"], AbstractContextManager["BlockingTransport"]):
     """Asks one site, over blocking sockets, from any number of threads.
 
-        with BlockingTransport("https://site.example") as transport, transport.ask("Hi") as reply:
-            for event in reply:
-                ...
-
-    All questions share one session: the first starts it, those of other threads
-    wait for that. Each request has a connection of its own, which is closed before
-    the last event is given. Nothing is connected before a reply is read.
+    Each request has a connection of its own, which is closed before the last event
+    is given. Nothing is connected before a reply is read.
 
     The system's lookup of a name cannot be interrupted, so it runs in a daemon
     thread: the `connect` clock and `close()` end the wait for it, and the thread ends
     when the system gives up. There is no other thread behind it.
     """
 
-    def __init__(
-        self, endpoint: Endpoint | str, *, ssl_context: ssl.SSLContext | None = None, **options: Unpack[Options]
-    ) -> None:
-        """Nothing is connected yet.
+    _signal = threading.Event
 
-        `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `ssl_context`
-        replaces the system's trust store, for the site and for an https proxy. The
-        other options are those of every transport (`Options`).
-
-        Raises `ValueError` for an address, a session, headers or a proxy that cannot
-        be used, `TypeError` for values of wrong types, `OSError` for a file that
-        OpenSSL is told to use and cannot.
-        """
-        super().__init__(endpoint, ssl_context, options, signal=threading.Event)
-
-    def _reply(self, *question: Any, **options: Any) -> "BlockingReply":
-        return BlockingReply(self, self._channel.call(*question, **options))
-
-    def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """The page at `url`, of this site or another, and the bots on it.
-
-        The session's cookies and the header fields go along if it is on this site. A
-        redirect is followed, see `opchat_proto.Visit`. `fresh` asks for a page that does
-        not come out of a cache. For a bot: a transport to `bot.endpoint` with
-        `session=bot.session`, asked with `bot.submit("Hi")`.
-
-        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
-        one, `RuntimeError` if the transport is closed.
-        """
-        with self._open(self._visit(url, new_chat_id() if fresh else None)) as reply:
-            for _ in reply:
-                pass
-        return reply._page
-
-    def _visit(self, url: str, fresh: str | None) -> "BlockingReply":
-        return BlockingReply(self, self._channel.visit(url, fresh=fresh))
+    def _reply(self, call: Call) -> "BlockingReply":
+        return BlockingReply(self, call)
 
     def close(self) -> None:
         """Close all open replies: a thread that waits for one gets `Broken`. Idempotent, from any thread."""
         for reply in self._close_calls():
             reply.close()
 
-    def __enter__(self) -> Self:
-        """The transport itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """`close()`."""
         self.close()
 
 
 @final
-class BlockingReply(Text, ReplyBase[Call]):
+class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply"]):
     """The answer to one question, made by `BlockingTransport.ask`: `Live` events, then one `End` or `Broken`.
 
-    An iterator that reads only when it is asked; what goes wrong on the way is the
-    event `Broken`. Leaving early, by `close()` or the end of the `with` block,
-    closes the connection at once, and so does an exception such as
-    KeyboardInterrupt that comes out of `next`.
+    An exception that comes out of `next`, such as KeyboardInterrupt, has closed the connection.
     """
 
     def __init__(self, transport: BlockingTransport, call: Call) -> None:
         """For `BlockingTransport.ask`."""
-        super().__init__(call)
-        self._transport = transport
+        super().__init__(transport, call)
         self._reading = threading.RLock()  # held while in `next`
         self._guard = threading.RLock()  # between those who open, shut down and close the socket
-        self._socket: socket.socket | None = None
-        self._inner: InnerTLS | None = None  # around that socket
-        self._lookup: queue.SimpleQueue[Any] | None = None  # the addresses of a name, or an exception
+        self._link: SocketStream | None = None
+        self._tls: TLSStream | None = None  # over that connection
+        self._lookup: Future[list[Any]] | None = None  # of the addresses of a name
         self._closed = False
 
     def __iter__(self) -> Self:
@@ -150,10 +94,11 @@ class BlockingReply(Text, ReplyBase[Call]):
         self._call.close()
         with self._guard:
             self._closed = True
-            if self._socket is not None:
-                shut_down(self._socket)
+            if self._link is not None:
+                shut_down(self._link.socket)
             if self._lookup is not None:
-                self._lookup.put(OSError(_CLOSED))
+                with suppress(InvalidStateError):  # it is over
+                    self._lookup.set_exception(OSError(_CLOSED))
         self._transport._forget(self)
         # Only who reads may close what is read, or its number could be another's socket by then.
         if self._reading.acquire(timeout=_WAIT_FOR_READER):
@@ -162,11 +107,7 @@ class BlockingReply(Text, ReplyBase[Call]):
             finally:
                 self._reading.release()
 
-    def __enter__(self) -> Self:
-        """The reply itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """`close()`."""
         self.close()
 
@@ -177,58 +118,64 @@ class BlockingReply(Text, ReplyBase[Call]):
         event = call.next_event()
         while event is None:
             step, until = call.next_step(time.monotonic())
-            if isinstance(step, Receive):
-                self._receive(until)
-            elif isinstance(step, Done):
+            if isinstance(step, Done):
                 self._disconnect()
                 return call.next_event()
+            data = b""
+            try:
+                if isinstance(step, Receive):
+                    data = self._receive(until)
+                else:
+                    self._take(step, until)
+            except (OSError, ValueError) as error:  # ValueError: a name that the DNS, or a certificate, cannot have
+                # A TimeoutError with a number is the system's, which is a lost connection.
+                is_ours = isinstance(error, TimeoutError) and error.errno is None
+                call.timed_out() if is_ours else call.step_failed(words(error))
             else:
-                self._take(step, until)
+                if isinstance(step, Receive):
+                    call.receive_data(data) if data else call.receive_eof()
+                elif not isinstance(step, Wait):
+                    call.step_done()
             event = call.next_event()
         return event
 
-    def _receive(self, until: float) -> None:
-        try:
-            connection = self._opened
-            set_timeout(connection, until)
-            data = connection.recv(READ)
-        except OSError as error:
-            self._fail(error)
-        else:
-            self._call.receive_data(data) if data else self._call.receive_eof()
+    def _receive(self, until: float) -> bytes:
+        link = self._link
+        if link is None or self._tls is not None:
+            return at_once(self._stream(until).receive_some())
+        set_timeout(link.socket, until)
+        return link.socket.recv(READ)
 
     def _take(self, step: Connect | StartTLS | Send | Wait, until: float) -> None:
-        """Do what a step says, until then, and report it."""
-        try:
-            match step:
-                case Connect(host, port):
-                    self._connect(host, port, until)
-                case StartTLS(server_name):
-                    self._start_tls(server_name, until)
-                case Send(out):
-                    send_all(self._opened, out, until)
-                case Wait(signal):
-                    self._disconnect()
-                    signal.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
-                    return
-        except (OSError, ValueError) as error:  # ValueError: a name that the DNS, or a certificate, cannot have
-            self._fail(error)
-        else:
-            self._call.step_done()
+        match step:
+            case Connect(host, port):
+                self._disconnect()
+                self._connect(host, port, until)
+            case StartTLS(server_name):
+                self._tls = TLSStream(self._stream(until), self._transport._tls, server_name)
+                at_once(self._tls.do_handshake())
+            case Send(data):
+                at_once(self._stream(until).send_all(data))
+            case Wait(signal):
+                self._disconnect()
+                signal.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
 
-    def _fail(self, error: Exception) -> None:
-        if ran_out(error):
-            self._call.timed_out()
-        else:
-            self._call.step_failed(words(error))
+    def _stream(self, until: float) -> SocketStream | TLSStream:
+        """The connection, for what may take until then."""
+        if self._link is None:
+            raise OSError(_CLOSED)  # while we were about to use it
+        self._link.until = until
+        return self._tls or self._link
 
     def _connect(self, host: str, port: int, until: float) -> None:
-        self._disconnect()
         addresses = self._look_up(host, port, until)
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             try:
                 opened = socket.socket(family, kind, protocol)
-                self._hold(opened)
+                with self._guard:
+                    self._link = SocketStream(opened)
+                if self._closed:
+                    raise OSError(_CLOSED)
                 set_timeout(opened, until, share=len(addresses) - index)
                 opened.connect(address)
                 tune(opened)
@@ -242,57 +189,24 @@ class BlockingReply(Text, ReplyBase[Call]):
         name = host.encode("ascii")  # for text Python would import its IDNA codec
         with suppress(OSError):
             return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        found: Future[list[Any]] = Future()
 
         def look_up() -> None:
-            try:
-                found.put(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
-                found.put(error)
+            with suppress(InvalidStateError):  # the reply was closed meanwhile
+                try:
+                    found.set_result(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
+                except (OSError, UnicodeError) as error:
+                    found.set_exception(error)
 
         with self._guard:
             if self._closed:
                 raise OSError(_CLOSED)
             self._lookup = found
         threading.Thread(target=look_up, name="opchat lookup", daemon=True).start()
-        try:
-            addresses = found.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            raise TimeoutError("timed out") from None
-        if isinstance(addresses, Exception):
-            raise addresses
-        return list(addresses)
-
-    def _start_tls(self, server_name: str, until: float) -> None:
-        plain, context = self._socket, self._transport._tls
-        secure: ssl.SSLSocket | InnerTLS
-        if isinstance(plain, ssl.SSLSocket):  # with the proxy: a socket can be wrapped once only
-            self._inner = secure = InnerTLS(plain, context, server_name)
-        else:
-            with self._guard:  # wrapping moves the connection from one object to the other
-                if plain is None:
-                    raise OSError(_CLOSED)
-                self._socket = secure = context.wrap_socket(
-                    plain, server_hostname=server_name, do_handshake_on_connect=False, suppress_ragged_eofs=False
-                )
-        set_timeout(secure, until)
-        secure.do_handshake()
-
-    @property
-    def _opened(self) -> "socket.socket | InnerTLS":
-        connection = self._inner or self._socket
-        if connection is None:
-            raise OSError(_CLOSED)  # while we were about to use it
-        return connection
-
-    def _hold(self, opened: socket.socket) -> None:
-        with self._guard:
-            self._socket = opened
-        if self._closed:
-            raise OSError(_CLOSED)
+        return found.result(None if until == math.inf else max(0.0, until - time.monotonic()))
 
     def _disconnect(self) -> None:
         with self._guard:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = self._inner = None
+            if self._link is not None:
+                self._link.abort()
+                self._link = self._tls = None

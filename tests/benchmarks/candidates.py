@@ -363,10 +363,10 @@ def _asyncio(pieces: list[bytes]) -> Run:
         def __init__(self) -> None:
             self.pieces = iter(pieces)
 
-        async def read(self, until: float) -> bytes:
+        async def receive_some(self) -> bytes:
             return next(self.pieces, b"")
 
-        async def write(self, data: bytes) -> None: ...
+        async def send_all(self, data: bytes) -> None: ...
 
         def abort(self) -> None: ...
 
@@ -377,7 +377,7 @@ def _asyncio(pieces: list[bytes]) -> Run:
 
     def run() -> list[Event]:
         transport._loop = None  # each run has a loop of its own
-        with _replaced(asyncio_streams, "connect", connect):
+        with _replaced(asyncio_streams.AsyncioReply, "_connect", staticmethod(connect)):
             return asyncio.run(_read(transport))
 
     return run

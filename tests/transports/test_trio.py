@@ -245,7 +245,7 @@ def test_comments_that_never_stop_do_not_stop_the_idle_clock(monkeypatch: pytest
     site = Site(monkeypatch)
     clock = trio.testing.MockClock()
 
-    async def chatter(max_bytes: int | None = None) -> bytes:
+    async def chatter() -> bytes:
         clock.jump(1)
         return chunk(b": keepalive\n\n")  # and it never lets others run
 
@@ -254,7 +254,7 @@ def test_comments_that_never_stop_do_not_stop_the_idle_clock(monkeypatch: pytest
             nursery.start_soon(site.answer, STREAM, live("a"))
             async with transport.ask("Hi") as reply:
                 await anext(reply)
-                monkeypatch.setattr(reply._stream, "receive_some", chatter)
+                monkeypatch.setattr(reply, "_read", chatter)
                 assert [event.reason async for event in reply if isinstance(event, Broken)] == [Reason.TIMEOUT]
         assert clock.current_time() == pytest.approx(120, abs=2)
 

@@ -1,0 +1,60 @@
+"""TLS over any connection, one in TLS with a proxy too."""
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ._common import READ
+
+__all__ = ["TLSStream"]
+
+
+class TLSStream:
+    """A client's end of TLS over another stream. `ssl.SSLError`: also where the peer cuts it without ending TLS.
+
+    asyncio's own gives a cut as an end, though only that is announced (RFC 8446,
+    6.1), and reads as if inside TLS what had come before it began. And a socket can
+    be wrapped once only.
+    """
+
+    def __init__(self, outer: Any, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._outer = outer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+
+    async def do_handshake(self) -> None:
+        await self._run(self._tls.do_handshake)
+
+    async def receive_some(self) -> bytes:
+        data: bytes = await self._run(self._tls.read, READ)
+        return data
+
+    async def send_all(self, data: bytes) -> None:
+        await self._run(self._tls.write, data)
+
+    def abort(self) -> None:
+        self._outer.abort()
+
+    async def _run(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        while True:
+            try:
+                result = call(*arguments)
+            except ssl.SSLWantReadError:
+                await self._flush()
+            except ssl.SSLError:
+                with suppress(OSError):
+                    await self._flush()  # an alert
+                raise
+            else:
+                await self._flush()
+                return result
+            data = await self._outer.receive_some()
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()  # which is a cut, unless the peer has ended its TLS before
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self._outer.send_all(self._outgoing.read())

@@ -1,0 +1,57 @@
+"""Pages of a site, on all transports."""
+
+from typing import Any
+
+from opchat_proto import Broken, Page
+
+from ._common import ReplyBroken, new_chat_id
+
+__all__ = ["AsyncVisits", "Visits"]
+
+
+class Visits:
+    """Visits of a transport."""
+
+    def visit(self, url: str, *, fresh: bool = False) -> Page:
+        """The page at `url`, of this site or another, and the bots on it.
+
+        The session's cookies and the header fields go along if it is on this site. A
+        redirect is followed, see `opchat_proto.Visit`. `fresh` asks for a page that does
+        not come out of a cache. For a bot: a transport to `bot.endpoint` with
+        `session=bot.session`, asked with `bot.submit("Hi")`.
+
+        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
+        one, `RuntimeError` if the transport is closed.
+        """
+        with _reply(self, url, fresh) as reply:
+            for _ in reply:
+                pass
+        return _page(reply)
+
+
+class AsyncVisits:
+    """The same in async code."""
+
+    async def visit(self, url: str, *, fresh: bool = False) -> Page:
+        """As `BlockingTransport.visit`: the page at `url`, and the bots on it.
+
+        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
+        one, `RuntimeError` if the transport is closed. Cancelled, it leaves no
+        connection open.
+        """
+        async with _reply(self, url, fresh) as reply:
+            async for _ in reply:
+                pass
+        return _page(reply)
+
+
+def _reply(transport: Any, url: str, fresh: bool) -> Any:
+    return transport._open(transport._new_visit(url, fresh=new_chat_id() if fresh else None))
+
+
+def _page(reply: Any) -> Page:
+    page: Page | None = reply._call.page
+    if page is None:
+        assert isinstance(reply.broken, Broken)
+        raise ReplyBroken(reply.broken)
+    return page
