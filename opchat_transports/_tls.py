@@ -31,7 +31,8 @@ class TLSStream:
         return data
 
     async def send_all(self, data: bytes) -> None:
-        await self._run(self._tls.write, data)
+        for start in range(0, len(data), READ):  # not all at once, so that it is sent while the rest is encrypted
+            await self._run(self._tls.write, memoryview(data)[start : start + READ])
 
     def abort(self) -> None:
         self._outer.abort()
