@@ -174,7 +174,7 @@ class AsyncReply(Protocol):
         """The text of the answer in pieces, as they come. Raises `ReplyBroken` where the reply is broken."""
 
     async def text(self) -> str:
-        """The whole text of the answer. Raises `ReplyBroken` if the reply is broken."""
+        """The whole text of the answer. Raises `ReplyBroken` if the reply is broken. Cancelled, it closes the reply."""
 
     async def aclose(self) -> None:
         """Close the connection at once if it is still open, also when cancelled. Idempotent."""
@@ -204,7 +204,10 @@ class AsyncTransport(Protocol):
         """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
+        """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none.
+
+        Cancelled, it leaves no connection open.
+        """
 
     async def aclose(self) -> None:
         """Close all replies, also when cancelled. Idempotent."""
