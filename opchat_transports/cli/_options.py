@@ -88,11 +88,9 @@ _SECTIONS = {
         "raw",
         "secrets",
         "verbose",
-        "help",
     ],
     "Timeouts, in seconds, or none": ["timeout", *(f"timeout_{name}" for name in _CLOCKS)],
     "Limits, as a number, also with KiB or MiB": [f"limit_{name}" for name in _LIMITS],
-    "Help": ["verbose", "help"],
 }
 
 
@@ -103,7 +101,9 @@ class AskingCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See `click.Command`."""
         records = {str(option.name): option.get_help_record(ctx) for option in self.get_params(ctx)}
-        for title, names in _SECTIONS.items():
+        listed = [name for names in _SECTIONS.values() for name in names]
+        sections = {**_SECTIONS, "Others": [name for name in records if name not in listed]}
+        for title, names in sections.items():
             rows = [record for name in names if (record := records.get(name))]
             if rows:
                 with formatter.section(title):

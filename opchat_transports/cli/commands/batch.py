@@ -36,7 +36,7 @@ _NOT_ALL_GOOD = 10
 _FREE = 20  # questions to a site of somebody else's that nobody is asked about
 _EPILOG = """\b
 Exit codes:
-  0   all answers came, and all expectations held; with --compare: nothing changed
+  0   all answers came, all expectations held; with --compare: nothing changed
   2   wrong usage
   10  not so
   130 interrupted   143 terminated   141 output closed
