@@ -348,7 +348,7 @@ def test_a_full_disk_is_one_line_for_what_click_prints_too(arguments: list[str])
 
 
 def test_serve_answers_until_ctrl_c() -> None:
-    with start("serve", "--port", "0") as process:
+    with start("serve", "--quiet", "--port", "0") as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+", line)
