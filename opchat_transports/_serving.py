@@ -40,7 +40,7 @@ _OOPS = (  # WIRE 5.6
 )
 
 
-# ---------------------------------------------------------------- bots, also such that fail
+# ---------------------------------------------------------------- answers, and bots that fail
 
 
 def answer_of(bot: BlockingBot, submit: Submit, *, debug: bool = False) -> Generator[Event]:
@@ -214,7 +214,7 @@ def log_access(
 
 
 class OncePerSecond(logging.Filter):
-    """Lets one line of each level through in a second; the next one says how many were left out."""
+    """Lets one warning and one error through in a second; the next one says how many were left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -224,6 +224,8 @@ class OncePerSecond(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
         now = self._clock()
         with self._lock:
             at, left_out = self._seen.get(record.levelno, (now - 1, 0))

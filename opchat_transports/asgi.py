@@ -78,9 +78,9 @@ def application(
     question that finds none waits. It is closed when the client has left and it has
     given its next piece.
 
-    `bots` are several, by the names that a question may name (WIRE 4.2: customId or
-    botId); another name is an error, as it is up to plugin 2.9.9. A single `bot` answers to
-    every name.
+    `bots` are several, by the names that a question may give (WIRE 4.2: customId, or
+    else botId); another name is an error, as it is up to plugin 2.9.9. A single `bot`
+    answers to every name.
 
     Nothing is kept between requests: nonces are computed from `secret`, best 32
     random bytes, so all processes and machines with the same secret serve the
@@ -91,14 +91,17 @@ def application(
     "site.example", without a port; a request to another name gets status 421, so
     that no rebound DNS name reaches a site in a private network. () allows any.
     A request whose body does not come within `request_timeout` seconds gets status
-    408, one larger than `limits.request_bytes` 413; how long a head may take and a
-    client may not read is up to the server. The bodies of all requests hold at most
-    `body_bytes` together: if it becomes more, the largest that is not complete gets
-    status 503. A head with both Content-Length and Transfer-Encoding, or of another
-    version than HTTP/1.x, 2 and 3, is refused, where the server has not done so. After each `keep_alive` seconds
-    without a piece a streamed answer gets a comment, so that no proxy takes it
-    for dead; None sends none. With `debug` clients see what the bot raised. The
-    logger "opchat_transports.access" has a line for each request at INFO.
+    408, one larger than `limits.request_bytes` 413. The bodies of all requests of this
+    process hold at most `body_bytes` together: if they grow beyond it, the largest
+    incomplete one gets status 503. A head is refused if it has both Content-Length and
+    Transfer-Encoding, or a version other than HTTP/1.x, 2 and 3. How many connections
+    there are, how long a head may take, and how long a client may not read is up to
+    the server.
+
+    After each `keep_alive` seconds without a piece a streamed answer gets a comment,
+    so that no proxy takes it for dead; None sends none. With `debug` clients see what
+    the bot raised. The logger "opchat_transports.access" has a line for each request
+    at INFO.
 
     Raises `TypeError` unless there is either a bot or `bots`, `TypeError` and
     `ValueError` for arguments that `Site` does not take, and `ValueError` for a time
@@ -196,7 +199,7 @@ class Application:
         refusal = site.check_head(headers, version=version)  # before a client that waits is told to go on
         body = refusal or await self._read(site, headers, receive, key)
         if isinstance(body, Response):
-            close = (("Connection", "close"),) if version.startswith("1") else ()  # the rest of it shall not be read
+            close = () if version in ("2", "3") else (("Connection", "close"),)  # the rest of it shall not be read
             return replace(body, headers=(*body.headers, *close))
         if body is None:
             return None

@@ -65,7 +65,7 @@ def serve(
     it ends without `End`, the joined pieces are the reply. If it raises, the client
     gets the plugin's general error, or with `debug` what was raised, and the traceback
     is logged. If the client leaves, its iterator is closed. `bots` are several, by the
-    names that a question may name (WIRE 4.2); another name is an error, as it is up
+    names that a question may give (WIRE 4.2); another name is an error, as it is up
     to plugin 2.9.9.
 
     The same `secret` keeps nonces valid beyond a restart; by default it is random.
@@ -74,14 +74,15 @@ def serve(
     request to another name gets status 421. () allows any.
 
     A request must arrive within a minute and each piece be taken within half a
-    minute, or the connection is closed. A connection is a thread, so there are at
-    most so many `connections`: for one more the one is closed that has waited
-    longest for a request, and if all are being answered, it waits. The requests that
-    are held may have `body_bytes` together: if it becomes more, the connection with the
-    largest that is not complete is closed. The logger "opchat_transports.access" has a
-    line for each request at INFO. Raises `OSError` if the address cannot be
-    listened on, `TypeError` unless there is either a bot or `bots`, `ValueError` if
-    `connections` is less than 1.
+    minute, or the connection is closed. A connection that has sent something is a
+    thread, so there are at most so many `connections`: for one more, the one that has
+    waited longest for a request is closed; if all are being answered, it waits. The
+    bodies of all requests hold at most `body_bytes` together: if they grow beyond it,
+    the connection with the largest incomplete one is closed. The logger
+    "opchat_transports.access" has a line for each request at INFO.
+
+    Raises `OSError` if the address cannot be listened on, `TypeError` unless there is
+    either a bot or `bots`, `ValueError` if `connections` is less than 1.
     """
     if connections < 1:
         raise ValueError(f"connections: expected at least 1, got {connections}")
@@ -207,7 +208,7 @@ class BlockingServer:
                 connection.close()
 
     def _make_room(self, lobby: "_Lobby") -> None:
-        """Wait until there is room for one more connection, and close the one that has waited longest for a request."""
+        """Make room for one more: close the connection that has waited longest for a request, or wait for an end."""
         with self._guard:
             while len(self._talks) - len(self._leaving) + len(lobby) >= self._connections:
                 silent = lobby.longest()

@@ -690,16 +690,18 @@ def test_a_flood_of_what_is_no_request_is_a_line_a_second(caplog: pytest.LogCapt
     clock = [0.0]
     once = OncePerSecond(lambda: clock[0])
     log = logging.getLogger("test of a flood")
+    caplog.set_level(logging.DEBUG, log.name)
     log.addFilter(once)
     for second in (0.0, 0.5, 0.9, 1.0, 1.1, 5.0):
         clock[0] = second
         log.warning("status %d", 400)
         log.warning("another")
         log.error("worse")
+        log.debug("details")
     assert caplog.messages == [
-        *("status 400", "worse"),
-        *("status 400 (and 5 more lines)", "worse (and 2 more lines)"),
-        *("status 400 (and 3 more lines)", "worse (and 1 more lines)"),
+        *("status 400", "worse", "details", "details", "details"),
+        *("status 400 (and 5 more lines)", "worse (and 2 more lines)", "details", "details"),
+        *("status 400 (and 3 more lines)", "worse (and 1 more lines)", "details"),
     ]
 
 
