@@ -1,5 +1,6 @@
 """The command `opchat`, also as `python -m opchat_transports`."""
 
+import os
 import sys
 
 __all__: list[str] = []
@@ -20,4 +21,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.path[0] == os.getcwd():  # `python -m` puts it first. As under `opchat`, what is installed goes before it
+        sys.path.append(sys.path.pop(0))
     sys.exit(main())

@@ -16,8 +16,8 @@ from ._extras import missing
 try:
     import anyio
     import anyio.lowlevel
-except ModuleNotFoundError as error:
-    raise missing(error, "serve") from None
+except ModuleNotFoundError as _error:
+    raise missing(_error, "serve") from None
 
 from opchat_proto import Event, Headers, Limits, Live, Question, Response, Site, Submit
 

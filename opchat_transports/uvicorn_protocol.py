@@ -17,8 +17,8 @@ from ._extras import missing
 
 try:
     from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
-except ModuleNotFoundError as error:
-    raise missing(error, "serve") from None
+except ModuleNotFoundError as _error:
+    raise missing(_error, "serve") from None
 
 from opchat_proto import Response, Site
 
@@ -44,15 +44,18 @@ class BoundedProtocol(H11Protocol):
     The bounds are attributes of the class: make a subclass for others.
     """
 
-    connections_at_most = 500
+    connections_at_most: int = 500
     """In one process."""
-    head_within = 30.0
-    write_within = 30.0
+    head_within: float = 30.0
+    """Seconds."""
+    write_within: float = 30.0
+    """Seconds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As uvicorn makes it."""
         super().__init__(*args, **kwargs)
-        self.conn = self._connection = _Connection()
+        self._connection = _Connection()
+        self.conn: h11.Connection = self._connection
         self._waiting_since = math.inf  # for a request or the rest of one; infinity while it is being answered
         self._head_timer = self._write_timer = self.loop.call_later(0, _nothing)
 

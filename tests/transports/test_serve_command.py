@@ -33,7 +33,7 @@ from opchat_transports.cli.commands import serve as _serve
 from opchat_transports.cli.commands.serve import application_of_command, serve_command
 from opchat_transports.uvicorn_protocol import BoundedProtocol
 
-from .command import ENVIRONMENT, Process, opchat_process
+from .command import ENVIRONMENT, Process, opchat_process, start
 from .scripted import PATIENCE
 
 HI = Submit(new_message="hi")
@@ -371,6 +371,16 @@ def test_modules_in_the_current_directory_come_after_those_that_are_installed(
         (tmp_path / f"{name}.py").write_text(f"open('{name} was imported', 'w').close()")
     with serving(*bot, "--workers", workers, where=tmp_path) as url, BlockingTransport(url, retries=5) as transport:
         assert collect(transport.ask("Hi"))
+    assert list(tmp_path.glob("* was imported")) == []
+
+
+def test_the_same_holds_where_python_puts_the_current_directory_first(tmp_path: Path) -> None:
+    names = ("uvicorn", "anyio", "click")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"open('{name} was imported', 'w').close()")
+    with start("serve", "--port", "0", cwd=tmp_path) as process:
+        assert process.stderr is not None
+        assert "answers until Ctrl-C" in process.stderr.readline()
     assert list(tmp_path.glob("* was imported")) == []
 
 
