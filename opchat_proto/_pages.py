@@ -143,6 +143,11 @@ class Page:
     notes: tuple[str, ...]
     """For a person: why a bot that was expected is missing, what cannot be read, how old the plugin's script is."""
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """`root` as an `Endpoint`, also where the site has renamed its "wp-json"."""
+        return None if self.root is None else _endpoint(self.root)
+
     def find(self, name: str) -> Bot | None:
         """The first bot whose id or custom id this is; None if the page has none of that name."""
         return next(

@@ -6,6 +6,7 @@
     _stdin              the question from the arguments and standard input; standard input as lines or bytes
     _text               bytes that people give as text: UTF-8, UTF-16, any line ends
     _line_editing       lines typed at a terminal: edited, remembered, completed, pasted in one piece
+    _page_bots          from the address of a page to the bot on it that is asked
     _transports         asks a question, or visits a page, over the transport of --via; the built-in bot without --url
     _conversations      begins or continues a conversation, asks it, and keeps it
     _store              private files below the state directory, for --continue

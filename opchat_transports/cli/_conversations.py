@@ -1,10 +1,11 @@
 """The conversation that a question belongs to: begun or continued, asked, and kept for `--continue`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from opchat_proto import Conversation, Submit
+from opchat_proto import Conversation, Message, Submit
 
 from .._common import new_chat_id
 from ._history import read_messages
@@ -15,7 +16,7 @@ from ._terminal import say
 from ._trace import Trace
 from ._transports import ask
 
-__all__ = ["answer", "begin", "keep"]
+__all__ = ["answer", "begin", "keep", "new_conversation"]
 
 
 def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None) -> Conversation:
@@ -31,7 +32,16 @@ def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None
             return conversation
         say("there is no conversation to continue, so this begins one")
     messages = () if history is None else read_messages(history)
-    return Conversation(messages=messages, bot_id=settings.bot, chat_id=new_chat_id())
+    return new_conversation(settings, messages)
+
+
+def new_conversation(settings: Settings, messages: tuple[Message, ...] = ()) -> Conversation:
+    """One with the bot of these settings, in which this was said."""
+    bot, chat_id = settings.found, new_chat_id()
+    if bot is None:
+        return Conversation(messages=messages, bot_id=settings.bot, chat_id=chat_id)
+    of_bot: dict[str, Any] = {"bot_id": bot.bot_id, "custom_id": bot.custom_id, "context_id": bot.context_id}
+    return Conversation(messages=messages, chat_id=chat_id, session=bot.session, **of_bot)
 
 
 def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> bool:

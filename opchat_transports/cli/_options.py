@@ -9,7 +9,7 @@ from typing import Any, final
 
 import click
 
-from opchat_proto import Endpoint, Limits, Timeouts, Visit
+from opchat_proto import Bot, Endpoint, Limits, Timeouts, Visit
 
 from .._proxies import ENVIRONMENT, ProxyLike
 from ._stdin import utf8_text
@@ -44,7 +44,12 @@ class Settings:
 
     endpoint: Endpoint | None
     """None: the built-in bot."""
+    page: str | None
+    """The address that --url gave, if that may be a page of the site rather than the site: see `_page_bots`."""
     bot: str
+    bot_is_given: bool
+    found: Bot | None = None
+    """The bot of that page which is asked."""
     headers: tuple[tuple[str, str], ...]
     proxy: ProxyLike
     timeouts: Timeouts
@@ -232,13 +237,20 @@ def _settings(values: dict[str, Any]) -> Settings:
     clocks = {clock: values.pop(f"timeout_{clock}") for clock in _CLOCKS}
     clocks = {clock: every if value is _UNSET else value for clock, value in clocks.items()}
     limits = {name: values.pop(f"limit_{name}") for name in _LIMITS}
+    endpoint, page = None, None
     try:
-        endpoint = None if url is None else Endpoint.parse(_whole_url(url))
+        if url is not None:
+            url = _whole_url(url)
+            page = _page(url)
+            endpoint = _site(url, page)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from None
+    bot = click.get_current_context().get_parameter_source("bot")
     try:
         return Settings(
             endpoint=endpoint,
+            page=page,
+            bot_is_given=bot is not click.core.ParameterSource.DEFAULT,
             bot=utf8_text(values.pop("bot")),
             headers=values.pop("header"),
             proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else _with_ascii_host(proxy),
@@ -250,6 +262,23 @@ def _settings(values: dict[str, Any]) -> Settings:
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _site(url: str, page: str | None) -> Endpoint:
+    try:
+        return Endpoint.parse(url)
+    except ValueError as error:
+        try:  # the address of a page may have a query and a fragment
+            return Endpoint.parse(Visit(page or "").origin)
+        except ValueError:
+            raise error from None
+
+
+def _page(url: str) -> str | None:
+    """The address, if it is neither a host nor a REST root, and so may be that of a page."""
+    path, _, query = url.partition("#")[0].partition("://")[2].partition("/")[2].partition("?")
+    is_root = path.rstrip("/").endswith("wp-json") or re.search("(?:^|&)rest_route=/?$", query)
+    return None if is_root or not (path.strip("/") or query) else url
 
 
 def _whole_url(url: str) -> str:

@@ -102,6 +102,7 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
             settings.via,
             settings.endpoint,
             session=session,
+            page=settings.page if settings.found is not None and settings.found.nonce is not None else None,
             headers=settings.headers,
             limits=settings.limits,
             timeouts=settings.timeouts,

@@ -249,6 +249,8 @@ def test_a_root_is_read_in_all_its_forms(given: str, root: str, endpoint: Endpoi
     (bot,) = parsed(element(SYSTEM | {"restUrl": given})).bots
     assert (bot.root, bot.endpoint) == (root, endpoint)
     assert f"{endpoint.origin}{endpoint.root}" == root
+    assert Page(URL, root, (), (), ()).endpoint == endpoint
+    assert EMPTY.endpoint is None
 
 
 @pytest.mark.parametrize(

@@ -290,10 +290,10 @@ def test_a_line_that_ends_with_a_backslash_goes_on_in_a_pipe_too() -> None:
 
 def test_it_says_which_bot_answers_and_where(tmp_path: Path) -> None:
     with Scripted(tells("one")) as server:
-        url = f"{server.url}/blog"
+        url = f"{server.url}/blog/wp-json"  # "/blog" alone may be a page, and would be visited
         with Terminal("chat", "--url", url, "--bot", "parrot") as terminal:
             greeting = terminal.until("> ")
-            assert f"opchat: the bot 'parrot' of {url} answers; /help shows the commands\r\n" in greeting
+            assert f"opchat: the bot 'parrot' of {server.url}/blog answers; /help shows the commands\r\n" in greeting
             assert "goes on after" not in greeting
             terminal.enter("A  question\x1b[D\r")
             terminal.until("one\r\n")

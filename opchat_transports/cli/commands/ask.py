@@ -9,6 +9,7 @@ import click
 from .._conversations import answer, begin, keep
 from .._exits import EPILOG
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
+from .._page_bots import find_bot
 from .._printer import Printer
 from .._stdin import stdin_option, whole_question
 from .._store import Store
@@ -53,6 +54,7 @@ def ask_command(
     place. A pipe is read to its end; --no-stdin or </dev/null does not wait.
     """
     text = whole_question(question, settings.limits, no_stdin=no_stdin)
+    settings = find_bot(settings)
     store = Store(settings.endpoint, settings.bot)
     with ExitStack() as stack:
         if go_on and not no_save:

@@ -17,6 +17,7 @@ from .._exits import EPILOG, INTERRUPTED
 from .._history import write_messages
 from .._line_editing import LineReader, goes_on
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
+from .._page_bots import find_bot
 from .._printer import Printer
 from .._signals import ending_signal
 from .._stdin import input_lines
@@ -44,6 +45,7 @@ def chat_command(
     conversation. From a pipe, each line is asked without a prompt, and the exit code
     is that of the last answer.
     """
+    settings = find_bot(settings)
     store = Store(settings.endpoint, settings.bot)
     conversation = begin(settings, store, go_on=go_on, history=history)
     output = Output(raw=raw)

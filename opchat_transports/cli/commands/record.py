@@ -13,7 +13,6 @@ import click
 from opchat_proto import (
     Call,
     Connect,
-    Conversation,
     DataReceived,
     EOFReceived,
     HeadReceived,
@@ -28,8 +27,10 @@ from opchat_proto import (
 )
 
 from ..._files import check_writable, write_private
+from .._conversations import new_conversation
 from .._exits import EPILOG
 from .._options import AskingCommand, Settings, asking_options, printing_options
+from .._page_bots import find_bot
 from .._printer import Printer
 from .._recording_format import Happening, write_recording
 from .._redaction import replace_secrets
@@ -70,9 +71,10 @@ def record_command(
     Secrets are replaced by text of the same length. FILE is written as it comes, so
     that it holds what has come when the command is ended from outside.
     """
-    submit = Conversation(bot_id=settings.bot).ask(
-        whole_question(question, settings.limits, no_stdin=no_stdin), stream=not no_stream
-    )
+    text = whole_question(question, settings.limits, no_stdin=no_stdin)
+    settings = find_bot(settings)
+    conversation = new_conversation(settings)
+    submit = conversation.ask(text, stream=not no_stream)
     try:  # rather now than when the question has been asked
         check_writable(file)
     except OSError as error:
@@ -96,7 +98,7 @@ def record_command(
                 _written_as_it_comes(file, write, recorder.changed),
                 Printer(output, url, kinds=show, markdown=markdown, quiet=settings.verbose) as printer,
             ):
-                ask(settings, submit, None, printer.print, *observers)
+                ask(settings, submit, conversation.session, printer.print, *observers)
         finally:
             if recorder.happenings:
                 try:

@@ -1,0 +1,125 @@
+"""`--url` with the address of a page: the bot on it is asked, whatever the version of the site."""
+
+import json
+from typing import Any
+
+import pytest
+
+from .command import opchat
+from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
+from .scripted import Peer, Scripted, tells
+
+
+def asked(site: PageSite, *arguments: str, path: str = "/contact/", command: str = "ask") -> Any:
+    with served(site):
+        return opchat(command, *arguments, "--url", f"{site.url}{path}", "Hi")
+
+
+def submits(site: PageSite) -> list[Any]:
+    return [given for _, path, _, given in site.requests if path.endswith("submit")]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_pages_address_is_enough(version: str) -> None:
+    site = PageSite(version)
+    result = asked(site)
+    assert (result.stdout, result.stderr, result.returncode) == ("default: Hi\n", "", 0)
+    assert submits(site)[0]["contextId"] == 4
+
+
+@pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
+@pytest.mark.parametrize("version", PAGE_HAS_NONCE)
+def test_a_nonce_that_a_cache_kept_too_long_is_renewed(version: str, via: str) -> None:
+    site = PageSite(version, cached_nonce="0000000000")
+    result = asked(site, "--via", via)
+    assert (result.stdout, result.stderr, result.returncode) == ("default: Hi\n", "", 0)
+    assert len(submits(site)) == 2
+
+
+@pytest.mark.parametrize("path", ["/contact/?a=b", "/contact/#chat"])
+def test_the_address_may_have_a_query_and_a_fragment(path: str) -> None:
+    assert asked(PageSite(), path=path).stdout == "default: Hi\n"
+
+
+def test_the_only_bot_is_asked_whatever_its_name() -> None:
+    site = PageSite(bots=("sales", "sales"))  # shown twice
+    assert asked(site).stdout == "sales: Hi\n"
+
+
+def test_of_several_one_must_be_chosen() -> None:
+    site = PageSite(bots=("default", "sales"))
+    result = asked(site)
+    assert (result.stdout, result.returncode) == ("", 2)
+    first, *rows, last = result.stderr.splitlines()
+    assert first.startswith("opchat: BOT")
+    assert [row.split()[1] for row in rows] == ["default", "sales"]
+    assert last == "opchat: several bots: choose one with --bot (see opchat ask --help)"
+    assert submits(site) == []
+    assert asked(site, "--bot", "sales").stdout == "sales: Hi\n"
+
+
+def test_a_bot_that_is_not_on_the_page_is_wrong_usage() -> None:
+    result = asked(PageSite(), "--bot", "sales")
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert "no bot 'sales' on this page" in result.stderr
+
+
+def test_a_page_without_a_bot_names_the_root() -> None:
+    site = PageSite(bots=(), text="[mwai_chatbot]<link rel=https://api.w.org/ href=/wp-json/>")
+    result = asked(site)
+    assert (result.stdout, result.returncode) == ("default: Hi\n", 0)
+    assert result.stderr == "opchat: the shortcode [mwai_chatbot] was not expanded\n"
+
+
+def test_what_is_no_page_may_be_a_site_in_a_directory() -> None:
+    site = PageSite()
+    result = asked(site, path="/nothing")
+    assert (result.stdout, result.returncode) == ("", 3)
+    assert [path for _, path, _, _ in site.requests] == [
+        "/nothing",
+        "/nothing/wp-json/mwai/v1/start_session",
+        "/nothing/wp-json/mwai-ui/v1/chats/submit",
+    ]
+
+
+def test_a_site_and_a_root_are_not_visited() -> None:
+    for path in ("", "/", "/wp-json", "/index.php?rest_route=/"):
+        with Scripted(tells("a")) as server:
+            assert opchat("ask", "--url", server.url + path, "Hi").stdout == "a\n"
+        assert server.routes == ["start_session", "submit"]
+
+
+def test_where_nothing_answers_one_line_says_so() -> None:
+    result = opchat("ask", "--url", "http://127.0.0.1:1/contact/", "Hi")
+    assert (result.stdout, result.returncode) == ("", 7)
+    assert result.stderr.count("Connection refused") == 1
+
+
+def test_a_page_that_does_not_come_in_time_is_not_waited_for_twice() -> None:
+    def play(peer: Peer) -> None:
+        assert peer.is_left()
+
+    with Scripted(play, session=False) as server:
+        result = opchat("ask", "--timeout", "0.2", "--url", f"{server.url}/contact/", "Hi")
+    assert (result.stdout, result.returncode) == ("", 6)
+    assert result.stderr.count("\n") == 1
+    assert f"at {server.url}/contact/" in result.stderr
+
+
+def test_the_other_commands_that_ask_find_the_bot_too(tmp_path: Any) -> None:
+    site = PageSite("2.1.9", bots=("sales",))
+    file = tmp_path / "recording"
+    with served(site):
+        assert opchat("record", "--url", f"{site.url}/contact/", str(file), "Hi").stdout == "sales: Hi\n"
+        result = opchat("chat", "--url", f"{site.url}/contact/", input="Hi\n")
+    assert result.stdout == "sales: Hi\n"
+    assert json.loads(file.read_text().splitlines()[0])["url"] == site.url
+
+
+def test_a_conversation_goes_on_with_the_bot_of_the_page() -> None:
+    site = PageSite("2.4.3", bots=("sales",))
+    with served(site):
+        for arguments in ([], ["--continue"]):
+            assert opchat("ask", "--url", f"{site.url}/contact/", *arguments, "Hi").stdout == "sales: Hi\n"
+    first, second = submits(site)
+    assert (second["chatId"], len(second["messages"])) == (first["chatId"], 2)
