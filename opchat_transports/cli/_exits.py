@@ -103,6 +103,8 @@ def _what_to_try(broken: Broken, where: str) -> str:
             return "give --url the address that it redirects to"
     if broken.in_session and broken.code is None and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
         return "is this a site with AI Engine? check --url"  # WordPress refuses with a code
+    if broken.in_session and broken.reason is Reason.TRUNCATED:
+        return "nothing was asked yet; check --url, or ask again"
     if broken.reason is Reason.REFUSED:
         if _is_for_nonce(broken):
             if "start_session" in broken.detail and not broken.in_session:  # which says what to do

@@ -26,6 +26,7 @@ _MORE_PROMPT = ". "
 _LINES_KEPT = 1000
 _FILE = "lines"
 _PASTED_WITHIN = 0.05  # seconds
+_AT_ONCE = 64 * 1024
 
 
 def goes_on(line: str) -> bool:
@@ -46,6 +47,7 @@ class LineReader:
         self._typed: list[str] = []
         self._is_edited = readline is not None and is_terminal(sys.stdin) and is_terminal(sys.stdout)
         self._pastes_whole = False
+        self._rest = ""  # what came behind the last line
         if self._is_edited:
             self._set_up()
 
@@ -64,7 +66,7 @@ class LineReader:
         while goes_on(text):
             text = f"{text[:-1]}\n{self._line(_MORE_PROMPT) or ''}"
         is_command = text.startswith("/") and not text.startswith("//")
-        while not (self._pastes_whole or is_command) and _more_is_there():
+        while not (self._pastes_whole or is_command) and (self._rest or _more_is_there()):
             line = self._line("")
             if line is None:
                 break
@@ -73,15 +75,30 @@ class LineReader:
         return text
 
     def _line(self, prompt: str) -> str | None:
-        if is_terminal(sys.stdout):
-            try:
-                return input(prompt)
-            except EOFError:
-                return None
+        if not self._is_edited:
+            return self._plain_line(prompt)
+        try:
+            return input(prompt)
+        except EOFError:
+            return None
+
+    def _plain_line(self, prompt: str) -> str | None:
+        """A line without readline. (`input` would keep what was pasted behind it where nobody can see it.)"""
         if sys.stderr is not None:
             print(prompt, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        return line.removesuffix("\n") if line else None
+        source: Any = sys.stdin.buffer
+        try:
+            while "\n" not in self._rest:
+                data = source.read1(_AT_ONCE)
+                if not data:
+                    line, self._rest = self._rest, ""
+                    return line or None
+                self._rest += data.decode(sys.stdin.encoding, "replace").replace("\r\n", "\n")
+        except KeyboardInterrupt:
+            self._rest = ""
+            raise
+        line, _, self._rest = self._rest.partition("\n")
+        return line
 
     # ---------------------------------------------------------------- readline
 

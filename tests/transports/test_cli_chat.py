@@ -413,3 +413,16 @@ def test_an_answer_that_the_provider_has_forgotten_is_not_named_again(command: s
     assert (result.stdout, result.returncode) == ("two\n", 0)
     assert [submit.get("previousResponseId") for submit in submits(server)] == [None, "r1", None]
     assert said(submits(server)[-1]) == ["A", "one", "C"]
+
+
+def test_a_terminal_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.set_blocking(0, False)")
+    variables = no_readline(tmp_path)
+    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
+        terminal.until("> ")
+        terminal.enter("one\r")
+        terminal.until("a\r\n")
+        terminal.until("> ")
+        terminal.enter("\x04")
+        assert terminal.wait() == 0
+    assert questions(server) == ["one"]

@@ -1,6 +1,7 @@
 """Standard streams: descriptors that do not block, inputs that come late, bytes that are not text."""
 
 import fcntl
+import io
 import json
 import os
 import subprocess
@@ -14,7 +15,10 @@ from typing import Any
 
 import pytest
 
+from opchat_proto import End, Live
 from opchat_transports.cli import _stdin  # its clock is set and watched here
+from opchat_transports.cli._printer import Printer  # the command has no public functions
+from opchat_transports.cli._terminal import Output
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .scripted import LAST, STREAM, Scripted, answers, end, event, live, tells
@@ -389,3 +393,21 @@ def test_a_body_in_utf_16_is_decoded_and_that_is_said() -> None:
     assert 'live    "Hi"' in result.stdout
     assert result.stderr == "opchat: -: this is UTF-16; offsets count its bytes as UTF-8\n"
     assert result.returncode == 7
+
+
+# ------------------------------------------------------------------------------------------------ linear
+
+
+@pytest.mark.parametrize("option", [{}, {"as_json": True}, {"kinds": "all"}], ids=str)
+def test_printing_is_linear_in_the_number_of_pieces(option: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(count: int) -> float:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))
+        printer = Printer(Output(), "http://site.example", quiet=True, **option)
+        began = time.process_time()
+        for _ in range(count):
+            printer.print(Live("some text of a piece "))
+        printer.print(End("some text of a piece " * count))
+        return time.process_time() - began
+
+    seconds(1000)
+    assert seconds(80_000) < 12 * seconds(20_000)  # quadratic: 16 times as long
