@@ -16,8 +16,8 @@ from ._extras import missing
 try:
     import anyio
     import anyio.lowlevel
-except ModuleNotFoundError as error:
-    raise missing(error, "httpx") from None
+except ModuleNotFoundError as _error:
+    raise missing(_error, "httpx") from None
 
 from opchat_proto import Endpoint, HTTPCall, Reason, Receive, Request, Wait
 

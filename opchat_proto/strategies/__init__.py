@@ -17,8 +17,8 @@ package by itself, so that `st.from_type(Live)` works without an import.
 
 try:
     from hypothesis import strategies as st
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f'{error}: pip install "opchat[fuzz]"', name=error.name) from None
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(f'{_error}: pip install "opchat[fuzz]"', name=_error.name) from None
 
 from .._events import Broken, End, Live
 from .._http import Endpoint, Request

@@ -8,8 +8,8 @@ from .._extras import missing
 
 try:
     import trio
-except ModuleNotFoundError as error:
-    raise missing(error, "trio") from None
+except ModuleNotFoundError as _error:
+    raise missing(_error, "trio") from None
 
 from opchat_proto import Endpoint
 

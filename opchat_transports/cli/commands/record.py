@@ -148,7 +148,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.happenings: list[Happening] = []
-        self.changed = threading.Event()
+        self.changed: threading.Event = threading.Event()
         """Set with each."""
         self._began = time.monotonic()
         self._connection = 0
