@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Broken, Event, Limits, Reason, ReplyDecoder
-from opchat_proto._quote import SHOWN, beginning, mask, without_tags
+from opchat_proto._quote import SHOWN, beginning, mask, without_tags  # quoting alone is not public
 
 SECRET = "5EcReT1234"
 MIB = 1024 * 1024
