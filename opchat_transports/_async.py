@@ -175,12 +175,12 @@ class StreamReply(AsyncReplyBase[Call]):
         match step:
             case Connect(host, port):
                 await self._disconnect()
-                self._stream = await self._connect(host, port)
-                self._read = self._stream.receive_some
+                self._stream = stream = await self._connect(host, port)
+                self._read = stream.receive_some
             case StartTLS(server_name):
-                self._stream = self._wrap(self._stream, self._transport._tls, server_hostname=server_name)
-                await self._stream.do_handshake()
-                self._read = self._stream.receive_some
+                self._stream = stream = self._wrap(self._stream, self._transport._tls, server_hostname=server_name)
+                await stream.do_handshake()  # meanwhile another task may close the reply
+                self._read = stream.receive_some
             case Send(data):
                 await self._stream.send_all(data)
             case Wait(signal):

@@ -34,6 +34,8 @@ class _Socket:
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
+            if self._socket.fileno() < 0:
+                raise trio.ClosedResourceError
             await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(max_bytes or READ)

@@ -8,11 +8,14 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
+import uvloop
 
+from opchat_proto import Endpoint
 from opchat_transports import QuestionLike
 from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.asyncio_streams import AsyncioTransport
@@ -21,13 +24,13 @@ from opchat_transports.trio_streams import TrioTransport
 
 from .scripted import PATIENCE
 
-__all__ = ["ASKS", "TRANSPORTS", "Ask", "CancelledAt", "full_queue", "in_thread", "linux", "on_asyncio"]
+__all__ = ["ASKS", "EACH", "TRANSPORTS", "Ask", "CancelledAt", "full_queue", "in_thread", "linux", "on_asyncio"]
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a TCP that is known")
 
 
-def on_asyncio(main: Main) -> Any:
+def on_asyncio(main: Main, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> Any:
     """Run it. Whatever it does, it must leave no task behind."""
 
     async def alone() -> Any:
@@ -35,7 +38,8 @@ def on_asyncio(main: Main) -> Any:
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
 
-    return asyncio.run(alone())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(alone())
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Ask:
     run: Callable[[Main], Any] | None = None
     """What runs its coroutines, if it has any."""
 
-    def __call__(self, url: str, *, question: QuestionLike = "Hi", **options: Any) -> list[Any]:
+    def __call__(self, url: str | Endpoint, *, question: QuestionLike = "Hi", **options: Any) -> list[Any]:
         async def main() -> list[Any]:
             async with self.kind(url, **options) as transport, transport.ask(question) as reply:
                 return [event async for event in reply]
@@ -70,6 +74,7 @@ ASKS = {
     "asyncio": Ask(AsyncioTransport, on_asyncio),
     "httpx": Ask(HttpxTransport, on_asyncio),
 }
+EACH = {**ASKS, "uvloop": Ask(AsyncioTransport, partial(on_asyncio, new_loop=uvloop.new_event_loop))}
 TRANSPORTS = [ask.kind for ask in ASKS.values()]
 
 

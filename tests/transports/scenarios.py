@@ -458,6 +458,24 @@ async def heads_beyond_the_limits(way: Way) -> None:
                 assert isinstance(events[-1], Broken | End)
 
 
+async def each_piece_comes_before_the_next_is_sent(way: Way) -> None:
+    seen = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("first"))
+        assert seen.wait(PATIENCE)
+        peer.send(end("first"), LAST)
+
+    with serving(play) as server:
+        async with way.opened(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
+            assert await anext(reply) == Live("first")
+            seen.set()
+            assert [event async for event in reply] == [ended("first")]
+            with pytest.raises(StopAsyncIteration):
+                await anext(reply)
+
+
 async def left_early(way: Way, leave: Callable[[AsyncTransport, AsyncReply], Awaitable[None]]) -> None:
     left = threading.Event()
 
@@ -583,6 +601,27 @@ async def a_hundred_at_once(way: Way) -> None:
     assert sorted(server.routes) == ["start_session"] + ["submit"] * 100
 
 
+def refuses_the_expired(peer: Peer) -> None:
+    """Answers all questions of a connection, but no nonce that has expired."""
+    with suppress(ConnectionError):  # the client has left
+        while True:
+            is_expired = b"9876543210" in peer.read()
+            peer.send(STALE[403] if is_expired else HELLO)
+
+
+async def a_hundred_at_once_with_an_expired_nonce(way: Way) -> None:
+    with serving(refuses_the_expired) as server:
+        async with way.opened(server.url, session=STALE_SESSION) as transport:
+            results = await way.together(*[lambda: read(transport)] * 100)
+    assert results == [SAID] * 100
+    submits = [request for request in server.requests if b"/submit HTTP" in request]
+    assert len(server.requests) - len(submits) == 1
+    # Who begins after the session was renewed is not refused first.
+    refused = sum(b"9876543210" in request for request in submits)
+    assert 1 <= refused <= 100
+    assert len(submits) - refused == 100
+
+
 async def two_in_turns(way: Way) -> None:
     with serving(says(HELLO)) as server:
         async with (
@@ -703,6 +742,7 @@ PLAYED: list[Played] = [
     cut_by_fin,
     cut_by_rst,
     heads_beyond_the_limits,
+    each_piece_comes_before_the_next_is_sent,
     left_by_break,
     left_by_exception,
     left_by_close,
@@ -710,6 +750,7 @@ PLAYED: list[Played] = [
     closed_unread,
     a_slow_reader,
     a_hundred_at_once,
+    a_hundred_at_once_with_an_expired_nonce,
     two_in_turns,
     one_after_the_other,
     a_site_that_comes_up_late,

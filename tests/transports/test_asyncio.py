@@ -14,11 +14,10 @@ import pytest
 import trustme
 import uvloop
 
-from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Limits, Live, Reason, Session, Submit
-from opchat_transports import AsyncTransport, Timeouts
+from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Live, Reason, Session
+from opchat_transports import Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_server import serve
-from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Write
 
 from .asking import CancelledAt, full_queue, linux
 from .scripted import (
@@ -30,17 +29,14 @@ from .scripted import (
     Script,
     Scripted,
     answers,
-    chunk,
     end,
     live,
-    object_,
     tells,
 )
 from .tls import tls_server, trusting, without_close_notify
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 Run = Callable[[Main], Any]
-LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -88,88 +84,7 @@ async def wait_for(happened: threading.Event) -> None:
     assert await asyncio.to_thread(happened.wait, PATIENCE)
 
 
-# ------------------------------------------------------------------------------------------------ questions
-
-
-def test_the_librarys_own_server_answers(run: Run) -> None:
-    with serve(lambda submit: [submit.new_message, "!"]) as server:
-        events = ask(run, server.url)
-    assert events[:-1] == [Live("Hi"), Live("!")]
-    assert events[-1].reply == "Hi!"
-
-
-def test_what_is_given_goes_out(run: Run) -> None:
-    submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
-    with Scripted(tells("a")) as server:
-        ask(run, Endpoint.parse(server.url), submit, headers={"X-Extra": "\xe9"}, session=Session())
-    [request] = server.requests
-    assert b"\r\nX-Extra: \xe9\r\n" in request
-    assert b'"botId":"parrot"' in request
-    assert b'"chatId":"mine"' in request
-
-
-def test_each_piece_is_there_before_the_server_sends_the_next(run: Run) -> None:
-    seen = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("first"))
-        assert seen.wait(PATIENCE)
-        peer.send(end("first"), LAST)
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
-            assert await anext(reply) == Live("first")
-            seen.set()
-            assert [type(event) async for event in reply] == [End]
-            with pytest.raises(StopAsyncIteration):
-                await anext(reply)
-
-    with Scripted(play) as server:
-        run(main)
-
-
-def test_it_meets_the_protocol() -> None:
-    transport: AsyncTransport = AsyncioTransport("http://h")
-    assert transport.session is None
-
-
-def test_what_cannot_be_used_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="expected a site"):
-        AsyncioTransport("nowhere")
-    with pytest.raises(ValueError, match="Host is not yours"):
-        AsyncioTransport("http://h", headers={"Host": "x"})
-    with pytest.raises(TypeError, match="timeouts"):
-        AsyncioTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
-    transport = AsyncioTransport("http://h", limits=Limits(request_bytes=200))
-    with pytest.raises(ValueError, match="at most 200 bytes"):
-        transport.ask("x" * 200)
-    assert repr(transport) == "<AsyncioTransport to http://h>"
-    assert repr(transport.ask("x")) == "<AsyncioReply of <Call to http://h SESSION after 0 events>>"
-
-
-@linux
-@pytest.mark.parametrize("milliseconds", [0, 2, 20])
-def test_a_server_that_says_keep_alive_and_closes_loses_no_question(run: Run, milliseconds: int) -> None:
-    """It closes so long after start_session, without announcing it, as proxies do."""
-    keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
-    closing = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close())
-
-    async def main() -> list[Any]:
-        return [(await read(AsyncioTransport(server.url)))[-1] for _ in range(20)]
-
-    with FaultServer((*closing, Expect(), Write(ANSWER))) as server:
-        assert [type(event) for event in run(main)] == [End] * 20
-    assert server.routes == ("start_session", "submit") * 20
-
-
 # ------------------------------------------------------------------------------------------------ connecting
-
-
-def test_a_name_that_cannot_be_is_lost(run: Run) -> None:
-    [broken] = ask(run, f"http://{'a' * 64}", session=Session())
-    assert broken.reason is Reason.LOST
-    assert broken.detail.startswith(f"could not connect to {'a' * 64}:80: ")
 
 
 def ask_by_name(run: Run, port: int, *addresses: str, **options: Any) -> list[Any]:
@@ -224,27 +139,6 @@ def test_where_all_refuse_nobody_is_reached(run: Run) -> None:
 # ------------------------------------------------------------------------------------------------ faults
 
 
-def test_a_reset_is_truncated_with_the_reason(run: Run) -> None:
-    got = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        assert got.wait(PATIENCE)
-        peer.reset()
-
-    async def main() -> None:
-        async with AsyncioTransport(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
-            assert await anext(reply) == Live("a")
-            got.set()
-            assert await anext(reply) == Broken(
-                Reason.TRUNCATED, "the connection failed: Connection reset by peer", asked=True
-            )
-
-    with Scripted(play) as server:
-        run(main)
-
-
 @secured
 def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trustme.CA) -> None:
     was_reset = threading.Event()
@@ -270,78 +164,6 @@ def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trus
         events = run(main)
     assert events[:-1] == [Live("a"), Live("b")]
     assert events[-1].reason is Reason.TRUNCATED
-
-
-@secured
-def test_a_send_that_fails_is_lost(run: Run, secure: bool, authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        peer.reset()
-
-    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
-        [broken] = ask(run, server.url, "x" * 16_000_000, **options)
-    assert (broken.reason, broken.asked) == (Reason.LOST, True)
-    assert broken.detail.startswith("the connection")
-
-
-@secured
-def test_an_answer_before_the_question_was_read_counts(run: Run, secure: bool, authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        peer.send(object_(413, success=False, message="Too large."))
-        assert peer.is_left()
-
-    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
-        [broken] = ask(run, server.url, "x" * 16_000_000, **options)
-    assert (broken.status, broken.detail) == (413, "Too large.")
-
-
-# ------------------------------------------------------------------------------------------------ clocks
-
-
-@linux
-def test_the_connect_clock(run: Run) -> None:
-    with full_queue() as port:
-        [broken] = ask(run, f"http://127.0.0.1:{port}", session=Session(), timeouts=Timeouts(connect=0.2))
-    detail = f"could not connect to 127.0.0.1:{port}: no connection within 0.2 s (timeout 'connect'), after 0 events"
-    assert broken == Broken(Reason.TIMEOUT, detail, limit="connect")
-
-
-def test_the_connect_clock_in_the_handshake(run: Run, authority: trustme.CA) -> None:
-    with Scripted(lambda peer: peer.is_left() and None, session=False) as server:
-        url = server.url.replace("http:", "https:")
-        [broken] = ask(run, url, session=Session(), ssl_context=trusting(authority), timeouts=Timeouts(connect=0.2))
-    detail = "TLS with 127.0.0.1 failed: no handshake within 0.2 s (timeout 'connect'), after 0 events"
-    assert broken == Broken(Reason.TIMEOUT, detail, limit="connect")
-
-
-@secured
-def test_the_write_clock(run: Run, secure: bool, authority: trustme.CA) -> None:
-    over = threading.Event()
-    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
-    timeouts = Timeouts(write=0.4, first_event=0.1)
-    play: Script = lambda peer: peer.read_head() and over.wait(PATIENCE) and None  # noqa: E731  # a script in one line
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
-        [broken] = ask(run, server.url, "x" * 32_000_000, timeouts=timeouts, **options)
-        over.set()
-    words = "not all of it was taken within 0.4 s (timeout 'write'), after 0 events"
-    assert broken == Broken(Reason.TIMEOUT, f"the request could not be sent: {words}", limit="write", asked=True)
-
-
-def test_comments_do_not_move_the_idle_clock(run: Run) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        with suppress(OSError):
-            while not peer.is_left(within=0.01):
-                peer.send(chunk(b": keepalive\n\n"))
-
-    with Scripted(play) as server:
-        events = ask(run, server.url, session=Session(), timeouts=Timeouts(idle=0.2))
-    detail = "no further event of the answer within 0.2 s (timeout 'idle'), after 1 event"
-    assert events == [Live("a"), Broken(Reason.TIMEOUT, detail, limit="idle", asked=True)]
 
 
 # ------------------------------------------------------------------------------------------------ cancelling
@@ -651,25 +473,6 @@ def test_a_reply_that_is_forgotten_leaves_the_server(run: Run) -> None:
 # ------------------------------------------------------------------------------------------------ loops and tasks
 
 
-def test_a_transport_belongs_to_the_event_loop_that_used_it_first(run: Run) -> None:
-    async def main() -> None:
-        async with transport.ask("Hi") as reply:
-            assert isinstance([event async for event in reply][-1], End)
-
-    async def other() -> None:
-        with pytest.raises(RuntimeError, match="another event loop"):
-            await anext(transport.ask("Hi"))
-        with pytest.raises(RuntimeError, match="another event loop"):
-            await unread.aclose()
-
-    with Scripted(tells("a")) as server:
-        transport = AsyncioTransport(server.url)
-        unread = transport.ask("Hi")
-        run(main)
-        run(other)
-    assert server.routes == ["start_session", "submit"]
-
-
 def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -> None:
     """And what has not been read waits for the loop, so that others run again and again."""
     pieces = 20_000
@@ -697,23 +500,6 @@ def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -
 # ------------------------------------------------------------------------------------------------ TLS
 
 
-def test_tls_from_session_to_end(run: Run, authority: trustme.CA) -> None:
-    with Scripted(tells("Hel", "lo"), tls=tls_server(authority)) as server:
-        assert ask(run, server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
-
-
-def test_a_server_without_tls(run: Run, authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.send(b"HTTP/1.1 400 What is this?\r\n\r\n")
-        assert peer.is_left()
-
-    with Scripted(play, session=False) as server:
-        [broken] = ask(run, server.url.replace("http:", "https:"), ssl_context=trusting(authority))
-    assert broken.reason is Reason.LOST
-    assert "TLS with 127.0.0.1 failed: " in broken.detail
-
-
 def test_what_comes_before_tls_begins_is_not_read_as_if_inside(run: Run, authority: trustme.CA) -> None:
     """An answer in the clear, and then a handshake as it should be."""
 
@@ -739,22 +525,3 @@ def test_a_cut_without_close_notify_before_the_end_is_truncated(run: Run, body: 
         events = ask(run, server.url, ssl_context=trusting(authority))
     assert [type(event) for event in events] == [Live] * (b"live" in body) + [Broken]
     assert events[-1].reason is Reason.TRUNCATED
-
-
-def test_a_cut_without_close_notify_after_the_end_does_no_harm(run: Run, authority: trustme.CA) -> None:
-    with Scripted(without_close_notify(STREAM, end("a")), tls=tls_server(authority)) as server:
-        assert ask(run, server.url, ssl_context=trusting(authority))[-1].reply == "a"
-
-
-def test_the_default_trust_store_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[ssl.SSLContext] = []
-
-    def make() -> ssl.SSLContext:
-        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        return made[-1]
-
-    monkeypatch.setattr(ssl, "create_default_context", make)
-    AsyncioTransport("http://h")
-    assert made == []
-    AsyncioTransport("https://h")
-    assert len(made) == 1

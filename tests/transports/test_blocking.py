@@ -1,6 +1,5 @@
 import gc
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,24 +13,19 @@ from opchat_proto import (
     Call,
     Connect,
     DataReceived,
-    End,
     Endpoint,
     HTTPCall,
     Limits,
-    Live,
     Reason,
     Session,
     StartTLS,
-    Submit,
 )
-from opchat_transports import Timeouts, Transport
-from opchat_transports.blocking_server import serve
+from opchat_transports import Timeouts
 from opchat_transports.blocking_sockets import BlockingReply, BlockingTransport
-from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Write
 
 from .asking import in_thread, linux
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, answers, end, live, object_, tells
-from .tls import tls_server, trusting, without_close_notify
+from .scripted import PATIENCE, STREAM, Peer, Scripted, live, tells
+from .tls import tls_server, trusting
 
 LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
@@ -49,138 +43,7 @@ def ask(url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:
         return list(reply)
 
 
-# ------------------------------------------------------------------------------------------------ questions
-
-
-def test_the_librarys_own_server_answers() -> None:
-    with serve(lambda submit: [submit.new_message, "!"]) as server:
-        events = ask(server.url)
-    assert events == [Live("Hi"), Live("!"), End("Hi!", events[-1].raw)]
-
-
-def test_what_is_given_goes_out() -> None:
-    with Scripted(tells("a")) as server:
-        submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
-        ask(Endpoint.parse(server.url), submit, headers={"X-Extra": "1"}, session=Session())
-    assert server.routes == ["submit"]
-    request = server.requests[0]
-    assert b"\r\nX-Extra: 1\r\n" in request
-    assert b'"botId":"parrot"' in request
-    assert b'"chatId":"mine"' in request
-
-
-def test_each_piece_is_there_before_the_server_sends_the_next() -> None:
-    seen = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("first"))
-        assert seen.wait(PATIENCE)
-        peer.send(end("first"), LAST)
-
-    with (
-        Scripted(play) as server,
-        BlockingTransport(server.url, session=Session()) as transport,
-        transport.ask("Hi") as reply,
-    ):
-        assert next(reply) == Live("first")
-        seen.set()
-        assert [type(event) for event in reply] == [End]
-        with pytest.raises(StopIteration):
-            next(reply)
-
-
-def test_it_meets_the_protocol() -> None:
-    transport: Transport = BlockingTransport("http://h")
-    assert transport.session is None
-
-
-def test_what_cannot_be_used_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="expected a site"):
-        BlockingTransport("nowhere")
-    with pytest.raises(ValueError, match="Host is not yours"):
-        BlockingTransport("http://h", headers={"Host": "x"})
-    with pytest.raises(ValueError, match="belongs to http://other"):
-        BlockingTransport("http://h", session=Session(origin="http://other"))
-    with pytest.raises(TypeError, match="timeouts"):
-        BlockingTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
-    transport = BlockingTransport("http://h", limits=Limits(request_bytes=200))
-    with pytest.raises(ValueError, match="at most 200 bytes"):
-        transport.ask("x" * 200)
-    assert repr(transport) == "<BlockingTransport to http://h>"
-    assert repr(transport.ask("x")) == "<BlockingReply of <Call to http://h SESSION after 0 events>>"
-
-
-# ------------------------------------------------------------------------------------------------ faults
-
-
-def test_a_name_that_cannot_be_is_lost() -> None:
-    [broken] = ask(f"http://{'a' * 64}", session=Session())
-    assert broken.reason is Reason.LOST
-    assert broken.detail.startswith(f"could not connect to {'a' * 64}:80: ")
-
-
-def test_a_reset_is_truncated_with_the_reason() -> None:
-    got = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        assert got.wait(PATIENCE)
-        peer.reset()
-
-    with Scripted(play) as server, BlockingTransport(server.url, session=Session()) as transport:
-        reply = transport.ask("Hi")
-        assert next(reply) == Live("a")
-        got.set()
-        assert next(reply) == Broken(Reason.TRUNCATED, "the connection failed: Connection reset by peer", asked=True)
-
-
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-def test_a_send_that_fails_is_lost(secure: bool, authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        peer.reset()
-
-    tls = tls_server(authority) if secure else None
-    with Scripted(play, tls=tls, session=False) as server:
-        [broken] = ask(server.url, "x" * 16_000_000, session=Session(), limits=LARGE, ssl_context=trusting(authority))
-    assert (broken.reason, broken.asked) == (Reason.LOST, True)
-    assert broken.detail.startswith("the connection")
-
-
-@linux
-@pytest.mark.parametrize("milliseconds", [0, 2, 20])
-def test_a_server_that_says_keep_alive_and_closes_loses_no_question(milliseconds: int) -> None:
-    """It closes so long after start_session, without announcing it, as proxies do."""
-    keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
-    session = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close())
-    with FaultServer((*session, Expect(), Write(ANSWER))) as server:
-        assert [type(ask(server.url)[-1]) for _ in range(20)] == [End] * 20
-    assert server.routes == ("start_session", "submit") * 20
-
-
-def test_an_answer_before_the_question_was_read_counts() -> None:
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        peer.send(object_(413, success=False, message="Too large."))
-        assert peer.is_left()
-
-    with Scripted(play, session=False) as server:
-        [broken] = ask(server.url, "x" * 16_000_000, session=Session(), limits=LARGE)
-    assert (broken.status, broken.detail) == (413, "Too large.")
-
-
 # ------------------------------------------------------------------------------------------------ clocks
-
-
-@linux
-def test_the_connect_clock(full_port: int) -> None:
-    there = f"127.0.0.1:{full_port}"
-    detail = f"could not connect to {there}: no connection within 0.1 s (timeout 'connect'), after 0 events"
-    assert ask(f"http://{there}", session=Session(), timeouts=Timeouts(connect=0.1)) == [
-        Broken(Reason.TIMEOUT, detail, limit="connect")
-    ]
 
 
 @linux
@@ -232,60 +95,7 @@ def test_the_connect_clock_bounds_the_lookup_of_a_name(stuck_lookup: threading.E
     ]
 
 
-def test_the_connect_clock_in_the_handshake(authority: trustme.CA) -> None:
-    with Scripted(lambda peer: peer.is_left(), session=False) as server:
-        url = server.url.replace("http:", "https:")
-        events = ask(url, session=Session(), ssl_context=trusting(authority), timeouts=Timeouts(connect=0.1))
-    detail = "TLS with 127.0.0.1 failed: no handshake within 0.1 s (timeout 'connect'), after 0 events"
-    assert events == [Broken(Reason.TIMEOUT, detail, limit="connect")]
-
-
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-def test_the_write_clock(secure: bool, authority: trustme.CA) -> None:
-    given_up = threading.Event()
-    options = {"limits": LARGE, "timeouts": Timeouts(write=0.3), "ssl_context": trusting(authority)}
-    tls = tls_server(authority) if secure else None
-    with Scripted(lambda peer: peer.read_head() and given_up.wait(PATIENCE), tls=tls, session=False) as server:
-        events = ask(server.url, "x" * 32_000_000, session=Session(), **options)
-        given_up.set()
-    detail = "the request could not be sent: not all of it was taken within 0.3 s (timeout 'write'), after 0 events"
-    assert events == [Broken(Reason.TIMEOUT, detail, limit="write", asked=True)]
-
-
 # ------------------------------------------------------------------------------------------------ leaving
-
-
-def test_leaving_early_closes_the_connection_at_once() -> None:
-    left = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        assert peer.is_left()
-        left.set()
-
-    with Scripted(play) as server, BlockingTransport(server.url, session=Session()) as transport:
-        with transport.ask("Hi") as reply:
-            for _ in reply:
-                break
-        assert left.wait(PATIENCE)
-        reply.close()
-
-
-def test_a_closed_reply_is_broken_and_then_over() -> None:
-    with (
-        Scripted(answers(STREAM, live("a"), live("b"))) as server,
-        BlockingTransport(server.url, session=Session()) as transport,
-    ):
-        reply = transport.ask("Hi")
-        next(reply)
-        reply.close()
-        assert list(reply)[-1] == Broken(Reason.TRUNCATED, "closed by the caller", asked=True)
-        assert list(reply) == []
-        unread = transport.ask("Hi")
-        unread.close()
-        assert list(unread) == [Broken(Reason.LOST, "closed by the caller", in_session=True)]
-        assert list(unread) == []
 
 
 @pytest.mark.parametrize("sent", [b"", STREAM, STREAM + live("a")], ids=["nothing", "head", "event"])
@@ -446,40 +256,3 @@ def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.Monk
             next(reply)
         assert left.wait(PATIENCE)
         assert list(reply) == [Broken(Reason.LOST, "closed by the caller", asked=True)]
-
-
-# ------------------------------------------------------------------------------------------------ TLS
-
-
-def test_tls_from_session_to_end(authority: trustme.CA) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority)) as server:
-        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "a"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
-
-
-def test_a_cut_without_close_notify_before_the_end_is_truncated(authority: trustme.CA) -> None:
-    body = b"HTTP/1.1 200 OK\r\n\r\n" + b'data: {"type":"live","data":"a"}\n\n'
-    with Scripted(without_close_notify(body), tls=tls_server(authority)) as server:
-        events = ask(server.url, ssl_context=trusting(authority))
-    assert [type(event) for event in events] == [Live, Broken]
-    assert events[-1].reason is Reason.TRUNCATED
-    assert events[-1].detail.startswith("the connection failed: ")
-
-
-def test_a_cut_without_close_notify_after_the_end_does_no_harm(authority: trustme.CA) -> None:
-    with Scripted(without_close_notify(STREAM, end("a")), tls=tls_server(authority)) as server:
-        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "a"
-
-
-def test_the_default_trust_store_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[ssl.SSLContext] = []
-
-    def make() -> ssl.SSLContext:
-        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        return made[-1]
-
-    monkeypatch.setattr(ssl, "create_default_context", make)
-    BlockingTransport("http://h")
-    assert made == []
-    BlockingTransport("https://h")
-    assert len(made) == 1

@@ -12,7 +12,7 @@ import pytest
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 
-from .asking import Ask, linux
+from .asking import ASKS, EACH, Ask, linux
 from .proxies import SITES, Nets
 from .scripted import LAST, SESSION, STREAM, Peer, Scripted, chunk, end, live
 from .tls import NAME
@@ -23,6 +23,12 @@ SOON = 0.1
 ENOUGH = 0.4  # for what comes before: a handshake with a proxy
 LATER = 20.0
 ANSWER = STREAM + end("a") + LAST
+
+
+@pytest.fixture(params=EACH)
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """Each of the transports, asyncio's on uvloop too."""
+    return EACH[request.param]
 
 
 def is_silent(peer: Peer) -> None:
@@ -61,9 +67,9 @@ def test_no_connection(ask: Ask, route: str, scheme: str, full_port: int, trust:
 def test_a_proxy_that_stalls_in_the_handshake(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
     with Scripted(is_silent, session=False) as proxy:
         url = f"https://localhost:{proxy.port}"
-        timeouts = Timeouts(connect=SOON)
+        timeouts = Timeouts(connect=ENOUGH)
         events = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
-    assert events == [not_connected(ask, f"the proxy {url}: TLS failed", "no handshake")]
+    assert events == [not_connected(ask, f"the proxy {url}: TLS failed", "no handshake", ENOUGH)]
 
 
 @pytest.mark.parametrize("route", PROXIES)
@@ -174,6 +180,7 @@ def test_a_question_that_nobody_takes(ask: Ask, net: Nets, route: str, trust: ss
 
 @linux
 @pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)  # the sockets of uvloop are not Python's
 def test_the_system_looks_after_a_connection_that_is_silent(
     ask: Ask, net: Nets, route: str, trust: ssl.SSLContext
 ) -> None:

@@ -227,7 +227,9 @@ def test_a_transport_in_a_second_event_loop(ask: Ask, net: Nets, route: str, tru
             return [event async for event in reply]
 
     run: Callable[..., Any] = ask.run or (lambda _: None)
+    unread = transport.ask("Hi")
     assert run(main) == ANSWER
-    with pytest.raises(RuntimeError, match="belongs to another event loop"):
-        run(main)
+    for work in (main, unread.aclose):
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            run(work)
     assert over.site.routes == ["start_session", "submit"]

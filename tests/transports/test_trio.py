@@ -1,6 +1,5 @@
 import gc
 import socket
-import ssl
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
@@ -12,13 +11,10 @@ import trio.lowlevel
 import trio.testing
 import trustme
 
-from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Limits, Live, Reason, Session, Submit
-from opchat_transports import AsyncTransport
+from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Live, Reason, Session
 from opchat_transports.blocking_server import serve
-from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Write
 from opchat_transports.trio_streams import TrioTransport
 
-from .asking import linux
 from .scripted import (
     LAST,
     PATIENCE,
@@ -26,16 +22,11 @@ from .scripted import (
     STREAM,
     Peer,
     Scripted,
-    answers,
     chunk,
     end,
     live,
-    object_,
-    tells,
 )
-from .tls import tls_server, trusting, without_close_notify
-
-GOOD_SUBMIT = (Expect(), Write(ANSWER))
+from .tls import tls_server, trusting
 
 
 @pytest.fixture(autouse=True)
@@ -84,122 +75,6 @@ class Steps:
             except BaseException as error:
                 value = error
                 resume = steps.throw
-
-
-# ------------------------------------------------------------------------------------------------ questions
-
-
-def test_the_librarys_own_server_answers() -> None:
-    with serve(lambda submit: [submit.new_message, "!"]) as server:
-        assert ask(server.url) == [Live("Hi"), Live("!"), End("Hi!", ask(server.url)[-1].raw)]
-
-
-def test_what_is_given_goes_out() -> None:
-    with Scripted(tells("a")) as server:
-        submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
-        ask(Endpoint.parse(server.url), submit, headers={"X-Extra": "1"}, session=Session())
-    assert server.routes == ["submit"]
-    request = server.requests[0]
-    assert b"\r\nX-Extra: 1\r\n" in request
-    assert b'"botId":"parrot"' in request
-    assert b'"chatId":"mine"' in request
-
-
-def test_each_piece_is_there_before_the_server_sends_the_next() -> None:
-    seen = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("first"))
-        assert seen.wait(PATIENCE)
-        peer.send(end("first"), LAST)
-
-    async def main(url: str) -> None:
-        async with TrioTransport(url, session=Session()) as transport, transport.ask("Hi") as reply:
-            assert await anext(reply) == Live("first")
-            seen.set()
-            assert [type(event) async for event in reply] == [End]
-            with pytest.raises(StopAsyncIteration):
-                await anext(reply)
-
-    with Scripted(play) as server:
-        trio.run(main, server.url)
-
-
-def test_it_meets_the_protocol() -> None:
-    transport: AsyncTransport = TrioTransport("http://h")
-    assert transport.session is None
-
-
-def test_what_cannot_be_used_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="expected a site"):
-        TrioTransport("nowhere")
-    with pytest.raises(ValueError, match="Host is not yours"):
-        TrioTransport("http://h", headers={"Host": "x"})
-    with pytest.raises(ValueError, match="belongs to http://other"):
-        TrioTransport("http://h", session=Session(origin="http://other"))
-    with pytest.raises(TypeError, match="timeouts"):
-        TrioTransport("http://h", timeouts=3)  # type: ignore[arg-type]  # wrong on purpose
-    transport = TrioTransport("http://h", limits=Limits(request_bytes=200))
-    with pytest.raises(ValueError, match="at most 200 bytes"):
-        transport.ask("x" * 200)
-    assert repr(transport) == "<TrioTransport to http://h>"
-    assert repr(transport.ask("x")) == "<TrioReply of <Call to http://h SESSION after 0 events>>"
-
-
-# ------------------------------------------------------------------------------------------------ faults
-
-
-def test_a_name_that_cannot_be_is_lost() -> None:
-    [broken] = ask(f"http://{'a' * 64}", session=Session())
-    assert broken.reason is Reason.LOST
-    assert broken.detail.startswith(f"could not connect to {'a' * 64}:80: ")
-
-
-def test_a_reset_is_truncated_with_the_reason() -> None:
-    got = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        assert got.wait(PATIENCE)
-        peer.reset()
-
-    async def main(url: str) -> None:
-        async with TrioTransport(url, session=Session()) as transport, transport.ask("Hi") as reply:
-            assert await anext(reply) == Live("a")
-            got.set()
-            assert await anext(reply) == Broken(
-                Reason.TRUNCATED, "the connection failed: Connection reset by peer", asked=True
-            )
-
-    with Scripted(play) as server:
-        trio.run(main, server.url)
-
-
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-def test_a_send_that_fails_is_lost(secure: bool, authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        peer.reset()
-
-    limits = Limits(request_bytes=64 * 1024 * 1024)
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
-        [broken] = ask(server.url, "x" * 16_000_000, session=Session(), limits=limits, ssl_context=trusting(authority))
-    assert (broken.reason, broken.asked) == (Reason.LOST, True)
-    assert broken.detail.startswith("the connection")
-
-
-def test_an_answer_before_the_question_was_read_counts() -> None:
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        peer.send(object_(413, success=False, message="Too large."))
-        assert peer.is_left()
-
-    limits = Limits(request_bytes=64 * 1024 * 1024)
-    with Scripted(play, session=False) as server:
-        [broken] = ask(server.url, "x" * 16_000_000, session=Session(), limits=limits)
-    assert (broken.status, broken.detail) == (413, "Too large.")
 
 
 # ------------------------------------------------------------------------------------------------ clocks
@@ -421,46 +296,6 @@ def test_hundreds_of_cancelled_streams_leave_nothing_behind() -> None:
 # ------------------------------------------------------------------------------------------------ leaving
 
 
-def test_leaving_early_closes_the_connection_at_once() -> None:
-    left = threading.Event()
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        assert peer.is_left()
-        left.set()
-
-    async def main(url: str) -> None:
-        async with TrioTransport(url, session=Session()) as transport:
-            async with transport.ask("Hi") as reply:
-                async for _ in reply:
-                    break
-            assert left.wait(PATIENCE)
-            await reply.aclose()
-
-    with Scripted(play) as server:
-        trio.run(main, server.url)
-
-
-def test_a_closed_reply_is_broken_and_then_over() -> None:
-    async def main(url: str) -> None:
-        async with TrioTransport(url, session=Session()) as transport:
-            reply = transport.ask("Hi")
-            await anext(reply)
-            await reply.aclose()
-            rest = [event async for event in reply]
-            assert rest[-1] == Broken(Reason.TRUNCATED, "closed by the caller", asked=True)
-            assert [event async for event in reply] == []
-            unread = transport.ask("Hi")
-            await unread.aclose()
-            expected = Broken(Reason.LOST, "closed by the caller", in_session=True)
-            assert [event async for event in unread] == [expected]
-            assert [event async for event in unread] == []
-
-    with Scripted(answers(STREAM, live("a"), live("b"))) as server:
-        trio.run(main, server.url)
-
-
 @pytest.mark.parametrize("sent", [b"", STREAM, STREAM + live("a")], ids=["nothing", "head", "event"])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 def test_closing_the_transport_ends_a_waiting_read(sent: bytes, secure: bool, authority: trustme.CA) -> None:
@@ -556,33 +391,6 @@ def test_closing_closes_also_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> 
     trio.run(main)
 
 
-def test_a_transport_belongs_to_the_event_loop_that_used_it_first() -> None:
-    async def main() -> None:
-        async with transport.ask("Hi") as reply:
-            assert isinstance([event async for event in reply][-1], End)
-
-    with Scripted(tells("a")) as server:
-        transport = TrioTransport(server.url)
-        trio.run(main)
-        with pytest.raises(RuntimeError, match="another event loop"):
-            trio.run(main)
-
-
-@linux
-@pytest.mark.parametrize("milliseconds", [0, 2, 20])
-def test_a_server_that_says_keep_alive_and_closes_loses_no_question(milliseconds: int) -> None:
-    """It closes so long after start_session, without announcing it, as proxies do."""
-    keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
-    session = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close(), *GOOD_SUBMIT)
-
-    async def main() -> list[Any]:
-        return [(await read(TrioTransport(server.url)))[-1] for _ in range(20)]
-
-    with FaultServer(session) as server:
-        assert [type(event) for event in trio.run(main)] == [End] * 20
-    assert server.routes == ("start_session", "submit") * 20
-
-
 def test_only_one_task_reads_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     Site(monkeypatch)
 
@@ -596,67 +404,3 @@ def test_only_one_task_reads_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
             await reply.aclose()
 
     trio.run(main)
-
-
-# ------------------------------------------------------------------------------------------------ TLS
-
-
-def test_tls_from_session_to_end(authority: trustme.CA) -> None:
-    with Scripted(tells("Hel", "lo"), tls=tls_server(authority)) as server:
-        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
-
-
-def test_a_certificate_that_nobody_vouches_for(authority: trustme.CA) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority)) as server:
-        [broken] = ask(server.url)
-    assert broken.reason is Reason.LOST
-    assert "TLS with localhost failed: the certificate is not trusted: " in broken.detail
-    assert server.requests == []
-
-
-def test_a_certificate_for_another_name(authority: trustme.CA) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority, "other.example")) as server:
-        [broken] = ask(server.url, ssl_context=trusting(authority))
-    assert broken.reason is Reason.LOST
-    assert "not trusted: Hostname mismatch" in broken.detail
-    assert server.requests == []
-
-
-def test_a_server_without_tls(authority: trustme.CA) -> None:
-    def play(peer: Peer) -> None:
-        peer.send(b"HTTP/1.1 400 What is this?\r\n\r\n")
-        assert peer.is_left()
-
-    with Scripted(play, session=False) as server:
-        [broken] = ask(server.url.replace("http:", "https:"), ssl_context=trusting(authority))
-    assert broken.reason is Reason.LOST
-    assert "TLS with 127.0.0.1 failed: " in broken.detail
-
-
-def test_a_cut_without_close_notify_before_the_end_is_truncated(authority: trustme.CA) -> None:
-    body = b"HTTP/1.1 200 OK\r\n\r\n" + b'data: {"type":"live","data":"a"}\n\n'
-    with Scripted(without_close_notify(body), tls=tls_server(authority)) as server:
-        events = ask(server.url, ssl_context=trusting(authority))
-    assert [type(event) for event in events] == [Live, Broken]
-    assert events[-1].reason is Reason.TRUNCATED
-    assert events[-1].detail.startswith("the connection failed: ")
-
-
-def test_a_cut_without_close_notify_after_the_end_does_no_harm(authority: trustme.CA) -> None:
-    with Scripted(without_close_notify(STREAM, end("a")), tls=tls_server(authority)) as server:
-        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "a"
-
-
-def test_the_default_trust_store_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[ssl.SSLContext] = []
-
-    def make() -> ssl.SSLContext:
-        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        return made[-1]
-
-    monkeypatch.setattr(ssl, "create_default_context", make)
-    TrioTransport("http://h")
-    assert made == []
-    TrioTransport("https://h")
-    assert len(made) == 1

@@ -1,0 +1,147 @@
+"""What holds on each transport, asyncio's on uvloop too, and is no question of one answer (scenarios.py has those)."""
+
+import gc
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trustme
+
+from opchat_proto import Broken, End, Endpoint, Limits, Live, Reason, Session, Submit
+from opchat_transports.blocking_server import serve
+from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Reset, Write
+
+from .asking import EACH, TRANSPORTS, Ask, linux
+from .scripted import SESSION, Peer, Scripted, object_, tells
+from .tls import tls_server, trusting
+
+LARGE = Limits(request_bytes=64 * 1024 * 1024)
+
+
+OURS = {name: each for name, each in EACH.items() if not each.is_httpx}
+secured = pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before
+    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+
+
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
+def test_the_librarys_own_server_answers(ask: Ask) -> None:
+    with serve(lambda submit: [submit.new_message, "!"]) as server:
+        events = ask(server.url)
+    assert events == [Live("Hi"), Live("!"), End("Hi!", events[-1].raw)]
+
+
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
+def test_what_is_given_goes_out(ask: Ask) -> None:
+    submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
+    with Scripted(tells("a")) as server:
+        ask(Endpoint.parse(server.url), question=submit, headers={"X-Extra": "\xe9"}, session=Session())
+    [request] = server.requests
+    assert b"\r\nX-Extra: \xe9\r\n" in request
+    assert b'"botId":"parrot"' in request
+    assert b'"chatId":"mine"' in request
+    assert b"\r\nAccept-Encoding: identity\r\n" in request
+    assert b"\r\nUser-Agent: opchat/" in request
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_what_cannot_be_used_is_refused_at_once(kind: Any) -> None:
+    with pytest.raises(ValueError, match="expected a site"):
+        kind("nowhere")
+    with pytest.raises(ValueError, match="Host is not yours"):
+        kind("http://h", headers={"Host": "x"})
+    with pytest.raises(ValueError, match="belongs to http://other"):
+        kind("http://h", session=Session(origin="http://other"))
+    with pytest.raises(TypeError, match="timeouts"):
+        kind("http://h", timeouts=3)
+    transport = kind("http://h", limits=Limits(request_bytes=200))
+    with pytest.raises(ValueError, match="at most 200 bytes"):
+        transport.ask("x" * 200)
+    assert repr(transport) == f"<{kind.__name__} to http://h>"
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_the_default_trust_store_is_the_systems(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def make() -> ssl.SSLContext:
+        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    kind("http://h")
+    assert made == []
+    kind("https://h")
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
+def test_tls_from_session_to_end(ask: Ask, authority: trustme.CA) -> None:
+    with Scripted(tells("Hel", "lo"), tls=tls_server(authority)) as server:
+        assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
+    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
+
+
+@linux
+@pytest.mark.parametrize("milliseconds", [0, 2, 20])
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
+def test_a_server_that_says_keep_alive_and_closes_loses_no_question(ask: Ask, milliseconds: int) -> None:
+    """It closes so long after start_session, without announcing it, as proxies do."""
+    keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
+    session = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close())
+    with FaultServer((*session, Expect(), Write(ANSWER))) as server:
+        assert [type(ask(server.url)[-1]) for _ in range(20)] == [End] * 20
+    assert server.routes == ("start_session", "submit") * 20
+
+
+# ---------------------------------------------------------------- faults that HTTP libraries call by other names
+
+
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
+def test_a_name_that_cannot_be_is_lost(ask: Ask) -> None:
+    [broken] = ask(f"http://{'a' * 64}", session=Session())
+    assert broken.reason is Reason.LOST
+    assert broken.detail.startswith(f"could not connect to {'a' * 64}:80: ")
+
+
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
+def test_a_reset_is_truncated_with_the_reason(ask: Ask) -> None:
+    with FaultServer((Expect(), Write(ANSWER[:-60]), Delay(0.1), Reset())) as server:
+        events = ask(server.url)
+    assert events[-1] == Broken(Reason.TRUNCATED, "the connection failed: Connection reset by peer", asked=True)
+
+
+@secured
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
+def test_a_send_that_fails_is_lost(ask: Ask, secure: bool, authority: trustme.CA) -> None:
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        peer.reset()
+
+    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
+    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
+        [broken] = ask(server.url, question="x" * 16_000_000, **options)
+    assert (broken.reason, broken.asked) == (Reason.LOST, True)
+    assert broken.detail.startswith("the connection")
+
+
+@secured
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
+def test_an_answer_before_the_question_was_read_counts(ask: Ask, secure: bool, authority: trustme.CA) -> None:
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(object_(413, success=False, message="Too large."))
+        assert peer.is_left()
+
+    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
+    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
+        [broken] = ask(server.url, question="x" * 16_000_000, **options)
+    assert (broken.status, broken.detail) == (413, "Too large.")
