@@ -203,7 +203,12 @@ def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
     option = click.option
     seconds: Any = {"type": _seconds, "metavar": "SECONDS", "default": _UNSET}
     return [
-        option("--url", envvar="OPCHAT_URL", show_envvar=True, help="The site. Without it: a small built-in bot."),
+        option(
+            "--url",
+            envvar="OPCHAT_URL",
+            show_envvar=True,
+            help="The site, or a page with its chat. Without it: a small built-in bot.",
+        ),
         option("--bot", default="default", show_default=True, metavar="ID", help="Which of the site's bots."),
         option("--header", type=_header, multiple=True, metavar="'NAME: VALUE'", help="Send it with each request."),
         option("--proxy", metavar="URL", help="http, https, socks5, socks5h; or none. Default: http_proxy and so on."),

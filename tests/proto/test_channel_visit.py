@@ -178,3 +178,9 @@ def test_a_question_has_no_page() -> None:
     call = Channel(SITE).call("Hi")
     assert call.page is None
     assert call.submit.new_message == "Hi"
+
+
+def test_the_page_of_a_nonce_is_an_address() -> None:
+    assert Channel(SITE, page=URL).session is None
+    with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
+        Channel(SITE, page="contact")

@@ -235,8 +235,3 @@ def test_a_channel_without_random_numbers_visits_as_well() -> None:
     assert urls[1] == f"{URL}?opchat=0"
     assert isinstance(call.next_step(0)[0], Done)
     assert call.next_event() == End("Hi", HI)
-
-
-def test_a_channel_refuses_what_is_no_page() -> None:
-    with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
-        Channel(SITE, page="contact")

@@ -81,7 +81,7 @@ def test_a_page_is_asked_for_as_a_browser_does() -> None:
     assert fields(request)["User-Agent"].startswith("opchat/")
     assert events == [End(None)]
     assert visit.page == PAGE
-    assert visit.urls == (URL,)
+    assert (visit.urls, visit.origin) == ((URL,), "https://site.example")
 
 
 @pytest.mark.parametrize(
