@@ -9,6 +9,7 @@ from opchat_proto import Broken, End, Event, Live, Reason
 from tests.proto.asking import CHUNKED, END, HI, chunks, content_length, is_reply
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures"
+RECORDINGS = CAPTURES.parent / "recordings"
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,139 @@ FOUND = sorted(
     str(path.relative_to(CAPTURES)).removesuffix(".response.bin") for path in CAPTURES.glob("*/*.response.bin")
 )
 NAMES = [*OWN, *(name for name in FOUND if name not in OTHER_CALLS)]
+
+
+# The second set: every answer judged as if it had come to a question, also those of other routes. It was recorded
+# without the reads, and each connection was closed.
+FORBIDDEN = "Sorry, you are not allowed to do that."
+NO_ROUTE = "No route was found matching the URL and request method."
+CRITICAL = "There has been a critical error on this website. Learn more about troubleshooting WordPress."
+NO_SUCCESS = "a JSON object without success: {"
+UPSTREAM = 'OpenAI (Responses API): {"error": {"message": "The server had an error'
+
+
+def refused(status: int, detail: str, code: str | None = None) -> Outcome:
+    return Outcome(0, reason=Reason.REFUSED, status=status, code=code, detail=detail)
+
+
+def malformed(detail: str) -> Outcome:
+    return Outcome(0, reason=Reason.MALFORMED, detail=detail)
+
+
+RECORDED_AGAIN: dict[str, Outcome] = {
+    "own/session": Outcome(0, "", None),
+    # Answers to questions
+    "2.0.1/submit_no_nonce_201": refused(401, FORBIDDEN, "rest_forbidden"),
+    "2.4.9/discussion_submit": Outcome(0, "", "discussion two"),
+    "2.4.9/submit_with_file": Outcome(5, "I see 1 image(s).", "I see 1 image(s)."),
+    "3.6.2/apppw_submit": Outcome(3, "app password", "app password"),
+    "3.6.2/apppw_submit_no_nonce": refused(403, FORBIDDEN, "rest_forbidden"),
+    "3.6.2/apppw_submit_stale_nonce": refused(403, FORBIDDEN, "rest_forbidden"),
+    "3.6.2/discussion_submit": Outcome(0, "", "discussion two"),
+    "3.6.2/fatal_displayed_in_stream": Outcome(
+        3,
+        "You said: fatal",
+        reason=Reason.TRUNCATED,
+        detail=f"{CUT}; a line that is no event: Deprecated: Return type of Requests_Cookie_Jar::offsetExists($key)",
+    ),
+    "3.6.2/notice_before_reply_json": Outcome(0, "", "hello"),
+    "3.6.2/submit_shortcut_clicked": Outcome(
+        7, "You said: Hello from the shortcut", "You said: Hello from the shortcut"
+    ),
+    "3.6.2/submit_shortcut_other_bot": refused(400, "Invalid or expired shortcut."),
+    "3.6.2/submit_shortcuts": Outcome(0, "", "You said: shortcuts please", lists=(0, 0, 2, 0)),
+    "3.6.2/submit_with_file": Outcome(5, "I see 1 image(s).", "I see 1 image(s)."),
+    "3.6.2/submit_with_files": Outcome(5, "I see 2 image(s).", "I see 2 image(s)."),
+    "3.6.2/submit_with_mp3": Outcome(5, "You said: what is said", "You said: what is said"),
+    # start_session
+    "2.0.1/start_session_404_201": refused(404, NO_ROUTE, "rest_no_route"),
+    "2.4.9/start_session_rest_route_404": refused(404, NO_ROUTE, "rest_no_route"),
+    "3.6.2/plain_wp_json_200_page": malformed("a page, not an answer of the chat: Hello world! Welcome to WordPress."),
+    # Pages, and the REST API of WordPress
+    "2.0.1/chat_page_201": malformed("a page, not an answer of the chat: chat"),
+    "3.6.2/wrong_root_404_page": refused(404, "Hello world! Welcome to WordPress."),
+    "3.6.2/ajax_rest_nonce_guest": refused(400, "0"),
+    "3.6.2/ajax_rest_nonce_member": malformed("no answer of the chat: 1635c20365"),
+    "2.4.9/rest_index": malformed(NO_SUCCESS),
+    "3.6.2/rest_index": malformed(NO_SUCCESS),
+    "3.6.2/rest_index_tls": malformed(NO_SUCCESS),
+    "3.6.2/users_me_app_password": malformed(NO_SUCCESS),
+    **dict.fromkeys(
+        ("3.6.2/users_me_guest", "3.6.2/users_me_http", "3.6.2/users_me_wrong_password"),
+        refused(401, "You are not currently logged in.", "rest_not_logged_in"),
+    ),
+    # Other routes of the plugin that refuse
+    **dict.fromkeys(
+        ("2.4.9/api_text_notoken", "3.6.2/api_text_notoken", "3.6.2/discussions_delete_guest", "3.6.2/upload_no_nonce"),
+        refused(401, FORBIDDEN, "rest_forbidden"),
+    ),
+    "2.4.9/api_chatbot_fail": refused(500, "From OpenAI: The server had an error"),
+    "2.4.9/api_chatbot_unknown": refused(500, "Sorry, your query has been rejected."),
+    "2.4.9/api_json": refused(500, "The url and path are not supported yet"),
+    "3.6.2/api_chatbot_fail": refused(500, UPSTREAM),
+    "3.6.2/discussions_delete_empty": refused(400, "chatIds is required."),
+    "3.6.2/files_list_guest": refused(500, CRITICAL, "internal_server_error"),
+    "3.6.2/upload_bad_nonce": refused(403, "Cookie check failed", "rest_cookie_invalid_nonce"),
+    "3.6.2/upload_no_purpose": refused(400, "Purpose is required."),
+    "3.6.2/upload_php": refused(400, "Invalid file type."),
+    "3.6.2/upload_too_big": refused(500, "WordPress \u203a Error"),
+    **dict.fromkeys(
+        ("2.4.9/discussions_list_guest", "3.6.2/discussions_list_guest"),
+        Outcome(0, reason=Reason.REMOTE, detail="You need to be connected."),
+    ),
+    # Other routes that say `success: true`, and have no reply
+    **dict.fromkeys(
+        (
+            "2.4.9/start_session_index_rest_route_plain",
+            *(f"3.6.2/{it}_start_session" for it in ("apppw", "tinyproxy")),
+            "3.6.2/notice_before_session_json",
+            *(
+                f"{version}/api_{it}"
+                for version in ("2.4.9", "3.6.2")
+                for it in ("auth", "chatbot", "chatbot_2", "image", "moderation", "text", "vision")
+            ),
+            *(
+                f"3.6.2/api_{it}"
+                for it in (
+                    *("bots", "chatbot_file", "chatbot_unknown", "fast", "fileupload", "json"),
+                    *("transcribe", "transcribe_mp3"),
+                )
+            ),
+            *(f"2.4.9/{it}" for it in ("discussions_list_member", "files_delete_guest", "files_list_guest")),
+            *(f"3.6.2/discussions_{it}" for it in ("delete", "edit", "list_member", "list_paged")),
+            *(f"3.6.2/files_{it}" for it in ("delete_guest", "delete_member", "list_member")),
+            *(f"{version}/upload_png_guest" for version in ("2.4.9", "3.6.2")),
+            *(f"3.6.2/upload_{it}" for it in ("mp3", "png_member", "txt")),
+        ),
+        Outcome(0, "", None),
+    ),
+}
+# The nonce and the session id, or how the detail begins if there is none.
+SESSIONS: dict[str, tuple[str | None, str | None] | str] = {
+    "own/session": ("n1", "s1"),
+    "2.0.1/start_session_404_201": (None, None),
+    "2.4.9/start_session_index_rest_route_plain": ("99c1fd16bb", None),
+    "2.4.9/start_session_rest_route_404": (None, None),
+    "3.6.2/apppw_start_session": ("2b24c02613", "6b0ae17682c40"),
+    "3.6.2/notice_before_session_json": ("99c1fd16bb", "6b0ae174779c7"),
+    "3.6.2/plain_wp_json_200_page": "start_session: a page, not an answer of the chat: Hello world!",
+    "3.6.2/tinyproxy_start_session": ("99c1fd16bb", "6b0ae176b077f"),
+    "3.6.2/wrong_root_404_page": "start_session: Hello world!",
+}
+FOUND_AGAIN = [
+    "own/session",
+    *sorted(
+        str(path.relative_to(RECORDINGS)).removesuffix(".response.bin") for path in RECORDINGS.glob("*/*.response.bin")
+    ),
+]
+
+
+def recorded_again(name: str) -> Recording:
+    if name == "own/session":
+        data = content_length(b'<br />\n{"success":true,"sessionId":"s1","restNonce":"n1"}')
+    else:
+        data = (RECORDINGS / f"{name}.response.bin").read_bytes()
+    return Recording(data, (len(data),), server_closed=True)
 
 
 def recording_of(name: str) -> tuple[Recording, Outcome]:

@@ -1,12 +1,26 @@
 """What real sites answered: the outcome that the recordings' README states, however the bytes are cut."""
 
 import random
+import re
 
 import pytest
 
-from opchat_proto import Client, Done, End, Event
-from tests.captures import NAMES, OTHER_CALLS, OWN, RECORDED, Recording, check, recording_of
-from tests.proto.asking import CHUNKED, END, HI, answered, asked, chunks, is_reply
+from opchat_proto import Broken, Client, Done, End, Event, Flow
+from tests.captures import (
+    FOUND_AGAIN,
+    NAMES,
+    OTHER_CALLS,
+    OWN,
+    RECORDED,
+    RECORDED_AGAIN,
+    SESSIONS,
+    Outcome,
+    Recording,
+    check,
+    recorded_again,
+    recording_of,
+)
+from tests.proto.asking import CHUNKED, END, ENDPOINT, HI, answered, ask, asked, chunks, is_reply
 from tests.proto.cuts import byte_by_byte, cut_at
 
 
@@ -25,9 +39,7 @@ def feed(asking: Client, pieces: list[bytes]) -> list[Event]:
     return [event for piece in pieces for event in asking.receive_data(piece)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_recording_has_its_outcome_under_every_cut(name: str) -> None:
-    recording, expected = recording_of(name)
+def check_every_cut(recording: Recording, expected: Outcome) -> None:
     assert sum(recording.reads) == len(recording.data)
     first: list[Event] | None = None
     for pieces in cuttings(recording):
@@ -40,6 +52,42 @@ def test_a_recording_has_its_outcome_under_every_cut(name: str) -> None:
         assert asking.next_step() == Done()
     assert first is not None
     check(first, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recording_has_its_outcome_under_every_cut(name: str) -> None:
+    check_every_cut(*recording_of(name))
+
+
+@pytest.mark.parametrize("name", FOUND_AGAIN)
+def test_a_recording_of_the_second_set_has_its_outcome_under_every_cut(name: str) -> None:
+    check_every_cut(recorded_again(name), RECORDED_AGAIN[name])
+
+
+@pytest.mark.parametrize("name", sorted(set(SESSIONS) & set(FOUND_AGAIN)))
+def test_a_recording_of_start_session_is_a_session_under_every_cut(name: str) -> None:
+    expected = SESSIONS[name]
+    for pieces in cuttings(recorded_again(name)):
+        asking = Client(Flow(ENDPOINT, None))
+        ask(asking)
+        events = feed(asking, pieces) + asking.receive_eof()
+        if isinstance(expected, str):
+            [broken] = events
+            assert isinstance(broken, Broken)
+            assert broken.detail.startswith(expected)
+            assert asking.session is None
+        else:
+            assert events == [End(None)]
+            assert asking.session is not None
+            assert (asking.session.nonce, asking.session.session_id) == expected
+
+
+def test_no_detail_of_a_recording_shows_its_secrets() -> None:
+    for name in FOUND_AGAIN:
+        recording = recorded_again(name)
+        last = (feed(asked(), [recording.data]) or [End(None)])[-1]
+        secrets = re.findall(rb'"(?:restNonce|new_token|sessionId)":"(\w{5,})"', recording.data)
+        assert not any(secret.decode() in repr(last) for secret in secrets), name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,4 +179,5 @@ def test_what_else_the_end_of_a_recording_holds(name: str) -> None:
 
 def test_every_recording_that_was_found_has_an_outcome_in_the_table() -> None:
     assert {name for name in NAMES if name not in OWN} <= set(RECORDED)
+    assert set(FOUND_AGAIN) in ({"own/session"}, set(RECORDED_AGAIN))
     assert not set(RECORDED) & OTHER_CALLS
