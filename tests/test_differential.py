@@ -30,6 +30,7 @@ from opchat_proto import (
 from opchat_transports.asyncio_httpx import HttpxTransport
 from tests import cases
 from tests.fuzz import reference
+from tests.fuzz.oracles import check_verdicts
 
 ENDPOINT = Endpoint.parse("http://site.example")
 QUESTION = Submit(new_message="Hi?")
@@ -77,6 +78,98 @@ def test_the_reference_agrees_with_the_corpus(case: cases.Case) -> None:
     assert events == expected
     assert retry == expect.get("retry", retry)
     assert last_event_id == expect.get("last_event_id", last_event_id)
+
+
+# ---------------------------------------------------------------- replies
+
+_REPLY_PIECES = [
+    *(
+        b"\xef\xbb\xbf",
+        b"\n",
+        b"\r\n",
+        b" ",
+        b"\x0b",
+        b"\xef\xbb",
+        b"data: ",
+        b"data:",
+        b"data",
+        b"event: x\n",
+        b": c\n\n",
+    ),
+    *(
+        b'data: {"type":"live","data":"x"}\n\n',
+        b'data: {"type":"error","data":""}\n\n',
+        b"data: \n\n",
+        b'data: {"type":"',
+    ),
+    b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":\\"Hi\\"}"}\n\n',
+    *(
+        b"</div>",
+        b"<br />\n",
+        b"Warning: x\n",
+        b"<!-- cached -->",
+        b"0",
+        b"[]",
+        b'"',
+        b"\\",
+        b"{",
+        b"}",
+        b"]",
+        b'"a":[',
+    ),
+    *(
+        b'{"success":true,"reply":"Hi"}',
+        b'{"code":"x","message":"m"}',
+        b'{"success":',
+        b'{ "code" :',
+        b'{"a":{"success":false}}',
+    ),
+]
+_reply_bodies = st.lists(st.sampled_from(_REPLY_PIECES) | st.binary(max_size=2), max_size=8).map(b"".join)
+
+
+def judged(pieces: list[bytes], failure: Reason | None, kept: int) -> list[Event]:
+    decoder = ReplyDecoder(Limits(refusal_bytes=kept))
+    events = decoder.receive_head(200, [])
+    for piece in pieces:
+        events += decoder.receive_data(piece)
+    return events + (decoder.receive_failure("cut", failure) if failure else decoder.receive_eof())
+
+
+@given(
+    st.data(),
+    _reply_bodies
+    | strategies.bodies().map(lambda body: body.data)
+    | strategies.faulty_bodies().map(lambda it: it.data),
+    st.sampled_from([None, Reason.TRUNCATED, Reason.TIMEOUT]),
+    st.just(64 * 1024) | st.integers(1, 80),
+)
+def test_a_reply_is_judged_as_the_rules_say(data: DataObject, body: bytes, failure: Reason | None, kept: int) -> None:
+    events = judged(data.draw(strategies.cuts(body)), failure, kept)
+    check_verdicts(events, reference.read_reply(body, failure or "", kept))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [it for it in cases.at_level("reply") if not set(it) & {"limits", "headers", "status", "ends"}],
+    ids=lambda case: str(case["name"]),
+)
+def test_the_reference_of_replies_agrees_with_the_corpus(case: cases.Case) -> None:
+    expected = [
+        ("live", cases.to_text(it["live"]), it.get("kind", "content"))
+        if "live" in it
+        else ("end", None if it["end"] is None else cases.to_text(it["end"]), "")
+        if "end" in it
+        else ("broken", None, it["broken"])
+        for it in case["expect"]["events"]
+    ]
+    *lives, last = reference.read_reply(cases.to_bytes(case["body"]), "")
+    if last[2] == "malformed or unfinished":
+        assert expected[-1][2] in ("malformed", "truncated")
+        expected.pop()
+        assert lives == expected
+    else:
+        assert [*lives, last] == expected
 
 
 # ---------------------------------------------------------------- JSON

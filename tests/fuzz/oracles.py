@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from opchat_proto import Broken, End, Event, Limits, Live
+from tests.fuzz import reference
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -153,6 +154,23 @@ def check_events(events: list[Event]) -> None:
             assert isinstance(event.response_id, str | None)
             assert isinstance(event.new_token, str | None)
             assert isinstance(event.usage, dict | None)
+
+
+def check_verdicts(events: list[Event], expected: list[reference.Verdict]) -> None:
+    """The events are what the slow reading of the body says."""
+    given: list[reference.Verdict] = []
+    for event in events:
+        match event:
+            case Live(text, kind):
+                given.append(("live", text, kind))
+            case End(reply):
+                given.append(("end", reply, ""))
+            case Broken(reason):
+                given.append(("broken", None, str(reason)))
+    if expected[-1][2] == "malformed or unfinished":
+        assert given[-1][0] == "broken", given
+        given, expected = given[:-1], expected[:-1]
+    assert given == expected, f"\n{given}\nis not, as the reference says,\n{expected}"
 
 
 def _texts(event: Event) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Slow and simple: an event stream as the WHATWG text says it, JSON as RFC 8259 says it. For the tests alone."""
+"""Slow and simple: event streams by the WHATWG text, JSON by RFC 8259, replies. For the tests alone."""
 
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias
 
 
 class Stream(NamedTuple):
@@ -227,3 +228,181 @@ def depth_of(value: Any) -> int:
         deepest = max(deepest, level)
         waiting += [(inner[1] if isinstance(item, list) else inner, level + 1) for inner in item]
     return deepest
+
+
+# ---------------------------------------------------------------- replies
+
+Verdict: TypeAlias = tuple[str, str | None, str]
+"""("live", text, kind), ("end", reply, "") or ("broken", None, reason)."""
+
+_BLANK_BYTES = (b" ", b"\t", b"\n", b"\r", b"\x0b", b"\x0c")
+_PLUGIN_EVENT = 'data: {"type":"'
+_DEPTH = 64
+_DIGITS = 4300
+
+
+def read_reply(body: bytes, failure: str, kept: int = 64 * 1024) -> list[Verdict]:
+    """What a body under status 200 comes to. `failure` is the reason if it was cut, and "" if it ended well.
+
+    An object that cannot be read has the reason "malformed or unfinished": a grammar does not say which.
+    """
+    while body[:3] == b"\xef\xbb\xbf" or body[:1] in _BLANK_BYTES:
+        body = body[3:] if body[:1] == b"\xef" else body[1:]
+    if body[:1] == b"{":
+        return [_read_object_body(body.decode("utf-8", "replace"))]
+    text = body[:kept].decode("utf-8", "replace")
+    if body[:1] == b"<" and len(body) >= kept and not _has_data_line(text):
+        body, failure = body[:kept], ""
+    verdicts, is_over = _read_events(body.decode("utf-8", "replace"))
+    if is_over:
+        return verdicts
+    broken = ("broken", None, failure or "truncated")
+    if _has_data_line(body.decode("utf-8", "replace")):
+        return [*verdicts, broken]
+    if found := _last_object(text):
+        return [*verdicts, _read_payload(found)]
+    if text and not failure:
+        return [*verdicts, ("broken", None, "malformed")]
+    return [*verdicts, broken]
+
+
+def _object_at(text: str, start: int) -> tuple[list[tuple[str, Any]], int]:
+    """The object that begins here, within the bounds that are ours, and where it ends."""
+    try:
+        value, end = _value(text, start)
+    except RecursionError:
+        raise NotJSON("nested too deeply") from None
+    if not isinstance(value, list) or depth_of(value) > _DEPTH:
+        raise NotJSON("no object")
+    waiting: list[Any] = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Number):
+            if sum(map(str.isdigit, item.text)) > _DIGITS:
+                raise NotJSON("too many digits")
+        elif isinstance(item, list):
+            waiting += [inner for _, inner in item]
+        elif isinstance(item, tuple):
+            waiting += item
+    return value, end
+
+
+def _whole_object(text: str) -> list[tuple[str, Any]]:
+    value, end = _object_at(text, _blank(text, 0))
+    if _blank(text, end) != len(text):
+        raise NotJSON("something follows")
+    return value
+
+
+def _lines(text: str) -> list[str]:
+    """The lines, the last of which no line end closes."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _is_field(line: str) -> bool:
+    return line.partition(":")[0] in ("data", "event", "id", "retry", "") and line != ""
+
+
+def _mended(line: str) -> str:
+    if line == "" or _is_field(line):
+        return line
+    bare = line
+    while bare[:1] == "\ufeff":
+        bare = bare[1:]
+    if _is_field(bare):
+        return bare
+    for at in range(len(line)):
+        if line[at:].startswith(_PLUGIN_EVENT):
+            return line[at:]
+    return "?"
+
+
+def _has_data_line(text: str) -> bool:
+    return any(_mended(line).startswith("data:") for line in _lines(text))
+
+
+def _read_events(text: str) -> tuple[list[Verdict], bool]:
+    verdicts: list[Verdict] = []
+    data: list[str] = []
+    is_waiting = False  # for the message of an error
+    for line in _lines(text)[:-1]:
+        field, _, value = _mended(line).partition(":")
+        if line == "" and data:
+            verdict = _read_event("\n".join(data))
+            if verdict is None:
+                is_waiting = True
+            else:
+                verdicts.append(verdict)
+                if verdict[0] != "live":
+                    return verdicts, True
+        if line == "":
+            data = []
+        elif field == "data":
+            data.append(value[1:] if value[:1] == " " else value)
+    if is_waiting:
+        verdicts.append(("broken", None, "remote"))
+    return verdicts, is_waiting
+
+
+def _read_event(text: str) -> Verdict | None:
+    malformed = ("broken", None, "malformed")
+    if text.replace("\n", "") == "":
+        return "live", "", "unreadable"
+    try:
+        event = _whole_object(text)
+    except NotJSON:
+        return malformed
+    keys = [key for key, _ in event]
+    if any(keys.count(key) > 1 for key in ("type", "data", "subtype")):
+        return malformed
+    values = dict(event)
+    kind, content, subtype = values.get("type"), values.get("data"), values.get("subtype")
+    if not isinstance(kind, str):
+        return malformed
+    if kind == "live":
+        if not isinstance(content, str):
+            return malformed
+        if subtype is None or subtype == "":
+            return "live", content, "content"
+        return "live", content, subtype if isinstance(subtype, str) else "unknown"
+    if kind == "error":
+        return None if content is None or content is False or content == "" else ("broken", None, "remote")
+    if kind != "end":
+        return "live", content if isinstance(content, str) else "", "unknown"
+    if content is False or (content is None and "data" in values):
+        return "end", None, ""
+    if isinstance(content, str):
+        try:
+            content = _whole_object(content)
+        except NotJSON:
+            return malformed
+    return _read_payload(content) if isinstance(content, list) else malformed
+
+
+def _read_payload(pairs: list[tuple[str, Any]]) -> Verdict:
+    payload = dict(pairs)
+    success, reply = payload.get("success"), payload.get("reply")
+    if success is True:
+        return "end", reply if isinstance(reply, str) else None, ""
+    return "broken", None, "remote" if success is False else "malformed"
+
+
+def _read_object_body(text: str) -> Verdict:
+    try:
+        return _read_payload(_object_at(text, 0)[0])
+    except NotJSON:
+        return "broken", None, "malformed or unfinished"
+
+
+def _last_object(text: str) -> list[tuple[str, Any]] | None:
+    found, end = None, 0
+    for start in range(len(text)):
+        if start < end or text[start] != "{":
+            continue
+        at = _blank(text, start + 1)
+        key = next((key for key in ('"success"', '"code"') if text.startswith(key, at)), None)
+        if key is None or not text.startswith(":", _blank(text, at + len(key))):
+            continue
+        with suppress(NotJSON):
+            found, end = _object_at(text, start)
+    return found

@@ -62,6 +62,7 @@ from tests.fuzz.oracles import (
     check_memory,
     check_reply,
     check_secrets,
+    check_verdicts,
     random_copies,
     random_cut,
     seed,
@@ -143,6 +144,9 @@ _FIELDS = (
 )
 
 
+_FRAMING = {"content-encoding", "content-length", "transfer-encoding"}
+
+
 def _head(choices: Choices) -> tuple[int, list[tuple[str, str]]]:
     status = choices.one_of(_STATUSES)
     return status, [choices.one_of(_FIELDS) for _ in range(choices.number(4))]
@@ -180,6 +184,8 @@ def reply(data: bytes) -> None:
         assert isinstance(events[-1], Broken)
         assert len(events) == 1
         assert events[-1].reason in (Reason.REFUSED, Reason.TOO_LARGE, Reason.TRUNCATED), events
+    elif limits == Limits() and not {name.lower() for name, _ in fields} & _FRAMING:
+        check_verdicts(events, reference.read_reply(choices.data, ("", "truncated", "timeout")[ends]))
     if _often(choices, len(choices.data)):
         check_linear(lambda data: _decode_reply(limits, status, data), choices.data)
 
