@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from opchat_proto._json import (  # strict JSON is not public
     decode_prefix,
     encodable,
     encode_as_php,
+    find_last,
     skip_short,
 )
 
@@ -449,3 +451,49 @@ def test_a_short_value_is_skipped_to_its_end(value: Any, before: str, after: str
 def test_what_is_no_value_or_may_be_too_deep_is_left_to_the_exact_one(text: str) -> None:
     assert skip_short(text, 0, 2) == -1
     assert skip_short(f"[{text}", 1, 2) == -1
+
+
+# ------------------------------------------------------------------------------ objects in other text
+
+
+BEGINS = re.compile(r'\{"a":')
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ('x{"a":1}y', '{"a":1}'),
+        ('{"a":1}{"a":2}', '{"a":2}'),
+        ('{"a":1}{"b":2}', '{"a":1}'),
+        ('{"a":{"a":1}}', '{"a":{"a":1}}'),
+        ('{"a":[{"a":1},{"a":2}]', '{"a":2}'),
+        ('{"a":{"a":1},}', '{"a":1}'),
+        ('}]{"a":1}', '{"a":1}'),
+        ('{"a": oops {"a":"}"}', '{"a":"}"}'),
+        ('{"a":"{"a":1}', '{"a":1}'),
+        ('{"a":1]}{"a":', None),
+        ('{"a":01}', None),
+        ('{"a":tru}', None),
+        ('{"a":NaN}', None),
+        ('{"a":[[1]]}', None),
+        ('[[[[{"a":1}]]]]', '{"a":1}'),
+        ('{"a":1', None),
+        ("", None),
+    ],
+)
+def test_the_last_whole_object_in_a_text_is_found(text: str, own: str | None) -> None:
+    found = find_last(text, BEGINS, 2)
+    assert found == (None if own is None else (json.loads(own), own))
+
+
+def test_half_pairs_in_an_object_that_was_found_are_replaced() -> None:
+    assert find_last(r'x{"a":"\ud800"}', BEGINS, 2) == ({"a": "\ufffd"}, r'{"a":"\ud800"}')
+
+
+@pytest.mark.parametrize(
+    "unit", ['{"a":', '{"a":"', r'{"a":"\"', '{"a":1}', '{"a":1]', '{"a":[', '{"a":"}"', '{"a":,}']
+)
+def test_objects_that_do_not_end_are_not_read_again_and_again(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit))
+    # With the square of the length this would take hours.
+    assert (find_last(text, BEGINS, 64) is None) == (unit != '{"a":1}')
