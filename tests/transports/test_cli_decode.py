@@ -9,7 +9,7 @@ import pytest
 
 from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Limits, Live, Send, Session, Submit
 from opchat_transports.blocking_sockets import BlockingTransport
-from opchat_transports.cli import _fault_location, run
+from opchat_transports.cli import _fault_location, run  # its machine is counted here
 from opchat_transports.cli._answer_files import parts  # the command has no public functions
 
 from .command import opchat, start

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.markdown import Markdown
 
-from opchat_transports.cli import _markdown
-from opchat_transports.cli._markdown import BlockSplitter, GrowingMarkdown
+from opchat_transports.cli import _markdown  # its console is watched here
+from opchat_transports.cli._markdown import BlockSplitter, GrowingMarkdown  # the renderer alone is not public
 
 from .command import Terminal
 from .scripted import LAST, STREAM, Scripted, answers, end, live

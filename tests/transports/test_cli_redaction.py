@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opchat_transports.cli._recording_format import Happening  # the command has no public functions
-from opchat_transports.cli._redaction import replace_secrets
+from opchat_transports.cli._redaction import replace_secrets  # redaction alone is not public
 
 from .command import opchat
 from .scripted import LAST, STREAM, Script, Scripted, answers, end, event, live

@@ -18,7 +18,7 @@ import pytest
 from opchat_proto import End, Live
 from opchat_transports.cli import _stdin  # its clock is set and watched here
 from opchat_transports.cli._printer import Printer  # the command has no public functions
-from opchat_transports.cli._terminal import Output
+from opchat_transports.cli._terminal import Output  # the output alone is not public
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .scripted import LAST, STREAM, Scripted, answers, end, event, live, tells

@@ -19,7 +19,7 @@ from .tls import NAME
 
 ROUTES = ["direct", "http", "https", "socks5"]
 PROXIES = ROUTES[1:]
-SOON = 0.1
+SOON = 0.3  # seconds; on a busy machine a tenth is too short for a connection on loopback
 ENOUGH = 0.4  # for what comes before: a handshake with a proxy
 LATER = 20.0
 ANSWER = STREAM + end("a") + LAST
