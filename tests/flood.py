@@ -34,6 +34,7 @@ HEAD = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nX: " + b"x" * 10_000
 WITHIN = 1.0  # seconds
 MEMORY = 96 * 1024 * 1024  # bytes by which the server may grow
 STARTS_WITHIN = 60.0
+OPENS_WITHIN = 20.0
 PATIENCE = Timeouts(connect=20, write=20, first_event=20, idle=20)
 FILES = 1024  # what a process may have open, and mostly has to do with
 SERVERS = {
@@ -55,8 +56,10 @@ class Flood:
         self.opened = 0
 
     def __enter__(self) -> Self:
+        end = time.monotonic() + OPENS_WITHIN
         for number in range(len(self._connections)):
-            self._open(number)
+            if time.monotonic() < end:  # a server that is out of files accepts no more
+                self._open(number)
         self._thread.start()
         return self
 
@@ -69,7 +72,7 @@ class Flood:
 
     def _open(self, number: int) -> None:
         with suppress(OSError):
-            self._connections[number] = connection = socket.create_connection(("127.0.0.1", self._port), 5)
+            self._connections[number] = connection = socket.create_connection(("127.0.0.1", self._port), 1)
             connection.setblocking(False)
             self._sent[number] = 0
             self.opened += 1
@@ -81,7 +84,7 @@ class Flood:
                 if connection is not None and not self._is_open(number, connection):
                     connection.close()
                     connection = self._connections[number] = None
-                if connection is None and again:
+                if connection is None and again and not self._stops.is_set():
                     again -= 1
                     self._open(number)
 
@@ -158,6 +161,7 @@ def flood(name: str, questions: int, within: float) -> list[str]:
                         times.append(ask(port))
                     except RuntimeError as error:
                         wrong.append(str(error))
+                        break
                     if number >= questions // 2:
                         time.sleep(0.2)  # meanwhile the flood goes on
                 grown = memory(process) - before
