@@ -57,15 +57,21 @@ def _script(found: Sequence[Part], speed: float) -> "Script":
     from ...testing import Close, Reset, Stall
 
     steps: list[Step] = []
+    submits = [index for index, part in enumerate(found) if _route(part) != "start_session"]
+    last_submit = submits[-1] if submits else -1
     for index, part in enumerate(found):
-        later = found[index + 1 :]
-        if _route(part) == "start_session" and any(_route(other) != "start_session" for other in later):
+        if _route(part) == "start_session" and index < last_submit:
             continue
         end = None if part.exchange is None else part.exchange.end
         steps += _steps(part, speed)
         if end is not None and end.event == "failed" and end.more.get("reason") == Reason.LOST.value:
             steps.append(Reset())
-        elif later or part.exchange is None or part.answer.is_complete or (end is not None and end.event == "closed"):
+        elif (
+            index < len(found) - 1
+            or part.exchange is None
+            or part.answer.is_complete
+            or (end is not None and end.event == "closed")
+        ):
             steps.append(Close())
         else:
             steps.append(Stall())
