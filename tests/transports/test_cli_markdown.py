@@ -96,7 +96,7 @@ def test_the_work_is_linear_in_the_text_whatever_the_pieces_and_blocks(
     unit: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = []
-    for length in (20_000, 80_000):
+    for length in (6_000, 24_000):
         drawn = Drawn(monkeypatch)
         text = unit * (length // len(unit))
         drawn.text(*(text[at : at + size] for at in range(0, len(text), size)))

@@ -138,8 +138,8 @@ def test_what_says_more_than_that_is_not(response: bytes, line: str) -> None:
     [
         ("", ""),
         ("/", ""),
-        ("/blog", "/blog"),
-        ("/blog/wp-json", "/blog"),
+        ("/wp-json", ""),
+        ("/blog/wp-json", "/blog"),  # /blog alone would be visited
         ("/index.php?rest_route=", "/index.php?rest_route="),
     ],
 )
@@ -159,17 +159,17 @@ def test_the_line_names_the_path_of_the_site(command: list[str], path: str, show
     [
         ("site.example", "https://site.example"),
         ("SITE.example/", "https://site.example"),
-        ("site.example/blog", "https://site.example/blog"),
-        ("//site.example/blog", "https://site.example/blog"),
-        ("site.example:443/blog", "https://site.example/blog"),
-        ("site.example:8080/blog", "http://site.example:8080/blog"),
+        ("site.example/blog/wp-json", "https://site.example/blog"),
+        ("//site.example/blog/wp-json", "https://site.example/blog"),
+        ("site.example:443/blog/wp-json", "https://site.example/blog"),
+        ("site.example:8080/blog/wp-json", "http://site.example:8080/blog"),
         ("site.example:8080", "http://site.example:8080"),
         ("http://site.example", "http://site.example"),
         ("192.0.2.1", "https://192.0.2.1"),
-        ("[2001:db8::1]/blog", "https://[2001:db8::1]/blog"),
+        ("[2001:db8::1]/blog/wp-json", "https://[2001:db8::1]/blog"),
         ("https://b\u00fccher.example", "https://xn--bcher-kva.example"),
-        ("b\u00fccher.example/b\u00fccher", "https://xn--bcher-kva.example/b%C3%BCcher"),
-        ("https://B\u00dcCHER.example:8443/x", "https://xn--bcher-kva.example:8443/x"),
+        ("b\u00fccher.example/b\u00fccher/wp-json", "https://xn--bcher-kva.example/b%C3%BCcher"),
+        ("https://B\u00dcCHER.example:8443/x/wp-json", "https://xn--bcher-kva.example:8443/x"),
         ("https://fa\u00df.example", "https://xn--fa-hia.example"),
     ],
 )
