@@ -20,7 +20,8 @@
     _visits            pages of a site, on all of them
     _files             private files, and conversations in them
     _text              the text of an answer, without the events beside it
-    _common            their options, TLS contexts, and the words for what went wrong
+    _common            their options, TLS contexts, and the words for what a library raises
+    _broken            a reply that is broken, as an exception and in words
     _extras            what to install where a package of an extra is missing
     _proxies           the proxy that the environment names
     _sockets           blocking sockets with deadlines
@@ -51,7 +52,8 @@ from typing import Protocol, Self, Unpack
 
 from opchat_proto import Broken, Conversation, End, Event, Page, QuestionLike, QuestionOptions, Session, Timeouts
 
-from ._common import Options, ReplyBroken
+from ._broken import ReplyBroken
+from ._common import Options
 from ._files import load, save
 from ._text import acollect, collect
 

@@ -8,16 +8,14 @@ import ssl
 import string
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import Any, TypedDict, final
+from typing import Any, TypedDict
 
 from opchat_proto import (
-    Broken,
     Channel,
     Endpoint,
     Limits,
     Observer,
     RandomSource,
-    Reason,
     Session,
     Signal,
     Timeouts,
@@ -30,8 +28,6 @@ __all__ = [
     "NOT_TRUSTED",
     "READ",
     "Options",
-    "ReplyBroken",
-    "broken_line",
     "first_cause",
     "load_trust_store",
     "make_channel",
@@ -162,53 +158,3 @@ def tune(connection: Any) -> None:
     for name, value in _KEEP_ALIVE:
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-_WHAT_HAPPENED = {
-    Reason.REMOTE: "the server reported an error",
-    Reason.REFUSED: "the server refused",
-    Reason.MALFORMED: "this is no answer of the chat",
-    Reason.TRUNCATED: "the answer broke off",
-    Reason.TOO_LARGE: "the answer is too large",
-    Reason.LOST: "no answer",
-    Reason.TIMEOUT: "timed out",
-    Reason.PROXY: "the proxy failed",
-}
-
-
-def broken_line(broken: Broken) -> str:
-    """What happened, as one line for a person. It holds the server's words: untrusted text."""
-    known = [f"status {broken.status}"] if broken.status is not None else []
-    if broken.code:
-        known.append(broken.code)
-    if broken.retry_after is not None:
-        known.append(f"try again in {broken.retry_after} s")
-    line = _WHAT_HAPPENED[broken.reason]
-    if known:
-        line += f" ({', '.join(known)})"
-    if broken.detail:
-        line += f": {broken.detail}"
-    return " ".join(line.split())  # whatever str.splitlines takes for a line end is blank for split
-
-
-@final
-class ReplyBroken(RuntimeError):
-    """A whole answer was wanted and the reply is broken. Pickles.
-
-    Its text is one line that says what happened.
-    """
-
-    def __init__(self, broken: Broken, text: str = "") -> None:
-        super().__init__(broken, text)
-        self.broken = broken
-        """The terminal event."""
-        self.text = text
-        """The pieces of the answer that came before it."""
-
-    @property
-    def status(self) -> int | None:
-        """The HTTP status if the server refused with one."""
-        return self.broken.status
-
-    def __str__(self) -> str:
-        return broken_line(self.broken)

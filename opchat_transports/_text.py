@@ -5,7 +5,7 @@ from typing import Self, final
 
 from opchat_proto import Broken, End, Event, Live
 
-from ._common import ReplyBroken
+from ._broken import ReplyBroken
 
 __all__ = ["AsyncText", "Text", "acollect", "collect"]
 

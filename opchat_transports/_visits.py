@@ -4,7 +4,8 @@ from typing import Any
 
 from opchat_proto import Broken, Page
 
-from ._common import ReplyBroken, new_chat_id
+from ._broken import ReplyBroken
+from ._common import new_chat_id
 
 __all__ = ["AsyncVisits", "Visits"]
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from opchat_proto import Broken, End, Endpoint, Live, Message, Submit, Timeouts
 
-from ._common import ReplyBroken
+from ._broken import ReplyBroken
 from .asyncio_streams import AsyncioTransport
 
 __all__ = ["Opchatgpts"]

@@ -139,7 +139,7 @@ def test_the_transports_import_only_public_names_of_the_core(path: Path) -> None
 
 
 TRANSPORTS = ["blocking_sockets", "trio_streams", "asyncio_streams", "asyncio_httpx"]
-BESIDE = ["_async", "_asyncio", "_base", "_common", "_httpx", "_proxies", "_sockets", "_tls"]
+BESIDE = ["_async", "_asyncio", "_base", "_common", "_httpx", "_proxies", "_sockets", "_tls", "_visits"]
 DECISIONS = {"Awaiting", "Client", "Clock", "Exchange", "Flow", "ReplyDecoder", "Retries", "SSEDecoder"}
 
 

@@ -5,7 +5,7 @@ from difflib import unified_diff
 
 from opchat_proto import Broken
 
-from .._common import broken_line
+from .._broken import broken_line
 from ..many import QuestionId, Result
 
 __all__ = ["changes"]

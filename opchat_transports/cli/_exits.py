@@ -4,7 +4,8 @@ import re
 
 from opchat_proto import Broken, Reason
 
-from .._common import NOT_TRUSTED, broken_line
+from .._broken import broken_line
+from .._common import NOT_TRUSTED
 
 __all__ = ["EPILOG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "exit_code", "failure_line"]
 

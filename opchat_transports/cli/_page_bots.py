@@ -7,7 +7,7 @@ import click
 
 from opchat_proto import Bot, Reason
 
-from .._common import ReplyBroken
+from .._broken import ReplyBroken
 from ._exits import exit_code, failure_line
 from ._options import Settings
 from ._terminal import Output, say

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from opchat_proto import Broken
 
-from .._common import broken_line
+from .._broken import broken_line
 from ..many import Asked, Result
 from ._batch_summary import percentile
 from ._escaping import escape

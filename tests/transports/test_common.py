@@ -13,8 +13,8 @@ import pytest
 
 from opchat_proto import Broken, Channel, End, Endpoint, Event, Limits, Live, Proxy, Reason, Session
 from opchat_transports import ReplyBroken, acollect, collect
+from opchat_transports._broken import broken_line  # how a broken reply is worded is not public
 from opchat_transports._common import (  # what the transports share is not public
-    broken_line,
     first_cause,
     make_channel,
     make_ssl_context,

@@ -7,7 +7,7 @@ import click
 
 from opchat_proto import Bot, Reason
 
-from ..._common import ReplyBroken
+from ..._broken import ReplyBroken
 from .._exits import EPILOG, EXIT_CODES, exit_code, failure_line
 from .._options import AskingCommand, Settings, visiting_options
 from .._page_bots import bot_table

@@ -8,7 +8,7 @@ import click
 
 from opchat_proto import Broken, End, Event, Live, Reason
 
-from ..._common import broken_line
+from ..._broken import broken_line
 from .._answer_files import Part, parts, read
 from .._exits import EPILOG, EXIT_CODES, exit_code
 from .._printer import event_fields
