@@ -18,19 +18,19 @@ from ._common import READ, tune
 __all__ = ["TrioReply", "TrioTransport"]
 
 
-class _Socket:
-    """A `trio.SocketStream` that waits for its socket before it reads, and then reads once.
+class _Socket(trio.abc.AsyncResource):
+    """The socket of a `trio.SocketStream` that waits before it reads, and then reads once.
 
-    To read first nearly always fails: an answer comes more slowly than it is read.
+    To read first nearly always fails: an answer comes more slowly than it is read. A
+    thousand answers are read at once, so it is made of as little as possible.
     """
+
+    __slots__ = ("_socket",)
 
     def __init__(self, opened: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=opened.socket.detach())
         self._socket.setblocking(False)
         tune(self._socket)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
-        self.send_all, self.aclose = stream.send_all, stream.aclose
-        self.wait_send_all_might_not_block = stream.wait_send_all_might_not_block
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
@@ -43,6 +43,25 @@ class _Socket:
                 pass  # as the system may be wrong about that
             except OSError as error:
                 raise trio.BrokenResourceError from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                await self.wait_send_all_might_not_block()
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def aclose(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
 
 
 async def _connect(host: str, port: int) -> _Socket | trio.abc.Stream:
@@ -84,10 +103,11 @@ class TrioReply(StreamReply):
 
     _connect = staticmethod(_connect)
     _wrap = trio.SSLStream  # not https_compatible, which would take a cut for an end (RFC 8446, 6.1)
+    _now = staticmethod(trio.current_time)
+    _within = staticmethod(lambda until: trio.CancelScope(deadline=until))
 
     def _begin(self) -> None:
-        self._now = trio.current_time
-        self._within = lambda until: trio.CancelScope(deadline=until)
+        """All that it needs is there."""
 
     async def _disconnect(self) -> bool:
         stream, self._stream = self._stream, None
