@@ -34,10 +34,15 @@ def read_state(name: str) -> str | None:
 
 def write_state(name: str, text: str) -> None:
     """Put a file of ours in its place, whole, whatever is there. Raises `OSError`."""
+    replace_file(_made_directory() / name, text)
+
+
+def _made_directory() -> Path:
+    """The directory, which is made if need be. Raises `OSError`, also if it is not ours alone."""
     directory = _directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_directory(directory)
-    replace_file(directory / name, text)
+    return directory
 
 
 def _directory() -> Path:
@@ -133,17 +138,18 @@ class Store:
 
         What cannot be locked is not.
         """
-        descriptor = None
+        descriptor, is_told = None, False
         while descriptor is None:
             try:
-                _check_directory(_directory())
-                path = _directory() / f"{self._name}.lock"
+                path = _made_directory() / f"{self._name}.lock"
                 descriptor = _open(path, os.O_RDWR | os.O_CREAT)
             except OSError:
                 yield
                 return
             if not _lock(descriptor):
-                busy()
+                if not is_told:
+                    busy()
+                is_told = True
                 while not _lock(descriptor):
                     time.sleep(_RETRIED)
             if not _is_at(path, descriptor):  # who held it has removed it: another may have made a new one

@@ -114,7 +114,8 @@ def test_a_directory_that_only_others_may_read_is_used(directory: Path) -> None:
 # ------------------------------------------------------------------------------------------------ several at once
 
 
-def test_several_that_continue_wait_for_one_another_and_lose_nothing() -> None:
+@pytest.mark.parametrize("before", [[], ["A"]])
+def test_several_that_continue_wait_for_one_another_and_lose_nothing(before: list[str]) -> None:
     go = threading.Event()
 
     def slow(peer: Peer) -> None:
@@ -122,27 +123,29 @@ def test_several_that_continue_wait_for_one_another_and_lose_nothing() -> None:
         assert go.wait(PATIENCE)
         peer.send(STREAM, live("answer"), end("answer"), LAST)
 
-    with Scripted(tells("one"), slow, tells("answer")) as server:
-        opchat("ask", "--url", server.url, "A")
+    with Scripted(*[tells("one") for _ in before], slow, tells("answer")) as server:
+        for question in before:
+            opchat("ask", "--url", server.url, question)
         first = start("ask", "--continue", "--url", server.url, "B")
         others = []
         with first:
-            while len(server.requests) < 3:  # the first has asked
+            requests = len(before) + 2
+            while len(server.requests) < requests:  # the first has asked
                 os.sched_yield()
             others = [start("ask", "--continue", "--url", server.url, question) for question in ("C", "D")]
             for process in others:
                 assert process.stderr is not None
                 line = process.stderr.readline()
                 assert line == "opchat: another opchat goes on with this conversation; waiting for its answer\n"
-            assert len(server.requests) == 3
+            assert len(server.requests) == requests
             go.set()
             for process in (first, *others):
                 assert process.wait(PATIENCE) == 0
         for process in others:
             process.__exit__(None, None, None)
     questions = said(server)[::2]
-    assert questions[:2] == ["A", "B"]
-    assert sorted(questions[2:]) == ["C", "D"]
+    assert questions[:-2] == [*before, "B"]
+    assert sorted(questions[-2:]) == ["C", "D"]
 
 
 @pytest.mark.parametrize("option", ["", "--no-save"])
