@@ -36,7 +36,8 @@ The modules. All names are imported from here:
                 _http          Endpoint and Request: where a site is, and a request to it
                 _pages         Page: the bots that a page's HTML names
                 _visit         Visit: a page fetched, with the redirects on the way
-    other side  _site          Site: requests become questions, events become answers
+    other side  _site          Site: requests become questions, or responses
+                _question      Question, Response: events become answers
                 _server        Server: one HTTP/1.1 connection of a site
     all         _limits        Limits: how much a peer may make us hold or read
                 _errors        what the caller did wrong
@@ -64,6 +65,7 @@ from ._messages import Message, Scalar, Submit
 from ._observer import Observer
 from ._opening import Signal
 from ._pages import Bot, Page
+from ._question import Question, Response
 from ._reply import ReplyDecoder
 from ._reports import (
     Closed,
@@ -78,7 +80,7 @@ from ._reports import (
 from ._retries import RandomSource
 from ._server import Answer, Server
 from ._session import Session
-from ._site import PageHandler, Question, Response, Site
+from ._site import PageHandler, Site
 from ._sse import ServerSentEvent, SSEDecoder
 from ._steps import Connect, Done, Receive, Send, StartTLS, Wait
 from ._tunnel import Proxy

@@ -15,7 +15,8 @@ import h11
 from ._events import Event, Live
 from ._http import format_date
 from ._messages import Submit
-from ._site import PHRASES, Question, Response, Site, check_now, http_error, too_large
+from ._question import Question, Response, check_now
+from ._site import PHRASES, Site, http_error, too_large
 from ._steps import Done, Receive, Send
 from ._table import Table
 

@@ -1,4 +1,4 @@
-"""What a site answers: requests become questions, an application's events become answers (WIRE 3 to 6).
+"""What a site answers: requests become questions, or responses (WIRE 3, 4 and 6).
 
 HTTP <-> [ Site: nonces, routes, checks  |  Question: events -> response ]
 """
@@ -6,22 +6,20 @@ HTTP <-> [ Site: nonces, routes, checks  |  Question: events -> response ]
 import hmac
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, final
 from urllib.parse import parse_qsl, unquote
 
 from ._errors import InvalidMessages
-from ._events import Broken, End, Event, Live, Reason
+from ._events import Broken, Reason
 from ._flow import SESSION_ROUTE, SUBMIT_ROUTE
 from ._http import FOLDED_LINE, Headers, decode_headers
 from ._json import decode, encode_as_php
 from ._limits import Limits
 from ._messages import Submit
+from ._question import Fields, Question, Response, check_now, failure, json_response
 from ._session import SESSION_COOKIE, is_token
-from ._sse import encode_event
 
-__all__ = ["PageHandler", "Question", "Response", "Site"]
-
-Fields: TypeAlias = tuple[tuple[str, str], ...]
+__all__ = ["PageHandler", "Site"]
 
 _DISCUSSIONS_ROUTE = "/mwai-ui/v1/discussions/list"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
@@ -32,9 +30,6 @@ _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)", re.IGNORECASE)  # RFC 9112, 3.
 _HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the dot that may end a name
 _AUTHORITY = re.compile(rf"({_HOST})\.?(?::[0-9]*)?")
 _VERSION = re.compile(r"1(?:\.[0-9]+)?|2|3")  # as ASGI has it; h11, which takes any, gives two digits
-_KEEP_ALIVE = b": keepalive\n\n"
-_COLLAPSED = ("thinking", "mcp_discovery", "status")  # WIRE 5.4
-_HIDDEN = ("tool_args", "debug", "heartbeat")
 _REFUSALS = {
     400: "The request cannot be read.",
     408: "The request took too long.",
@@ -59,20 +54,6 @@ PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
 }
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One HTTP response, for any HTTP library.
-
-    What `Site.receive_request` gives is complete, what `Question.response`
-    gives is the beginning. A response to HEAD is sent without its body.
-    """
-
-    status: int
-    headers: Fields = field(repr=False)  # they hold the nonce and the session id
-    body: bytes = field(default=b"", repr=False)
-
-
 class PageHandler(Protocol):
     """What a site shows at paths that are not its REST routes: a function, such as `opchat_transports.page.chat_page`.
 
@@ -83,126 +64,6 @@ class PageHandler(Protocol):
 
     def __call__(self, path: str, *, root: str, origin: str, nonce: str) -> Response | None:
         """The response, or None where there is nothing: the client is then told that there is no such route."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question that passed all checks of WIRE 4.7, and the encoder of its answer.
-
-    The application answers with events: any number of `Live`, then one `End` or
-    `Broken`. Call `response` with each until it gives one: that is the head, and
-    the body so far. With each event after that call `encode`, for the next bytes
-    of the body. The last event ends the body.
-    """
-
-    submit: Submit
-    session_id: str = field(repr=False)
-    """Who asks: 1 to 256 characters of printable ASCII. Chosen by the client, so
-    good for statistics and limits, not for authentication (WIRE 1.2)."""
-    new_token: str | None = field(default=None, repr=False)
-    """A nonce that replaces the client's, if that is in its second tick (WIRE 3.4)."""
-    headers: Fields = field(default=(), repr=False)
-    """Header fields that belong to the answer: X-WP-Nonce and perhaps Set-Cookie."""
-    _held: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # half a pair, or nothing
-
-    def response(self, event: Event | None, *, now: float | None = None) -> Response | None:
-        """The response that begins with this event: the head, and the event's own bytes as the body so far.
-
-        None if the event gives no bytes: a `Live` or a comment, when no stream
-        was asked for. Raises as `encode` does.
-        """
-        body = self.encode(event, now=now)
-        if self.submit.stream:
-            # WIRE 5.1: the status is 200 whatever the events are.
-            stream = ("Content-Type", "text/event-stream;charset=UTF-8"), ("Cache-Control", "no-cache")
-            return Response(200, (*stream, ("X-Accel-Buffering", "no"), *self.headers), body)
-        if not body:
-            return None
-        return _json_response(200 if isinstance(event, End) else 500, body, self.headers)
-
-    def encode(self, event: Event | None, *, now: float | None = None) -> bytes:
-        """This event as bytes of the body, as the plugin writes it: ASCII, any text safe.
-
-        None is no event but the comment `: keepalive` (WIRE 5.2), which shows a
-        proxy that the connection lives while the application has nothing to say;
-        not streamed, it is nothing.
-
-        Streamed, it is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
-        seconds, is the timestamp of a `Live` that is no piece of the answer. The
-        first half of a surrogate pair at the end of a piece is held back for the
-        next piece, or the last event: so a pair that was cut is one character, and
-        a piece that is no more than such a half gives no bytes yet.
-        Not streamed, it is nothing for a `Live`, and the whole JSON object for
-        the last event (WIRE 6.1, 6.2).
-
-        `End.raw`, if it holds a payload, gives all keys but `reply` and the
-        nonce, which are this event's and this site's. `End(None)` without `raw`
-        is a reply that could not be encoded, streamed as `data: false`
-        (WIRE 5.7). Of a `Broken` only the detail goes out.
-
-        Raises `TypeError` for anything that is no event, `ValueError` if `now`
-        is no time.
-        """
-        if not isinstance(event, Live | End | Broken | None):
-            raise TypeError(f"expected Live, End or Broken, got {type(event).__name__}")
-        if now is not None:
-            check_now(now)
-        if self.submit.stream:
-            if event is None:
-                return _KEEP_ALIVE
-            if isinstance(event, Live) and event.kind == "content":  # nearly all events
-                text = event.text
-                if self._held or "\ud800" <= text[-1:] <= "\udbff":
-                    text = "".join(self._held) + text
-                    self._held[:] = [text[-1]] if "\ud800" <= text[-1] <= "\udbff" else []
-                    text = text.removesuffix("".join(self._held))
-                    if not text:
-                        return b""
-                return _piece(text)
-            body = encode_event(encode_as_php(self._stream_object(event, now)))
-            if self._held and not isinstance(event, Live):
-                body = _piece(self._held.pop()) + body  # the other half has not come
-            return body
-        match event:
-            case Live() | None:
-                return b""
-            case End():
-                return self._payload(event).encode()
-            case _:
-                return _failure(event.detail, self.new_token)
-
-    def _stream_object(self, event: Event, now: float | None) -> dict[str, Any]:
-        match event:
-            case Live(text, kind):
-                kind = kind or "unknown"  # an empty subtype would make it a piece of the answer
-                visibility = "collapsed" if kind in _COLLAPSED else "hidden" if kind in _HIDDEN else "visible"
-                timestamp = {} if now is None else {"timestamp": float(now)}
-                return {"type": "live", "data": text, **timestamp, "subtype": kind, "visibility": visibility}
-            case End(None, ""):
-                return {"type": "end", "data": False}
-            case End():
-                return {"type": "end", "data": self._payload(event)}
-            case _:
-                return {"type": "error", "data": event.detail}
-
-    def _payload(self, event: End) -> str:
-        try:
-            return encode_as_php(self._payload_with(event.reply, event.payload()))
-        except (ValueError, RecursionError):
-            # `raw` is no JSON object, or one too deep to be written again.
-            return encode_as_php(self._payload_with(event.reply, {}))
-
-    def _payload_with(self, reply: str | None, given: dict[str, Any]) -> dict[str, Any]:
-        """The payload of WIRE 5.5, keys in its order."""
-        payload: dict[str, Any] = {"success": True, "reply": reply, "images": given.get("images")}
-        payload |= {key: given.get(key, []) for key in ("actions", "shortcuts", "blocks")}
-        payload["usage"] = given.get("usage")
-        if given.get("responseId") is not None:
-            payload["responseId"] = given["responseId"]
-        if self.new_token is not None:  # ours, never that of a site whose payload is handed on
-            payload["new_token"] = self.new_token
-        return payload
 
 
 @final
@@ -382,7 +243,7 @@ class Site:
         if route == SESSION_ROUTE:
             return self._start_session(cookie, fresh, new_token, answer, now)
         if route == _DISCUSSIONS_ROUTE:  # the plugin's script asks for them at load; guests have none (WIRE 7.7)
-            return _json_response(200, _failure("You need to be connected.", new_token), answer)
+            return json_response(200, failure("You need to be connected.", new_token), answer)
         if nonce is None:
             return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
         try:
@@ -420,7 +281,7 @@ class Site:
         if new_token is not None:
             payload["new_token"] = new_token
         cookies = () if cookie else (self._set_cookie(session_id),)
-        return _json_response(200, encode_as_php(payload).encode(), (*answer, *cookies))
+        return json_response(200, encode_as_php(payload).encode(), (*answer, *cookies))
 
     def _submit(
         self, values: dict[str, Any], cookie: str | None, new_token: str | None, answer: Fields, now: float
@@ -432,10 +293,10 @@ class Site:
             return _fatal(str(error), answer)
         blank = not submit.new_message.strip(_PHP_BLANKS)
         if blank and submit.shortcut_id:  # a site gives out no shortcuts, so this one cannot be its own
-            return _json_response(400, _failure("Invalid or expired shortcut.", new_token), answer)
+            return json_response(400, failure("Invalid or expired shortcut.", new_token), answer)
         unnamed = submit.bot_id in (None, "") and submit.custom_id in (None, "")
         if unnamed or (blank and not any(submit.file_ids)):
-            return _json_response(403, _failure("Sorry, your query has been rejected.", new_token), answer)
+            return json_response(403, failure("Sorry, your query has been rejected.", new_token), answer)
         session_id = given or cookie or _uniqid(now)
         cookies = () if cookie else (self._set_cookie(session_id),)
         question = Question(submit, session_id, new_token, (*answer, *cookies))
@@ -452,13 +313,6 @@ class Site:
     def _set_cookie(self, session_id: str) -> tuple[str, str]:
         secure = "secure; " if self.https else ""
         return "Set-Cookie", f"{SESSION_COOKIE}={session_id}; path=/; {secure}HttpOnly"
-
-
-def check_now(now: float) -> None:
-    if not isinstance(now, int | float):
-        raise TypeError(f"now: expected Unix seconds, got {type(now).__name__}")
-    if not 0 <= now < 2**32:  # the session id has eight hex digits for the seconds
-        raise ValueError(f"now: expected Unix seconds from 0 to 2**32, got {now}")
 
 
 def _uniqid(now: float) -> str:
@@ -497,30 +351,10 @@ def _route(target: str) -> str:
     return route.rstrip("/")
 
 
-def _piece(text: str) -> bytes:
-    return encode_event(f'{{"type":"live","data":{encode_as_php(text)}}}')
-
-
-def _json_response(status: int, body: bytes, headers: Fields = ()) -> Response:
-    own = (
-        ("Content-Type", "application/json; charset=UTF-8"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    )
-    return Response(status, (*own, *headers), body)
-
-
-def _failure(message: str, new_token: str | None) -> bytes:
-    """The plugin's own shape of a failure (WIRE 6.2)."""
-    token = {} if new_token is None else {"new_token": new_token}
-    return encode_as_php({"success": False, "message": message, **token}).encode()
-
-
 def _error(status: int, code: str, message: str, headers: Fields = (), data: dict[str, Any] | None = None) -> Response:
     """WordPress's shape of a refusal (WIRE 6.3)."""
     value = {"code": code, "message": message, "data": {"status": status, **(data or {})}}
-    return _json_response(status, encode_as_php(value).encode(), headers)
+    return json_response(status, encode_as_php(value).encode(), headers)
 
 
 def _fatal(detail: str, headers: Fields) -> Response:
@@ -531,7 +365,7 @@ def _fatal(detail: str, headers: Fields) -> Response:
         "data": {"status": 500, "error": {"message": detail}},
         "additional_errors": [],
     }
-    return _json_response(500, encode_as_php(value).encode(), headers)
+    return json_response(500, encode_as_php(value).encode(), headers)
 
 
 def http_error(status: int, message: str) -> Response:
