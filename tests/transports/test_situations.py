@@ -123,13 +123,14 @@ def test_a_situation(
     )
 
 
-@pytest.mark.parametrize("route", ROUTES[1:])
+@pytest.mark.parametrize("route", ROUTES)
 def test_an_address_of_ipv6_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     over = net(route, "http", tells("a"))
-    target = f"[::1]:{over.site.port}"
-    assert ask(f"http://{target}", proxy=over.proxy, ssl_context=trust, session=Session()) == ANSWER
-    assert over.journal.targets == [named(ask, route, "[::1]") + f":{over.site.port}"]
-    assert f"\r\nHost: {target}\r\n".encode() in over.site.requests[0]
+    with ExitStack() as stack:
+        port = over.site.port if over.proxy else stack.enter_context(on_ipv6(over.site.port))
+        assert ask(f"http://[::1]:{port}", proxy=over.proxy, ssl_context=trust, session=Session()) == ANSWER
+    assert over.journal.targets == ([f"{named(ask, route, '[::1]')}:{port}"] if over.proxy else [])
+    assert f"\r\nHost: [::1]:{port}\r\n".encode() in over.site.requests[0]
 
 
 @pytest.mark.parametrize("route", ROUTES)
