@@ -17,6 +17,7 @@
 
     _base              what all transports are: a channel and its open replies
     _async             the loop of the async ones
+    _uploads           files for a site's bots, on all transports
     _visits            pages of a site, on all of them
     _files             private files, and conversations in them
     _text              the text of an answer, without the events beside it
@@ -46,6 +47,7 @@ others wait for that. Importing this package imports no I/O library.
             ...
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Protocol, Self, Unpack
@@ -132,6 +134,9 @@ class Transport(Protocol):
     ) -> Reply:
         """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
 
+    def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
+        """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`."""
+
     def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
 
@@ -204,6 +209,9 @@ class AsyncTransport(Protocol):
         **options: Unpack[QuestionOptions],
     ) -> AsyncReply:
         """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
+
+    async def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
+        """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none.

@@ -9,6 +9,7 @@ from opchat_proto import Call, Connect, Done, Event, HTTPCall, Receive, Send, St
 from ._base import ReplyBase, TransportBase
 from ._common import words
 from ._text import AsyncText
+from ._uploads import AsyncUploads
 from ._visits import AsyncVisits
 
 __all__ = ["AsyncReplyBase", "AsyncTransportBase", "StreamReply"]
@@ -31,7 +32,7 @@ class _AsyncContext:
         await self.aclose()
 
 
-class AsyncTransportBase(_AsyncContext, AsyncVisits, TransportBase[_R]):
+class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, TransportBase[_R]):
     """A transport that belongs to the event loop in which a reply was read first."""
 
     _current_loop: Callable[[], object]

@@ -15,6 +15,7 @@ from ._common import READ, tune, words
 from ._sockets import SocketStream, at_once, set_timeout, shut_down
 from ._text import Text
 from ._tls import TLSStream
+from ._uploads import Uploads
 from ._visits import Visits
 
 __all__ = ["BlockingReply", "BlockingTransport"]
@@ -24,7 +25,7 @@ _WAIT_FOR_READER = 5.0  # seconds, for a reader that was woken to let go
 
 
 @final
-class BlockingTransport(Visits, TransportBase["BlockingReply"], AbstractContextManager["BlockingTransport"]):
+class BlockingTransport(Visits, Uploads, TransportBase["BlockingReply"], AbstractContextManager["BlockingTransport"]):
     """Asks one site, over blocking sockets, from any number of threads.
 
     Each request has a connection of its own, which is closed before the last event

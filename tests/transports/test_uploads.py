@@ -1,0 +1,92 @@
+"""Files for a bot, over each transport."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opchat_proto import Limits, Reason, Session
+from opchat_transports import ReplyBroken
+from opchat_transports.testing import Close, Expect, FaultServer, Script, Write, json_object
+
+from .asking import ASKS, TRANSPORTS, Ask
+
+each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+ID = "2fa164266b033ad1d46fd522303ab310"
+
+
+def answered(status: int = 200, **payload: Any) -> Script:
+    return Expect("upload"), Write(json_object(status=status, **payload)), Close()
+
+
+KEPT = answered(success=True, data={"id": ID, "url": "http://site.example/cat.png"})
+
+
+def upload(ask: Ask, url: str, *files: Any, **options: Any) -> str:
+    """Upload one file with a transport of its own: a path, or bytes and their name."""
+    file, *name = files
+    named = {"name": name[0]} if name else {}
+
+    async def main() -> str:
+        async with ask.kind(url, **options) as transport:
+            return str(await transport.upload(file, **named))
+
+    if ask.run is None:
+        with ask.kind(url, **options) as transport:
+            return str(transport.upload(file, **named))
+    return str(ask.run(main))
+
+
+@each
+@pytest.mark.parametrize("kind", [bytes, str, Path])
+def test_a_file_has_an_id(ask: Ask, kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(b"\x89PNG")
+    with FaultServer(KEPT) as server:
+        assert upload(ask, server.url, *((b"\x89PNG", "cat.png") if kind is bytes else (kind(path),))) == ID
+        opening, request = server.requests
+    assert (opening.route, request.route) == ("start_session", "upload")
+    assert b'filename="cat.png"\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n--' in request.body
+
+
+@each
+def test_a_large_file_goes_out_whole(ask: Ask) -> None:
+    data = b"\r\n--\0" * 400_000
+    with FaultServer(KEPT) as server:
+        assert upload(ask, server.url, data, "a.bin", session=Session("n1")) == ID
+        [request] = server.requests
+    assert b"\r\n\r\n" + data + b"\r\n--opchat-" in request.body
+
+
+@each
+def test_an_id_may_be_a_number(ask: Ask) -> None:
+    with FaultServer(answered(success=True, data={"id": 17})) as server:
+        assert upload(ask, server.url, b"x", "a.txt") == "17"
+
+
+@each
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (answered(success=False, message="Invalid file type."), Reason.REMOTE),
+        (answered(status=400, success=False, message="Purpose is required."), Reason.REFUSED),
+        (answered(success=True), Reason.MALFORMED),
+        (answered(success=True, data={"id": True}), Reason.MALFORMED),
+        ((Expect("upload"), Close()), Reason.LOST),
+    ],
+)
+def test_what_a_site_does_not_take_is_raised(ask: Ask, script: Script, reason: Reason) -> None:
+    with FaultServer(script) as server, pytest.raises(ReplyBroken) as caught:
+        upload(ask, server.url, b"x", "a.php")
+    assert (caught.value.broken.reason, caught.value.broken.asked) == (reason, False)
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
+    ask = next(ask for ask in ASKS.values() if ask.kind is kind)
+    with pytest.raises(TypeError, match=r"^name: expected one, since bytes have none$"):
+        upload(ask, "http://site.example", b"x")
+    with pytest.raises(FileNotFoundError):
+        upload(ask, "http://site.example", tmp_path / "none.png")
+    with pytest.raises(ValueError, match=r"^submit: expected at most 10 bytes, got "):
+        upload(ask, "http://site.example", b"x", "a.txt", limits=Limits(upload_bytes=10))
