@@ -27,6 +27,7 @@ _LINES_KEPT = 1000
 _FILE = "lines"
 _PASTED_WITHIN = 0.05  # seconds
 _AT_ONCE = 64 * 1024
+_WITHOUT_BRACKETS = ("", "dumb", "linux", "ansi", "cons25", "vt52", "vt100", "vt102", "vt220")  # do not tell a paste
 
 
 def goes_on(line: str) -> bool:
@@ -105,7 +106,7 @@ class LineReader:
     def _set_up(self) -> None:
         # GNU readline keeps what is pasted together, if it is let; CPython switches that off. libedit cannot.
         is_libedit = getattr(readline, "backend", None) == "editline" or "libedit" in (readline.__doc__ or "")
-        if not is_libedit and os.environ.get("TERM", "dumb") not in ("", "dumb"):
+        if not is_libedit and os.environ.get("TERM", "") not in _WITHOUT_BRACKETS:
             readline.parse_and_bind("set enable-bracketed-paste on")
             version = re.match("[0-9]+", getattr(readline, "_READLINE_LIBRARY_VERSION", ""))
             self._pastes_whole = version is not None and int(version[0]) >= 7

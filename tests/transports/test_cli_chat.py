@@ -247,7 +247,7 @@ def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
     assert questions(server) == ["one\ntwo\n/three"]
 
 
-@pytest.mark.parametrize("environment", [no_readline, like_libedit])
+@pytest.mark.parametrize("environment", [no_readline, like_libedit, lambda _: {"TERM": "linux"}])
 @pytest.mark.parametrize(("pasted", "more"), [("one\rtwo\rthree\r", ""), ("one\rtwo\rthree", "\r")])
 def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str, more: str, tmp_path: Path) -> None:
     variables = environment(tmp_path)
