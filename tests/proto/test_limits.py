@@ -19,6 +19,7 @@ DEFAULTS = {
     "refusal_bytes": 65536,
     "page_bytes": 2097152,
     "request_bytes": 1048576,
+    "upload_bytes": 33554432,
     "json_depth": 64,
     "restarts": 1,
 }
