@@ -3,7 +3,7 @@
     async for result in many.ask(["Hi", "Who are you?"], url="https://site.example", rate=30):
         print(result.id, result.outcome, result.reply)
 
-on trio and on asyncio.
+on trio and on asyncio; `on_dask` asks from the workers of a Dask cluster.
 
     _questions    questions, results, and the lines of the files that hold them
     _resume       what is left to be asked after a run that has ended early; no I/O
@@ -12,15 +12,21 @@ on trio and on asyncio.
     _run          asks what a plan says, on any event loop
     _trio         the same on trio
     _asyncio      the same on asyncio
+    _dask         the same on a Dask cluster; imports `distributed`
 """
 
 import sys
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ._options import AskOptions, Choices
 from ._questions import Asked, BatchQuestion, Expectation, QuestionId, Result, read_questions, read_results
 from ._resume import resume
 from ._run import Loop, QuestionSource, Results, Run, TransportAsker
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from ._dask import DaskResults
 
 __all__ = [
     "AskOptions",
@@ -32,6 +38,7 @@ __all__ = [
     "Result",
     "Results",
     "ask",
+    "on_dask",
     "read_questions",
     "read_results",
     "resume",
@@ -59,6 +66,28 @@ def ask(questions: QuestionSource, **options: Unpack[AskOptions]) -> Results:
         return Run(choices.plan, questions, loop, asker, lambda: choices.concurrency, choices.before_ask)
 
     return Results(make_run)
+
+
+def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOptions]) -> "DaskResults":
+    """As `ask`, from the workers of a Dask cluster: `client` is a `distributed.Client` of either kind.
+
+        for result in many.on_dask(client, questions, url="https://site.example"):
+            ...
+
+    or `async for`. `concurrency` is that of each worker, and workers may come and
+    go. The pace is kept here, for all of them. Needs the extra `dask`, here and on
+    the workers, where the options have to be sent to: so there is no `observer` and no
+    `ssl_context`.
+
+    A question is submitted at most once, and has exactly one outcome, also when
+    workers die: for each that does, at most `concurrency` questions may have been
+    asked (`asked` is "maybe").
+
+    Raises as `ask` does, and `ModuleNotFoundError` without `distributed`.
+    """
+    from ._dask import start_on_dask
+
+    return start_on_dask(client, questions, options)
 
 
 def _running_loop() -> Loop:

@@ -3,18 +3,17 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any
 
 from opchat_proto import Endpoint
 
 from .. import AsyncTransport
 from ..asyncio_streams import AsyncioTransport
-from ._run import Event, Run
+from ._run import Event, Run, Spawn
 
-__all__ = ["AsyncioLoop"]
+__all__ = ["AsyncioLoop", "spawner"]
 
 
-@final
 class AsyncioLoop:
     """See `Loop`."""
 
@@ -38,11 +37,16 @@ class AsyncioLoop:
         return asyncio.create_task(_main(run)).cancel
 
 
+def spawner(group: asyncio.TaskGroup) -> Spawn:
+    """Starts tasks in this group."""
+    return lambda function, *arguments: group.create_task(function(*arguments)).cancel
+
+
 async def _main(run: Run) -> None:
     error: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            await run.main(lambda function, *arguments: group.create_task(function(*arguments)).cancel)
+            await run.main(spawner(group))
     except asyncio.CancelledError as cancelled:  # by `aclose`, or since the loop ends
         error = cancelled
     except BaseException as failure:

@@ -11,7 +11,7 @@ from .. import AsyncReply, AsyncTransport
 from ._plan import Answer, Plan, Turn
 from ._questions import BatchQuestion, Result, to_question
 
-__all__ = ["Asker", "Loop", "QuestionSource", "Results", "Run", "TransportAsker"]
+__all__ = ["Asker", "Loop", "QuestionSource", "Results", "Run", "Spawn", "TransportAsker"]
 
 QuestionSource: TypeAlias = (
     Iterable[BatchQuestion | Mapping[str, Any] | str] | AsyncIterable[BatchQuestion | Mapping[str, Any] | str]

@@ -6,11 +6,11 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import click
@@ -18,7 +18,7 @@ import click
 from opchat_proto import Call, Endpoint, HTTPCall
 
 from ..._files import check_writable, write_private
-from ...many import BatchQuestion, QuestionId, Result, Results, ask, read_questions, resume
+from ...many import BatchQuestion, QuestionId, Result, Results, ask, on_dask, read_questions, resume
 from .._batch_summary import progress_bar, summary_lines
 from .._comparison import changes
 from .._options import AskingCommand, Settings, asking_options
@@ -30,9 +30,13 @@ from .._text import NotTextError, decode_text
 from .._trace import Trace
 from .._transports import site, trusting
 
+if TYPE_CHECKING:
+    from ...many._dask import DaskResults
+
 __all__ = ["batch_command"]
 
 _NOT_ALL_GOOD = 10
+_CLUSTER_WITHIN = 10  # seconds
 _FREE = 20  # questions to a site of somebody else's that nobody is asked about
 _EPILOG = """\b
 Exit codes:
@@ -68,6 +72,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option("--max", "most", type=click.IntRange(0), metavar="N", help="Ask at most so many now.")
 @click.option("--report", type=_file, metavar="FILE", help="Write a page of HTML: outcomes, times, what is broken.")
 @click.option("--compare", nargs=2, type=_file, metavar="OLD NEW", help="Ask nothing: show which results changed.")
+@click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler: tcp://host:8786.")
 @click.option("--yes", is_flag=True, help=f"Send more than {_FREE} questions to a site without being asked.")
 def batch_command(
     file: Path | None,
@@ -78,6 +83,7 @@ def batch_command(
     repeat: int,
     report: Path | None,
     compare: tuple[Path, Path] | None,
+    dask: str | None,
     yes: bool,
     **options: Any,
 ) -> int:
@@ -98,6 +104,8 @@ def batch_command(
     assert file is not None
     if report is not None:
         _check_writable(report)
+    if dask is not None and (settings.verbose or settings.cacert is not None or settings.via != "asyncio"):
+        raise click.UsageError("--dask: workers take no --verbose, --cacert and --via")
     questions = _read_questions(file, repeat)
     settled, unwritten = _find_settled(questions, output, resuming=resuming, again=again)
     with ExitStack() as stack:
@@ -127,7 +135,10 @@ def batch_command(
                 show(result)
                 progress(result)
 
-            interrupted = _run(settings.via, lambda: ask(questions, **given), take)
+            def start() -> AbstractAsyncContextManager["Results | DaskResults"]:
+                return ask(questions, **given) if dask is None else _on_cluster(dask, questions, given)
+
+            interrupted = _run(settings.via, start, take)
     for line in summary_lines(results.values(), len(questions)):
         say(line)
     if report is not None:
@@ -275,7 +286,27 @@ def _write_report(report: Path, results: Iterable[Result], title: str) -> None:
 # ---------------------------------------------------------------- asking
 
 
-def _run(via: str, start: Callable[[], Results], take: Callable[[Result], None]) -> int | None:
+@asynccontextmanager
+async def _on_cluster(
+    address: str, questions: list[BatchQuestion], options: dict[str, Any]
+) -> AsyncIterator["DaskResults"]:
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise click.UsageError('--dask needs more packages: pip install "opchat[dask]"') from None
+    client = Client(address, asynchronous=True, timeout=_CLUSTER_WITHIN)
+    try:
+        await client
+    except (OSError, ValueError) as error:
+        await client.close()
+        raise click.UsageError(f"--dask {address}: {error}") from None
+    async with client, on_dask(client, questions, **options) as results:
+        yield results
+
+
+def _run(
+    via: str, start: Callable[[], AbstractAsyncContextManager["Results | DaskResults"]], take: Callable[[Result], None]
+) -> int | None:
     """Give each result to `take`. Returns the signal that has ended it early.
 
     At a first Ctrl-C or SIGTERM nothing more is asked, and what is under way is
