@@ -129,6 +129,7 @@ class _Pool:
         self._dying: dict[str, _Slot] = {}
         self._number = 0
         self._deaths = 0
+        self._starting: asyncio.Task[None] | None = None
         self._is_closed = False
 
     @property
@@ -168,7 +169,8 @@ class _Pool:
                     if slot.worker not in workers or await self._has_ended(slot):
                         await self._bury(slot)
                 for worker in workers - {slot.worker for slot in self._slots.values()}:
-                    await self._start(worker)
+                    self._starting = asyncio.create_task(self._start(worker))
+                    await asyncio.shield(self._starting)  # half of it would be left behind
                 await asyncio.wait([reading], timeout=_LOOK_EVERY)
             await reading  # raises what has failed
         finally:
@@ -226,6 +228,8 @@ class _Pool:
 
     async def end(self) -> None:
         """End the long tasks; what they have under way is closed."""
+        if self._starting is not None:
+            await self._starting
         for slot in list(self._slots.values()):
             await slot.queue.put(_CLOSE)
             await slot.queue.put(_STOP)
