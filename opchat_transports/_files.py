@@ -39,21 +39,19 @@ def write_private(path: Path, text: str) -> None:
     A symbolic link stays, and the file that it names is replaced. What is no
     regular file, such as a pipe, is written to as it is.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # before it is resolved, which a pipe at /dev/stdout cannot be
         path.write_text(text, "utf-8")
     else:
-        replace_file(path, text)
+        replace_file(path.resolve(), text)
 
 
 def check_writable(path: Path) -> None:
     """Raise the `OSError` that `write_private` would raise, and change nothing."""
-    path = path.resolve()
     if path.exists() and not path.is_file():
         if path.is_dir():
             path.open("wb")  # raises
     else:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
 
 

@@ -243,6 +243,19 @@ def test_only_what_was_asked_replaces_a_file(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_a_recording_goes_through_a_pipe_and_a_full_disk_is_one_line() -> None:
+    with Scripted(tells("a")) as server, start("record", "/dev/stdout", "Hi", "--url", server.url) as process:
+        assert process.stdout is not None
+        answer, header, *_, last = process.stdout.read().splitlines()
+        assert process.wait(PATIENCE) == 0
+    assert (answer, json.loads(header)["format"]) == ("a", "opchat recording")
+    assert json.loads(last)["event"] in ("received", "closed")
+    with Scripted(tells("a")) as server:
+        result = opchat("record", "/dev/full", "Hi", "--url", server.url)
+    assert (result.stdout, result.returncode, result.stderr.count("\n")) == ("a\n", 2, 1)
+    assert "/dev/full cannot be written: No space left on device" in result.stderr
+
+
 def test_recordings_of_wrong_usage(tmp_path: Path) -> None:
     result = opchat("record", str(tmp_path / "no" / "a"), "Hi", "--url", "127.0.0.1:1")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
