@@ -380,7 +380,8 @@ class ReplyDecoder:
             if failure is None:
                 return self._end(Broken(Reason.MALFORMED, page, raw=text))
             return self._end(Broken(reason, f"{failure}; it began as {page}", raw=text))
-        if text and failure is None:
+        # The beginning of a mark or of the first data line is no text: the body was cut there, though HTTP ended well.
+        if failure is None and self._state is State.TEXT and not "data:".startswith(text):
             return self._end(Broken(Reason.MALFORMED, f"no answer of the chat: {beginning(text)}", raw=text))
         return self._unended(failure, reason)
 

@@ -261,7 +261,8 @@ def read_reply(body: bytes, failure: str, kept: int = 64 * 1024) -> list[Verdict
         return [*verdicts, broken]
     if found := _last_object(text):
         return [*verdicts, _read_payload(found)]
-    if text and not failure:
+    begins_one = body in (b"\xef", b"\xef\xbb") or text in ("d", "da", "dat", "data")  # a mark, or a data line
+    if text and not failure and not begins_one:
         return [*verdicts, ("broken", None, "malformed")]
     return [*verdicts, broken]
 

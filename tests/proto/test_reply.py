@@ -712,7 +712,7 @@ def test_an_ignored_line_is_named_only_if_it_came_before_the_fault() -> None:
 @pytest.mark.parametrize("before", [b"", BOM, b"\n" + BOM + b" "])
 @pytest.mark.parametrize(
     "text",
-    ["0", "-1", "[]", '"text"', "null", "true", "1635c20365", "Service down", ": keepalive", "event: x", "[{}]", "dat"],
+    ["0", "-1", "[]", '"text"', "null", "true", "1635c20365", "Service down", ": keepalive", "event: x", "[{}]", "idx"],
 )
 def test_a_body_that_is_no_answer_is_malformed_if_it_ended_well_and_else_cut(before: bytes, text: str) -> None:
     body = before + text.encode()
@@ -724,8 +724,17 @@ def test_a_body_that_is_no_answer_is_malformed_if_it_ended_well_and_else_cut(bef
     check(body, [Broken(Reason.TIMEOUT, cut)], failure=Reason.TIMEOUT)
 
 
-def test_half_a_mark_is_no_answer() -> None:
-    check(b"\n\xef\xbb", [Broken(Reason.MALFORMED, "no answer of the chat: \ufffd", raw="\ufffd")])
+@pytest.mark.parametrize("body", [b"\xef", b"\n\xef\xbb", b"d", BOM + b"da", b" dat", b"data"])
+def test_the_beginning_of_a_mark_or_of_a_data_line_was_cut(body: bytes) -> None:
+    check(
+        body,
+        [
+            Broken(
+                Reason.TRUNCATED,
+                CLOSED + (HINT + body.strip(b" " + BOM).decode() if b"d" in body and body != b"data" else ""),
+            )
+        ],
+    )
 
 
 def test_of_a_text_that_is_no_answer_so_much_is_kept_and_a_later_event_still_counts() -> None:
