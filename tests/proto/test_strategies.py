@@ -1,5 +1,6 @@
 """What the strategies promise: what they give, what they never give, and that nothing they should give is missing."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -81,6 +82,12 @@ assert isinstance(st.from_type(Live).example(), Live)
     # Warnings are errors: Hypothesis warns of entry points that draw or evaluate while it is imported.
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_without_hypothesis_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "opchat\[fuzz\]"'):
+        importlib.reload(strategies)
 
 
 # ---------------------------------------------------------------- values
