@@ -18,11 +18,11 @@ from distributed import Client, LocalCluster
 from opchat_transports import many
 from opchat_transports.cli import run
 from opchat_transports.many import Result
-from opchat_transports.many._dask import _work
+from opchat_transports.many._dask import _work  # what a worker runs, twice
 from opchat_transports.testing import GOOD, Delay, FaultServer, Script, Stall
 
 from .command import PATIENCE
-from .test_many_runs import FAULTY, scripts
+from .many_scripts import FAULTY, scripts
 
 STALL: Script = (Stall(),)
 SLOW: Script = (Delay(3.0), *GOOD)

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import random
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -17,22 +16,16 @@ from opchat_transports import many
 from opchat_transports.many import BatchQuestion, Result
 from opchat_transports.testing import (
     GOOD,
-    Close,
     FaultServer,
-    Reset,
-    Script,
     Stall,
     Write,
     answer,
-    cut,
-    refused,
-    response,
 )
 
 from .asking import on_asyncio
+from .many_scripts import scripts
 
 LOOPS: dict[str, Any] = {"trio": trio.run, "asyncio": on_asyncio}
-FAULTY: list[Script] = [cut(20), cut(250), (Reset(),), refused(500, "Broken."), (Write(response(b"<p>Oops")), Close())]
 
 
 @pytest.fixture(params=LOOPS)
@@ -59,12 +52,6 @@ async def checkpoint() -> None:
         await trio.lowlevel.checkpoint()
     else:
         await asyncio.sleep(0)
-
-
-def scripts(count: int) -> list[Script]:
-    """Every fourth one is faulty."""
-    draw = random.Random(4)
-    return [GOOD if number % 4 else draw.choice(FAULTY) for number in range(1, count + 1)]
 
 
 def outcomes(results: list[Result]) -> dict[Any, str]:
