@@ -91,6 +91,7 @@ def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOp
 
 
 def _running_loop() -> Loop:
+    # Imported here, since a program has one of them, and maybe not the other.
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         from ._trio import TrioLoop

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -332,3 +333,9 @@ def test_a_pace_is_waited_for(run: Any) -> None:
 
     with FaultServer() as server:
         assert outcomes(run(main)) == {1: "end", 2: "end", 3: "end"}
+
+
+def test_importing_it_imports_no_event_loop() -> None:
+    code = "import opchat_transports.many, sys; print({'trio', 'asyncio', 'distributed'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
