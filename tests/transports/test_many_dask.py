@@ -31,7 +31,7 @@ SLOW: Script = (Delay(3.0), *GOOD)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     # Workers are processes without the warnings that are errors here: Dask's own are none of our business.
-    with LocalCluster(n_workers=4, threads_per_worker=2, dashboard_address=None, silence_logs=50) as cluster:
+    with LocalCluster(n_workers=4, threads_per_worker=2, dashboard_address=":0", silence_logs=50) as cluster:
         yield cluster
 
 
