@@ -14,8 +14,9 @@ terminal event, always the same for the same bytes.
 The modules. All names are imported from here:
 
     time        _channel       Channel: one site, and what the questions to it share
-                _call          Call: one question, to its last event
-                _http_call     HTTPCall: the same over an HTTP library
+                _call_base     the life of a question, to its last event
+                _call          Call: a question over connections
+                _http_call     HTTPCall: a question over an HTTP library
                 _opening       one start_session that several calls share
                 _clocks        Timeouts, and the deadline of each step
                 _retries       whether a question is asked again, and after how long
@@ -52,12 +53,12 @@ WIRE.md describes the protocol; comments cite its sections ("WIRE 5.5").
 
 from ._call import Call
 from ._channel import Channel, QuestionLike, QuestionOptions
-from ._client import Client
+from ._client import Client, FlowLike
 from ._clocks import Timeouts
 from ._conversation import Conversation
 from ._errors import InvalidMessages, LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
-from ._flow import Awaiting, Flow, FlowLike
+from ._flow import Awaiting, Flow
 from ._http import Endpoint, Headers, Request
 from ._http_call import HTTPCall
 from ._limits import Limits

@@ -2,20 +2,21 @@
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import final
+from typing import Protocol, final
 from urllib.parse import urlsplit
 
 from ._errors import LocalProtocolError
 from ._events import Broken, Event, Live, Reason, check_failure
 from ._exchange import EndOfBody, Exchange, Fault, Head, Received
-from ._flow import Awaiting, FlowLike
-from ._http import PORTS, Request
+from ._flow import Awaiting
+from ._http import PORTS, Headers, Request
+from ._limits import Limits
 from ._session import Session
 from ._steps import Connect, Done, Receive, Send, StartTLS
 from ._table import Table
 from ._tunnel import UNASKED, HTTPTunnel, Proxy, SOCKSTunnel
 
-__all__ = ["Client"]
+__all__ = ["Client", "FlowLike"]
 
 
 @final
@@ -150,6 +151,53 @@ _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
 _ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
 _PIECE = 256 * 1024  # bytes of one Send: so a clock for sending measures the network, and not the size of a file
 _NO_ANSWER = "the connection was closed before any answer"
+
+
+class FlowLike(Protocol):
+    """What `Client` needs of a `Flow`: any machine that makes requests one after the other and reads their responses.
+
+    The URL of a request is an absolute one of http or https, with an ASCII host
+    name and a path. A machine whose `awaiting` is not None owes a request, or waits for the
+    response to it.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """The limits for the heads of the responses."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request is due."""
+
+    @property
+    def awaiting(self) -> Awaiting | None:
+        """See `Flow.awaiting`."""
+
+    @property
+    def session(self) -> Session | None:
+        """See `Flow.session`."""
+
+    @property
+    def submit_started(self) -> bool:
+        """See `Flow.submit_started`."""
+
+    def next_request(self) -> Request | None:
+        """See `Flow.next_request`."""
+
+    def receive_head(self, status: int, headers: Headers) -> list[Event]:
+        """See `Flow.receive_head`."""
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """See `Flow.receive_data`."""
+
+    def receive_eof(self) -> list[Event]:
+        """See `Flow.receive_eof`."""
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        """See `Flow.receive_failure`."""
+
+    def close(self) -> list[Event]:
+        """See `Flow.close`."""
 
 
 @final

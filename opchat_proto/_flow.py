@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, final
 
 from ._events import CLOSED, Broken, End, Event, Live, Reason, check_failure
 from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_link
@@ -18,7 +18,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._visit import Visit
 
-__all__ = ["Awaiting", "Flow", "FlowLike"]
+__all__ = ["Awaiting", "Flow"]
 
 SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 SESSION_ROUTE = "/mwai/v1/start_session"
@@ -568,50 +568,3 @@ class Flow:
 
 def _encode(submit: Submit | Upload, session: Session | None) -> bytes:
     return submit.encode() if isinstance(submit, Upload) else submit.encode(session and session.session_id)
-
-
-class FlowLike(Protocol):
-    """What `Client` needs of a `Flow`: any machine that makes requests one after the other and reads their responses.
-
-    The URL of a request is an absolute one of http or https, with an ASCII host
-    name and a path. A machine whose `awaiting` is not None owes a request, or waits for the
-    response to it.
-    """
-
-    @property
-    def limits(self) -> Limits:
-        """The limits for the heads of the responses."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a request is due."""
-
-    @property
-    def awaiting(self) -> Awaiting | None:
-        """See `Flow.awaiting`."""
-
-    @property
-    def session(self) -> Session | None:
-        """See `Flow.session`."""
-
-    @property
-    def submit_started(self) -> bool:
-        """See `Flow.submit_started`."""
-
-    def next_request(self) -> Request | None:
-        """See `Flow.next_request`."""
-
-    def receive_head(self, status: int, headers: Headers) -> list[Event]:
-        """See `Flow.receive_head`."""
-
-    def receive_data(self, data: bytes) -> list[Event]:
-        """See `Flow.receive_data`."""
-
-    def receive_eof(self) -> list[Event]:
-        """See `Flow.receive_eof`."""
-
-    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """See `Flow.receive_failure`."""
-
-    def close(self) -> list[Event]:
-        """See `Flow.close`."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import final
 
-from ._call import CallBase, Input
+from ._call_base import CallBase, Input
 from ._client import ANY_RECEIVE
 from ._events import Broken, Event, Reason, check_failure
 from ._flow import Awaiting, Flow

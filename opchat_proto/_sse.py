@@ -198,7 +198,9 @@ class SSEDecoder:
             data, event, retry = self._data, self._event, self._event_retry
             self._forget_event()
             if data:
-                yield event or "message", str(memoryview(data)[:-1], "utf-8", "replace"), self._id, retry
+                text = str(memoryview(data)[:-1], "utf-8", "replace")
+                del data  # an event can be large, and nobody needs its bytes any more
+                yield event or "message", text, self._id, retry
         self._line += tail
         # Without an unfinished line there is nothing new to measure: the line end that `_size` counts already may be
         # the event's last.

@@ -11,7 +11,7 @@ import pytest
 from opchat_proto import (  # the tables are not public, and are compared with its diagrams here
     Limits,
     Reason,
-    _call,
+    _call_base,
     _client,
     _flow,
     _reply,
@@ -75,7 +75,7 @@ def test_the_commands_of_the_first_screen_are_two() -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [_call.TABLE, _flow.TABLE, _client.TABLE, _tunnel.SOCKS_TABLE, _reply.TABLE, _visit.TABLE, _server.TABLE],
+    [_call_base.TABLE, _flow.TABLE, _client.TABLE, _tunnel.SOCKS_TABLE, _reply.TABLE, _visit.TABLE, _server.TABLE],
     ids=lambda table: str(table.name),
 )
 def test_a_diagram_is_printed_from_its_table(table: Table[Reason, Reason]) -> None:

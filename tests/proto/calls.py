@@ -25,7 +25,7 @@ from opchat_proto import (
     Session,
     Wait,
 )
-from opchat_proto._call import State  # the table itself is not public, and is walked over here
+from opchat_proto._call_base import State  # the table itself is not public, and is walked over here
 from tests.proto.asking import ANSWER, content_length
 
 AnyCall: TypeAlias = Call | HTTPCall

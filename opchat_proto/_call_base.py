@@ -1,0 +1,558 @@
+"""The outer ring: the life of a question, from waiting for the session to its last event. Time is an argument."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+from ._client import Client
+from ._clocks import Clock
+from ._conversation import Conversation
+from ._events import Broken, End, Event, Live, Reason
+from ._flow import Awaiting, Flow
+from ._messages import Submit
+from ._observer import Outbox
+from ._opening import Opening, Signal
+from ._pages import Page
+from ._reports import Closed, DataReceived, EOFReceived, Report, TimedOut
+from ._session import Session
+from ._steps import Done, Wait
+from ._table import Table
+from ._upload import Upload
+from ._visit import Visit
+
+if TYPE_CHECKING:
+    from ._channel import Channel
+
+__all__: list[str] = []
+
+
+@final
+class State(StrEnum):
+    """Where a question is."""
+
+    SESSION = "SESSION"  # it needs a session, and looks for one with the next step
+    WAIT = "WAIT"  # another call starts or renews the session
+    START = "START"  # this call does
+    ASK = "ASK"  # it has a session, and asks
+    PAUSE = "PAUSE"  # before it is asked again
+    LAST = "LAST"  # it is over, and the connection is to be closed
+    OVER = "OVER"  # the last event may be taken
+
+
+@final
+class Input(StrEnum):
+    """What a driver reports; then what that leads to."""
+
+    STEP_DONE = "step_done"
+    STEP_FAILED = "step_failed"
+    HEAD = "receive_head"
+    DATA = "receive_data"
+    EOF = "receive_eof"
+    CLOSE = "close"
+    FOUND = "session found"
+    ANOTHER_STARTS = "another call starts the session"
+    TO_START = "session to be started"
+    ABANDONED = "the other call has left"
+    STARTED = "session started"
+    REFUSED = "nonce refused"
+    POSTPONED = "to be asked again"
+    RESUMED = "pause over"
+    TERMINAL = "terminal event"
+    DONE = "done"
+
+
+TABLE: Table[State, Input] = Table(
+    "Call",
+    (State.SESSION,),
+    {
+        State.SESSION: {
+            Input.STEP_FAILED: State.SESSION,
+            Input.HEAD: State.SESSION,
+            Input.DATA: State.SESSION,
+            Input.EOF: State.SESSION,
+            Input.FOUND: State.ASK,
+            Input.ANOTHER_STARTS: State.WAIT,
+            Input.TO_START: State.START,
+            Input.CLOSE: State.LAST,
+        },
+        State.WAIT: {
+            Input.STEP_FAILED: State.WAIT,
+            Input.HEAD: State.WAIT,
+            Input.DATA: State.WAIT,
+            Input.EOF: State.WAIT,
+            Input.FOUND: State.ASK,
+            Input.ABANDONED: State.SESSION,
+            Input.POSTPONED: State.PAUSE,
+            Input.TERMINAL: State.LAST,
+            Input.CLOSE: State.LAST,
+        },
+        State.START: {
+            Input.STEP_DONE: State.START,
+            Input.STEP_FAILED: State.START,
+            Input.HEAD: State.START,
+            Input.DATA: State.START,
+            Input.EOF: State.START,
+            Input.STARTED: State.ASK,
+            Input.POSTPONED: State.PAUSE,
+            Input.TERMINAL: State.LAST,
+            Input.CLOSE: State.LAST,
+        },
+        State.ASK: {
+            Input.STEP_DONE: State.ASK,
+            Input.STEP_FAILED: State.ASK,
+            Input.HEAD: State.ASK,
+            Input.DATA: State.ASK,
+            Input.EOF: State.ASK,
+            Input.REFUSED: State.SESSION,
+            Input.POSTPONED: State.PAUSE,
+            Input.TERMINAL: State.LAST,
+            Input.CLOSE: State.LAST,
+        },
+        State.PAUSE: {
+            Input.STEP_FAILED: State.PAUSE,
+            Input.HEAD: State.PAUSE,
+            Input.DATA: State.PAUSE,
+            Input.EOF: State.PAUSE,
+            Input.RESUMED: State.SESSION,
+            Input.CLOSE: State.LAST,
+        },
+        State.LAST: {Input.DONE: State.OVER},
+        State.OVER: {},
+    },
+)
+
+_S = TypeVar("_S")
+_ASK = State.ASK  # a global is looked up much faster than the member of an enum
+_OVER = State.OVER
+_EVENT = Awaiting.EVENT
+_SESSION = Awaiting.SESSION
+_WORKING = (State.START, State.ASK)
+_ENDED = (State.LAST, State.OVER)
+_ANY_DONE = Done()
+
+
+class CallBase(ABC, Generic[_S]):
+    """What `Call` and `HTTPCall` are."""
+
+    __slots__ = (
+        "__weakref__",
+        "_channel",
+        "_clock",
+        "_conversation",
+        "_count",
+        "_flow",
+        "_last",
+        "_next_events",
+        "_opening",
+        "_outbox",
+        "_pause",
+        "_queue",
+        "_resume_at",
+        "_retries",
+        "_session",
+        "_signal",
+        "_state",
+        "_texts",
+        "_what",
+    )
+
+    _flow: Flow | Visit
+    _machine: Client | Flow | Visit  # what drives the flow, or the flow itself
+
+    def __init__(
+        self, channel: "Channel", what: Submit | Upload | Callable[[], Visit], conversation: Conversation | None = None
+    ) -> None:
+        """For `Channel`: a question, or what makes a visit."""
+        self._channel = channel
+        self._what = what
+        self._conversation = conversation
+        self._state = State.SESSION
+        self._clock = Clock(channel.timeouts)
+        self._session: Session | None = None  # what the flow had when the channel was told last
+        self._opening: Opening | None = None  # at WAIT and START
+        self._signal: Signal | None = None  # at WAIT and PAUSE
+        self._pause = 0.0  # seconds, at PAUSE
+        self._resume_at: float | None = None  # when the pause is over, once a step was asked for
+        self._retries = 0
+        self._queue: list[Event] = []  # pieces that nobody has taken yet
+        self._next_events: list[Event] = []  # those before them, the next one last
+        # The pieces of the answer, for the conversation. Without one, nobody needs them.
+        self._texts: list[str] | None = None if conversation is None else []
+        self._last: End | Broken | None = None  # at PAUSE: what may still be repaired; at LAST and OVER: the last event
+        self._count = 0
+        observer = channel._observer
+        self._outbox: Outbox | None = None if observer is None else Outbox(observer, channel._lock)
+        self._begin()
+        if conversation is not None:
+            with channel._lock:
+                is_new = channel._session is None and conversation.session is not None
+                if is_new:
+                    channel._flow(self.submit, conversation.session)  # raises if it belongs to another site
+                conversation._begin(self, self.submit)
+                if is_new:
+                    channel._session = conversation.session
+
+    def __repr__(self) -> str:
+        """Where it goes, and how far it is."""
+        return f"<{type(self).__name__} to {self._channel.endpoint.origin} {self._state} after {self._count} events>"
+
+    @property
+    def channel(self) -> "Channel":
+        """The channel that it was made by."""
+        return self._channel
+
+    @property
+    def submit(self) -> Submit:
+        """The question. Raises `AttributeError` for an upload and for a visit to a page."""
+        if not isinstance(self._what, Submit):
+            raise AttributeError("an upload and a visit to a page have no question")
+        return self._what
+
+    @property
+    def page(self) -> Page | None:
+        """The page that was visited, once `End` was given; None where a question is asked."""
+        return self._flow.page if isinstance(self._flow, Visit) else None
+
+    @property
+    def retries(self) -> int:
+        """How often the question was asked again."""
+        return self._retries
+
+    @property
+    def outcome(self) -> End | Broken | None:
+        """The last event, once `next_event` has given it."""
+        return self._last if self._state is _OVER and not (self._queue or self._next_events) else None
+
+    # ---------------------------------------------------------------- what the two kinds of call differ in
+
+    def _new_flow(self) -> Flow | Visit:
+        return self._what() if callable(self._what) else self._channel._flow(self._what)
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Make a new flow, and what drives it."""
+
+    @abstractmethod
+    def _work(self) -> tuple[_S, type[object] | Awaiting]:
+        """The next step of the machine, and which clock bounds it."""
+
+    @abstractmethod
+    def _fail(self, detail: str, reason: Reason, limit: str | None) -> list[Event]:
+        """Tell the machine that its step failed."""
+
+    # ---------------------------------------------------------------- output
+
+    def next_event(self) -> Event | None:
+        """The next event, or None if nothing has come yet or the reply is over.
+
+        The last one is given after `next_step` has given `Done`: so whoever has it
+        holds no connection.
+        """
+        if not (self._next_events or self._queue):
+            return None  # which needs no lock
+        with self._channel._lock:
+            if self._next_events:
+                return self._next_events.pop()
+            if len(self._queue) > 1:
+                self._next_events, self._queue = self._queue[::-1], []
+                return self._next_events.pop()
+            return self._queue.pop() if self._queue else None
+
+    def next_step(self, now: float) -> tuple[_S | Wait | Done, float]:
+        """What to do next, and until when: always the same until it is reported.
+
+        `now` is in monotonic seconds, and so is the second value; infinity if there is
+        no bound. To ask at or after that time is as good as `timed_out`.
+        """
+        with self._channel._lock:
+            step, until = self._choose_step(now)
+            if self._outbox is not None:
+                self._outbox.put_step(step)
+        if self._outbox is not None:
+            self._outbox.tell(self)
+        return step, until
+
+    def _choose_step(self, now: float) -> tuple[_S | Wait | Done, float]:
+        while True:
+            if self._state is _ASK or self._state is State.START:
+                step, phase = self._work()
+                until = self._clock.start(phase, now)
+                if until > now:
+                    return step, until
+                self._run_out()
+            match self._state:
+                case State.SESSION:
+                    self._find_session()
+                case State.WAIT:
+                    self._look_at_opening()
+                    if self._state is State.WAIT:
+                        until = self._clock.start(Wait, now)
+                        if until > now:
+                            return Wait(self._signal), until
+                        self._run_out()
+                case State.PAUSE:
+                    if self._resume_at is None:
+                        self._resume_at = now + self._pause
+                        self._signal = self._new_signal()
+                    if self._resume_at > now:
+                        return Wait(self._signal), self._resume_at
+                    self._resume()
+                case State.LAST:
+                    self._move(Input.DONE)
+                    assert self._last is not None
+                    self._queue.append(self._last)
+                case State.OVER:
+                    return _ANY_DONE, math.inf
+
+    # ---------------------------------------------------------------- reports
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Bytes came; see `Client.receive_data` and `Flow.receive_data`. Ignored while no connection is wanted.
+
+        Raises `LocalProtocolError` where the step has no use for bytes, `TypeError`
+        if not bytes-like.
+        """
+        with self._channel._lock:
+            if (self._state is _ASK and type(data) is bytes) or self._takes(Input.DATA):
+                events = self._machine.receive_data(data)
+                if self._outbox is not None:
+                    self._outbox.put_report(DataReceived(bytes(data)))
+                self._take(events)
+            else:
+                memoryview(data)
+        if self._outbox is not None:
+            self._outbox.tell(self)
+
+    def receive_eof(self) -> None:
+        """The peer has closed, or the body is over. Ignored while no connection is wanted."""
+        with self._channel._lock:
+            if self._takes(Input.EOF):
+                events = self._machine.receive_eof()
+                self._report(EOFReceived())
+                self._take(events)
+        self._tell()
+
+    def timed_out(self) -> None:
+        """A timer fired that was set to the time which came with a step.
+
+        What that means depends on the step. A timer that belongs to an earlier step
+        changes nothing.
+        """
+        with self._channel._lock:
+            if self._state is State.PAUSE:
+                self._resume_at = -math.inf if self._resume_at is not None else None
+            elif self._opening is not None and self._state is State.WAIT and self._opening.is_settled:
+                pass  # what it waited for came in time, and the next step goes on with that
+            elif self._clock.deadline not in (None, math.inf):
+                self._run_out()
+        self._tell()
+
+    def close(self) -> None:
+        """Leave: close the connection and cancel the step in progress; later reports are ignored. Idempotent.
+
+        From any task or thread, at any time. Events that came before are still given,
+        and then one `Broken`: TRUNCATED once the answer has begun, else LOST; during
+        the pause before the question is asked again, the one that led to it.
+        """
+        with self._channel._lock:
+            if self._state not in _ENDED:
+                last = self._last if self._state is State.PAUSE else self._machine.close()[-1]
+                assert isinstance(last, Broken)
+                self._leave_opening(None)
+                self._wake()
+                self._report(Closed())
+                self._end(last, Input.CLOSE)
+        self._tell()
+
+    def _takes(self, given: Input) -> bool:
+        """Whether a report goes to the machine. Raises `LocalProtocolError` if it does not fit the state."""
+        if self._state in _ENDED:
+            return False
+        self._move(given)
+        return self._state in _WORKING
+
+    def _report(self, report: Report) -> None:
+        if self._outbox is not None:
+            self._outbox.put_report(report)
+
+    def _tell(self) -> None:
+        if self._outbox is not None:
+            self._outbox.tell(self)
+
+    # ---------------------------------------------------------------- consequences
+
+    def _move(self, given: Input) -> None:
+        self._state = TABLE.next(self._state, given)
+
+    def _take(self, events: list[Event]) -> None:
+        """Go on after what the machine has made of an input."""
+        flow, clock, session = self._flow, self._clock, self._flow.session
+        last = events[-1] if events else None
+        if type(last) is Live and session is self._session and self._state is _ASK:
+            clock.deadline = None
+            self._queue += events  # as nearly always
+            self._count += len(events)
+            if self._texts is not None or self._outbox is not None:
+                self._hear(events)
+            return
+        if events or (type(clock.phase) is Awaiting and clock.phase is not self._machine.awaiting):
+            clock.stop()  # what is due now has a deadline of its own
+        if isinstance(last, End | Broken):
+            if self._state is State.START:
+                assert isinstance(last, Broken)  # a flow with a question does not end with its session
+                if session is not None and session.nonce is not None:  # but this question is too large for it
+                    self._share(session)
+                    self._leave_opening(session)
+                else:
+                    self._leave_opening(last)
+            else:
+                self._share(session)
+            self._put(events[:-1])
+            self._finish(last)
+        elif flow.awaiting is not _SESSION:
+            self._share(session)
+            if self._state is State.START:
+                clock.stop()
+                self._leave_opening(session)
+                self._move(Input.STARTED)
+            self._put(events)
+        elif self._state is _ASK:
+            clock.stop()
+            self._move(Input.REFUSED)
+
+    def _put(self, events: list[Event]) -> None:
+        self._queue += events
+        self._count += len(events)
+        self._hear(events)
+
+    def _hear(self, events: list[Event]) -> None:
+        if self._texts is not None:
+            self._texts += [event.text for event in events if isinstance(event, Live) and event.kind == "content"]
+        if self._outbox is not None:
+            self._outbox.put_events(events)
+
+    def _finish(self, last: End | Broken) -> None:
+        """The reply is over, unless the question may be asked again."""
+        pause = self._channel._retries.pause(last, self._retries) if isinstance(last, Broken) else None
+        if pause is None:
+            self._end(last, Input.TERMINAL)
+        else:
+            self._clock.stop()
+            self._last, self._pause, self._resume_at = last, pause, None
+            self._move(Input.POSTPONED)
+
+    def _resume(self) -> None:
+        self._last = self._signal = self._session = None
+        self._retries += 1
+        self._begin()
+        self._move(Input.RESUMED)
+
+    def _end(self, last: End | Broken, given: Input) -> None:
+        self._clock.stop()
+        self._last = last
+        self._count += 1
+        self._move(given)
+        if self._outbox is not None:
+            self._outbox.put_events([last])
+        if self._conversation is not None and self._texts is not None:
+            self._conversation._finish(self.submit, last, "".join(self._texts), self._session)
+
+    def _run_out(self) -> None:
+        limit, words = self._clock.limit, self._clock.words(self._count)
+        self._clock.stop()
+        self._report(TimedOut(limit))
+        if self._state is State.WAIT:
+            self._leave_opening(None)
+            self._signal = None
+            self._do_without(Broken(Reason.TIMEOUT, words, limit=limit, in_session=True))
+        else:
+            self._take(self._fail(words, Reason.TIMEOUT, limit))
+
+    # ---------------------------------------------------------------- the session
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether a session is wanted since the nonce of the first submit was refused."""
+        return isinstance(self._flow, Flow) and self._flow.refusal is not None
+
+    def _find_session(self) -> None:
+        if isinstance(self._flow, Visit):
+            self._move(Input.FOUND)  # it needs none
+            return
+        channel = self._channel
+        current, opening = channel._session, channel._opening
+        useless = (None, self._session and self._session.nonce) if self._is_refused else ()
+        if current is not None and current.nonce not in useless:
+            self._use(current)
+        elif opening is not None and not opening.is_abandoned:
+            self._opening = opening
+            self._signal = self._new_signal()
+            if self._signal is not None:
+                opening.signals.append(self._signal)
+            self._move(Input.ANOTHER_STARTS)
+        else:
+            self._opening = channel._opening = Opening(self)
+            self._move(Input.TO_START)
+
+    def _look_at_opening(self) -> None:
+        """Go on if the other call has a session, or none, or has left."""
+        opening = self._opening
+        assert opening is not None
+        outcome = opening.outcome
+        if not opening.is_settled:
+            return
+        self._opening = self._signal = None
+        if isinstance(outcome, Session):
+            self._use(outcome)
+        elif isinstance(outcome, Broken):
+            self._do_without(outcome)
+        else:
+            self._move(Input.ABANDONED)
+
+    def _use(self, session: Session) -> None:
+        assert isinstance(self._flow, Flow)
+        events = self._flow.use_session(session)
+        self._move(Input.FOUND)
+        self._session = self._flow.session
+        if events:  # a refused question is not asked again without a nonce
+            (refusal,) = events
+            assert isinstance(refusal, Broken)
+            self._finish(refusal)
+
+    def _do_without(self, broken: Broken) -> None:
+        """No session can be had: end with this, or with the refusal that made it necessary."""
+        if self._is_refused:
+            assert isinstance(self._flow, Flow)
+            (refusal,) = self._flow.use_session(None)
+            assert isinstance(refusal, Broken)
+            broken = refusal
+        self._finish(broken)
+
+    def _leave_opening(self, outcome: Session | Broken | None) -> None:
+        """Start no session any more, or wait for none."""
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        if self._state is State.START:
+            self._channel._opening = None
+            opening.settle(outcome)
+        elif self._signal is not None:
+            opening.signals.remove(self._signal)
+
+    def _share(self, session: Session | None) -> None:
+        """Give the channel what this flow has, unless another call has brought something newer."""
+        if session is self._session or session is None:
+            return
+        if self._channel._session == self._session:
+            self._channel._session = session
+        self._session = session
+
+    def _new_signal(self) -> Signal | None:
+        return None if self._channel._new_signal is None else self._channel._new_signal()
+
+    def _wake(self) -> None:
+        signal, self._signal = self._signal, None
+        if signal is not None:
+            signal.set()
