@@ -96,8 +96,10 @@ def _serving(events: int, paced: bool) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.benchmarks.streams", str(events), "paced" if paced else ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.kill()
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
 
 
 def _serve(events: int, paced: bool) -> None:
