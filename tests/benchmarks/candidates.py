@@ -258,7 +258,7 @@ def _client(pieces: list[bytes]) -> Run:
 @contextmanager
 def _replaced(module: object, name: str, value: object) -> Iterator[None]:
     """As `mock.patch.object`, which takes longer than a question."""
-    original = getattr(module, name)
+    original = vars(module)[name]  # a static method stays one
     setattr(module, name, value)
     try:
         yield
