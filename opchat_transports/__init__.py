@@ -211,7 +211,10 @@ class AsyncTransport(Protocol):
         """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
 
     async def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
-        """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`."""
+        """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`.
+
+        Cancelled, it leaves no connection open; the site may have taken the file.
+        """
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none.

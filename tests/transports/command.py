@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -104,13 +105,22 @@ class Terminal:
         os.write(self._main, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C, as soon as the process waits: readline sees late what comes between its prompt and its waiting."""
+        """Ctrl-C, as soon as the process waits."""
+        self._until_it_waits()
+        self.enter("\x03")
+
+    def end_by(self, number: signal.Signals) -> None:
+        """This signal, as soon as the process waits."""
+        self._until_it_waits()
+        self.process.send_signal(number)
+
+    def _until_it_waits(self) -> None:
+        """readline sees late what comes between its prompt and its waiting."""
         end = time.monotonic() + PATIENCE
         state = Path(f"/proc/{self.process.pid}/stat")  # that of its main thread
         while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":
             assert time.monotonic() < end
             os.sched_yield()
-        self.enter("\x03")
 
     def until(self, text: str) -> str:
         """Wait until this is shown, behind what was waited for before. Returns what was shown up to there."""

@@ -342,7 +342,7 @@ def test_a_chat_on_a_terminal_ends_by_a_signal_and_is_kept(tmp_path: Path) -> No
         terminal.enter("A\r")
         terminal.until("one\r\n")
         terminal.until("> ")
-        terminal.process.send_signal(signal.SIGTERM)
+        terminal.end_by(signal.SIGTERM)
         assert terminal.wait() == 143
     assert "Traceback" not in terminal.shown
     names = {file.name for file in (tmp_path / "state" / "opchat").iterdir()}
