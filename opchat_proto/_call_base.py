@@ -221,6 +221,12 @@ class CallBase(ABC, Generic[_S]):
         return self._retries
 
     @property
+    def events_given(self) -> int:
+        """How many events `next_event` has given."""
+        is_held_back = self._state is State.LAST  # the last one, which is counted already
+        return self._count - len(self._queue) - len(self._next_events) - is_held_back
+
+    @property
     def outcome(self) -> End | Broken | None:
         """The last event, once `next_event` has given it."""
         return self._last if self._state is _OVER and not (self._queue or self._next_events) else None

@@ -88,9 +88,11 @@ class TransportBase(Generic[_R]):
     def _open(self, call: Any) -> _R:
         reply = self._reply(call)
         with self._guard:
-            if self._closed:
-                raise RuntimeError("the transport is closed")
+            is_closed = self._closed
             self._replies.add(reply)
+        if is_closed:
+            call.close()  # which frees its conversation
+            raise RuntimeError("the transport is closed")
         return reply
 
     @property

@@ -1,5 +1,6 @@
 """Files that only their owner may read, written whole or not at all; and conversations in them."""
 
+import errno
 import json
 import os
 import tempfile
@@ -42,7 +43,7 @@ def write_private(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # before it is resolved, which a pipe at /dev/stdout cannot be
         path.write_text(text, "utf-8")
     else:
-        replace_file(path.resolve(), text)
+        replace_file(_resolved(path), text)
 
 
 def check_writable(path: Path) -> None:
@@ -51,13 +52,20 @@ def check_writable(path: Path) -> None:
         if path.is_dir():
             path.open("wb")  # raises
     else:
-        with tempfile.TemporaryFile(dir=path.resolve().parent):
+        with tempfile.TemporaryFile(dir=_resolved(path).parent):
             pass
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # up to CPython 3.12, for links that lead to each other
+        raise OSError(errno.ELOOP, str(error), str(path)) from None
 
 
 def replace_file(path: Path, text: str) -> None:
     """Put a file in its place whole, whatever is there, for nobody else to read. Raises `OSError`."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

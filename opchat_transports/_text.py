@@ -1,7 +1,7 @@
 """The text of an answer, without the events beside it."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Self, final
+from typing import Any, Self, final
 
 from opchat_proto import Broken, End, Event, Live
 
@@ -9,46 +9,71 @@ from ._broken import ReplyBroken
 
 __all__ = ["AsyncText", "Text", "acollect", "collect"]
 
-_READ_BEFORE = "expected a reply that has not been read to its end"
+_READ_BEFORE = "expected a reply that has not been read otherwise"
 
 
 @final
 class _Answer:
     """Takes an answer's events and gives its text."""
 
-    __slots__ = ("end", "pieces")
+    __slots__ = ("events", "last", "pieces")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
-        self.end: End | None = None
+        self.last: End | Broken | None = None
+        self.events = 0
 
     def piece(self, event: Event) -> str:
-        """What an event adds to the text. Raises `ReplyBroken` for a `Broken`."""
+        """What an event adds to the text."""
+        self.events += 1
         match event:
             case Live(text, kind="content"):
                 self.pieces.append(text)
                 return text
             case End(reply):
-                self.end = event
+                self.last = event
                 if not self.pieces and reply is not None:
                     return reply  # as from a site that does not stream
             case Broken():
-                raise ReplyBroken(event, "".join(self.pieces))
+                self.last = event
         return ""
 
     def whole(self) -> str:
-        """The site's final text, or the pieces if it sent none. Raises `ValueError` where no end has come."""
-        if self.end is None:
-            raise ValueError(_READ_BEFORE)
-        return "".join(self.pieces) if self.end.reply is None else self.end.reply
+        """The site's final text, or the pieces if it sent none. Raises `ReplyBroken`; before the end `ValueError`."""
+        match self.last:
+            case Broken():
+                raise ReplyBroken(self.last, "".join(self.pieces))
+            case End(str(reply)):
+                return reply
+            case End():
+                return "".join(self.pieces)
+            case _:
+                raise ValueError(_READ_BEFORE)
+
+    def check(self) -> None:
+        """Raise `ReplyBroken` if the reply is broken."""
+        if isinstance(self.last, Broken):
+            self.whole()
+
+
+def _answer_of(reply: Any) -> _Answer:
+    """What is known of a reply's text. Raises `ValueError` if events were read past it."""
+    answer: _Answer | None = reply._answer
+    if answer is None:
+        answer = reply._answer = _Answer()
+    if answer.events != reply._call.events_given:
+        raise ValueError(_READ_BEFORE)
+    return answer
 
 
 def collect(events: Iterable[Event]) -> str:
-    """The whole text of an answer, from its events: what `Reply.text` gives.
+    """The whole text of an answer, from all its events; for a reply, the same as `Reply.text`.
 
-    Raises `ReplyBroken`, which holds the pieces that came, and `ValueError` for a
-    reply that has been read to its end before.
+    Raises `ReplyBroken`, which holds the pieces that came, and `ValueError` where the
+    last event is missing or events of the reply were read before.
     """
+    if isinstance(events, Text):
+        return events.text()
     answer = _Answer()
     for event in events:
         answer.piece(event)
@@ -57,6 +82,8 @@ def collect(events: Iterable[Event]) -> str:
 
 async def acollect(events: AsyncIterable[Event]) -> str:
     """As `collect`, in async code. Cancelled, it leaves a reply that is closed, and nothing of the answer."""
+    if isinstance(events, AsyncText):
+        return await events.text()
     answer = _Answer()
     async for event in events:
         answer.piece(event)
@@ -67,19 +94,20 @@ async def acollect(events: AsyncIterable[Event]) -> str:
 class _Pieces:
     """An iterator over the pieces of a text."""
 
-    __slots__ = ("_answer", "_events")
+    __slots__ = ("_answer", "_reply")
 
-    def __init__(self, events: Iterable[Event]) -> None:
-        self._events = events
-        self._answer = _Answer()
+    def __init__(self, reply: "Text") -> None:
+        self._reply = reply
+        self._answer = _answer_of(reply)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
-        for event in self._events:
+        for event in self._reply:
             if piece := self._answer.piece(event):
                 return piece
+        self._answer.check()
         raise StopIteration
 
 
@@ -87,48 +115,53 @@ class _Pieces:
 class _AsyncPieces:
     """As `_Pieces`, in async code. An async generator would have to be closed by whoever leaves it early."""
 
-    __slots__ = ("_answer", "_events")
+    __slots__ = ("_answer", "_reply")
 
-    def __init__(self, events: AsyncIterable[Event]) -> None:
-        self._events = events
-        self._answer = _Answer()
+    def __init__(self, reply: "AsyncText") -> None:
+        self._reply = reply
+        self._answer = _answer_of(reply)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> str:
-        async for event in self._events:
+        async for event in self._reply:
             if piece := self._answer.piece(event):
                 return piece
+        self._answer.check()
         raise StopAsyncIteration
 
 
 class Text(Iterator[Event]):
     """The text of a reply that is an iterator of events."""
 
-    __slots__ = ()
+    _answer: _Answer | None = None
 
     def pieces(self) -> Iterator[str]:
         """The text of the answer in pieces, as they come; nothing else that the site says.
 
-        An answer that did not come in pieces is one. Raises `ReplyBroken` where the
-        reply is broken: it holds the pieces before that.
+        An answer that did not come in pieces is one. Called again, it goes on where it
+        was. Raises `ReplyBroken` where the reply is broken: it holds the pieces before
+        that. Raises `ValueError` if events of the reply were read otherwise.
         """
         return _Pieces(self)
 
     def text(self) -> str:
         """The whole text of the answer: the site's final text, or the pieces if it sent none.
 
-        Raises `ReplyBroken` if the reply is broken, `ValueError` if it was read to its
-        end before.
+        Also after some pieces, or all. Raises `ReplyBroken` if the reply is broken,
+        `ValueError` if events of the reply were read otherwise.
         """
-        return collect(self)
+        answer = _answer_of(self)
+        for event in self:
+            answer.piece(event)
+        return answer.whole()
 
 
 class AsyncText(AsyncIterator[Event]):
     """The text of a reply that is an async iterator of events."""
 
-    __slots__ = ()
+    _answer: _Answer | None = None
 
     def pieces(self) -> AsyncIterator[str]:
         """As `Text.pieces`, in async code. There is nothing to close: leave it when you like."""
@@ -136,4 +169,7 @@ class AsyncText(AsyncIterator[Event]):
 
     async def text(self) -> str:
         """As `Text.text`, in async code. Cancelled, it leaves a reply that is closed, and nothing of the answer."""
-        return await acollect(self)
+        answer = _answer_of(self)
+        async for event in self:
+            answer.piece(event)
+        return answer.whole()

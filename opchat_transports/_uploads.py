@@ -53,8 +53,11 @@ def _reply(transport: Any, file: bytes | str | os.PathLike[str], name: str | Non
     if isinstance(file, bytes):
         data = file
     else:
-        path = Path(file)
-        data, name = path.read_bytes(), name or path.name
+        path, most = Path(file), transport._channel.limits.upload_bytes
+        with path.open("rb") as opened:
+            data, name = opened.read(most + 1), name or path.name
+        if len(data) > most:
+            raise ValueError(f"file: expected at most {most} bytes (Limits.upload_bytes)")
     if name is None:
         raise TypeError("name: expected one, since bytes have none")
     content_type, _ = mimetypes.guess_type(name)

@@ -405,3 +405,16 @@ def test_a_visit_is_a_call_without_a_question() -> None:
     assert call.page.url == "http://site.example/contact/"
     with pytest.raises(AttributeError, match=r"^an upload and a visit to a page have no question$"):
         assert call.submit
+
+
+def test_events_are_counted_as_they_are_given() -> None:
+    call = channel(session=Session()).call("Hi?")
+    asks(call)
+    begin(call, HI + HI + END)
+    counts = [call.events_given]
+    while call.next_event() is not None:
+        counts.append(call.events_given)
+    call.next_step(0)
+    counts.append(call.events_given)
+    call.next_event()
+    assert [*counts, call.events_given] == [0, 1, 2, 2, 3]

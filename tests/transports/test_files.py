@@ -58,3 +58,16 @@ def test_what_is_no_conversation_is_a_value_error(tmp_path: Path, text: str) -> 
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.json")
+
+
+def test_links_that_lead_to_each_other_are_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError, match=r"loop|symbolic links"):
+        save(TALK, tmp_path / "a")
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250)
+    save(TALK, path)
+    assert load(path) == TALK

@@ -98,18 +98,65 @@ def test_a_broken_reply_raises_with_the_pieces_before(ask: Ask) -> None:
         text_of(ask, BROKEN)
 
 
-@each
-def test_a_reply_that_was_read_has_no_text_any_more(ask: Ask) -> None:
-    async def in_async(reply: Any) -> None:
-        await reply.text()
-        await reply.text()
+def steps_of(ask: Ask, data: bytes, *steps: str) -> list[Any]:
+    """What these steps give over one reply: "next" an event, "piece" and "pieces" text, "text" all of it."""
+    results: list[Any] = []
+
+    def note(step: str, value: Any) -> None:
+        results.append((value.broken.reason, value.text) if isinstance(value, ReplyBroken) else value)
 
     def sync(reply: Any) -> None:
-        reply.text()
-        reply.text()
+        ways = {
+            "next": lambda: next(reply),
+            "piece": lambda: next(reply.pieces()),
+            "pieces": lambda: list(reply.pieces()),
+            "text": reply.text,
+        }
+        for step in steps:
+            try:
+                note(step, ways[step]())
+            except (ReplyBroken, ValueError) as error:
+                note(step, error if isinstance(error, ReplyBroken) else ValueError)
 
-    with FaultServer((Write(STREAM), Close())) as server, pytest.raises(ValueError, match="not been read to its end"):
+    async def in_async(reply: Any) -> None:
+        async def pieces() -> list[str]:
+            return [piece async for piece in reply.pieces()]
+
+        ways = {
+            "next": lambda: anext(reply),
+            "piece": lambda: anext(reply.pieces()),
+            "pieces": pieces,
+            "text": reply.text,
+        }
+        for step in steps:
+            try:
+                note(step, await ways[step]())
+            except (ReplyBroken, ValueError) as error:
+                note(step, error if isinstance(error, ReplyBroken) else ValueError)
+
+    with FaultServer((Write(data), Close())) as server:
         with_reply(ask, server.url, sync, in_async)
+    return results
+
+
+@each
+@pytest.mark.parametrize(
+    ("data", "steps", "expected"),
+    [
+        (STREAM, ("text", "text", "pieces"), ["Hello.", "Hello.", []]),
+        (STREAM, ("piece", "pieces", "text"), ["Hel", ["lo"], "Hello."]),
+        (NO_FINAL_TEXT, ("piece", "text"), ["Hel", "Hello"]),
+        (AT_ONCE, ("pieces", "pieces", "text"), [["Hello."], [], "Hello."]),
+        (NO_FINAL_TEXT, ("next", "text"), [Live("Hel"), ValueError]),
+        (STREAM, ("next", "pieces"), [Live("Hel"), ValueError]),
+        (STREAM, ("piece", "next", "text"), ["Hel", Live("Thinking", "thinking"), ValueError]),
+        (BROKEN, ("piece", "text", "pieces", "text"), ["Hel", *[(Reason.REMOTE, "Hel")] * 3]),
+    ],
+)
+def test_the_text_is_whole_or_an_error_whatever_was_read_before(
+    ask: Ask, data: bytes, steps: tuple[str, ...], expected: list[Any]
+) -> None:
+    assert steps_of(ask, data, *steps) == expected
 
 
 def texts_of(ask: Ask, url: str, asked: list[tuple[Any, ...]], **options: Any) -> list[str]:

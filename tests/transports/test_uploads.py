@@ -90,3 +90,5 @@ def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
         upload(ask, "http://site.example", tmp_path / "none.png")
     with pytest.raises(ValueError, match=r"^submit: expected at most 10 bytes, got "):
         upload(ask, "http://site.example", b"x", "a.txt", limits=Limits(upload_bytes=10))
+    with pytest.raises(ValueError, match=r"^file: expected at most 1000 bytes \(Limits\.upload_bytes\)$"):
+        upload(ask, "http://site.example", "/dev/zero", limits=Limits(upload_bytes=1000))
