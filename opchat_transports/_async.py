@@ -54,9 +54,10 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, TransportBase
     def _enter(self) -> None:
         """Raise `RuntimeError` unless it is always the same event loop."""
         loop = self._current_loop()
-        if self._loop not in (None, loop):
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop and self._loop != loop:  # anyio's tokens are equal, not the same
             raise RuntimeError("this transport belongs to another event loop, in which it was used first")
-        self._loop = loop
 
 
 class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
@@ -64,6 +65,8 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
 
     _BUSY: ClassVar[type[Exception]] = RuntimeError
     _YIELDS: ClassVar[bool] = False  # lets other tasks run before it gives an event that has come already
+    _raise_if_cancelled: Callable[[], Awaitable[object]]  # with `_YIELDS`: else it does not wait
+    _let_others_run: Callable[[], Awaitable[object]]  # with `_YIELDS`: it cannot be cancelled
     _FAILURES: ClassVar[tuple[type[Exception], ...]]  # of a step
     _END: ClassVar[bytes | None]  # what is read at the end
 
@@ -90,23 +93,26 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         """The next event. Once the reply was closed: what had been read before, then `Broken`.
 
         Cancelled, it closes the connection first: a question may have been asked
-        that is answered to nobody. Raises `RuntimeError` (on trio
-        `trio.BusyResourceError`) while another task is in here, and `RuntimeError` in
-        another event loop than the first.
+        that is answered to nobody. Events that had come are given by the next calls.
+        Raises `RuntimeError` (on trio `trio.BusyResourceError`) while another task is in
+        here, and `RuntimeError` in another event loop than the first.
         """
         if self._reading:
             raise self._BUSY("another task is reading this reply")
         call = self._call
-        event = call.next_event()
-        if event is not None and not self._YIELDS:
+        event = None
+        if not self._YIELDS and (event := call.next_event()) is not None:
             return event
+        self._transport._enter()
         if self._scope is None:
-            self._transport._enter()
             self._begin()
         self._reading = True
         try:
-            if event is not None:
-                await self._transport._checkpoint()
+            if self._YIELDS:
+                await self._raise_if_cancelled()  # before the event is taken, which would be lost
+                event = call.next_event()
+                if event is not None:
+                    await self._let_others_run()
             while event is None:
                 step, until = call.next_step(self._now())
                 if isinstance(step, Done):

@@ -21,6 +21,7 @@ LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
 
 OURS = {name: each for name, each in EACH.items() if not each.is_httpx}
+ASYNC = {name: each for name, each in EACH.items() if each.run is not None}
 secured = pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 
 
@@ -100,6 +101,24 @@ def test_a_server_that_says_keep_alive_and_closes_loses_no_question(ask: Ask, mi
     with FaultServer((*session, Expect(), Write(ANSWER))) as server:
         assert [type(ask(server.url)[-1]) for _ in range(20)] == [End] * 20
     assert server.routes == ("start_session", "submit") * 20
+
+
+@pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
+def test_a_reply_does_not_go_on_in_another_event_loop(ask: Ask) -> None:
+    async def first() -> None:
+        replies.append(transport.ask("Hi"))
+        assert [type(event) async for event in replies[0]] == [Live, End]  # so that no connection is left
+
+    async def then() -> None:
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            await anext(replies[0])
+
+    assert ask.run is not None
+    replies: list[Any] = []
+    with Scripted(tells("a")) as server:
+        transport = ask.kind(server.url)
+        ask.run(first)
+        ask.run(then)
 
 
 # ---------------------------------------------------------------- faults that HTTP libraries call by other names

@@ -205,6 +205,25 @@ def test_each_event_costs_one_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Non
     trio.run(main)
 
 
+def test_cancelled_it_loses_no_event_that_had_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(monkeypatch)
+
+    async def main() -> None:
+        async with TrioTransport("http://h", session=Session()) as transport, trio.open_nursery() as nursery:
+            nursery.start_soon(site.answer, STREAM + live("a") + live("b") + end("ab"))
+            async with transport.ask("Hi") as reply:
+                assert await anext(reply) == Live("a")
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    await anext(reply)
+                assert scope.cancelled_caught
+                assert reply._stream is None
+                rest = [event async for event in reply]
+        assert rest == [Live("b"), End("ab", rest[-1].raw)]
+
+    trio.run(main)
+
+
 def test_it_reads_only_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch)
 
