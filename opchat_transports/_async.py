@@ -46,9 +46,8 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, TransportBase
         """
         if self._replies:
             self._enter()
-        async with AsyncExitStack() as stack:  # which calls each of them whatever the others raise
-            for reply in self._close_calls():
-                stack.push_async_callback(reply._close)
+        async with AsyncExitStack() as stack:
+            self._close_all(stack, stack.push_async_callback)
         await self._checkpoint()
 
     def _enter(self) -> None:
@@ -139,8 +138,10 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
                     call.receive_data(data or b"")
                 event = call.next_event()
         except BaseException:  # it may have cut a request in two
-            call.close()
-            await self._disconnect()
+            try:
+                call.close()
+            finally:  # an observer may raise
+                await self._disconnect()
             raise
         finally:
             self._reading = False
@@ -161,11 +162,13 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         await self._transport._checkpoint()
 
     async def _close(self) -> None:
-        self._call.close()
-        self._transport._forget(self)
-        if self._scope is not None:
-            self._scope.cancel()
-        await self._disconnect()
+        try:
+            self._call.close()
+        finally:  # an observer may raise
+            self._transport._forget(self)
+            if self._scope is not None:
+                self._scope.cancel()
+            await self._disconnect()
 
 
 class StreamReply(AsyncReplyBase[Call]):

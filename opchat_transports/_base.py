@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
 from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
 from weakref import WeakSet
@@ -102,14 +103,19 @@ class TransportBase(Generic[_R]):
             self._ssl_context = load_trust_store()
         return self._ssl_context
 
-    def _close_calls(self) -> list[_R]:
-        """Close the calls of all replies, before the connection of any: the next would start the session instead."""
+    def _close_all(self, stack: ExitStack | AsyncExitStack, push: Callable[[Callable[[], Any]], object]) -> None:
+        """Let a stack close all replies, also if an observer raises.
+
+        It begins with what was pushed last: the calls, since the next would start the
+        session when the connection of the first is closed.
+        """
         with self._guard:
             self._closed = True
             replies = list(self._replies)
         for reply in replies:
-            reply._call.close()
-        return replies
+            push(reply._close)
+        for reply in replies:
+            stack.callback(reply._call.close)
 
     def _forget(self, reply: _R) -> None:
         with self._guard:
@@ -118,6 +124,8 @@ class TransportBase(Generic[_R]):
 
 class ReplyBase(Generic[_C]):
     """The answer to one question: `Live` events, then one `End` or `Broken`. What goes wrong is the event `Broken`."""
+
+    _close: Callable[[], Any]
 
     def __init__(self, transport: Any, call: _C) -> None:
         """For the transport's `ask`."""

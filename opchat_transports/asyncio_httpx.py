@@ -44,9 +44,9 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     connection per request. Or it is yours, with its proxies, TLS, auth, header fields,
     mounts, event hooks and HTTP version; it is not closed with the transport. Its
     timeouts, redirects and cookies do not hold here. An auth that answers a challenge
-    sends a question again that was refused with 401. After the last event the rest of
-    the body is read, 64 KiB at most and for a second, so that your client can keep the
-    connection.
+    sends a question again that was refused with 401. A reply that is iterated to its
+    end reads the rest of the body after the last event, 64 KiB at most and for a second,
+    so that your client can keep the connection; one that is closed before does not.
 
     httpx tells neither how far a request is (so it has one clock, of connect, write and
     first_event together; within that httpx's own for connect and write run), nor interim
@@ -183,14 +183,12 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
                 call.step_failed("HTTP: an interim response is no answer", Reason.TRUNCATED)
 
     async def _finish(self) -> None:
-        if self._is_over or self._transport._is_own:
-            await self._leave()
-        self._is_over = True
-
-    async def _leave(self) -> None:
-        """Read what is left of a body whose reply is over, and close the response."""
+        is_own = self._transport._is_own
+        if not is_own and not self._is_over:
+            self._is_over = True
+            return
         try:
-            if self._is_over and self._body is not None:
+            if not is_own and self._body is not None:
                 left = _REST
                 with self._within(self._now() + _REST_WITHIN) as self._scope, suppress(Exception):
                     while left > 0 and (data := await anext(self._body, None)) is not None:
@@ -199,14 +197,16 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
             await self._disconnect()
 
     async def _close(self) -> None:
-        self._call.close()
-        self._transport._forget(self)
-        if self._reading:
-            self._scope.cancel()
-            self._left = self._left or anyio.Event()
-            with _shield():
-                await self._left.wait()  # only who reads can close what is read
-        await self._leave()
+        try:
+            self._call.close()
+        finally:  # an observer may raise
+            self._transport._forget(self)
+            if self._reading:
+                self._scope.cancel()
+                self._left = self._left or anyio.Event()
+                with _shield():
+                    await self._left.wait()  # only who reads can close what is read
+            await self._disconnect()
 
     async def _disconnect(self) -> bool:
         response, body = self._response, self._body

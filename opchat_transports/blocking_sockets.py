@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, Self, final
 
 from opchat_proto import Call, Connect, Done, Event, Receive, Send, StartTLS, Wait
@@ -43,8 +43,8 @@ class BlockingTransport(Visits, Uploads, TransportBase["BlockingReply"], Abstrac
 
     def close(self) -> None:
         """Close all open replies: a thread that waits for one gets `Broken`. Idempotent, from any thread."""
-        for reply in self._close_calls():
-            reply.close()
+        with ExitStack() as stack:
+            self._close_all(stack, stack.callback)
 
     def __exit__(self, *_: object) -> None:
         """`close()`."""
@@ -79,8 +79,10 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 event = self._next_event()
             except BaseException:  # it may have cut a request in two
                 self._closed = True
-                self._call.close()
-                self._disconnect()
+                try:
+                    self._call.close()
+                finally:  # an observer may raise
+                    self._disconnect()
                 raise
         if event is None:
             raise StopIteration
@@ -92,7 +94,12 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         A thread that waits in `next` gets `Broken`: LOST, or TRUNCATED once the
         answer had begun.
         """
-        self._call.close()
+        try:
+            self._call.close()
+        finally:  # an observer may raise
+            self._close()
+
+    def _close(self) -> None:
         with self._guard:
             self._closed = True
             if self._link is not None:

@@ -1,20 +1,21 @@
 """What holds on each transport, asyncio's on uvloop too, and is no question of one answer (scenarios.py has those)."""
 
 import gc
+import inspect
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trustme
 
-from opchat_proto import Broken, End, Endpoint, Limits, Live, Reason, Session, Submit
+from opchat_proto import Broken, Closed, End, Endpoint, Limits, Live, Reason, Session, Submit
 from opchat_transports.blocking_server import serve
 from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Reset, Write
 
-from .asking import EACH, TRANSPORTS, Ask, linux
-from .scripted import SESSION, Peer, Scripted, object_, tells
+from .asking import EACH, TRANSPORTS, Ask, linux, on_asyncio
+from .scripted import PATIENCE, SESSION, STREAM, Peer, Scripted, live, object_, tells
 from .tls import tls_server, trusting
 
 LARGE = Limits(request_bytes=64 * 1024 * 1024)
@@ -119,6 +120,70 @@ def test_a_reply_does_not_go_on_in_another_event_loop(ask: Ask) -> None:
         transport = ask.kind(server.url)
         ask.run(first)
         ask.run(then)
+
+
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
+@pytest.mark.parametrize("closes", ["transport", "reply"])
+def test_an_observer_that_raises_while_it_is_closed_keeps_no_connection_open(ask: Ask, closes: str) -> None:
+    async def main() -> None:
+        for reply in replies:
+            assert await result_of(reply, "next") == Live("a")
+        for each in [transport] if closes == "transport" else replies:
+            with pytest.raises(ObserverError, match="Closed"):
+                await result_of(each, "close")
+
+    left = threading.Semaphore(0)
+    with Scripted(stays(left), session=False) as server:
+        transport = ask.kind(server.url, session=Session(), observer=raises_at(Closed))
+        replies = [transport.ask("Hi"), transport.ask("Hi")]
+        (ask.run or on_asyncio)(main)
+        assert [left.acquire(timeout=PATIENCE) for _ in replies] == [True, True]
+
+
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
+def test_an_observer_that_raises_at_an_event_closes_the_connection_also_if_it_raises_again(ask: Ask) -> None:
+    async def main() -> None:
+        with pytest.raises(ObserverError, match="Closed"):
+            await result_of(reply, "next")
+
+    left = threading.Semaphore(0)
+    with Scripted(stays(left), session=False) as server:
+        reply = ask.kind(server.url, session=Session(), observer=raises_at(Live, Closed)).ask("Hi")
+        (ask.run or on_asyncio)(main)
+        assert left.acquire(timeout=PATIENCE)
+
+
+class ObserverError(Exception):
+    """What an observer raises."""
+
+
+def raises_at(*kinds: type) -> Callable[[Any, Any], None]:
+    """An observer."""
+
+    def observe(call: Any, item: Any) -> None:
+        if isinstance(item, kinds):
+            raise ObserverError(type(item).__name__)
+
+    return observe
+
+
+def stays(left: threading.Semaphore) -> Callable[[Peer], None]:
+    """Gives one event and waits for the client to leave."""
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        if peer.is_left():
+            left.release()
+
+    return play
+
+
+async def result_of(each: Any, name: str) -> Any:
+    """Of `next` or `close`, or what it is called where it is asynchronous."""
+    names = {"next": ("__next__", "__anext__"), "close": ("close", "aclose")}[name]
+    result = next(getattr(each, name) for name in names if hasattr(each, name))()
+    return await result if inspect.isawaitable(result) else result
 
 
 # ---------------------------------------------------------------- faults that HTTP libraries call by other names

@@ -545,6 +545,32 @@ def test_leaving_early_closes_the_connection_at_once(way: Way, pieces: list[byte
         way.run(main)
 
 
+@ways
+def test_replies_whose_last_event_was_taken_close_at_once_though_their_bodies_are_not_over(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio_httpx, "_REST_WITHIN", 10 * PATIENCE)
+    left = threading.Semaphore(0)
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, end("a"))
+        if peer.is_left(2 * PATIENCE):
+            left.release()
+
+    async def main() -> None:
+        async with way.opened(server.url, session=Session()) as transport:
+            replies = [transport.ask("Hi") for _ in range(3)]
+            for reply in replies:
+                assert isinstance(await anext(reply), End)
+            with anyio.fail_after(PATIENCE):
+                await transport.aclose()
+            assert [left.acquire(timeout=PATIENCE) for _ in replies] == [True] * 3
+
+    with Scripted(play) as server:
+        way.run(main)
+
+
 def test_a_body_that_never_waits_is_left() -> None:
     class Endless(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
