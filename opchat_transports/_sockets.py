@@ -12,17 +12,22 @@ from ._common import READ
 __all__ = ["SocketStream", "at_once", "send_all", "set_timeout", "shut_down"]
 
 _T = TypeVar("_T")
+_LONGEST = 1_000_000.0  # seconds, for what may take forever, in place of no timeout
 _IMMATERIAL = 0.001  # seconds by which a timeout may be off: each change is a call to the system
 
 
 def set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
-    """Let the next call take until `end`, or a share of the time that is left. Raises `TimeoutError` if none is."""
-    left = (end - time.monotonic()) / share
+    """Let the next call take until `end`, or a share of the time that is left. Raises `TimeoutError` if none is.
+
+    The socket always has a timeout. Without one, `connect` would not see that the socket
+    was shut down before; with one, Python polls it.
+    """
+    left = min((end - time.monotonic()) / share, _LONGEST)
     if left <= 0:
         raise TimeoutError("timed out")
     before = connection.gettimeout()
     if not before or abs(before - left) > _IMMATERIAL:
-        connection.settimeout(None if left == math.inf else left)
+        connection.settimeout(left)
 
 
 def send_all(connection: socket.socket, data: bytes, end: float) -> None:

@@ -176,6 +176,33 @@ def test_closing_the_transport_ends_a_connect(full_port: int) -> None:
     assert join() == CLOSED
 
 
+@linux
+def test_closing_right_before_a_connect_ends_it_without_a_clock(
+    full_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, shutdown = socket.socket.connect, socket.socket.shutdown
+    joins: list[Callable[[], Any]] = []
+    is_shut_down = threading.Event()
+
+    def connect_late(connection: socket.socket, address: Any) -> None:
+        joins.append(in_thread(transport.close))
+        assert is_shut_down.wait(PATIENCE)
+        connect(connection, address)
+
+    def tell(connection: socket.socket, how: int) -> None:
+        try:
+            shutdown(connection, how)
+        finally:  # the system says that it is not connected
+            is_shut_down.set()
+
+    monkeypatch.setattr(socket.socket, "connect", connect_late)
+    monkeypatch.setattr(socket.socket, "shutdown", tell)
+    timeouts = Timeouts(connect=None)
+    transport = BlockingTransport(f"http://127.0.0.1:{full_port}", session=Session(), timeouts=timeouts)
+    assert in_thread(lambda: list(transport.ask("Hi")))() == CLOSED
+    assert [join() for join in joins] == [None]
+
+
 @pytest.mark.parametrize("ends", ["reply", "transport"])
 def test_closing_ends_the_lookup_of_a_name(stuck_lookup: threading.Event, ends: str) -> None:
     transport = BlockingTransport("http://h", session=Session(), timeouts=Timeouts(connect=None))
