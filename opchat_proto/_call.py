@@ -33,7 +33,7 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
     _machine: Client
 
     def step_done(self) -> None:
-        """The connection is open, TLS is up, or all bytes were sent. Raises `LocalProtocolError` at any other step."""
+        """The connection is open, TLS is up, or the bytes were sent. Raises `LocalProtocolError` at any other step."""
         with self._channel._lock:
             if self._takes(Input.STEP_DONE):
                 self._machine.step_done()

@@ -418,7 +418,8 @@ class CallBase(ABC, Generic[_S]):
             self._put(events[:-1])
             self._finish(last)
         elif flow.awaiting is not _SESSION:
-            self._share(session)
+            if events or self._state is State.START:  # a head may be that of a refusal, after which all is renewed
+                self._share(session)
             if self._state is State.START:
                 clock.stop()
                 self._leave_opening(session)
@@ -441,7 +442,10 @@ class CallBase(ABC, Generic[_S]):
 
     def _finish(self, last: End | Broken) -> None:
         """The reply is over, unless the question may be asked again."""
-        pause = self._channel._retries.pause(last, self._retries) if isinstance(last, Broken) else None
+        # What has begun to be answered is not asked again, even if it asks nothing.
+        pause = None
+        if isinstance(last, Broken) and not self._count:
+            pause = self._channel._retries.pause(last, self._retries)
         if pause is None:
             self._end(last, Input.TERMINAL)
         else:

@@ -339,7 +339,7 @@ class Client:
     # ---------------------------------------------------------------- reports
 
     def step_done(self) -> None:
-        """The connection is open, TLS is up, or all bytes were sent. Raises `LocalProtocolError` at any other step."""
+        """The connection is open, TLS is up, or the bytes were sent. Raises `LocalProtocolError` at any other step."""
         if self._state is State.DONE:
             return
         if self._state is State.SEND:

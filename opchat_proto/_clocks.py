@@ -29,7 +29,7 @@ class Timeouts:
     connect: float | None = 10
     """For a connection, the lookup of its name included; again for TLS, and again for each reply of a proxy."""
     write: float | None = 30
-    """For sending one request whole."""
+    """For sending a request, or each 256 KiB of a large one."""
     first_event: float | None = 300
     """For the answer of start_session, and then for the first event: a model may think for long."""
     idle: float | None = 120

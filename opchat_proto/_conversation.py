@@ -15,6 +15,7 @@ from ._session import Session
 
 __all__ = ["Conversation"]
 
+_LONGEST_ID = 256  # characters of a response id, as of a session's id
 _TEXTS = ("chat_id", "previous_response_id")
 _SCALARS = ("bot_id", "custom_id", "context_id")
 _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
@@ -140,15 +141,19 @@ class Conversation:
         """
         if not isinstance(submit, Submit) or not isinstance(end, End):
             raise TypeError(f"expected a Submit and an End, got {type(submit).__name__}, {type(end).__name__}")
-        if submit.messages != self.messages or self.chat_id not in (None, submit.chat_id):
-            raise ValueError("submit: it was not asked of this conversation as it stands")
+        self._check_question(submit)
         question = Message("user", submit.new_message or submit.shortcut_name or "")
         answer = Message("assistant", text if end.reply is None else end.reply)
         response_id = end.response_id  # raises for an `End` that no decoder has made: before anything has changed
         self._keep(self._known_ids())
         self.messages = self._answered = (*self.messages, question, answer)
         self.chat_id = submit.chat_id
-        self.previous_response_id = response_id
+        # The server chose it, and it goes into each request from now on.
+        self.previous_response_id = response_id if len(response_id or "") <= _LONGEST_ID else None
+
+    def _check_question(self, submit: Submit) -> None:
+        if submit.messages != self.messages or self.chat_id not in (None, submit.chat_id):
+            raise ValueError("submit: it was not asked of this conversation as it stands")
 
     def record_failure(self, submit: Submit, broken: Broken) -> bool:
         """Learn from a broken answer, and return whether something was learned. Messages are never added.
@@ -169,9 +174,10 @@ class Conversation:
         return is_known
 
     def _begin(self, call: object, submit: Submit) -> None:
-        """`call` asks this question. Raises `RuntimeError` while another one asks."""
+        """`call` asks this question. Raises `RuntimeError` while another one asks, `ValueError` as `record` does."""
         if self._call is not None and self._call() is not None:
             raise RuntimeError("the conversation is being asked another question")
+        self._check_question(submit)
         self._call = weakref.ref(call)
         if self.chat_id is None:
             self.chat_id = submit.chat_id

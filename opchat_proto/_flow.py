@@ -179,8 +179,9 @@ class Flow:
     page has another nonce, and a member's only if that is one.
 
     Raises `ValueError` for a session of another origin, for headers that are
-    not the caller's to set, for a question larger than `limits.request_bytes`,
-    for a session without a submit. Where only the id of a session that comes
+    not the caller's to set, for a question larger than `limits.request_bytes` or a
+    file larger than `limits.upload_bytes`, for a session without a submit, for a
+    `renewal` that has begun. Where only the id of a session that comes
     later makes the question too large, the reply is `Broken(TOO_LARGE)`.
     """
 
@@ -209,7 +210,6 @@ class Flow:
             raise ValueError("renewal: expected a visit that has not begun")
         self._decoder: ReplyDecoder | Visit = ReplyDecoder(limits)
         self._renewal = renewal
-        self._refused_nonce: str | None = None
         self.endpoint = endpoint
         """Where the question goes."""
         self._submit = submit
@@ -233,7 +233,7 @@ class Flow:
         self._body = body  # of the submit that is next, once there is a session
         self._site_root: str | None = None  # which start_session's answer names
         self._has_no_route = False  # start_session is not there
-        self._asked_without_nonce = False
+        self._asked_nonce: str | None = None  # which went with the last submit
         self._first_refusal: Broken | None = None  # what a second try that cannot be made leaves
         self._submit_started = False
         self._event_given = False
@@ -328,7 +328,7 @@ class Flow:
             assert self._submit is not None
             assert self._session is not None
             body, self._body = self._body, b""
-            self._asked_without_nonce = self._session.nonce is None
+            self._asked_nonce = self._session.nonce
             if isinstance(self._submit, Upload):
                 route, accept, kind = UPLOAD_ROUTE, _JSON, f'multipart/form-data; boundary="{self._submit.boundary}"'
             else:
@@ -358,10 +358,13 @@ class Flow:
             own["X-WP-Nonce"] = nonce
         if cookie:
             own["Cookie"] = cookie
-        if self._headers:
-            replaced = {name.lower() for name, _ in self._headers}
+        extra = self._headers
+        if kind != _JSON:  # a file's form has a boundary, which stands in its type
+            extra = tuple((name, value) for name, value in extra if name.lower() != "content-type")
+        if extra:
+            replaced = {name.lower() for name, _ in extra}
             own = {name: value for name, value in own.items() if name.lower() not in replaced}
-        headers = (*own.items(), *self._headers)
+        headers = (*own.items(), *extra)
         return Request("POST", origin + self.endpoint.target(route), headers, body)
 
     # ---------------------------------------------------------------- inputs
@@ -460,7 +463,6 @@ class Flow:
             events = [*events[:-1], last]
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
-            self._refused_nonce = self._session.nonce
             self._session = self._opening = replace(self._session, nonce=None)
             self._event_given = False
             self._go_on(Input.STALE)
@@ -526,7 +528,7 @@ class Flow:
         for bot in () if page is None else page.bots:
             is_here = bot.endpoint is not None and bot.endpoint.origin == self.endpoint.origin
             if is_here and bot.nonce is not None and bot.is_member == self._opening.is_member:
-                return None if bot.nonce == self._refused_nonce else replace(self._opening, nonce=bot.nonce)
+                return None if bot.nonce == self._asked_nonce else replace(self._opening, nonce=bot.nonce)
         return None
 
     def _judge_session(self, last: Event, given: Input | None) -> list[Event]:
@@ -555,7 +557,7 @@ class Flow:
         failure = replace(failure, detail=failure.detail + self._other_root, in_session=True)
         if self._first_refusal is not None and (session is None or session.nonce is None):
             failure, session = self._first_refusal, None
-            if self._has_no_route and self._asked_without_nonce and not self._is_visiting:
+            if self._has_no_route and self._asked_nonce is None and not self._is_visiting:
                 failure = self._explained(failure)
         if session is not None:
             self._session = session

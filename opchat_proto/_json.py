@@ -80,7 +80,7 @@ def skip_short(text: str, start: int, depth: int) -> int:
         return -1
     try:
         return _scan_short(text, start)[1]
-    except (ValueError, StopIteration):
+    except (ValueError, StopIteration, RecursionError):
         return -1
 
 
@@ -163,7 +163,7 @@ def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str]
                     opened.append((outer, max(most, levels + 1)))
                 if levels <= depth and begins.match(text, start):
                     own = text[start : token.end()]
-                    with suppress(ValueError, StopIteration):
+                    with suppress(ValueError, StopIteration, RecursionError):
                         found = _clean(_scan(own, 0)[0], own), own
         match = begins.search(text, run.end())
     return found

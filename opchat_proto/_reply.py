@@ -7,6 +7,7 @@ and never by its Content-Type, because servers lie in that field (WIRE 5.1).
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar, final
@@ -408,12 +409,13 @@ class ReplyDecoder:
 
     def _find_object(self, text: str) -> tuple[dict[str, Any], str] | None:
         """The object that a text is, or the last one that stands behind PHP's notices; and its own text."""
-        if not text.startswith("{"):
-            return find_last(text, _OBJECT, self._limits.json_depth)
-        try:
-            return decode_prefix(text, self._limits.json_depth)
-        except ValueError:
-            return None
+        found: tuple[dict[str, Any], str] | None = None
+        if text.startswith("{"):
+            with suppress(ValueError):
+                found = decode_prefix(text, self._limits.json_depth)
+        if found is not None and ("success" in found[0] or "code" in found[0]):
+            return found
+        return find_last(text, _OBJECT, self._limits.json_depth) or found
 
     def _malformed(self, detail: str, *, code: str | None = None, raw: str = "") -> Broken:
         return self._end(Broken(Reason.MALFORMED, detail + self._hint(), code=code, raw=raw))
@@ -472,7 +474,7 @@ def _message(value: Any) -> str:
 
 def _code(payload: dict[str, Any]) -> str | None:
     code = payload.get("code")
-    return code if isinstance(code, str) else None
+    return mask(code) if isinstance(code, str) else None
 
 
 def _retry_after(value: str, date: str) -> int | None:

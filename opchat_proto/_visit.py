@@ -13,6 +13,7 @@ from ._http import PATH_CHARACTERS, Endpoint, Headers, Request, check_headers, d
 from ._json import encodable
 from ._limits import Limits
 from ._pages import Page
+from ._quote import mask
 from ._reply import ReplyDecoder
 from ._session import Session
 from ._table import Table
@@ -320,7 +321,7 @@ class Visit:
         return events
 
     def _follow(self) -> list[Event]:
-        shown = encodable(self._location)[:_SHOWN]
+        shown = re.sub("//[^/?#]*@", "//", encodable(self._location))[:_SHOWN]  # without a user and a password
         problem = ""
         try:
             site, url = _locate(_as_text(self._location), self._url)
@@ -334,7 +335,7 @@ class Visit:
         if problem:
             (refusal,) = self._decoder.receive_eof()
             assert isinstance(refusal, Broken)
-            return [replace(refusal, detail=problem)]
+            return [replace(refusal, detail=mask(problem))]
         self._site, self._url = site, url
         self._urls.append(url)
         self._decoder = ReplyDecoder(self._limits)

@@ -183,3 +183,18 @@ def test_a_session_id_that_makes_one_question_too_large_is_good_for_the_others(m
     assert site.session == Session("n1", "longer")
     assert asks(second) == "submit n1"
     assert ended(third) == [too_large]
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_what_a_refusal_of_the_nonce_brings_is_not_shared_however_it_is_cut(is_cut: bool) -> None:
+    site = channel(session=Session("n0"))
+    call = site.call("Hi?")
+    asks(call)
+    data = replace(STALE, fields=(("X-WP-Nonce", "n5"),)).data
+    at = data.index(b"\r\n\r\n") + 4 if is_cut else len(data)
+    call.receive_data(data[:at])
+    call.receive_data(data[at:])
+    assert asks(call) == "start_session"
+    call.receive_eof()
+    assert ended(call) == [REFUSAL]
+    assert site.session == Session("n0")

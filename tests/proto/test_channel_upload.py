@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from opchat_proto import (
+    Broken,
     Call,
     Channel,
     Conversation,
     Done,
     End,
     HTTPCall,
+    Live,
     Request,
     Send,
     Session,
@@ -54,3 +56,13 @@ def test_it_has_no_options_and_no_conversation() -> None:
     with pytest.raises(TypeError, match=r"^question: an Upload has no options, and belongs to no conversation$"):
         channel.call(CAT, Conversation())
     assert channel.call(Submit(new_message="Hi")).submit == Submit(new_message="Hi")
+
+
+def test_it_is_not_sent_again_once_its_answer_has_begun() -> None:
+    call = Channel("http://site.example", session=Session("n0"), retries=1).http_call(CAT)
+    assert isinstance(call.next_step(0)[0], Request)
+    call.receive_head(200, [])
+    call.receive_data(b'data: {"type":"live","data":"one"}\n\n')
+    call.step_failed("reset")
+    assert isinstance(call.next_step(1)[0], Done)
+    assert [call.next_event(), type(call.next_event())] == [Live("one"), Broken]

@@ -481,13 +481,22 @@ def test_the_pieces_are_the_answer_where_the_server_gave_no_final_text(make: Mak
 
 
 @both
-def test_a_submit_of_ones_own_is_added_if_it_belongs_to_the_conversation(make: Make) -> None:
+def test_a_submit_of_ones_own_is_added_and_must_belong_to_the_conversation(make: Make) -> None:
     conversation = full()
-    for submit, count in ((Submit(new_message="?"), 2), (conversation.ask("?", file_ids=["f1"]), 4)):
-        call = make(channel(), submit, conversation)
-        asks(call)
-        tell(call, ANSWERED)
-        assert len(conversation.messages) == count
+    with pytest.raises(ValueError, match=r"^submit: it was not asked of this conversation as it stands$"):
+        make(channel(), Submit(new_message="?"), conversation)
+    call = make(channel(), conversation.ask("?", file_ids=["f1"]), conversation)
+    asks(call)
+    tell(call, ANSWERED)
+    assert len(conversation.messages) == 4
+
+
+@pytest.mark.parametrize(("size", "is_kept"), [(256, True), (257, False)])
+def test_a_response_id_that_is_too_long_for_every_request_is_not_kept(size: int, is_kept: bool) -> None:
+    conversation = Conversation(chat_id="c")
+    raw = json.dumps({"success": True, "reply": "Hello", "responseId": "r" * size})
+    conversation.record(conversation.ask("Hi"), End("Hello", raw))
+    assert conversation.ask("So?").previous_response_id == ("r" * size if is_kept else None)
 
 
 @both

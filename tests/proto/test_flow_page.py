@@ -109,6 +109,15 @@ def test_it_is_asked_again_only_once() -> None:
     assert asked(STALE, flow=flow(limits=Limits(restarts=0)))[1] == [REFUSAL]
 
 
+@pytest.mark.parametrize(("found", "is_asked"), [("2222222222", True), ("0000000000", False)])
+def test_the_nonce_that_was_sent_is_the_one_that_was_refused(found: str, is_asked: bool) -> None:
+    stale = 403, [("X-WP-Nonce", "2222222222")], EXPIRED
+    flow = Flow(SITE, ASK, session=OLD, renewal=Visit(URL))
+    requests, events = asked(stale, page(found), *[ANSWER] * is_asked, flow=flow)
+    assert [nonce for _, nonce in requests] == ["0000000000", None, *[found] * is_asked]
+    assert events == ([End("Hi", HI)] if is_asked else [REFUSAL])
+
+
 def test_the_page_may_redirect() -> None:
     requests, events = asked(STALE, (301, [("Location", "/chat/")], ""), page(), ANSWER, flow=flow())
     assert [place for place, _ in requests] == [SUBMIT, FRESH, "/chat/", SUBMIT]

@@ -87,3 +87,12 @@ def test_its_limit_is_its_own() -> None:
     assert Flow(SITE, CAT, limits=limits).next_request() is not None
     with pytest.raises(ValueError, match=rf"^submit: expected at most {len(FORM) - 1} bytes, got {len(FORM)}$"):
         Flow(SITE, CAT, limits=Limits(upload_bytes=len(FORM) - 1))
+
+
+def test_its_form_keeps_its_type_whatever_the_caller_sends() -> None:
+    flow = Flow(SITE, CAT, session=Session("n0"), headers={"content-type": "application/json", "X-Key": "k"})
+    request = flow.next_request()
+    assert request is not None
+    types = [value for name, value in request.headers if name.lower() == "content-type"]
+    assert types == ['multipart/form-data; boundary="edge"']
+    assert ("X-Key", "k") in request.headers

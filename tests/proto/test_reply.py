@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -1900,3 +1901,52 @@ def test_nothing_is_looked_at_after_an_end_that_came_with_a_notice_before_it(lat
     assert len(decoder.receive_data(b"<br />\n" + END)) == 1
     assert decoder.receive_data(late) == []
     assert decoder.receive_eof() == []
+
+
+@pytest.mark.parametrize("front", ["{debug}\n", '{"a":1}\n', "x{debug}\n"])
+def test_a_refusals_object_is_found_behind_whatever_begins_with_a_brace(front: str) -> None:
+    decoder = ReplyDecoder()
+    decoder.receive_head(403, [])
+    decoder.receive_data(front.encode() + b'{"code":"rest_cookie_invalid_nonce","message":"m"}')
+    [broken] = decoder.receive_eof()
+    assert isinstance(broken, Broken)
+    assert (broken.code, broken.detail) == ("rest_cookie_invalid_nonce", "m")
+
+
+def test_a_refusals_object_without_success_or_code_still_has_its_message() -> None:
+    decoder = ReplyDecoder()
+    decoder.receive_head(403, [])
+    decoder.receive_data(b'{"message":"m"}')
+    [broken] = decoder.receive_eof()
+    assert isinstance(broken, Broken)
+    assert (broken.code, broken.detail) == (None, "m")
+
+
+def test_a_code_shows_no_secrets() -> None:
+    decoder = ReplyDecoder()
+    decoder.receive_head(403, [])
+    decoder.receive_data(b'{"code":"nonce=SECRET1234","message":"m"}')
+    [broken] = decoder.receive_eof()
+    assert isinstance(broken, Broken)
+    assert broken.code == "nonce=***"
+
+
+def test_a_deep_stack_is_no_error() -> None:
+    event = b'data: {"type":"live","data":"Hi","timestamp":1,"subtype":"content","visibility":"all","metadata":%b}\n\n'
+    data = event % (b"[" * 60 + b"]" * 60)
+
+    def at(depth: int) -> list[Event]:
+        if depth:
+            return at(depth - 1)
+        decoder = ReplyDecoder()
+        decoder.receive_head(200, [])
+        return decoder.receive_data(data)
+
+    def levels() -> int:
+        frame, count = sys._getframe(), 0
+        while frame := frame.f_back:  # type: ignore[assignment]
+            count += 1
+        return count
+
+    depths = range(max(0, sys.getrecursionlimit() - levels() - 90), sys.getrecursionlimit() - levels() - 45, 3)
+    assert {tuple(type(event) for event in at(depth)) for depth in depths} <= {(Live,), (Broken,)}

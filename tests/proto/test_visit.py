@@ -300,9 +300,15 @@ def test_at_most_five_redirects_are_followed() -> None:
     "location", ["ftp://a/", "javascript:alert(1)", "https://u:p@a/", "https://[", "//:0/", "\ud800"]
 )
 def test_a_redirect_to_nowhere_is_a_refusal(location: str) -> None:
-    shown = location.replace("\ud800", "\ufffd")
+    shown = location.replace("\ud800", "\ufffd").replace("u:p@", "")
     expected = Broken(Reason.REFUSED, f"redirected to {shown}, which is no address of a page", 301)
     assert visited(to(location, 301))[2] == [expected]
+
+
+def test_a_redirect_shows_no_secrets() -> None:
+    _, _, [broken] = visited(to("ftp://site.example/?_wpnonce=SECRET1234&mwai_session_id=SECRET5678", 301))
+    assert isinstance(broken, Broken)
+    assert "SECRET" not in broken.detail
 
 
 def test_the_text_of_a_redirect_is_bounded() -> None:
