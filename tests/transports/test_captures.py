@@ -6,7 +6,7 @@ import pytest
 
 from opchat_proto import Limits, Session
 from opchat_transports.testing import Close, FaultServer, Stall, Write
-from tests.captures import NAMES, Recording, check, recording_of
+from tests.captures import FOUND_AGAIN, NAMES, RECORDED_AGAIN, Recording, check, recorded_again, recording_of
 from tests.proto.cuts import byte_by_byte, cut_at
 
 from .asking import Ask
@@ -37,4 +37,13 @@ def test_a_recording_served_again_has_its_outcome(name: str, ask: Ask, cut: Call
     with FaultServer(script) as server:
         events = ask(server.url, session=SESSION, limits=LIMITS)
     check(events, expected)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", FOUND_AGAIN)
+def test_a_recording_of_the_second_set_served_again_has_its_outcome(name: str, ask: Ask) -> None:
+    recording = recorded_again(name)
+    with FaultServer((Write(recording.data), Close())) as server:
+        events = ask(server.url, session=SESSION, limits=LIMITS)
+    check(events, RECORDED_AGAIN[name])
     assert len(server.requests) == 1
