@@ -94,7 +94,13 @@ class PlainStream(asyncio.StreamReader):
         return data
 
     async def send_all(self, data: bytes) -> None:
-        """Raises `OSError` if not all of it can be sent: what has come may still be read."""
+        """Raises `OSError` if not all of it can be sent: what has come may still be read.
+
+        A failed write ends all reading. So the loop reads first, which takes it two turns,
+        or an answer would be lost that came, with a reset, while the loop was busy.
+        """
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         if self.writer.is_closing():  # where uvloop would raise a RuntimeError
             raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
         self.writer.write(data)

@@ -14,7 +14,7 @@ import pytest
 import trustme
 import uvloop
 
-from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Live, Reason, Session
+from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Limits, Live, Reason, Send, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_server import serve
@@ -31,6 +31,7 @@ from .scripted import (
     answers,
     end,
     live,
+    object_,
     tells,
 )
 from .tls import tls_server, trusting, without_close_notify
@@ -137,6 +138,41 @@ def test_where_all_refuse_nobody_is_reached(run: Run) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ faults
+
+
+@linux
+@secured
+def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
+    run: Run, secure: bool, authority: trustme.CA
+) -> None:
+    sends = 0
+    begun, was_reset = threading.Event(), threading.Event()
+
+    def observe(call: Any, item: Any) -> None:
+        nonlocal sends
+        sends += isinstance(item, Send)
+        if sends == 2:  # as if the event loop were busy with something else
+            begun.set()
+            assert was_reset.wait(PATIENCE)
+
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        read = 0
+        while read < 150_000:  # so that the system takes all of the first
+            read += len(peer.socket.recv(65536))
+        assert begun.wait(PATIENCE)
+        peer.send(object_(503, success=False, message="Too busy."))
+        peer.reset()
+        was_reset.set()
+
+    options: dict[str, Any] = {
+        "session": Session(),
+        "limits": Limits(request_bytes=1_000_000),
+        "ssl_context": trusting(authority),
+    }
+    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
+        [broken] = ask(run, server.url, "x" * 600_000, observer=observe, **options)
+    assert (broken.status, broken.detail) == (503, "Too busy.")
 
 
 @secured
