@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,7 +21,7 @@ settings.register_profile(
     derandomize=True,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=25,
 )
 settings.register_profile("ci", settings.get_profile("opchat"), max_examples=300)
@@ -37,7 +38,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def thorough(pytestconfig: pytest.Config) -> bool:
     """Whether every case is run, as `.ci/run` does once, or a sample of them."""
-    return bool(pytestconfig.getoption("--hypothesis-profile") == "ci")
+    return _is_thorough(pytestconfig)
+
+
+def _is_thorough(config: pytest.Config) -> bool:
+    return bool(config.getoption("--hypothesis-profile") == "ci")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the cases of a test that is marked with `sample(n)`, a sample is every nth."""
+    if _is_thorough(config):
+        return
+    seen: Counter[str] = Counter()
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        marker = item.get_closest_marker("sample")
+        name = item.nodeid.partition("[")[0].rpartition("::")[2]
+        (kept if marker is None or seen[name] % marker.args[0] == 0 else left_out).append(item)
+        seen[name] += marker is not None
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(optionalhook=True)
