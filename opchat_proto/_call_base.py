@@ -221,6 +221,11 @@ class CallBase(ABC, Generic[_S]):
         return self._retries
 
     @property
+    def has_event(self) -> bool:
+        """Whether `next_event` would give one."""
+        return bool(self._queue or self._next_events)
+
+    @property
     def events_given(self) -> int:
         """How many events `next_event` has given."""
         is_held_back = self._state is State.LAST  # the last one, which is counted already

@@ -64,8 +64,6 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
 
     _BUSY: ClassVar[type[Exception]] = RuntimeError
     _YIELDS: ClassVar[bool] = False  # lets other tasks run before it gives an event that has come already
-    _raise_if_cancelled: Callable[[], Awaitable[object]]  # with `_YIELDS`: else it does not wait
-    _let_others_run: Callable[[], Awaitable[object]]  # with `_YIELDS`: it cannot be cancelled
     _FAILURES: ClassVar[tuple[type[Exception], ...]]  # of a step
     _END: ClassVar[bytes | None]  # what is read at the end
 
@@ -102,16 +100,16 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         event = None
         if not self._YIELDS and (event := call.next_event()) is not None:
             return event
-        self._transport._enter()
-        if self._scope is None:
-            self._begin()
+        has_event = self._YIELDS and call.has_event
+        if not has_event:
+            self._transport._enter()
+            if self._scope is None:
+                self._begin()
         self._reading = True
         try:
-            if self._YIELDS:
-                await self._raise_if_cancelled()  # before the event is taken, which would be lost
+            if has_event:
+                await self._transport._checkpoint()  # before the event is taken: cancelled, it would be lost
                 event = call.next_event()
-                if event is not None:
-                    await self._let_others_run()
             while event is None:
                 step, until = call.next_step(self._now())
                 if isinstance(step, Done):

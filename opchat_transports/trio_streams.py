@@ -95,8 +95,6 @@ class TrioReply(StreamReply):
 
     _BUSY = trio.BusyResourceError
     _YIELDS = True
-    _raise_if_cancelled = staticmethod(trio.lowlevel.checkpoint_if_cancelled)
-    _let_others_run = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
     _FAILURES: ClassVar[tuple[type[Exception], ...]] = (
         *StreamReply._FAILURES,
         trio.BrokenResourceError,

@@ -412,8 +412,10 @@ def test_events_are_counted_as_they_are_given() -> None:
     asks(call)
     begin(call, HI + HI + END)
     counts = [call.events_given]
+    assert call.has_event
     while call.next_event() is not None:
         counts.append(call.events_given)
+    assert not call.has_event
     call.next_step(0)
     counts.append(call.events_given)
     call.next_event()
