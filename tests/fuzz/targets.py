@@ -46,6 +46,8 @@ from opchat_proto import (
     StartTLS,
     Submit,
     Timeouts,
+    Upload,
+    Visit,
     Wait,
 )
 from tests import cases
@@ -68,10 +70,12 @@ from tests.fuzz.oracles import (
     seed,
     unchanged,
 )
+from tests.proto.pages import SYSTEM, element
 
 SITE = Site(b"secret of the site")
 NOW = cases.NOW
 QUESTION = Submit(new_message="Hi?")
+UPLOAD = Upload(name="a.txt", data=b"Hi?", boundary="edge")
 MOST_CALLS = 200
 _SOMETIMES = 1 / 500  # how often what takes long is looked at
 
@@ -250,8 +254,9 @@ class _Calls:
         self.machine = machine
         self.random = chance
         self.events: list[Event] = []
-        self.submits: list[Submit] = []
+        self.submits: list[Submit | Upload] = []
         self.sessions = 0
+        self.visits = 0
         self.refused = False
         self.member = session is not None and session.is_member
         self.limits = limits
@@ -273,20 +278,24 @@ class _Calls:
         assert (self.machine.awaiting is None) == self.over
         self.machine = self.again(self.machine)
 
-    def note(self, asked: Response | Submit) -> None:
+    def note(self, asked: Response | Submit | Upload | Visit) -> None:
         """What a request of this machine is to a server: a question is asked once, or again after a refused nonce."""
         if isinstance(asked, Response):
             self.sessions += 1
             return
+        if isinstance(asked, Visit):
+            self.visits += 1
+            assert self.visits <= 6, "more than five redirects"
+            return
         self.submits.append(asked)
-        assert self.machine.submit_started
-        assert asked == QUESTION
+        assert self.machine.submit_started == isinstance(asked, Submit)
+        assert asked in (QUESTION, UPLOAD)
         if len(self.submits) > 1:
             assert len(self.submits) == 2, "a question was sent three times"
             assert self.refused, "a question was sent twice"
             assert self.limits.restarts == 1
-            assert not self.member
-            assert self.sessions
+            assert self.visits or not self.member
+            assert self.sessions or self.visits
 
 
 def flow(data: bytes) -> None:
@@ -296,17 +305,22 @@ def flow(data: bytes) -> None:
     session = choices.one_of(_SESSIONS)
     submit = QUESTION if session or choices.number(2) == 0 else None
     endpoint = choices.one_of(_ENDPOINTS)
+    kind = choices.number(4) if submit is not None else 0
     plan = _plan(choices)
 
     def run(cut: Cut, again: Again) -> tuple[Any, ...]:
-        calls = _Calls(Flow(endpoint, submit, session=session, limits=limits), session, limits, again, choices.random)
+        question = UPLOAD if kind == 2 and submit is not None else submit
+        renewal = Visit(f"{endpoint.origin}/contact/", limits) if kind == 3 else None
+        headers = {"X-Key": "k"} if kind == 1 else {}
+        machine = Flow(endpoint, question, session=session, headers=headers, limits=limits, renewal=renewal)
+        calls = _Calls(machine, session, limits, again, choices.random)
         _drive_flow(calls, plan, cut)
         check_reply(calls.events)
         assert calls.machine.next_request() is None
         assert (
             calls.machine.receive_head(200, []) == calls.machine.receive_data(b"x") == calls.machine.receive_eof() == []
         )
-        return calls.events, calls.submits, calls.sessions, calls.machine.session
+        return calls.events, calls.submits, calls.sessions, calls.visits, calls.machine.session
 
     check_all_ways(choices, run)
 
@@ -432,8 +446,14 @@ def _drive_flow(calls: _Calls, plan: Plan, cut: Cut) -> None:
         calls.give(calls.machine.receive_failure("nothing answers"))
 
 
-def _as_server(request: Request) -> Response | Submit:
-    """How a server sees a request: it is one of the two that there are."""
+def _as_server(request: Request) -> Response | Submit | Upload | Visit:
+    """How a server sees a request: a session, a question, a file, or a page to be shown."""
+    if request.method == "GET":
+        assert not request.body
+        return Visit(request.url)
+    if request.target.endswith("/files/upload"):
+        assert request.body == UPLOAD.encode()
+        return UPLOAD
     fields = [(name, value) for name, value in request.headers if name.lower() != "x-wp-nonce"]
     if "start_session" in request.target:
         assert len(fields) == len(request.headers), "a nonce goes to start_session"
@@ -584,7 +604,7 @@ def _drive_client(calls: _Calls, plan: Plan, cut: Cut) -> list[Any]:
     return sent
 
 
-def _as_bytes(data: bytes) -> Response | Submit:
+def _as_bytes(data: bytes) -> Response | Submit | Upload | Visit:
     """How h11 and a server see these bytes: as one whole request."""
     reader = h11.Connection(h11.SERVER)
     reader.receive_data(data)
@@ -733,7 +753,7 @@ class _ManyCalls:
     def _is_woken(step: Any) -> bool:
         return isinstance(step, Wait) and (step.signal is None or step.signal.is_set())
 
-    def note(self, it: _OneCall, asked: Response | Submit) -> None:
+    def note(self, it: _OneCall, asked: Response | Submit | Upload | Visit) -> None:
         if isinstance(asked, Response):
             for other in self.all:
                 if other.starts:
@@ -1033,6 +1053,18 @@ def seeds(target: str) -> list[bytes]:
         found += [
             seed(json.dumps({"session": {key: value}}).encode()) for key in _WORDS[7:11] for value in (5, "a b;\n", "")
         ]
+    if target == "flow":
+        page = element(SYSTEM | {"restNonce": "2222222222"}).encode()
+        for second in (_ANSWERS[0][1], page, b"<p>Nothing</p>"):
+            for how in (2, 3):  # a file; a nonce of a page
+                for session in (1, 3):
+                    then = bytes([0, session, 1, how, 3, 6, 0, *[3, 0, 0] * 3])  # 3: its body ends well
+                    found.append(seed(_ANSWERS[1][1], second, _ANSWERS[2][1], decisions=then))
+        found.append(seed(b"<p>Fatal error</p>", decisions=bytes([0, 1, 1, 2, 3, 10, 0])))
+        moved = [3, 9, 1, len(_FIELDS) - 1]  # with a Location
+        then = bytes([0, 1, 1, 3, 3, 6, 0, *moved, *[3, 0, 0] * 2])
+        found.append(seed(_ANSWERS[1][1], b"moved", page, _ANSWERS[2][1], decisions=then))
+        found.append(seed(_ANSWERS[2][1], decisions=bytes([0, 1, 1, 1, 3, 0, 0])))
     if target == "call":
         opened, refused, answer = (_response(*it) for it in _ANSWERS)
         strings = [opened, refused, opened, answer, refused, answer, opened, answer, answer]
@@ -1068,7 +1100,7 @@ def _seed(target: str, case: cases.Case) -> bytes | None:
                 0,
                 0 if case.get("starts_with") is None else 1,
                 *([0] if case.get("starts_with") is None else []),
-                0,
+                *(0, 0),
             ]
             for answer in case["answers"]:
                 status = answer.get("status", 200)
