@@ -174,14 +174,15 @@ def _string(text: str, at: int) -> tuple[str, int]:
             at += 4
         else:
             raise NotJSON(f"no escape at {at}")
-    result = ""
+    result = []
+    units.reverse()
     while units:
-        unit = units.pop(0)
-        if 0xD800 <= unit < 0xDC00 and units and 0xDC00 <= units[0] < 0xE000:
-            result += chr(0x10000 + ((unit - 0xD800) << 10) + (units.pop(0) - 0xDC00))
+        unit = units.pop()
+        if 0xD800 <= unit < 0xDC00 and units and 0xDC00 <= units[-1] < 0xE000:
+            result.append(chr(0x10000 + ((unit - 0xD800) << 10) + (units.pop() - 0xDC00)))
         else:
-            result += "\ufffd" if 0xD800 <= unit < 0xE000 else chr(unit)
-    return result, at
+            result.append("\ufffd" if 0xD800 <= unit < 0xE000 else chr(unit))
+    return "".join(result), at
 
 
 def _number(text: str, at: int) -> tuple["Number", int]:

@@ -199,7 +199,7 @@ def test_a_question_takes_what_a_submit_would_be_written_for(ask: Ask) -> None:
 
 
 @each
-@pytest.mark.parametrize("timeout", [0.2, Timeouts(first_event=0.2)])
+@pytest.mark.parametrize("timeout", [0.2, Timeouts(connect=0.2, write=0.2, first_event=0.2)])
 def test_one_number_is_all_clocks(ask: Ask, timeout: Any) -> None:
     with FaultServer((Stall(),)) as server:
         [broken] = ask(server.url, timeout=timeout)
