@@ -33,6 +33,14 @@ _REST_WITHIN = 1.0  # seconds
 _CLOSE_WITHIN = 2.0
 
 
+def _current_loop() -> object:
+    """The event loop that runs. asyncio's is asked first: anyio makes objects anew, and this is done for each piece."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.lowlevel.current_token()
+
+
 @final
 class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     """Asks one site, through httpx, from any number of tasks.
@@ -60,7 +68,7 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     """
 
     _signal = anyio.Event
-    _current_loop = staticmethod(anyio.lowlevel.current_token)
+    _current_loop = staticmethod(_current_loop)
     _checkpoint = staticmethod(anyio.lowlevel.checkpoint)
 
     def __init__(
