@@ -1,6 +1,5 @@
 """Files that only their owner may read, written whole or not at all; and conversations in them."""
 
-import errno
 import json
 import os
 import tempfile
@@ -57,10 +56,9 @@ def check_writable(path: Path) -> None:
 
 
 def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except RuntimeError as error:  # up to CPython 3.12, for links that lead to each other
-        raise OSError(errno.ELOOP, str(error), str(path)) from None
+    with suppress(FileNotFoundError):
+        path.stat()  # raises for links that lead to each other, which `resolve` takes for files since CPython 3.13
+    return path.resolve()
 
 
 def replace_file(path: Path, text: str) -> None:
