@@ -279,7 +279,7 @@ def _positive(value: object) -> int | None:
 
 
 def _root(text: object, base: str) -> str | None:
-    """The URL of a REST root, as the page gives it, without a slash at its end; None if it is none."""
+    """The URL of a REST root, as the page gives it, without a slash at its end; None for any other value."""
     if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST_URL:
         return None
     try:
@@ -290,7 +290,7 @@ def _root(text: object, base: str) -> str | None:
 
 
 def _endpoint(root: str) -> Endpoint:
-    """The endpoint of a REST root. Raises `ValueError` if it is none."""
+    """The endpoint of a REST root. Raises `ValueError` for any other URL."""
     root = root.rstrip("/")
     if "?" in root or root.endswith("/wp-json"):
         return Endpoint.parse(root)

@@ -99,8 +99,8 @@ class PlainStream(asyncio.StreamReader):
         A failed write ends all reading. So the loop reads first, which takes it two turns,
         or an answer would be lost that came, with a reset, while the loop was busy.
         """
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the first turn
+        await asyncio.sleep(0)  # the second
         if self.writer.is_closing():  # where uvloop would raise a RuntimeError
             raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
         self.writer.write(data)

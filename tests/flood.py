@@ -5,10 +5,8 @@
 Starts the command on loopback, under uvicorn on asyncio and on uvloop and as the
 small server, opens 1,500 silent connections and 500 that trickle, and asks
 questions meanwhile. Then the flood goes on: what the server closes is opened
-again. The answers must come within a second, and memory and log stay bounded. One
-answer may take up to five seconds, since the machine may be busy with something
-else. It takes about ten seconds a server and stops by itself; its exit code is 1 if
-something was wrong.
+again. Each answer must come within a second, and memory and log stay bounded. It
+takes about ten seconds a server and stops by itself; its exit code is 1 if something was wrong.
 """
 
 import argparse
@@ -175,9 +173,8 @@ def flood(name: str, questions: int, within: float) -> list[str]:
             f"{grown / 1024**2:.0f} MiB more; {lines} lines, {log.stat().st_size:,} bytes of log in {seconds:.0f} s",
             flush=True,
         )
-        late = [seconds for seconds in times if seconds > within]
-        if len(late) > 1 or max(late, default=0) > 5 * within:
-            wrong.append(f"{len(late)} answers took longer than {within:g} s, up to {max(late):.2f} s")
+        if max(times, default=0) > within:
+            wrong.append(f"an answer took {max(times):.2f} s")
         if grown > MEMORY:
             wrong.append(f"memory grew by {grown:,} bytes")
         if lines > 4 * questions + 2 * seconds + 20:  # two requests a question, perhaps twice; a line a second

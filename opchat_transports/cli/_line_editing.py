@@ -157,7 +157,7 @@ def _more_is_there() -> bool:
     if sys.platform == "win32":
         import msvcrt
 
-        time.sleep(_PASTED_WITHIN)
+        time.sleep(_PASTED_WITHIN)  # a console of Windows cannot be waited for
         return msvcrt.kbhit()
     import termios
 

@@ -97,4 +97,4 @@ def _wait(descriptor: int, event: int) -> None:
             selector.register(descriptor, event)
             selector.select()
     except OSError:
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE)  # what a selector does not take, such as a file, can only be tried again

@@ -151,7 +151,7 @@ class Store:
                     busy()
                 is_told = True
                 while not _lock(descriptor):
-                    time.sleep(_RETRIED)
+                    time.sleep(_RETRIED)  # a lock that waits could not be interrupted everywhere
             if not _is_at(path, descriptor):  # who held it has removed it: another may have made a new one
                 os.close(descriptor)
                 descriptor = None

@@ -263,7 +263,7 @@ def _compare(old: Path, new: Path) -> int:
     before, after = read_result_file(old), read_result_file(new)
     output = Output()
     count = 0
-    for count, (name, lines) in enumerate(changes(before, after), 1):  # noqa: B007
+    for count, (name, lines) in enumerate(changes(before, after), 1):  # noqa: B007  # used below
         output.text("".join(f"{line}\n" for line in (f"{name}:", *(f"  {line}" for line in lines))))
     say(f"{count} of {len(before.keys() | after.keys())} changed")
     return _NOT_ALL_GOOD if count else 0

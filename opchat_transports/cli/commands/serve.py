@@ -84,7 +84,7 @@ def serve_command(
     # Before the current directory is searched for modules.
     has_uvicorn = find_spec("uvicorn") is not None and find_spec("anyio") is not None
     if has_uvicorn:
-        from ... import asgi, uvicorn_protocol  # noqa: F401
+        from ... import asgi, uvicorn_protocol  # noqa: F401  # loaded before that search
     named = _names(bots)
     try:
         _load(named)
