@@ -1,6 +1,6 @@
 """`python -m tests.mutation [MODULE ...]`: do the tests notice when the code changes? By mutmut, module after module.
 
-Each module of the parser is tried with its own test module, as each has every branch tested there. What survives is
+Each module of the parser is tried with its own test modules, as each has every branch tested there. What survives is
 compared with `survivors.txt`, which says for each why nobody can notice it. A survivor that is not there is new: write
 a test, make the code simpler, or add it with a reason.
 """
@@ -61,7 +61,7 @@ def main() -> int:
 
 def _run(module: str, children: str) -> None:
     # mutmut chooses tests by the functions that they reach, which for this code is nearly all for nearly each.
-    chosen = f"test_{module}.py and not ({' or '.join(SLOW)})"
+    chosen = f"(test_{module}.py or test_{module}_) and not ({' or '.join(SLOW)})"
     Path("mutants/mutmut-stats.json").unlink(missing_ok=True)
     command = ["mutmut", "run", "--max-children", children, f"opchat_proto._{module}.*"]
     environment = os.environ | {"PYTEST_ADDOPTS": f"-m 'not hypothesis' -k '{chosen}'"}

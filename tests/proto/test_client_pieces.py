@@ -2,17 +2,7 @@
 
 import pytest
 
-from opchat_proto import (
-    Broken,
-    Client,
-    Connect,
-    Done,
-    Flow,
-    Reason,
-    Send,
-    Session,
-    Upload,
-)
+from opchat_proto import Broken, Client, Connect, Done, Flow, Reason, Send, Session, Upload
 
 PIECE = 256 * 1024
 

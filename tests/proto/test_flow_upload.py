@@ -2,16 +2,7 @@
 
 import pytest
 
-from opchat_proto import (
-    Broken,
-    End,
-    Event,
-    Flow,
-    Limits,
-    Reason,
-    Request,
-    Session,
-)
+from opchat_proto import Broken, End, Event, Flow, Limits, Reason, Request, Session
 from tests.proto.uploads import CAT, FORM, KEPT, OPENED, REFUSAL, SITE, STALE
 
 TOO_LARGE = "; is the file larger than the site takes?"

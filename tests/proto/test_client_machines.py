@@ -1,0 +1,57 @@
+"""A `Client` drives any machine of requests, not a `Flow` alone."""
+
+from opchat_proto import Client, Connect, Done, End, Event, Limits, Live, Proxy, Reason, Send, StartTLS
+from tests.fuzz.oracles import check_linear
+from tests.proto.asking import ESTABLISHED, PROXY, connect, content_length, follow
+from tests.proto.clients import Fetches
+
+
+class Chatters(Fetches):
+    """As above, with many events for each part of a body."""
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        return [Live("")] * 100
+
+
+def get(target: bytes, *fields: bytes) -> Send:
+    return Send(
+        b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: any.example", b"Connection: close", *fields, b"", b""))
+    )
+
+
+def test_each_request_goes_to_the_host_of_its_url_and_a_failed_connect_is_not_the_end_of_another_machine() -> None:
+    urls = ["http://one.example/a?b=c", "https://two.example:8443/d", "http://[2001:db8::1]/e"]
+    asking = Client(Fetches(urls))
+    assert asking.next_step() == Connect("one.example", 80)
+    assert asking.step_failed("refused") == [Live("could not connect to one.example:80: refused (None)", "lost")]
+    follow(asking, (Connect("two.example", 8443), StartTLS("two.example"), get(b"/d")))
+    assert asking.receive_data(content_length(b"Hi")) == [Live("200", "status"), Live("Hi"), Live("", "eof")]
+    follow(asking, (Connect("2001:db8::1", 80), get(b"/e")))
+    assert asking.step_failed("slow", Reason.TIMEOUT, limit="idle") == [Live("slow (idle)", "timeout"), End(None)]
+    assert (asking.next_step(), asking.submit_started) == (Done(), False)
+
+
+def test_one_huge_read_takes_time_that_grows_with_its_events() -> None:
+    def run(data: bytes) -> None:
+        asking = Client(Chatters(["http://one.example/a"], Limits(head_bytes=64)))
+        follow(asking, (Connect("one.example", 80), get(b"/a")))
+        assert len(asking.receive_data(content_length(data))) > len(data)
+
+    check_linear(run, b"x" * 64_000)
+
+
+def test_the_way_through_a_proxy_is_that_of_the_request_at_hand() -> None:
+    asking = Client(
+        Fetches(["http://one.example/a", "https://two.example/b"]), proxy=Proxy.parse("u:p@proxy.example:3128")
+    )
+    authorization = b"Proxy-Authorization: Basic dTpw"
+    follow(asking, (PROXY, get(b"http://one.example/a", authorization)))
+    assert asking.receive_data(content_length(b"", status=b"407 -")) == [
+        Live("the proxy refused: status 407 (None)", "proxy")
+    ]
+    follow(asking, (PROXY, connect(b"two.example:443", b"dTpw"), ESTABLISHED, StartTLS("two.example"), get(b"/b")))
+    assert asking.receive_data(content_length(b"", status=b"407 -")) == [
+        Live("407", "status"),
+        Live("", "eof"),
+        End(None),
+    ]

@@ -1,0 +1,140 @@
+"""What is legal when: the table, walked over, and what raises and changes nothing."""
+
+import pickle
+from typing import Any
+
+import pytest
+
+from opchat_proto import End, LocalProtocolError, Reason
+from opchat_proto._flow import TABLE, Input, State  # the table itself is not public, and is walked over here
+from tests.proto.flows import GIVEN, OPENED, STALE, answer, call, in_state
+
+
+def steps(state: State, given_input: Input) -> list[tuple[str, Any]]:
+    """The calls that amount to this input."""
+    match given_input:
+        case Input.REQUEST:
+            return [("next_request", ())]
+        case Input.HEAD:
+            return [("receive_head", (200, []))]
+        case Input.INTERIM:
+            return [("receive_head", (100, []))]
+        case Input.DATA:
+            return [("receive_data", (b" ",))]
+        case Input.EOF:
+            return [("receive_eof", ())]
+        case Input.FAILURE | Input.TERMINAL:
+            return [("receive_failure", ("lost", Reason.TIMEOUT))]
+        case Input.USE_SESSION:
+            return [("use_session", (GIVEN,))]
+        case Input.CLOSE:
+            return [("close", ())]
+        case Input.OPENED:
+            return [("receive_data", (OPENED,)), ("receive_eof", ())]
+        case Input.STALE | Input.REDIRECTED:
+            raise AssertionError("an answer makes it: see the test of its own, and test_flow_page.py")
+
+
+def test_the_table_has_every_state() -> None:
+    assert list(TABLE.rows) == list(State)
+    assert TABLE.start == (State.SESSION, State.SUBMIT)
+
+
+CALLABLE = [given_input for given_input in Input if given_input not in (Input.STALE, Input.REDIRECTED)]
+
+
+@pytest.mark.parametrize("given_input", CALLABLE)
+@pytest.mark.parametrize("state", State)
+def test_every_input_in_every_state_does_what_the_table_says(state: State, given_input: Input) -> None:
+    flow = in_state(state)
+    row = TABLE.rows[state]
+    before = pickle.dumps(flow)
+    if given_input is Input.REQUEST and given_input not in row:
+        assert flow.next_request() is None  # asks, and is told that there is none
+        assert pickle.dumps(flow) == before
+    elif state is State.DONE:
+        assert [call(flow, *step) for step in steps(state, given_input)] in ([[]], [[], []])
+        assert pickle.dumps(flow) == before
+    elif given_input in (Input.EOF, Input.FAILURE) and given_input in row:
+        # It stays where it is, until the answer is judged: here it cannot be an answer.
+        assert row[given_input] is state
+        assert len(call(flow, *steps(state, given_input)[0])) == 1
+        assert repr(flow).endswith(f" {row[Input.TERMINAL]}>")
+    elif given_input in row:
+        for step in steps(state, given_input):
+            call(flow, *step)
+        assert repr(flow).endswith(f" {row[given_input]}>")
+    elif state is State.SUBMIT_BODY and given_input is Input.OPENED:
+        call(flow, "receive_data", (OPENED,))
+        (end,) = call(flow, "receive_eof", ())
+        assert end == End(None, OPENED.decode())
+    else:
+        with pytest.raises(LocalProtocolError, match=f"^Flow: .* is not legal in state {state}$"):
+            call(flow, *steps(state, given_input)[0])
+        assert pickle.dumps(flow) == before
+
+
+def test_a_refused_nonce_leads_to_a_session_as_the_table_says() -> None:
+    assert [state for state, row in TABLE.rows.items() if Input.STALE in row] == [State.SUBMIT_BODY]
+    flow = in_state(State.SUBMIT_HEAD)
+    assert answer(flow, STALE[0]) == []
+    assert repr(flow).endswith(f" {TABLE.rows[State.SUBMIT_BODY][Input.STALE]}>")
+
+
+@pytest.mark.parametrize("state", State)
+def test_no_bytes_and_a_failure_are_always_legal(state: State) -> None:
+    flow = in_state(state)
+    before = pickle.dumps(flow)
+    assert [flow.receive_data(nothing) for nothing in (b"", bytearray(), memoryview(b""))] == [[], [], []]
+    assert pickle.dumps(flow) == before
+    assert len(flow.receive_failure("lost")) == (0 if state is State.DONE else 1)
+    assert flow.receive_failure("again") == []
+    assert (
+        flow.receive_eof() == flow.receive_head(200, []) == flow.receive_head(100, []) == flow.receive_data(b"x") == []
+    )
+    assert flow.next_request() is None
+
+
+def test_a_second_head_is_not_legal() -> None:
+    for state in (State.SESSION_BODY, State.SUBMIT_BODY):
+        flow = in_state(state)
+        before = pickle.dumps(flow)
+        for status in (100, 101, 200, 404):
+            with pytest.raises(LocalProtocolError, match=f"is not legal in state {state}"):
+                flow.receive_head(status, [])
+        assert pickle.dumps(flow) == before
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("receive_head", (200, None)),
+        ("receive_head", (200, [("a", None)])),
+        ("receive_head", (200, {"ab": "c"})),
+        ("receive_data", ("text",)),
+        ("receive_data", (None,)),
+        ("receive_data", (5,)),
+        ("receive_failure", (None,)),
+        ("receive_failure", (ValueError("lost"),)),
+        ("receive_failure", ("lost", "timeout")),
+        ("use_session", ("nonce",)),
+        ("use_session", (5,)),
+    ],
+)
+def test_wrong_types_raise_and_change_nothing(state: State, name: str, arguments: Any) -> None:
+    flow = in_state(state)
+    before = pickle.dumps(flow)
+    with pytest.raises(TypeError):
+        call(flow, name, arguments)
+    assert pickle.dumps(flow) == before
+
+
+@pytest.mark.parametrize("status", ["200", None, True, 200.0])
+@pytest.mark.parametrize("state", [State.SESSION_HEAD, State.SUBMIT_HEAD, State.DONE])
+def test_a_status_of_another_type_raises_and_changes_nothing(state: State, status: Any) -> None:
+    flow = in_state(state)
+    before = pickle.dumps(flow)
+    with pytest.raises(TypeError, match=r"^status: expected an int"):
+        flow.receive_head(status, [("X-WP-Nonce", "fresh")])
+    assert pickle.dumps(flow) == before
