@@ -46,6 +46,12 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return ASKS[request.param]
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """What `anyio.run` runs on."""
+    return str(request.param)
+
+
 @pytest.fixture
 def full_port() -> Iterator[int]:
     """A port that accepts no connection and refuses none."""

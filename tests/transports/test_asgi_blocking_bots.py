@@ -1,0 +1,167 @@
+"""Bots that are not async run in threads."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from opchat_proto import End, Event, Live, Submit
+from opchat_transports.asgi import application
+from tests.transports.asgi import PATIENCE, SECRET, Peer, ask, leave, question, run
+
+
+def letters(submit: Submit) -> Iterator[str | Event]:
+    yield from submit.new_message
+
+
+class Lettered:
+    def __call__(self, submit: Submit) -> list[str]:
+        return list(submit.new_message)
+
+
+@pytest.mark.parametrize("bot", [letters, Lettered(), lambda submit: list(submit.new_message)])
+def test_a_bot_need_not_be_async(backend: str, bot: Any) -> None:
+    events = ask(backend, bot).events
+    assert events[:2] == [Live("h"), Live("i")]
+    assert isinstance(events[2], End)
+    assert (len(events), events[2].reply) == (3, "hi")
+
+
+def test_a_question_has_one_thread_and_one_context(backend: str) -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    guard = threading.RLock()  # its owner alone may release it
+    seen: list[tuple[str, str, int]] = []
+
+    def bot(submit: Submit) -> Iterator[str]:
+        before = who.get()
+        who.set(submit.new_message)
+        database = sqlite3.connect(":memory:")  # which one thread alone may use
+        threads = {threading.get_ident()}
+        try:
+            with guard:
+                yield "a"
+                threads.add(threading.get_ident())
+                yield str(database.execute("select 7").fetchone()[0])
+        finally:
+            database.close()
+            threads.add(threading.get_ident())
+            seen.append((before, who.get(), len(threads)))
+
+    async def main() -> list[Peer]:
+        app = application(bot, secret=SECRET)
+        peers = []
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                head, messages = question(str(number))
+                peers.append(Peer(*messages))
+                tasks.start_soon(app, head, peers[-1].receive, peers[-1].send)
+        return peers
+
+    assert [peer.pieces()[:2] for peer in run(backend, main)] == [["a", "7"]] * 20
+    assert sorted(seen) == sorted(("nobody", str(number), 1) for number in range(20))
+
+
+def test_there_are_so_many_threads_and_no_more(backend: str) -> None:
+    running, most = 0, 0
+    guard = threading.Lock()
+    together = threading.Barrier(3)
+
+    def bot(submit: Submit) -> Iterator[str]:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        together.wait(PATIENCE)
+        yield "a"
+        with guard:
+            running -= 1
+
+    async def main() -> list[Peer]:
+        app = application(bot, secret=SECRET, threads=3)
+        peers = []
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                head, messages = question()
+                peers.append(Peer(*messages))
+                tasks.start_soon(app, head, peers[-1].receive, peers[-1].send)
+        return peers
+
+    assert [type(peer.events[-1]) for peer in run(backend, main)] == [End] * 9
+    assert most == 3
+
+
+@pytest.mark.parametrize("gives_more", [True, False])
+def test_nobody_waits_for_a_bot_that_thinks_when_its_client_has_left(backend: str, gives_more: bool) -> None:
+    thinks, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        try:
+            thinks.set()
+            assert goes_on.wait(PATIENCE)
+            if gives_more:
+                yield "a"
+        finally:
+            closed.set()
+
+    async def client(peer: Peer) -> None:
+        await anyio.to_thread.run_sync(thinks.wait, PATIENCE)
+        peer.left.set()
+
+    assert leave(backend, bot, client).sent == []
+    assert not closed.is_set()
+    goes_on.set()  # the event loop has ended meanwhile
+    assert closed.wait(PATIENCE)
+
+
+def test_a_bot_between_two_pieces_is_closed_before_the_answer_is_over(backend: str) -> None:
+    closed: list[int] = []
+
+    def bot(submit: Submit) -> Iterator[str]:
+        begun = threading.get_ident()
+        try:
+            while True:
+                yield "a"
+        finally:
+            closed.append(threading.get_ident() - begun)
+
+    async def client(peer: Peer) -> None:
+        peer.gates[2] = anyio.Event()
+        peer.came[2] = anyio.Event()
+        await peer.came[2].wait()
+        peer.left.set()
+
+    leave(backend, bot, client)
+    assert closed == [0]
+
+
+def test_a_question_that_waits_for_a_thread_is_dropped_when_its_client_leaves(backend: str) -> None:
+    asked: list[str] = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def bot(submit: Submit) -> Iterator[str]:
+        asked.append(submit.new_message)
+        begun.set()
+        assert goes_on.wait(PATIENCE)
+        yield "a"
+
+    async def main() -> Peer:
+        app = application(bot, secret=SECRET, threads=1)
+        async with anyio.create_task_group() as tasks:
+            first, second = [Peer(*question(text)[1]) for text in ("first", "second")]
+            tasks.start_soon(app, question("first")[0], first.receive, first.send)
+            await anyio.to_thread.run_sync(begun.wait, PATIENCE)
+            second.left.set()
+            await app(question("second")[0], second.receive, second.send)
+            goes_on.set()
+        return first
+
+    assert isinstance(run(backend, main).events[-1], End)
+    third = ask(backend, bot)
+    assert isinstance(third.events[-1], End)
+    assert asked == ["first", "hi"]
