@@ -5,25 +5,20 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, final
 
+from ._askable import JSON, SESSION_ROUTE, START_SESSION, Askable, Draft
 from ._events import CLOSED, Broken, End, Event, Live, Reason, check_failure
 from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_link
 from ._limits import Limits
-from ._messages import Submit
+from ._messages import SUBMIT_ROUTE
 from ._reply import ReplyDecoder
 from ._session import Session, adopt_headers, adopt_token, is_token, open_session
 from ._table import Table
-from ._upload import Upload
 from ._version import __version__
 
 if TYPE_CHECKING:
     from ._visit import Visit
 
 __all__ = ["Awaiting", "Flow"]
-
-SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
-SESSION_ROUTE = "/mwai/v1/start_session"
-UPLOAD_ROUTE = "/mwai-ui/v1/files/upload"
-_JSON = "application/json"
 
 # Host and framing belong to HTTP, the coding to what we can read, the next two to `Session`, the last to `Proxy`.
 NOT_THE_CALLERS = frozenset(
@@ -188,7 +183,7 @@ class Flow:
     def __init__(
         self,
         endpoint: Endpoint | str,
-        submit: Submit | Upload | None,
+        submit: Askable | None,
         *,
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
@@ -199,7 +194,7 @@ class Flow:
             endpoint = Endpoint.parse(endpoint)
         for name, value, expected in (
             ("endpoint", endpoint, Endpoint),
-            ("submit", submit, Submit | Upload | None),
+            ("submit", submit, Askable | None),
             ("session", session, Session | None),
         ):
             if not isinstance(value, expected):
@@ -225,12 +220,11 @@ class Flow:
         else:
             self._session = self._opening = self._own(session)
             self._state = State.SUBMIT
-        body = b"" if submit is None else _encode(submit, session)
-        is_file = isinstance(submit, Upload)
-        most, what = (limits.upload_bytes, "bytes") if is_file else (limits.request_bytes, "bytes of JSON")
-        if len(body) > most:
-            raise ValueError(f"submit: expected at most {most} {what}, got {len(body)}")
-        self._body = body  # of the submit that is next, once there is a session
+        self._draft: Draft | None = None  # of the submit that is next, once there is a session
+        if submit is not None:
+            self._draft, most = submit._draft(session and session.session_id), getattr(limits, submit._limit)
+            if self._draft.size > most:
+                raise ValueError(f"submit: expected at most {most} bytes, got {self._draft.size}")
         self._site_root: str | None = None  # which start_session's answer names
         self._has_no_route = False  # start_session is not there
         self._asked_nonce: str | None = None  # which went with the last submit
@@ -323,34 +317,28 @@ class Flow:
         if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
         elif self._state is State.SESSION:
-            request = self._request(SESSION_ROUTE, _JSON, b"", self._opening.cookie)
+            request = self._request(START_SESSION, self._opening.cookie)
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
-            body, self._body = self._body, b""
+            assert self._draft is not None
             self._asked_nonce = self._session.nonce
-            if isinstance(self._submit, Upload):
-                route, accept, kind = UPLOAD_ROUTE, _JSON, f'multipart/form-data; boundary="{self._submit.boundary}"'
-            else:
-                route, accept, kind = SUBMIT_ROUTE, "text/event-stream" if self._submit.stream else _JSON, _JSON
-                self._submit_started = True
-            request = self._request(route, accept, body, self._session.cookie, self._session.nonce, kind)
+            request = self._request(self._draft, self._session.cookie, self._session.nonce)
+            self._draft = None  # it can be large, and the answer take long
+            self._submit_started = self._submit_started or self._submit._is_question
         else:
             return None
         self._state = TABLE.next(self._state, Input.REQUEST)
         return request
 
-    def _request(
-        self, route: str, accept: str, body: bytes, cookie: str, nonce: str | None = None, kind: str = _JSON
-    ) -> Request:
+    def _request(self, draft: Draft, cookie: str, nonce: str | None = None) -> Request:
         origin = self.endpoint.origin
         own = {
             "Host": self.endpoint.authority,
             "User-Agent": f"opchat/{__version__}",
-            "Accept": accept,
+            "Accept": draft.accept,
             "Accept-Encoding": "identity",
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
+            **draft.fields,
             "Origin": origin,
             "Referer": origin + self.endpoint.site,
         }
@@ -359,13 +347,13 @@ class Flow:
         if cookie:
             own["Cookie"] = cookie
         extra = self._headers
-        if kind != _JSON:  # a file's form has a boundary, which stands in its type
+        if draft.content_type != JSON:  # a file's form has a boundary, which stands in its type
             extra = tuple((name, value) for name, value in extra if name.lower() != "content-type")
         if extra:
             replaced = {name.lower() for name, _ in extra}
             own = {name: value for name, value in own.items() if name.lower() not in replaced}
         headers = (*own.items(), *extra)
-        return Request("POST", origin + self.endpoint.target(route), headers, body)
+        return Request(draft.method, origin + self.endpoint.target(draft.route), headers, draft.body or b"")
 
     # ---------------------------------------------------------------- inputs
 
@@ -453,14 +441,13 @@ class Flow:
         if isinstance(last, Live):
             return events
         assert self._session is not None
+        assert self._submit is not None
+        last = self._submit._judge(last)
         if isinstance(last, Broken):
             last = replace(last, asked=self._submit_started)
             if self._has_no_route and (last.status, last.code) in _STALE:
                 last = self._explained(last)
-            if isinstance(self._submit, Upload) and last.status == 500 and last.raw.startswith("<"):
-                # PHP drops what is larger than upload_max_filesize, and the plugin does not expect that (WIRE 7.5).
-                last = replace(last, detail=f"{last.detail}; is the file larger than the site takes?")
-            events = [*events[:-1], last]
+        events[-1] = last
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
             self._session = self._opening = replace(self._session, nonce=None)
@@ -479,17 +466,16 @@ class Flow:
         self._state = TABLE.next(self._state, given)
         self._decoder = ReplyDecoder(self._limits)
 
-    def _prepare(self, submit: Submit | Upload, session: Session) -> list[Event]:
+    def _prepare(self, submit: Askable, session: Session) -> list[Event]:
         """Write the question for this session, whose id may make it too large."""
-        if isinstance(submit, Upload) and self._body:
-            return []  # it is written already, and no session changes it
-        body = _encode(submit, session)
-        if isinstance(submit, Upload) or len(body) <= self._limits.request_bytes:
-            self._body = body
+        if self._draft is None or session.session_id is not None:  # else it is written already
+            self._draft = submit._draft(session.session_id)
+        most = getattr(self._limits, submit._limit)
+        if self._draft.size <= most:
             return []
         self._state = TABLE.next(self._state, Input.TERMINAL)
-        detail = f"more than {self._limits.request_bytes} bytes in the question (Limits.request_bytes)"
-        return [Broken(Reason.TOO_LARGE, detail, limit="request_bytes", asked=self._submit_started)]
+        detail = f"more than {most} bytes in the question (Limits.{submit._limit})"
+        return [Broken(Reason.TOO_LARGE, detail, limit=submit._limit, asked=self._submit_started)]
 
     def _explained(self, refusal: Broken) -> Broken:
         """A refusal for want of a nonce, with what can be done where the site has no start_session to give one."""
@@ -566,7 +552,3 @@ class Flow:
                 return self._prepare(self._submit, session)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return [failure if session is None else End(None)]
-
-
-def _encode(submit: Submit | Upload, session: Session | None) -> bytes:
-    return submit.encode() if isinstance(submit, Upload) else submit.encode(session and session.session_id)

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, final
 
+from ._askable import JSON, Askable, Draft
 from ._errors import InvalidMessages
 
 __all__ = ["Message", "Scalar", "Submit"]
 
+SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 Scalar: TypeAlias = str | int | float
 """An id as the site's page gives it. Sites print ids made of digits as numbers,
 and want back what they printed (WIRE 2.4)."""
@@ -34,12 +36,14 @@ class Message:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submit:
+class Submit(Askable):
     """The body of chats/submit (WIRE 4.2), without the session id, which the flow knows.
 
     Raises `InvalidMessages` (a `ValueError`) for a text that cannot be encoded,
     `TypeError` for a value of another type.
     """
+
+    _is_question: ClassVar[bool] = True
 
     new_message: str
     """The question. The server wants at least one character that is not blank,
@@ -150,6 +154,9 @@ class Submit:
     def encode(self, session_id: str | None = None) -> bytes:
         """`to_dict` as compact JSON in UTF-8, as a browser writes it."""
         return _COMPACT.encode(self.to_dict(session_id)).encode()
+
+    def _draft(self, session_id: str | None) -> Draft:
+        return Draft(SUBMIT_ROUTE, self.encode(session_id), accept="text/event-stream" if self.stream else JSON)
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> "Submit":

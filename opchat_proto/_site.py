@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, final
 from urllib.parse import parse_qsl, unquote
 
+from ._askable import SESSION_ROUTE
 from ._errors import InvalidMessages
 from ._events import Broken, Reason
-from ._flow import SESSION_ROUTE, SUBMIT_ROUTE
 from ._http import FOLDED_LINE, Headers, decode_headers
 from ._json import decode, encode_as_php
 from ._limits import Limits
-from ._messages import Submit
+from ._messages import SUBMIT_ROUTE, Submit
 from ._question import Fields, Question, Response, check_now, failure, json_response
 from ._session import SESSION_COOKIE, is_token
 

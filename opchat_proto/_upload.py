@@ -1,13 +1,16 @@
 """A file for a bot: the body of files/upload (WIRE 7.5)."""
 
 import re
-from dataclasses import dataclass, field
-from typing import final
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
 
+from ._askable import Askable, Draft
+from ._events import Broken, End
 from ._json import encodable
 
 __all__ = ["Upload"]
 
+_ROUTE = "/mwai-ui/v1/files/upload"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")  # RFC 2046, 5.1.1, without the blank
@@ -16,7 +19,7 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, mult
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
+class Upload(Askable):
     """A file that a question can name: asked like a `Submit`, but it costs no question.
 
     The reply ends with `End(None)`, and `end.payload()["data"]["id"]` is what
@@ -26,6 +29,8 @@ class Upload:
     Raises `TypeError` for values of other types, `ValueError` for a name, a type or
     a boundary that could break out of its field.
     """
+
+    _limit: ClassVar[str] = "upload_bytes"
 
     name: str
     """The file's name. WordPress goes by its extension."""
@@ -63,3 +68,12 @@ class Upload:
         )
         parts.append(file.encode() + b"\r\n\r\n" + self.data)
         return b"".join(edge + b"\r\nContent-Disposition: " + part + b"\r\n" for part in parts) + edge + b"--\r\n"
+
+    def _draft(self, session_id: str | None) -> Draft:
+        return Draft(_ROUTE, self.encode(), content_type=f'multipart/form-data; boundary="{self.boundary}"')
+
+    def _judge(self, last: End | Broken) -> End | Broken:
+        if isinstance(last, Broken) and last.status == 500 and last.raw.startswith("<"):
+            # PHP drops what is larger than upload_max_filesize, and the plugin does not expect that (WIRE 7.5).
+            return replace(last, detail=f"{last.detail}; is the file larger than the site takes?")
+        return last

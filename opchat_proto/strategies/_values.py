@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from .._askable import SESSION_ROUTE
 from .._events import Broken, End, Event, Live, Reason
-from .._flow import SESSION_ROUTE, SUBMIT_ROUTE
 from .._http import Endpoint, Request
 from .._limits import Limits
-from .._messages import ROLES, Message, Scalar, Submit
+from .._messages import ROLES, SUBMIT_ROUTE, Message, Scalar, Submit
 from .._session import SESSION_COOKIE, Session
 from .._sse import ServerSentEvent
 

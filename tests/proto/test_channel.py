@@ -60,7 +60,7 @@ def test_a_question_of_a_conversation_is_asked_after_its_messages() -> None:
         (([],), InvalidMessages, r"^expected at least one message"),
         ((5,), InvalidMessages, r"^expected a list of messages, got int$"),
         (("\ud83d",), InvalidMessages, r"^Submit\.new_message: "),
-        (("x" * 2**20,), ValueError, r"^submit: expected at most 1048576 bytes of JSON"),
+        (("x" * 2**20,), ValueError, r"^submit: expected at most 1048576 bytes"),
         (("Hi?", 5), TypeError, r"^conversation: "),
         ((Submit(new_message="Hi?"), 5), TypeError, r"^conversation: "),
         (([{"role": "user", "content": "Hi?"}], Conversation()), TypeError, r"^question: expected a str or a Submit"),

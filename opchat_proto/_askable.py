@@ -1,0 +1,59 @@
+"""What a flow can be given to ask: each kind says what its request is and how its answer is judged."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ._events import Broken, End
+
+__all__: list[str] = []
+
+JSON = "application/json"
+SESSION_ROUTE = "/mwai/v1/start_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request without what the site, the session and the caller add to it."""
+
+    route: str
+    """With a query, if there is one: "/wp/v2/users/me?context=edit"."""
+    body: bytes | None = field(default=None, repr=False)
+    """None for a request that has no body, such as a GET."""
+    method: str = "POST"
+    accept: str = JSON
+    content_type: str = JSON
+
+    @property
+    def size(self) -> int:
+        """The length of the body."""
+        return len(self.body or b"")
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The header fields that describe the body."""
+        return {} if self.body is None else {"Content-Type": self.content_type, "Content-Length": str(self.size)}
+
+
+START_SESSION = Draft(SESSION_ROUTE, b"")
+
+
+class Askable(ABC):
+    """The interface that `Flow` runs on."""
+
+    __slots__ = ()
+
+    _is_question: ClassVar[bool] = False
+    """Whether the site's owner pays for it, so that it must never be sent twice unasked."""
+    _needs_session: ClassVar[bool] = True
+    """Whether it carries a nonce: start_session comes before it, and a refused nonce is renewed once."""
+    _limit: ClassVar[str] = "request_bytes"
+    """The field of `Limits` that bounds the body."""
+
+    @abstractmethod
+    def _draft(self, session_id: str | None) -> Draft:
+        """The request, in the session with this id."""
+
+    def _judge(self, last: End | Broken) -> End | Broken:
+        """The last event, after the rules of `ReplyDecoder` gave this one."""
+        return last
