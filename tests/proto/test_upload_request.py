@@ -1,0 +1,28 @@
+"""The request that a file becomes, and what is said of its refusal."""
+
+import pytest
+
+from opchat_proto import Broken, Flow, Reason, Session
+from tests.proto.uploads import CAT, FORM, SITE
+
+PAGE = "<b>Fatal</b> error"
+JSON = '{"success":false,"message":"No."}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "detail"),
+    [
+        (500, PAGE, "Fatal error; is the file larger than the site takes?"),
+        (503, PAGE, "Fatal error"),
+        (500, JSON, "No."),
+    ],
+)
+def test_a_file_is_posted_as_a_form_and_costs_no_question(status: int, body: str, detail: str) -> None:
+    flow = Flow(SITE, CAT, session=Session("n1", "s1"))
+    request = flow.next_request()
+    assert request is not None
+    assert (request.method, request.url) == ("POST", "https://site.example/wp-json/mwai-ui/v1/files/upload")
+    assert (request.body, dict(request.headers)["Content-Type"]) == (FORM, 'multipart/form-data; boundary="edge"')
+    flow.receive_head(status, [])
+    flow.receive_data(body.encode())
+    assert flow.receive_eof() == [Broken(Reason.REFUSED, detail, status, raw=body)]
