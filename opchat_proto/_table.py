@@ -1,4 +1,4 @@
-"""One state machine as one table: what the code runs on, tests walk over and README prints."""
+"""One state machine as one table: the code runs on it, tests walk it, and README.md shows it."""
 
 from collections.abc import Mapping
 from enum import StrEnum

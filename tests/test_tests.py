@@ -41,7 +41,7 @@ def test_a_private_name_of_the_packages_is_imported_with_a_reason_and_only_if_it
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_readme_of_a_folder_names_each_of_its_files(folder: Path) -> None:
-    named = re.findall(r"`([\w*]+\.\w+)`", (folder / "README.md").read_text())
+    named = re.findall(r"`([\w*]+\.(?:py|json|svg|txt))`", (folder / "README.md").read_text())
     files = [
         path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(("__", "README", "."))
     ]

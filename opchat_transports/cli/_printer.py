@@ -20,7 +20,7 @@ _SECRETS = ("new_token", "restNonce")  # of a payload
 
 
 def event_fields(event: Event) -> dict[str, Any]:
-    """An event as a JSON object, as README describes it."""
+    """An event as a JSON object, as cli/README.md describes it."""
     match event:
         case Live(text, kind, raw):
             return {"type": "live", "kind": kind, "text": text} | ({"raw": raw} if raw else {})

@@ -1,4 +1,4 @@
-"""What the recipes are: short, made of public names, and listed in README."""
+"""What the recipes are: short, made of public names, and listed in the README beside them."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ from tests.transports.scripted import Scripted
 from .suite import STREAMS, answering, events_of
 
 TESTS = Path(__file__).resolve().parents[1]
-README = (TESTS.parent / "README.md").read_text()
+README = (TESTS / "embedding" / "README.md").read_text()
 
 RECIPES = {
     "embedding/selectors_loop.py": "`selectors`, many streams on one thread",
@@ -39,7 +39,7 @@ RECIPES = {
     "embedding/http_httpx_async.py": "httpx or httpx2, `AsyncClient`",
     "embedding/http_aiohttp.py": "aiohttp",
     "external/pyodide_fetch.py": "a page's `fetch` (Pyodide)",
-    "embedding/snapshot.py": "another process goes on, or two ways on are tried",
+    "embedding/snapshot.py": "continues in another process, or from one point twice",
 }
 
 GUI = {"embedding/qt_socket.py", "embedding/pygame_frames.py"}  # which need the extra `gui`
@@ -69,15 +69,16 @@ def lines_of(path: str) -> int:
 
 
 def table() -> list[str]:
-    """README's."""
+    """The README's table."""
     rows = ["| loop | drives | lines | recipe |", "| --- | --- | --- | --- |"]
     for path, loop in RECIPES.items():
         (machine,) = MACHINES & set(names_used(path))
-        rows.append(f"| {loop} | `{machine}` | {lines_of(path)} | [{Path(path).name}](tests/{path}) |")
+        link = path.removeprefix("embedding/") if path.startswith("embedding/") else f"../{path}"
+        rows.append(f"| {loop} | `{machine}` | {lines_of(path)} | [{Path(path).name}]({link}) |")
     return rows
 
 
-def test_the_table_of_the_readme_is_that_of_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_lists_each_recipe_with_its_lines_and_machine(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print()
         for path in RECIPES:

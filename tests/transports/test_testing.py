@@ -62,7 +62,7 @@ def test_a_fault_in_memory_in_small_pieces(name: str, size: int) -> None:
 
 # ---------------------------------------------------------------- for its users
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+README = (Path(__file__).resolve().parents[2] / "opchat_transports" / "README.md").read_text()
 EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FaultServer" in example]
 IMPORTS = EXAMPLES[0].partition("\n\n\n")[0]
 """Which the examples in the docstring have in common with that of README."""
