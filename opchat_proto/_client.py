@@ -150,6 +150,7 @@ ANY_RECEIVE = Receive()  # always the same one, so that it can be compared by `i
 _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
 _ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
 _PIECE = 256 * 1024  # bytes of one Send: so a clock for sending measures the network, and not the size of a file
+_CLOSE: tuple[tuple[str, str], ...] = (("Connection", "close"),)
 _NO_ANSWER = "the connection was closed before any answer"
 
 
@@ -276,7 +277,8 @@ class Client:
         """What to do next: always the same until it is reported.
 
         Raises `LocalProtocolError` if somebody else has taken the request that
-        is due from the flow.
+        is due from the flow, `ValueError` if a machine that is no `Flow` makes one
+        whose texts would break out of their lines.
         """
         if self._state is _RECEIVE:
             return ANY_RECEIVE  # the step of nearly every call
@@ -318,11 +320,11 @@ class Client:
             return
         request = self._request
         assert request is not None
-        target, headers = request.target, (*request.headers, ("Connection", "close"))
+        target, more = request.target, _CLOSE
         if self._is_relayed:
             assert self._proxy is not None
-            target, headers = request.url, (*headers, *self._proxy.authorization)  # RFC 9112, 3.2.2
-        self._out = self._exchange.send(replace(request, headers=headers), target)
+            target, more = request.url, (*_CLOSE, *self._proxy.authorization)  # RFC 9112, 3.2.2
+        self._out = self._exchange.send(request, target, more)
         self._request = None  # its body is in there
 
     def _hand_out(self) -> None:
