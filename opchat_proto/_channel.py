@@ -184,7 +184,10 @@ class Channel:
         renewal = None
         if self._page is not None:
             renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}")()
-        return Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
+        flow = Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
+        if session is not None and session.authorization and self.proxy and self.endpoint.scheme == "http":
+            raise ValueError("session: what signs a member in goes through no proxy, unless the site has https")
+        return flow
 
 
 def _to_submit(

@@ -19,6 +19,7 @@ _LONGEST_ID = 256  # characters of a response id, as of a session's id
 _TEXTS = ("chat_id", "previous_response_id")
 _SCALARS = ("bot_id", "custom_id", "context_id")
 _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
+_MEMBER_TEXTS = ("authorization",)  # which only a member's session has
 
 
 @final
@@ -213,7 +214,7 @@ class Conversation:
             "messages": messages,
             **{name: getattr(self, name) for name in (*_TEXTS, *_SCALARS)},
             "previous_response_id": self._response_id,
-            "session": None if self.session is None else {name: getattr(self.session, name) for name in _SESSION_TEXTS},
+            "session": None if self.session is None else _session_values(self.session),
         }
 
     @classmethod
@@ -235,12 +236,19 @@ class Conversation:
             history = tuple(read_message(index, message) for index, message in enumerate(messages))
             known = [(count, _read_response_id(count - 1, message)) for count, message in enumerate(messages, 1)]
             if session is not None:
-                session = Session(**{name: session[name] for name in _SESSION_TEXTS if name in session})
+                session = Session(
+                    **{name: session[name] for name in (*_SESSION_TEXTS, *_MEMBER_TEXTS) if name in session}
+                )
             conversation = cls(messages=history, session=session, **given)
         except TypeError as error:
             raise ValueError(str(error)) from None
         conversation._keep(known[:-1])
         return conversation
+
+
+def _session_values(session: Session) -> dict[str, str | None]:
+    values = {name: getattr(session, name) for name in _SESSION_TEXTS}
+    return values | {name: value for name in _MEMBER_TEXTS if (value := getattr(session, name))}
 
 
 def _is_an_error_of_the_bot(broken: Broken) -> bool:

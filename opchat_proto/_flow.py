@@ -11,7 +11,7 @@ from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_
 from ._limits import Limits
 from ._messages import SUBMIT_ROUTE
 from ._reply import ReplyDecoder
-from ._session import Session, adopt_headers, adopt_token, is_token, open_session
+from ._session import Session, adopt_headers, adopt_token, check_login, hide_login, is_token, open_session
 from ._table import Table
 from ._version import __version__
 
@@ -307,6 +307,7 @@ class Flow:
     def _own(self, session: Session) -> Session:
         if session.origin not in (None, self.endpoint.origin):
             raise ValueError(f"session: it belongs to {session.origin}, not to {self.endpoint.origin}")
+        check_login(session, self.endpoint, self._headers)
         return session if session.origin else replace(session, origin=self.endpoint.origin)
 
     # ---------------------------------------------------------------- output
@@ -317,13 +318,13 @@ class Flow:
         if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
         elif self._state is State.SESSION:
-            request = self._request(START_SESSION, self._opening.cookie)
+            request = self._request(START_SESSION, replace(self._opening, nonce=None))
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
             assert self._draft is not None
             self._asked_nonce = self._session.nonce
-            request = self._request(self._draft, self._session.cookie, self._session.nonce)
+            request = self._request(self._draft, self._session)
             self._draft = None  # it can be large, and the answer take long
             self._submit_started = self._submit_started or self._submit._is_question
         else:
@@ -331,7 +332,7 @@ class Flow:
         self._state = TABLE.next(self._state, Input.REQUEST)
         return request
 
-    def _request(self, draft: Draft, cookie: str, nonce: str | None = None) -> Request:
+    def _request(self, draft: Draft, session: Session) -> Request:
         origin = self.endpoint.origin
         own = {
             "Host": self.endpoint.authority,
@@ -342,10 +343,12 @@ class Flow:
             "Origin": origin,
             "Referer": origin + self.endpoint.site,
         }
-        if nonce is not None:
-            own["X-WP-Nonce"] = nonce
-        if cookie:
-            own["Cookie"] = cookie
+        if session.nonce is not None:
+            own["X-WP-Nonce"] = session.nonce
+        if session.cookie:
+            own["Cookie"] = session.cookie
+        if session.authorization:
+            own["Authorization"] = session.authorization
         extra = self._headers
         if draft.content_type != JSON:  # a file's form has a boundary, which stands in its type
             extra = tuple((name, value) for name, value in extra if name.lower() != "content-type")
@@ -444,7 +447,7 @@ class Flow:
         assert self._submit is not None
         last = self._submit._judge(last)
         if isinstance(last, Broken):
-            last = replace(last, asked=self._submit_started)
+            last = replace(last, detail=hide_login(self._session, last.detail), asked=self._submit_started)
             if self._has_no_route and (last.status, last.code) in _STALE:
                 last = self._explained(last)
         events[-1] = last
@@ -535,7 +538,7 @@ class Flow:
                     # A plugin older than 2.4.4, or one that does not know this root (WIRE 2.5).
                     self._has_no_route = True
                     session = replace(self._opening, nonce=None)
-                failure = replace(last, detail=f"start_session: {last.detail}")
+                failure = replace(last, detail=f"start_session: {hide_login(self._opening, last.detail)}")
                 is_page = last.raw.startswith("<") and last.status in (None, 404)
                 if is_page and self._site_root is None and "?" not in self.endpoint.root:
                     hint = _NO_REST.format(self.endpoint.origin + self.endpoint.site)

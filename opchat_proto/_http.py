@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import TypeAlias, final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -106,6 +107,21 @@ class Endpoint:
         """Host and port as in the Host header: no port where it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether nobody on the way can read along: https, or a host that is this machine itself.
+
+        The latter are "localhost", names that end in ".localhost" and addresses of
+        the loopback interface (W3C, Secure Contexts, 3.1).
+        """
+        host = self.host.removesuffix(".")
+        if self.scheme == "https" or host == "localhost" or host.endswith(".localhost"):
+            return True
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return False
 
     def target(self, route: str) -> str:
         """The request target of a route such as "/mwai/v1/start_session" or "/wp/v2/users/me?context=edit"."""

@@ -54,12 +54,14 @@ def _spelled(word: str) -> str:
 # Quotes of JSON and PHP, escaped at any depth, in HTML and in URLs.
 _QUOTE = r"(?:\\*[\"']|\\+u002[27]|&(?:amp;)*(?:quot|apos|\#0*3[49]|\#x2[27]);|%2[27])"
 _BLANKS = r"(?:\s|\\+[nrt]|<[^<>]*>)*+"
-_NAMES = "|".join(map(_spelled, ("nonce", "new_token", "session_id", "sessionid", "sessid", "session", "cookie")))
+_KEYS = ("nonce", "new_token", "session_id", "sessionid", "sessid", "session", "cookie", "authorization", "php_auth_pw")
+_NAMES = "|".join(map(_spelled, _KEYS))
 _SECRET = re.compile(
     rf"""
     (?P<key> (?:{_NAMES}) s? | wordpress_\w{{0,64}} )
     (?P<named> (?P<end> {_QUOTE} )? [\])]? {_BLANKS}
         (?P<is> : | =>? | %3[AD] | value\s*= ) {_BLANKS} (?: (?:string)? \( \d+ \) \s* )?
+        (?: (?:basic|bearer) \s+ )?
     )
     (?:
         (?P<quote> {_QUOTE} ) (?: (?! (?<!\\) (?P=quote) ) . )*+
@@ -69,12 +71,14 @@ _SECRET = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_MAY_BE_SECRET = re.compile(r"u00|[Nn][Oo][Nn][Cc][Ee]|[Tt][Oo][Kk][Ee][Nn]|[Ss][Ee][Ss][Ss]|[Cc][Oo][Oo][Kk]|_")
+_MAY_BE_SECRET = re.compile(
+    r"u00|[Nn][Oo][Nn][Cc][Ee]|[Tt][Oo][Kk][Ee][Nn]|[Ss][Ee][Ss][Ss]|[Cc][Oo][Oo][Kk]|[Uu][Tt][Hh][Oo]|_"
+)
 _WORDS = {"nonce", "nonces", "session", "sessions", "cookie", "cookies"}  # a sentence may have them before a colon
 
 
 def mask(text: str) -> str:
-    """`text` with *** for each nonce, session id and cookie, however the name and the value are written."""
+    """`text` with *** for each nonce, session id, cookie and password, however the name and the value are written."""
     # Messages can be large, and nearly all have none of the names.
     return _SECRET.sub(_masked, text) if _MAY_BE_SECRET.search(text) else text
 

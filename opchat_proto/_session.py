@@ -1,7 +1,9 @@
 """Who the server takes us for: nonce, session id and cookies (WIRE 3)."""
 
 import re
-from collections.abc import Iterator, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, final
@@ -15,7 +17,7 @@ SESSION_COOKIE = "mwai_session_id"
 
 # What a peer gives is sent back in a header, in a cookie and in JSON, so it must be harmless in all three.
 _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, comma and semicolon
-_COOKIE_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_FIELD_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _SESSION_IN_HEADER = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*")
 
 # Some libraries join fields with commas. A new cookie begins where a name and "=" follow: none does in a date. A quoted
@@ -25,6 +27,7 @@ _BLANK = " \t"
 _MAX_AGE = re.compile("-?[0-9]+")
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # IPv4 or IPv6: no domain has one
 _DELETED = "deleted"  # what PHP writes in place of an empty value
+_SHORTEST_SECRET = 6  # characters: anything shorter stands in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
 
@@ -35,8 +38,8 @@ class Session:
 
     `Session()` is the session of a site that needs none: nothing is started.
     A session that a server has answered remembers the origin and goes nowhere
-    else. A session with other cookies than `mwai_session_id` is a signed-in
-    member's: its nonce is never replaced by a guest's.
+    else. A session with `authorization`, or with other cookies than
+    `mwai_session_id`, is a signed-in member's: its nonce is never replaced by a guest's.
 
     Raises `ValueError` for a text that could break out of its header,
     `TypeError` for a value of another type.
@@ -50,6 +53,8 @@ class Session:
     """The whole Cookie header."""
     origin: str | None = field(default=None, compare=False)
     """Where this session belongs, such as "https://site.example"; None until a flow has used it."""
+    authorization: str = ""
+    """The Authorization field, which signs a member in: see `from_application_password`."""
 
     def __post_init__(self) -> None:
         """Check that the texts stay in their places."""
@@ -63,16 +68,44 @@ class Session:
                 )
         if not isinstance(self.cookie, str) or not isinstance(self.origin, str | None):
             raise TypeError("Session: expected a str as cookie, and a str or None as origin")
-        if self.cookie and not _COOKIE_HEADER.fullmatch(self.cookie):
+        if not isinstance(self.authorization, str):
+            raise TypeError(f"Session.authorization: expected a str, got {type(self.authorization).__name__}")
+        if self.cookie and not _FIELD_VALUE.fullmatch(self.cookie):
             raise ValueError("Session.cookie: expected a Cookie header of printable ASCII")
+        if self.authorization and not _FIELD_VALUE.fullmatch(self.authorization):
+            raise ValueError("Session.authorization: expected an Authorization header of printable ASCII")
+
+    @classmethod
+    def from_application_password(cls, name: str, password: str) -> "Session":
+        """The session of a member who has made an application password on the profile page of WordPress.
+
+        `name` is the user's name or e-mail address. Blanks in the password, as WordPress
+        shows it, make no difference to it. The password goes with each request, so
+        only over https or to this machine itself: a flow to any other site raises
+        `ValueError`. WordPress offers application passwords over https only.
+
+        Raises `ValueError` for a name or a password that the scheme Basic cannot carry
+        (RFC 7617, 2), `TypeError` for values of other types.
+        """
+        if not isinstance(name, str) or not isinstance(password, str):
+            raise TypeError("expected name and password as str")
+        for what, text, forbidden in (("name", name, r"[\0-\x1f\x7f:]"), ("password", password, r"[\0-\x1f\x7f]")):
+            if not text.strip() or re.search(rf"{forbidden}|[\ud800-\udfff]", text):
+                raise ValueError(f"{what}: expected at least one character, no control characters, no colon in a name")
+        return cls(authorization=f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}")
 
     def __repr__(self) -> str:
         """Which parts there are, never their values."""
-        parts = [name for name in ("nonce", "session_id", "cookie") if getattr(self, name)]
+        parts = [name for name in ("nonce", "session_id", "cookie", "authorization") if getattr(self, name)]
         return f"<Session {'with ' + ', '.join(parts) if parts else 'empty'}>"
 
     @property
     def is_member(self) -> bool:
+        """Whether somebody is signed in: there is `authorization`, or a cookie that is not the chat's own."""
+        return bool(self.authorization) or self.has_login_cookie
+
+    @property
+    def has_login_cookie(self) -> bool:
         """Whether there are cookies that are not the chat's own."""
         names = {cookie.split("=", 1)[0].strip() for cookie in self.cookie.split(";")}
         return not names <= {SESSION_COOKIE, ""}
@@ -81,6 +114,31 @@ class Session:
 def is_token(value: object) -> bool:
     """Whether this is safe to be sent back as a nonce or a session id."""
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[str, str]]) -> None:
+    """Raise `ValueError` where what signs a member in must not go, or would be replaced."""
+    if not session.authorization:
+        return
+    if not endpoint.is_secure:
+        raise ValueError("session: what signs a member in goes over https only, or to this machine itself")
+    if any(name.lower() == "authorization" for name, _ in headers):
+        raise ValueError("headers: Authorization is the session's already")
+
+
+def hide_login(session: Session | None, text: str) -> str:
+    """The text with *** for what a site has repeated of an Authorization field."""
+    if session is None or not session.authorization:
+        return text
+    secret = session.authorization.rpartition(" ")[2]
+    secrets = [secret]
+    with suppress(ValueError):  # it need not be of the scheme Basic
+        secrets += b64decode(secret, validate=True).decode().partition(":")[2:]
+    for each in secrets:
+        for spelled in (each, each.replace(" ", "")):
+            if len(spelled) >= _SHORTEST_SECRET:
+                text = text.replace(spelled, "***")
+    return text
 
 
 def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: Endpoint, route: str) -> Session:

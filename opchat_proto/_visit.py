@@ -123,7 +123,8 @@ class Visit:
     Accept-Language and User-Agent. A visit with cookies or an Authorization field
     is not redirected there at all, since that page would be a guest's.
 
-    `session` gives the cookies of a member; its nonce is not sent. `fresh`, a
+    `session` gives the cookies of a member; its nonce is not sent, nor is an
+    application password, which signs nobody in on a page. `fresh`, a
     random text, is for the nonce of a page that came out of a cache (WIRE 2.5):
     visit again with it, and ask again only if the nonce differs.
 
@@ -345,7 +346,7 @@ class Visit:
 
     @property
     def _is_member(self) -> bool:
-        has_cookies = self._session is not None and self._session.is_member
+        has_cookies = self._session is not None and self._session.has_login_cookie
         return has_cookies or any(name.lower() == "authorization" for name, _ in self._headers)
 
 

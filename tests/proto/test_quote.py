@@ -108,6 +108,10 @@ def test_the_values_of_these_names_are_masked_at_any_depth_of_escapes(name: str,
         ("restNonce: abcdefghij", "restNonce: ***"),
         ("the nonce: 0b2576d756", "the nonce: ***"),
         ('"cookies":{"a":"5EcReT"}', '"cookies":***'),
+        ("Authorization: Basic 5EcReT=", "Authorization: Basic ***"),
+        ('"authorization":"Bearer 5EcReT"', '"authorization":"***"'),
+        ("[HTTP_AUTHORIZATION] => Basic 5EcReT\n[b]", "[HTTP_AUTHORIZATION] => Basic ***\n[b]"),
+        ("[PHP_AUTH_PW] => 5EcReT", "[PHP_AUTH_PW] => ***"),
     ],
 )
 def test_other_ways_to_write_them_are_known(text: str, expected: str) -> None:

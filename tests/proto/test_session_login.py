@@ -1,0 +1,131 @@
+"""What signs a member in: an application password, which goes nowhere where it could be read, and is shown nowhere."""
+
+import copy
+import pickle
+from base64 import b64decode
+from typing import Any
+
+import pytest
+
+from opchat_proto import Channel, Conversation, Event, Flow, Session, Submit, Visit
+from opchat_proto._session import hide_login  # what a flow does to a detail is not public
+
+PASSWORD = "abcd EFGH ijkl 1234 mnop QRST"
+ALICE = Session.from_application_password("alice", PASSWORD)
+TOKEN = ALICE.authorization.removeprefix("Basic ")
+ASK = Submit(new_message="Hi")
+
+
+@pytest.mark.parametrize("name", ["alice", "alice@site.example", "Алиса"])
+def test_an_application_password_becomes_a_field_of_the_scheme_basic(name: str) -> None:
+    session = Session.from_application_password(name, PASSWORD)
+    assert b64decode(session.authorization.removeprefix("Basic ")).decode() == f"{name}:{PASSWORD}"
+    assert session.is_member
+    assert not session.has_login_cookie
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "what"),
+    [
+        ("", "x", "name"),
+        (" ", "x", "name"),
+        ("a:b", "x", "name"),
+        ("a\n", "x", "name"),
+        ("a", "", "password"),
+        ("a", "x\r", "password"),
+        ("a", "x\x7f", "password"),
+        ("a", "\ud800x", "password"),
+    ],
+)
+def test_what_the_scheme_cannot_carry_is_refused_and_not_shown(name: str, password: str, what: str) -> None:
+    with pytest.raises(ValueError, match=f"^{what}: expected at least one character") as raised:
+        Session.from_application_password(name, password)
+    assert repr(password) not in str(raised.value)
+
+
+@pytest.mark.parametrize("values", [(1, "x"), ("a", None), ("a", b"x")])
+def test_a_name_and_a_password_are_texts(values: Any) -> None:
+    with pytest.raises(TypeError, match=r"^expected name and password as str$"):
+        Session.from_application_password(*values)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(None, TypeError), (b"Basic x", TypeError), ("Basic x\r\nX: y", ValueError), (" x", ValueError)],
+)
+def test_the_field_is_a_line(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^Session\.authorization: expected "):
+        Session(authorization=value)
+
+
+def test_it_is_copied_whole_and_not_shown() -> None:
+    assert repr(ALICE) == "<Session with authorization>"
+    assert pickle.loads(pickle.dumps(ALICE)) == copy.deepcopy(ALICE) == ALICE
+    assert Session.from_application_password("alice", "another") != ALICE
+    conversation = Conversation(session=ALICE)
+    assert Conversation.from_dict(conversation.to_dict()).session == ALICE
+    for shown in (Flow("https://site.example", ASK, session=ALICE), conversation):
+        assert TOKEN not in repr(shown)
+
+
+@pytest.mark.parametrize("site", ["https://site.example", "http://localhost:8000", "http://[::1]:8000"])
+def test_a_password_goes_over_https_and_to_this_machine(site: str) -> None:
+    assert Channel(site, session=ALICE).session == ALICE
+    assert Channel("http://site.example", session=Session("n")).session == Session("n")
+
+
+@pytest.mark.parametrize("site", ["http://site.example", "http://127.0.0.1.site.example"])
+def test_a_password_goes_nowhere_else(site: str) -> None:
+    for make in (lambda: Channel(site, session=ALICE), lambda: Flow(site, ASK, session=ALICE)):
+        with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
+            make()
+    flow = Flow(site, ASK)
+    with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
+        flow.use_session(ALICE)
+
+
+def test_the_callers_header_must_not_replace_it() -> None:
+    with pytest.raises(ValueError, match=r"^headers: Authorization is the session's already$"):
+        Channel("https://site.example", session=ALICE, headers={"authorization": "Basic other"})
+
+
+def test_it_does_not_go_to_a_page() -> None:
+    for redirected in (False, True):
+        visit = Visit("https://site.example/", session=ALICE)
+        request = visit.next_request()
+        if redirected:
+            visit.receive_head(302, [("Location", "https://other.example/")])
+            assert visit.receive_eof() == []
+            request = visit.next_request()
+        assert request is not None
+        assert "Authorization" not in dict(request.headers)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"Bad: {TOKEN}.", "Bad: ***."),
+        (f"wrong password {PASSWORD}", "wrong password ***"),
+        (f"wrong password {PASSWORD.replace(' ', '')}", "wrong password ***"),
+        ("alice", "alice"),
+    ],
+)
+def test_what_a_site_repeats_of_it_is_hidden(said: str, shown: str) -> None:
+    assert hide_login(ALICE, said) == shown
+    assert hide_login(Session("n", None, "wordpress_logged_in_1=x"), said) == hide_login(None, said) == said
+
+
+def test_other_schemes_are_hidden_as_well() -> None:
+    assert hide_login(Session(authorization="Bearer t0k-en_x"), "no t0k-en_x") == "no ***"
+    assert hide_login(Session(authorization="Basic YTpi"), "a:b YTpi") == "a:b YTpi"  # too short to be told from words
+
+
+def test_a_detail_shows_nothing_of_it() -> None:
+    events: list[Event] = []
+    flow = Flow("https://site.example", ASK, session=ALICE)
+    assert flow.next_request() is not None
+    flow.receive_head(500, [])
+    flow.receive_data(f"HTTP_AUTHORIZATION=Basic {TOKEN} and {PASSWORD}".encode())
+    events += flow.receive_eof()
+    assert len(events) == 1
+    assert not any(secret in str(events) for secret in (TOKEN, PASSWORD))
