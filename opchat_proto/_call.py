@@ -7,6 +7,7 @@ from ._client import ANY_RECEIVE, Client
 from ._events import Event, Reason, check_failure
 from ._flow import Awaiting
 from ._reports import StepDone, StepFailed
+from ._session import Session
 from ._steps import Connect, Receive, Send, StartTLS
 
 __all__ = ["Call"]
@@ -52,8 +53,8 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
                 self._take(events)
         self._tell()
 
-    def _begin(self) -> None:
-        self._flow = self._new_flow()
+    def _begin(self, session: Session | None) -> None:
+        self._flow = self._new_flow(session)
         self._machine = Client(self._flow, proxy=self._channel.proxy)
 
     def _work(self) -> tuple[Connect | StartTLS | Send | Receive, type[object] | Awaiting]:

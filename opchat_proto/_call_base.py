@@ -184,15 +184,15 @@ class CallBase(ABC, Generic[_S]):
         self._count = 0
         observer = channel._observer
         self._outbox: Outbox | None = None if observer is None else Outbox(observer, channel._lock)
-        self._begin()
+        session = channel._session
+        if session is None and conversation is not None:
+            session = conversation.session
+        self._begin(session)
         if conversation is not None:
             with channel._lock:
-                is_new = channel._session is None and conversation.session is not None
-                if is_new:
-                    channel._flow(self.submit, conversation.session)  # raises if it belongs to another site
                 conversation._begin(self, self.submit)
-                if is_new:
-                    channel._session = conversation.session
+                if channel._session is None:
+                    channel._session = self._flow.session
 
     def __repr__(self) -> str:
         """Where it goes, and how far it is."""
@@ -238,12 +238,12 @@ class CallBase(ABC, Generic[_S]):
 
     # ---------------------------------------------------------------- what the two kinds of call differ in
 
-    def _new_flow(self) -> Flow | Visit:
-        return self._what() if callable(self._what) else self._channel._flow(self._what)
+    def _new_flow(self, session: Session | None) -> Flow | Visit:
+        return self._what() if callable(self._what) else self._channel._flow(self._what, session)
 
     @abstractmethod
-    def _begin(self) -> None:
-        """Make a new flow, and what drives it."""
+    def _begin(self, session: Session | None) -> None:
+        """Make a new flow with this session, and what drives it."""
 
     @abstractmethod
     def _work(self) -> tuple[_S, type[object] | Awaiting]:
@@ -461,7 +461,7 @@ class CallBase(ABC, Generic[_S]):
     def _resume(self) -> None:
         self._last = self._signal = self._session = None
         self._retries += 1
-        self._begin()
+        self._begin(self._channel._session)
         self._move(Input.RESUMED)
 
     def _end(self, last: End | Broken, given: Input) -> None:
@@ -528,7 +528,11 @@ class CallBase(ABC, Generic[_S]):
 
     def _use(self, session: Session) -> None:
         assert isinstance(self._flow, Flow)
-        events = self._flow.use_session(session)
+        events: list[Event] = []
+        if self._flow.session is not session:
+            if self._flow.awaiting is not _SESSION:  # it has one that another question has replaced since
+                self._begin(None)
+            events = self._flow.use_session(session)
         self._move(Input.FOUND)
         self._session = self._flow.session
         if events:  # a refused question is not asked again without a nonce

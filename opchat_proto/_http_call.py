@@ -9,6 +9,7 @@ from ._events import Broken, Event, Reason, check_failure
 from ._flow import Awaiting, Flow
 from ._http import Headers, Request, decode_head
 from ._reports import HeadReceived, StepFailed
+from ._session import Session
 from ._steps import Receive
 from ._visit import Visit
 
@@ -73,8 +74,8 @@ class HTTPCall(CallBase[Request | Receive]):
                 self._take(events)
         self._tell()
 
-    def _begin(self) -> None:
-        self._flow = self._machine = self._new_flow()
+    def _begin(self, session: Session | None) -> None:
+        self._flow = self._machine = self._new_flow(session)
         self._request = None
         self._is_reached = False
 
