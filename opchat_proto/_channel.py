@@ -165,7 +165,7 @@ class Channel:
         """A visit to a page, of this site or another: its one event is `End(None)`, and then `call.page`, or `Broken`.
 
         The session's cookies and the header fields go with it if the page is on this
-        site: see `Visit`, also for `fresh`. Raises `ValueError` for what is no address
+        site: see `Visit`, also for `fresh`. Raises `ValueError` for what is not an address
         of a page.
         """
         return Call(self, self._visits(url, fresh))

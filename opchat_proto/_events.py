@@ -76,7 +76,7 @@ class End:
     def payload(self) -> dict[str, Any]:
         """The end payload of WIRE 5.5 as a new dict; empty if there is no `raw`.
 
-        Raises `ValueError` if `raw` was not made by a decoder and is no JSON object.
+        Raises `ValueError` if `raw` was not made by a decoder and is not a JSON object.
         """
         if not self.raw:
             return {}

@@ -191,7 +191,7 @@ _LINK_PARAMETERS = re.compile(rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_STRING}|[^;,\s]*)
 
 
 def decode_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Header fields as text, names in lower case. Raises `TypeError` for anything that is no pair of texts."""
+    """Header fields as text, names in lower case. Raises `TypeError` for anything that is not a pair of texts."""
     decoded = []
     for name, value in map(_pair, headers):
         if not isinstance(name, _TEXT) or not isinstance(value, _TEXT):

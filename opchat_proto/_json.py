@@ -37,7 +37,7 @@ class Unfinished(ValueError):
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_digits(number: str) -> None:

@@ -18,7 +18,7 @@ class Limits:
     limit itself passes, one more does not. Beyond one the reply is
     `Broken(TOO_LARGE)`, whose detail names it; the exceptions are said below.
 
-    Raises `TypeError` for a value that is no int, `ValueError` for one out of
+    Raises `TypeError` for a value that is not an int, `ValueError` for one out of
     range.
     """
 

@@ -210,7 +210,7 @@ def _bot(attributes: dict[str, str], root: str | None, url: str, notes: list[str
         return None
     system, raw_system = _read(attributes["data-system"])
     if not raw_system:
-        notes.append("a chat whose data-system is no JSON object")
+        notes.append("a chat whose data-system is not a JSON object")
         return None
     params, raw_params = _read(attributes.get("data-params", ""))
     nonce = system.get("restNonce")
@@ -251,7 +251,7 @@ def _bot(attributes: dict[str, str], root: str | None, url: str, notes: list[str
 
 def _read(attribute: str) -> tuple[dict[str, Any], str]:
     """The JSON object in an attribute, and its text; ({}, "") if there is none."""
-    for _ in range(2):  # one decoding is right (WIRE 2.2); where it gives no JSON, something has encoded it once more
+    for _ in range(2):  # one decoding is right (WIRE 2.2); if the result is not JSON, it was encoded twice
         attribute = _unescape(attribute)
         try:
             value = decode(attribute, _DEPTH)
@@ -262,7 +262,7 @@ def _read(attribute: str) -> tuple[dict[str, Any], str]:
 
 
 def _scalar(value: object) -> Scalar | None:
-    """An id, to be sent back as it is; None for false, "" and what is no id."""
+    """An id, to be sent back as it is; None for false, "" and what is not an id."""
     if isinstance(value, bool) or value == "" or not isinstance(value, str | int | float):
         return None
     return None if isinstance(value, int) and abs(value) >= _LARGEST_ID else value

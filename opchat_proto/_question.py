@@ -74,7 +74,7 @@ class Question:
         not streamed, it is nothing.
 
         Streamed, it is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
-        seconds, is the timestamp of a `Live` that is no piece of the answer. The
+        seconds, is the timestamp of a `Live` that is not a piece of the answer. The
         first half of a surrogate pair at the end of a piece is held back for the
         next piece, or the last event: so a pair that was cut is one character, and
         a piece that is no more than such a half gives no bytes yet.
@@ -86,7 +86,7 @@ class Question:
         is a reply that could not be encoded, streamed as `data: false`
         (WIRE 5.7). Of a `Broken` only the detail goes out.
 
-        Raises `TypeError` for anything that is no event, `ValueError` if `now`
+        Raises `TypeError` for anything that is not an event, `ValueError` if `now`
         is no time.
         """
         if not isinstance(event, Live | End | Broken | None):
@@ -135,7 +135,7 @@ class Question:
         try:
             return encode_as_php(self._payload_with(event.reply, event.payload()))
         except (ValueError, RecursionError):
-            # `raw` is no JSON object, or one too deep to be written again.
+            # `raw` is not a JSON object, or one too deep to be written again.
             return encode_as_php(self._payload_with(event.reply, {}))
 
     def _payload_with(self, reply: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -297,7 +297,7 @@ class ReplyDecoder:
         try:
             event = decode(data, self._limits.json_depth, unique=_EVENT_KEYS)
         except ValueError:
-            return self._malformed(f"an event that is no JSON: {data[:SHOWN]}")
+            return self._malformed(f"an event that is not JSON: {data[:SHOWN]}")
         kind = event.get("type") if isinstance(event, dict) else None
         if not isinstance(kind, str):
             return self._malformed(f"an event without a type: {data[:SHOWN]}")
@@ -328,7 +328,7 @@ class ReplyDecoder:
             try:
                 content = decode(raw, self._limits.json_depth)
             except ValueError:
-                return self._malformed(f"an end event whose payload is no JSON: {line[:SHOWN]}")
+                return self._malformed(f"an end event whose payload is not JSON: {line[:SHOWN]}")
         else:
             raw = json.dumps(content)
         if not isinstance(content, dict):
@@ -367,7 +367,7 @@ class ReplyDecoder:
         except Unfinished:
             return self._end(Broken(reason, failure or "the answer breaks off inside its JSON object"))
         except ValueError:
-            return self._malformed(f"a body that is no JSON: {text[:SHOWN]}")
+            return self._malformed(f"a body that is not JSON: {text[:SHOWN]}")
         return self._judge_payload(payload, raw)
 
     def _judge_text(self, failure: str | None, reason: Reason) -> Event:
@@ -377,13 +377,13 @@ class ReplyDecoder:
         if found := self._find_object(text):
             return self._judge_payload(*found)
         if self._state is State.PAGE:
-            page = f"a page, not an answer of the chat: {beginning(text)}"
+            page = f"a web page, not a chat answer: {beginning(text)}"
             if failure is None:
                 return self._end(Broken(Reason.MALFORMED, page, raw=text))
             return self._end(Broken(reason, f"{failure}; it began as {page}", raw=text))
         # The beginning of a mark or of the first data line is no text: the body was cut there, though HTTP ended well.
         if failure is None and self._state is State.TEXT and not "data:".startswith(text):
-            return self._end(Broken(Reason.MALFORMED, f"no answer of the chat: {beginning(text)}", raw=text))
+            return self._end(Broken(Reason.MALFORMED, f"not a chat answer: {beginning(text)}", raw=text))
         return self._unended(failure, reason)
 
     def _unended(self, failure: str | None, reason: Reason) -> Event:
@@ -432,7 +432,7 @@ class ReplyDecoder:
 
     def _hint(self) -> str:
         line = self._sse.first_ignored_line
-        return "" if line is None else f"; a line that is no event: {line}"
+        return "" if line is None else f"; a line that is not an event: {line}"
 
     def _header(self, name: str) -> str:
         return next((value for key, value in self._headers if key == name), "")

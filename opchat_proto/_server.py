@@ -304,7 +304,7 @@ class Server:
         while received.startswith(b"\r\n"):  # old clients send a line end after a body (RFC 9112, 2.2)
             del received[:2]
         if received == b"\r":
-            return False  # half of such a line end, which is no part of the head, or the beginning of a fault
+            return False  # half of such a line end, which is not part of the head, or the beginning of a fault
         if received and received[0] <= 0x20:
             # Told at once, since TLS, for one, may never come to a line end.
             raise _Refused(http_error(400, "The request is not HTTP: expected a method."))

@@ -229,7 +229,7 @@ def adopt_token(session: Session, raw: str, depth: int) -> Session:
     try:
         payload = decode(raw, depth)
     except ValueError:
-        return session  # the text of a refusal that is no JSON
+        return session  # the text of a refusal that is not JSON
     token = payload.get("new_token") if isinstance(payload, dict) else None
     return replace(session, nonce=token) if is_token(token) else session
 

@@ -192,7 +192,7 @@ class Site:
     def refuse(self, status: int, headers: Headers = ()) -> Response:
         """What to send instead of reading a request to its end.
 
-        400 to one that is no HTTP, 413 to one that is larger than `limits.request_bytes`,
+        400 to one that is not HTTP, 413 to one that is larger than `limits.request_bytes`,
         408 to one that takes too long, 503 where there is no room for it. `headers` are the request's, as
         far as they came. Raises `ValueError` for another status.
         """
@@ -266,7 +266,7 @@ class Site:
         )
 
     def _decode(self, fields: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
-        # WIRE 4.1: a body that is not declared as JSON is not looked at. JSON that is no object has no fields either.
+        # WIRE 4.1: a body that is not declared as JSON is ignored. JSON that is not an object has no fields either.
         declared = (_value(fields, "content-type") or "").partition(";")[0].strip().lower()
         if declared != "application/json" or not body:
             return {}

@@ -76,7 +76,7 @@ class SSEDecoder:
         self.overflowed: bool = False
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None
-        """The beginning of the first line that is no field, which hints at what went wrong.
+        """The beginning of the first line that is not a field, which hints at what went wrong.
 
         With `mend`: of the first that has words in it, without its tags.
         """
@@ -271,7 +271,7 @@ _NAMES = {b"data": "data", b"event": "event", b"id": "id", b"retry": "retry", b"
 
 
 def _field(line: bytes | bytearray) -> tuple[str | None, int]:
-    """The field's name, "comment", or None for a line that is no field; and where its value starts."""
+    """The field's name, "comment", or None for a line that is not a field; and where its value starts."""
     if line.startswith(b"data: "):
         return "data", 6
     colon = line.find(b":", 0, 6)  # no name is longer than five letters

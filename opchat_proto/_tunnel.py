@@ -295,4 +295,4 @@ class SOCKSTunnel:
 
 
 def _no_socks(reply: bytes) -> str:
-    return f"replied what is no SOCKS5: {reply[:4]!r}"  # and no more: it can hold what we said
+    return f"sent a reply that is not SOCKS5: {reply[:4]!r}"  # and no more: it can hold what we said

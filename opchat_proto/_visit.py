@@ -327,7 +327,7 @@ class Visit:
         try:
             site, url = _locate(_as_text(self._location), self._url)
         except ValueError:
-            problem = f"redirected to {shown}, which is no address of a page"
+            problem = f"redirected to {shown}, which is not an address of a page"
         else:
             if len(self._urls) > _MOST_REDIRECTS:
                 problem = f"more than {_MOST_REDIRECTS} redirects, the last to {shown}"
@@ -359,7 +359,7 @@ def _as_text(location: str) -> str:
 
 
 def _locate(url: str, base: str = "") -> tuple[Endpoint, str]:
-    """The site of a URL, and the URL as it is asked for. Raises `ValueError` for what is no address of a page."""
+    """The site of a URL, and the URL as it is asked for. Raises `ValueError` for what is not an address of a page."""
     try:
         parts = urlsplit(urljoin(base, url.strip()))
         site = Endpoint.parse(f"{parts.scheme}://{parts.netloc}")  # which checks these

@@ -9,7 +9,7 @@ __all__ = ["ReplyBroken", "broken_line"]
 _WHAT_HAPPENED = {
     Reason.REMOTE: "the server reported an error",
     Reason.REFUSED: "the server refused",
-    Reason.MALFORMED: "this is no answer of the chat",
+    Reason.MALFORMED: "this is not a chat answer",
     Reason.TRUNCATED: "the answer broke off",
     Reason.TOO_LARGE: "the answer is too large",
     Reason.LOST: "no answer",

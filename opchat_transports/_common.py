@@ -95,7 +95,7 @@ def make_channel(
 def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
     """The caller's context, or one with the system's trust store; None where no question is encrypted.
 
-    Raises as `load_trust_store`, and `TypeError` for what is no context.
+    Raises as `load_trust_store`, and `TypeError` for what is not a context.
     """
     if not isinstance(ssl_context, ssl.SSLContext | None):
         raise TypeError(f"ssl_context: expected an ssl.SSLContext or None, got {type(ssl_context).__name__}")

@@ -22,7 +22,7 @@ def choose_proxy(endpoint: Endpoint, proxy: ProxyLike) -> Proxy | None:
     host in `no_proxy`, a list of names with all that is below them, of
     name:port, or "*". These are the rules of Python's own `urllib.request`.
 
-    Raises `ValueError` for a URL that is no proxy's, never showing credentials,
+    Raises `ValueError` for a URL that is not a proxy's, never showing credentials,
     and `TypeError` for what is none of these.
     """
     if proxy != ENVIRONMENT:

@@ -21,7 +21,7 @@ class Visits:
         not come out of a cache. For a bot: a transport to `bot.endpoint` with
         `session=bot.session`, asked with `bot.submit("Hi")`.
 
-        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
+        Raises `ReplyBroken` if there is no page, `ValueError` for what is not an address of
         one, `RuntimeError` if the transport is closed.
         """
         with _reply(self, url, fresh) as reply:
@@ -36,7 +36,7 @@ class AsyncVisits:
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
         """As `BlockingTransport.visit`: the page at `url`, and the bots on it.
 
-        Raises `ReplyBroken` if there is no page, `ValueError` for what is no address of
+        Raises `ReplyBroken` if there is no page, `ValueError` for what is not an address of
         one, `RuntimeError` if the transport is closed. Cancelled, it leaves no
         connection open.
         """

@@ -367,7 +367,7 @@ class _Answering:
 
 def _log_request(client: str, server: Server, begin: float, *, left: bool = False) -> None:
     if server.request is None:
-        _log.warning("refused what is no request: status %s", server.status)
+        _log.warning("refused a malformed request: status %s", server.status)
     else:
         log_access(client, server.request, server.status, time.monotonic() - begin, left=left)
 

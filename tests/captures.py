@@ -127,7 +127,7 @@ RECORDED: dict[str, Outcome] = {
     "3.6.2/nginx_502": Outcome(0, reason=Reason.REFUSED, status=502, detail="502 Bad Gateway"),
     "3.6.2/proxy_403_html": Outcome(0, reason=Reason.REFUSED, status=403, detail="Just a moment"),
     "3.6.2/proxy_301": Outcome(0, reason=Reason.REFUSED, status=301, detail="redirected to http://127.0.0.1:18000/"),
-    "3.6.2/plain_wp_json": Outcome(0, reason=Reason.MALFORMED, detail="a page, not an answer of the chat: "),
+    "3.6.2/plain_wp_json": Outcome(0, reason=Reason.MALFORMED, detail="a web page, not a chat answer: "),
     "3.6.2/gzip_stream": Outcome(0, reason=Reason.MALFORMED, detail="the body is coded as gzip"),
 }
 # Recordings of other calls: what they answer is no submit.
@@ -176,7 +176,8 @@ RECORDED_AGAIN: dict[str, Outcome] = {
         3,
         "You said: fatal",
         reason=Reason.TRUNCATED,
-        detail=f"{CUT}; a line that is no event: Deprecated: Return type of Requests_Cookie_Jar::offsetExists($key)",
+        detail=f"{CUT}; a line that is not an event: Deprecated: "
+        "Return type of Requests_Cookie_Jar::offsetExists($key)",
     ),
     "3.6.2/notice_before_reply_json": Outcome(0, "", "hello"),
     "3.6.2/submit_shortcut_clicked": Outcome(
@@ -190,12 +191,12 @@ RECORDED_AGAIN: dict[str, Outcome] = {
     # start_session
     "2.0.1/start_session_404_201": refused(404, NO_ROUTE, "rest_no_route"),
     "2.4.9/start_session_rest_route_404": refused(404, NO_ROUTE, "rest_no_route"),
-    "3.6.2/plain_wp_json_200_page": malformed("a page, not an answer of the chat: Hello world! Welcome to WordPress."),
+    "3.6.2/plain_wp_json_200_page": malformed("a web page, not a chat answer: Hello world! Welcome to WordPress."),
     # Pages, and the REST API of WordPress
-    "2.0.1/chat_page_201": malformed("a page, not an answer of the chat: chat"),
+    "2.0.1/chat_page_201": malformed("a web page, not a chat answer: chat"),
     "3.6.2/wrong_root_404_page": refused(404, "Hello world! Welcome to WordPress."),
     "3.6.2/ajax_rest_nonce_guest": refused(400, "0"),
-    "3.6.2/ajax_rest_nonce_member": malformed("no answer of the chat: 1635c20365"),
+    "3.6.2/ajax_rest_nonce_member": malformed("not a chat answer: 1635c20365"),
     "2.4.9/rest_index": malformed(NO_SUCCESS),
     "3.6.2/rest_index": malformed(NO_SUCCESS),
     "3.6.2/rest_index_tls": malformed(NO_SUCCESS),
@@ -258,7 +259,7 @@ SESSIONS: dict[str, tuple[str | None, str | None] | str] = {
     "2.4.9/start_session_rest_route_404": (None, None),
     "3.6.2/apppw_start_session": ("2b24c02613", "6b0ae17682c40"),
     "3.6.2/notice_before_session_json": ("99c1fd16bb", "6b0ae174779c7"),
-    "3.6.2/plain_wp_json_200_page": "start_session: a page, not an answer of the chat: Hello world!",
+    "3.6.2/plain_wp_json_200_page": "start_session: a web page, not a chat answer: Hello world!",
     "3.6.2/tinyproxy_start_session": ("99c1fd16bb", "6b0ae176b077f"),
     "3.6.2/wrong_root_404_page": "start_session: Hello world!",
 }

@@ -23,7 +23,7 @@ class Body(NamedTuple):
 
 
 class FaultyBody(NamedTuple):
-    """A body that is no complete answer: the pieces before its fault, and why the reply is `Broken`."""
+    """A body that is not a complete answer: the pieces before its fault, and why the reply is `Broken`."""
 
     data: bytes
     events: list[Event]
@@ -101,7 +101,7 @@ def faulty_bodies() -> SearchStrategy[FaultyBody]:
     """A body that goes wrong, with the pieces before the fault and the reason: MALFORMED or TRUNCATED.
 
     An event stream that ends without its end event, or inside it; one with an
-    event that is no JSON, or is not of this protocol; a web page; a JSON object
+    event that is not JSON, or is not of this protocol; a web page; a JSON object
     that breaks off or has no `success`. Never the server's own error, which is
     among `bodies()`, and nothing that meets a limit.
     """

@@ -173,7 +173,7 @@ def _as_plugin(text: str) -> str:
 
 _as_double, _as_single = _reference('[&"]', "&#{};"), _reference("[&']", "&#x{:X};")
 _as_bare = _reference("""[\\s&"'<>=`]""", "&#{:d};")
-# A JSON object whose quotes are references once more is no JSON after one decoding, so it gets a second one.
+# A JSON object whose quotes are references once more is not JSON after one decoding, so it gets a second one.
 _QUOTING = (
     lambda text: f"'{_as_plugin(text)}'",
     lambda text: f'"{_as_double(text)}"',

@@ -30,7 +30,7 @@ Exit codes:
   2  wrong usage                   7  no connection, or the answer broke off
   3  the server refused            8  the server reported an error
   4  it refused nonce or session   9  the answer is too large
-  5  not an answer of the chat     130  interrupted   141  output closed
+  5  not a chat answer     130  interrupted   141  output closed
 """
 
 _NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")

@@ -50,7 +50,7 @@ def _parse_lines(path: Path, text: str) -> list[Any]:
             try:
                 messages.append(json.loads(line))
             except (ValueError, RecursionError) as error:
-                raise click.UsageError(f"--history {path}: line {number}: no JSON: {error}") from None
+                raise click.UsageError(f"--history {path}: line {number}: not JSON: {error}") from None
     return messages
 
 

@@ -254,7 +254,7 @@ def read_questions(lines: Iterable[str], *, repeat: int = 1) -> list[BatchQuesti
     its line. With `repeat`, all of them come so many times, the second time as
     "ID#2" and so on.
 
-    Raises `ValueError` that names the line for what is no question, for an id that
+    Raises `ValueError` that names the line for what is not a question, for an id that
     comes twice, and for a conversation that changes its site or bot or whose later
     questions bring messages of their own.
     """
@@ -301,7 +301,7 @@ def check_turn(question: BatchQuestion, first: BatchQuestion) -> None:
 def read_results(lines: Iterable[str]) -> dict[QuestionId, Result | str]:
     """What a result file says: for each id its result, or, where a run did not live to write one, its digest.
 
-    The last line of an id wins. A last line that has no newline and is no JSON was
+    The last line of an id wins. A last line that has no newline and is not JSON was
     not finished, and is ignored. Raises `ValueError` that names the line for any other.
     """
     found: dict[QuestionId, Result | str] = {}
@@ -324,7 +324,7 @@ def _object(line: str) -> dict[str, Any]:
     try:
         value = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON: {error}") from None
+        raise ValueError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
     return value

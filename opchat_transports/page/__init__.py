@@ -24,10 +24,10 @@ _HTML, _CSS, _JS = (files(__name__).joinpath(f"chat.{kind}").read_bytes() for ki
 
 
 def chat_page(path: str, *, root: str, origin: str, nonce: str, bot_id: str = "default") -> Response | None:
-    """What is at this path below the root of a site, None if that is no part of the page. For `Site.page`.
+    """What is at this path below the root of a site, None if the page has no such part. For `Site.page`.
 
     `origin` begins the URLs in the attributes, which are whole ones (WIRE 2.3),
-    as a client that is no browser reads them too; "" where it is not known. The
+    as a client that is not a browser reads them too; "" where it is not known. The
     page's own script and style are found by their paths. `nonce` is in the
     attributes for the scripts of 2.0.1 to 2.4.3, which start no session (WIRE 2.5).
     """

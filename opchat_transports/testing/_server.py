@@ -45,7 +45,7 @@ class FaultServer(Journal):
         """Nothing is opened yet.
 
         `ssl_context`, with a certificate for "localhost", makes it an https server.
-        Port 0 is a free one. Raises `TypeError` or `ValueError` for what is no script.
+        Port 0 is a free one. Raises `TypeError` or `ValueError` for what is not a script.
         """
         super().__init__(scripts)
         self._ssl_context = ssl_context

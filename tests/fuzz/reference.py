@@ -71,7 +71,7 @@ def read_stream(data: bytes) -> Stream:
 
 
 class NotJSON(ValueError):
-    """The text is no JSON."""
+    """The text is not JSON."""
 
 
 def read_json(text: str) -> Any:

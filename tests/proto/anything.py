@@ -114,7 +114,7 @@ any_wire = (
     | noise([*WIRE, *BODY])
 )
 
-# A lone surrogate is what `os.fsdecode` and `errors="surrogateescape"` leave of a byte that is no UTF-8.
+# A lone surrogate is what `os.fsdecode` and `errors="surrogateescape"` leave of a byte that is not UTF-8.
 any_text = strategies.texts() | st.just("caf\udce9")
 _FIELDS: list[tuple[str | bytes, str | bytes]] = [
     ("Content-Type", "text/html"),

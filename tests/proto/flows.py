@@ -130,7 +130,7 @@ FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
         None,
         Broken(
             Reason.MALFORMED,
-            f"start_session: a page, not an answer of the chat: My site{PLAIN_HINT}",
+            f"start_session: a web page, not a chat answer: My site{PLAIN_HINT}",
             raw=PAGE.decode(),
         ),
     ),
@@ -154,7 +154,7 @@ FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
             raw='{"code":"x","message":"No."}',
         ),
     ),
-    "no JSON": ((200, [], b"{x"), None, Broken(Reason.MALFORMED, "start_session: a body that is no JSON: {x")),
+    "no JSON": ((200, [], b"{x"), None, Broken(Reason.MALFORMED, "start_session: a body that is not JSON: {x")),
     "unfinished JSON": (
         (200, [], OPENED[:-1]),
         None,

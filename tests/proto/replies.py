@@ -86,8 +86,8 @@ ENDED = End("Hi", HI)
 HI_PIECE = b'data: {"type":"live","data":"Hi"}\n\n'
 
 CLOSED = "the answer ended without its end event"
-HINT = "; a line that is no event: "
-CUT_PAGE = "cut; it began as a page, not an answer of the chat: Down"
+HINT = "; a line that is not an event: "
+CUT_PAGE = "cut; it began as a web page, not a chat answer: Down"
 
 
 def nested(depth: int) -> str:
@@ -102,7 +102,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head>\n<title>Caf\xc3\xa9 &amp; more</title></h
 
 
 def page(detail: str, raw: bytes) -> Event:
-    return Broken(Reason.MALFORMED, f"a page, not an answer of the chat: {detail}", raw=raw.decode())
+    return Broken(Reason.MALFORMED, f"a web page, not a chat answer: {detail}", raw=raw.decode())
 
 
 RICH = r'{"success":true,"reply":"\ud83d\ude8c é 🚌 \"","a":[-1.5e+10,0.25,1E5,true,false,null,{"":[]},-0]}'

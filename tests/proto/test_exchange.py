@@ -66,7 +66,7 @@ def truncated(detail: str, *, limit: str | None = None) -> list[Event]:
         pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 102\r\n\r\n" + ANSWER, id="HTTP/1.0"),
         pytest.param(b"HTTP/1.7 200 OK\r\n\r\n" + ANSWER, id="HTTP/1.7"),
         pytest.param(b"HTTP/1.1 200\r\n\r\n" + ANSWER, id="no reason"),
-        pytest.param(b"HTTP/1.1 200 \xc3\xa4 \t!\r\n\r\n" + ANSWER, id="a reason that is no ASCII"),
+        pytest.param(b"HTTP/1.1 200 \xc3\xa4 \t!\r\n\r\n" + ANSWER, id="a reason that is not ASCII"),
         pytest.param(b"HTTP/1.1 200 OK\nA: b\n\n" + ANSWER, id="line feeds alone"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: b\n\r\n" + ANSWER, id="one line feed alone"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA:\r\nB: \xff\x01\r\nA: \tb\t\r\n\r\n" + ANSWER, id="odd header fields"),
@@ -298,7 +298,7 @@ def test_a_close_at_every_byte_of_a_plain_body(head: bytes, body: bytes, cut_det
             expected = ANSWERED
         if expected is not ANSWERED and isinstance(got[-1], Broken) and isinstance(expected[-1], Broken):
             # A line that the close cut is named when it is no field of an event stream: "d", "dat", ...
-            detail = got[-1].detail.partition("; a line that is no event: ")[0]
+            detail = got[-1].detail.partition("; a line that is not an event: ")[0]
             got = [*got[:-1], replace(got[-1], detail=detail)]
         assert got == expected, count
 

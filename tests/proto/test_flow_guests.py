@@ -98,7 +98,7 @@ def test_another_refusal_of_a_question_without_a_nonce_gets_no_advice() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "detail"),
     [
-        (200, PAGE, "a page, not an answer of the chat: My site"),
+        (200, PAGE, "a web page, not a chat answer: My site"),
         (404, PAGE, "My site"),
         (200, b'{"success":true}', "no nonce and session id that could be sent back"),
         (401, FORBIDDEN.encode(), "Not allowed."),

@@ -144,7 +144,7 @@ def test_a_session_id_that_can_be_sent_back_is_taken(fine: str | int) -> None:
     ],
 )
 def test_a_page_in_place_of_a_session_names_the_root_that_may_be_meant(address: str, hint: str) -> None:
-    for status, detail in [(200, "a page, not an answer of the chat: My site"), (404, "My site")]:
+    for status, detail in [(200, "a web page, not a chat answer: My site"), (404, "My site")]:
         flow = Flow(Endpoint.parse(address), ASK)
         take(flow)
         (broken,) = answer(flow, (status, [], PAGE))
@@ -154,5 +154,5 @@ def test_a_page_in_place_of_a_session_names_the_root_that_may_be_meant(address: 
 
 def test_a_page_in_place_of_an_answer_to_the_question_gets_no_hint() -> None:
     (broken,) = run(Flow(SITE, ASK, session=GIVEN), (200, [], PAGE))[1]
-    detail = "a page, not an answer of the chat: My site"
+    detail = "a web page, not a chat answer: My site"
     assert broken == Broken(Reason.MALFORMED, detail, raw=PAGE.decode(), asked=True)

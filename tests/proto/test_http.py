@@ -136,7 +136,7 @@ REFUSED = [
     *("https://x[::1]", "https://[::1]evil.example:80", "https://[[::1]]"),
     *("https://[]", "https://[:::]", "https://[1::2::3]", "https://[::1%25eth0]", "https://[v1.a]", "https://[vF.a:b]"),
     *("https://[site.example]", "https://[::1].site.example", "https://::1", "::1:8000", "https://[::g]", "[::1]"),
-    # a query that is no root
+    # a query that is not a root
     *("https://site.example/?a=b", "https://site.example/?rest_route=/wp/v2", "https://site.example/?rest_route=&a=b"),
     *("https://site.example/?rest_route", "https://site.example/?xrest_route=", "https://site.example/?rest_route=//"),
     *("https://site.example/wp-json?a", "127.0.0.1:8000?rest_route="),

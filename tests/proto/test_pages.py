@@ -178,9 +178,9 @@ def test_a_page_of_1_9_85_has_no_bot_but_the_right_root() -> None:
             "chatbot.js is of 2023-11-14",
         ),
         ("<div class=mwai-chatbot-container><div>", "a chat without its attributes: this page was saved by a browser"),
-        ("<div class=mwai-chatbot-container data-system=x>", "a chat whose data-system is no JSON object"),
-        ("<div class=mwai-chatbot-container data-system=[]>", "a chat whose data-system is no JSON object"),
-        ("<div class=mwai-chatbot-container data-system=''>", "a chat whose data-system is no JSON object"),
+        ("<div class=mwai-chatbot-container data-system=x>", "a chat whose data-system is not a JSON object"),
+        ("<div class=mwai-chatbot-container data-system=[]>", "a chat whose data-system is not a JSON object"),
+        ("<div class=mwai-chatbot-container data-system=''>", "a chat whose data-system is not a JSON object"),
     ],
     ids=str,
 )

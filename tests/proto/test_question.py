@@ -303,7 +303,7 @@ def test_an_answer_that_is_not_streamed_has_no_place_for_a_comment() -> None:
     assert UNSTREAMED.response(None) is None
 
 
-# ---------------------------------------------------------------- what is no event, and no time
+# ---------------------------------------------------------------- what is not an event, and no time
 
 
 @pytest.mark.parametrize(

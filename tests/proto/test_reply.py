@@ -8,7 +8,7 @@ from tests.proto.replies import BOM, END, ENDED, HI, HI_PIECE, STREAM, check, en
 PLAIN_END = rb'data: {"type":"end","data":"{\"success\":true,\"reply\":\"Hi\"}"}' + b"\n\n"
 MALFORMED_PIECES = Broken(
     Reason.MALFORMED,
-    "an event that is no JSON: " + HI_PIECE[6:-2].decode() + HI_PIECE[:-2].decode() + "; a line that is no event: x",
+    f"an event that is not JSON: {(HI_PIECE[6:-2] + HI_PIECE[:-2]).decode()}; a line that is not an event: x",
 )
 
 STREAMS = {

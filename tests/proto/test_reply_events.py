@@ -135,7 +135,7 @@ def test_end_data_that_is_no_object_is_malformed(text: str) -> None:
 )
 def test_an_end_events_payload_is_strict_json_itself(inner: str) -> None:
     text = json.dumps({"type": "end", "data": inner})
-    broken: list[Event] = [Broken(Reason.MALFORMED, f"an end event whose payload is no JSON: {text[:200]}")]
+    broken: list[Event] = [Broken(Reason.MALFORMED, f"an end event whose payload is not JSON: {text[:200]}")]
     check(line(text) + END, broken)
 
 
@@ -206,7 +206,7 @@ EMPTY_ERRORS = [b'{"type":"error"}', *(b'{"type":"error","data":%s}' % data for 
         (error("")[:-1], [Broken(Reason.REMOTE, "")]),
         (live("a") + END, [Live("a"), ENDED]),
         (live("a"), [Live("a"), Broken(Reason.REMOTE, "")]),
-        (line("x"), [Broken(Reason.MALFORMED, "an event that is no JSON: x")]),
+        (line("x"), [Broken(Reason.MALFORMED, "an event that is not JSON: x")]),
     ],
     ids=["nothing", "comment", "notice", "error", "two", "unfinished", "end", "live", "malformed"],
 )

@@ -23,7 +23,7 @@ from tests.proto.replies import (
     remote,
 )
 
-# ------------------------------------------------------------------------------ what is no answer
+# ------------------------------------------------------------------------------ what is not an answer
 
 
 @pytest.mark.parametrize("before", [b"", BOM, b"\n" + BOM + b" "])
@@ -33,8 +33,8 @@ from tests.proto.replies import (
 )
 def test_a_body_that_is_no_answer_is_malformed_if_it_ended_well_and_else_cut(before: bytes, text: str) -> None:
     body = before + text.encode()
-    check(body, [Broken(Reason.MALFORMED, f"no answer of the chat: {text}", raw=text)])
-    check(body + b"\n\n", [Broken(Reason.MALFORMED, f"no answer of the chat: {text}", raw=f"{text}\n\n")])
+    check(body, [Broken(Reason.MALFORMED, f"not a chat answer: {text}", raw=text)])
+    check(body + b"\n\n", [Broken(Reason.MALFORMED, f"not a chat answer: {text}", raw=f"{text}\n\n")])
     named = text not in ("[]", "[{}]", ": keepalive", "event: x")
     cut = "cut" + (HINT + text if named else "")
     check(body, [Broken(Reason.TRUNCATED, cut)], failure=Reason.LOST)
@@ -56,7 +56,7 @@ def test_the_beginning_of_a_mark_or_of_a_data_line_was_cut(body: bytes) -> None:
 
 def test_of_a_text_that_is_no_answer_so_much_is_kept_and_a_later_event_still_counts() -> None:
     limits = Limits(refusal_bytes=10)
-    check(b"x" * 40, [Broken(Reason.MALFORMED, "no answer of the chat: " + "x" * 10, raw="x" * 10)], limits=limits)
+    check(b"x" * 40, [Broken(Reason.MALFORMED, "not a chat answer: " + "x" * 10, raw="x" * 10)], limits=limits)
     check(b"x" * 40 + b"\n" + live("a") + END, [Live("a"), ENDED], limits=limits)
 
 
@@ -105,7 +105,7 @@ def test_an_object_behind_notices_must_stand_in_the_part_that_is_kept() -> None:
     check(body, [page(HI[:-1], body[:-1])], limits=short)
     check(
         b"xxx" + HI.encode(),
-        [Broken(Reason.MALFORMED, f"no answer of the chat: xxx{HI[:-1]}", raw=f"xxx{HI[:-1]}")],
+        [Broken(Reason.MALFORMED, f"not a chat answer: xxx{HI[:-1]}", raw=f"xxx{HI[:-1]}")],
         limits=short,
     )
 
@@ -158,7 +158,7 @@ def test_a_page_is_named_in_one_line_without_tags(body: bytes, detail: str) -> N
 
 
 def test_of_a_page_the_bytes_that_are_no_text_are_replaced() -> None:
-    malformed = Broken(Reason.MALFORMED, "a page, not an answer of the chat: caf\ufffd", raw="<title>caf\ufffd</title>")
+    malformed = Broken(Reason.MALFORMED, "a web page, not a chat answer: caf\ufffd", raw="<title>caf\ufffd</title>")
     check(b"<title>caf\xe9</title>", [malformed])
 
 
@@ -168,7 +168,7 @@ def test_a_body_that_begins_with_a_tag_and_has_a_data_line_is_a_stream() -> None
     check(notice + b"data:", [Broken(Reason.TRUNCATED, f"{CLOSED}{HINT}Warning: x")])
     check(notice + b"data", [page("Warning: x data", notice + b"data")])
     check(notice + b" data: x\n", [page("Warning: x data: x", notice + b" data: x\n")])
-    check(notice + line("x"), [Broken(Reason.MALFORMED, f"an event that is no JSON: x{HINT}Warning: x")])
+    check(notice + line("x"), [Broken(Reason.MALFORMED, f"an event that is not JSON: x{HINT}Warning: x")])
 
 
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.TIMEOUT])

@@ -31,7 +31,7 @@ def test_an_object_that_fails_in_the_end_is_judged_by_what_there_is(reason: Reas
     unfinished = Reason.TRUNCATED if reason is Reason.LOST else reason
     check(HI.encode() + b"\n<!--", [ENDED], failure=reason)
     check(b'{"success":true', [Broken(unfinished, "cut")], failure=reason)
-    check(b"{true", [Broken(Reason.MALFORMED, "a body that is no JSON: {true")], failure=reason)
+    check(b"{true", [Broken(Reason.MALFORMED, "a body that is not JSON: {true")], failure=reason)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_an_object_that_fails_in_the_end_is_judged_by_what_there_is(reason: Reas
     ids=lambda text: plain(text[:30]),
 )
 def test_an_object_that_cannot_be_read_is_malformed(text: str) -> None:
-    check(text.encode(), [Broken(Reason.MALFORMED, f"a body that is no JSON: {text[:200]}")])
+    check(text.encode(), [Broken(Reason.MALFORMED, f"a body that is not JSON: {text[:200]}")])
 
 
 def test_an_unreadable_object_is_not_blamed_on_the_blanks_before_it() -> None:
-    check(b"  \n{x", [Broken(Reason.MALFORMED, "a body that is no JSON: {x")])
+    check(b"  \n{x", [Broken(Reason.MALFORMED, "a body that is not JSON: {x")])
 
 
 @pytest.mark.parametrize(

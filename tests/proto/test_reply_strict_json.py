@@ -47,7 +47,7 @@ from tests.proto.replies import END, ENDED, check, end_of, judge, line, live, ne
 )
 def test_an_event_that_is_no_strict_json_is_malformed_and_named(text: str) -> None:
     check(
-        live("a") + line(text) + END, [Live("a"), Broken(Reason.MALFORMED, f"an event that is no JSON: {text[:200]}")]
+        live("a") + line(text) + END, [Live("a"), Broken(Reason.MALFORMED, f"an event that is not JSON: {text[:200]}")]
     )
 
 
@@ -89,7 +89,7 @@ def test_a_live_event_without_text_is_malformed(data: str, subtype: str) -> None
 
 def test_of_a_malformed_line_200_characters_are_shown() -> None:
     text = "é" * 150 + "<" * 60
-    check(line(text), [Broken(Reason.MALFORMED, "an event that is no JSON: " + "é" * 150 + "<" * 50)])
+    check(line(text), [Broken(Reason.MALFORMED, "an event that is not JSON: " + "é" * 150 + "<" * 50)])
 
 
 def test_half_surrogate_pairs_become_replacement_characters() -> None:
@@ -114,10 +114,10 @@ def test_the_depth_of_json_is_exact(depth: int) -> None:
     deep = f'{{"success":true,"n":{nested(depth - 1) or 1}}}'
     deeper = f'{{"success":true,"n":{nested(depth)}}}'
     check(deep.encode(), [End(None, deep)], limits=limits)
-    check(deeper.encode(), [Broken(Reason.MALFORMED, f"a body that is no JSON: {deeper[:200]}")], limits=limits)
+    check(deeper.encode(), [Broken(Reason.MALFORMED, f"a body that is not JSON: {deeper[:200]}")], limits=limits)
     assert judge([end_of(deep)], limits=limits) == [End(None, deep)]
     text = json.dumps({"type": "end", "data": deeper})
-    malformed = Broken(Reason.MALFORMED, f"an end event whose payload is no JSON: {text[:200]}")
+    malformed = Broken(Reason.MALFORMED, f"an end event whose payload is not JSON: {text[:200]}")
     assert judge([line(text)], limits=limits) == [malformed]
     message = f'{{"type":"error","data":{nested(depth - 1) or 1}}}'
     assert judge([line(message)], limits=limits) == [Broken(Reason.REMOTE, nested(depth - 1) or "1")]
@@ -133,4 +133,4 @@ def test_the_depth_of_an_event_objects_metadata_is_exact(depth: int) -> None:
     check(line(body(nested(depth - 1))) + END, [Live("a", "status"), ENDED], limits=limits)
     for more in (0, 1, 2):
         text = body(nested(depth + more))
-        check(line(text), [Broken(Reason.MALFORMED, f"an event that is no JSON: {text[:200]}")], limits=limits)
+        check(line(text), [Broken(Reason.MALFORMED, f"an event that is not JSON: {text[:200]}")], limits=limits)

@@ -82,6 +82,6 @@ def test_a_clock_is_named_where_it_is_what_ended_the_answer(status: int | None, 
 def test_an_ignored_line_is_named_only_if_it_came_before_the_fault() -> None:
     before = b"<br />\nOh\n" + line("x")
     after = live("a") + line("x") + b"<br />\nWarning\n" + live("b")
-    check(before, [Broken(Reason.MALFORMED, f"an event that is no JSON: x{HINT}Oh")])
-    check(after, [Live("a"), Broken(Reason.MALFORMED, "an event that is no JSON: x")])
-    check(live("a") + before, [Live("a"), Broken(Reason.MALFORMED, f"an event that is no JSON: x{HINT}Oh")])
+    check(before, [Broken(Reason.MALFORMED, f"an event that is not JSON: x{HINT}Oh")])
+    check(after, [Live("a"), Broken(Reason.MALFORMED, "an event that is not JSON: x")])
+    check(live("a") + before, [Live("a"), Broken(Reason.MALFORMED, f"an event that is not JSON: x{HINT}Oh")])

@@ -378,7 +378,7 @@ EXACT: dict[str, tuple[bytes, bytes, bytes, int]] = {
     "a name": (b"event: " + b"x" * 16, b"x", b"\ndata: a\n\n", 1),
     "an id after a data line": (b"data: 7\nid: " + b"x" * 11, b"x", b"\n\n", 1),
     "a retry": (b"retry: " + b"0" * 16, b"1", b"\ndata: a\n\n", 1),
-    "a line that is no field": (b"x" * 23, b"x", b"\ndata: a\n\n", 1),
+    "a line that is not a field": (b"x" * 23, b"x", b"\ndata: a\n\n", 1),
     "no line end at all": (b"x" * 23, b"x", b"", 0),
     "NULs": (b"\0" * 23, b"\0", b"", 0),
     "bad UTF-8": (b"\xff" * 23, b"\xff", b"\n\n", 0),

@@ -503,7 +503,7 @@ def test_a_proxys_interim_responses_pass_at_the_limit_and_not_one_beyond(limit: 
     assert outcome_of(at_limit, 5000 * interim) == flood
 
 
-NO_SOCKS = "the SOCKS proxy replied what is no SOCKS5: "
+NO_SOCKS = "the SOCKS proxy sent a reply that is not SOCKS5: "
 
 
 @pytest.mark.parametrize(

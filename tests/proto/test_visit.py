@@ -301,7 +301,7 @@ def test_at_most_five_redirects_are_followed() -> None:
 )
 def test_a_redirect_to_nowhere_is_a_refusal(location: str) -> None:
     shown = location.replace("\ud800", "\ufffd").replace("u:p@", "")
-    expected = Broken(Reason.REFUSED, f"redirected to {shown}, which is no address of a page", 301)
+    expected = Broken(Reason.REFUSED, f"redirected to {shown}, which is not an address of a page", 301)
     assert visited(to(location, 301))[2] == [expected]
 
 

@@ -141,7 +141,7 @@ APP = application(echo, secret=SECRET)
 
 
 class Letters:
-    """An async iterator that is no generator: it cannot be closed."""
+    """An async iterator that is not a generator: it cannot be closed."""
 
     def __init__(self, text: str) -> None:
         self.letters = list(text)

@@ -79,7 +79,7 @@ def no_answer(status: int, detail: str, code: str | None = None, retry_after: in
 UNENDED = "the answer ended without its end event"
 CLOSED = "the connection was closed before any answer"
 WAS_RESET = "the connection failed: Connection reset by peer"
-PLAIN = "a page, not an answer of the chat: A site with plain permalinks"
+PLAIN = "a web page, not a chat answer: A site with plain permalinks"
 NO_EVENT = f"no event of the answer within {SOON} s (timeout 'first_event'), after 0 events"
 NO_FURTHER = f"no further event of the answer within {SOON} s (timeout 'idle'), after 1 event"
 FORBIDDEN = "Sorry, you are not allowed to do that."
@@ -111,12 +111,12 @@ EXPECTED: dict[str, list[Event]] = {
     "error event": broken(Reason.REMOTE, "Overloaded", FIRST),
     "empty error event": broken(Reason.REMOTE, "", FIRST),
     "failure object": broken(Reason.REMOTE, "Overloaded"),
-    "broken event": broken(Reason.MALFORMED, 'an event that is no JSON: {"type":"live","da', FIRST),
+    "broken event": broken(Reason.MALFORMED, 'an event that is not JSON: {"type":"live","da', FIRST),
     "HTML page": broken(Reason.MALFORMED, PLAIN),
     "gzip": broken(Reason.MALFORMED, "the body is coded as gzip, though identity was asked for"),
     "no end": truncated(UNENDED, FIRST, SECOND),
     "no events": truncated(UNENDED),
-    "PHP dies": truncated(f"{UNENDED}; a line that is no event: PHP Fatal error:  Out of memory", FIRST),
+    "PHP dies": truncated(f"{UNENDED}; a line that is not an event: PHP Fatal error:  Out of memory", FIRST),
     "cut in the head": truncated("the connection was closed inside the head of the answer"),
     "cut after the head": truncated("HTTP"),
     "cut in an event": truncated("HTTP", FIRST),
@@ -143,7 +143,7 @@ EXPECTED: dict[str, list[Event]] = {
         "more than 3000000 bytes in the whole reply (Limits.reply_bytes)",
         *[Live("x" * 100_000)] * 29,
     ),
-    "endless page": broken(Reason.MALFORMED, f"a page, not an answer of the chat: {'x' * 200}"),
+    "endless page": broken(Reason.MALFORMED, f"a web page, not a chat answer: {'x' * 200}"),
     "1xx flood": too_large(
         "interim_responses", "more than 8 1xx responses before the answer (Limits.interim_responses)"
     ),

@@ -246,7 +246,7 @@ ANSWERED = [
     Answered(
         "a broken line",
         (says(STREAM, live("a"), chunk(b"data: {oops\n\n"), LAST),),
-        [Live("a"), broken(Reason.MALFORMED, "an event that is no JSON: {oops")],
+        [Live("a"), broken(Reason.MALFORMED, "an event that is not JSON: {oops")],
     ),
     Answered(
         "no end event",
@@ -266,7 +266,7 @@ ANSWERED = [
     refused(
         "a page with status 200",
         answer(PAGE),
-        broken(Reason.MALFORMED, "a page, not an answer of the chat: 502 Bad Gateway"),
+        broken(Reason.MALFORMED, "a web page, not a chat answer: 502 Bad Gateway"),
     ),
     refused(
         "a redirect",

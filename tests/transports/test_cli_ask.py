@@ -307,7 +307,7 @@ def test_a_history_from_a_file(text: str, tmp_path: Path) -> None:
     ("text", "line"),
     [
         ("[1]", "messages[0]"),
-        ('{"role":"user","content":"A"}\n{"role"', "line 2: no JSON"),
+        ('{"role":"user","content":"A"}\n{"role"', "line 2: not JSON"),
         ('[{"role":"robot","content":"A"}]', "messages[0]['role']"),
         ("3", "expected an array"),
     ],

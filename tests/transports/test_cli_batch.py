@@ -181,7 +181,7 @@ GOOD_QUESTION = '{"id": "a", "question": "A"}'
         ("Hi", ["FILE", "--proxy", "ftp://x"], "ftp"),
         (f"{GOOD_QUESTION}\n{GOOD_QUESTION}", ["FILE"], "FILE, line 2: id 'a' is that of line 1, too"),
         ("\0", ["FILE"], "FILE: this is not text"),
-        ("Hi\n", ["--compare", "FILE", "FILE"], "FILE, line 1: no JSON"),
+        ("Hi\n", ["--compare", "FILE", "FILE"], "FILE, line 1: not JSON"),
     ],
 )
 def test_wrong_usage_asks_nothing(

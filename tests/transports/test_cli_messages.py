@@ -92,7 +92,7 @@ def test_a_variable_that_names_no_file_is_one_line(tmp_path: Path) -> None:
 def test_https_to_a_plain_port_says_to_try_http(via: str) -> None:
 
     def refuses(peer: Peer) -> None:
-        peer.socket.recv(65536)  # which is no HTTP
+        peer.socket.recv(65536)  # which is not HTTP
         peer.send(answer(b"Bad request", 400))
 
     with Scripted(refuses, session=False) as server:

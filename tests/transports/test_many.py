@@ -446,7 +446,7 @@ def test_a_changed_question_has_another_digest() -> None:
     [
         (["Hi", ""], None),
         (['{"id": 1, "question": "a"}', '{"id": 1, "question": "b"}'], "line 2: id 1 is that of line 1, too"),
-        (['{"question": "a"}', "Hi"], "line 2: no JSON: "),
+        (['{"question": "a"}', "Hi"], "line 2: not JSON: "),
         (['{"question": "a"}', "[]"], "line 2: expected a JSON object, got list"),
         (['{"id": "a"}'], "line 1: expected 'question' or 'messages', and not both"),
         (['{"question": "a", "messages": []}'], "line 1: expected 'question' or 'messages', and not both"),
@@ -466,7 +466,7 @@ def test_a_changed_question_has_another_digest() -> None:
         (['{"question": "a", "expect": {"contains": 1}}'], "line 1: expect.contains: expected a string"),
         (['{"question": "a", "expect": {"regex": "("}}'], "line 1: expect.regex: "),
         (['{"question": "a", "reply": "b"}'], "line 1: reply: this is a field of the results"),
-        (['{"question": "a", "x": NaN}'], "line 1: no JSON: NaN is no number"),
+        (['{"question": "a", "x": NaN}'], "line 1: not JSON: NaN is not JSON"),
         (
             ['{"question": "a", "conversation": 1}', '{"question": "b", "conversation": 1, "bot": "c"}'],
             "line 2: conversation 1: expected one site and one bot",

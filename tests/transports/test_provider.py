@@ -257,7 +257,7 @@ def test_the_final_text_counts_where_no_piece_came(pieces: list[bytes], expected
 
 def test_a_broken_line_is_raised() -> None:
     error = broken(STREAM, live("a"), chunk(b'data: {"type":"li\n\n'), LAST)
-    assert 'an event that is no JSON: {"type":"li' in str(error)
+    assert 'an event that is not JSON: {"type":"li' in str(error)
     assert (error.broken.reason, error.status, error.text) == (Reason.MALFORMED, None, "a")
 
 

@@ -664,7 +664,7 @@ def test_each_request_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) ->
         ("POST /", "404"),
     ]
     assert [record.getMessage() for record in caplog.records if record not in told] == [
-        "refused what is no request: status 400"
+        "refused a malformed request: status 400"
     ]
 
 
