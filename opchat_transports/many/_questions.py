@@ -339,4 +339,4 @@ def _is_json(line: str) -> bool:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not JSON")
