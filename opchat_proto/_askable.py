@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._events import Broken, End
+from ._session import Session
 
 __all__: list[str] = []
 
@@ -51,8 +52,8 @@ class Askable(ABC):
     """The field of `Limits` that bounds the body."""
 
     @abstractmethod
-    def _draft(self, session_id: str | None) -> Draft:
-        """The request, in the session with this id."""
+    def _draft(self, session: Session | None) -> Draft:
+        """The request in this session, None for one that is to come."""
 
     def _judge(self, last: End | Broken) -> End | Broken:
         """The last event, after the rules of `ReplyDecoder` gave this one."""

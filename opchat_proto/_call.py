@@ -33,6 +33,15 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
 
     _machine: Client
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """How many bytes of the request were sent, and of how many; (0, 0) before and after that.
+
+        An observer hears of each `Send` of at most 256 KiB, and so can show the progress
+        of a large file: that is `upload`.
+        """
+        return self._machine.sent
+
     def step_done(self) -> None:
         """The connection is open, TLS is up, or the bytes were sent. Raises `LocalProtocolError` at any other step."""
         with self._channel._lock:

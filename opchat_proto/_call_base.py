@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
@@ -35,6 +36,7 @@ class State(StrEnum):
     SESSION = "SESSION"  # it needs a session, and looks for one with the next step
     WAIT = "WAIT"  # another call starts or renews the session
     START = "START"  # this call does
+    UPLOAD = "UPLOAD"  # it has a session, and sends a file that belongs to the question
     ASK = "ASK"  # it has a session, and asks
     PAUSE = "PAUSE"  # before it is asked again
     LAST = "LAST"  # it is over, and the connection is to be closed
@@ -56,6 +58,8 @@ class Input(StrEnum):
     TO_START = "session to be started"
     ABANDONED = "the other call has left"
     STARTED = "session started"
+    FILE_DUE = "file due"
+    UPLOADED = "file uploaded"
     REFUSED = "nonce refused"
     POSTPONED = "to be asked again"
     RESUMED = "pause over"
@@ -99,7 +103,20 @@ TABLE: Table[State, Input] = Table(
             Input.TERMINAL: State.LAST,
             Input.CLOSE: State.LAST,
         },
+        State.UPLOAD: {
+            Input.STEP_DONE: State.UPLOAD,
+            Input.STEP_FAILED: State.UPLOAD,
+            Input.HEAD: State.UPLOAD,
+            Input.DATA: State.UPLOAD,
+            Input.EOF: State.UPLOAD,
+            Input.UPLOADED: State.SESSION,
+            Input.REFUSED: State.SESSION,
+            Input.POSTPONED: State.PAUSE,
+            Input.TERMINAL: State.LAST,
+            Input.CLOSE: State.LAST,
+        },
         State.ASK: {
+            Input.FILE_DUE: State.UPLOAD,
             Input.STEP_DONE: State.ASK,
             Input.STEP_FAILED: State.ASK,
             Input.HEAD: State.ASK,
@@ -128,7 +145,7 @@ _ASK = State.ASK  # a global is looked up much faster than the member of an enum
 _OVER = State.OVER
 _EVENT = Awaiting.EVENT
 _SESSION = Awaiting.SESSION
-_WORKING = (State.START, State.ASK)
+_WORKING = (State.START, State.UPLOAD, State.ASK)
 _ENDED = (State.LAST, State.OVER)
 _ANY_DONE = Done()
 
@@ -142,6 +159,7 @@ class CallBase(ABC, Generic[_S]):
         "_clock",
         "_conversation",
         "_count",
+        "_files",
         "_flow",
         "_last",
         "_next_events",
@@ -162,11 +180,16 @@ class CallBase(ABC, Generic[_S]):
     _machine: Client | Flow | Visit  # what drives the flow, or the flow itself
 
     def __init__(
-        self, channel: "Channel", what: Submit | Upload | Callable[[], Visit], conversation: Conversation | None = None
+        self,
+        channel: "Channel",
+        what: Submit | Upload | Callable[[], Visit],
+        conversation: Conversation | None = None,
+        files: tuple[Upload, ...] = (),
     ) -> None:
-        """For `Channel`: a question, or what makes a visit."""
+        """For `Channel`: a question and the files that belong to it, or what makes a visit."""
         self._channel = channel
         self._what = what
+        self._files = files  # that have not been uploaded yet
         self._conversation = conversation
         self._state = State.SESSION
         self._clock = Clock(channel.timeouts)
@@ -205,10 +228,20 @@ class CallBase(ABC, Generic[_S]):
 
     @property
     def submit(self) -> Submit:
-        """The question. Raises `AttributeError` for an upload and for a visit to a page."""
+        """The question, with the ids of the files that were uploaded for it so far.
+
+        Raises `AttributeError` for an upload and for a visit to a page.
+        """
         if not isinstance(self._what, Submit):
             raise AttributeError("an upload and a visit to a page have no question")
         return self._what
+
+    @property
+    def upload(self) -> Upload | None:
+        """The file that is due, or being sent: one of the question's, or what is sent in place of a question."""
+        if self._files:
+            return self._files[0]
+        return self._what if isinstance(self._what, Upload) else None
 
     @property
     def page(self) -> Page | None:
@@ -239,7 +272,9 @@ class CallBase(ABC, Generic[_S]):
     # ---------------------------------------------------------------- what the two kinds of call differ in
 
     def _new_flow(self, session: Session | None) -> Flow | Visit:
-        return self._what() if callable(self._what) else self._channel._flow(self._what, session)
+        if callable(self._what):
+            return self._what()
+        return self._channel._flow(self._files[0] if self._files else self._what, session)
 
     @abstractmethod
     def _begin(self, session: Session | None) -> None:
@@ -287,7 +322,7 @@ class CallBase(ABC, Generic[_S]):
 
     def _choose_step(self, now: float) -> tuple[_S | Wait | Done, float]:
         while True:
-            if self._state is _ASK or self._state is State.START:
+            if self._state is _ASK or self._state in _WORKING:
                 step, phase = self._work()
                 until = self._clock.start(phase, now)
                 if until > now:
@@ -420,8 +455,11 @@ class CallBase(ABC, Generic[_S]):
                     self._leave_opening(last)
             else:
                 self._share(session)
-            self._put(events[:-1])
-            self._finish(last)
+            if self._state is State.UPLOAD:
+                self._judge_upload(last)
+            else:
+                self._put(events[:-1])
+                self._finish(last)
         elif flow.awaiting is not _SESSION:
             if events or self._state is State.START:  # a head may be that of a refusal, after which all is renewed
                 self._share(session)
@@ -429,10 +467,38 @@ class CallBase(ABC, Generic[_S]):
                 clock.stop()
                 self._leave_opening(session)
                 self._move(Input.STARTED)
-            self._put(events)
-        elif self._state is _ASK:
+                self._look_for_files()
+            if self._state is _ASK:  # a file's answer is no part of the question's
+                self._put(events)
+        elif self._state in (_ASK, State.UPLOAD):
             clock.stop()
             self._move(Input.REFUSED)
+
+    def _look_for_files(self) -> None:
+        if self._files:
+            self._move(Input.FILE_DUE)
+
+    def _judge_upload(self, last: End | Broken) -> None:
+        """Go on after a file was sent: with the next one, or with the question."""
+        name = self._files[0].name
+        file_id = last.file_id if isinstance(last, End) else None
+        if file_id is not None:
+            self._files = self._files[1:]
+            self._what = replace(self.submit, file_ids=(*self.submit.file_ids, file_id))
+            try:
+                self._begin(self._channel._session)
+            except ValueError as error:  # the ids have made the question larger than it may be
+                last = Broken(Reason.TOO_LARGE, str(error), limit="request_bytes")
+            else:
+                self._clock.stop()
+                self._session = None
+                self._move(Input.UPLOADED)
+                return
+        elif isinstance(last, End):
+            last = Broken(Reason.MALFORMED, "the site took the file and gave no id", raw=last.raw)
+        if not last.in_session and last.limit != "request_bytes":
+            last = replace(last, detail=f"file {name!r}: {last.detail}")
+        self._finish(last)
 
     def _put(self, events: list[Event]) -> None:
         self._queue += events
@@ -534,6 +600,7 @@ class CallBase(ABC, Generic[_S]):
                 self._begin(None)
             events = self._flow.use_session(session)
         self._move(Input.FOUND)
+        self._look_for_files()
         self._session = self._flow.session
         if events:  # a refused question is not asked again without a nonce
             (refusal,) = events

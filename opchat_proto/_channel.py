@@ -134,6 +134,7 @@ class Channel:
         conversation: Conversation | None = None,
         *,
         chat_id: str | None = None,
+        files: Iterable[Upload] = (),
         **options: Unpack[QuestionOptions],
     ) -> Call:
         """A question over connections of your own: a text, a list of messages, a `Submit` or an `Upload`.
@@ -144,11 +145,18 @@ class Channel:
         new conversation keeps it; the core draws nothing at random. `options` save a
         `Submit` from being written: `call("Hi", bot_id="sales")`.
 
+        `files` are uploaded first, one after the other, in the session that the question
+        is asked in, and the question names their ids. A file that the site does not take
+        ends the reply with that `Broken`, and nothing was asked. Sites read several files
+        only since 3.1.2, and older ones ignore them, as 2.9.9 does all but one: see
+        `Bot.max_files`. No file is read before 1.9.94.
+
         Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
         `TypeError` for other types and for options that the question or the conversation
         has already, `RuntimeError` if the conversation is being asked another question.
         """
-        return Call(self, _to_submit(question, conversation, chat_id, options), conversation)
+        question, attached = self._to_question(question, conversation, chat_id, files, options)
+        return Call(self, question, conversation, attached)
 
     def http_call(
         self,
@@ -156,10 +164,34 @@ class Channel:
         conversation: Conversation | None = None,
         *,
         chat_id: str | None = None,
+        files: Iterable[Upload] = (),
         **options: Unpack[QuestionOptions],
     ) -> HTTPCall:
         """As `call`, over an HTTP library."""
-        return HTTPCall(self, _to_submit(question, conversation, chat_id, options), conversation)
+        question, attached = self._to_question(question, conversation, chat_id, files, options)
+        return HTTPCall(self, question, conversation, attached)
+
+    def _to_question(
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None,
+        chat_id: str | None,
+        files: Iterable[Upload],
+        options: QuestionOptions,
+    ) -> tuple[Submit | Upload, tuple[Upload, ...]]:
+        attached = tuple(files)
+        if not all(isinstance(file, Upload) for file in attached):
+            raise TypeError("files: expected each to be an Upload")
+        submit = _to_submit(question, conversation, chat_id, options)
+        if attached:
+            if isinstance(submit, Upload):
+                raise TypeError("files: expected a question that they belong to, got an Upload")
+            most = self.limits.upload_bytes
+            for file in attached:
+                if file.size > most:
+                    raise ValueError(f"files: expected at most {most} bytes (Limits.upload_bytes) in {file.name!r}")
+            self._flow(submit)  # raises if it is too large, before anything is uploaded
+        return submit, attached
 
     def visit(self, url: str, *, fresh: str | None = None) -> Call:
         """A visit to a page, of this site or another: its one event is `End(None)`, and then `call.page`, or `Broken`.

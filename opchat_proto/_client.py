@@ -271,6 +271,11 @@ class Client:
         """Whether a `Send` has handed out a submit, so that the server may have acted on it. Stays true."""
         return self._submit_started
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """How many bytes of the request were sent, and of how many; (0, 0) before and after that."""
+        return self._sent, len(self._out)
+
     # ---------------------------------------------------------------- output
 
     def next_step(self) -> Connect | StartTLS | Send | Receive | Done:

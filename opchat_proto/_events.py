@@ -1,5 +1,6 @@
 """What a reply consists of: any number of `Live`, then exactly one `End` or `Broken`."""
 
+import re
 import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,6 +9,8 @@ from typing import Any, TypeAlias, final
 from ._json import decode
 
 __all__ = ["Broken", "End", "Event", "Live", "Reason"]
+
+_FILE_ID = re.compile(r"[!-~]{1,256}")
 
 
 @final
@@ -115,6 +118,18 @@ class End:
     def response_id(self) -> str | None:
         """The provider's id of this answer, to send as the next question's previous response id."""
         return self._text("responseId")
+
+    @property
+    def file_id(self) -> str | None:
+        """The id of the file that was uploaded, for `Submit.file_ids` (WIRE 7.5).
+
+        None if there is none of 1 to 256 printable ASCII characters. 1.9.94 gives a number.
+        """
+        kept = self.payload().get("data")
+        file_id = kept.get("id") if isinstance(kept, dict) else None
+        if type(file_id) is int:
+            file_id = str(file_id)
+        return file_id if isinstance(file_id, str) and _FILE_ID.fullmatch(file_id) else None
 
     @property
     def new_token(self) -> str | None:

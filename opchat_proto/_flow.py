@@ -222,7 +222,7 @@ class Flow:
             self._state = State.SUBMIT
         self._draft: Draft | None = None  # of the submit that is next, once there is a session
         if submit is not None:
-            self._draft, most = submit._draft(session and session.session_id), getattr(limits, submit._limit)
+            self._draft, most = submit._draft(session), getattr(limits, submit._limit)
             if self._draft.size > most:
                 raise ValueError(f"submit: expected at most {most} bytes, got {self._draft.size}")
         self._site_root: str | None = None  # which start_session's answer names
@@ -471,8 +471,9 @@ class Flow:
 
     def _prepare(self, submit: Askable, session: Session) -> list[Event]:
         """Write the question for this session, whose id may make it too large."""
-        if self._draft is None or session.session_id is not None:  # else it is written already
-            self._draft = submit._draft(session.session_id)
+        if self._draft is None or session.session_id is not None or session.nonce is None:  # else it is written already
+            self._draft = None  # first, since it can be large
+            self._draft = submit._draft(session)
         most = getattr(self._limits, submit._limit)
         if self._draft.size <= most:
             return []

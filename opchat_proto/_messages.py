@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias, final
 
 from ._askable import JSON, Askable, Draft
 from ._errors import InvalidMessages
+from ._session import Session
 
 __all__ = ["Message", "Scalar", "Submit"]
 
@@ -130,8 +131,11 @@ class Submit(Askable):
             previous_response_id=previous_response_id,
         )
 
-    def to_dict(self, session_id: str | None = None) -> dict[str, Any]:
-        """The JSON object of WIRE 4.2, keys in the browser's order."""
+    def to_dict(self, session_id: str | None = None, *, old_names: bool = False) -> dict[str, Any]:
+        """The JSON object of WIRE 4.2, keys in the browser's order.
+
+        With `old_names` the first file also stands where plugins up to 2.1.4 look for it.
+        """
         body: dict[str, Any] = {"botId": self.bot_id, "customId": self.custom_id, "session": session_id}
         if self.chat_id is not None:
             body["chatId"] = self.chat_id
@@ -141,6 +145,8 @@ class Submit(Askable):
         # One file goes under the name that every version since 2.1.5 reads, several under that of 2.9.7.
         body["newFileId"] = self.file_ids[0] if len(self.file_ids) == 1 else None
         body["newFileIds"] = list(self.file_ids) if len(self.file_ids) > 1 else None
+        if old_names and self.file_ids:
+            body["newImageId"] = self.file_ids[0]
         body["stream"] = self.stream
         for key, value in (
             ("shortcutId", self.shortcut_id),
@@ -151,12 +157,15 @@ class Submit(Askable):
                 body[key] = value
         return body
 
-    def encode(self, session_id: str | None = None) -> bytes:
+    def encode(self, session_id: str | None = None, *, old_names: bool = False) -> bytes:
         """`to_dict` as compact JSON in UTF-8, as a browser writes it."""
-        return _COMPACT.encode(self.to_dict(session_id)).encode()
+        return _COMPACT.encode(self.to_dict(session_id, old_names=old_names)).encode()
 
-    def _draft(self, session_id: str | None) -> Draft:
-        return Draft(SUBMIT_ROUTE, self.encode(session_id), accept="text/event-stream" if self.stream else JSON)
+    def _draft(self, session: Session | None) -> Draft:
+        # No version says which it is. One that gives no nonce is older than 2.0.0, or refuses the question anyhow.
+        old_names = session is not None and session.nonce is None
+        body = self.encode(session and session.session_id, old_names=old_names)
+        return Draft(SUBMIT_ROUTE, body, accept="text/event-stream" if self.stream else JSON)
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> "Submit":
@@ -178,6 +187,8 @@ class Submit(Askable):
         file_ids = body.get("newFileIds")
         if not file_ids:
             file_id = _text(body, "newFileId")
+            if file_id is None:
+                file_id = _text(body, "newImageId")  # its name up to 2.1.4
             file_ids = [] if file_id is None else [file_id]
         if not isinstance(file_ids, list) or not all(isinstance(item, str) for item in file_ids):
             raise InvalidMessages("newFileIds: expected an array of strings")

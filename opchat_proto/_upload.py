@@ -7,6 +7,7 @@ from typing import ClassVar, final
 from ._askable import Askable, Draft
 from ._events import Broken, End
 from ._json import encodable
+from ._session import Session
 
 __all__ = ["Upload"]
 
@@ -22,8 +23,8 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, mult
 class Upload(Askable):
     """A file that a question can name: asked like a `Submit`, but it costs no question.
 
-    The reply ends with `End(None)`, and `end.payload()["data"]["id"]` is what
-    `Submit.file_ids` takes. The site keeps the file for an hour, for this session.
+    The reply ends with `End(None)`, and `end.file_id` is what `Submit.file_ids` takes.
+    The site keeps the file for an hour, for this session.
     What a site takes is its own affair: its refusal is a `Broken`.
 
     Raises `TypeError` for values of other types, `ValueError` for a name, a type or
@@ -58,22 +59,40 @@ class Upload(Askable):
         if not _BOUNDARY.fullmatch(self.boundary) or b"--" + self.boundary.encode() in self.data:
             raise ValueError("Upload.boundary: expected 1 to 70 characters that the file does not hold")
 
+    @property
+    def size(self) -> int:
+        """How many bytes the body has that `encode` gives."""
+        return sum(map(len, self._around())) + len(self.data)
+
     def encode(self) -> bytes:
         """The body of the request: multipart/form-data (RFC 7578)."""
+        before, after = self._around()
+        return b"".join((before, self.data, after))
+
+    def _around(self) -> tuple[bytes, bytes]:
         edge = f"--{self.boundary}".encode()
         fields = (("type", "N/A"), ("purpose", self.purpose))
         parts = [f'form-data; name="{name}"\r\n\r\n{text}'.encode() for name, text in fields]
         file = (
             f'form-data; name="file"; filename="{self.name.translate(_ESCAPES)}"\r\nContent-Type: {self.content_type}'
         )
-        parts.append(file.encode() + b"\r\n\r\n" + self.data)
-        return b"".join(edge + b"\r\nContent-Disposition: " + part + b"\r\n" for part in parts) + edge + b"--\r\n"
+        parts.append(file.encode() + b"\r\n\r\n")
+        before = b"\r\n".join(edge + b"\r\nContent-Disposition: " + part for part in parts)
+        return before, b"\r\n" + edge + b"--\r\n"
 
-    def _draft(self, session_id: str | None) -> Draft:
+    def _draft(self, session: Session | None) -> Draft:
         return Draft(_ROUTE, self.encode(), content_type=f'multipart/form-data; boundary="{self.boundary}"')
 
     def _judge(self, last: End | Broken) -> End | Broken:
-        if isinstance(last, Broken) and last.status == 500 and last.raw.startswith("<"):
-            # PHP drops what is larger than upload_max_filesize, and the plugin does not expect that (WIRE 7.5).
+        if isinstance(last, Broken) and _is_dropped(last):
             return replace(last, detail=f"{last.detail}; is the file larger than the site takes?")
         return last
+
+
+def _is_dropped(refusal: Broken) -> bool:
+    """Whether PHP has dropped a file, as it does above upload_max_filesize and post_max_size (WIRE 7.5).
+
+    The plugin does not expect the former: a fatal error, as a page or in WordPress's JSON.
+    """
+    is_fatal = refusal.raw.startswith("<") or refusal.code == "internal_server_error"
+    return (refusal.status == 500 and is_fatal) or refusal.detail == "No file provided."

@@ -47,8 +47,7 @@ others wait for that. Importing this package imports no I/O library.
             ...
 """
 
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self, Unpack
 
@@ -58,10 +57,12 @@ from ._broken import ReplyBroken
 from ._common import Options
 from ._files import load, save
 from ._text import acollect, collect
+from ._uploads import FileLike
 
 __all__ = [
     "AsyncReply",
     "AsyncTransport",
+    "FileLike",
     "Options",
     "QuestionLike",
     "QuestionOptions",
@@ -130,11 +131,16 @@ class Transport(Protocol):
         self,
         question: QuestionLike,
         conversation: Conversation | None = None,
+        *,
+        files: Iterable[FileLike] = (),
         **options: Unpack[QuestionOptions],
     ) -> Reply:
-        """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
+        """Ask a question, after what the conversation remembers, with files that are uploaded first.
 
-    def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
+        Raises `ValueError` for what cannot be sent, `OSError` for a file that cannot be read.
+        """
+
+    def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`."""
 
     def visit(self, url: str, *, fresh: bool = False) -> Page:
@@ -206,11 +212,16 @@ class AsyncTransport(Protocol):
         self,
         question: QuestionLike,
         conversation: Conversation | None = None,
+        *,
+        files: Iterable[FileLike] = (),
         **options: Unpack[QuestionOptions],
     ) -> AsyncReply:
-        """Ask a question, after what the conversation remembers. Raises `ValueError` for what cannot be sent."""
+        """Ask a question, after what the conversation remembers, with files that are uploaded first.
 
-    async def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
+        Raises `ValueError` for what cannot be sent, `OSError` for a file that cannot be read.
+        """
+
+    async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`.
 
         Cancelled, it leaves no connection open; the site may have taken the file.

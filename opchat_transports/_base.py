@@ -1,7 +1,8 @@
 """What all transports are, whatever does their I/O: a channel, and the replies that are open on it."""
 
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack
 from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
@@ -19,9 +20,11 @@ from opchat_proto import (
     QuestionOptions,
     Session,
     Signal,
+    Upload,
 )
 
 from ._common import Options, load_trust_store, make_channel, make_ssl_context, new_chat_id
+from ._uploads import FileLike, to_upload
 
 __all__ = ["ReplyBase", "TransportBase"]
 
@@ -71,7 +74,12 @@ class TransportBase(Generic[_R]):
         return self._channel.proxy
 
     def ask(
-        self, question: QuestionLike, conversation: Conversation | None = None, **options: Unpack[QuestionOptions]
+        self,
+        question: QuestionLike,
+        conversation: Conversation | None = None,
+        *,
+        files: Iterable[FileLike] = (),
+        **options: Unpack[QuestionOptions],
     ) -> _R:
         """The reply to a question: a text, a list of messages or a `Submit`. It is sent when the reply is first read.
 
@@ -80,10 +88,21 @@ class TransportBase(Generic[_R]):
         written: `ask("Hi", bot_id="sales")`. A question without a chat id gets a random
         one, which its conversation keeps.
 
+        `files` are paths, pairs of a name and bytes, or `Upload`s. They are uploaded
+        first, in the same session, and the question names their ids. A file that the site
+        does not take ends the reply with that `Broken`, and nothing was asked; `retries`
+        may repeat an upload. Paths are read now, without letting other tasks run. Sites
+        read several files since 3.1.2, older ones only one, or none of them: see `Bot.max_files`.
+
         Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
-        `TypeError` for other types, `RuntimeError` if the transport is closed or the
-        conversation is being asked another question.
+        `TypeError` for other types, `OSError` for a file that cannot be read,
+        `RuntimeError` if the transport is closed or the conversation is being asked another question.
         """
+        if files:
+            if isinstance(files, str | bytes | os.PathLike | Upload):
+                raise TypeError("files: expected several, got one")
+            most = self._channel.limits.upload_bytes
+            options["files"] = [to_upload(file, most) for file in files]  # type: ignore[typeddict-unknown-key]
         return self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
 
     def _open(self, call: Any) -> _R:

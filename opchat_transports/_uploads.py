@@ -4,23 +4,26 @@ import mimetypes
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from opchat_proto import Broken, End, Reason, Upload
 
 from ._broken import ReplyBroken
 
-__all__ = ["AsyncUploads", "Uploads"]
+__all__ = ["AsyncUploads", "FileLike", "Uploads", "to_upload"]
+
+FileLike: TypeAlias = str | os.PathLike[str] | tuple[str, bytes] | Upload
+"""A path, or a name and the bytes, or an `Upload`."""
 
 
 class Uploads:
     """Uploads of a transport."""
 
-    def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
+    def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """Send a file, and return the id that names it: `ask("What is this?", file_ids=[...])`.
 
-        `file` is a path or the bytes themselves; `name` is the path's own by default, and
-        bytes need one. The site keeps the file for an hour, for this transport's
+        `file` is a path, or the bytes themselves with a `name`, or a pair of a name and bytes,
+        or an `Upload`. The site keeps the file for an hour, for this transport's
         session. It costs no question, so `retries` may repeat it (WIRE 7.5).
 
         Raises `ReplyBroken` if the site does not take it, `OSError` for a file that
@@ -36,7 +39,7 @@ class Uploads:
 class AsyncUploads:
     """The same in async code."""
 
-    async def upload(self, file: bytes | str | os.PathLike[str], *, name: str | None = None) -> str:
+    async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """As `BlockingTransport.upload`: send a file, and return the id that names it.
 
         A path is read before anything is sent, without letting other tasks run: give the
@@ -49,11 +52,16 @@ class AsyncUploads:
         return _file_id(reply)
 
 
-def _reply(transport: Any, file: bytes | str | os.PathLike[str], name: str | None) -> Any:
-    if isinstance(file, bytes):
+def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upload:
+    """The file, read from its path if it is one. Raises `OSError`, `ValueError` for one of more than `most` bytes."""
+    if isinstance(file, Upload):
+        return file
+    if isinstance(file, tuple):
+        name, data = file
+    elif isinstance(file, bytes):
         data = file
     else:
-        path, most = Path(file), transport._channel.limits.upload_bytes
+        path = Path(file)
         with path.open("rb") as opened:
             data, name = opened.read(most + 1), name or path.name
         if len(data) > most:
@@ -61,12 +69,16 @@ def _reply(transport: Any, file: bytes | str | os.PathLike[str], name: str | Non
     if name is None:
         raise TypeError("name: expected one, since bytes have none")
     content_type, _ = mimetypes.guess_type(name)
-    upload = Upload(
+    return Upload(
         name=name,
         data=data,
         content_type=content_type or "application/octet-stream",
         boundary=f"opchat-{secrets.token_hex(16)}",
     )
+
+
+def _reply(transport: Any, file: FileLike | bytes, name: str | None) -> Any:
+    upload = to_upload(file, transport._channel.limits.upload_bytes, name)
     return transport._open(transport._new_call(upload))
 
 
@@ -74,8 +86,6 @@ def _file_id(reply: Any) -> str:
     if isinstance(reply.broken, Broken):
         raise ReplyBroken(reply.broken)
     assert isinstance(reply.end, End)
-    kept = reply.end.payload().get("data")
-    file_id = kept.get("id") if isinstance(kept, dict) else None
-    if isinstance(file_id, bool) or not isinstance(file_id, str | int):  # up to 1.9.94 it is a number
+    if reply.end.file_id is None:
         raise ReplyBroken(Broken(Reason.MALFORMED, "the site took the file and gave no id", raw=reply.end.raw))
-    return str(file_id)
+    return reply.end.file_id

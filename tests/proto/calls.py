@@ -27,6 +27,7 @@ from opchat_proto import (
 )
 from opchat_proto._call_base import State  # the table itself is not public, and is walked over here
 from tests.proto.asking import ANSWER, content_length
+from tests.proto.uploads import CAT
 
 AnyCall: TypeAlias = Call | HTTPCall
 Make: TypeAlias = Callable[..., AnyCall]
@@ -54,6 +55,7 @@ OPENED_AGAIN = Reply(b'{"success":true,"sessionId":"s2","restNonce":"n2"}')
 NO_ROUTE = Reply(b'{"code":"rest_no_route","message":"No route"}', 404)
 STALE = Reply(b'{"code":"rest_cookie_invalid_nonce","message":"Stale"}', 403)
 GOOD = Reply(ANSWER)
+KEPT = Reply(b'{"success":true,"data":{"id":"f1","url":"http://site.example/cat.png"}}')
 DOWN = Reply(b"down", 503)
 FRESH = Reply(b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":\\"Hi\\",\\"new_token\\":\\"n9\\"}"}\n\n')
 
@@ -90,7 +92,8 @@ def asks(call: AnyCall, now: float = 0.0) -> str:
         match step:
             case Request():
                 nonce = dict(step.headers).get("X-WP-Nonce")
-                return "start_session" if step.url.endswith("/start_session") else f"submit {nonce}"
+                route = step.url.rpartition("/")[2]
+                return route if route == "start_session" else f"{route} {nonce}"
             case Wait() | Receive() | Done():
                 return type(step).__name__
         assert isinstance(call, Call)
@@ -98,7 +101,8 @@ def asks(call: AnyCall, now: float = 0.0) -> str:
         if isinstance(step, Send) and step.data.startswith(b"POST "):
             found = re.search(rb"X-WP-Nonce: (\S+)", step.data)
             nonce = found and found[1].decode()
-            return "start_session" if b"/start_session " in step.data else f"submit {nonce}"
+            route = step.data.partition(b" HTTP/")[0].rpartition(b"/")[2].decode()
+            return route if route == "start_session" else f"{route} {nonce}"
 
 
 def tell(call: AnyCall, reply: Reply) -> None:
@@ -210,7 +214,7 @@ def at(state: State, make: Make, **options: Any) -> tuple[AnyCall, AnyCall | Non
     if state is State.WAIT:
         starter = make(site, "Hi?")
         starter.next_step(0)
-    call = make(site, "Hi?")
+    call = make(site, "Hi?", files=[CAT] if state is State.UPLOAD else [])
     if state is not State.SESSION:
         call.next_step(0)
     if state is State.PAUSE:

@@ -35,6 +35,7 @@ from tests.proto.calls import (
     CUT,
     DOWN,
     GOOD,
+    KEPT,
     KINDS,
     LEFT,
     NO_CONNECTION,
@@ -57,6 +58,7 @@ from tests.proto.calls import (
     taken,
     tell,
 )
+from tests.proto.uploads import CAT
 
 CALLS: dict[str, Callable[[Any], object]] = {
     "step_done": Call.step_done,
@@ -69,7 +71,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "next_step": lambda call: call.next_step(0),
 }
 REPORTS = ("step_failed", "receive_head", "receive_data", "receive_eof")
-WORKING = (State.START, State.ASK)
+WORKING = (State.START, State.UPLOAD, State.ASK)
 
 # Where a call leads that either kind has. What is missing raises.
 LEGAL: dict[State, dict[str, State]] = {
@@ -189,6 +191,22 @@ def ask_three_at_once(make: Make) -> None:
     assert ended(third) == [NO_SESSION]
 
 
+def attach_a_file(make: Make) -> None:
+    """The nonce of the upload is refused, then it is put off, and then the question is asked."""
+    call = make(channel(session=Session("n0"), retries=1), "Hi?", files=[CAT])
+    assert asks(call) == "upload n0"
+    tell(call, STALE)
+    assert asks(call) == "start_session"
+    tell(call, OPENED)
+    assert asks(call) == "upload n1"
+    tell(call, put_off(5))
+    assert (asks(call), asks(call, 5)) == ("Wait", "upload n1")
+    tell(call, KEPT)
+    assert asks(call, 5) == "submit n1"
+    tell(call, GOOD)
+    assert ended(call) == ANSWERED
+
+
 def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Recorder(TABLE)
     monkeypatch.setattr(_call_base, "TABLE", table)
@@ -196,6 +214,7 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
         test_every_call_in_every_state(make, state, name)
     for make in KINDS:
         ask_three_at_once(make)
+        attach_a_file(make)
         test_news_of_connections_that_nobody_wants_any_more_change_nothing(make, "receive_data")
     call = channel(session=Session()).call("Hi?")
     asks(call)
@@ -290,6 +309,8 @@ def test_who_leaves_has_one_last_event(make: Make, state: State) -> None:
         expected = LEFT
     elif state is State.PAUSE:
         expected = NO_CONNECTION[type(call)]
+    elif state is State.UPLOAD:
+        expected = Broken(Reason.LOST, CLOSED)
     assert ended(call) == [expected]
 
 

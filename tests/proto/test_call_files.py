@@ -1,0 +1,271 @@
+"""A question with files: they are uploaded first, in the session that the question is asked in."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from opchat_proto import (
+    Broken,
+    Call,
+    Channel,
+    Conversation,
+    Limits,
+    Reason,
+    Receive,
+    Request,
+    Send,
+    Session,
+    StepDone,
+    Submit,
+)
+from tests.proto.asking import ANSWERED
+from tests.proto.calls import (
+    DOWN,
+    GOOD,
+    KEPT,
+    NO_ROUTE,
+    NO_SESSION,
+    OPENED,
+    OPENED_AGAIN,
+    STALE,
+    AnyCall,
+    Make,
+    Reply,
+    asks,
+    begin,
+    both,
+    channel,
+    ended,
+    put_off,
+    tell,
+)
+from tests.proto.uploads import CAT
+
+DOG = replace(CAT, name="dog.png")
+NOT_TAKEN = Reply(b'{"success":false,"message":"Invalid file type."}', 400)
+
+
+def kept(file_id: object) -> Reply:
+    return Reply(json.dumps({"success": True, "data": {"id": file_id}}).encode())
+
+
+def body_of(call: AnyCall) -> dict[str, Any]:
+    """What is asked next, as JSON."""
+    while True:
+        step, _ = call.next_step(0)
+        match step:
+            case Request(body=body):
+                break
+            case Send(data) if data.startswith(b"POST "):
+                body = data.partition(b"\r\n\r\n")[2]
+                break
+        assert isinstance(call, Call)
+        call.step_done()
+    if isinstance(call, Call):
+        call.step_done()
+    values: dict[str, Any] = json.loads(body)
+    return values
+
+
+@both
+def test_files_are_uploaded_one_after_the_other_and_then_named(make: Make) -> None:
+    site = channel()
+    call = make(site, "What are these?", files=[CAT, DOG])
+    assert asks(call) == "start_session"
+    tell(call, OPENED)
+    assert (asks(call), call.upload) == ("upload n1", CAT)
+    tell(call, KEPT)
+    assert (asks(call), call.upload) == ("upload n1", DOG)
+    tell(call, kept("f2"))
+    assert call.upload is None
+    body = body_of(call)
+    assert (body["newFileId"], body["newFileIds"], body["session"]) == (None, ["f1", "f2"], "s1")
+    assert call.submit.file_ids == ("f1", "f2")
+    tell(call, GOOD)
+    assert ended(call) == ANSWERED
+
+
+@both
+def test_a_file_goes_with_a_conversation_and_with_ids_from_before(make: Make) -> None:
+    conversation = Conversation(chat_id="c1")
+    call = make(channel(session=Session("n0")), "Hi?", conversation, files=[CAT], file_ids=["f0"])
+    assert asks(call) == "upload n0"
+    tell(call, KEPT)
+    assert body_of(call)["newFileIds"] == ["f0", "f1"]
+    tell(call, GOOD)
+    assert ended(call) == ANSWERED
+    assert [message.content for message in conversation.messages] == ["Hi?", "Hi"]
+
+
+@both
+def test_a_file_stays_when_the_nonce_is_renewed_before_the_question(make: Make) -> None:
+    """It belongs to the session's id, which start_session gives again to who sends its cookie (WIRE 3.1, 7.5)."""
+    site = channel(session=Session("n0", "s0", "mwai_session_id=s0"))
+    call = make(site, "Hi?", files=[CAT])
+    assert asks(call) == "upload n0"
+    tell(call, KEPT)
+    assert asks(call) == "submit n0"
+    tell(call, STALE)
+    assert asks(call) == "start_session"
+    tell(call, OPENED)
+    assert body_of(call)["newFileId"] == "f1"
+    tell(call, GOOD)
+    assert ended(call) == ANSWERED
+    assert site.session == Session("n1", "s1", "mwai_session_id=s0")
+
+
+@both
+def test_the_question_uses_a_session_that_another_call_has_renewed(make: Make) -> None:
+    site = channel(session=Session("n0"))
+    call, other = make(site, "Hi?", files=[CAT]), make(site, "Hi?")
+    assert (asks(call), asks(other)) == ("upload n0", "submit n0")
+    tell(other, STALE)
+    assert asks(other) == "start_session"
+    tell(call, KEPT)
+    tell(other, OPENED_AGAIN)
+    assert asks(call) == "submit n2"
+
+
+@both
+@pytest.mark.parametrize(
+    ("reply", "broken"),
+    [
+        (NOT_TAKEN, Broken(Reason.REFUSED, "file 'cat.png': Invalid file type.", 400, raw=NOT_TAKEN.body.decode())),
+        (
+            Reply(NOT_TAKEN.body),
+            Broken(Reason.REMOTE, "file 'cat.png': Invalid file type.", raw=NOT_TAKEN.body.decode()),
+        ),
+        *(
+            (reply, Broken(Reason.MALFORMED, f"file 'cat.png': {NO_ID}", raw=reply.body.decode()))
+            for NO_ID in ["the site took the file and gave no id"]
+            for reply in [kept(None), kept(True), kept(""), kept("a b"), kept("x" * 257), Reply(b'{"success":true}')]
+        ),
+    ],
+)
+def test_a_refused_file_ends_the_reply_before_anything_is_asked(make: Make, reply: Reply, broken: Broken) -> None:
+    call = make(channel(session=Session("n0"), retries=5), "Hi?", files=[CAT, DOG])
+    assert asks(call) == "upload n0"
+    tell(call, reply)
+    assert ended(call) == [broken]
+    assert not broken.asked
+
+
+@both
+def test_a_number_is_an_id(make: Make) -> None:
+    call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
+    assert asks(call) == "upload n0"
+    tell(call, kept(17))
+    assert body_of(call)["newFileId"] == "17"
+
+
+@both
+def test_a_site_that_is_down_is_no_fault_of_the_file(make: Make) -> None:
+    call = make(channel(), "Hi?", files=[CAT])
+    assert asks(call) == "start_session"
+    tell(call, DOWN)
+    assert ended(call) == [NO_SESSION]
+
+
+@both
+def test_retries_repeat_the_upload_and_not_those_before_it(make: Make) -> None:
+    call = make(channel(session=Session("n0"), retries=3), "Hi?", files=[CAT, DOG])
+    assert asks(call) == "upload n0"
+    tell(call, KEPT)
+    assert asks(call) == "upload n0"
+    begin(call, b"{")
+    call.step_failed("reset")
+    assert asks(call) == "Done"  # a broken answer is no lost connection
+    call = make(channel(session=Session("n0"), retries=3), "Hi?", files=[CAT, DOG])
+    assert asks(call) == "upload n0"
+    tell(call, KEPT)
+    assert asks(call) == "upload n0"
+    call.step_failed("reset")
+    assert (asks(call), asks(call, 60), call.upload) == ("Wait", "upload n0", DOG)
+    tell(call, put_off(1))
+    assert (asks(call, 60), asks(call, 61)) == ("Wait", "upload n0")
+    tell(call, kept("f2"))
+    assert asks(call, 61) == "submit n0"
+    assert (call.retries, call.submit.file_ids) == (2, ("f1", "f2"))
+
+
+@both
+def test_what_streams_in_place_of_a_files_answer_is_no_part_of_the_reply(make: Make) -> None:
+    call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
+    assert asks(call) == "upload n0"
+    begin(call, b'data: {"type":"live","data":"not the answer"}\n\n')
+    assert call.next_event() is None
+    call.receive_data(b'data: {"type":"live","data":"nor this"}\n\ndata: {"type":"error","data":"no"}\n\n')
+    assert ended(call) == [Broken(Reason.REMOTE, "file 'cat.png': no")]
+
+
+@both
+def test_who_leaves_during_an_upload_has_asked_nothing(make: Make) -> None:
+    call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
+    assert asks(call) == "upload n0"
+    call.close()
+    assert ended(call) == [Broken(Reason.LOST, "closed by the caller")]
+
+
+@both
+def test_an_old_site_without_a_nonce_is_told_by_the_old_name_as_well(make: Make) -> None:
+    call = make(channel(), "Hi?", files=[CAT])
+    assert asks(call) == "start_session"
+    tell(call, NO_ROUTE)
+    assert asks(call) == "upload None"
+    tell(call, KEPT)
+    body = body_of(call)
+    assert (body["newFileId"], body["newImageId"]) == ("f1", "f1")
+    assert "newImageId" not in Submit(new_message="Hi?", file_ids=("f1",)).to_dict()
+
+
+@both
+def test_ids_that_make_the_question_too_large_are_said_by_the_reply(make: Make) -> None:
+    submit = Submit(new_message="x" * 100)
+    most = len(submit.encode()) + 100
+    call = make(channel(session=Session("n0"), limits=Limits(request_bytes=most)), submit, files=[CAT])
+    assert asks(call) == "upload n0"
+    tell(call, kept("f" * 250))
+    words = f"submit: expected at most {most} bytes of JSON, got {len(replace(submit, file_ids=('f' * 250,)).encode())}"
+    assert ended(call) == [Broken(Reason.TOO_LARGE, words, limit="request_bytes")]
+
+
+@both
+@pytest.mark.parametrize(
+    ("question", "files", "error", "match"),
+    [
+        ("Hi?", ["cat.png"], TypeError, r"^files: expected each to be an Upload$"),
+        (CAT, [CAT], TypeError, r"^files: expected a question that they belong to, got an Upload$"),
+        ("Hi?", [CAT, replace(CAT, data=b"x" * 999)], ValueError, r"^files: expected at most 600 bytes \(Limits\.upl"),
+        ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes of JSON, got "),
+    ],
+)
+def test_what_cannot_be_sent_is_said_at_once(
+    make: Make, question: Any, files: Any, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        make(channel(limits=Limits(request_bytes=500, upload_bytes=600)), question, files=files)
+
+
+def test_an_observer_sees_how_much_was_sent() -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def observe(call: AnyCall, item: object) -> None:
+        if isinstance(item, StepDone) and isinstance(call, Call) and call.upload is not None:
+            seen.append((call.upload.name, *call.sent))
+
+    large = replace(CAT, data=b"x" * 600_000)
+    call = channel(session=Session("n0"), observer=observe).call("Hi?", files=[large])
+    while not isinstance(call.next_step(0)[0], Receive):
+        call.step_done()
+    total = len(large.encode())
+    (connect, first, second, last) = seen
+    assert connect == ("cat.png", 0, 0)
+    assert (first[1], second[1], first[2] > total, second[2]) == (262_144, 524_288, True, first[2])
+    assert last == ("cat.png", 0, 0)
+
+
+def test_the_size_is_that_of_the_body() -> None:
+    assert CAT.size == len(CAT.encode())
+    assert Channel("http://site.example", limits=Limits(upload_bytes=CAT.size)).call("Hi?", files=[CAT]).upload == CAT
