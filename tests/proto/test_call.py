@@ -23,6 +23,7 @@ def test_the_steps_of_a_question_over_connections() -> None:
     assert call.next_step(103) == (Done(), math.inf)
     assert taken(call) == [ANSWERED[1]]
     assert taken(call) == []
+    assert call.sent == (0, 0)
 
 
 def test_a_step_that_does_not_fit_the_report_raises_and_the_answer_goes_on() -> None:

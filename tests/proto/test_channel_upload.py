@@ -1,5 +1,6 @@
 """A file over a channel."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from opchat_proto import (
     Done,
     End,
     HTTPCall,
+    Limits,
     Live,
     Request,
     Send,
@@ -66,3 +68,27 @@ def test_it_is_not_sent_again_once_its_answer_has_begun() -> None:
     call.step_failed("reset")
     assert isinstance(call.next_step(1)[0], Done)
     assert [call.next_event(), type(call.next_event())] == [Live("one"), Broken]
+
+
+@pytest.mark.parametrize("make", [Channel.call, Channel.http_call])
+def test_a_question_has_files_of_the_size_that_is_allowed(make: Any) -> None:
+    channel = Channel("http://site.example", limits=Limits(upload_bytes=CAT.size))
+    call = make(channel, "Hi?", files=iter([CAT]))
+    assert (call.upload, call.submit) == (CAT, Submit(new_message="Hi?"))
+
+
+@pytest.mark.parametrize("make", [Channel.call, Channel.http_call])
+@pytest.mark.parametrize(
+    ("question", "files", "error", "match"),
+    [
+        ("Hi?", ["cat.png"], TypeError, r"^files: expected each to be an Upload$"),
+        (CAT, [CAT], TypeError, r"^files: expected a question that they belong to, got an Upload$"),
+        ("Hi?", [CAT, replace(CAT, data=b"x" * 999)], ValueError, r"^files: expected at most 600 bytes \(Limits\.upl"),
+        ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes of JSON, got "),
+    ],
+)
+def test_a_question_with_files_that_cannot_be_sent_is_said_at_once(
+    make: Any, question: Any, files: Any, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        make(Channel("http://site.example", limits=Limits(request_bytes=500, upload_bytes=600)), question, files=files)

@@ -13,12 +13,15 @@ def test_a_large_request_is_sent_in_pieces(size: int) -> None:
     client = Client(Flow("http://site.example", upload, session=Session("n0")))
     assert client.next_step() == Connect("site.example", 80)
     client.step_done()
-    sent = []
+    sent: list[bytes] = []
     while isinstance(step := client.next_step(), Send):
         assert client.next_step() == step
+        assert client.sent[0] == sum(map(len, sent))
+        total = client.sent[1]
         sent.append(step.data)
         client.step_done()
     data = b"".join(sent)
+    assert (client.sent, len(data)) == ((0, 0), total)
     assert data.endswith(b"\r\n\r\n" + upload.encode())
     *whole, rest = [len(piece) for piece in sent]
     assert (set(whole) | {PIECE}, 0 < rest <= PIECE) == ({PIECE}, True)

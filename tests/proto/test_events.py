@@ -24,9 +24,9 @@ EVENTS: list[Event] = [
 PAYLOAD = r"""{"success":true,"reply":"Voil\u00e0","images":["https:\/\/site.example\/a.png"],
 "actions":[{"type":"function","data":{"name":"openCart","args":[]}}],"shortcuts":[{"type":"message","data":{}}],
 "blocks":[{"type":"content","data":{"html":"<b>"}}],"usage":{"total_tokens":30,"price":null},
-"responseId":"resp_1","new_token":"0b2576d756","more":1}"""
+"responseId":"resp_1","new_token":"0b2576d756","data":{"id":"2fa1"},"more":1}"""
 
-SHORTHANDS = ["images", "actions", "shortcuts", "blocks", "usage", "response_id", "new_token"]
+SHORTHANDS = ["images", "actions", "shortcuts", "blocks", "usage", "response_id", "new_token", "file_id"]
 
 
 def shorthands(end: End) -> dict[str, Any]:
@@ -142,13 +142,14 @@ def test_the_shorthands_read_the_payload() -> None:
         "usage": {"total_tokens": 30, "price": None},
         "response_id": "resp_1",
         "new_token": "0b2576d756",
+        "file_id": "2fa1",
     }
     assert end.payload()["more"] == 1
 
 
 NOTHING: dict[str, Any] = {
     **dict.fromkeys(("images", "actions", "shortcuts", "blocks"), ()),
-    **dict.fromkeys(("usage", "response_id", "new_token")),
+    **dict.fromkeys(("usage", "response_id", "new_token", "file_id")),
 }
 
 
@@ -159,7 +160,7 @@ def test_an_end_without_raw_has_an_empty_payload() -> None:
 
 @pytest.mark.parametrize("value", ["null", "0", "1.5", "true", "false", "[]", "[[]]", "[null,1,true]"])
 def test_a_shorthand_for_a_wrong_type_gives_nothing(value: str) -> None:
-    names = ("images", "actions", "shortcuts", "blocks", "usage", "responseId", "new_token")
+    names = ("images", "actions", "shortcuts", "blocks", "usage", "responseId", "new_token", "data")
     assert shorthands(End("", "{" + ",".join(f'"{name}":{value}' for name in names) + "}")) == NOTHING
 
 
@@ -177,10 +178,15 @@ def test_a_shorthand_for_a_wrong_type_gives_nothing(value: str) -> None:
         ("responseId", '""', ""),
         ("responseId", '["a"]', None),
         ("new_token", "12", None),
+        ("data", '{"id":17}', "17"),
+        ("data", '{"id":true}', None),
+        ("data", '{"id":""}', None),
+        ("data", '{"id":"a b"}', None),
+        ("data", "{}", None),
     ],
 )
 def test_what_has_the_right_type_within_a_shorthand_stays(name: str, value: str, expected: object) -> None:
-    attribute = {"responseId": "response_id"}.get(name, name)
+    attribute = {"responseId": "response_id", "data": "file_id"}.get(name, name)
     assert getattr(End("", f'{{"{name}":{value}}}'), attribute) == expected
 
 

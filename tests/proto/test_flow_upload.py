@@ -34,7 +34,7 @@ def test_it_starts_a_session_and_ends_with_the_files_id() -> None:
     assert headers["Content-Length"] == str(len(FORM))
     [end] = events
     assert isinstance(end, End)
-    assert (end.reply, end.payload()["data"]["id"]) == (None, "2fa164266b033ad1d46fd522303ab310")
+    assert (end.reply, end.file_id) == (None, "2fa164266b033ad1d46fd522303ab310")
     assert not flow.submit_started
 
 
@@ -57,6 +57,16 @@ def test_a_stale_nonce_is_renewed_once() -> None:
         (400, b'{"success":false,"message":"No."}', Broken(Reason.REFUSED, "No.", 400)),
         (500, b'{"success":false,"message":"No."}', Broken(Reason.REFUSED, "No.", 500)),
         (500, b'{"code":"x","message":"No."}', Broken(Reason.REFUSED, "No.", 500, "x")),
+        (
+            400,
+            b'{"success":false,"message":"No file provided."}',
+            Broken(Reason.REFUSED, f"No file provided.{TOO_LARGE}", 400),
+        ),
+        (
+            500,
+            b'{"code":"internal_server_error","message":"Critical."}',
+            Broken(Reason.REFUSED, f"Critical.{TOO_LARGE}", 500, "internal_server_error"),
+        ),
         (500, b"<br />\n<b>Fatal</b> error", Broken(Reason.REFUSED, f"Fatal error{TOO_LARGE}", 500)),
     ],
 )

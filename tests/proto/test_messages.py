@@ -72,7 +72,9 @@ def test_one_file_and_several_go_under_different_names(
     file_ids: tuple[str, ...], one: str | None, several: list[str] | None
 ) -> None:
     body = Submit(new_message="", file_ids=file_ids).to_dict()
-    assert (body["newFileId"], body["newFileIds"]) == (one, several)
+    assert (body["newFileId"], body["newFileIds"], "newImageId" in body) == (one, several, False)
+    old = Submit(new_message="", file_ids=file_ids).to_dict(old_names=True)
+    assert old == {**body, **({"newImageId": file_ids[0]} if file_ids else {})}
 
 
 @pytest.mark.parametrize("number", [0, -1, 7, 2024, 12.5, 1e300])
@@ -369,6 +371,8 @@ def test_the_body_of_2023_is_understood_though_it_repeats_the_question() -> None
         ({"shortcutId": "a", "shortcutName": "b"}, {"shortcut_id": "a", "shortcut_name": "b"}),
         ({"newFileId": "f"}, {"file_ids": ("f",)}),
         ({"newFileId": 5}, {"file_ids": ("5",)}),
+        ({"newImageId": "f"}, {"file_ids": ("f",)}),
+        ({"newFileId": "f", "newImageId": "g"}, {"file_ids": ("f",)}),
         ({"newFileId": "f", "newFileIds": ["g", "h"]}, {"file_ids": ("g", "h")}),
         ({"newFileId": "f", "newFileIds": []}, {"file_ids": ("f",)}),
         ({"newFileIds": ["g"]}, {"file_ids": ("g",)}),

@@ -15,6 +15,7 @@ from tests.proto.uploads import CAT, FORM
 
 def test_the_form_is_the_one_that_browsers_send() -> None:
     assert CAT.encode() == FORM
+    assert CAT.size == len(FORM)
 
 
 @pytest.mark.parametrize("name", ['a"b.png', "a\r\nX: y.png", "\u4e2d \u6587.png", "a;b=c.png", "%22"])

@@ -9,7 +9,6 @@ import pytest
 from opchat_proto import (
     Broken,
     Call,
-    Channel,
     Conversation,
     Limits,
     Reason,
@@ -231,23 +230,6 @@ def test_ids_that_make_the_question_too_large_are_said_by_the_reply(make: Make) 
     assert ended(call) == [Broken(Reason.TOO_LARGE, words, limit="request_bytes")]
 
 
-@both
-@pytest.mark.parametrize(
-    ("question", "files", "error", "match"),
-    [
-        ("Hi?", ["cat.png"], TypeError, r"^files: expected each to be an Upload$"),
-        (CAT, [CAT], TypeError, r"^files: expected a question that they belong to, got an Upload$"),
-        ("Hi?", [CAT, replace(CAT, data=b"x" * 999)], ValueError, r"^files: expected at most 600 bytes \(Limits\.upl"),
-        ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes of JSON, got "),
-    ],
-)
-def test_what_cannot_be_sent_is_said_at_once(
-    make: Make, question: Any, files: Any, error: type[Exception], match: str
-) -> None:
-    with pytest.raises(error, match=match):
-        make(channel(limits=Limits(request_bytes=500, upload_bytes=600)), question, files=files)
-
-
 def test_an_observer_sees_how_much_was_sent() -> None:
     seen: list[tuple[str, int, int]] = []
 
@@ -264,8 +246,3 @@ def test_an_observer_sees_how_much_was_sent() -> None:
     assert connect == ("cat.png", 0, 0)
     assert (first[1], second[1], first[2] > total, second[2]) == (262_144, 524_288, True, first[2])
     assert last == ("cat.png", 0, 0)
-
-
-def test_the_size_is_that_of_the_body() -> None:
-    assert CAT.size == len(CAT.encode())
-    assert Channel("http://site.example", limits=Limits(upload_bytes=CAT.size)).call("Hi?", files=[CAT]).upload == CAT
