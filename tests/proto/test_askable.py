@@ -14,7 +14,7 @@ SITES = {
 class WhoAmI(Askable):
     """A GET with a query."""
 
-    def _draft(self, session_id: str | None) -> Draft:
+    def _draft(self, session: Session | None) -> Draft:
         return Draft("/wp/v2/users/me?context=edit", method="GET")
 
 

@@ -84,7 +84,7 @@ def test_a_question_has_files_of_the_size_that_is_allowed(make: Any) -> None:
         ("Hi?", ["cat.png"], TypeError, r"^files: expected each to be an Upload$"),
         (CAT, [CAT], TypeError, r"^files: expected a question that they belong to, got an Upload$"),
         ("Hi?", [CAT, replace(CAT, data=b"x" * 999)], ValueError, r"^files: expected at most 600 bytes \(Limits\.upl"),
-        ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes of JSON, got "),
+        ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes, got "),
     ],
 )
 def test_a_question_with_files_that_cannot_be_sent_is_said_at_once(
