@@ -18,14 +18,14 @@ _EXPECTED = (
     "(https://site.example/wp-json, https://site.example/index.php?rest_route=) or a host with port (127.0.0.1:8000)"
 )
 HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
-_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit takes much else with brackets
-_USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # with one slash too, where somebody forgot the other
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit accepts more with brackets
+_USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # also with one slash, if somebody forgot the other
 FOLDED_LINE = re.compile(rb"\n[ \t]")
-"""In the head of a message, a folded field (RFC 9112, 5.2). h11 unfolds it; others see two fields or none, which allows
-smuggling. Refused on both sides."""
+"""A folded field in the head of a message (RFC 9112, 5.2). h11 unfolds it, and other parsers see two fields or none,
+which allows request smuggling. Refused by client and server."""
 PORTS = {"http": 80, "https": 443}
-_LONGEST_NAME = 254  # characters, a trailing dot included (RFC 1035, 2.3.4); it fits SOCKS5, which has room for 255
-PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is encoded already stays as it is
+_LONGEST_NAME = 254  # characters, with a trailing dot (RFC 1035, 2.3.4); SOCKS5 has room for 255
+PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that nothing is encoded twice
 
 
 @final
@@ -33,8 +33,8 @@ PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that what is en
 class Endpoint:
     """A site's REST root (WIRE 2.1). Make one with `Endpoint.parse`.
 
-    The constructor itself takes any root, for a site that has renamed its
-    "wp-json"; `site` is then the address of the site's front page.
+    The constructor takes any root, for a site that has renamed its "wp-json";
+    `site` is then the address of the site's front page.
     """
 
     scheme: str
@@ -43,7 +43,7 @@ class Endpoint:
     """The name or address to connect to, lower case, an IPv6 address without brackets."""
     port: int
     root: str
-    """What stands before a route in the request target: "/wp-json", "/blog/index.php?rest_route="."""
+    """The request target in front of a route: "/wp-json", "/blog/index.php?rest_route="."""
     site: str = "/"
     """The path of the site's front page, for the Referer."""
 
@@ -89,7 +89,7 @@ class Endpoint:
             scheme = "https" if port == 443 else "http"
         if scheme not in PORTS or "#" in text:
             raise ValueError(f"{text!r}: {_EXPECTED}")
-        if not parts.netloc.isascii():  # not `host`, which is in lower case: that of the Kelvin sign is an ASCII k
+        if not parts.netloc.isascii():  # not `host`: it is in lower case, and the Kelvin sign becomes an ASCII k
             raise ValueError(f"{text!r}: expected the host name in its ASCII form (xn--...)")
         if not HOST.fullmatch(host) or not _AUTHORITY.fullmatch(parts.netloc) or port == 0:
             raise ValueError(f"{text!r}: {_EXPECTED}")
@@ -104,7 +104,7 @@ class Endpoint:
 
     @property
     def authority(self) -> str:
-        """Host and port as in the Host header: no port where it is the scheme's own."""
+        """Host and port as in the Host header: without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -127,7 +127,7 @@ class Endpoint:
         """The request target of a route such as "/mwai/v1/start_session" or "/wp/v2/users/me?context=edit"."""
         if not isinstance(route, str):
             raise TypeError(f"route: expected a str, got {type(route).__name__}")
-        if "?" in self.root:  # plain permalinks: the route is a parameter, and its own parameters stand beside it
+        if "?" in self.root:  # plain permalinks: the route is a parameter, and its own parameters follow it
             route = route.replace("?", "&", 1)
         return self.root.removesuffix("/") + route
 
@@ -154,17 +154,17 @@ def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
 class Request:
     """One HTTP request, for any HTTP library: `library(request.method, request.url, request.headers, request.body)`.
 
-    The header fields are complete, Host and Content-Length included; a library
-    that writes those itself may leave them out.
+    The header fields are complete, with Host and Content-Length. Leave those two
+    out if the library writes them itself.
     """
 
     method: str
     url: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)  # they hold the nonce and the cookie
+    headers: tuple[tuple[str, str], ...] = field(repr=False)  # they contain the nonce and the cookie
     body: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
-        """Check the type of the URL, which is taken apart later."""
+        """Check the type of the URL, which is parsed later."""
         if not isinstance(self.url, str):
             raise TypeError(f"Request.url: expected a str, got {type(self.url).__name__}")
 
@@ -174,12 +174,12 @@ class Request:
         return "/" + self.url.partition("://")[2].partition("/")[2]
 
 
-_PAIR = (tuple, list)  # looked up faster than made anew for each field
+_PAIR = (tuple, list)  # a global is looked up faster than a tuple is made
 _TEXT = (str, bytes, bytearray)
 
 
 def _pair(field: object) -> tuple[object, object]:
-    # A mapping of headers would give its names, which could be taken apart as well.
+    # Iterating over a mapping gives its names, and a name of two letters unpacks like a pair.
     if not isinstance(field, _PAIR) or len(field) != 2:
         raise TypeError(f"headers: expected pairs of name and value, got {type(field).__name__}")
     return field[0], field[1]
@@ -191,7 +191,7 @@ _LINK_PARAMETERS = re.compile(rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_STRING}|[^;,\s]*)
 
 
 def decode_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Header fields as text, names in lower case. Raises `TypeError` for anything that is not a pair of texts."""
+    """The header fields as text, names in lower case. Raises `TypeError` for anything but pairs of str or bytes."""
     decoded = []
     for name, value in map(_pair, headers):
         if not isinstance(name, _TEXT) or not isinstance(value, _TEXT):
@@ -204,7 +204,7 @@ def decode_headers(headers: Headers) -> list[tuple[str, str]]:
 
 
 def decode_head(status: int, headers: Headers) -> list[tuple[str, str]]:
-    """The header fields of a response, as `decode_headers`. Raises `TypeError` also for a status that is not an int."""
+    """The header fields of a response, as `decode_headers`. Also raises `TypeError` for a status that is not an int."""
     if not isinstance(status, int) or isinstance(status, bool):
         raise TypeError(f"status: expected an int, got {type(status).__name__}")
     return decode_headers(headers)
@@ -213,7 +213,7 @@ def decode_head(status: int, headers: Headers) -> list[tuple[str, str]]:
 def find_links(headers: list[tuple[str, str]], relation: str) -> Iterator[str]:
     """The targets of all links of this relation, as written (RFC 8288, 3). `headers` have names in lower case."""
     for target, parameters in (match.groups() for name, value in headers if name == "link" for match in _LINKS(value)):
-        # Of several values the first "rel" counts, which is a list of relations whose case does not matter.
+        # The first "rel" counts. It is a case-insensitive list of relations.
         given = (match[2] or "" for match in _LINK_PARAMETERS(parameters) if match[1].lower() == "rel")
         relations = re.sub(r"\\(.)", r"\1", next(given, "").strip('"'))
         if relation in relations.lower().split():
@@ -221,7 +221,7 @@ def find_links(headers: list[tuple[str, str]], relation: str) -> Iterator[str]:
 
 
 def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str | None:
-    """The first of these that is an address of http or https, seen from `base`."""
+    """The first of these links that is an http or https URL, resolved against `base`; else None."""
     for target in find_links(headers, relation):
         try:
             address: str = urljoin(base, target.strip())
@@ -233,7 +233,7 @@ def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str |
 
 
 def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """A caller's extra header fields, copied. Raises `ValueError` for what breaks out of its line or is not theirs."""
+    """A copy of the caller's extra header fields. Raises `ValueError` for one that breaks its line or is `refused`."""
     checked = []
     for name, value in map(_pair, headers):
         if not isinstance(name, str) or not isinstance(value, str):
@@ -250,18 +250,18 @@ def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATES = (  # RFC 9110, 5.6.7: the one to write, and two that are only to be read
+_DATES = (  # RFC 9110, 5.6.7: one format to write, and two obsolete ones to read
     re.compile(
         r"[A-Z][a-z]{2}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{2}) (?P<year>\d{4}) (?P<clock>[\d:]{8}) GMT", re.ASCII
     ),
-    re.compile(  # also with the short day and the whole year that Netscape made of it and PHP wrote for long
+    re.compile(  # also with a short day and a four-digit year, as in Netscape's cookies and older PHP
         r"[A-Z][a-z]+, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{2})-(?P<year>\d{2}|\d{4}) (?P<clock>[\d:]{8}) GMT", re.ASCII
     ),
     re.compile(
         r"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]\d) (?P<clock>[\d:]{8}) (?P<year>\d{4})", re.ASCII
     ),
 )
-# RFC 6265, 5.1.1: what separates the tokens of a cookie's date, and which token is what. Each may have anything behind.
+# RFC 6265, 5.1.1: the delimiters in a cookie's date, and how to tell its tokens. Anything may follow a token.
 _COOKIE_DATE_DELIMITERS = re.compile(r"[\t -/;-@\[-`{-~]+")
 _COOKIE_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])")
 _COOKIE_DAY = re.compile(r"([0-9]{1,2})(?![0-9])")
@@ -270,16 +270,16 @@ _COOKIE_YEAR = re.compile(r"([0-9]{2,4})(?![0-9])")
 
 
 def format_date(now: float) -> str:
-    """Unix seconds as a Date field; not by strftime, whose names of days depend on the locale."""
+    """Unix seconds as a Date field. Not strftime: its names of days depend on the locale."""
     date = datetime.fromtimestamp(now, UTC)
     return f"{_DAYS[date.weekday()]}, {date:%d} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT"
 
 
 def read_date(value: str, now: datetime | None = None) -> datetime | None:
-    """A date of RFC 9110, 5.6.7, or None.
+    """A date in a format of RFC 9110, 5.6.7, or None.
 
-    A year of two digits is the one with these digits that is at most 50 years
-    after `now`; without `now` it is one from 1970 to 2069.
+    A two-digit year means the latest year that is at most 50 years after `now`;
+    without `now`, a year from 1970 to 2069.
     """
     match = next(filter(None, (form.fullmatch(value) for form in _DATES)), None)
     if match is None:
@@ -299,7 +299,7 @@ def read_date(value: str, now: datetime | None = None) -> datetime | None:
 
 
 def read_cookie_date(value: str) -> datetime | None:
-    """The date of a cookie, read as loosely as RFC 6265, 5.1.1 says, or None."""
+    """The date of a cookie, parsed leniently as in RFC 6265, 5.1.1, or None."""
     forms = [_COOKIE_CLOCK, _COOKIE_DAY, _COOKIE_MONTH, _COOKIE_YEAR]
     found: dict[re.Pattern[str], re.Match[str]] = {}
     for token in _COOKIE_DATE_DELIMITERS.split(value):

@@ -1,8 +1,8 @@
 """Strict JSON (RFC 8259) from hostile text: every fault is a `ValueError`.
 
-Python's scanner does the work. What it lets through or raises that this
-protocol must not is added here: NaN and Infinity, numbers long enough to be
-an attack, nesting, repeated keys, half surrogate pairs, `RecursionError`.
+Python's scanner does the work. This module adds what the scanner accepts but
+this protocol must not: NaN and Infinity, numbers long enough to be an attack,
+deep nesting (which may raise `RecursionError`), repeated keys, lone surrogates.
 """
 
 import json
@@ -15,13 +15,13 @@ from typing import Any
 __all__: list[str] = []
 
 MOST_DIGITS = 4300
-"""Digits of one number. CPython's own default for `int` (sys.int_info), made
-independent of the interpreter's settings and extended to fractions."""
+"""The most digits of one number: CPython's default for `int` (sys.int_info), here
+also for fractions, and independent of the interpreter's settings."""
 
 _LARGEST = sys.float_info.max
-# A string may be cut by the end of the text: then it is one token too, so that each character is looked at once.
+# A string that the end of the text cuts is one token too, so each character is examined once.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
-# A run of tokens that JSON may consist of. A string in it has no quote that is not escaped, so no object begins there.
+# A run of JSON tokens. All quotes inside its strings are escaped, so no object begins there.
 _TOKENS = re.compile(
     r'(?:[\[\]{}:,]++|\s++|[-+.0-9eE]++|true|false|null|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=\s*+[\]}:,]))*+', re.DOTALL
 )
@@ -33,7 +33,7 @@ _ESCAPED_ASCII = re.compile(r"\\u00[2-7]")
 
 
 class Unfinished(ValueError):
-    """The text is the beginning of JSON, and what is there is right."""
+    """The text is the valid beginning of a JSON value."""
 
 
 def _refuse_constant(name: str) -> None:
@@ -52,30 +52,30 @@ def _int(number: str) -> int:
 
 def _float(number: str) -> float:
     _check_digits(number)
-    # RFC 8259, 6 lets us set the range. Without infinities whatever was read can be written again.
+    # RFC 8259, 6 lets us set the range. Without infinities, every value that was read can be written again.
     return max(-_LARGEST, min(float(number), _LARGEST))
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
 
-# What `raw_decode` calls: the scanners that are written in C. Short texts, of which a stream has many, are worth it.
+# The scanners in C behind `raw_decode`. A stream has many short texts, so calling them directly is worth it.
 _scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]  # likewise
-"""The string whose opening quote stands before this place, and where it ends. Half surrogate pairs stay in it.
+"""The string whose opening quote is just before this index, and the index of its end. Lone surrogates stay in it.
 
 Raises `ValueError`."""
 
-_SHORT = 640  # characters, and so digits: the least that an interpreter can be told to refuse as an int
+_SHORT = 640  # characters, and so digits: the lowest limit that an interpreter can have for an int
 _SHORT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # without our own parsers of numbers
 _scan_short: Callable[[str, int], tuple[Any, int]] = _SHORT_DECODER.scan_once  # type: ignore[attr-defined]  # likewise
 
 
 def skip_short(text: str, start: int, depth: int) -> int:
-    """Where the JSON value that starts here in a short text ends, of which nobody wants to know more.
+    """Return where the JSON value that starts here in a short text ends, without building the value.
 
-    -1 if it is none, or may be nested deeper than `depth`: then `decode` has to say.
+    Return -1 if it is not valid or may be nested deeper than `depth`: then `decode` must judge.
     """
-    # What is no longer than that is no deeper either.
+    # A text of at most `depth` characters cannot be nested deeper.
     if len(text) > _SHORT or (len(text) - start > depth and text.count("[", start) + text.count("{", start) > depth):
         return -1
     try:
@@ -87,7 +87,7 @@ def skip_short(text: str, start: int, depth: int) -> int:
 def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
     """The value of `text`, which must be one JSON value and nothing else.
 
-    `depth` bounds the nesting; the keys in `unique` may stand at most once in
+    `depth` bounds the nesting; the keys in `unique` may occur at most once in
     the outermost object (elsewhere the last of equal keys wins). Strings in the
     result always encode to UTF-8. Raises `ValueError`.
     """
@@ -98,7 +98,7 @@ def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
         except StopIteration:
             end = -1
         if end != len(text):
-            value = _DECODER.decode(text)  # there are blanks around the value, or it raises what is wrong
+            value = _DECODER.decode(text)  # blanks around the value, or a fault, which this raises
         if unique and _may_repeat(text, unique):
             _check_unique(text, unique)
         return _clean(value, text)
@@ -107,7 +107,7 @@ def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
 
 
 def decode_prefix(text: str, depth: int) -> tuple[Any, str]:
-    """The JSON value that `text` begins with, and its own text; what follows it is ignored.
+    """Return the JSON value at the beginning of `text`, and its own text; the rest is ignored.
 
     Raises `Unfinished` if the text ends before the value does, `ValueError` for
     any other fault.
@@ -140,18 +140,18 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
 
 
 def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str] | None:
-    """The last whole JSON object that begins like this, and its own text; what is inside one that counts does not.
+    """Return the last complete JSON object that begins like this, and its own text.
 
-    None if there is no such object, or none that is nested no deeper than `depth`.
-    Each character is read a few times at most, however many objects begin and do
-    not end.
+    Objects inside another one do not count. None if there is no such object, or
+    only objects nested deeper than `depth`. Linear: each character is read a few
+    times at most, however many objects begin without an end.
     """
     found: tuple[Any, str] | None = None
     match = begins.search(text)
     while match:
         run = _TOKENS.match(text, match.start())
         assert run is not None
-        opened: list[tuple[int, int]] = []  # where each open bracket stands, and how deep it is nested so far
+        opened: list[tuple[int, int]] = []  # the index of each open bracket, and how deeply it is nested so far
         for token in _STRING_OR_BRACKET.finditer(text, run.start(), run.end()):
             first = text[token.start()]
             if first in "[{":
@@ -170,8 +170,8 @@ def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str]
 
 
 def _check_depth(text: str, depth: int) -> None:
-    # Before it is decoded, so that nesting does not meet Python's recursion limit, which depends on who called. What
-    # follows the outermost bracket's end is not looked at.
+    # Checked before decoding: Python's recursion limit depends on the caller's stack. What follows the outermost
+    # bracket's end is ignored.
     if depth >= len(text) or not _has_more_brackets(text, depth):
         return
     level = 0
@@ -188,7 +188,7 @@ def _check_depth(text: str, depth: int) -> None:
 
 
 def _has_more_brackets(text: str, most: int) -> bool:
-    # Found one by one: what is large has mostly few of them, and between them this looks at many characters at once.
+    # `find` skips many characters at once, and large texts usually have few brackets.
     found = 0
     for bracket in "[{":
         place = text.find(bracket)
@@ -201,7 +201,7 @@ def _has_more_brackets(text: str, most: int) -> bool:
 
 
 def _may_repeat(text: str, keys: Collection[str]) -> bool:
-    # Cheap and never wrong in saying no: a key can only be there twice if its quoted form is, or if a character of it
+    # Cheap, and right when it returns False: a key can occur twice only if its quoted form does, or if a character
     # is written as an escape.
     for key in keys:
         if text.count(f'"{key}"') > 1:
@@ -213,7 +213,7 @@ def _check_unique(text: str, keys: Collection[str]) -> None:
     outermost: list[tuple[str, Any]] = []
 
     def keep(pairs: list[tuple[str, Any]]) -> None:
-        outermost[:] = pairs  # called from the inside out, so the outermost object comes last
+        outermost[:] = pairs  # called for inner objects first, so the outermost comes last
 
     json.JSONDecoder(object_pairs_hook=keep, parse_int=str, parse_float=str).decode(text)
     names = [name for name, _ in outermost]
@@ -223,11 +223,11 @@ def _check_unique(text: str, keys: Collection[str]) -> None:
 
 
 def _clean(value: Any, text: str) -> Any:
-    # Half a surrogate pair can only come from an escape: bytes were decoded with replacement before.
+    # A lone surrogate can only come from an escape: bytes were decoded with replacement before.
     if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
         return value
     outermost = [value]
-    waiting: list[list[Any] | dict[str, Any]] = [outermost]  # no recursion: depth times two frames would be too many
+    waiting: list[list[Any] | dict[str, Any]] = [outermost]  # not recursive: two frames per level would be too many
     while waiting:
         container = waiting.pop()
         items: Iterable[Any] = container
@@ -247,13 +247,13 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def encodable(text: str) -> str:
-    """`text` with U+FFFD for each half of a surrogate pair, so that it encodes to UTF-8."""
+    """`text` with U+FFFD in place of each lone surrogate, so that it can be encoded as UTF-8."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def encode_as_php(value: Any) -> str:
     """JSON as PHP writes it by default (WIRE 5.2): ASCII, no spaces, each "/" escaped."""
-    return _PHP.encode(value).replace("/", "\\/")  # "/" stands only in strings
+    return _PHP.encode(value).replace("/", "\\/")  # "/" occurs only in strings
 
 
 _PHP = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

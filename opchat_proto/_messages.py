@@ -1,4 +1,4 @@
-"""A question: the one value that a client encodes and a server decodes (WIRE 4)."""
+"""A question as a value: a client encodes it, a server decodes it (WIRE 4)."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -13,10 +13,10 @@ __all__ = ["Message", "Scalar", "Submit"]
 
 SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 Scalar: TypeAlias = str | int | float
-"""An id as the site's page gives it. Sites print ids made of digits as numbers,
-and want back what they printed (WIRE 2.4)."""
+"""An id as the site's page prints it. Sites print ids of digits as numbers, and
+expect the same type back (WIRE 2.4)."""
 
-_LONGEST_ID = 14_000  # bits, within the 4300 digits that CPython writes
+_LONGEST_ID = 14_000  # bits; fewer than the 4300 digits that CPython writes
 ROLES = ("user", "assistant", "system")
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -30,7 +30,7 @@ class Message:
     content: str
 
     def __post_init__(self) -> None:
-        """Check the types, and that the texts can be sent."""
+        """Check the types, and that the texts can be encoded."""
         check_text(self.role, "Message.role")
         check_text(self.content, "Message.content")
 
@@ -47,12 +47,12 @@ class Submit(Askable):
     _is_question: ClassVar[bool] = True
 
     new_message: str
-    """The question. The server wants at least one character that is not blank,
-    unless a file or a shortcut comes with it."""
+    """The question. The server requires a non-blank character, unless there
+    is a file or a shortcut."""
     messages: tuple[Message, ...] = ()
-    """The conversation before the question, oldest first; without the question."""
+    """The conversation before the question, oldest message first."""
     chat_id: str | None = None
-    """Names the conversation, chosen by the client (WIRE 4.6); None leaves it out."""
+    """The name of the conversation, chosen by the client (WIRE 4.6); None leaves it out."""
     bot_id: Scalar | None = "default"
     custom_id: Scalar | None = None
     context_id: Scalar | None = None
@@ -60,14 +60,14 @@ class Submit(Askable):
     file_ids: tuple[str, ...] = ()
     """Ids of uploaded files (WIRE 7.5)."""
     stream: bool = True
-    """Whether the answer should come in pieces."""
+    """Whether the answer should be streamed."""
     shortcut_id: str | None = None
     shortcut_name: str | None = None
     previous_response_id: str | None = None
-    """`End.response_id` of the answer before."""
+    """`End.response_id` of the previous answer."""
 
     def __post_init__(self) -> None:
-        """Check the types, and that the texts can be sent."""
+        """Check the types, and that the texts can be encoded."""
         check_text(self.new_message, "Submit.new_message")
         if type(self.messages) is not tuple or not all(type(message) is Message for message in self.messages):
             raise TypeError("Submit.messages: expected a tuple of Message")
@@ -98,14 +98,14 @@ class Submit(Askable):
         shortcut_name: str | None = None,
         previous_response_id: str | None = None,
     ) -> "Submit":
-        """A question from a list of messages: `Message`s or dicts with "role" and "content".
+        """Make a question from a list of messages: `Message`s or dicts with "role" and "content".
 
-        The last message is the question and must be the user's; those before
-        it are the history. Other keys of a dict are not sent. Raises
-        `InvalidMessages`, which names the index and what was expected there.
+        The last message is the question and must be the user's; the others are
+        the history. Other keys of a dict are not sent. Raises `InvalidMessages`,
+        which names the index and what was expected there.
         """
         if isinstance(file_ids, str):
-            raise TypeError("file_ids: expected several str, got one")  # which would be taken apart
+            raise TypeError("file_ids: expected several str, got one")  # its characters would become ids
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
             raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}")
         turns = tuple(read_message(index, message, ROLES) for index, message in enumerate(messages))
@@ -142,7 +142,7 @@ class Submit(Askable):
         body["contextId"] = self.context_id
         body["messages"] = [{"role": message.role, "content": message.content} for message in self.messages]
         body["newMessage"] = self.new_message
-        # One file goes under the name that every version since 2.1.5 reads, several under that of 2.9.7.
+        # One file has the name that every version since 2.1.5 reads; several have the name of 2.9.7.
         body["newFileId"] = self.file_ids[0] if len(self.file_ids) == 1 else None
         body["newFileIds"] = list(self.file_ids) if len(self.file_ids) > 1 else None
         if old_names and self.file_ids:
@@ -169,13 +169,12 @@ class Submit(Askable):
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> "Submit":
-        """The question in a decoded body, in today's dialect or in that of 2023 (WIRE 4.2, 10.1).
+        """Read the question in a decoded body, in today's dialect or the one of 2023 (WIRE 4.2, 10.1).
 
-        As the plugin does, it takes a number for a text, anything for a truth
-        value, and a message without role or content for one where that is ""
-        (WIRE 4.4); keys that it does not know are ignored, so that nobody can
-        override a bot's settings (WIRE 4.5, 9). Raises `InvalidMessages` for a
-        value of a wrong type.
+        Like the plugin, it accepts a number as a text, anything as a bool, and a
+        missing role or content as "" (WIRE 4.4). Unknown keys are ignored, so that
+        nobody can override a bot's settings (WIRE 4.5, 9). Raises `InvalidMessages`
+        for a value of a wrong type.
         """
         if not isinstance(body, Mapping):
             raise InvalidMessages(f"expected a JSON object, got {type(body).__name__}")
@@ -201,7 +200,7 @@ class Submit(Askable):
             custom_id=_scalar(body, "customId"),
             context_id=_scalar(body, "contextId"),
             file_ids=tuple(file_ids),
-            stream=bool(stream) and stream != "0",  # what PHP calls true
+            stream=bool(stream) and stream != "0",  # true in PHP
             shortcut_id=_text(body, "shortcutId"),
             shortcut_name=_text(body, "shortcutName"),
             previous_response_id=_text(body, "previousResponseId"),
@@ -209,7 +208,7 @@ class Submit(Askable):
 
 
 def read_message(index: int, message: object, roles: Collection[str] | None = None) -> Message:
-    """A message as people and peers write it, of one of `roles` or of any. Raises `InvalidMessages`."""
+    """A message from a `Message` or a dict; its role must be in `roles` if given. Raises `InvalidMessages`."""
     role: Any
     content: Any
     if isinstance(message, Message):
@@ -234,7 +233,7 @@ def read_message(index: int, message: object, roles: Collection[str] | None = No
 
 
 def _as_sent(message: object) -> object:
-    """A message of a decoded body, with the two keys that the plugin reads; to PHP, an array is one without keys."""
+    """A decoded message with only the two keys that the plugin reads. An array counts as a message without keys."""
     if not isinstance(message, Mapping | list):
         return message
     values = message if isinstance(message, Mapping) else {}
@@ -242,7 +241,7 @@ def _as_sent(message: object) -> object:
 
 
 def _as_text(value: object, name: str) -> object:
-    """What the plugin takes for a text: a number is one, too. Raises `InvalidMessages` for a number without end."""
+    """A value that the plugin accepts as a text; numbers too. Raises `InvalidMessages` for an infinite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     _check_scalar(value, name)
@@ -260,7 +259,7 @@ def check_text(value: object, name: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidMessages(
-            f"{name}: expected text that encodes to UTF-8, got half a surrogate pair at index {error.start}"
+            f"{name}: expected text that encodes to UTF-8, got a lone surrogate at index {error.start}"
         ) from None
 
 
@@ -279,7 +278,7 @@ def _check_scalar(value: object, name: str) -> None:
 
 def _scalar(body: Mapping[str, Any], key: str) -> Scalar | None:
     value = body.get(key)
-    if value is None or value is False:  # `false` is what is left of an id that overflowed (WIRE 2.4)
+    if value is None or value is False:  # an id that overflowed becomes `false` (WIRE 2.4)
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InvalidMessages(f"{key}: expected a string, a number or null")

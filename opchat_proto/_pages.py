@@ -1,4 +1,4 @@
-"""The bots of a page: what the plugin wrote into its HTML for its own script to find (WIRE 2)."""
+"""The bots of a page, from the HTML attributes that the plugin writes for its own script (WIRE 2)."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _LONGEST_URL = 2048  # characters
 _NONCE_DIGITS = 10  # WIRE 1.2
 _LARGEST_ID = 10**100  # far beyond what PHP prints as a number
 _DEFAULT_FILES = 5  # WIRE 7.5
-_SHOWN = 200  # characters of a text that stand in a note
+_SHOWN = 200  # characters of a text that a note quotes
 
 _NOT_FOUND = re.compile(rf"AI Engine: Chatbot [^<]{{0,{_SHOWN}}}? not found")
 _SHORTCODE = re.compile(rf"\[mwai_(?:chat|discussions)[^][<]{{0,{_SHOWN}}}]")
@@ -35,33 +35,33 @@ _SCRIPT_TIME = re.compile(r"/app/chatbot\.js\?ver=([0-9]{9,11})(?![0-9])")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bot:
-    """A chat window of a page, or a list of its discussions. Untrusted, all of it.
+    """A chat window of a page, or a list of discussions. All values are untrusted.
 
-    No page says the name of a bot.
+    Pages do not contain the names of bots.
     """
 
     bot_id: Scalar | None
-    """None where there is a custom id."""
+    """None if there is a custom id."""
     custom_id: Scalar | None
     """The id of a bot that a shortcode made; None if the page says null or ""."""
     context_id: Scalar | None
     """The id of the post that the page shows."""
     session_id: str | None = field(repr=False)
-    """None for "N/A" and what cannot be sent back."""
+    """None for "N/A" and for an id that cannot be sent back."""
     nonce: str | None = field(repr=False)
-    """A member's, or a guest's where the plugin is 2.0.1 to 2.4.3 (WIRE 2.5). A cache may have kept it too long."""
+    """A member's nonce; a guest's with plugin 2.0.1 to 2.4.3 (WIRE 2.5). A cached page may have a stale one."""
     root: str | None
     """The URL of the REST root, without a slash at its end; None if neither this element nor the page names one."""
     stream: bool
-    """Whether the site wants to answer in pieces."""
+    """Whether the site streams its answers."""
     mode: str
     """"chat", "assistant", "images", "prompt", "realtime"."""
     max_length: int | None
-    """Characters of a question, before 2.4.9 bytes; None if the page sets no bound."""
+    """The longest question, in characters (before 2.4.9: bytes); None if the page sets no bound."""
     start_sentence: str
-    """What the bot says first; "" if nothing."""
+    """The greeting; "" if there is none."""
     compliance: str
-    """A legal text that stands below the chat; "" if there is none."""
+    """The legal text below the chat, or ""."""
     takes_images: bool
     """Whether images can be uploaded."""
     takes_files: bool
@@ -77,11 +77,11 @@ class Bot:
     raw_system: str = field(repr=False)
     """The JSON of data-system."""
     raw_params: str = field(repr=False)
-    """The JSON of data-params; "" if there is none that can be read."""
+    """The JSON of data-params; "" if it is missing or cannot be read."""
 
     @property
     def actions(self) -> tuple[dict[str, Any], ...]:
-        """Functions that the page was to call at the start (WIRE 7.1). Data, never executed."""
+        """Functions that the page should call at the start (WIRE 7.1). Data, never executed."""
         return self._objects("actions")
 
     @property
@@ -100,21 +100,21 @@ class Bot:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where to ask it: `root` as an `Endpoint`, also where the site has renamed its "wp-json"."""
+        """`root` as an `Endpoint`, also if the site has renamed its "wp-json"; None without a root."""
         return None if self.root is None else _endpoint(self.root)
 
     @property
     def session(self) -> Session | None:
-        """The session that the page gives; None if it holds no nonce, so that one has to be started.
+        """The session in the page; None if there is no nonce, so that a session must be started.
 
-        A member's needs the cookies that the page was visited with.
+        A member's session needs the cookies that the page was visited with.
         """
         if self.nonce is None or self.endpoint is None:
             return None
         return Session(self.nonce, self.session_id, origin=self.endpoint.origin)
 
     def submit(self, new_message: str) -> Submit:
-        """A question to this bot. Raises `InvalidMessages` for a text that cannot be encoded."""
+        """Make a question to this bot. Raises `InvalidMessages` for a text that cannot be encoded."""
         return Submit(
             new_message=new_message,
             bot_id=self.bot_id,
@@ -129,27 +129,27 @@ class Bot:
 class Page:
     """A page and the bots on it. Make one with `Page.parse`, or let `Visit` fetch it.
 
-    What a script adds to the page later is not seen: a chat in a popup that is
-    loaded when it opens, a chat of another site.
+    It does not see what a script adds later: a popup that is loaded when it opens,
+    or a chat of another site.
     """
 
     url: str
     root: str | None
-    """The URL of the site's REST root, without a slash at its end; None if the page does not tell."""
+    """The URL of the site's REST root, without a slash at its end; None if the page does not name it."""
     bots: tuple[Bot, ...]
-    """In the order of the page. One that a page shows twice is there twice."""
+    """In the order of the page. A bot that the page shows twice is listed twice."""
     discussions: tuple[Bot, ...]
-    """The lists of a bot's discussions (WIRE 7.7). They name the bot and the root as well."""
+    """The lists of a bot's discussions (WIRE 7.7). They also name the bot and the root."""
     notes: tuple[str, ...]
-    """For a person: why a bot that was expected is missing, what cannot be read, how old the plugin's script is."""
+    """For a person: why a bot is missing, what cannot be read, the date of the plugin's script."""
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """`root` as an `Endpoint`, also where the site has renamed its "wp-json"."""
+        """`root` as an `Endpoint`, also if the site has renamed its "wp-json"."""
         return None if self.root is None else _endpoint(self.root)
 
     def find(self, name: str) -> Bot | None:
-        """The first bot whose id or custom id this is; None if the page has none of that name."""
+        """The first bot with this id or custom id, or None."""
         return next(
             (
                 bot
@@ -161,11 +161,10 @@ class Page:
 
     @classmethod
     def parse(cls, html: str, url: str, headers: Headers = ()) -> "Page":
-        """The bots in the HTML of the page at `url`, which came with these header fields.
+        """Read the page at `url` from its HTML and the response's header fields.
 
-        Any text is a page; one without bots says in `notes` what else it holds. The
-        time it takes grows in proportion to the text. Raises `TypeError` for values
-        of wrong types.
+        Any text is a page. If it has no bots, `notes` says why. Takes linear time.
+        Raises `TypeError` for wrong types.
         """
         for name, value in (("html", html), ("url", url)):
             if not isinstance(value, str):
@@ -250,7 +249,7 @@ def _bot(attributes: dict[str, str], root: str | None, url: str, notes: list[str
 
 
 def _read(attribute: str) -> tuple[dict[str, Any], str]:
-    """The JSON object in an attribute, and its text; ({}, "") if there is none."""
+    """The JSON object in an attribute, and its text; ({}, "") if it has no JSON object."""
     for _ in range(2):  # one decoding is right (WIRE 2.2); if the result is not JSON, it was encoded twice
         attribute = _unescape(attribute)
         try:
@@ -262,14 +261,14 @@ def _read(attribute: str) -> tuple[dict[str, Any], str]:
 
 
 def _scalar(value: object) -> Scalar | None:
-    """An id, to be sent back as it is; None for false, "" and what is not an id."""
+    """An id, unchanged, to be sent back; None for false, "" and values that are not an id."""
     if isinstance(value, bool) or value == "" or not isinstance(value, str | int | float):
         return None
     return None if isinstance(value, int) and abs(value) >= _LARGEST_ID else value
 
 
 def _text(value: object) -> str:
-    """A text of the settings. One that looked like a number was printed as a number (WIRE 2.4)."""
+    """A text from the settings. Sites print texts of digits as numbers (WIRE 2.4)."""
     text = _scalar(value)
     return "" if text is None else str(text)
 
@@ -302,9 +301,9 @@ def _endpoint(root: str) -> Endpoint:
 
 # ---------------------------------------------------------------- HTML
 
-# The parts of HTML's tokenizer (https://html.spec.whatwg.org, 13.2.5) that decide what is an element and what its
-# attributes are. Each step begins where the one before has ended, and a search that finds nothing ends it all: so the
-# time is linear. Python's own parser takes minutes for "<a <a <a ", and fails at "<![[".
+# The parts of HTML's tokenizer (https://html.spec.whatwg.org, 13.2.5) that find elements and their attributes. Each
+# step begins where the previous one ended, and a search without a result ends the scan, so the time is linear.
+# Python's own parser takes minutes for "<a <a <a ", and fails at "<![[".
 _BLANK = " \t\n\r\f"
 _MARKUP = re.compile(rf"<(?:(!--)|(!\[CDATA\[)|[!?]|/(?![A-Za-z>])|(/?)([A-Za-z][^{_BLANK}/>]*+))")
 _TAG_END, _CDATA_END = re.compile(">"), re.compile("]]>")
@@ -314,12 +313,12 @@ _ATTRIBUTE = re.compile(
     rf"(?:[{_BLANK}]*+=[{_BLANK}]*+(?:\"([^\"]*+)(?:\"|\Z)|'([^']*+)(?:'|\Z)|([^{_BLANK}\"'>][^{_BLANK}>]*+)?))?)"
 )
 _ATTRIBUTES = ("class", "data-params", "data-system", "rel", "href")
-# What is in these is text. A browser with scripts, as the chat needs, takes noscript for one of them.
+# The content of these elements is text; also noscript's in a browser with scripts, which the chat needs.
 _RAW_TEXT = ("iframe", "noembed", "noframes", "noscript", "style", "textarea", "title", "xmp")
 _RAW_TEXT_END = {name: re.compile(rf"</{name}(?=[{_BLANK}/>])", re.IGNORECASE | re.ASCII) for name in _RAW_TEXT}
 _IN_SCRIPT = re.compile(rf"<!(?=--)|-->|<(/?)script(?=[{_BLANK}/>])", re.IGNORECASE | re.ASCII)
 _FOREIGN = ("svg", "math")
-_NOT_FOREIGN = {  # the usual ones of those that end SVG and MathML which nobody closed (13.2.6.5)
+_NOT_FOREIGN = {  # the usual elements that end an unclosed SVG or MathML (13.2.6.5)
     *("b", "body", "br", "center", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "i", "img", "li"),
     *("meta", "p", "span", "strong", "table", "ul"),
 }
@@ -327,8 +326,8 @@ _REFERENCE = re.compile("&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]*
 
 
 def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
-    """The start tags, each with those of `_ATTRIBUTES` that it has, still encoded; and ("", text) between the tags."""
-    place, foreign = 0, 0  # foreign: how deep in SVG or MathML, where nothing is raw text, and CDATA is possible
+    """Yield each start tag with its attributes in `_ATTRIBUTES`, still encoded, and ("", text) between the tags."""
+    place, foreign = 0, 0  # foreign: the depth in SVG or MathML, where no element is raw text and CDATA is possible
     while markup := _MARKUP.search(text, place):
         yield "", text[place : markup.start()]
         comment, cdata, closing, tag = markup.groups()
@@ -353,7 +352,7 @@ def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
             if name in _ATTRIBUTES and name not in attributes:
                 attributes[name] = attribute[2] or attribute[3] or attribute[4] or ""
         if attribute[1] is not None:
-            return  # the text ended inside of the tag, which then is none
+            return  # the text ended inside the tag, so it does not count
         if closing:
             foreign -= tag in _FOREIGN and foreign > 0
             continue
@@ -376,8 +375,8 @@ def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
 
 
 def _script_end(text: str, place: int) -> int:
-    """Where a script's end tag begins, or -1. In a comment in it, a script and its end tag can be text (13.2.5.20)."""
-    level = 0  # 1: in a comment, 2: in a script in a comment
+    """Where a script's end tag begins, or -1. Inside a comment, "<script>" and its end tag can be text (13.2.5.20)."""
+    level = 0  # 1: inside a comment, 2: inside a script inside a comment
     for found in _IN_SCRIPT.finditer(text, place):
         if found[0] == "<!":
             level = level or 1
@@ -397,7 +396,7 @@ def _end(found: re.Match[str] | None) -> int:
 
 
 def _unescape(value: str) -> str:
-    """An attribute's value without its character references (13.2.5.73)."""
+    """An attribute's value with its character references resolved (13.2.5.73)."""
     return _REFERENCE.sub(_character, value) if "&" in value else value
 
 
@@ -408,7 +407,7 @@ def _character(found: re.Match[str]) -> str:
             return html5[f"{name};"] + equals
         return found[0] if semicolon or equals or name not in html5 else html5[name]
     digits = (decimal or hexadecimal).lstrip("0")
-    # int(), which unescape uses, refuses numbers of many digits. None of those is a character.
+    # unescape uses int(), which refuses numbers of many digits. Such numbers are not characters.
     number = f"&#{'' if decimal else 'x'}{digits or 0};" if len(digits) < 8 else "&#xfffd;"
     return unescape(number) + equals
 

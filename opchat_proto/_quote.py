@@ -1,4 +1,4 @@
-"""How a detail quotes what a peer said: without tags, in one line, in part, and without its secrets."""
+"""Quotes a peer's text for a detail: in one line, shortened, without tags and without secrets."""
 
 import html
 import re
@@ -8,21 +8,21 @@ __all__: list[str] = []
 SHOWN = 200  # characters of a line or a text that a detail quotes
 
 _INLINE_TAG = re.compile(r"</?(?:a|b|code|em|font|i|small|span|strong|u)(?=[\s/>])[^<>]*>", re.IGNORECASE)
-# A tag that the end cuts is one too.
+# A tag that the end of the text cuts counts too.
 _TAG = re.compile(r"<(?:[a-z/?]|!(?:--)?)[^<>]*(?:>|\Z)", re.IGNORECASE)
-_HIDDEN_TEXT = re.compile(r"(?is)<(script|style)\b(?:(?!</\1).)*")  # what they hold is no text of the page
+_HIDDEN_TEXT = re.compile(r"(?is)<(script|style)\b(?:(?!</\1).)*")  # their content is not text of the page
 _TITLE = re.compile(r"<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)", re.IGNORECASE)
 _LONG_REFERENCE = re.compile("&#[0-9]{8,};?")
 
 
 def without_tags(text: str) -> str:
-    """`text` in one line if there are tags in it, which are left out; else as it is."""
+    """`text` without its tags and in one line; unchanged if it has no tags."""
     bare = _bare(text)
     return text if bare == text else " ".join(_unescape(bare).split())
 
 
 def beginning(text: str) -> str:
-    """A page's title, or how a text begins, without its tags: in one line."""
+    """A page's title, or else the beginning of the text, in one line and without tags."""
     title = _TITLE.search(text)
     begins = title[1] if title else _bare(_HIDDEN_TEXT.sub(" ", text))
     is_html = title is not None or begins != text
@@ -36,7 +36,7 @@ def _bare(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    # int(), which unescape uses, refuses numbers of many digits. None of those is a character.
+    # unescape uses int(), which refuses numbers of many digits. Such numbers are not characters.
     return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
 
 
@@ -44,14 +44,14 @@ def _unescape(text: str) -> str:
 
 
 def _spelled(word: str) -> str:
-    """A pattern for the word, any letter of which may be written as an escape of JSON, at any depth."""
+    """A pattern for the word in which each letter may be a JSON escape, at any depth."""
     letters = [rf"u00(?:{ord(one):02x}|{ord(one.upper()):02x})" for one in word]
-    # Of the backslashes before the first letter one is enough: a run of them must not be looked at again and again.
+    # One backslash before the first letter is enough; matching a whole run of them would take quadratic time.
     first, *others = zip(word, letters, strict=True)
     return rf"(?:{first[0]}|\\{first[1]})" + "".join(rf"(?:{one}|\\++{escape})" for one, escape in others)
 
 
-# Quotes of JSON and PHP, escaped at any depth, in HTML and in URLs.
+# Quotation marks as in JSON and PHP, escaped at any depth, in HTML and in URLs.
 _QUOTE = r"(?:\\*[\"']|\\+u002[27]|&(?:amp;)*(?:quot|apos|\#0*3[49]|\#x2[27]);|%2[27])"
 _BLANKS = r"(?:\s|\\+[nrt]|<[^<>]*>)*+"
 _KEYS = ("nonce", "new_token", "session_id", "sessionid", "sessid", "session", "cookie", "authorization", "php_auth_pw")
@@ -74,12 +74,12 @@ _SECRET = re.compile(
 _MAY_BE_SECRET = re.compile(
     r"u00|[Nn][Oo][Nn][Cc][Ee]|[Tt][Oo][Kk][Ee][Nn]|[Ss][Ee][Ss][Ss]|[Cc][Oo][Oo][Kk]|[Uu][Tt][Hh][Oo]|_"
 )
-_WORDS = {"nonce", "nonces", "session", "sessions", "cookie", "cookies"}  # a sentence may have them before a colon
+_WORDS = {"nonce", "nonces", "session", "sessions", "cookie", "cookies"}  # these also occur before a colon in sentences
 
 
 def mask(text: str) -> str:
-    """`text` with *** for each nonce, session id, cookie and password, however the name and the value are written."""
-    # Messages can be large, and nearly all have none of the names.
+    """`text` with *** in place of each nonce, session id, cookie and password, in any spelling of name and value."""
+    # Messages can be large, and nearly all contain none of the names.
     return _SECRET.sub(_masked, text) if _MAY_BE_SECRET.search(text) else text
 
 

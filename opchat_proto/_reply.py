@@ -1,7 +1,8 @@
 """One HTTP response -> Live* (End | Broken): the rules of judgement.
 
-The order is HTTP first, then status, then coding, then the body by its bytes
-and never by its Content-Type, because servers lie in that field (WIRE 5.1).
+HTTP is judged first, then the status, then the content coding, then the body.
+The body is judged by its bytes, never by its Content-Type, because servers set
+that field wrongly (WIRE 5.1).
 """
 
 import json
@@ -23,27 +24,27 @@ from ._table import Table
 __all__ = ["ReplyDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
-_FRONT = re.compile(rb"(?:[ \t\n\r\v\f]++|\xef\xbb\xbf)*+")  # marks and blank space, which PHP files print by mistake
-_OBJECT = re.compile(r'\{\s*+"(?:success|code)"\s*+:')  # an answer of the plugin, or an error of WordPress
-_FIELDS = ("content-encoding", "date", "location", "retry-after")  # of a refusal's head, what is read in the end
-# The content codings that change bytes (RFC 9110, 8.4.1; IANA's registry). Servers write other words into the field,
-# such as "none" or "utf-8", over bodies that are plain.
+_FRONT = re.compile(rb"(?:[ \t\n\r\v\f]++|\xef\xbb\xbf)*+")  # marks and blanks that PHP files print by mistake
+_OBJECT = re.compile(r'\{\s*+"(?:success|code)"\s*+:')  # an answer from the plugin, or an error from WordPress
+_FIELDS = ("content-encoding", "date", "location", "retry-after")  # the fields of a refusal that are kept
+# The content codings that change bytes (RFC 9110, 8.4.1; IANA's registry). Servers also write other words,
+# such as "none" or "utf-8", although the body is plain.
 _CODINGS = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"}
 _EVENT_KEYS = ("type", "data", "subtype")
-_PLAIN_LIVE = '{"type":"live","data":"'  # what nearly all events begin with (WIRE 5.3)
+_PLAIN_LIVE = '{"type":"live","data":"'  # how nearly all events begin (WIRE 5.3)
 _PLAIN_START = len(_PLAIN_LIVE)
-# What then follows in an event object (WIRE 5.4), up to the value of its metadata.
+# The rest of such an event object (WIRE 5.4), up to the value of its metadata.
 _PLAIN_OBJECT = re.compile(
     r',"timestamp":[1-9][0-9]{0,9}(?:\.[0-9]{1,9})?,"subtype":"([a-z_]+)","visibility":"[a-z]+"(,"metadata":)?'
 )
-_PLAIN_END = '{"type":"end","data":"'  # and the one that can be large
+_PLAIN_END = '{"type":"end","data":"'  # how the event begins that can be large
 
 _E = TypeVar("_E", bound=Event)
 
 
 @final
 class State(StrEnum):
-    """Where in a response we are."""
+    """The part of a response that is being read."""
 
     HEAD = "HEAD"  # no final response yet
     START = "START"  # status 200, nothing but byte order marks and blank space so far
@@ -51,7 +52,7 @@ class State(StrEnum):
     PAGE = "PAGE"  # the same, and it began with "<"
     STREAM = "STREAM"  # the body is an event stream
     JSON = "JSON"  # the body is one JSON object
-    REFUSAL = "REFUSAL"  # another status: its text is collected
+    REFUSAL = "REFUSAL"  # a status other than 200: its text is collected
     DONE = "DONE"  # the terminal event was given
 
 
@@ -95,17 +96,17 @@ TABLE: Table[State, Input] = Table(
         State.DONE: {},
     },
 )
-# Globals are looked up much faster than members of an enum.
+# Looking up a global is much faster than looking up a member of an enum.
 _STREAM, _DONE = State.STREAM, State.DONE
 _BEGINNINGS = {ord("{"): Input.BRACE, ord("<"): Input.TAG}
 
 
 @final
 class ReplyDecoder:
-    """The response to one submit as a machine: HTTP as values goes in, events come out.
+    """Decodes the response to one submit: HTTP goes in as values, events come out.
 
-    Whatever goes in, the events are `Live* (End | Broken)`; after the terminal
-    event every input returns []. What the peer does wrong is a `Broken`.
+    The events are always `Live* (End | Broken)`. After the terminal event every
+    input returns []. The peer's faults are `Broken`, never exceptions.
     """
 
     def __init__(self, limits: Limits = Limits()) -> None:
@@ -115,12 +116,12 @@ class ReplyDecoder:
         self._interim = 0
         self._status = 0
         self._headers: list[tuple[str, str]] = []  # of a refusal
-        self._room = limits.reply_bytes  # for more bytes of the body
-        # The beginning of a mark; a JSON body; the beginning of a refusal, of a page or of a text without data lines.
+        self._room = limits.reply_bytes  # how many more bytes of the body are allowed
+        # A partial byte order mark; a JSON body; the beginning of a refusal, a page or a text without data lines.
         self._text = bytearray()
         self.new_token: Any = None
-        """The fresh nonce of an end payload (WIRE 3.4), so that nobody parses it again for that."""
-        self._error_pending = False  # an error event without a message came: a later one may bring it
+        """The fresh nonce in an end payload (WIRE 3.4), kept so that the payload is parsed once."""
+        self._error_pending = False  # an error event came without a message; a later one may have it
 
     def __repr__(self) -> str:
         """The state."""
@@ -129,12 +130,11 @@ class ReplyDecoder:
     # ---------------------------------------------------------------- inputs
 
     def receive_head(self, status: int, headers: Headers) -> list[Event]:
-        """The status and header fields of a response; 1xx ones may come first.
+        """Take the status and header fields of a response; 1xx responses may come first.
 
-        They must describe the bytes that will be given: whoever inflates the
-        body leaves out Content-Encoding and Content-Length. Raises
-        `LocalProtocolError` if there was a final head already, `TypeError` for
-        wrong types.
+        They must describe the bytes that follow: if the driver decompresses the
+        body, it leaves out Content-Encoding and Content-Length. Raises
+        `LocalProtocolError` after a final head, `TypeError` for wrong types.
         """
         fields = decode_head(status, headers)
         if self._state is State.DONE:
@@ -157,15 +157,15 @@ class ReplyDecoder:
             self._headers = [(name, encodable(value)) for name, value in fields if name in _FIELDS]
         names = [name for name, _ in fields]
         if "transfer-encoding" in names and "content-length" in names:
-            # RFC 9112, 6.3: what smuggling is made of.
+            # RFC 9112, 6.3: this allows request smuggling.
             return [self._judge_end_of_body("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]
         if status == 200 and (coding := _coding(fields)):
-            # We asked for identity. Nothing is inflated: bodies that claim gzip were seen to be plain text (WIRE 13).
+            # We asked for identity, and decompress nothing: some bodies that claim gzip are plain text (WIRE 13).
             return [self._malformed(f"the body is coded as {coding}, though identity was asked for")]
         return []
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
+        """Take bytes of the body. Raises `LocalProtocolError` before the head, `TypeError` if not bytes-like."""
         if type(data) is not bytes:
             data = memoryview(data).tobytes()
         if self._state is not _STREAM or len(data) > self._room or (texts := self._sse.receive_plain(data)) is None:
@@ -200,18 +200,17 @@ class ReplyDecoder:
         return events
 
     def receive_eof(self) -> list[Event]:
-        """The body has ended as HTTP says it should; before the head: the connection was closed."""
+        """The body has ended as HTTP says it should. Before the head: the connection was closed."""
         if self._state is State.HEAD:
             return [self._end(Broken(Reason.LOST, "the connection was closed before any answer"))]
         return [] if self._state is _DONE else [self._judge_end_of_body(None, Reason.TRUNCATED)]
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """The response cannot go on: `detail` says what happened, for a person; `limit` becomes `Broken.limit`.
+        """The response cannot go on. `detail` tells a person what happened; `limit` becomes `Broken.limit`.
 
-        With the reason LOST it becomes TRUNCATED once the answer has begun. A
-        refusal stays one, with whatever text came; a JSON object that is whole
-        is judged as if nothing had happened. Always legal; raises `TypeError`
-        for wrong types.
+        LOST becomes TRUNCATED once the answer has begun. A refusal stays REFUSED,
+        with the text that came. A complete JSON object is judged as if nothing
+        had failed. Always legal; raises `TypeError` for wrong types.
         """
         check_failure(detail, reason)
         if self._state is State.DONE:
@@ -219,7 +218,7 @@ class ReplyDecoder:
         if reason is Reason.LOST and self._state is not State.HEAD:
             reason = Reason.TRUNCATED
         event = self._judge_end_of_body(encodable(detail), reason)
-        # A refusal, or an object that is whole, has not failed.
+        # A refusal or a complete object has not failed.
         return [replace(event, limit=limit) if isinstance(event, Broken) and event.reason is reason else event]
 
     # ---------------------------------------------------------------- reading
@@ -242,15 +241,15 @@ class ReplyDecoder:
         return []
 
     def _read_text(self, block: bytes) -> list[Event]:
-        """A text, a page, or notices of PHP before the first event."""
+        """Read a text, a page, or PHP's notices before the first event."""
         room = self._limits.refusal_bytes - len(self._text)
         self._text += block[:room]
-        # A page is decided after a fixed number of bytes, however they were cut.
+        # A page is judged after a fixed number of bytes, however they were cut.
         is_decided = self._state is State.PAGE and len(block) >= room
         events = self._read_stream(block[:room] if is_decided else block)
         if self._state is _DONE:
             return events
-        # An unfinished line is looked at once, where it decides, and not with each piece of it.
+        # An unfinished line is examined once, when it decides, not with each of its pieces.
         if (is_decided or b"\n" in block or b"\r" in block) and self._sse.data_seen:
             self._state = TABLE.next(self._state, Input.DATA_LINE)
             self._text = bytearray()
@@ -265,7 +264,7 @@ class ReplyDecoder:
         events: list[Event] = []
         for text in texts:
             if text.startswith(_PLAIN_LIVE):
-                # The fast path gives what `_judge_event` makes of an event as the plugin writes it.
+                # The fast path: the same result as `_judge_event`, for an event spelled as the plugin spells it.
                 try:
                     piece, end = scan_string(text, _PLAIN_START)
                 except ValueError:
@@ -313,7 +312,7 @@ class ReplyDecoder:
             message = _message(content)
             if message:
                 return self._end(Broken(Reason.REMOTE, message))
-            self._error_pending = True  # WIRE 5.7: the first of two error events can be empty
+            self._error_pending = True  # WIRE 5.7: of two error events the first can be empty
             return None
         if kind == "end":
             return self._judge_end(event, data)
@@ -348,7 +347,7 @@ class ReplyDecoder:
                 return self._malformed(f"a JSON object without success: {said}", code=_code(payload), raw=raw)
 
     def _judge_end_of_body(self, failure: str | None, reason: Reason) -> Event:
-        """The body is over, well or by a failure, and brought no terminal event."""
+        """The body has ended, or failed, without a terminal event."""
         self._sse.receive_eof()
         match self._state:
             case State.REFUSAL:
@@ -381,7 +380,7 @@ class ReplyDecoder:
             if failure is None:
                 return self._end(Broken(Reason.MALFORMED, page, raw=text))
             return self._end(Broken(reason, f"{failure}; it began as {page}", raw=text))
-        # The beginning of a mark or of the first data line is no text: the body was cut there, though HTTP ended well.
+        # A partial byte order mark or data line is not text: the body was cut there, though HTTP ended well.
         if failure is None and self._state is State.TEXT and not "data:".startswith(text):
             return self._end(Broken(Reason.MALFORMED, f"not a chat answer: {beginning(text)}", raw=text))
         return self._unended(failure, reason)
@@ -408,7 +407,7 @@ class ReplyDecoder:
         return self._end(Broken(Reason.REFUSED, detail, self._status, code, retry_after, raw))
 
     def _find_object(self, text: str) -> tuple[dict[str, Any], str] | None:
-        """The object that a text is, or the last one that stands behind PHP's notices; and its own text."""
+        """The JSON object that the text is, or the last one after PHP's notices, with its own text; else None."""
         found: tuple[dict[str, Any], str] | None = None
         if text.startswith("{"):
             with suppress(ValueError):
@@ -427,7 +426,7 @@ class ReplyDecoder:
     def _end(self, event: _E) -> _E:
         self._state = TABLE.next(self._state, Input.TERMINAL)
         self._text = bytearray()
-        self._sse.receive_eof()  # so that it holds nothing any more
+        self._sse.receive_eof()  # releases its buffers
         return replace(event, detail=mask(event.detail)) if isinstance(event, Broken) else event
 
     def _hint(self) -> str:
@@ -445,7 +444,7 @@ def _coding(headers: list[tuple[str, str]]) -> str:
 
 
 def _plain_subtype(text: str, start: int, depth: int) -> str | None:
-    """That of a live event object as the plugin writes it, from behind its text on."""
+    """The subtype of a live event in the plugin's own spelling, else None. `start` is just after its text."""
     rest = _PLAIN_OBJECT.match(text, start)
     if rest is None:
         return None
@@ -455,7 +454,7 @@ def _plain_subtype(text: str, start: int, depth: int) -> str | None:
 
 
 def _plain_end(text: str) -> str | None:
-    """The payload of an end event, which spares a large one the search for keys that are there twice."""
+    """The payload of an end event in the plugin's own spelling, else None. Skips the search for repeated keys."""
     if not text.startswith(_PLAIN_END):
         return None
     try:

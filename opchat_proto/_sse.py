@@ -1,4 +1,4 @@
-"""Server-sent events: bytes -> events, by the WHATWG rules ("9.2.6 Interpreting an event stream"), and back."""
+"""Server-sent events, decoded and encoded by the WHATWG rules ("9.2.6 Interpreting an event stream")."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from ._quote import SHOWN, without_tags
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
 _BOM = b"\xef\xbb\xbf"
-_LF, _CR = b"\n\r"  # as numbers they are found several times as fast
-BLOCK = 64 * 1024  # bytes looked at in one go, so that a huge read is never copied whole
+_LF, _CR = b"\n\r"  # `find` is several times as fast for an int
+BLOCK = 64 * 1024  # bytes processed at once, so that a huge read is never copied whole
 _GLUED = b'data: {"type":"'  # how the plugin's events begin (WIRE 5.3)
 _MOST_RETRY_DIGITS = 18
 
@@ -28,27 +28,27 @@ class ServerSentEvent:
     event: str = "message"
     data: str = ""
     id: str = ""
-    """The last event id of the stream, as it stood at this event."""
+    """The last event id of the stream, at this event."""
     retry: int | None = None
     """Milliseconds, if this event set the reconnection time."""
 
 
 @final
 class SSEDecoder:
-    """A text/event-stream as a machine: bytes go in, the events that they complete come out.
+    """Decodes a text/event-stream: bytes go in, the events that they complete come out.
 
-    It follows the standard to the letter and serves any stream: LF, CR and CRLF
-    end lines wherever the bytes are cut (a CR does so at once), one byte order
-    mark is dropped, bytes are UTF-8 decoded with replacement, an event without a
+    It follows the standard exactly and reads any stream. LF, CR and CRLF end
+    lines wherever the bytes are cut (a CR does so at once). One byte order mark
+    is dropped. Bytes are decoded as UTF-8 with replacement. An event without a
     closing blank line is dropped at the end.
 
-    The one addition is `limits.event_bytes`: an unfinished line together with
-    the data lines of its unfinished event may be as long as that. One byte more
-    sets `overflowed`; the events before are given, and nothing after them.
+    The one addition is `limits.event_bytes`: the most that an unfinished line and
+    the data lines of its unfinished event may have together. One byte more sets
+    `overflowed`; the events before it are returned, and nothing after them.
 
-    With `mend` it reads lines that the standard ignores and PHP spoils: a field
-    behind byte order marks, and an event of the plugin that is glued to a notice
-    (WIRE 13). `ReplyDecoder` does.
+    With `mend` it also reads lines that the standard ignores because PHP spoiled
+    them: a field after byte order marks, and an event of the plugin that follows
+    a notice without a line end (WIRE 13). `ReplyDecoder` uses this.
     """
 
     def __init__(self, limits: Limits = Limits(), *, mend: bool = False) -> None:
@@ -56,14 +56,14 @@ class SSEDecoder:
             raise TypeError(f"limits: expected Limits, got {type(limits).__name__}")
         self._limit = limits.event_bytes
         self._mends = mend
-        self._start: bytes | None = None if mend else b""  # what may become a mark; None once that is settled
-        # What the fast path may hold. It goes on from where nothing is held but an unfinished line, else this is -1.
+        self._start: bytes | None = None if mend else b""  # a partial byte order mark; None once that is decided
+        # How much the fast path may hold; -1 while more than an unfinished line is held, which needs the exact path.
         self._plain_limit = min(limits.event_bytes, 2 * BLOCK)
         self._plain_room = self._plain_limit if mend else -1
-        self._after_cr = False  # a LF now belongs to the CR before it
+        self._after_cr = False  # an LF now belongs to the CR before it
         self._line = bytearray()  # the unfinished line
-        self._data = bytearray()  # of the unfinished event, as are the next four; a LF after each line
-        self._size = 0  # its data lines in bytes, each with its line end
+        self._data = bytearray()  # of the unfinished event, like the next four; an LF after each line
+        self._size = 0  # the bytes of its data lines, with their line ends
         self._event = ""
         self._id = ""
         self._event_retry: int | None = None
@@ -72,26 +72,26 @@ class SSEDecoder:
         self.retry: int | None = None
         """The reconnection time in milliseconds, if the stream set one."""
         self.last_event_id: str = ""
-        """The id to reconnect with: that of the last event that was closed."""
+        """The id to reconnect with: the one of the last complete event."""
         self.overflowed: bool = False
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None
-        """The beginning of the first line that is not a field, which hints at what went wrong.
+        """The beginning of the first line that is not a field: a hint at what went wrong.
 
-        With `mend`: of the first that has words in it, without its tags.
+        With `mend`, the first such line with words, without its HTML tags.
         """
 
     def __repr__(self) -> str:
-        """How much is waiting."""
+        """The number of bytes held."""
         return f"<SSEDecoder holding {self._size + len(self._line)} bytes>"
 
     @property
     def data_seen(self) -> bool:
-        """Whether a line began with "data:", even an unfinished one: whether this looks like an event stream at all."""
+        """Whether any line, even an unfinished one, began with "data:", so that this looks like an event stream."""
         return self._data_seen or self._line.startswith(b"data:", _field_at(self._line, self._mends))
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[ServerSentEvent]:
-        """The events that these bytes complete. After the end or an overflow: none.
+        """Return the events that these bytes complete; [] after the end or an overflow.
 
         Raises `TypeError` if `data` is not bytes-like.
         """
@@ -110,7 +110,7 @@ class SSEDecoder:
         return events
 
     def receive_eof(self) -> list[ServerSentEvent]:
-        """The stream has ended. Always [], since an event that no blank line has closed is dropped."""
+        """The stream has ended. Always [], since an event without a closing blank line is dropped."""
         self._data_seen = self.data_seen
         self._ignore(self._line)
         self._ended = True
@@ -119,7 +119,7 @@ class SSEDecoder:
         return []
 
     def _begin(self, block: bytes) -> bytes:
-        """The bytes without a byte order mark; none while they may be the beginning of one."""
+        """The bytes without a byte order mark; empty while they may be the beginning of one."""
         assert self._start is not None
         block = self._start + block
         if _BOM.startswith(block):
@@ -130,13 +130,13 @@ class SSEDecoder:
         return block.removeprefix(_BOM)
 
     def receive_plain(self, block: bytes) -> list[str] | None:
-        """The fast path: the data of all events that the bytes complete, if each is one line that begins with "data: ".
+        """The fast path: the data of all completed events, if each is a single line that begins with "data: ".
 
-        One split cuts the events, and one count proves that there was no other line,
-        so that an event costs next to nothing. None, with nothing changed, where that
-        is not so, or where a limit may be near: then the exact path below must look.
+        One split separates the events, and one count proves that there was no other
+        line, so an event costs next to nothing. If there was another line, or a limit
+        may be near, it returns None and changes nothing: the exact path must be used.
 
-        Here `_line` may be such a line with its end, whose blank line is still to come.
+        Here `_line` may hold a line with its line end, before the blank line has come.
         """
         held = self._line
         if len(held) + len(block) > self._plain_room or _CR in block:
@@ -156,7 +156,7 @@ class SSEDecoder:
             return []
         if end < 0 or not whole.startswith(b"data: "):
             return None
-        # A line feed is part of no other character, so lines can be decoded together.
+        # No other character contains a line feed byte, so lines can be decoded together.
         texts = whole[:end].decode("utf-8", "replace").split("\n\ndata: ")
         if whole.count(b"\n") != 2 * len(texts):
             return None
@@ -169,11 +169,11 @@ class SSEDecoder:
         return texts
 
     def receive_exact(self, block: bytes) -> Iterator[str]:
-        """The exact path: as `receive_plain`, for any bytes; see `_receive_fields`."""
+        """The exact path: like `receive_plain`, for any bytes. The caller must exhaust it; see `_receive_fields`."""
         return (data for _, data, _, _ in self._receive_fields(block))
 
     def _receive_fields(self, block: bytes) -> Iterator[_Fields]:
-        # An event is given before the bytes behind it are looked at, and all of them must be taken.
+        # An event is yielded before the bytes after it are read. The caller must exhaust the iterator.
         if self._line.endswith(b"\n"):
             block = bytes(self._line) + block
             self._line = bytearray()
@@ -199,11 +199,11 @@ class SSEDecoder:
             self._forget_event()
             if data:
                 text = str(memoryview(data)[:-1], "utf-8", "replace")
-                del data  # an event can be large, and nobody needs its bytes any more
+                del data  # an event can be large, and its bytes are not needed any more
                 yield event or "message", text, self._id, retry
         self._line += tail
-        # Without an unfinished line there is nothing new to measure: the line end that `_size` counts already may be
-        # the event's last.
+        # Without an unfinished line there is nothing new to measure: the line end that `_size` already counts may be
+        # the last of the event.
         if self._line and self._size + len(self._line) > self._limit:
             self._overflow(self._line)
             return
@@ -223,7 +223,7 @@ class SSEDecoder:
             if self._data or isinstance(line, bytes):
                 self._data += memoryview(line)[start:]
             else:
-                del line[:start]  # which moves nothing: a line can be large, and this spares a copy of it
+                del line[:start]  # does not move the rest: a line can be large, and this saves a copy
                 self._data = line
             self._data += b"\n"
         elif name == "event":
@@ -232,8 +232,8 @@ class SSEDecoder:
             if b"\0" not in line:
                 self._id = line[start:].decode("utf-8", "replace")
         elif name == "retry":
-            # The standard has no bound. Beyond 18 digits (30 million years) the field is ignored like any other that
-            # is no time to wait: int() of a long text would be slow, and from 4300 digits on an error.
+            # The standard has no bound. Beyond 18 digits (30 million years) the field is ignored like any other
+            # that is not a number: int() of a long text is slow, and an error from 4300 digits on.
             value = bytes(line[start:])
             digits = value.lstrip(b"0")
             if value.isdigit() and len(digits) <= _MOST_RETRY_DIGITS:
@@ -246,10 +246,10 @@ class SSEDecoder:
         self._event_retry = None
 
     def _ignore(self, line: bytes | bytearray) -> int:
-        """Where the line's field begins. What stands in no field is remembered, if it is the first."""
+        """Return where the line's field begins, and remember the first text that is outside any field."""
         start = _field_at(line, self._mends)
         if start and self.first_ignored_line is None:
-            # A character cut at the bound would show as a replacement character.
+            # A character that is cut at the bound would become a replacement character.
             said = line[: min(start, 4 * SHOWN)].decode("utf-8", "replace")
             if self._mends:
                 said = without_tags(said.lstrip("\ufeff"))
@@ -260,7 +260,7 @@ class SSEDecoder:
     def _overflow(self, line: bytes | bytearray) -> None:
         self.overflowed = True
         self._plain_room = -1
-        # Only what there was room for counts, so that it does not matter how much of the line came at once.
+        # Only the bytes within the limit count, so that the size of the read makes no difference.
         room = max(0, self._limit - self._size)
         self._data_seen = self._data_seen or line.startswith(b"data:", 0, room)
         self._line = bytearray()
@@ -274,7 +274,7 @@ def _field(line: bytes | bytearray) -> tuple[str | None, int]:
     """The field's name, "comment", or None for a line that is not a field; and where its value starts."""
     if line.startswith(b"data: "):
         return "data", 6
-    colon = line.find(b":", 0, 6)  # no name is longer than five letters
+    colon = line.find(b":", 0, 6)  # the longest name has five letters
     if colon < 0:
         return (None if len(line) > 5 else _NAMES.get(bytes(line))), len(line)
     start = colon + 1
@@ -282,7 +282,7 @@ def _field(line: bytes | bytearray) -> tuple[str | None, int]:
 
 
 def _field_at(line: bytes | bytearray, mends: bool) -> int:
-    """Where the line's field begins: mostly at 0; at the line's end if it has none."""
+    """Where the line's field begins: usually 0; the line's end if there is no field."""
     if _field(line)[0] is not None:
         return 0
     if mends:
@@ -299,6 +299,6 @@ def _field_at(line: bytes | bytearray, mends: bool) -> int:
 def encode_event(data: str) -> bytes:
     """One event as the plugin writes it (WIRE 5.2): `data: `, the text, a blank line.
 
-    A line end in `data` would end the event early; JSON has none.
+    `data` must have no line end, which would end the event early; JSON has none.
     """
     return b"data: " + data.encode() + b"\n\n"

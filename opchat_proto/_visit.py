@@ -1,4 +1,4 @@
-"""A page of a site, fetched: GET, and the redirects on the way. HTTP as values."""
+"""Fetches a page of a site with GET, and follows its redirects. HTTP as values."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,20 +23,20 @@ __all__ = ["Visit"]
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SHOWN = 200  # characters of an address that stand in a detail
-HARMLESS = ("accept", "accept-language", "user-agent")  # of a caller's header fields, what any site may see
+_SHOWN = 200  # characters of an address that a detail quotes
+HARMLESS = ("accept", "accept-language", "user-agent")  # the caller's header fields that any site may see
 _TOKEN = re.compile("[A-Za-z0-9._~-]{1,64}")
 
 
 @final
 class State(StrEnum):
-    """Where in the visit we are."""
+    """The stage of the visit."""
 
     GET = "GET"  # a request is to be sent
     HEAD = "HEAD"  # it was handed out
     PAGE = "PAGE"  # the answer is the page
-    REDIRECT = "REDIRECT"  # the answer sends us somewhere else
-    REFUSAL = "REFUSAL"  # the answer is another one
+    REDIRECT = "REDIRECT"  # the answer is a redirect
+    REFUSAL = "REFUSAL"  # the answer has another status
     DONE = "DONE"
 
 
@@ -106,32 +106,32 @@ TABLE: Table[State, Input] = Table(
 
 @final
 class Visit:
-    """One page of a site, over any HTTP library. It has the methods of a `Flow`, so a `Client` can drive it.
+    """Fetches one page of a site over any HTTP library. It has the methods of a `Flow`, so a `Client` can drive it.
 
         while request := visit.next_request():
-            response = library.send(request)  # which must not follow redirects itself
+            response = library.send(request)  # must not follow redirects itself
             visit.receive_head(response.status, response.headers)
             for piece in response:
                 visit.receive_data(piece)
             events = visit.receive_eof()  # or receive_failure("what happened")
 
-    There is one event: `End(None)`, and then `page` is what was found, or `Broken`.
+    There is one event: `End(None)`, after which `page` has the result, or `Broken`.
     After it every input returns [].
 
-    At most five redirects are followed, a guest's to any origin: see `urls`. To
-    another origin than that of `url` go no cookies, and of `headers` only Accept,
+    It follows at most five redirects (see `urls`), for a guest to any origin. An
+    origin other than `url`'s gets no cookies, and from `headers` only Accept,
     Accept-Language and User-Agent. A visit with cookies or an Authorization field
-    is not redirected there at all, since that page would be a guest's.
+    is not redirected there at all, because it would see a guest's page.
 
-    `session` gives the cookies of a member; its nonce is not sent, nor is an
-    application password, which signs nobody in on a page. `fresh`, a
-    random text, is for the nonce of a page that came out of a cache (WIRE 2.5):
-    visit again with it, and ask again only if the nonce differs.
+    `session` has a member's cookies. Its nonce is not sent, nor is an application
+    password, which does not sign in on a page. `fresh` is a random text against
+    caches (WIRE 2.5): if a cached page had a stale nonce, visit again with it, and
+    ask again only if the nonce differs.
 
-    Raises `ValueError` for a URL that is none of http or https, for a session of
-    another origin, for headers that are not the caller's to set, and for a `fresh`
-    that is more than 64 letters, digits, ".", "_", "~" and "-"; `TypeError` for
-    values of wrong types.
+    Raises `ValueError` for a URL that is neither http nor https, a session of
+    another origin, headers that the caller must not set, and a `fresh` of anything
+    but 1 to 64 letters, digits, ".", "_", "~" and "-". Raises `TypeError` for wrong
+    types.
     """
 
     def __init__(
@@ -166,11 +166,11 @@ class Visit:
         self._location = ""  # of a redirect
         self._fields: list[tuple[str, str]] = []  # the head of a page
         self._text = bytearray()  # its body
-        self._room = limits.page_bytes  # for more bytes of a body
+        self._room = limits.page_bytes  # how many more bytes of a body are allowed
         self._page: Page | None = None
 
     def __repr__(self) -> str:
-        """Where it goes and the state."""
+        """The origin and the state."""
         return f"<Visit to {self._site.origin} {self._state}>"
 
     @property
@@ -180,17 +180,17 @@ class Visit:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The URLs that were asked for, one after the other: that of the page is the last, the others redirect."""
+        """The URLs requested, in order. The last is the page's; the others redirected."""
         return tuple(self._urls)
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of the URL given: where cookies may go."""
+        """Scheme, host and port of the given URL: the only origin that gets cookies."""
         return self._origin
 
     @property
     def limits(self) -> Limits:
-        """The limits given."""
+        """The given limits."""
         return self._limits
 
     @property
@@ -200,23 +200,23 @@ class Visit:
 
     @property
     def session(self) -> Session | None:
-        """The session given. That of a bot on the page is `Bot.session`."""
+        """The given session. The session of a bot on the page is `Bot.session`."""
         return self._session
 
     @property
     def awaiting(self) -> Awaiting | None:
-        """FIRST_EVENT until the page is whole; None once the event was given."""
+        """FIRST_EVENT until the page is complete; None after the event."""
         return None if self._state is State.DONE else Awaiting.FIRST_EVENT
 
     @property
     def submit_started(self) -> bool:
-        """False: nothing is asked."""
+        """False: a visit asks no question."""
         return False
 
     # ---------------------------------------------------------------- output
 
     def next_request(self) -> Request | None:
-        """The request to send now, once; None while its answer is awaited, and at the end."""
+        """Return the request to send, once; None while its answer is awaited, and after the end."""
         if self._state is not State.GET:
             return None
         own = {
@@ -242,7 +242,7 @@ class Visit:
     # ---------------------------------------------------------------- inputs
 
     def receive_head(self, status: int, headers: Headers) -> list[Event]:
-        """The head of the response; see `ReplyDecoder.receive_head`.
+        """Take the head of the response; see `ReplyDecoder.receive_head`.
 
         Raises `LocalProtocolError` unless a request waits for it, `TypeError` for
         wrong types.
@@ -259,7 +259,7 @@ class Visit:
         return self._judge(events)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Bytes of the response's body; none are always legal.
+        """Take bytes of the response's body. No bytes are always legal.
 
         Raises `LocalProtocolError` unless a body is awaited, `TypeError` if not
         bytes-like.
@@ -279,7 +279,7 @@ class Visit:
         return []
 
     def receive_eof(self) -> list[Event]:
-        """The body has ended well; before the head: the connection was closed without an answer.
+        """The body has ended. Before the head: the connection was closed without an answer.
 
         Raises `LocalProtocolError` unless an answer is awaited.
         """
@@ -298,14 +298,14 @@ class Visit:
         return self._judge(self._decoder.receive_eof())
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """It cannot go on; see `ReplyDecoder.receive_failure`. A page that was cut is not judged. Always legal."""
+        """The visit cannot go on; see `ReplyDecoder.receive_failure`. A truncated page is not read. Always legal."""
         check_failure(detail, reason)
         return (
             [] if self._state is State.DONE else self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
         )
 
     def close(self) -> list[Event]:
-        """The caller leaves. Without a page yet, the last event is `Broken`: TRUNCATED within one, LOST before."""
+        """The caller leaves. Unless it is over, the event is `Broken`: TRUNCATED within the page, LOST before."""
         if self._state is State.DONE:
             return []
         reason = Reason.TRUNCATED if self._state is State.PAGE else Reason.LOST
@@ -322,7 +322,7 @@ class Visit:
         return events
 
     def _follow(self) -> list[Event]:
-        shown = re.sub("//[^/?#]*@", "//", encodable(self._location))[:_SHOWN]  # without a user and a password
+        shown = re.sub("//[^/?#]*@", "//", encodable(self._location))[:_SHOWN]  # without user and password
         problem = ""
         try:
             site, url = _locate(_as_text(self._location), self._url)
@@ -351,7 +351,7 @@ class Visit:
 
 
 def _as_text(location: str) -> str:
-    """A header field that holds UTF-8, as some servers write it, and was read as Latin-1."""
+    """A header field that was read as Latin-1, although some servers write UTF-8."""
     try:
         return location.encode("latin-1").decode()
     except ValueError:
@@ -359,14 +359,14 @@ def _as_text(location: str) -> str:
 
 
 def _locate(url: str, base: str = "") -> tuple[Endpoint, str]:
-    """The site of a URL, and the URL as it is asked for. Raises `ValueError` for what is not an address of a page."""
+    """The site of a page's URL, and the URL to request. Raises `ValueError` for anything else."""
     try:
         parts = urlsplit(urljoin(base, url.strip()))
-        site = Endpoint.parse(f"{parts.scheme}://{parts.netloc}")  # which checks these
+        site = Endpoint.parse(f"{parts.scheme}://{parts.netloc}")  # checks them
         path, query = (quote(part, safe=PATH_CHARACTERS + "?") for part in (parts.path, parts.query))
     except ValueError:
         raise ValueError(
             "url: expected the address of a page (https://site.example/contact/), "
             "its host in ASCII (xn--...), without a user name"
-        ) from None  # which may show a password
+        ) from None  # the cause may contain a password
     return site, f"{site.origin}{path or '/'}{f'?{query}' if query else ''}"

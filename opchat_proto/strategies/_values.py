@@ -31,7 +31,7 @@ _AWKWARD = (
 
 
 def texts() -> SearchStrategy[str]:
-    """Any text, awkward pieces included. Never half a surrogate pair: it always encodes to UTF-8."""
+    """Any text, with awkward pieces. No lone surrogates: it always encodes to UTF-8."""
     return st.lists(st.text(max_size=20) | st.sampled_from(_AWKWARD), max_size=4).map("".join)
 
 

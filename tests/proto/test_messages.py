@@ -179,7 +179,7 @@ ROLES = "expected 'user', 'assistant' or 'system', got"
         ),
         (
             {"role": "user", "content": "ab\ud800"},
-            ": Message.content: expected text that encodes to UTF-8, got half a surrogate pair at index 2",
+            ": Message.content: expected text that encodes to UTF-8, got a lone surrogate at index 2",
         ),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -278,7 +278,7 @@ def test_half_a_surrogate_pair_is_refused_wherever_it_stands(name: str, half: st
     text = f"é{half}"
     given: dict[str, Any] = {"new_message": "Hi", name: ("a", text) if name == "file_ids" else text}
     assert fault(lambda: Submit(**given)) == (
-        f"Submit.{name}: expected text that encodes to UTF-8, got half a surrogate pair at index 1",
+        f"Submit.{name}: expected text that encodes to UTF-8, got a lone surrogate at index 1",
         None,
     )
 
@@ -287,7 +287,7 @@ def test_half_a_surrogate_pair_is_refused_wherever_it_stands(name: str, half: st
 def test_half_a_surrogate_pair_in_a_message_is_refused(name: str) -> None:
     given = {"role": "user", "content": "Hi", name: "\udc00"}
     assert fault(lambda: Message(**given)) == (
-        f"Message.{name}: expected text that encodes to UTF-8, got half a surrogate pair at index 0",
+        f"Message.{name}: expected text that encodes to UTF-8, got a lone surrogate at index 0",
         None,
     )
 
@@ -411,12 +411,12 @@ def test_what_php_calls_false_does_not(stream: object) -> None:
         ({"messages": [USER, {"role": True, "content": ""}]}, f"messages[1]['role']: {ROLES} True", 1),
         ({"messages": [{"role": "user", "content": {}}]}, "messages[0]['content']: expected a str, got {}", 0),
         ({"messages": [{"role": "user", "content": "\ud800"}]},
-         "messages[0]: Message.content: expected text that encodes to UTF-8, got half a surrogate pair at index 0", 0),
+         "messages[0]: Message.content: expected text that encodes to UTF-8, got a lone surrogate at index 0", 0),
         ({"newMessage": []}, "newMessage: expected a string, a number or null", None),
         ({"newMessage": {}}, "newMessage: expected a string, a number or null", None),
         ({"newMessage": True}, "newMessage: expected a string, a number or null", None),
         ({"newMessage": "\ud800"},
-         "Submit.new_message: expected text that encodes to UTF-8, got half a surrogate pair at index 0", None),
+         "Submit.new_message: expected text that encodes to UTF-8, got a lone surrogate at index 0", None),
         ({"chatId": []}, "chatId: expected a string, a number or null", None),
         ({"botId": {}}, "botId: expected a string, a number or null", None),
         ({"customId": True}, "customId: expected a string, a number or null", None),
