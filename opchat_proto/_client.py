@@ -150,7 +150,6 @@ ANY_RECEIVE = Receive()  # always the same one, so that it can be compared by `i
 _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
 _ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
 _PIECE = 256 * 1024  # bytes of one Send: so a clock for sending measures the network, and not the size of a file
-_CLOSE: tuple[tuple[str, str], ...] = (("Connection", "close"),)
 _NO_ANSWER = "the connection was closed before any answer"
 
 
@@ -282,8 +281,7 @@ class Client:
         """What to do next: always the same until it is reported.
 
         Raises `LocalProtocolError` if somebody else has taken the request that
-        is due from the flow, `ValueError` if a machine that is no `Flow` makes one
-        whose texts would break out of their lines.
+        is due from the flow.
         """
         if self._state is _RECEIVE:
             return ANY_RECEIVE  # the step of nearly every call
@@ -325,11 +323,11 @@ class Client:
             return
         request = self._request
         assert request is not None
-        target, more = request.target, _CLOSE
+        target, headers = request.target, (*request.headers, ("Connection", "close"))
         if self._is_relayed:
             assert self._proxy is not None
-            target, more = request.url, (*_CLOSE, *self._proxy.authorization)  # RFC 9112, 3.2.2
-        self._out = self._exchange.send(request, target, more)
+            target, headers = request.url, (*headers, *self._proxy.authorization)  # RFC 9112, 3.2.2
+        self._out = self._exchange.send(replace(request, headers=headers), target)
         self._request = None  # its body is in there
 
     def _hand_out(self) -> None:

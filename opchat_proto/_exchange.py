@@ -5,7 +5,6 @@ however the bytes are cut, folded header lines, and faults as values.
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TypeAlias, final
 
 import h11
@@ -54,13 +53,6 @@ _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
 _Data = h11.Data
-_END = h11.EndOfMessage()
-
-
-@cache
-def _announced(method: str) -> h11.Request:
-    # With an upgrade, so that one which is not asked for is a head like any other, and is judged there.
-    return h11.Request(method=method, target="/", headers=[("Host", ""), ("Connection", "close"), ("Upgrade", "any")])
 
 
 @final
@@ -77,24 +69,15 @@ class Exchange:
         self._in_body = False  # the head was read, and the end was not
         self._ended = False
 
-    def send(self, request: Request, target: str, more: tuple[tuple[str, str], ...] = ()) -> bytes:
-        """The bytes of the request, with the target in the form that this connection needs. Call it once.
-
-        `more` are fields that belong to the connection. Raises `ValueError` for a text that would break out of its
-        line.
-        """
-        lines = [
-            f"{request.method} {target} HTTP/1.1",
-            *(f"{name}: {value}" for name, value in (*request.headers, *more)),
-        ]
-        head = "\r\n".join((*lines, "", "")).encode("latin-1")
-        if len(head.splitlines()) != len(lines) + 1 or len(lines[0].split()) != 3 or 0 in head:
-            raise ValueError("request: expected a target and header fields that stay in their lines")
-        # h11 would check each field once more, which takes longer than all else that a question needs. It only has to
-        # know that a request was sent, and its method.
-        self._h11.send(_announced(request.method))
-        self._h11.send(_END)
-        return head + request.body
+    def send(self, request: Request, target: str) -> bytes:
+        """The bytes of the request, with the target in the form that this connection needs. Call it once."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+        events = (
+            h11.Request(method=request.method, target=target, headers=headers),
+            h11.Data(data=request.body),
+            h11.EndOfMessage(),
+        )
+        return b"".join(self._h11.send(event) or b"" for event in events)
 
     @property
     def begun(self) -> bool:

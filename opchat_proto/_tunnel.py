@@ -150,7 +150,7 @@ class HTTPTunnel:
             if isinstance(item, Fault):
                 return Fault(f"the proxy's answer cannot be followed: {item.detail}", Reason.PROXY, item.limit)
             assert isinstance(item, Head)  # no body is reached: any head but an interim one decides
-            if item.status >= 300 or item.status == 101:
+            if item.status >= 300:
                 return Fault(f"the proxy refused: status {item.status}", Reason.PROXY)
             if item.status >= 200:
                 if self.out or self._exchange.holds_more:

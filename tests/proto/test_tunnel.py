@@ -447,7 +447,10 @@ NOT_FOLLOWED = "the proxy's answer cannot be followed: "
         (ESTABLISHED + 70_000 * b"x", UNASKED),
         (b"HTTP/1.1 200 -\r\nContent-Length: 5\r\n\r\nhello", UNASKED),
         (b"HTTP/1.1 100 -\r\n\r\n" + ESTABLISHED + b"HTTP/1.1 407 -\r\n\r\n", UNASKED),
-        (b"HTTP/1.1 101 -\r\n\r\n", refused("the proxy refused: status 101")),
+        (
+            b"HTTP/1.1 101 -\r\n\r\n",
+            refused(NOT_FOLLOWED + "HTTP: Received server _SWITCH_UPGRADE event without a pending proposal"),
+        ),
         (b"HTTP/2.0 200 OK\r\n\r\n", refused(NOT_FOLLOWED + "HTTP: a version that is not 1.x: 2.0")),
         (b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", refused(NOT_FOLLOWED + "HTTP: a folded header line")),
         (b"HTTP/1.1 200 OK\r\nA s3cr3t\r\n\r\n", refused(NOT_FOLLOWED + "HTTP: illegal header line")),
