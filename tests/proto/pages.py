@@ -21,6 +21,7 @@ def element(system: dict[str, Any], params: dict[str, Any] | None = None, kind: 
 
 
 SYSTEM = {"botId": "default", "customId": None, "restUrl": ROOT, "stream": True}
+RAW = encode_as_php(SYSTEM)
 CHAT = element(SYSTEM)
 HEX_ID = "0b2576d7560b2576d7560b2576d75600"  # an MD5
 BOT = Bot(
@@ -46,3 +47,12 @@ BOT = Bot(
 )
 PAGE = Page(URL, ROOT, (BOT,), (), ())
 EMPTY = Page(URL, None, (), (), ())
+
+
+def parsed(text: str, headers: Any = ()) -> Page:
+    return Page.parse(text, URL, headers)
+
+
+def bot_of_text(text: str) -> Bot:
+    (bot,) = parsed(text).bots
+    return bot
