@@ -1,4 +1,4 @@
-"""A conversation so far: what has to be remembered between two questions."""
+"""The memory of a conversation: what must be kept between two questions."""
 
 import weakref
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,11 @@ from ._session import Session
 
 __all__ = ["Conversation"]
 
-_LONGEST_ID = 256  # characters of a response id, as of a session's id
+_LONGEST_ID = 256  # characters of a response id, as for a session id
 _TEXTS = ("chat_id", "previous_response_id")
 _SCALARS = ("bot_id", "custom_id", "context_id")
 _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
-_MEMBER_TEXTS = ("authorization",)  # which only a member's session has
+_MEMBER_TEXTS = ("authorization",)  # only a member's session has these
 
 
 @final
@@ -29,40 +29,40 @@ class Conversation:
 
         call = channel.call("And in winter?", conversation)
 
-    or, with a machine that knows nothing of conversations:
+    or, with a machine that does not know conversations:
 
         submit = conversation.ask("And in winter?")
         ...                                          # the events of the answer
         conversation.record(submit, end, text)       # or record_failure(submit, broken)
 
-    Only a complete answer is added: after a broken one the conversation is as it
-    was, and the question can be asked again.
+    Only a complete answer is added. After a broken one the conversation is
+    unchanged, and the question can be asked again.
 
-    Raises `TypeError` for a value of another type, `InvalidMessages` for a text
-    that cannot be sent.
+    Raises `TypeError` for a value of a wrong type, `InvalidMessages` for a text
+    that cannot be encoded.
     """
 
     messages: tuple[Message, ...] = ()
-    """What was said, oldest first."""
+    """The messages so far, oldest first."""
     chat_id: str | None = None
-    """The conversation's name (WIRE 4.6: 10 to 12 characters `[0-9a-z]`). The
-    core draws nothing at random: if it is None, the one that is drawn for the first
-    question is kept."""
+    """The conversation's name (WIRE 4.6: 10 to 12 characters `[0-9a-z]`). If it
+    is None, the transport draws one for the first question (the core draws nothing
+    at random), and it is kept."""
     bot_id: Scalar | None = "default"
     custom_id: Scalar | None = None
     context_id: Scalar | None = None
     session: Session | None = None
-    """The session that it was asked with last. A channel that has none goes on with it."""
+    """The session of the last question. A channel without a session continues with it."""
     previous_response_id: str | None = None
-    """`End.response_id` of the last answer. It is sent while `messages` are those that
-    it was recorded with: the provider remembers what was said, not what was edited.
-    Where they are those of an earlier answer again, that answer's id is sent."""
+    """`End.response_id` of the last answer. It is sent only while `messages` are the
+    ones it was recorded with, because the provider remembers the original messages.
+    If they are an earlier answer's again, the id of that answer is sent."""
     _answered: tuple[Message, ...] = field(default=(), init=False, compare=False)  # the messages up to that answer
-    _earlier: tuple[tuple[int, str], ...] = field(default=(), init=False, compare=False)  # up to how many, which id
-    _call: weakref.ref[object] | None = field(default=None, init=False, compare=False)  # that is asking
+    _earlier: tuple[tuple[int, str], ...] = field(default=(), init=False, compare=False)  # (messages, id)
+    _call: weakref.ref[object] | None = field(default=None, init=False, compare=False)  # the call that is asking
 
     def __post_init__(self) -> None:
-        """The id that is given belongs to the messages that are given."""
+        """Tie the given response id to the given messages."""
         self._check()
         self._answered = self.messages
 
@@ -72,7 +72,7 @@ class Conversation:
             raise TypeError(f"Conversation.session: expected a Session or None, got {type(self.session).__name__}")
 
     def __repr__(self) -> str:
-        """How much there is, without its texts."""
+        """The number of messages, without their texts."""
         return f"<Conversation of {len(self.messages)} messages>"
 
     def ask(
@@ -84,7 +84,7 @@ class Conversation:
         shortcut_id: str | None = None,
         shortcut_name: str | None = None,
     ) -> Submit:
-        """The question `text` after what was said so far. Changes nothing. Raises `InvalidMessages`, `TypeError`."""
+        """Make the question `text` with the messages so far. Changes nothing. Raises `InvalidMessages`, `TypeError`."""
         if isinstance(file_ids, str):
             raise TypeError("file_ids: expected several str, got one")  # which would be taken apart
         return Submit(
@@ -107,7 +107,7 @@ class Conversation:
         return response_id if count == len(self.messages) else None
 
     def _known_ids(self) -> list[tuple[int, str | None]]:
-        """The ids of the answers that the messages still begin with, each with the number of messages up to it."""
+        """The response ids of the answers still in `messages`, each with the number of messages up to it."""
         pairs = enumerate(zip(self.messages, self._answered, strict=False))
         shared = next((count for count, (one, other) in pairs if one != other), len(self._answered))
         shared = min(shared, len(self.messages))
@@ -115,10 +115,10 @@ class Conversation:
         return [(count, response_id) for count, response_id in known if count <= shared]
 
     def undo(self) -> tuple[Message, ...]:
-        """Take the last turn back: the messages from the last question on, which are returned; none if there is none.
+        """Remove and return the last turn: the messages from the last question on; () without a question.
 
-        The next question goes on from the answer before, with that answer's response
-        id. So this asks again: `conversation.ask(conversation.undo()[0].content)`.
+        The next question continues from the previous answer, with its response id.
+        This asks again: `conversation.ask(conversation.undo()[0].content)`.
         """
         self._check()
         places = [place for place, message in enumerate(self.messages) if message.role == "user"]
@@ -135,21 +135,21 @@ class Conversation:
         self._earlier = tuple((count, known_id) for count, known_id in known if known_id is not None)
 
     def record(self, submit: Submit, end: End, text: str = "") -> None:
-        """Add a question and its complete answer: `end.reply`, or `text`, the joined pieces, if that is None.
+        """Add a question and its complete answer: `end.reply`, or if that is None, `text`, the joined pieces.
 
-        Raises `ValueError` if `submit` was not asked of this conversation as it
-        stands, or of another chat; `TypeError` for anything but an `End`.
+        Raises `ValueError` if `submit` does not continue this conversation in its
+        present state, `TypeError` for anything but an `End`.
         """
         if not isinstance(submit, Submit) or not isinstance(end, End):
             raise TypeError(f"expected a Submit and an End, got {type(submit).__name__}, {type(end).__name__}")
         self._check_question(submit)
         question = Message("user", submit.new_message or submit.shortcut_name or "")
         answer = Message("assistant", text if end.reply is None else end.reply)
-        response_id = end.response_id  # raises for an `End` that no decoder has made: before anything has changed
+        response_id = end.response_id  # raises, before any change, for an `End` not made by a decoder
         self._keep(self._known_ids())
         self.messages = self._answered = (*self.messages, question, answer)
         self.chat_id = submit.chat_id
-        # The server chose it, and it goes into each request from now on.
+        # The server chose it, and every later request will contain it.
         self.previous_response_id = response_id if len(response_id or "") <= _LONGEST_ID else None
 
     def _check_question(self, submit: Submit) -> None:
@@ -157,11 +157,11 @@ class Conversation:
             raise ValueError("submit: it was not asked of this conversation as it stands")
 
     def record_failure(self, submit: Submit, broken: Broken) -> bool:
-        """Learn from a broken answer, and return whether something was learned. Messages are never added.
+        """Take note of a broken answer, and return whether anything changed. Adds no messages.
 
         If the bot reported an error, the provider may have forgotten the response id
-        that the question carried. It is dropped, so that the next question carries the
-        whole history. Raises `TypeError` for anything but a `Submit` and a `Broken`.
+        in the question. The id is dropped, so that the next question has the whole
+        history. Raises `TypeError` for anything but a `Submit` and a `Broken`.
         """
         if not isinstance(submit, Submit) or not isinstance(broken, Broken):
             raise TypeError(f"expected a Submit and a Broken, got {type(submit).__name__}, {type(broken).__name__}")
@@ -175,7 +175,7 @@ class Conversation:
         return is_known
 
     def _begin(self, call: object, submit: Submit) -> None:
-        """`call` asks this question. Raises `RuntimeError` while another one asks, `ValueError` as `record` does."""
+        """`call` asks this question. Raises `RuntimeError` while another call asks, `ValueError` as `record` does."""
         if self._call is not None and self._call() is not None:
             raise RuntimeError("the conversation is being asked another question")
         self._check_question(submit)
@@ -184,18 +184,18 @@ class Conversation:
             self.chat_id = submit.chat_id
 
     def _finish(self, submit: Submit, last: End | Broken, text: str, session: Session | None) -> None:
-        """The call is over."""
+        """The call is over: record its answer or failure, and its session."""
         self._call = None
         if session is not None:
             self.session = session
         if isinstance(last, End):
-            with suppress(ValueError):  # somebody has edited the conversation meanwhile, and this is no part of it
+            with suppress(ValueError):  # the conversation was edited meanwhile, so the answer no longer belongs to it
                 self.record(submit, last, text)
         else:
             self.record_failure(submit, last)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is asked by nobody."""
+        """The state of a copy, which no call is asking."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_call"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -204,7 +204,7 @@ class Conversation:
             setattr(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values. It holds the session's secrets: keep it as you would keep those."""
+        """The whole conversation as JSON values. They contain the session's secrets: store them as such."""
         self._check()
         messages = [{"role": message.role, "content": message.content} for message in self.messages]
         for count, response_id in self._known_ids():
@@ -219,9 +219,9 @@ class Conversation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Conversation":
-        """The conversation that `to_dict` gave. Missing keys have their defaults, unknown ones are ignored.
+        """Restore a conversation from `to_dict`. Missing keys have their defaults; unknown keys are ignored.
 
-        Raises `ValueError` that names the key whose value is wrong.
+        Raises `ValueError`, which names the key of a wrong value.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"expected an object, got {type(values).__name__}")
@@ -252,7 +252,7 @@ def _session_values(session: Session) -> dict[str, str | None]:
 
 
 def _is_an_error_of_the_bot(broken: Broken) -> bool:
-    """In a stream it is an event, else an object under status 500 (WIRE 5.6, 6.2)."""
+    """Whether the bot reported it: with an event in a stream, or an object under status 500 (WIRE 5.6, 6.2)."""
     if broken.reason is not Reason.REFUSED or broken.status != 500:
         return broken.reason is Reason.REMOTE
     try:

@@ -1,4 +1,4 @@
-"""What the caller did wrong. What the peer does wrong is a value: see `Broken`."""
+"""Exceptions for the caller's mistakes. The peer's faults are values: see `Broken`."""
 
 __all__ = ["InvalidMessages", "LocalProtocolError"]
 
@@ -6,16 +6,16 @@ __all__ = ["InvalidMessages", "LocalProtocolError"]
 class LocalProtocolError(Exception):
     """A method was called in a state that does not allow it.
 
-    The message names the state and the input. It is raised before anything
-    changed, so the object can be used on as if the call had not been made.
+    The message names the state and the input. Nothing has changed, so the object
+    can be used as if the call had not been made.
     """
 
 
 class InvalidMessages(ValueError):
-    """The messages of a question are not what `Submit.from_messages` takes.
+    """The messages of a question cannot be asked.
 
-    `index` is the position of the message that is wrong, or None where the
-    list as a whole is. The text says what was expected.
+    `index` is the position of the wrong message, or None if the list as a whole is
+    wrong. The text says what was expected.
     """
 
     def __init__(self, text: str, index: int | None = None) -> None:

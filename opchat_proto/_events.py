@@ -1,4 +1,4 @@
-"""What a reply consists of: any number of `Live`, then exactly one `End` or `Broken`."""
+"""The events of a reply: any number of `Live`, then exactly one `End` or `Broken`."""
 
 import re
 import sys
@@ -24,7 +24,7 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     """What arrived is not this protocol: bad JSON in an event, a web page."""
     TRUNCATED = "truncated"
-    """The answer broke off before its end event, or its HTTP framing cannot be followed."""
+    """The answer was cut before its end event, or its HTTP framing cannot be followed."""
     TOO_LARGE = "too large"
     """A limit was reached; the detail names the limit and its value."""
     LOST = "lost"
@@ -32,7 +32,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     """A clock of the transport ran out."""
     PROXY = "proxy"
-    """The proxy could not be reached, refused, or broke off."""
+    """The proxy could not be reached, refused, or closed the connection."""
 
 
 @final
@@ -51,8 +51,8 @@ class Live:
     """The event's own JSON, for kind "unknown"; else empty."""
 
     def __init__(self, text: str, kind: str = "content", raw: str = "") -> None:
-        # There is one for every few letters of an answer. The dataclass's own way around its frozenness takes twice
-        # as long, which is as long as parsing the event's JSON.
+        # An answer has one for every few letters. The __init__ of a frozen dataclass takes twice as long as this, as
+        # long as parsing the event's JSON.
         _set_text(self, text)
         _set_kind(self, kind)
         _set_raw(self, raw)
@@ -66,13 +66,13 @@ _set_text, _set_kind, _set_raw = (getattr(Live, name).__set__ for name in ("text
 class End:
     """The server's end event arrived whole (WIRE 5.5). Always the last event.
 
-    Everything but `reply` is read from `raw` when it is asked for: data from
-    the server, never to be executed (WIRE 9).
+    Everything but `reply` is parsed from `raw` when it is read. It is data from the
+    server and must never be executed (WIRE 9).
     """
 
     reply: str | None
     """The server's final text. It replaces the pieces and may differ from them;
-    None if the server sent none that can be read: then the pieces are the answer."""
+    None if the server sent no readable one: then the pieces are the answer."""
     raw: str = field(default="", repr=False)
     """The payload's own JSON text."""
 
@@ -155,21 +155,21 @@ class Broken:
 
     reason: Reason
     detail: str = ""
-    """What happened, for a person: the server's own words where it gave some. Untrusted text."""
+    """What happened, for a person; the server's own words if it sent any. Untrusted text."""
     status: int | None = None
-    """The HTTP status, if that was the refusal; None under status 200."""
+    """The HTTP status, if the server refused with it; None with status 200."""
     code: str | None = None
     """The WordPress error code, such as "rest_forbidden" (WIRE 6.3)."""
     retry_after: int | None = None
-    """Seconds that the server asks to wait; a date counts from the answer's own Date."""
+    """Seconds that the server asks to wait. A date is counted from the answer's own Date."""
     raw: str = field(default="", repr=False)
-    """What the server said, whole: a payload's JSON, a refusal's or a page's text; empty for a single event."""
+    """The server's full text: a payload's JSON, or the text of a refusal or page; empty for a single event."""
     limit: str | None = field(default=None, kw_only=True)
-    """The name of the limit that was met, in `Limits` or `Timeouts`: "event_bytes", "idle"."""
+    """The name of the exceeded limit in `Limits` or `Timeouts`, such as "event_bytes" or "idle"."""
     in_session: bool = field(default=False, kw_only=True)
     """Whether it happened in start_session, before the question."""
     asked: bool = field(default=False, kw_only=True)
-    """Whether the question may have reached the server. False where only the answer is read, as by `ReplyDecoder`."""
+    """Whether the question may have reached the server. False from `ReplyDecoder`, which reads only answers."""
 
 
 Event: TypeAlias = Live | End | Broken
@@ -178,6 +178,6 @@ CLOSED = "closed by the caller"
 
 
 def check_failure(detail: object, reason: object) -> None:
-    """Check what a driver reports of a failure. Raises `TypeError`."""
+    """Check the arguments of a driver's report of a failure. Raises `TypeError`."""
     if not isinstance(detail, str) or not isinstance(reason, Reason):
         raise TypeError(f"expected a str and a Reason, got {type(detail).__name__}, {type(reason).__name__}")

@@ -1,7 +1,7 @@
 """One HTTP/1.1 request and its response: values on one side, bytes on the other.
 
-The framing is h11's. Added here is what h11 leaves open: limits that hold
-however the bytes are cut, folded header lines, and faults as values.
+h11 does the framing. This module adds limits that hold however the bytes are
+cut, a check for folded header lines, and faults as values.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ __all__: list[str] = []
 @final
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a response, interim ones included."""
+    """The head of a response, final or interim."""
 
     status: int
     headers: list[tuple[bytes, bytes]] = field(repr=False)
@@ -34,16 +34,16 @@ class EndOfBody:
 @final
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The response cannot be followed any further. Nothing comes after it."""
+    """The response cannot be read any further. Nothing comes after this."""
 
     detail: str
     reason: Reason
     limit: str | None = None
-    """The name of the limit that was met."""
+    """The name of the limit that was exceeded."""
 
 
 Received: TypeAlias = Head | bytes | EndOfBody | Fault
-"""The bytes are those of the body."""
+"""Bytes are a piece of the body."""
 
 # While heads are read. What follows a head is copied to see how long the head was, and a read can hold many 1xx heads.
 _BLOCK = 4 * 1024

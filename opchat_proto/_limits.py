@@ -1,4 +1,4 @@
-"""How much of anything a peer may make us hold or read."""
+"""How much a peer may make us hold or read."""
 
 import sys
 from dataclasses import dataclass, fields
@@ -12,11 +12,11 @@ _RANGES = {"interim_responses": (0, sys.maxsize), "json_depth": (1, 512), "resta
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds on what a peer can send, all finite, all settable.
+    """The bounds on what a peer can send. All are finite and can be set.
 
-    Every limit is exact and does not depend on how the bytes were cut: the
-    limit itself passes, one more does not. Beyond one the reply is
-    `Broken(TOO_LARGE)`, whose detail names it; the exceptions are said below.
+    Every limit is exact and independent of how the bytes are cut: exactly the
+    limit passes, one more does not. Beyond it the reply is `Broken(TOO_LARGE)`, and
+    `detail` names the limit. The fields below name the exceptions.
 
     Raises `TypeError` for a value that is not an int, `ValueError` for one out of
     range.
@@ -25,7 +25,7 @@ class Limits:
     head_bytes: int = 64 * 1024
     """Status line and header fields of one response, line ends included; also
     one line of chunked framing, or the trailers (there: TRUNCATED). Precedents:
-    nginx 32 KiB, node 16 KiB, h11 16 KiB of what is unfinished."""
+    nginx 32 KiB, node 16 KiB, h11 16 KiB of an unfinished head."""
 
     headers: int = 128
     """Header fields of one response. Precedent: Apache's 100."""
@@ -35,32 +35,32 @@ class Limits:
 
     event_bytes: int = 16 * 1024 * 1024
     """One server-sent event: the unfinished line plus the data lines of the
-    unfinished event, joined. A JSON body counts as one event, from its brace on."""
+    unfinished event. A JSON body counts as one event, from its opening brace."""
 
     reply_bytes: int = 64 * 1024 * 1024
-    """The whole body of a reply, whatever is in it."""
+    """The whole body of a reply, including comments and noise."""
 
     refusal_bytes: int = 64 * 1024
     """How much of a refusal or of a page is read before it is judged. Not an
-    error: what follows is not looked at."""
+    error: the rest is ignored."""
 
     page_bytes: int = 2 * 1024 * 1024
-    """The HTML of a page that is visited, and the body of each redirect on the way."""
+    """The HTML of a visited page, and the body of each redirect."""
 
     request_bytes: int = 1024 * 1024
-    """The JSON body of a question. A client raises `ValueError`, or is told so by
-    the reply where it is the session's id that makes it larger; a server answers 413."""
+    """The JSON body of a question. A client raises `ValueError`, or if only the
+    session id makes it too large, the reply is TOO_LARGE; a server answers 413."""
 
     upload_bytes: int = 32 * 1024 * 1024
-    """The body of an `Upload`, its few lines of form included. Beyond: `ValueError`."""
+    """The body of an `Upload`, with the lines of its form. Beyond: `ValueError`."""
 
     json_depth: int = 64
     """Arrays and objects inside one another, at most 512 (the interpreter's stack
     bounds it). Deeper is MALFORMED."""
 
     restarts: int = 1
-    """How often a submit refused for its nonce is made again with a fresh one:
-    1, or 0 to switch that off. More would ask a question more than twice."""
+    """How often a submit that is refused for its nonce is repeated with a fresh one:
+    1, or 0 for never. More would send a question more than twice."""
 
     def __post_init__(self) -> None:
         """Check each field."""

@@ -1,4 +1,4 @@
-"""The other side, for whoever has sockets: one HTTP/1.1 connection of a site.
+"""The server side, over sockets: one HTTP/1.1 connection of a site.
 
 bytes <-> [ Server: Receive, Send, Answer, Done  |  HTTP/1.1 on h11 ]             sockets, trio, your own loop
                 |  method, target, headers, body   ^  Response
@@ -35,24 +35,24 @@ class Answer:
 
 @final
 class State(StrEnum):
-    """Where a `Server` stands."""
+    """The state of a `Server`."""
 
     RECEIVING = "RECEIVING"
     CONTINUING = "CONTINUING"
-    """Telling a client that waits for it to send the body."""
+    """Telling a client to send the body that it announced."""
     ANSWERING = "ANSWERING"
     SENDING = "SENDING"
-    """A part of an answer is on its way."""
+    """Sending a part of an answer."""
     FINISHING = "FINISHING"
-    """The last bytes of a response are on their way; the connection goes on."""
+    """Sending the last bytes of a response; the connection stays open."""
     CLOSING = "CLOSING"
-    """The last bytes of the connection are on their way."""
+    """Sending the last bytes of the connection."""
     DONE = "DONE"
 
 
 @final
 class Input(StrEnum):
-    """What a driver reports; then what that turned out to be."""
+    """What a driver reports, then what a report turned out to be."""
 
     RECEIVE_DATA = "receive_data"
     RECEIVE_EOF = "receive_eof"
@@ -117,11 +117,11 @@ TABLE: Table[State, Input] = Table(
 )
 
 _HEAD_END = re.compile(rb"\n\r?\n")  # as h11 finds it
-_PIECE = 4096  # bytes of a body given to h11 in one go, so that little is read twice when requests are pipelined
+_PIECE = 4096  # bytes of a body passed to h11 at once: little is read twice if requests are pipelined
 
 
 class _Refused(Exception):
-    """The request cannot be read on. The connection ends with this response."""
+    """The request cannot be read any further. The connection ends with this response."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response)
@@ -130,10 +130,10 @@ class _Refused(Exception):
 
 @final
 class Server:
-    """One HTTP/1.1 connection from its server's side.
+    """One HTTP/1.1 connection, seen from the server.
 
-    `next_step()` says what to do next; it changes nothing and gives the same
-    until that is reported. A driver is this loop:
+    `next_step()` says what to do next. It changes nothing, and returns the same
+    step until you report on it. A driver is this loop:
 
         while True:
             match server.next_step():
@@ -148,16 +148,16 @@ class Server:
                 case Done():
                     break
 
-    Whatever a client sends is answered or ends the connection; only calls
-    that the state does not allow raise `LocalProtocolError`, and then nothing
-    has changed. A client that goes away may be reported at any time: the next
-    step is then `Done`, and events that come late are ignored.
+    Anything that a client sends is answered or ends the connection. A call that
+    the state does not allow raises `LocalProtocolError` and changes nothing. You
+    may report at any time that the client has left: the next step is then `Done`,
+    and late events are ignored.
 
-    Bytes may also be reported before they are asked for, as when someone
-    watches for a client that leaves. They wait for their turn; a client that
-    sends more ahead than one whole request may hold is cut off.
+    Bytes may be reported before they are asked for, for example by a driver that
+    watches for a client that leaves. They wait for their turn. A client that sends
+    more ahead than one request may have is disconnected.
 
-    Raises `TypeError` if `site` is no `Site`.
+    Raises `TypeError` if `site` is not a `Site`.
     """
 
     def __init__(self, site: Site) -> None:
@@ -166,7 +166,7 @@ class Server:
         self._site = site
         self._limits = site.limits
         self._state = State.RECEIVING
-        self._now = 0.0  # when the newest bytes came
+        self._now = 0.0  # when the last bytes came
         self._received = bytearray()  # not read yet
         self._out = b""  # the data of `Send`
         self._target: tuple[str, str] | None = None
@@ -174,15 +174,15 @@ class Server:
         self._expect_request()
 
     def _expect_request(self) -> None:
-        # A new connection object for each request: h11 would keep what follows a request, and not count it.
+        # A new connection object for each request: h11 would keep the bytes after a request without counting them.
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
-        self._searched = 0  # of `_received`, for the end of the head
+        self._searched = 0  # bytes of `_received` searched for the end of the head
         self._request: tuple[str, str, tuple[tuple[bytes, bytes], ...]] | None = None  # method, target, header fields
         self._body = bytearray()
         self._question: Question | None = None
 
     def __repr__(self) -> str:
-        """The state, and how much waits to be read."""
+        """The state, and the number of unread bytes."""
         return f"<Server {self._state}, {len(self._received)} bytes unread>"
 
     @property
@@ -197,7 +197,7 @@ class Server:
 
     @property
     def held(self) -> int:
-        """How many bytes of requests are held: a body, and what waits for its turn; but for the line of a chunk."""
+        """How many bytes of requests are held: a body and unread bytes, without an unfinished line of chunked framing."""
         return len(self._body) + len(self._received)
 
     def next_step(self) -> Receive | Send | Answer | Done:
@@ -212,14 +212,14 @@ class Server:
         return Send(self._out)
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
-        """These bytes came, at this time in Unix seconds. Legal always; no bytes change nothing.
+        """Take bytes that arrived at `now`, in Unix seconds. Always legal; no bytes change nothing.
 
-        Raises `TypeError` if `data` is not bytes-like, `ValueError` if `now` is no time.
+        Raises `TypeError` if `data` is not bytes-like, `ValueError` if `now` is not a time.
         """
         data = bytes(memoryview(data))
         check_now(now)
         if self._state in (State.CLOSING, State.DONE) or not data:
-            return  # nothing is read any more
+            return  # nothing more is read
         self._move(Input.RECEIVE_DATA)
         self._now = now
         self._received += data
@@ -229,14 +229,14 @@ class Server:
             self._move(Input.FLOOD)
 
     def receive_eof(self) -> None:
-        """The client has closed its side. Legal always. The connection is over, for an answer under way as well."""
+        """The client has closed its side. This ends the connection, even during an answer. Always legal."""
         if self._state is not State.DONE:
             self._move(Input.RECEIVE_EOF)
 
     def step_failed(self, detail: str) -> None:
-        """The step failed, or a clock ran out: the connection is over. Legal always.
+        """The step failed or timed out. This ends the connection. Always legal.
 
-        `detail` is there because a client's machine has it; nobody is left to be told.
+        `detail` is not used: it is here because `Client.step_failed` has it.
         """
         if not isinstance(detail, str):
             raise TypeError(f"detail: expected a str, got {type(detail).__name__}")
@@ -244,26 +244,25 @@ class Server:
             self._move(Input.STEP_FAILED)
 
     def step_done(self) -> None:
-        """The data of `Send` were sent. Raises `LocalProtocolError` unless that was the step."""
+        """The data of `Send` was sent. Raises `LocalProtocolError` at any other step."""
         self._move(Input.STEP_DONE)
         self._out = b""
         if self._state is State.RECEIVING:
-            self._read()  # the next request may be here already
+            self._read()  # the next request may have arrived already
 
     def send(self, event: Event | None, *, now: float | None = None) -> None:
-        """The next event of the application's answer. See `Question.encode` for what becomes of it, and for `now`.
+        """Take the next event of the application's answer. `Question.encode` explains its encoding, and `now`.
 
-        None, while the application thinks, sends a keep-alive comment. `Send` is
-        next; after it `Answer` again until the last event, `End` or `Broken`, was
-        sent. A `Live` or None gives nothing to send if no stream was asked for, nor
-        does a piece that `Question.encode` holds back.
-        After the connection is over nothing happens. Raises `LocalProtocolError`
-        if no question waits, `TypeError` if this is no event, `ValueError` if
-        `now` is no time.
+        None sends a keep-alive comment while the application thinks. The next step is
+        `Send`, then `Answer` again, until the last event, `End` or `Broken`, was sent.
+        There is no `Send` for a `Live` or None without a stream, or for a piece that
+        `Question.encode` holds back. After the end of the connection this does
+        nothing. Raises `LocalProtocolError` if no question waits, `TypeError` for
+        anything but an event, `ValueError` if `now` is not a time.
         """
         if self._state is State.DONE:
             return
-        self._move(Input.SEND)  # which leads nowhere yet, so what follows may still raise
+        self._move(Input.SEND)  # does not change the state, so the next lines may still raise
         assert self._question is not None
         if self._h11.our_state is h11.SEND_BODY:
             body = self._question.encode(event, now=now)
@@ -275,7 +274,7 @@ class Server:
             return
         data += self._h11.send(h11.Data(body))
         if not data:
-            return  # half a surrogate pair, which waits for the other
+            return  # a lone surrogate, which waits for its other half
         if isinstance(event, Live | None):
             self._out = data
             self._move(Input.PART)
@@ -288,7 +287,7 @@ class Server:
     # reading
 
     def _read(self) -> None:
-        """Read what has come, up to the end of one request."""
+        """Read the received bytes up to the end of one request."""
         try:
             if self._read_head() and self._read_body():
                 self._answer()
@@ -297,16 +296,16 @@ class Server:
             self._respond(replace(refused.response, headers=headers))
 
     def _read_head(self) -> bool:
-        """Whether the head is there."""
+        """Read the head, and return whether it is complete."""
         if self._request is not None:
             return True
         received, limits = self._received, self._limits
         while received.startswith(b"\r\n"):  # old clients send a line end after a body (RFC 9112, 2.2)
             del received[:2]
         if received == b"\r":
-            return False  # half of such a line end, which is not part of the head, or the beginning of a fault
+            return False  # half of such a line end, or a fault
         if received and received[0] <= 0x20:
-            # Told at once, since TLS, for one, may never come to a line end.
+            # Refused at once: TLS, for example, may never send a line end.
             raise _Refused(http_error(400, "The request is not HTTP: expected a method."))
         end = _HEAD_END.search(received, self._searched, limits.head_bytes)
         if end is None:
@@ -322,7 +321,7 @@ class Server:
         except h11.RemoteProtocolError as error:
             status = 501 if error.error_status_hint == 501 else 400  # 501: a transfer coding that is not chunked
             raise _Refused(http_error(status, f"The request cannot be read: {str(error)[:100]}.")) from None
-        assert isinstance(request, h11.Request)  # the head is whole
+        assert isinstance(request, h11.Request)  # the head is complete
         self._target = method, target = request.method.decode(), request.target.decode()
         self._status = None
         self._request = method, target, tuple(request.headers)
@@ -332,9 +331,9 @@ class Server:
         return True
 
     def _read_body(self) -> bool:
-        """Whether the body is complete."""
+        """Read the body, and return whether it is complete."""
         limits = self._limits
-        taken = 0  # bytes of `_received` that h11 has a copy of
+        taken = 0  # bytes of `_received` that were passed to h11
         try:
             while type(event := self._h11.next_event()) is not h11.EndOfMessage:
                 if isinstance(event, h11.Data):
@@ -342,7 +341,7 @@ class Server:
                     if len(self._body) > limits.request_bytes:
                         raise _Refused(too_large(limits))
                     continue
-                # What h11 holds now is the beginning of a line of chunked framing, or of the trailers.
+                # h11 now holds a partial line of chunked framing, or partial trailers.
                 held = len(self._h11.trailing_data[0])
                 if held == limits.head_bytes:
                     raise _Refused(http_error(400, f"The chunked framing has a line of more than {held} bytes."))
@@ -355,7 +354,7 @@ class Server:
                     return False
                 self._h11.receive_data(piece)
         except h11.RemoteProtocolError:
-            # In our own words, since h11's depend on the cuts.
+            # Not h11's words, which depend on the cuts.
             raise _Refused(http_error(400, "The chunked framing cannot be read.")) from None
         del self._received[: taken - len(self._h11.trailing_data[0])]
         return True
@@ -383,7 +382,7 @@ class Server:
         self._finish(data)
 
     def _write_head(self, response: Response, now: float) -> bytes:
-        # An origin server that has a clock tells the time (RFC 9110, 6.6.1).
+        # An origin server with a clock sends Date (RFC 9110, 6.6.1).
         headers = [("Date", format_date(now)), *response.headers]
         self._status, reason = response.status, PHRASES[response.status]
         if self._request is None:

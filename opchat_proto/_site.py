@@ -1,4 +1,4 @@
-"""What a site answers: requests become questions, or responses (WIRE 3, 4 and 6).
+"""The server's rules: requests become questions or responses (WIRE 3, 4 and 6).
 
 HTTP <-> [ Site: nonces, routes, checks  |  Question: events -> response ]
 """
@@ -24,12 +24,12 @@ __all__ = ["PageHandler", "Site"]
 _DISCUSSIONS_ROUTE = "/mwai-ui/v1/discussions/list"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")  # RFC 6454, 6.2
-_PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() takes away (WIRE 4.2)
+_PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() removes (WIRE 4.2)
 _SESSION_IN_COOKIES = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)")
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)", re.IGNORECASE)  # RFC 9112, 3.2.2
-_HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the dot that may end a name
+_HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the final dot that a name may have
 _AUTHORITY = re.compile(rf"({_HOST})\.?(?::[0-9]*)?")
-_VERSION = re.compile(r"1(?:\.[0-9]+)?|2|3")  # as ASGI has it; h11, which takes any, gives two digits
+_VERSION = re.compile(r"1(?:\.[0-9]+)?|2|3")  # in ASGI's form; h11 accepts any version and gives two digits
 _REFUSALS = {
     400: "The request cannot be read.",
     408: "The request took too long.",
@@ -55,43 +55,42 @@ PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
 
 
 class PageHandler(Protocol):
-    """What a site shows at paths that are not its REST routes: a function, such as `opchat_transports.page.chat_page`.
+    """A function for the paths outside a site's REST routes, such as `opchat_transports.page.chat_page`.
 
-    It is asked for every GET and HEAD of such a path, without the site's root and
-    the query. `origin` is the scheme and the name by which the site was asked for,
-    or "" if there is no such name; `nonce` is the guests' current one (WIRE 3.2).
+    It is called for every GET and HEAD of such a path. `path` has neither the
+    site's root nor the query. `origin` is the scheme and name that the request
+    used, or "" without a valid name; `nonce` is the guests' current one (WIRE 3.2).
     """
 
     def __call__(self, path: str, *, root: str, origin: str, nonce: str) -> Response | None:
-        """The response, or None where there is nothing: the client is then told that there is no such route."""
+        """The response, or None if there is nothing at this path: the client then gets status 404."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all connections of one site share: a secret, limits, and the rules of WIRE 3, 4.7 and 6.
+    """What the connections of one site share: a secret, limits, and the rules of WIRE 3, 4.7 and 6.
 
-    It keeps nothing: nonces are computed, session ids come from the clock. All
-    processes with the same secret are the same site.
+    It stores nothing: nonces are computed, and session ids come from the clock.
+    All processes with the same secret are the same site.
 
     Raises `TypeError` for a value of a wrong type, `ValueError` for an empty secret.
     """
 
     secret: bytes = field(repr=False)
-    """The key of the nonces: 32 random bytes, kept while the site lives."""
+    """The key of the nonces: 32 random bytes, the same for as long as the site exists."""
     limits: Limits = field(default_factory=Limits, kw_only=True)
     https: bool = field(default=False, kw_only=True)
-    """Whether clients come by https: cookies are then marked so."""
+    """Whether clients use https: cookies are then marked Secure."""
     origins: tuple[str, ...] = field(default=(), kw_only=True)
-    """The other origins whose pages may ask, each as browsers write it: `https://shop.example`.
-    WordPress lets all of them, but none read a stream (WIRE 8); these read all answers."""
+    """The other origins whose pages may ask, as browsers write them: `https://shop.example`.
+    WordPress allows every origin, but none can read a stream (WIRE 8); these can."""
 
     hosts: tuple[str, ...] = field(default=(), kw_only=True)
-    """The names that clients may call the site by, lower case and without a port: `site.example`, `[::1]`. A request
-    by another name gets 421, so that a name which is rebound to this address (DNS rebinding) reaches nothing. ()
-    allows any name."""
+    """The host names that requests may use, in lower case and without a port: `site.example`, `[::1]`. Any other name
+    gets status 421, which protects against DNS rebinding. () allows any name."""
     page: PageHandler | None = field(default=None, kw_only=True, repr=False)
-    """What is shown at the other paths, such as a chat window. None is nothing."""
+    """What is shown at the other paths, such as a chat page. None shows nothing."""
 
     def __post_init__(self) -> None:
         """Check the types."""
@@ -127,18 +126,17 @@ class Site:
     def receive_request(
         self, method: str, target: str, headers: Headers, body: bytes = b"", *, now: float, root: str = ""
     ) -> Response | Question:
-        """What to do about a request: send this response, or answer this question.
+        """Judge a request: return the response to send, or the question to answer.
 
-        `target` is the request target as it was sent, `body` without transfer
-        coding, `now` in Unix seconds, `root` the path under which the site lies:
-        "" or, for one, "/blog". The checks are those of WIRE 4.7, in its order but for
-        one: a body is read as JSON only if a good nonce came with it, and never that
-        of start_session. Whatever the request holds, the fault is a response.
+        `target` is the request target as it was sent; `body` has no transfer coding;
+        `now` is in Unix seconds; `root` is the path of the site, such as "" or "/blog".
+        The checks and their order are in WIRE 4.7, with one difference: a body is read
+        as JSON only after a good nonce, and start_session's body is never read. Every
+        fault of the request becomes a response.
 
         GET and HEAD of any other path are answered by `page`, if the site has one.
 
-        Raises `TypeError` for arguments of other types, `ValueError` if `now` is
-        no time.
+        Raises `TypeError` for wrong types, `ValueError` if `now` is not a time.
         """
         if not all(isinstance(text, str) for text in (method, target, root)):
             raise TypeError("expected method, target and root as str")
@@ -159,12 +157,12 @@ class Site:
         return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
     def check_head(self, headers: Headers, *, version: str = "1.1", raw: bytes = b"") -> Response | None:
-        """What to send instead of reading the body that follows this head; None if there is no reason to refuse it.
+        """The response to send instead of reading the body after this head, or None if the head is good.
 
-        Refused are what a proxy and a server might read differently (RFC 9112, 5.2 and
-        6.1), versions other than HTTP/1.x, 2 and 3, and what exceeds the limits. `raw` is the head
-        as it was sent, for a server that speaks HTTP/1.1 itself: a folded field and the
-        size are seen only there. The connection is not to be used after such a response.
+        It refuses heads that a proxy and a server might read differently (RFC 9112, 5.2
+        and 6.1), versions other than HTTP/1.x, 2 and 3, and heads beyond the limits. `raw`
+        is the head as it was sent, for a server that parses HTTP/1.1 itself: only there
+        are folded fields and the size visible. Close the connection after such a response.
         """
         fields = decode_headers(headers)
         response = self._fault_of_head(fields, version, raw)
@@ -190,11 +188,11 @@ class Site:
         return too_large(limits) if int(length[:20]) > limits.request_bytes else None
 
     def refuse(self, status: int, headers: Headers = ()) -> Response:
-        """What to send instead of reading a request to its end.
+        """The response to send instead of reading the rest of a request.
 
-        400 to one that is not HTTP, 413 to one that is larger than `limits.request_bytes`,
-        408 to one that takes too long, 503 where there is no room for it. `headers` are the request's, as
-        far as they came. Raises `ValueError` for another status.
+        400: it is not HTTP; 413: it is larger than `limits.request_bytes`; 408: it takes
+        too long; 503: there is no room for it. `headers` are the request's, as far as
+        they came. Raises `ValueError` for another status.
         """
         if status not in _REFUSALS:
             raise ValueError(f"status: expected 400, 408, 413 or 503, got {status}")
@@ -202,14 +200,14 @@ class Site:
         return replace(response, headers=(*response.headers, *self._cors(decode_headers(headers))))
 
     def _is_named(self, target: str, fields: list[tuple[str, str]]) -> bool:
-        """Whether the Host field, and the target if it is a whole URL, name this site."""
+        """Whether the Host field, and an absolute target, name this site."""
         named = _ABSOLUTE_FORM.match(target)
         names = [name for name in (_value(fields, "host"), named and named[1]) if name is not None]
         found = [_AUTHORITY.fullmatch(name.lower()) for name in names]
         return bool(found) and all(match is not None and match[1] in self.hosts for match in found)
 
     def _cors(self, fields: list[tuple[str, str]]) -> Fields:
-        """What tells a browser that a page of another origin may read this answer."""
+        """The header fields that let a page of another origin read this answer."""
         if not self.origins:
             return ()
         origin = _value(fields, "origin")
@@ -222,7 +220,7 @@ class Site:
     def _judge(
         self, method: str, target: str, fields: list[tuple[str, str]], body: bytes, fresh: str, now: float
     ) -> Response | Question:
-        # WordPress looks at the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
+        # WordPress checks the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
         nonce = _value(fields, "x-wp-nonce")
         answer: Fields = ()
         new_token = None
@@ -238,11 +236,11 @@ class Site:
         if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE, _DISCUSSIONS_ROUTE):
             text = "No route was found matching the URL and request method."
             return _error(404, "rest_no_route", text, answer)
-        # WordPress reads the JSON first (WIRE 4.7). Here nobody without a nonce makes us read a megabyte of it.
+        # WordPress reads the JSON first (WIRE 4.7). Here a client without a nonce cannot make us parse a megabyte.
         cookie = _session_cookie(fields)
         if route == SESSION_ROUTE:
             return self._start_session(cookie, fresh, new_token, answer, now)
-        if route == _DISCUSSIONS_ROUTE:  # the plugin's script asks for them at load; guests have none (WIRE 7.7)
+        if route == _DISCUSSIONS_ROUTE:  # the plugin's script requests them when it loads; guests have none (WIRE 7.7)
             return json_response(200, failure("You need to be connected.", new_token), answer)
         if nonce is None:
             return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
@@ -288,11 +286,13 @@ class Site:
     ) -> Response | Question:
         try:
             given = _given_session(values)
-            submit = Submit.from_dict({**values, "messages": None})  # the plugin reads the history after these checks
+            submit = Submit.from_dict(
+                {**values, "messages": None}
+            )  # the plugin reads the history only after these checks
         except InvalidMessages as error:
             return _fatal(str(error), answer)
         blank = not submit.new_message.strip(_PHP_BLANKS)
-        if blank and submit.shortcut_id:  # a site gives out no shortcuts, so this one cannot be its own
+        if blank and submit.shortcut_id:  # this site offers no shortcuts, so it is not valid
             return json_response(400, failure("Invalid or expired shortcut.", new_token), answer)
         unnamed = submit.bot_id in (None, "") and submit.custom_id in (None, "")
         if unnamed or (blank and not any(submit.file_ids)):
@@ -305,7 +305,7 @@ class Site:
         except InvalidMessages as error:
             if error.index is None:
                 return _fatal(str(error), answer)
-            # The first fault that a stream can tell of (WIRE 4.2, 4.7).
+            # The first fault that is reported in a stream (WIRE 4.2, 4.7).
             unsupported = question.response(Broken(Reason.REMOTE, "Unsupported message type."))
             assert unsupported is not None  # a Broken always gives bytes
             return unsupported
@@ -321,7 +321,7 @@ def _uniqid(now: float) -> str:
 
 
 def _value(fields: list[tuple[str, str]], name: str, separator: str = ", ") -> str | None:
-    """A header field's value; several are one, joined as RFC 9110, 5.3 says."""
+    """A header field's value; several are joined as in RFC 9110, 5.3."""
     values = [value for found, value in fields if found == name]
     return separator.join(values) if values else None
 
@@ -333,7 +333,7 @@ def _session_cookie(fields: list[tuple[str, str]]) -> str | None:
 
 
 def _given_session(values: dict[str, Any]) -> str | None:
-    """The session id that the body names, if it is one and can be used ("N/A" stands for none, WIRE 1.4)."""
+    """The session id in the body, or None if it is missing, unusable or "N/A" (WIRE 1.4)."""
     session = values.get("session")
     if isinstance(session, list | dict):
         raise InvalidMessages("session: expected a string, a number or null")
@@ -342,7 +342,7 @@ def _given_session(values: dict[str, Any]) -> str | None:
 
 
 def _route(target: str) -> str:
-    """The REST route that a request target names in any of the forms of WIRE 2.1; empty if there is none."""
+    """The REST route of a request target in any form of WIRE 2.1, or ""."""
     path, _, query = _ABSOLUTE_FORM.sub("", target, count=1).partition("?")
     route = dict(parse_qsl(query)).get("rest_route")
     if route is None:
@@ -358,7 +358,7 @@ def _error(status: int, code: str, message: str, headers: Fields = (), data: dic
 
 
 def _fatal(detail: str, headers: Fields) -> Response:
-    """What a field of a wrong type does to PHP (WIRE 4.2, 6.4)."""
+    """PHP's response to a field of a wrong type (WIRE 4.2, 6.4)."""
     value = {
         "code": "internal_server_error",
         "message": "<p>There has been a critical error on this website.</p>",
@@ -369,7 +369,7 @@ def _fatal(detail: str, headers: Fields) -> Response:
 
 
 def http_error(status: int, message: str) -> Response:
-    """A request that would never reach WordPress, refused in its shape all the same."""
+    """The refusal of a request that would never reach WordPress, in WordPress's shape."""
     return _error(status, PHRASES[status].lower().replace(" ", "_"), message)
 
 

@@ -9,14 +9,14 @@ from ._errors import LocalProtocolError
 __all__: list[str] = []
 
 S = TypeVar("S", bound=StrEnum)
-G = TypeVar("G", bound=StrEnum)  # what is given
+G = TypeVar("G", bound=StrEnum)  # the inputs
 
 
 class Table(Generic[S, G]):
     """The transitions of a machine, as (state, input) -> state.
 
-    A pair that is not there is a call that its state does not allow. The order
-    of the rows is the order in which a reader meets the states.
+    A missing pair is an input that the state does not allow. The rows are in the
+    order in which a reader meets the states.
     """
 
     def __init__(self, name: str, start: tuple[S, ...], rows: Mapping[S, Mapping[G, S]]) -> None:
@@ -25,7 +25,7 @@ class Table(Generic[S, G]):
         self.rows = rows
 
     def next(self, state: S, given: G) -> S:
-        """Where `given` leads from `state`. Raises `LocalProtocolError` if it is not legal there."""
+        """The state after `given` in `state`. Raises `LocalProtocolError` if it is not legal there."""
         try:
             return self.rows[state][given]
         except KeyError:

@@ -1,4 +1,4 @@
-"""The way through a proxy: CONNECT by h11, SOCKS5 by socksio. Bytes in, bytes out, until it is open."""
+"""Opens a tunnel through a proxy: CONNECT on h11, SOCKS5 on socksio. Bytes in, bytes out."""
 
 import base64
 import ipaddress
@@ -31,7 +31,7 @@ _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _EXPECTED = (
     "expected a proxy (http://proxy.example:3128, https://..., socks5://user:password@127.0.0.1:1080, socks5h://...)"
 )
-# Not urlsplit: "#" in a password would make its beginning the port, and it takes much beside brackets.
+# Not urlsplit: with "#" in a password it takes its beginning for the port, and it accepts text next to brackets.
 _URL = re.compile(
     r"(?:(https?|socks5h?)://)?(?:([^/?#\\\x00-\x20\x7f]*)@)?"
     r"([\w.-]+|\[[0-9a-f.]*:[0-9a-f:.]*\])(?::([0-9]{1,5}))?/*",
@@ -42,12 +42,12 @@ _URL = re.compile(
 @final
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy to go through. Make one with `Proxy.parse`.
+    """A proxy. Make one with `Proxy.parse`.
 
-    `http` and `https` (TLS to the proxy itself) are asked for a tunnel where
-    the site is https (RFC 9110, 9.3.6), and given the whole URL where it is
-    http (RFC 9112, 3.2.2). `socks5` and `socks5h` (RFC 1928, 1929) mean the
-    same here: the proxy looks the name up.
+    `http` and `https` (TLS to the proxy itself) open a tunnel to an https site
+    (RFC 9110, 9.3.6), and get the whole URL of an http site (RFC 9112, 3.2.2).
+    `socks5` and `socks5h` (RFC 1928, 1929) are the same here: the proxy resolves
+    the host name.
     """
 
     scheme: str
@@ -57,7 +57,7 @@ class Proxy:
     password: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check that nothing here could end a line or a field."""
+        """Check that no value could end a line or a field."""
         if self.scheme not in _PORTS:
             raise ValueError(f"Proxy.scheme: expected one of {', '.join(_PORTS)}, got {self.scheme!r}")
         if not HOST.fullmatch(self.host):
@@ -78,20 +78,20 @@ class Proxy:
 
     @classmethod
     def parse(cls, text: str) -> "Proxy":
-        """The proxy in a URL, or a bare host with port, which means http, as in environment variables.
+        """Parse a proxy's URL, or a bare host with port, which means http, as in environment variables.
 
-        Raises `ValueError` that never holds the credentials.
+        Raises `ValueError`, whose text never contains the credentials.
         """
         if not isinstance(text, str):
             raise TypeError(f"expected a str, got {type(text).__name__}")
         found = _URL.fullmatch(text)
         if found is None:
-            strange = re.match("(?!(?:https?|socks5h?):)[a-z0-9+.-]+(?=://)", text)  # what follows may be a password
+            strange = re.match("(?!(?:https?|socks5h?):)[a-z0-9+.-]+(?=://)", text)  # the rest may be a password
             raise ValueError(f"{_EXPECTED}, got the scheme {strange[0]!r}" if strange else _EXPECTED)
         scheme, user, host, port = found.groups()
         scheme = scheme.lower() if scheme else "http"
         username = password = None
-        if user and user != ":":  # what is left of http://$USER:$PASSWORD@... where both are empty
+        if user and user != ":":  # http://$USER:$PASSWORD@... with both variables empty
             username, _, password = user.partition(":")
             try:
                 username, password = unquote(username, errors="strict"), unquote(password, errors="strict")
@@ -100,7 +100,7 @@ class Proxy:
         return cls(scheme, host.strip("[]").lower(), int(port) if port else _PORTS[scheme], username, password)
 
     def __str__(self) -> str:
-        """Its URL without the credentials."""
+        """The URL without the credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -110,7 +110,7 @@ class Proxy:
         return self.scheme in ("socks5", "socks5h")
 
     def relays(self, scheme: str) -> bool:
-        """Whether it reads requests to a site of this scheme and passes them on, instead of opening a tunnel."""
+        """Whether it forwards requests to a site of this scheme instead of opening a tunnel."""
         return scheme == "http" and not self.is_socks
 
     @property
@@ -130,7 +130,7 @@ class HTTPTunnel:
     """CONNECT (RFC 9110, 9.3.6)."""
 
     def __init__(self, proxy: Proxy, host: str, port: int, limits: Limits) -> None:
-        # A target always has its port here, a Host field only where it is not the scheme's own.
+        # A target always has a port here, a Host field only if it is not the scheme's default.
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = (("Host", target), ("User-Agent", f"opchat/{__version__}"), *proxy.authorization)
         self._exchange = Exchange(limits)
@@ -138,14 +138,14 @@ class HTTPTunnel:
         self.out = self._exchange.send(Request("CONNECT", f"https://{target}/", headers), target)
         """What to send now; empty while an answer is awaited."""
         self.is_open = False
-        """Whether what follows goes to the site."""
+        """Whether the tunnel is open, so that the next bytes go to the site."""
 
     def sent(self) -> None:
         """`out` was sent."""
         self.out = b""
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Fault | None:
-        """Bytes from the proxy. Returns what is wrong with them."""
+        """Take bytes from the proxy. Returns a `Fault` if they are wrong."""
         for item in self._exchange.receive_data(data):
             if isinstance(item, Fault):
                 return Fault(f"the proxy's answer cannot be followed: {item.detail}", Reason.PROXY, item.limit)
@@ -177,7 +177,7 @@ class SOCKSState(StrEnum):
 
 @final
 class SOCKSInput(StrEnum):
-    """What a SOCKS5 proxy can reply, where it is not a fault."""
+    """The replies of a SOCKS5 proxy that are not faults."""
 
     NO_AUTHENTICATION = "no authentication"
     PASSWORD = "username and password"
@@ -205,8 +205,8 @@ _REFUSALS = {code.value[0]: code.name.lower().replace("_", " ") for code in SOCK
 class SOCKSTunnel:
     """CONNECT by SOCKS5 (RFC 1928, RFC 1929).
 
-    socksio writes the requests. The replies are read here, as it takes only
-    whole ones, and leaves the version unchecked in two of three.
+    socksio writes the requests. The replies are read here, because socksio takes
+    only complete ones and does not check the version of two of the three.
     """
 
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
@@ -223,7 +223,7 @@ class SOCKSTunnel:
 
     @property
     def is_open(self) -> bool:
-        """Whether what follows goes to the site."""
+        """Whether the tunnel is open, so that the next bytes go to the site."""
         return self._state is SOCKSState.OPEN
 
     def sent(self) -> None:
@@ -231,10 +231,10 @@ class SOCKSTunnel:
         self.out = b""
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Fault | None:
-        """Bytes from the proxy. Returns what is wrong with them."""
+        """Take bytes from the proxy. Returns a `Fault` if they are wrong."""
         if self.out:
             return UNASKED
-        self._received += bytes(data)  # a view can have gaps
+        self._received += bytes(data)  # a memoryview can have gaps
         size = self._reply_size()
         if len(self._received) < size:
             return None
@@ -287,7 +287,7 @@ class SOCKSTunnel:
         try:
             address = ipaddress.ip_address(self._host)
         except ValueError:
-            kind, packed = SOCKS5AType.DOMAIN_NAME, self._host.encode()  # the proxy looks it up
+            kind, packed = SOCKS5AType.DOMAIN_NAME, self._host.encode()  # the proxy resolves it
         else:
             kind = SOCKS5AType.IPV4_ADDRESS if address.version == 4 else SOCKS5AType.IPV6_ADDRESS
             packed = address.packed
@@ -295,4 +295,4 @@ class SOCKSTunnel:
 
 
 def _no_socks(reply: bytes) -> str:
-    return f"sent a reply that is not SOCKS5: {reply[:4]!r}"  # and no more: it can hold what we said
+    return f"sent a reply that is not SOCKS5: {reply[:4]!r}"  # no more: the reply may contain what we sent

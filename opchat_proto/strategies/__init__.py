@@ -1,4 +1,4 @@
-"""Hypothesis strategies for this protocol: its values, its bodies with the events they stand for, and ways to cut them.
+"""Hypothesis strategies for this protocol: values, bodies with their events, and ways to cut bytes.
 
     from opchat_proto import strategies
 
@@ -10,8 +10,8 @@ Needs the extra `fuzz`. With the distribution installed, Hypothesis imports this
 package by itself, so that `st.from_type(Live)` works without an import.
 
     _values.py   texts, questions, sessions, sites, limits, events; cuts of bytes
-    _bodies.py   bodies, whole and faulty, and the HTTP responses around them
-    _pages.py    pages of sites, with the bots that they name
+    _bodies.py   complete and faulty bodies, and HTTP responses around them
+    _pages.py    pages of sites, with their bots
     _rules.py    client_rules and call_rules: any calls in any order
 """
 
@@ -72,9 +72,9 @@ for _name in __all__:  # as in opchat_proto
     if isinstance(_public := globals()[_name], type) and _public.__module__.startswith(f"{__name__}."):
         _public.__module__ = __name__
 
-# Hypothesis loads this package at the end of its own import ("Integration via entry points"), for everybody who has it
-# and opchat. So nothing is drawn or evaluated here, and the entry point names the package and no function in it, which
-# would not be there yet if this package were imported first and in turn imported Hypothesis.
+# If both are installed, Hypothesis loads this package at the end of its own import ("Integration via entry points").
+# So nothing is drawn or evaluated here. The entry point names the package and not a function: if this package is
+# imported first and imports Hypothesis, the function would not exist yet.
 st.register_type_strategy(Message, lambda _: messages())
 st.register_type_strategy(Submit, lambda _: submits())
 st.register_type_strategy(Session, lambda _: sessions())

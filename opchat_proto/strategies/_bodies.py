@@ -1,4 +1,4 @@
-"""Bodies and HTTP responses, with the events that they stand for."""
+"""Bodies and HTTP responses, with the events that belong to them."""
 
 import json
 from dataclasses import replace
@@ -16,57 +16,57 @@ __all__ = ["Body", "FaultyBody", "HTTPResponse", "bodies", "faulty_bodies", "res
 
 
 class Body(NamedTuple):
-    """A body and what it stands for."""
+    """A body and its events."""
 
     data: bytes
     events: list[Event]
 
 
 class FaultyBody(NamedTuple):
-    """A body that is not a complete answer: the pieces before its fault, and why the reply is `Broken`."""
+    """A faulty body, the events before its fault, and the reason of the `Broken`."""
 
     data: bytes
     events: list[Event]
-    """What comes before the `Broken`."""
+    """The events before the `Broken`."""
     reason: Reason
 
 
 class HTTPResponse(NamedTuple):
-    """An HTTP response with status 200 and what it stands for."""
+    """An HTTP response with status 200, and its events."""
 
     data: bytes
-    """All of it, as the server sends it before it closes the connection; 1xx responses come first."""
+    """Every byte that the server sends before it closes the connection; 1xx responses come first."""
     headers: list[tuple[str, str]]
     """The header fields of the final response."""
     body: bytes
-    """The body without transfer coding: what an HTTP library gives."""
+    """The body without transfer coding, as an HTTP library returns it."""
     events: list[Event]
-    """What comes out of a machine that has asked: the server's own error has `asked` set."""
+    """The events of a machine that has sent the question: `asked` is set in an error of the server."""
 
 
 _Block: TypeAlias = tuple[list[bytes], Event | None]
-"""Lines that a blank line closes, and what they stand for."""
+"""Lines, without the blank line that closes them, and their events."""
 
 _BOM = b"\xef\xbb\xbf"
-# Not CR with LF alone: together they are one line end.
+# Never CR and LF as the only two: together they are one line end.
 _LINE_ENDS = ([b"\n"], [b"\r\n"], [b"\r"], [b"\n", b"\r\n"], [b"\r", b"\r\n"])
-_NO_EVENT = (  # lines that mean nothing here, wherever they stand
+_NO_EVENT = (  # lines without meaning, anywhere in a stream
     *(b": keepalive", b":", b"event: end", b"event", b"id: 7", b"id", b"retry: 10", b"retry: +5", b"Data: x", b"dat"),
     *(b"<br />", b"<b>Warning</b>:  Undefined variable in <b>/a.php</b> on line <b>7</b><br />", b"\xff", b"x data: x"),
     *(_BOM + b": keepalive", b"<p>data: x</p>"),
 )
-_FRONTS = (b"", _BOM, b"\n\n", b" \r\n", b"\n" + _BOM + b"\t" + _BOM)  # what files with stray bytes print first
+_FRONTS = (b"", _BOM, b"\n\n", b" \r\n", b"\n" + _BOM + b"\t" + _BOM)  # stray bytes that PHP files print first
 _AFTERWARDS = (b"", b"<!-- cached -->", b": keepalive\n\n", b'{"success":true,"reply":null}', b"data: {", b"\0")
 
 
 def bodies() -> SearchStrategy[Body]:
-    """The body of a whole answer, and the events that it stands for.
+    """The body of a complete answer, and its events.
 
-    As an event stream in the dialects of 2023 and today: line ends of every
-    kind, byte order mark, comments, PHP notices, unknown fields, data in several
-    lines and without any, event objects with a subtype, error events, an end
-    event in every form. Or as one JSON object. Never a body that breaks off or
-    is malformed: the last event is an `End`, or the server's own error.
+    An event stream in the dialect of 2023 or of today, with every kind of line
+    end, byte order marks, comments, PHP notices, unknown fields, data of no line or
+    several, event objects with a subtype, error events, and every form of end
+    event; or one JSON object. Never truncated or malformed: the last event is an
+    `End`, or an error that the server reports.
     """
     return _streams() | _objects()
 
@@ -79,7 +79,7 @@ def _streams(draw: DrawFn) -> Body:
     for lines, _ in blocks:
         for line in (*draw(_noise()), *lines, *draw(_noise()), b""):
             if line.startswith(b'data: {"type":"'):
-                data += draw(st.sampled_from([b"", b"", _BOM, b"<p>Oh</p></div>"]))  # which has no line end of its own
+                data += draw(st.sampled_from([b"", b"", _BOM, b"<p>Oh</p></div>"]))  # has no line end
             data += line + draw(line_ends)
     data += draw(st.sampled_from(_AFTERWARDS))
     return Body(bytes(data), [event for _, event in blocks if event is not None])
@@ -98,17 +98,17 @@ def _objects(draw: DrawFn) -> Body:
 
 
 def faulty_bodies() -> SearchStrategy[FaultyBody]:
-    """A body that goes wrong, with the pieces before the fault and the reason: MALFORMED or TRUNCATED.
+    """A faulty body, with the events before the fault and the reason: MALFORMED or TRUNCATED.
 
-    An event stream that ends without its end event, or inside it; one with an
-    event that is not JSON, or is not of this protocol; a web page; a JSON object
-    that breaks off or has no `success`. Never the server's own error, which is
-    among `bodies()`, and nothing that meets a limit.
+    An event stream that ends before or inside its end event; one with an event
+    that is not JSON or not part of this protocol; a web page; a JSON object that
+    is truncated or has no `success`. Never an error that the server reports (see
+    `bodies()`), and nothing that exceeds a limit.
     """
     return _streams_cut() | _streams_spoilt() | _objects_cut() | _pages()
 
 
-# What is no event of this protocol (WIRE 5.3 to 5.6): any of these lines ends the reply as MALFORMED.
+# Events that this protocol does not have (WIRE 5.3 to 5.6): any of these lines ends the reply as MALFORMED.
 _NO_ANSWERS = (
     *("[DONE]", "{", '{"type":"live","data":"a"', '{"type":"live","data":"a",}', "{'type':'live'}", "NaN", "<b>"),
     *(
@@ -133,13 +133,13 @@ _NO_ANSWERS = (
 
 @st.composite
 def _streams_begun(draw: DrawFn) -> tuple[bytes, list[Event], SearchStrategy[bytes]]:
-    """Some blocks of a stream, what they stand for, and its line ends."""
+    """The first blocks of a stream, their events, and the line ends of the stream."""
     line_ends = st.sampled_from(draw(st.sampled_from(_LINE_ENDS)))
     data = draw(st.sampled_from([b"", _BOM]))
     events: list[Event] = []
     for lines, event in draw(st.lists(_live_blocks(), max_size=4)):
         assert event is not None
-        # No noise before the first event: a body that begins with HTML would be a page until then.
+        # No noise before the first event: a body that begins with HTML counts as a page.
         for line in (*lines, *draw(_noise()), b""):
             data += line + draw(line_ends)
         events.append(event)
@@ -150,7 +150,7 @@ def _streams_begun(draw: DrawFn) -> tuple[bytes, list[Event], SearchStrategy[byt
 def _streams_cut(draw: DrawFn) -> FaultyBody:
     data, events, line_ends = draw(_streams_begun())
     lines, _ = draw(_live_blocks() | _last_blocks())
-    last = b"".join(line + draw(line_ends) for line in lines)  # which no blank line closes
+    last = b"".join(line + draw(line_ends) for line in lines)  # without the blank line that closes it
     data += last[: draw(st.integers(0, len(last)))]
     return FaultyBody(data, events, Reason.TRUNCATED)
 
@@ -176,7 +176,7 @@ def _objects_cut(draw: DrawFn) -> FaultyBody:
 
 @st.composite
 def _pages(draw: DrawFn) -> FaultyBody:
-    title = draw(texts()).replace("\n", " ").replace("\r", " ")  # "data:" at the start of a line would make it a stream
+    title = draw(texts()).replace("\n", " ").replace("\r", " ")  # "data:" at a line's start would make it a stream
     before = draw(st.sampled_from(["", "\n\n", "\ufeff"]))
     page = f"{before}<!DOCTYPE html><html><head><title>{title}</title></head><body>Hello</body></html>"
     return FaultyBody(page.encode(), [], Reason.MALFORMED)
@@ -206,7 +206,7 @@ def _live_blocks() -> SearchStrategy[_Block]:
 
 @cache
 def _silent_blocks() -> SearchStrategy[_Block]:
-    """No event: nothing but noise, or an error without a message, which waits for what follows (WIRE 5.7)."""
+    """Blocks without an event: noise, or an error without a message, which waits for the next (WIRE 5.7)."""
     return st.just(([], None)) | _lines_of(
         st.sampled_from([({"type": "error", "data": nothing}, None) for nothing in ("", None, False)])
     )
@@ -219,7 +219,7 @@ def _last_blocks() -> SearchStrategy[_Block]:
     no_text = [({"type": "error", "data": it}, Broken(Reason.REMOTE, json.dumps(it))) for it in others]
     return _lines_of(
         _judged_payloads().map(lambda judged: ({"type": "end", "data": judged[0]}, judged[1]))
-        # An object that stands in the event itself is written anew by the decoder.
+        # If the payload is an object instead of a string, the decoder encodes it again.
         | payloads().map(lambda payload: ({"type": "end", "data": payload}, end(payload, json.dumps(payload))))
         | texts().map(lambda text: ({"type": "error", "data": text}, Broken(Reason.REMOTE, text)))
         | st.sampled_from([*unwritten, *no_text])
@@ -261,14 +261,14 @@ def _lines_of(draw: DrawFn, objects: SearchStrategy[tuple[Payload, Event | None]
     text = draw(_written(value))
     if isinstance(event, Live) and event.kind == "unknown":
         event = replace(event, raw=text)
-    lines = text.split("\n")  # several data lines are one text (WHATWG 9.2.6); a browser's parser fails at it
-    # A blank after the colon is not part of the data, so a line that begins with one needs another.
+    lines = text.split("\n")  # several data lines are one text (WHATWG 9.2.6); the plugin's script fails here
+    # A space after the colon is not part of the data, so a line that begins with a space needs another.
     bare = draw(st.booleans()) and not any(line.startswith(" ") for line in lines)
     return [(b"data:" if bare else b"data: ") + line.encode() for line in lines], event
 
 
 def _written(value: Payload) -> SearchStrategy[str]:
-    """The object as PHP, a browser and Python write it, and in several lines."""
+    """The object in the spelling of PHP, a browser or Python, or on several lines."""
     return st.sampled_from(
         [
             json.dumps(value, separators=(",", ":")).replace("/", "\\/"),
@@ -281,22 +281,22 @@ def _written(value: Payload) -> SearchStrategy[str]:
 
 @st.composite
 def _judged_payloads(draw: DrawFn) -> tuple[str, Event]:
-    """The text of an end payload, and its verdict."""
+    """The text of an end payload, and the event it gives."""
     if draw(st.booleans()):
         payload = draw(payloads())
         raw = draw(_written(payload))
         return raw, end(payload, raw)
-    message = draw(texts()).replace("<", "")  # tags are taken out
+    message = draw(texts()).replace("<", "")  # tags are removed from messages
     raw = draw(_written({"success": False, "message": message}))
     return raw, Broken(Reason.REMOTE, message, raw=raw)
 
 
 @st.composite
 def responses(draw: DrawFn) -> HTTPResponse:
-    """The HTTP response around a body of `bodies()`: every version, framing and kind of header field.
+    """The HTTP response around a body of `bodies()`, with every version, framing and kind of header field.
 
-    Never a status other than 200 or a fault in the framing. The body may be
-    delimited by the close, so report the end after the bytes.
+    The status is always 200, and the framing valid. The close may delimit the
+    body, so report the end after the bytes.
     """
     body, expected = draw(bodies())
     headers = draw(st.lists(st.sampled_from(_HEADERS), max_size=4))
@@ -335,7 +335,7 @@ _INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink
 
 @st.composite
 def _chunked(draw: DrawFn, body: bytes) -> bytes:
-    # RFC 9112, 7.1: digits of either case, with zeros before them; extensions and trailers, which mean nothing here.
+    # RFC 9112, 7.1: hex digits in either case, with leading zeros; extensions and trailers, which are ignored.
     size = draw(st.sampled_from(["{:x}", "{:X}", "{:04x}", "{:x};a=b"]))
     chunks = [size.format(len(piece)).encode() + b"\r\n" + piece + b"\r\n" for piece in draw(cuts(body)) if piece]
     return b"".join(chunks) + b"0\r\n" + draw(st.sampled_from([b"", b"X-After: 1\r\n"])) + b"\r\n"

@@ -1,4 +1,4 @@
-"""Pages of sites, with the bots that they name."""
+"""Pages of sites, with their bots."""
 
 import html
 import re
@@ -16,7 +16,7 @@ __all__ = ["HTMLPage", "pages"]
 
 
 class HTMLPage(NamedTuple):
-    """A page as a site sends it, and what it stands for."""
+    """A page as a site sends it, and what it contains."""
 
     html: str
     url: str
@@ -25,15 +25,15 @@ class HTMLPage(NamedTuple):
 
 
 _Written: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
-"""What is in the JSON, and what that means: fields of `Bot`."""
+"""A part of the JSON, and the fields of `Bot` that it gives."""
 
 
 def pages() -> SearchStrategy[HTMLPage]:
-    """A page with any number of bots and discussions, and what `Page.parse` makes of it.
+    """A page with any number of bots and discussions, and the result of `Page.parse`.
 
-    Written as the plugin writes it, or as minifiers and themes leave it: quotes of
-    each kind or none, references of each kind, duplicate attributes, elements in
-    comments, scripts and titles, which are none. Never a page with a note.
+    In the plugin's spelling, or as minifiers and themes leave it: any quotes or
+    none, any kind of character reference, duplicate attributes, and elements inside
+    comments, scripts and titles, which do not count. Its `notes` are always empty.
     """
     return _pages()
 
@@ -59,7 +59,7 @@ def _pages(draw: DrawFn) -> HTMLPage:
 
 @cache
 def _links() -> SearchStrategy[tuple[str, str | None]]:
-    """What the page says of the root besides its bots, as the target of a Link header, and that root."""
+    """The target of the page's Link header, and the REST root that it names."""
     return st.just(("", None)) | _roots().map(lambda root: (f"<{root}/>", root))
 
 
@@ -163,7 +163,7 @@ def _elements(draw: DrawFn, kind: str, bot: Bot) -> str:
 
 
 def _reference(pattern: str, form: str) -> Any:
-    """Writes each character that fits the pattern as a character reference of this form."""
+    """A function that writes each matching character as a character reference of this form."""
     return lambda text: re.sub(pattern, lambda found: form.format(ord(found[0])), text)
 
 
@@ -173,7 +173,7 @@ def _as_plugin(text: str) -> str:
 
 _as_double, _as_single = _reference('[&"]', "&#{};"), _reference("[&']", "&#x{:X};")
 _as_bare = _reference("""[\\s&"'<>=`]""", "&#{:d};")
-# A JSON object whose quotes are references once more is not JSON after one decoding, so it gets a second one.
+# A JSON object that was encoded twice is not JSON after one decoding, so it is decoded again.
 _QUOTING = (
     lambda text: f"'{_as_plugin(text)}'",
     lambda text: f'"{_as_double(text)}"',

@@ -1,4 +1,4 @@
-"""State machines that make any calls in any order, and check what `Client`, `Channel` and `Call` promise."""
+"""State machines that make any calls in any order, and check the promises of `Client`, `Channel` and `Call`."""
 
 import math
 import threading
@@ -48,7 +48,7 @@ _PROXIES = (None, None, "http://proxy.example:3128", "https://u:p@proxy.example"
 
 
 def _pieces_of_answers() -> SearchStrategy[bytes]:
-    """What may come over a connection, whatever was asked."""
+    """Bytes that may come over a connection, in answer to any request."""
     known = st.sampled_from((_SESSION_ANSWER, *_REPLIES_OF_PROXIES, *_REFUSALS, *_BITS))
     return known | responses().map(lambda response: response.data) | st.binary(max_size=9)
 
@@ -92,7 +92,7 @@ def _channel_starts() -> SearchStrategy[_ChannelStart]:
         _ChannelStart,
         _starts(),
         st.sampled_from([0, 0, 1, 2]),
-        st.sampled_from([5, 30]),  # less than Retry-After says, and more
+        st.sampled_from([5, 30]),  # shorter and longer than the Retry-After
         st.sampled_from([Timeouts(), Timeouts(connect=4, write=3, first_event=2, idle=1)]),
         st.booleans(),
         st.integers(1, 3),
@@ -108,20 +108,20 @@ def _is_start(step: Send | None) -> bool:
 
 
 class _Asked:
-    """A question, the machine that asks it, and what is known of it."""
+    """A question, the machine that asks it, and what is known about it."""
 
     def __init__(self, machine: Any) -> None:
         self.machine = machine  # a client or a call
         self.events: list[Event] = []
-        self.step: Any = None  # what was asked for since the last report, else None
+        self.step: Any = None  # the step since the last report, or None
         self.until = math.inf
         self.begun = False
         self.done = False
-        self.handed_out: Send | None = None  # it is not reported yet
-        self.sent: Send | None = None  # the last one over this connection
-        self.fresh = False  # nothing has come over this connection but what was waited for
-        self.received = b""  # since the question was asked last
-        self.submits = 0  # since then
+        self.handed_out: Send | None = None  # not reported yet
+        self.sent: Send | None = None  # the last Send over this connection
+        self.fresh = False  # nothing unexpected has come over this connection
+        self.received = b""  # since the question was last sent
+        self.submits = 0  # how often it was sent since then
         self.retries = 0
         self.late = 0
 
@@ -131,12 +131,12 @@ class _Asked:
 
     @property
     def starts(self) -> bool:
-        """Whether its start_session is under way, as far as is known."""
+        """Whether its start_session seems to be under way."""
         return _is_start(self.sent) and isinstance(self.step, Send | Receive | None)
 
     @property
     def may_start(self) -> bool:
-        """Whether others may have to wait for it."""
+        """Whether other calls may have to wait for it."""
         return self.begun and not self.done and not _is_submit(self.sent) and not isinstance(self.step, Wait)
 
     def is_same(self, now: float) -> bool:
@@ -151,22 +151,22 @@ _asked = precondition(lambda self: self.asked)
 
 
 class _Rules(RuleBasedStateMachine):
-    """What clients and calls have in common; how they are asked and told is the subclasses'."""
+    """The rules that clients and calls share. Subclasses know how to ask and report."""
 
     asked: list[_Asked]
     restarts: int
 
     def next_step(self, it: _Asked) -> Any:
-        """The step, and what each kind of machine promises of it."""
+        """Ask for the next step, and check what this kind of machine promises about it."""
 
     def report(self, it: _Asked, method: str, *arguments: object) -> None:
-        """Call this method, and take what follows."""
+        """Call this method, and take the events."""
 
     def take(self, it: _Asked) -> None:
-        """All events that there are."""
+        """Take all events."""
 
     def sends(self, it: _Asked, step: Send) -> None:
-        """A `Send` was handed out that is another one."""
+        """A new `Send` was handed out."""
         if _is_submit(step):
             it.submits += 1
             refused = b"401" in it.received or b"403" in it.received
@@ -185,15 +185,15 @@ class _Rules(RuleBasedStateMachine):
         return step
 
     def refuse(self, it: _Asked, method: str) -> None:
-        """This call is not legal, and changes nothing."""
+        """Check that this call is refused and changes nothing."""
         before = self.ask(it)
         try:
             getattr(it.machine, method)()
         except LocalProtocolError:
             pass
         else:
-            raise AssertionError(f"a call that is not legal at {before} was taken")
-        assert self.ask(it) == before, "a call that was refused has changed something"
+            raise AssertionError(f"a call that is not legal at {before} was accepted")
+        assert self.ask(it) == before, "a refused call changed something"
 
     def at(self, place: int) -> _Asked:
         return self.asked[place % len(self.asked)]
@@ -228,7 +228,7 @@ class _Rules(RuleBasedStateMachine):
         self.report(it, "step_failed", detail, reason)
         it.handed_out = None
         if isinstance(step, Send) and reason is Reason.LOST:
-            assert self.ask(it) == Receive(), "the server may have answered what came of it"
+            assert self.ask(it) == Receive(), "the server may have answered the part that was sent"
 
     @rule(place=_PLACES, data=_pieces_of_answers())
     @_asked
@@ -252,7 +252,7 @@ class _Rules(RuleBasedStateMachine):
         it = self.at(place)
         self.report(it, "close")
         self.take(it)
-        assert self.ask(it) == Done(), "the caller left, and the reply goes on"
+        assert self.ask(it) == Done(), "the caller left, but the reply goes on"
 
     @rule(place=_PLACES, data=st.data(), to=_kinds_of_steps(), everyone=st.booleans())
     @_asked
@@ -261,7 +261,7 @@ class _Rules(RuleBasedStateMachine):
             self.lead(it, data, to)
 
     def lead(self, it: _Asked, data: Any, to: type[Any] = Receive) -> None:
-        """As a driver should, up to such a step or the answer to the question, if nothing goes wrong before."""
+        """Drive it as a driver should, up to a step of this type or the answer to the question, unless it fails."""
         count = 0
         while not isinstance(step := self.ask(it), Wait | Done):
             if count and isinstance(step, to) and not isinstance(step, Receive):
@@ -271,7 +271,7 @@ class _Rules(RuleBasedStateMachine):
             if isinstance(step, Connect | StartTLS | Send):
                 self.done(it, step)
             elif not it.fresh or it.sent is None or _is_submit(it.sent):
-                break  # it is the answer's turn, or who knows what anything would be taken for
+                break  # the answer is next, or more bytes could be misread
             elif _is_start(it.sent):
                 self.receive(it, _SESSION_ANSWER)
             else:
@@ -294,7 +294,7 @@ class _Rules(RuleBasedStateMachine):
         assert it.events == response.events
 
     def forget_if_late(self, it: _Asked) -> None:
-        if it.late > 3 and it in self.asked:  # what is over has little more to show
+        if it.late > 3 and it in self.asked:  # a machine that is over has little left to show
             self.asked.remove(it)
 
 
@@ -303,15 +303,18 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
 
         TestMyClient = client_rules(MyClient).TestCase
 
-    `factory(flow, proxy=proxy)` makes what is tested, anything with the methods of
-    `Client`: a wrapper around one, or a port behind them. The rules: the step is
-    the same until it is reported; the events are `Live* (End | Broken)`, and
-    after the last every input gives none and the step is `Done`; `awaiting` is None
-    just then; a call that is not legal raises `LocalProtocolError` and changes
-    nothing; what comes at `Connect` changes nothing; a `Send` that was cut off is
-    followed by `Receive`; `close()` ends the reply; a question is handed out once, or
-    twice if the nonce was refused; an answer of `responses()`, in any pieces, gives
-    the events that it stands for.
+    `factory(flow, proxy=proxy)` makes the object under test, with the methods of
+    `Client`: a wrapper around one, or a port. The rules:
+
+    - The step stays the same until it is reported.
+    - The events are `Live* (End | Broken)`. After the last one every input returns
+      [], the step is `Done`, and `awaiting` is None.
+    - A call that is not legal raises `LocalProtocolError` and changes nothing.
+    - Data and EOF at `Connect` change nothing.
+    - `Receive` follows a `Send` that failed.
+    - `close()` ends the reply.
+    - A question is handed out once, or twice if the nonce was refused.
+    - An answer of `responses()`, in any pieces, gives its events.
     """
 
     class ClientRules(_Rules):
@@ -329,7 +332,7 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
 
         def next_step(self, it: _Asked) -> Any:
             step = it.machine.next_step()
-            assert it.step in (None, step), "another step, though nothing was reported"
+            assert it.step in (None, step), "the step changed without a report"
             assert it.machine.next_step() == step
             assert isinstance(step, Done) == it.over
             return step
@@ -344,7 +347,7 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
             it.late += it.over
             it.events += events
             if isinstance(it.step, Connect) and method in ("receive_data", "receive_eof"):
-                assert events == [], "an event of a connection that is not open"  # and the step stays the same
+                assert events == [], "an event from a connection that is not open"  # and the step stays the same
             else:
                 it.step = None
             self.forget_if_late(it)
@@ -368,18 +371,21 @@ def call_rules(factory: Callable[..., Any] = Channel) -> type[Any]:
 
         TestMyChannel = call_rules(MyChannel).TestCase
 
-    `factory(endpoint, **options)` makes what is tested, anything with the options
-    and the method `call` of `Channel`, whose calls have the methods of `Call` and
-    its `retries`. Time passes as the rules say, and all clocks are on. The rules: the
-    step is the same until it is reported, its time has come or its signal is set, and
-    no call waits for one that starts no session; the events are `Live* (End | Broken)`,
-    and the last one comes after `Done`, once; a report that is not legal raises
-    `LocalProtocolError` and changes nothing; a `Send` that was cut off is followed by
-    `Receive`; a question is sent once, or twice if the nonce was refused, and once more
-    for each retry that the server asked for; at most one start_session is under way at
-    a time, also where calls are dropped; an answer of `responses()`, in any pieces,
-    gives the events that it stands for; without any further report every call comes to
-    its end.
+    `factory(endpoint, **options)` makes the object under test, with the options and
+    the method `call` of `Channel`; its calls have the methods of `Call` and
+    `retries`. Time is virtual, and all clocks are on. The rules:
+
+    - The step stays the same until it is reported, its time has come or its signal
+      is set.
+    - A call waits only for one that starts a session.
+    - The events are `Live* (End | Broken)`. The last one comes once, after `Done`.
+    - A report that is not legal raises `LocalProtocolError` and changes nothing.
+    - `Receive` follows a `Send` that failed.
+    - A question is sent once, or twice if the nonce was refused, and once more for
+      each retry that the server asked for.
+    - At most one start_session is under way at a time, even if calls are dropped.
+    - An answer of `responses()`, in any pieces, gives its events.
+    - Without further reports every call ends in time.
     """
 
     class CallRules(_Rules):
@@ -426,28 +432,28 @@ def call_rules(factory: Callable[..., Any] = Channel) -> type[Any]:
         def next_step(self, it: _Asked) -> Any:
             same = it.is_same(self.now)
             step, until = it.machine.next_step(self.now)
-            assert not same or (step, until) == (it.step, it.until), "another step, though nothing was reported"
+            assert not same or (step, until) == (it.step, it.until), "the step changed without a report"
             assert it.machine.next_step(self.now) == (step, until)
-            assert self.now < until, "a step whose time is over"
+            assert self.now < until, "a step whose time has passed"
             assert it.done <= isinstance(step, Done)
-            assert until < math.inf or isinstance(step, Done), "a step without an end"
+            assert until < math.inf or isinstance(step, Done), "a step without a time limit"
             it.until = until
             if it.machine.retries > it.retries:
                 assert it.machine.retries <= self.retries
-                assert not it.submits or b"503" in it.received, "a question was asked again that had been sent"
+                assert not it.submits or b"503" in it.received, "a question that had been sent was asked again"
                 it.retries = it.machine.retries
                 it.submits, it.received = 0, b""
             if isinstance(step, Wait):
                 may_start = any(other.may_start for other in self.asked if other is not it)
-                assert may_start or self.retries, "it waits for nobody"
+                assert may_start or self.retries, "it waits, but no other call starts a session"
             return step
 
         def sends(self, it: _Asked, step: Send) -> None:
             super().sends(it, step)
             for other in self.asked if _is_start(step) else []:
                 if other is not it and other.starts:
-                    self.ask(other)  # it may have gone on meanwhile
-                    assert not other.starts, "two sessions are started at a time"
+                    self.ask(other)  # it may have advanced meanwhile
+                    assert not other.starts, "two calls start a session at the same time"
 
         def report(self, it: _Asked, method: str, *arguments: object) -> None:
             assert getattr(it.machine, method)(*arguments) is None
@@ -469,7 +475,7 @@ def call_rules(factory: Callable[..., Any] = Channel) -> type[Any]:
                     self.ask(other)
 
         def teardown(self) -> None:
-            """Nobody reports anything any more, and time passes."""
+            """Without further reports, let time pass: every call must end."""
             count = 0
             while self.asked:
                 count += 1

@@ -20,10 +20,10 @@ __all__ = ["cuts", "endpoints", "events", "limits", "messages", "replies", "sess
 
 Payload: TypeAlias = dict[str, Any]
 
-# Hypothesis takes longer to make a strategy than to draw from it, so those that draws need are made once: `@cache`.
+# Making a strategy takes longer than drawing from it, so strategies used inside draws are made once: `@cache`.
 
-# What someone's splitter, parser or escaping has stumbled over: line ends that are none for an event stream, byte order
-# marks, markup, and texts that look like the protocol itself.
+# Texts that have broken splitters, parsers or escaping: line ends that an event stream does not have, byte order marks,
+# markup, and texts that look like the protocol itself.
 _AWKWARD = (
     *("\n", "\r", "\r\n", "  \n", "\0", "\x0b", "\x1c", "\x7f", "\x85", "\u2028", "\ufeff", "\ufffd"),
     *("é", "🚉", "/", '"', "\\", "\\n", "\\ud83d", "&lt;", "<b>", "data: ", "data: {}\n\n", ": ", "{", "[DONE]", "0"),
@@ -41,7 +41,7 @@ def messages() -> SearchStrategy[Message]:
 
 
 def submits() -> SearchStrategy[Submit]:
-    """A question with any of its parts. Never one that a server refuses unread: a blank one, or one to no bot."""
+    """A question with any of its parts. Never one that a server refuses unread: a blank one, or one without a bot."""
     return st.builds(
         Submit,
         new_message=st.builds("{}{}{}".format, texts(), st.sampled_from("?é🚉"), texts()),
@@ -59,7 +59,7 @@ def submits() -> SearchStrategy[Submit]:
 
 
 def sessions() -> SearchStrategy[Session]:
-    """A guest's or a member's session, with or without each of its parts. Never one that belongs to a site already."""
+    """A guest's or a member's session, with or without each of its parts. Never one that already belongs to a site."""
     guest = st.builds(f"{SESSION_COOKIE}={{}}".format, tokens())
     member = st.builds("wordpress_logged_in_0={}".format, tokens())
     cookie = st.just("") | guest | member | st.builds("{}; {}".format, member, guest)
@@ -67,7 +67,7 @@ def sessions() -> SearchStrategy[Session]:
 
 
 def endpoints() -> SearchStrategy[Endpoint]:
-    """A site by http or https, anywhere on its host, with any kind of permalinks. Never a renamed "wp-json"."""
+    """A site over http or https, at any path, with any kind of permalinks. Never a renamed "wp-json"."""
     return st.builds(
         "{}://{}{}{}{}".format,
         st.sampled_from(["http", "https"]),
@@ -79,7 +79,7 @@ def endpoints() -> SearchStrategy[Endpoint]:
 
 
 def limits() -> SearchStrategy[Limits]:
-    """Limits, each at its default or so small that a short answer meets it. Never a small `request_bytes`."""
+    """Limits, each at its default or so small that a short answer exceeds it. Never a small `request_bytes`."""
     small = st.integers(1, 300)
     return st.fixed_dictionaries(
         {},
@@ -98,12 +98,12 @@ def limits() -> SearchStrategy[Limits]:
 
 
 def events() -> SearchStrategy[Event]:
-    """Any one event of a reply. Never an `End` whose `raw` is no payload."""
+    """One event of a reply. Never an `End` whose `raw` is not a payload."""
     return lives() | terminals()
 
 
 def replies() -> SearchStrategy[list[Event]]:
-    """A whole reply: any number of `Live`, then exactly one `End` or `Broken`."""
+    """A complete reply: any number of `Live`, then exactly one `End` or `Broken`."""
     pieces: SearchStrategy[list[Event]] = st.lists(lives(), max_size=5)
     return st.builds(lambda before, last: [*before, last], pieces, terminals())
 
@@ -114,7 +114,7 @@ def maybe(strategy: SearchStrategy[Any]) -> SearchStrategy[Any]:
 
 @cache
 def tokens() -> SearchStrategy[str]:
-    """What `Session` takes as a nonce or a session id."""
+    """A nonce or a session id that `Session` accepts."""
     return st.text([chr(code) for code in range(0x21, 0x7F) if chr(code) not in ",;"], min_size=1, max_size=13)
 
 
@@ -137,7 +137,7 @@ def lives() -> SearchStrategy[Live]:
 
 @cache
 def terminals() -> SearchStrategy[End | Broken]:
-    # Not `st.from_type`: a user may have registered something else for `End`.
+    # Not `st.from_type`: users may have registered another strategy for `End`.
     return ends() | brokens()
 
 
@@ -166,7 +166,7 @@ def brokens() -> SearchStrategy[Broken]:
 
 
 def server_sent_events() -> SearchStrategy[ServerSentEvent]:
-    # A line end, or a NUL in an id, cannot be written.
+    # A line end, or a NUL in an id, cannot be encoded.
     field = texts().map(lambda text: "".join(character for character in text if character not in "\r\n\0"))
     data = texts().map(lambda text: text.replace("\r", ""))
     retry = maybe(st.integers(0, 10**18 - 1))
@@ -186,7 +186,7 @@ def requests() -> SearchStrategy[Request]:
 
 @cache
 def payloads() -> SearchStrategy[Payload]:
-    """An end payload of a success, in both dialects (WIRE 5.5)."""
+    """The end payload of a successful answer, in either dialect (WIRE 5.5)."""
     call = st.builds(lambda name: {"type": "function", "data": {"name": name}}, texts())
     items = st.none() | st.lists(call, max_size=2)
     return st.fixed_dictionaries(
@@ -212,7 +212,7 @@ def end(payload: Payload, raw: str) -> End:
 
 
 def cuts(data: bytes) -> SearchStrategy[list[bytes]]:
-    """The bytes in pieces, as a network may give them: whole, in a few, byte by byte. Some may be empty."""
+    """The bytes in pieces, as a network may deliver them: whole, in a few, byte by byte. Some may be empty."""
     places = st.lists(st.integers(0, len(data)), max_size=8).map(sorted)
     few = places.map(lambda found: [data[start:end] for start, end in pairwise((0, *found, len(data)))])
     return few | st.just([data[place : place + 1] for place in range(len(data))])
