@@ -197,7 +197,7 @@ class Server:
 
     @property
     def held(self) -> int:
-        """How many bytes of requests are held: a body and unread bytes, without an unfinished line of chunked framing."""
+        """How many bytes of requests are held: a body and unread bytes, without a partial line of chunked framing."""
         return len(self._body) + len(self._received)
 
     def next_step(self) -> Receive | Send | Answer | Done:

@@ -286,9 +286,7 @@ class Site:
     ) -> Response | Question:
         try:
             given = _given_session(values)
-            submit = Submit.from_dict(
-                {**values, "messages": None}
-            )  # the plugin reads the history only after these checks
+            submit = Submit.from_dict({**values, "messages": None})  # the plugin reads the history after these checks
         except InvalidMessages as error:
             return _fatal(str(error), answer)
         blank = not submit.new_message.strip(_PHP_BLANKS)

@@ -149,7 +149,7 @@ class HTTPTunnel:
         for item in self._exchange.receive_data(data):
             if isinstance(item, Fault):
                 return Fault(f"the proxy's answer cannot be followed: {item.detail}", Reason.PROXY, item.limit)
-            assert isinstance(item, Head)  # no body is reached: any head but an interim one decides
+            assert isinstance(item, Head)  # no body is read: any head but an interim one decides
             if item.status >= 300:
                 return Fault(f"the proxy refused: status {item.status}", Reason.PROXY)
             if item.status >= 200:
