@@ -26,6 +26,11 @@ class TLSStream:
     async def do_handshake(self) -> None:
         await self._run(self._tls.do_handshake)
 
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """The peer's, as `ssl.SSLSocket.getpeercert` gives it."""
+        return self._tls.getpeercert()
+
     async def receive_some(self) -> bytes:
         data: bytes = await self._run(self._tls.read, READ)
         return data

@@ -1,6 +1,6 @@
 """The command `opchat`: questions at a terminal, in pipes and in scripts.
 
-    commands            one file for each command: ask, batch, bots, chat, decode, record, replay, serve
+    commands            one file for each command: ask, batch, bots, chat, decode, doctor, record, replay, serve
 
     _options            --url, --bot, --timeout and the other options of the commands that ask a site
     _stdin              the question from the arguments and standard input; standard input as lines or bytes
@@ -25,6 +25,9 @@
     _batch_summary      the progress bar of `batch`, and the figures at its end
     _comparison         which answers are different in two files of results
     _result_report      the page of `batch --report`
+
+    _examination        the requests and connections of `doctor`
+    _diagnosis          what `doctor` finds in their answers
 
     _recording_format   the file that `record` writes
     _redaction          takes secrets out of a recording
@@ -52,6 +55,7 @@ from .commands.batch import batch_command
 from .commands.bots import bots_command
 from .commands.chat import chat_command
 from .commands.decode import decode_command
+from .commands.doctor import doctor_command
 from .commands.record import record_command
 from .commands.replay import replay_command
 from .commands.serve import serve_command
@@ -66,6 +70,7 @@ COMMANDS: dict[str, click.Command] = {
         bots_command,
         chat_command,
         decode_command,
+        doctor_command,
         record_command,
         replay_command,
         serve_command,

@@ -7,7 +7,17 @@ from opchat_proto import Broken, Reason
 from .._broken import broken_line
 from .._common import NOT_TRUSTED
 
-__all__ = ["EPILOG", "EXIT_CODES", "INTERRUPTED", "OUTPUT_CLOSED", "exit_code", "failure_line"]
+__all__ = [
+    "EPILOG",
+    "EXIT_CODES",
+    "INTERRUPTED",
+    "NONCE_REFUSED",
+    "OUTPUT_CLOSED",
+    "exit_code",
+    "failure_line",
+    "is_challenge_text",
+    "what_to_try",
+]
 
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # what a shell reports for a program that a closed pipe has ended
@@ -43,6 +53,8 @@ _CHALLENGE = re.compile(
     re.IGNORECASE,
 )
 
+_CHALLENGE_WITHIN = 64 * 1024  # characters
+
 _TRY = {
     Reason.REMOTE: "these are the site's words: ask its owner, or another --bot",
     Reason.REFUSED: "-v shows what was exchanged",
@@ -60,8 +72,13 @@ def is_challenge(broken: Broken) -> bool:
     return (
         broken.reason in (Reason.REFUSED, Reason.MALFORMED)
         and broken.raw.lstrip().startswith("<")
-        and _CHALLENGE.search(broken.raw) is not None
+        and is_challenge_text(broken.raw)
     )
+
+
+def is_challenge_text(page: str) -> bool:
+    """Whether a page, if it is not the one that was asked for, says what a firewall's challenge says."""
+    return _CHALLENGE.search(page, 0, _CHALLENGE_WITHIN) is not None
 
 
 def exit_code(broken: Broken) -> int:
@@ -78,14 +95,15 @@ def failure_line(broken: Broken, where: str) -> str:
     line = broken_line(broken)
     if is_challenge(broken):
         line += "; this is a firewall's challenge page"
-    return f"{line} (at {where}; {_what_to_try(broken, where)})"
+    return f"{line} (at {where}; {what_to_try(broken, where)})"
 
 
 def _is_for_nonce(broken: Broken) -> bool:
     return broken.status in (401, 403) and (broken.in_session or broken.code in _NONCE_CODES)
 
 
-def _what_to_try(broken: Broken, where: str) -> str:
+def what_to_try(broken: Broken, where: str) -> str:
+    """What may help, for a person."""
     if is_challenge(broken):
         return "ask the site's owner to let its REST API through"
     option = (broken.limit or "").replace("_", "-")

@@ -14,7 +14,16 @@ from opchat_proto import Bot, Endpoint, Limits, Timeouts, Visit
 from .._proxies import ENVIRONMENT, ProxyLike
 from ._stdin import utf8_text
 
-__all__ = ["AskingCommand", "Settings", "asking_options", "history_options", "printing_options", "visiting_options"]
+__all__ = [
+    "AskingCommand",
+    "Settings",
+    "asking_options",
+    "examining_options",
+    "history_options",
+    "is_rest_root",
+    "printing_options",
+    "visiting_options",
+]
 
 _VIA = ["blocking", "trio", "asyncio", "httpx"]
 _CLOCKS = {
@@ -92,6 +101,7 @@ _SECTIONS = {
         "markdown",
         "raw",
         "secrets",
+        "with_question",
         "verbose",
     ],
     "Timeouts, in seconds, or none": ["timeout", *(f"timeout_{name}" for name in _CLOCKS)],
@@ -157,18 +167,28 @@ def asking_options(command: Callable[..., int]) -> Callable[..., int]:
 
 def visiting_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the argument URL of a page, and call it with `url=` and the `settings=` for that page's site."""
+    return _with_url(command, _options()[2:], lambda url: {"url": Visit(url).origin, "bot": "default"})
 
+
+def examining_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The same for a page, a site or a REST root, with --bot."""
+    return _with_url(command, _options()[1:], lambda url: {"url": url})
+
+
+def _with_url(
+    command: Callable[..., int], options: list[Any], values_of: Callable[[str], dict[str, Any]]
+) -> Callable[..., int]:
     @functools.wraps(command)
     def with_settings(url: str, *arguments: Any, **values: Any) -> int:
         try:
             url = _whole_url(url)
-            origin = Visit(url).origin
+            Visit(url)
         except ValueError as error:
             raise click.BadParameter(str(error).removeprefix("url: "), param_hint="URL") from None
-        values |= {"url": origin, "bot": "default"}
+        values |= values_of(url)
         return command(*arguments, url=url, settings=_settings(values), **values)
 
-    for option in reversed(_options()[2:]):
+    for option in reversed(options):
         with_settings = option(with_settings)
     return click.argument("url")(with_settings)
 
@@ -281,9 +301,18 @@ def _site(url: str, page: str | None) -> Endpoint:
 
 def _page(url: str) -> str | None:
     """The address, if it is neither a host nor a REST root, and so may be that of a page."""
-    path, _, query = url.partition("#")[0].partition("://")[2].partition("/")[2].partition("?")
-    is_root = path.rstrip("/").endswith("wp-json") or re.search("(?:^|&)rest_route=/?$", query)
-    return None if is_root or not (path.strip("/") or query) else url
+    path, _, query = _path_and_query(url)
+    return None if is_rest_root(url) or not (path.strip("/") or query) else url
+
+
+def is_rest_root(url: str) -> bool:
+    """Whether an address is that of a site's REST root, and so not that of a page."""
+    path, _, query = _path_and_query(url)
+    return path.rstrip("/").endswith("wp-json") or re.search("(?:^|&)rest_route=/?$", query) is not None
+
+
+def _path_and_query(url: str) -> tuple[str, str, str]:
+    return url.partition("#")[0].partition("://")[2].partition("/")[2].partition("?")
 
 
 def _whole_url(url: str) -> str:

@@ -1,0 +1,661 @@
+"""What `opchat doctor` makes of the facts: whether a question would be answered, and what stands in the way. No I/O."""
+
+import json
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, final
+
+from opchat_proto import Bot, Broken, End, Endpoint, Page, Reason, Session
+
+from .._broken import broken_line
+from ._exits import EXIT_CODES, NONCE_REFUSED, exit_code, is_challenge_text, what_to_try
+from ._page_bots import bot_name
+
+__all__ = ["Answer", "Contact", "Exchange", "Facts", "Finding", "Question", "choose_bot", "diagnose", "read_index"]
+
+_NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
+_REFUSED = EXIT_CODES[Reason.REFUSED]
+_MOST_SKEW = 300  # seconds
+_SHOWN = 200  # characters of a text of the site
+_STALE = "rest_cookie_invalid_nonce"
+
+_WORDPRESS = re.compile(r"/wp-(?:content|includes|json)/|https://api\.w\.org/|content=.WordPress ", re.IGNORECASE)
+# At the end of a page, in a comment.
+_CACHE_PLUGIN = re.compile(
+    "WP Super Cache|W3 Total Cache|WP Rocket|LiteSpeed Cache|WP Fastest Cache|Cache Enabler|Hummingbird", re.IGNORECASE
+)
+_PAGE_END = 2000  # characters
+_CACHES = (
+    "x-cache",
+    "x-cache-status",
+    "x-proxy-cache",
+    "cf-cache-status",
+    "x-litespeed-cache",
+    "x-fastcgi-cache",
+)
+_HIT = re.compile("hit|stale|updating", re.IGNORECASE)
+
+# What shows that the plugin is of this version or a later one (WIRE 1.4, 2.3): routes of its API, keys of data-system.
+_ROUTES = {
+    "/mwai-ui/v1/discussions/list": (1, 6, 79),
+    "/mwai-ui/v1/files/upload": (1, 9, 95),
+    "/mwai/v1/simpleJsonQuery": (1, 9, 96),
+    "/mwai-ui/v1/files/list": (2, 1, 5),
+    "/mwai/v1/simpleAuthCheck": (2, 1, 6),
+    "/mwai/v1/start_session": (2, 4, 4),
+    "/mwai-ui/v1/discussions/edit": (2, 6, 5),
+    "/mwai/v1/listChatbots": (2, 8, 5),
+    "/mwai/v1/simpleTranscribeAudio": (2, 8, 9),
+    "/mwai/v1/simpleFastTextQuery": (2, 9, 2),
+    "/mwai/v1/simpleFileUpload": (2, 9, 3),
+    "/mwai-ui/v1/cross-site/auth": (2, 9, 9),
+}
+_KEYS = {
+    "botId": (1, 6, 82),
+    "stream": (1, 6, 95),
+    "customId": (1, 9, 8),
+    "actions": (2, 5, 2),
+    "eventLogs": (2, 8, 5),
+    "crossSite": (2, 9, 9),
+}
+_OLD_NAMESPACES = ("ai-engine/v1", "ai-chatbot/v1", "mwai-bot/v1")  # up to 1.6.75
+_REFUSED_SESSION = "ask the site's owner: versions 2.9.0 and 2.9.1 refuse everybody, and security plugins may"
+_NONCE_NEEDED, _HAS_START_SESSION, _COOKIE_SET = (2, 0, 1), (2, 4, 4), (2, 8, 5)
+
+
+# ---------------------------------------------------------------- the facts
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """A connection, as far as it came."""
+
+    host: str
+    port: int
+    addresses: tuple[str, ...] = ()
+    """What the name stands for."""
+    failed_at: Literal["", "name", "connection", "tls"] = ""
+    certificate: Mapping[str, Any] | None = None
+    """As `ssl.SSLSocket.getpeercert` gives it, also one that is not trusted; None without TLS, or if it is unknown."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response, as far as it came."""
+
+    url: str
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case."""
+    body: bytes = b""
+    at: float = 0.0
+    """When its head was read, in Unix seconds."""
+
+    def header(self, name: str) -> str:
+        """The first value of this name, "" if there is none."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def is_html(self) -> bool:
+        """Whether this is a page."""
+        return self.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A request, the redirects that were followed, and how it ended."""
+
+    outcome: End | Broken
+    answers: tuple[Answer, ...] = ()
+    contacts: tuple[Contact, ...] = ()
+    page: Page | None = None
+    """What a visit has found."""
+    session: Session | None = None
+    """What start_session has given."""
+
+    @property
+    def last(self) -> Answer:
+        """The last answer; one of status 0 if none came."""
+        return self.answers[-1] if self.answers else Answer(url="", status=0)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What came of the one question."""
+
+    outcome: End | Broken
+    pieces: int = 0
+    at_once: bool = False
+    """Whether the first piece and the end came in the same read."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was seen of a site. What was not tried is None."""
+
+    url: str
+    endpoint: Endpoint
+    """Where a question would go."""
+    bot: str | None = None
+    """The name that --bot gives."""
+    proxy: str | None = None
+    page: Exchange | None = None
+    """The visit; None if the address is a REST root."""
+    index: Exchange | None = None
+    """That of the REST API."""
+    session: Exchange | None = None
+    """start_session; None if the page gives the nonce."""
+    check: Exchange | None = None
+    """The index once more, with the nonce."""
+    fresh: Exchange | None = None
+    """The page once more, not out of a cache; made if its nonce is refused."""
+    question: Question | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the report. `text` and `advice` may hold words of the site: untrusted."""
+
+    check: str
+    """What was looked at. These names do not change."""
+    text: str
+    advice: str = ""
+    """What to do about a problem; "" if all is well."""
+    exit_code: int = 0
+    """How the command ends if a question would not be answered because of this; 0 if it would be all the same."""
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether something should be done."""
+        return self.advice != ""
+
+
+# ---------------------------------------------------------------- what the examination has to know as it goes
+
+
+def choose_bot(page: Page | None, name: str | None) -> Bot | None:
+    """The bot of that name, or without one the first; None if there is none that can be asked."""
+    bots = [] if page is None else [bot for bot in page.bots if bot.endpoint is not None]
+    return next((bot for bot in bots if name is None or name == bot_name(bot)), None)
+
+
+def read_index(exchange: Exchange | None) -> dict[str, Any] | None:
+    """The index of a REST API; None if the answer is something else."""
+    if exchange is None or exchange.last.status != 200:
+        return None
+    text = exchange.last.text
+    start = text.find("{")  # PHP may print notices before it
+    try:
+        index, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
+    except (ValueError, RecursionError):
+        return None
+    return index if isinstance(index, dict) and isinstance(index.get("namespaces"), list) else None
+
+
+# ---------------------------------------------------------------- the report
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """The findings, in the order in which they matter. Those that depend on a problem are left out."""
+    return list(_diagnose(facts))
+
+
+def _diagnose(facts: Facts) -> Iterator[Finding]:
+    first = facts.page or facts.index
+    assert first is not None
+    yield from _way(facts, first)
+    if not first.answers or (facts.page is not None and facts.page.page is None):
+        yield _failure(first, "page" if facts.page is not None else "rest", facts.url)
+        return
+    if facts.page is not None:
+        if _is_challenge_page(facts):
+            yield _firewall("a challenge page in place of the page", facts.page.outcome)
+            return
+        yield from _visit(facts, facts.page)
+    site = _site(facts)
+    yield from site
+    if any(finding.exit_code for finding in site):
+        return
+    yield from _bots(facts)
+    yield from _session(facts)
+    yield from _caches(facts)
+    if facts.question is not None:
+        yield from _question(facts.question, facts.endpoint.origin)
+    yield from _clock(facts)
+    yield from _passwords(facts)
+
+
+def _ok(check: str, text: str) -> Finding:
+    return Finding(check=check, text=text)
+
+
+def _firewall(what: str, outcome: End | Broken) -> Finding:
+    code = exit_code(outcome) if isinstance(outcome, Broken) else _REFUSED
+    return Finding(
+        check="firewall",
+        text=f"a firewall answers with {what}",
+        advice="ask the site's owner to let this address, and the REST API, through the firewall",
+        exit_code=_REFUSED if code == NONCE_REFUSED else code,
+    )
+
+
+def _failure(exchange: Exchange, check: str, where: str) -> Finding:
+    """What has kept an exchange from its answer, under the name of the check that it belongs to."""
+    broken = exchange.outcome
+    assert isinstance(broken, Broken)
+    last, text, advice = exchange.last, broken_line(broken), what_to_try(broken, where)
+    if broken.reason is Reason.PROXY:
+        check = "proxy"
+    elif exchange.contacts and exchange.contacts[-1].failed_at:
+        contact = exchange.contacts[-1]
+        check = contact.failed_at
+        if contact.certificate is not None:
+            text += f"; it is {_certificate(contact.certificate)}"
+        if check == "name":
+            advice = "check the spelling of the address, and this computer's network"
+        elif check == "connection":
+            advice = "check the address and its port, this computer's network, and firewalls on the way"
+    elif broken.reason is Reason.MALFORMED and (coding := last.header("content-encoding")):
+        return _compression(coding, exit_code(broken))
+    elif _is_firewalls(last, check):
+        return _firewall(f"status {last.status}: {broken.detail}" if broken.detail else f"status {last.status}", broken)
+    elif check == "page" and broken.status == 404:
+        advice = "check the address: the site has no such page"
+    return Finding(check=check, text=text, advice=advice, exit_code=exit_code(broken))
+
+
+def _is_firewalls(answer: Answer, check: str) -> bool:
+    """Whether something before the site has answered: WordPress refuses a request to its REST API with JSON."""
+    if answer.header("cf-mitigated") or (answer.status != 200 and answer.is_html and is_challenge_text(answer.text)):
+        return True
+    statuses = (403, 406) if check == "page" else (401, 403, 406, 429, 503)
+    return answer.status in statuses and answer.is_html
+
+
+def _compression(coding: str, code: int) -> Finding:
+    return Finding(
+        check="compression",
+        text=f"answers are coded as {coding[:_SHOWN]}, though none was asked for",
+        advice="let the server leave answers alone where the request says Accept-Encoding: identity",
+        exit_code=code,
+    )
+
+
+# ---------------------------------------------------------------- the way there
+
+
+def _way(facts: Facts, first: Exchange) -> Iterator[Finding]:
+    if facts.proxy is not None:
+        if isinstance(first.outcome, Broken) and first.outcome.reason is Reason.PROXY:
+            return
+        yield _ok("proxy", f"through {facts.proxy}")
+    elif first.contacts and first.contacts[0].failed_at != "name":
+        contact = first.contacts[0]
+        yield _ok("name", f"{contact.host} is {', '.join(contact.addresses)}")
+        if contact.failed_at != "connection":
+            yield _ok("connection", f"port {contact.port} is open")
+    certificates = {contact.host: contact.certificate for contact in first.contacts if not contact.failed_at}
+    for host, certificate in certificates.items():
+        if certificate is not None:
+            yield _ok("tls", f"the certificate of {host} is {_certificate(certificate)}")
+    if first.answers and not any(certificates.values()) and facts.url.startswith("http:"):
+        yield _ok("tls", "none: what is asked and answered can be read on the way")
+
+
+def _certificate(certificate: Mapping[str, Any]) -> str:
+    """Whose it is, and until when."""
+    names = [str(name) for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    owner = ", ".join(names[:3]) or _name(certificate.get("subject", ())) or "nobody"
+    text = f"for {owner}{', ...' if len(names) > 3 else ''}"
+    if issuer := _name(certificate.get("issuer", ())):
+        text += f", issued by {issuer}"
+    try:
+        until = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate.get("notAfter", "")), UTC)
+    except (ValueError, OverflowError):
+        return text
+    return f"{text}, good until {until:%Y-%m-%d}"
+
+
+def _name(parts: Any) -> str:
+    given = {key: value for part in parts for key, value in part}
+    return str(given.get("organizationName") or given.get("commonName") or "")
+
+
+def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
+    page = visit.page
+    assert page is not None
+    yield _ok("page", f"{len(visit.last.body)} bytes of {page.url}")
+    urls = [answer.url for answer in visit.answers]
+    if len(urls) > 1:
+        way = f"{len(urls) - 1} to {page.url}"
+        if _host(urls[0]) == _host(page.url):
+            yield _ok("redirects", way)
+        else:
+            yield Finding(
+                check="redirects",
+                text=f"{way}, which is another site",
+                advice="check that this is meant, and give the address that it leads to",
+            )
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition(":")[0].removeprefix("www.") or url
+
+
+def _is_challenge_page(facts: Facts) -> bool:
+    assert facts.page is not None
+    return is_challenge_text(facts.page.last.text) and not _is_wordpress(facts)
+
+
+# ---------------------------------------------------------------- the site
+
+
+def _is_wordpress(facts: Facts) -> bool:
+    visit = facts.page
+    if visit is not None and visit.page is not None and (visit.page.root or _WORDPRESS.search(visit.last.text)):
+        return True
+    index = facts.index
+    return index is not None and (read_index(index) is not None or _linked_root(index) is not None)
+
+
+def _linked_root(exchange: Exchange) -> str | None:
+    """The REST root that an answer names in its Link field."""
+    page = Page.parse("", exchange.last.url, exchange.last.headers)
+    return page.root
+
+
+def _site(facts: Facts) -> list[Finding]:
+    """Is it WordPress, where is its REST API, and is AI Engine there?"""
+    if not _is_wordpress(facts):
+        return [
+            Finding(
+                check="wordpress",
+                text="no sign of it",
+                advice="check the address: AI Engine is a plugin of WordPress",
+                exit_code=_NOT_THE_CHAT,
+            )
+        ]
+    return [_ok("wordpress", "it is"), *_rest(facts)]
+
+
+def _rest(facts: Facts) -> Iterator[Finding]:
+    index, exchange, root = read_index(facts.index), facts.index, _root(facts.endpoint)
+    links = "plain permalinks" if "?" in root else "pretty permalinks"
+    if index is not None:
+        yield _ok("rest", f"its root is {root} ({links})")
+        yield _ai_engine(facts, index)
+        return
+    assert exchange is not None
+    linked = _linked_root(exchange)
+    if exchange.last.status in (200, 404) and linked is not None and linked != root:
+        yield Finding(
+            check="rest",
+            text=f"nothing at {root}: the site has its REST API at {linked}"
+            f"{' (plain permalinks)' if '?' in linked else ''}",
+            advice=f"give --url {linked}",
+            exit_code=_NOT_THE_CHAT,
+        )
+    elif facts.session is not None and facts.session.session is not None and facts.session.session.nonce is not None:
+        yield _ok("rest", f"its root is {root} ({links}); its index is closed to guests")
+        yield _ai_engine(facts, {})
+    elif isinstance(exchange.outcome, Broken):
+        failure = _failure(exchange, "rest", root)
+        if failure.check == "rest" and exchange.last.status in (401, 403):
+            advice = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
+            failure = replace(failure, advice=advice)
+        elif failure.check == "rest" and exchange.last.status == 404:
+            advice = "ask the site's owner whether the REST API is switched off, and which address it has"
+            failure = replace(failure, advice=advice)
+        yield failure
+    else:
+        yield Finding(
+            check="rest",
+            text=f"what is at {root} is no REST API",
+            advice=f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route=",
+            exit_code=_NOT_THE_CHAT,
+        )
+
+
+def _root(endpoint: Endpoint) -> str:
+    return endpoint.origin + endpoint.root
+
+
+def _ai_engine(facts: Facts, index: dict[str, Any]) -> Finding:
+    namespaces, routes = index.get("namespaces", ["mwai-ui/v1"]), _routes(index)
+    problem = ""
+    if "mwai-ui/v1" not in namespaces:
+        old = [name for name in _OLD_NAMESPACES if name in namespaces]
+        problem, advice = "it is not there", "check the address, or ask the site's owner whether AI Engine is active"
+        if old:
+            problem, advice = "it is older than 1.6.76, with another protocol", "ask the site's owner to update it"
+        elif "mwai/v1" in namespaces:
+            problem, advice = "its chatbots are switched off", "ask the site's owner to switch on the module Chatbots"
+    if problem:
+        return Finding(check="ai_engine", text=problem, advice=advice, exit_code=_NOT_THE_CHAT)
+    version = _version(facts, routes)
+    return _ok("ai_engine", f"at least {'.'.join(map(str, version))}" if version else "it is there")
+
+
+def _routes(index: dict[str, Any]) -> set[str]:
+    routes = index.get("routes")
+    return set(routes) if isinstance(routes, dict) else set()
+
+
+def _version(facts: Facts, routes: set[str]) -> tuple[int, ...]:
+    """The plugin is of this version or a later one; () if nothing tells."""
+    bot = _bot(facts)
+    signs = [version for route, version in _ROUTES.items() if route in routes]
+    if bot is not None:
+        signs += [version for key, version in _KEYS.items() if f'"{key}":' in bot.raw_system]
+        if bot.nonce is not None and not bot.is_member and '"customId":' in bot.raw_system:
+            signs.append(_NONCE_NEEDED)
+    return max(signs, default=())
+
+
+def _bot(facts: Facts) -> Bot | None:
+    return choose_bot(facts.page and facts.page.page, facts.bot)
+
+
+def _bots(facts: Facts) -> Iterator[Finding]:
+    if facts.page is None:
+        yield _ok("bots", "not looked at: the address is a REST root, and no page")
+        return
+    page = facts.page.page
+    assert page is not None
+    names = list(dict.fromkeys(bot_name(bot) for bot in page.bots if bot.endpoint is not None))
+    shown = ", ".join(name[:_SHOWN] for name in names)
+    if not names:
+        yield Finding(
+            check="bots",
+            text="; ".join(("none on this page", *page.notes)),
+            advice="give the address of a page that shows the chat",
+            exit_code=_NOT_THE_CHAT,
+        )
+    elif facts.bot is not None and facts.bot not in names:
+        yield Finding(
+            check="bots",
+            text=f"no {facts.bot!r} on this page, but {shown}",
+            advice="choose one of them with --bot",
+            exit_code=_NOT_THE_CHAT,
+        )
+    elif facts.bot is None and len(names) > 1:
+        yield _ok("bots", f"{shown}; --bot chooses one")
+    else:
+        yield _ok("bots", facts.bot or shown)
+
+
+# ---------------------------------------------------------------- the session
+
+
+def _session(facts: Facts) -> Iterator[Finding]:
+    bot, exchange = _bot(facts), facts.session
+    version = _version(facts, _routes(read_index(facts.index) or {}))
+    if exchange is None:
+        if bot is not None and bot.nonce is not None:
+            yield _ok("session", "none to start: the page gives the nonce, as versions 2.0.1 to 2.4.3 do")
+            yield from _nonce(facts)
+        return
+    if isinstance(broken := exchange.outcome, Broken):
+        finding = _failure(exchange, "session", facts.endpoint.origin)
+        is_closed = finding.check == "session" and broken.status in (401, 403)
+        yield replace(finding, advice=_REFUSED_SESSION) if is_closed else finding
+        return
+    session = exchange.session
+    if session is None or session.nonce is None:
+        yield _without_nonce(facts, exchange.last.status == 404, version)
+        return
+    yield _ok("session", "start_session gives one")
+    yield from _nonce(facts)
+    yield from _cookie(exchange, session, version)
+
+
+def _without_nonce(facts: Facts, has_no_route: bool, version: tuple[int, ...]) -> Finding:
+    """What it means that start_session is not there, or gives no nonce (WIRE 2.1, 2.5)."""
+    check = "nonce"
+    if not has_no_route:
+        text, advice = "start_session gives none", "ask the site's owner: something changes its answer"
+    elif version >= _HAS_START_SESSION:
+        check, text = "session", f"start_session is not there under {_root(facts.endpoint)}"
+        advice = "give the root as the site writes it, such as index.php?rest_route=, or the address of a page"
+    elif version >= _NONCE_NEEDED:
+        text = "neither the page nor start_session gives one, and this version demands it"
+        advice = "give the address of a page that shows the chat, or ask the site's owner to update AI Engine"
+    else:
+        return _ok("session", "none to start: before 2.0.0 no nonce is needed (2.0.0 itself answers no guest)")
+    return Finding(check=check, text=text, advice=advice, exit_code=NONCE_REFUSED)
+
+
+def _nonce(facts: Facts) -> Iterator[Finding]:
+    if not _is_stale(facts.check):
+        if read_index(facts.check) is not None:
+            yield _ok("nonce", "it is accepted")
+        return
+    if _is_renewed(facts):
+        return  # it is the cache's
+    yield Finding(
+        check="nonce",
+        text=f"it is refused at once ({_STALE})",
+        advice="ask the site's owner to keep caches away from pages with the chat, and from the REST API",
+        exit_code=NONCE_REFUSED,
+    )
+
+
+def _is_stale(check: Exchange | None) -> bool:
+    return check is not None and isinstance(check.outcome, Broken) and check.outcome.code == _STALE
+
+
+def _is_renewed(facts: Facts) -> bool:
+    """Whether a page that comes out of no cache has another nonce than the first."""
+    bot, fresh = _bot(facts), choose_bot(facts.fresh and facts.fresh.page, facts.bot)
+    return bot is not None and fresh is not None and fresh.nonce not in (None, bot.nonce)
+
+
+def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> Iterator[Finding]:
+    if "mwai_session_id=" in session.cookie:
+        yield _ok("cookie", "start_session sets mwai_session_id")
+    elif session.session_id not in (None, "N/A") or version >= _COOKIE_SET:
+        yield Finding(
+            check="cookie",
+            text="start_session sets no mwai_session_id: files and discussions would not be remembered as yours",
+            advice="ask the site's owner: something takes Set-Cookie away, or prints before the headers",
+        )
+    else:
+        yield _ok("cookie", "none, as before 2.8.5")
+
+
+# ---------------------------------------------------------------- what is on the way
+
+
+def _caches(facts: Facts) -> Iterator[Finding]:
+    signs = [sign for visit in (facts.page, facts.index) if visit is not None for sign in _cache_signs(visit.last)]
+    text = f"signs of one: {'; '.join(dict.fromkeys(signs))}" if signs else "no sign of one"
+    if _is_stale(facts.check) and _is_renewed(facts):
+        yield Finding(
+            check="cache",
+            text=f"the nonce in the page is stale; {text}",
+            advice="ask the site's owner to keep the page for less than 12 hours (opchat visits it anew by itself)",
+        )
+    else:
+        yield _ok("cache", text)
+
+
+def _cache_signs(answer: Answer) -> Iterator[str]:
+    age = answer.header("age").strip()
+    if age.isdecimal() and age.strip("0"):
+        yield f"Age: {age[:_SHOWN]}"
+    for name in _CACHES:
+        if _HIT.search(value := answer.header(name)):
+            yield f"{name.title()}: {value[:_SHOWN]}"
+    if found := _CACHE_PLUGIN.search(answer.text[-_PAGE_END:].rpartition("<!--")[2]):
+        yield found[0]
+
+
+def _question(question: Question, where: str) -> Iterator[Finding]:
+    outcome = question.outcome
+    if isinstance(outcome, Broken):
+        yield Finding(
+            check="question",
+            text=broken_line(outcome),
+            advice=what_to_try(outcome, where),
+            exit_code=exit_code(outcome),
+        )
+        return
+    yield _ok("question", f"answered, in {question.pieces} pieces")
+    if question.at_once and question.pieces > 1:
+        yield Finding(
+            check="buffering",
+            text="all pieces of the answer came at once, with its end",
+            advice="ask the site's owner to switch off buffering for the REST API (nginx: X-Accel-Buffering, proxies)",
+        )
+    elif question.pieces > 1:
+        yield _ok("buffering", "the first piece came before the last")
+
+
+def _clock(facts: Facts) -> Iterator[Finding]:
+    exchanges = (facts.check, facts.session, facts.index, facts.page)
+    answers = [answer for exchange in exchanges if exchange is not None for answer in exchange.answers]
+    skews = [skew for skew in map(_skew, answers) if skew is not None]
+    if not skews:
+        return
+    skew = min(skews, key=abs)
+    if abs(skew) <= _MOST_SKEW:
+        yield _ok("clock", f"the server's differs by {abs(skew):.0f} s")
+    else:
+        yield Finding(
+            check="clock",
+            text=f"the server's is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this computer's",
+            advice="set this computer's clock, or ask the site's owner to set the server's",
+        )
+
+
+def _skew(answer: Answer) -> float | None:
+    try:
+        date = parsedate_to_datetime(answer.header("date"))
+        age = int(answer.header("age") or 0)  # a cache keeps the date of when it was made (RFC 9111, 5.1)
+        return date.replace(tzinfo=date.tzinfo or UTC).timestamp() + age - answer.at
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _passwords(facts: Facts) -> Iterator[Finding]:
+    index = read_index(facts.index)
+    if index is None:
+        return
+    given = index.get("authentication")
+    offered = isinstance(given, dict) and "application-passwords" in given
+    yield _ok("application_passwords", "offered to members" if offered else "not offered")

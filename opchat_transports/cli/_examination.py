@@ -1,0 +1,372 @@
+"""What `opchat doctor` does to a site: the I/O behind the facts that `_diagnosis` judges."""
+
+import math
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, final
+from urllib.parse import quote
+
+from opchat_proto import (
+    Broken,
+    Client,
+    Connect,
+    DataReceived,
+    Done,
+    End,
+    Endpoint,
+    EOFReceived,
+    Event,
+    Flow,
+    Live,
+    Proxy,
+    Reason,
+    Receive,
+    Request,
+    Send,
+    StartTLS,
+    StepDone,
+    StepFailed,
+    Submit,
+    TimedOut,
+    Visit,
+)
+
+from .._common import load_trust_store, tune, words
+from .._proxies import choose_proxy
+from .._sockets import SocketStream, at_once, set_timeout
+from .._tls import TLSStream
+from ._diagnosis import Answer, Contact, Exchange, Facts, Question, choose_bot
+from ._options import Settings, is_rest_root
+from ._terminal import Output
+from ._trace import Trace
+from ._transports import ask, trusting
+
+__all__ = ["examine"]
+
+_QUESTION = "Hello! Please count from one to ten."
+_NO_CHECK_OF_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
+_LATE = {  # which clock runs at a step, and what has not come
+    Connect: ("connect", "no connection"),
+    StartTLS: ("connect", "no handshake"),
+    Send: ("write", "not all of it was taken"),
+    Receive: ("first_event", "no whole answer"),
+}
+
+
+def examine(settings: Settings, url: str, *, with_question: bool) -> Facts:
+    """The facts about the site of this address. Nothing is asked unless `with_question`.
+
+    Every wait has its clock in `settings.timeouts`, and every answer its limit in
+    `settings.limits`. Raises `UsageError` for options that cannot be used.
+    """
+    return _Examination(settings, url).run(with_question=with_question)
+
+
+@final
+class _Examination:
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._settings = settings
+        self._url = url
+        assert settings.endpoint is not None
+        self._endpoint: Endpoint = settings.endpoint
+        self._proxy: Proxy | None = choose_proxy(self._endpoint, settings.proxy)
+        self._context: ssl.SSLContext | None = None
+        self._trace = Trace(Output()) if settings.verbose else None
+
+    def run(self, *, with_question: bool) -> Facts:
+        name = self._settings.bot if self._settings.bot_is_given else None
+        proxy = None if self._proxy is None else str(self._proxy)
+        facts = Facts(url=self._url, endpoint=self._endpoint, bot=name, proxy=proxy)
+        if not is_rest_root(self._url):
+            visit = self._visit(self._url)
+            facts = replace(facts, page=visit)
+            if visit.page is None:
+                return facts
+            bot = choose_bot(visit.page, name)
+            facts = replace(facts, endpoint=(bot and bot.endpoint) or visit.page.endpoint or self._site_of(visit))
+        bot = choose_bot(facts.page and facts.page.page, name)
+        endpoint = facts.endpoint
+        facts = replace(facts, index=self._visit(endpoint.origin + endpoint.target("/")))
+        assert facts.index is not None
+        if not facts.index.answers:
+            return facts
+        session = None if bot is None else bot.session
+        if session is None:
+            flow = Flow(endpoint, None, headers=self._headers(endpoint.origin), limits=self._settings.limits)
+            started = self._run(flow)
+            session = flow.session
+            facts = replace(facts, session=replace(started, session=session))
+        if session is not None and session.nonce is not None:
+            # WordPress takes a nonce from this parameter too, and no cache has seen this address.
+            address = endpoint.origin + endpoint.target(f"/?_wpnonce={quote(session.nonce, safe='')}")
+            facts = replace(facts, check=self._visit(address))
+            refused = facts.check is not None and isinstance(facts.check.outcome, Broken)
+            if refused and bot is not None and bot.nonce is not None and facts.page is not None:
+                facts = replace(facts, fresh=self._visit(facts.page.last.url, fresh=secrets.token_hex(8)))
+        if with_question:
+            found = choose_bot(facts.fresh and facts.fresh.page, name) or bot
+            submit = Submit(new_message=_QUESTION, bot_id=self._settings.bot, stream=True)
+            given = session
+            if found is not None:
+                submit, given = found.submit(_QUESTION), found.session or session
+            facts = replace(facts, question=self._ask(replace(self._settings, endpoint=endpoint), submit, given))
+        return facts
+
+    def _site_of(self, visit: Exchange) -> Endpoint:
+        """Where the site's REST API may be, if its page does not say."""
+        host = "/".join(visit.last.url.split("/", 3)[:3])
+        return Endpoint.parse(host) if not self._url.startswith(host) else self._endpoint
+
+    def _headers(self, origin: str) -> tuple[tuple[str, str], ...]:
+        """The caller's header fields, which go to the site of the address only."""
+        return self._settings.headers if origin == Visit(self._url).origin else ()
+
+    def _visit(self, url: str, fresh: str | None = None) -> Exchange:
+        visit = Visit(url, self._settings.limits, headers=self._headers(Visit(url).origin), fresh=fresh)
+        exchange = self._run(visit)
+        return replace(exchange, page=visit.page)
+
+    def _ask(self, settings: Settings, submit: Submit, session: Any) -> Question:
+        events: list[tuple[Event, int]] = []
+        reads = 0
+
+        def observe(_: object, item: object) -> None:
+            nonlocal reads
+            reads += isinstance(item, DataReceived)
+
+        def take(event: Event) -> None:
+            events.append((event, reads))
+
+        ask(settings, submit, session, take, observe, *([self._trace] if self._trace else []))
+        outcome, last = events[-1]
+        assert isinstance(outcome, End | Broken)
+        pieces = [read for event, read in events if isinstance(event, Live) and event.kind == "content"]
+        return Question(outcome=outcome, pieces=len(pieces), at_once=bool(pieces) and pieces[0] == last)
+
+    # ---------------------------------------------------------------- one exchange
+
+    def _run(self, machine: Visit | Flow) -> Exchange:
+        """Drive a machine to its end, over blocking sockets."""
+        witness: Any = _Witness(machine, self._settings.limits.page_bytes)
+        client = Client(witness, proxy=self._proxy)
+        connection = _Connection(self._tls, self._proxy is None)
+        events: list[Event] = []
+        before: object = None
+        until, limit = math.inf, ""
+        try:
+            while not isinstance(step := client.next_step(), Done):
+                self._tell(step)
+                if type(step) is not before or not isinstance(step, Receive):
+                    limit = _LATE[type(step)][0]
+                    seconds = getattr(self._settings.timeouts, limit)
+                    until = math.inf if seconds is None else time.monotonic() + seconds
+                before = type(step)
+                try:
+                    data = connection.take(step, until)
+                except (OSError, ValueError) as error:  # ValueError: a name that the DNS, or a certificate, cannot have
+                    if isinstance(error, TimeoutError) and error.errno is None:
+                        late = f"{_LATE[type(step)][1]} within {seconds:g} s (timeout {limit!r})"
+                        self._tell(TimedOut(limit))
+                        events += client.step_failed(late, Reason.TIMEOUT, limit=limit)
+                    else:
+                        self._tell(StepFailed(words(error), Reason.LOST))
+                        events += client.step_failed(words(error))
+                else:
+                    if not isinstance(step, Receive):
+                        self._tell(StepDone())
+                        client.step_done()
+                    elif data:
+                        self._tell(DataReceived(data))
+                        events += client.receive_data(data)
+                    else:
+                        self._tell(EOFReceived())
+                        events += client.receive_eof()
+        finally:
+            connection.close()
+        outcome = events[-1]
+        assert isinstance(outcome, End | Broken)
+        return Exchange(outcome=outcome, answers=witness.answers, contacts=tuple(connection.contacts))
+
+    def _tell(self, item: object) -> None:
+        if self._trace is not None:
+            self._trace(SimpleNamespace(channel=SimpleNamespace(proxy=self._proxy)), item)  # type: ignore[arg-type]
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            cacert = self._settings.cacert
+            self._context = load_trust_store() if cacert is None else trusting(cacert)
+        return self._context
+
+
+@final
+class _Witness:
+    """A machine, and what it hears."""
+
+    def __init__(self, machine: Visit | Flow, most: int) -> None:
+        self._machine = machine
+        self._most = most  # bytes of a body that are kept
+        self._url = ""
+        self._answers: list[Answer] = []
+        self._bodies: list[bytearray] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._machine, name)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        return tuple(
+            replace(answer, body=bytes(body)) for answer, body in zip(self._answers, self._bodies, strict=True)
+        )
+
+    def next_request(self) -> Request | None:
+        request = self._machine.next_request()
+        if request is not None:
+            self._url = request.url
+        return request
+
+    def receive_head(self, status: int, headers: Any) -> list[Event]:
+        if not 100 <= status < 200:
+            fields = tuple((_text(name).lower(), _text(value)) for name, value in headers)
+            self._answers.append(Answer(url=self._url, status=status, headers=fields, at=time.time()))
+            self._bodies.append(bytearray())
+        return self._machine.receive_head(status, headers)
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        body = self._bodies[-1]
+        body += data[: self._most - len(body)]
+        return self._machine.receive_data(data)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("latin-1")
+
+
+# ---------------------------------------------------------------- one connection
+
+
+@final
+class _Connection:
+    """The connection of the moment, and what became of all."""
+
+    def __init__(self, context: Callable[[], ssl.SSLContext], is_direct: bool) -> None:
+        self._context = context
+        self._is_direct = is_direct  # and not through a proxy
+        self.contacts: list[Contact] = []
+        self._link: SocketStream | None = None
+        self._stream: SocketStream | TLSStream | None = None
+
+    def take(self, step: Connect | StartTLS | Send | Receive, until: float) -> bytes:
+        """Perform a step until then. Returns the bytes that a `Receive` gave."""
+        if isinstance(step, Connect):
+            self.close()
+            self._connect(step.host, step.port, until)
+            return b""
+        assert self._link is not None
+        assert self._stream is not None
+        self._link.until = until
+        match step:
+            case StartTLS(server_name):
+                self._start_tls(server_name, until)
+            case Send(data):
+                at_once(self._stream.send_all(data))
+            case Receive():
+                return at_once(self._stream.receive_some())
+        return b""
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.abort()
+            self._link = self._stream = None
+
+    def _connect(self, host: str, port: int, until: float) -> None:
+        self.contacts.append(Contact(host=host, port=port, failed_at="name"))
+        found = _look_up(host, port, until)
+        addresses = tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+        self._note(addresses=addresses, failed_at="connection")
+        self._link = SocketStream(_open(found, until))
+        self._stream = self._link
+        self._note(failed_at="")
+
+    def _start_tls(self, server_name: str, until: float) -> None:
+        assert self._stream is not None
+        self._note(failed_at="tls")
+        stream = TLSStream(self._stream, self._context(), server_name)
+        try:
+            at_once(stream.do_handshake())
+        except ssl.SSLCertVerificationError:
+            if self._is_direct:
+                self._note(certificate=_untrusted(self.contacts[-1], server_name, until))
+            raise
+        self._note(failed_at="", certificate=stream.certificate)
+        self._stream = stream
+
+    def _note(self, **changes: Any) -> None:
+        self.contacts[-1] = replace(self.contacts[-1], **changes)
+
+
+def _look_up(host: str, port: int, until: float) -> list[Any]:
+    """The addresses of a name. The system's lookup cannot be interrupted, so it is left alone in a thread."""
+    found: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.set_exception(error)
+
+    threading.Thread(target=look_up, name="opchat lookup", daemon=True).start()
+    return found.result(None if until == math.inf else max(0.0, until - time.monotonic()))
+
+
+def _open(addresses: list[Any], until: float) -> socket.socket:
+    """A connection to the first of these addresses that takes one. Raises the `OSError` of the last."""
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        opened = socket.socket(family, kind, protocol)
+        try:
+            set_timeout(opened, until, share=len(addresses) - index)
+            opened.connect(address)
+            tune(opened)
+        except OSError:
+            opened.close()
+            if index == len(addresses) - 1:
+                raise
+        else:
+            return opened
+    raise OSError("the name has no address")
+
+
+def _untrusted(contact: Contact, server_name: str, until: float) -> Mapping[str, Any] | None:
+    """The certificate that a handshake did not trust, read over connections that carry nothing; None if it is not had.
+
+    Python reads only a certificate that it trusts. So this one is trusted, for nothing
+    but to be read, whatever its name and its days.
+    """
+    reading = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    reading.check_hostname, reading.verify_mode = False, ssl.CERT_NONE
+    with suppress(OSError, ValueError):
+        _, data = _shake_hands(contact, reading, server_name, until)
+        trusting_it = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting_it.check_hostname = False
+        trusting_it.verify_flags = ssl.VerifyFlags(ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_OF_TIME)
+        trusting_it.load_verify_locations(cadata=data)
+        certificate, _ = _shake_hands(contact, trusting_it, server_name, until)
+        return certificate
+    return None
+
+
+def _shake_hands(
+    contact: Contact, context: ssl.SSLContext, server_name: str, until: float
+) -> tuple[Mapping[str, Any], bytes]:
+    opened = _open(socket.getaddrinfo(contact.addresses[0], contact.port, type=socket.SOCK_STREAM), until)
+    with opened:
+        set_timeout(opened, until)
+        with context.wrap_socket(opened, server_hostname=server_name) as encrypted:
+            return encrypted.getpeercert() or {}, encrypted.getpeercert(binary_form=True) or b""

@@ -1,0 +1,47 @@
+"""`opchat doctor`: what stands between a person and an answer."""
+
+import click
+
+from .._exits import EPILOG
+from .._options import AskingCommand, Settings, examining_options
+from .._terminal import Output
+
+__all__ = ["doctor_command"]
+
+_EXAMPLES = """\b
+Examples:
+  opchat doctor https://site.example/contact/
+  opchat doctor --ask --bot sales site.example/contact/
+  opchat doctor --json site.example | jq 'select(.status == "problem")'
+"""
+
+
+@click.command("doctor", cls=AskingCommand, epilog=f"{_EXAMPLES}\n{EPILOG}")
+@examining_options
+@click.option("--ask", "with_question", is_flag=True, help="Ask one short question too, to see how the answer comes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")
+def doctor_command(url: str, settings: Settings, with_question: bool, as_json: bool) -> int:
+    """Look for what stands between you and an answer from the chat at URL.
+
+    URL is a page with the chat, a site or a REST root. Each line is one check, ok or a
+    problem, with what to do about it. Nothing is asked without --ask. The exit code is
+    0 only if a question would be answered.
+    """
+    from .._diagnosis import diagnose
+    from .._examination import examine
+
+    output = Output()
+    if with_question:
+        output.say("one question is asked, which may cost the site's owner a little")
+    findings = diagnose(examine(settings, url, with_question=with_question))
+    for finding in findings:
+        text, advice = " ".join(finding.text.split()), " ".join(finding.advice.split())
+        status = "problem" if finding.is_problem else "ok"
+        if as_json:
+            shown = {"check": finding.check, "status": status, "detail": text, "advice": advice or None}
+            output.json({**shown, "blocks": finding.exit_code != 0})
+        else:
+            output.text(f"{status:7}  {finding.check.replace('_', ' ')}: {text}\n")
+            if advice:
+                output.text(f"         -> {advice}\n")
+    return next((finding.exit_code for finding in findings if finding.exit_code), 0)

@@ -1,0 +1,173 @@
+"""What `opchat doctor` makes of any bytes, cut anywhere: findings, and never an exception."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opchat_proto import Broken, End, Endpoint, Flow, Limits, Reason, Visit
+from opchat_transports.cli import _diagnosis  # no part of the library
+from opchat_transports.cli._diagnosis import Answer, Contact, Exchange, Facts, Question  # no part of the library
+from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script
+
+from .command import opchat
+from .examined import NONCE, at, check, html, index, page, session
+
+SITE = "https://site.example"
+PAGE = f"{SITE}/contact/"
+INDEX = json.dumps({"namespaces": ["mwai-ui/v1", "mwai/v1"], "routes": {}, "authentication": []})
+
+_BODIES = (
+    *(html("3.6.2").encode(), html("2.4.3").encode(), INDEX.encode(), b'{"namespaces":[{}]}', b"[" * 100_000),
+    *(b'{"success":true,"sessionId":"x","restNonce":"y"}', b'{"code":"rest_no_route"}', b'{"namespaces":[1' * 9),
+    *(b"<b>captcha</b><!-- WP Rocket", b'{"code":"rest_cookie_invalid_nonce"}', b"\xef\xbb\xbf{", b"9" * 9999),
+)
+_NAMES = ("Date", "Age", "X-Cache", "Content-Encoding", "Location", "Link", "Set-Cookie", "CF-Mitigated")
+_VALUES = (
+    *("", "0", "9" * 5000, "-1", "HIT", "gzip", "/a", "https://other.example/", "\u00ff\x1b[2J", "\u00b2"),
+    *("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 99 Nov 1994", '</r>; rel="https://api.w.org/"'),
+)
+_bodies = st.binary(max_size=60) | st.sampled_from(_BODIES)
+_values = st.sampled_from(_VALUES) | st.text(st.characters(max_codepoint=255), max_size=9)
+_fields = st.lists(st.tuples(st.sampled_from(_NAMES), _values), max_size=3)
+_statuses = st.sampled_from([200, 200, 200, 301, 401, 403, 404, 429, 500, 503])
+_certificates = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "subject": st.just(((("commonName", "site.example"),),)),
+        "issuer": st.just(((("organizationName", "CA"),),)),
+        "notAfter": st.sampled_from(["Jan  1 00:00:00 3000 GMT", "", "x", "Jan  1 00:00:00 99999 GMT"]),
+        "subjectAltName": st.just((("DNS", "a"), ("DNS", "b"), ("IP Address", "::1"), ("DNS", "c"), ("URI", "d"))),
+    },
+)
+_contacts = st.builds(
+    Contact,
+    host=st.just("site.example"),
+    port=st.just(443),
+    addresses=st.just(("192.0.2.1",)),
+    failed_at=st.sampled_from(["", "", "name", "connection", "tls"]),
+    certificate=_certificates,
+)
+_Heads = st.tuples(_statuses, _fields, _bodies, st.sampled_from(["eof", "cut", "late", "proxy", "none"]))
+
+
+def heard(machine: Visit | Flow, answers: list[Any], contact: Contact) -> Exchange:
+    """What becomes of a machine that gets these answers."""
+    kept: list[Answer] = []
+    events: list[Any] = []
+    for status, fields, body, ends in answers:
+        request = machine.next_request()
+        if request is None:
+            break
+        if ends == "none" or contact.failed_at:
+            events += machine.receive_failure("Connection refused")
+            break
+        headers = tuple((name.lower(), value) for name, value in fields)
+        kept.append(Answer(url=request.url, status=status, headers=headers, body=body, at=1e9))
+        events += machine.receive_head(status, fields)
+        events += machine.receive_data(body)
+        reasons = {"cut": Reason.LOST, "late": Reason.TIMEOUT, "proxy": Reason.PROXY}
+        events += machine.receive_failure("cut", reasons[ends]) if ends in reasons else machine.receive_eof()
+    events += machine.close()
+    exchange = Exchange(outcome=events[-1], answers=tuple(kept), contacts=(contact,))
+    if isinstance(machine, Visit):
+        return replace(exchange, page=machine.page)
+    return replace(exchange, session=machine.session)
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> Facts:
+    def visit(url: str) -> Exchange:
+        return heard(Visit(url), draw(st.lists(_Heads, min_size=1, max_size=3)), draw(_contacts))
+
+    optional: dict[str, Any] = {}
+    endpoint = draw(st.sampled_from([Endpoint.parse(SITE), Endpoint.parse(f"{SITE}/index.php?rest_route=")]))
+    if draw(st.booleans()):
+        optional["session"] = heard(Flow(endpoint, None), draw(st.lists(_Heads, min_size=1)), draw(_contacts))
+    for name, url in (("check", f"{SITE}/wp-json/?_wpnonce=1"), ("fresh", PAGE), ("page", PAGE)):
+        if draw(st.booleans()):
+            optional[name] = visit(url)
+    if draw(st.booleans()):
+        outcome = draw(
+            st.sampled_from([End("Hi"), End(None), Broken(Reason.TIMEOUT, limit="idle"), Broken(Reason.REMOTE)])
+        )
+        optional["question"] = Question(outcome=outcome, pieces=draw(st.integers(0, 3)), at_once=draw(st.booleans()))
+    bot, proxy = draw(st.sampled_from([None, "default", "x"])), draw(st.sampled_from([None, "http://proxy.example"]))
+    return Facts(url=PAGE, endpoint=endpoint, bot=bot, proxy=proxy, index=visit(f"{SITE}/wp-json/"), **optional)
+
+
+@given(facts())
+def test_any_facts_give_findings(seen: Facts) -> None:
+    findings = _diagnosis.diagnose(seen)
+    assert findings != []
+    checks = [finding.check for finding in findings if finding.check != "tls"]
+    assert len(checks) == len(set(checks))
+    for finding in findings:
+        assert finding.text
+        assert finding.is_problem or not finding.exit_code
+    first = seen.page or seen.index
+    assert first is not None
+    if isinstance(first.outcome, Broken) and seen.page is not None:
+        assert findings[-1].is_problem
+        assert findings[-1].exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (INDEX, json.loads(INDEX)),
+        (f"<br />\n<b>Warning</b>: x<br />\n{INDEX}<!-- cached -->", json.loads(INDEX)),
+        ("", None),
+        ("<html>", None),
+        ("[]", None),
+        ('{"namespaces":1}', None),
+        ("[" * 100_000, None),
+        ('{"a":' * 100_000, None),
+        ('{"namespaces":[' + "9" * 10_000, None),
+    ],
+)
+def test_an_index_is_read_behind_notices(body: str, expected: Any) -> None:
+    answer = Answer(url=f"{SITE}/wp-json/", status=200, body=body.encode())
+    assert _diagnosis.read_index(Exchange(outcome=End(None), answers=(answer,))) == expected
+
+
+HOSTILE = ["<!-- WP Rocket ", "<!--", "wp-", "/wp-content", "just a moment ", "{", '{"a":', "<", "https://api.w.org/"]
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+def test_a_hostile_page_is_judged_as_any_other(part: str) -> None:
+    size = Limits().page_bytes
+    body = (part * (size // len(part))).encode()
+    visit = heard(Visit(PAGE), [(200, [], body, "eof")], Contact(host="site.example", port=443))
+    found = _diagnosis.diagnose(Facts(url=PAGE, endpoint=Endpoint.parse(SITE), page=visit, index=visit))
+    assert [finding.check for finding in found if finding.is_problem] in (["wordpress"], ["firewall"], ["rest"])
+
+
+PARTS = {
+    "contact": at("contact", page("3.6.2")),
+    "": at("", index("3.6.2")),
+    "start_session": at("start_session", session("3.6.2")),
+    f"?_wpnonce={NONCE}": at(f"?_wpnonce={NONCE}", check("3.6.2")),
+}
+
+
+@pytest.mark.parametrize("route", PARTS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_at_every_request_gives_a_report(name: str, route: str) -> None:
+    fault = FAULTS[name]
+    if isinstance(fault[0], Expect | Accept):
+        fault = fault[1:]
+    before: Script = ()
+    for other, part in PARTS.items():
+        if other == route:
+            break
+        before += part
+    with FaultServer((*before, Expect(route), *fault)) as server:
+        result = opchat("doctor", f"{server.url}/contact", "--json", "--timeout", "0.5")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines
+    assert (result.returncode != 0) == any(line["blocks"] for line in lines)
+    assert server.questions == ()
