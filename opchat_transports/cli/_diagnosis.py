@@ -20,6 +20,7 @@ __all__ = ["Answer", "Contact", "Exchange", "Facts", "Finding", "Question", "cho
 _NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
 _REFUSED = EXIT_CODES[Reason.REFUSED]
 _MOST_SKEW = 300  # seconds
+_TELLING = 1.0  # seconds after which the pieces of an answer that come all at once were held back
 _SHOWN = 200  # characters of a text of the site
 _STALE = "rest_cookie_invalid_nonce"
 
@@ -98,7 +99,7 @@ class Answer:
     """When its head was read, in Unix seconds."""
 
     def header(self, name: str) -> str:
-        """The first value of this name, "" if there is none."""
+        """The first value of this name; "" without one."""
         return next((value for key, value in self.headers if key == name), "")
 
     @property
@@ -140,6 +141,8 @@ class Question:
     pieces: int = 0
     at_once: bool = False
     """Whether the first piece and the end came in the same read."""
+    waited: float = 0.0
+    """Seconds until then."""
 
 
 @final
@@ -156,7 +159,7 @@ class Facts:
     page: Exchange | None = None
     """The visit; None if the address is a REST root."""
     index: Exchange | None = None
-    """That of the REST API."""
+    """The answer at the REST root."""
     session: Exchange | None = None
     """start_session; None if the page gives the nonce."""
     check: Exchange | None = None
@@ -189,7 +192,7 @@ class Finding:
 
 
 def choose_bot(page: Page | None, name: str | None) -> Bot | None:
-    """The bot of that name, or without one the first; None if there is none that can be asked."""
+    """The bot of this name, by default the first; None if the page has no such bot that can be asked."""
     bots = [] if page is None else [bot for bot in page.bots if bot.endpoint is not None]
     return next((bot for bot in bots if name is None or name == bot_name(bot)), None)
 
@@ -370,7 +373,14 @@ def _is_wordpress(facts: Facts) -> bool:
     if visit is not None and visit.page is not None and (visit.page.root or _WORDPRESS.search(visit.last.text)):
         return True
     index = facts.index
-    return index is not None and (read_index(index) is not None or _linked_root(index) is not None)
+    if index is not None and (read_index(index) is not None or _linked_root(index) is not None):
+        return True
+    return _gives_nonce(facts)  # another server that speaks the protocol
+
+
+def _gives_nonce(facts: Facts) -> bool:
+    session = facts.session and facts.session.session
+    return session is not None and session.nonce is not None
 
 
 def _linked_root(exchange: Exchange) -> str | None:
@@ -390,7 +400,7 @@ def _site(facts: Facts) -> list[Finding]:
                 exit_code=_NOT_THE_CHAT,
             )
         ]
-    return [_ok("wordpress", "it is"), *_rest(facts)]
+    return [_ok("wordpress", "it is, or speaks its protocol"), *_rest(facts)]
 
 
 def _rest(facts: Facts) -> Iterator[Finding]:
@@ -410,8 +420,8 @@ def _rest(facts: Facts) -> Iterator[Finding]:
             advice=f"give --url {linked}",
             exit_code=_NOT_THE_CHAT,
         )
-    elif facts.session is not None and facts.session.session is not None and facts.session.session.nonce is not None:
-        yield _ok("rest", f"its root is {root} ({links}); its index is closed to guests")
+    elif _gives_nonce(facts):
+        yield _ok("rest", f"its root is {root} ({links}); its index is not shown to guests")
         yield _ai_engine(facts, {})
     elif isinstance(exchange.outcome, Broken):
         failure = _failure(exchange, "rest", root)
@@ -616,14 +626,18 @@ def _question(question: Question, where: str) -> Iterator[Finding]:
         )
         return
     yield _ok("question", f"answered, in {question.pieces} pieces")
-    if question.at_once and question.pieces > 1:
+    if question.pieces < 2:
+        return
+    if not question.at_once:
+        yield _ok("buffering", "the first piece came before the last")
+    elif question.waited < _TELLING:
+        yield _ok("buffering", "cannot be told: the answer was too fast")
+    else:
         yield Finding(
             check="buffering",
             text="all pieces of the answer came at once, with its end",
             advice="ask the site's owner to switch off buffering for the REST API (nginx: X-Accel-Buffering, proxies)",
         )
-    elif question.pieces > 1:
-        yield _ok("buffering", "the first piece came before the last")
 
 
 def _clock(facts: Facts) -> Iterator[Finding]:

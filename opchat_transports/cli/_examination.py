@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, final
-from urllib.parse import quote
 
 from opchat_proto import (
     Broken,
@@ -105,9 +104,8 @@ class _Examination:
             session = flow.session
             facts = replace(facts, session=replace(started, session=session))
         if session is not None and session.nonce is not None:
-            # WordPress takes a nonce from this parameter too, and no cache has seen this address.
-            address = endpoint.origin + endpoint.target(f"/?_wpnonce={quote(session.nonce, safe='')}")
-            facts = replace(facts, check=self._visit(address))
+            index = endpoint.origin + endpoint.target("/")
+            facts = replace(facts, check=self._visit(index, fresh=secrets.token_hex(8), nonce=session.nonce))
             refused = facts.check is not None and isinstance(facts.check.outcome, Broken)
             if refused and bot is not None and bot.nonce is not None and facts.page is not None:
                 facts = replace(facts, fresh=self._visit(facts.page.last.url, fresh=secrets.token_hex(8)))
@@ -129,33 +127,37 @@ class _Examination:
         """The caller's header fields, which go to the site of the address only."""
         return self._settings.headers if origin == Visit(self._url).origin else ()
 
-    def _visit(self, url: str, fresh: str | None = None) -> Exchange:
+    def _visit(self, url: str, *, fresh: str | None = None, nonce: str | None = None) -> Exchange:
         visit = Visit(url, self._settings.limits, headers=self._headers(Visit(url).origin), fresh=fresh)
-        exchange = self._run(visit)
+        exchange = self._run(visit, nonce)
         return replace(exchange, page=visit.page)
 
     def _ask(self, settings: Settings, submit: Submit, session: Any) -> Question:
         events: list[tuple[Event, int]] = []
-        reads = 0
+        reads, began, waited = 0, time.monotonic(), 0.0
 
         def observe(_: object, item: object) -> None:
-            nonlocal reads
+            nonlocal reads, began
+            if isinstance(item, Send | Request):
+                began = time.monotonic()
             reads += isinstance(item, DataReceived)
 
         def take(event: Event) -> None:
+            nonlocal waited
+            waited = waited or time.monotonic() - began
             events.append((event, reads))
 
         ask(settings, submit, session, take, observe, *([self._trace] if self._trace else []))
         outcome, last = events[-1]
         assert isinstance(outcome, End | Broken)
         pieces = [read for event, read in events if isinstance(event, Live) and event.kind == "content"]
-        return Question(outcome=outcome, pieces=len(pieces), at_once=bool(pieces) and pieces[0] == last)
+        return Question(outcome=outcome, pieces=len(pieces), at_once=last in pieces[:1], waited=waited)
 
     # ---------------------------------------------------------------- one exchange
 
-    def _run(self, machine: Visit | Flow) -> Exchange:
-        """Drive a machine to its end, over blocking sockets."""
-        witness: Any = _Witness(machine, self._settings.limits.page_bytes)
+    def _run(self, machine: Visit | Flow, nonce: str | None = None) -> Exchange:
+        """Drive a machine to its end, over blocking sockets. The nonce goes with its first request."""
+        witness: Any = _Witness(machine, self._settings.limits.page_bytes, nonce)
         client = Client(witness, proxy=self._proxy)
         connection = _Connection(self._tls, self._proxy is None)
         events: list[Event] = []
@@ -210,8 +212,9 @@ class _Examination:
 class _Witness:
     """A machine, and what it hears."""
 
-    def __init__(self, machine: Visit | Flow, most: int) -> None:
+    def __init__(self, machine: Visit | Flow, most: int, nonce: str | None) -> None:
         self._machine = machine
+        self._nonce = nonce  # for the next request; none follows a redirect
         self._most = most  # bytes of a body that are kept
         self._url = ""
         self._answers: list[Answer] = []
@@ -230,6 +233,9 @@ class _Witness:
         request = self._machine.next_request()
         if request is not None:
             self._url = request.url
+            if self._nonce is not None:
+                request = replace(request, headers=(*request.headers, ("X-WP-Nonce", self._nonce)))
+                self._nonce = None
         return request
 
     def receive_head(self, status: int, headers: Any) -> list[Event]:

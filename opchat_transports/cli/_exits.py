@@ -36,11 +36,10 @@ EXIT_CODES: dict[Reason, int] = {
 
 EPILOG = """\b
 Exit codes:
-  0  the whole answer came         6  timed out
-  2  wrong usage                   7  no connection, or the answer broke off
-  3  the server refused            8  the server reported an error
-  4  it refused nonce or session   9  the answer is too large
-  5  not a chat answer     130  interrupted   141  output closed
+  0  the whole answer came       5  not a chat answer         9  too large
+  2  wrong usage                 6  timed out               130  interrupted
+  3  the server refused          7  no answer, or cut off   141  output closed
+  4  nonce or session refused    8  the server's error
 """
 
 _NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")

@@ -9,6 +9,8 @@ from opchat_transports.testing import EVENTS, Close, Expect, FaultServer, Script
 from tests.proto.pages import element
 
 NONCE = "0b2576d756"
+FRESH = "opchat=1"
+"""What is added to an address that no cache shall know, once `secrets.token_hex` gives "1"."""
 VERSIONS = ("1.9.97", "2.1.9", "2.4.3", "2.4.9", "2.9.9", "3.6.2")
 _ROUTES = {
     "1.9.97": ["/mwai-ui/v1/chats/submit", "/mwai-ui/v1/files/upload", "/mwai/v1/simpleJsonQuery"],
@@ -106,7 +108,7 @@ def site(version: str = "3.6.2", *, url: str = "contact", **answers: bytes | Non
         "check": None if version == "1.9.97" else check(version),
         **answers,
     }
-    routes = {"page": url, "index": "", "session": "start_session", "check": f"?_wpnonce={NONCE}"}
+    routes = {"page": url, "index": "", "session": "start_session", "check": f"?{FRESH}"}
     parts = [at(routes[name], data) for name, data in given.items() if data is not None]
     return tuple(step for part in parts for step in part)
 

@@ -1,6 +1,7 @@
 """What `opchat doctor` makes of any bytes, cut anywhere: findings, and never an exception."""
 
 import json
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from opchat_transports.cli._diagnosis import Answer, Contact, Exchange, Facts, Q
 from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script
 
 from .command import opchat
-from .examined import NONCE, at, check, html, index, page, session
+from .examined import FRESH, at, check, html, index, page, session
 
 SITE = "https://site.example"
 PAGE = f"{SITE}/contact/"
@@ -87,14 +88,14 @@ def facts(draw: st.DrawFn) -> Facts:
     endpoint = draw(st.sampled_from([Endpoint.parse(SITE), Endpoint.parse(f"{SITE}/index.php?rest_route=")]))
     if draw(st.booleans()):
         optional["session"] = heard(Flow(endpoint, None), draw(st.lists(_Heads, min_size=1)), draw(_contacts))
-    for name, url in (("check", f"{SITE}/wp-json/?_wpnonce=1"), ("fresh", PAGE), ("page", PAGE)):
+    for name, url in (("check", f"{SITE}/wp-json/"), ("fresh", PAGE), ("page", PAGE)):
         if draw(st.booleans()):
             optional[name] = visit(url)
     if draw(st.booleans()):
-        outcome = draw(
-            st.sampled_from([End("Hi"), End(None), Broken(Reason.TIMEOUT, limit="idle"), Broken(Reason.REMOTE)])
-        )
-        optional["question"] = Question(outcome=outcome, pieces=draw(st.integers(0, 3)), at_once=draw(st.booleans()))
+        outcomes: list[End | Broken] = [End("Hi"), End(None), Broken(Reason.TIMEOUT, limit="idle")]
+        outcome = draw(st.sampled_from(outcomes))
+        how: dict[str, Any] = {"at_once": draw(st.booleans()), "waited": draw(st.floats(0, 9))}
+        optional["question"] = Question(outcome=outcome, pieces=draw(st.integers(0, 3)), **how)
     bot, proxy = draw(st.sampled_from([None, "default", "x"])), draw(st.sampled_from([None, "http://proxy.example"]))
     return Facts(url=PAGE, endpoint=endpoint, bot=bot, proxy=proxy, index=visit(f"{SITE}/wp-json/"), **optional)
 
@@ -150,13 +151,14 @@ PARTS = {
     "contact": at("contact", page("3.6.2")),
     "": at("", index("3.6.2")),
     "start_session": at("start_session", session("3.6.2")),
-    f"?_wpnonce={NONCE}": at(f"?_wpnonce={NONCE}", check("3.6.2")),
+    f"?{FRESH}": at(f"?{FRESH}", check("3.6.2")),
 }
 
 
 @pytest.mark.parametrize("route", PARTS)
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_at_every_request_gives_a_report(name: str, route: str) -> None:
+def test_every_fault_at_every_request_gives_a_report(name: str, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "1")
     fault = FAULTS[name]
     if isinstance(fault[0], Expect | Accept):
         fault = fault[1:]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import secrets
 import socket
 import ssl
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 import trustme
 
+from opchat_transports.blocking_server import serve
+from opchat_transports.bots import small_talk
 from opchat_transports.testing import (
     ANSWER,
-    Accept,
-    Close,
+    Delay,
     Expect,
     FaultServer,
     Script,
@@ -26,13 +28,18 @@ from opchat_transports.testing import (
 
 from . import examined
 from .command import opchat
-from .examined import NONCE, VERSIONS, at, date, html, index, no_route, page, question, session, site, text
+from .examined import FRESH, NONCE, VERSIONS, at, date, html, index, no_route, page, question, session, site, text
 
 CHALLENGE = "<!doctype html><title>Just a moment...</title><script src=/cdn-cgi/challenge-platform/x></script>"
 CHECKS = [
     *("name", "connection", "tls", "page", "wordpress", "rest", "ai_engine", "bots", "session", "nonce", "cookie"),
     *("cache", "clock", "application_passwords"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "1")
 
 
 def found(output: str) -> dict[str, Any]:
@@ -47,11 +54,9 @@ def problems(checks: dict[str, Any]) -> set[str]:
     return {check for check, line in checks.items() if line["status"] == "problem"}
 
 
-def examine(
-    script: Script, *arguments: str, then: bytes | None = None, path: str = "/contact", **options: Any
-) -> tuple[dict[str, Any], int]:
-    """What is found, and the exit code. Without --ask nothing is asked. `then` goes to whoever connects next."""
-    with FaultServer(script, *([] if then is None else [(Accept(), Write(then), Close())]), **options) as server:
+def examine(script: Script, *arguments: str, path: str = "/contact", **options: Any) -> tuple[dict[str, Any], int]:
+    """What is found, and the exit code. Without --ask nothing is asked."""
+    with FaultServer(script, **options) as server:
         result = opchat("doctor", f"{server.url}{path}", "--json", *arguments)
     assert len(server.questions) == ("--ask" in arguments)
     assert server.repeated == ()
@@ -92,8 +97,9 @@ def test_each_request_is_made_once_and_nothing_is_asked() -> None:
         "GET /contact",
         "GET /wp-json/",
         "POST /wp-json/mwai/v1/start_session",
-        f"GET /wp-json/?_wpnonce={NONCE}",
+        f"GET /wp-json/?{FRESH}",
     ]
+    assert [request.nonce for request in server.requests] == [None, None, None, NONCE]
     assert server.questions == ()
 
 
@@ -102,6 +108,14 @@ def test_a_rest_root_is_examined_without_a_page() -> None:
     assert (problems(checks), code) == (set(), 0)
     assert "page" not in checks
     assert checks["bots"]["detail"].startswith("not looked at")
+
+
+def test_a_server_that_only_speaks_the_protocol_has_no_problem() -> None:
+    with serve(small_talk) as server:
+        result = opchat("doctor", f"{server.url}/wp-json", "--json", "--ask")
+    checks = found(result.stdout)
+    assert (problems(checks), result.returncode) == (set(), 0)
+    assert checks["buffering"]["detail"] == "cannot be told: the answer was too fast"
 
 
 def test_tls_says_whose_the_certificate_is_and_until_when(
@@ -156,10 +170,10 @@ def test_of_several_bots_the_first_is_examined_or_the_one_that_is_named() -> Non
     assert checks["bots"]["detail"] == "sales"
 
 
-def test_the_recorded_index_of_a_closed_rest_api_does_not_hide_a_session_that_it_gives() -> None:
+def test_an_index_that_is_closed_does_not_hide_a_session_that_is_given() -> None:
     checks, code = examine(site(index=examined.refused(401, "rest_login_required"), check=None) + at("", no_route()))
     assert (problems(checks), code) == (set(), 0)
-    assert checks["rest"]["detail"].endswith("its index is closed to guests")
+    assert checks["rest"]["detail"].endswith("its index is not shown to guests")
 
 
 # ---------------------------------------------------------------- planted faults
@@ -244,13 +258,14 @@ def test_a_planted_fault_is_named_and_nothing_else(name: str) -> None:
 
 def test_a_stale_nonce_that_comes_out_of_a_cache_is_named() -> None:
     cached = page("2.4.3", ("Age", "90000"), ("X-Cache", "HIT"))
-    checks, code = examine(site("2.4.3", page=cached, check=_STALE), then=page("2.4.3", restNonce="1111111111"))
+    fresh = at(f"contact?{FRESH}", page("2.4.3", restNonce="1111111111"))
+    checks, code = examine(site("2.4.3", page=cached, check=_STALE) + fresh)
     assert (problems(checks), code) == ({"cache"}, 0)
     assert checks["cache"]["detail"] == "the nonce in the page is stale; signs of one: Age: 90000; X-Cache: HIT"
 
 
 def test_a_stale_nonce_that_every_page_has_is_named() -> None:
-    checks, code = examine(site("2.4.3", check=_STALE), then=page("2.4.3"))
+    checks, code = examine(site("2.4.3", check=_STALE) + at(f"contact?{FRESH}", page("2.4.3")))
     assert (problems(checks), code) == ({"nonce"}, 4)
 
 
@@ -338,7 +353,7 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize(
     ("script", "check", "expected"),
     [
-        ((Write(ANSWER),), "buffering", 0),
+        ((Delay(1.1), Write(ANSWER)), "buffering", 0),
         (refused(403, "Your query has been rejected."), "question", 3),
         ((Write(answer(b"x", headers=[("Content-Encoding", "gzip")])),), "question", 5),
         ((Write(text("<title>Home</title>")),), "question", 5),
@@ -379,6 +394,7 @@ def test_verbose_shows_what_is_exchanged_without_secrets() -> None:
         result = opchat("doctor", f"{server.url}/contact", "-v")
     assert "> GET /contact, " in result.stderr
     assert "< status 200; " in result.stderr
+    assert NONCE not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("url", ["ftp://site.example/", "https://u:secret@site.example/", "contact"])
