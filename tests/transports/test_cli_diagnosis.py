@@ -117,6 +117,22 @@ def test_any_facts_give_findings(seen: Facts) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (Question(outcome=End("Hi"), pieces=2, waited=5), ["ok"]),
+        (Question(outcome=End("Hi"), pieces=2, at_once=True, waited=5), ["problem"]),
+        (Question(outcome=End("Hi"), pieces=2, at_once=True, waited=0.1), ["ok"]),
+        (Question(outcome=End("Hi"), pieces=1, at_once=True, waited=5), []),
+    ],
+)
+def test_pieces_that_come_at_once_after_a_while_were_held_back(question: Question, said: list[str]) -> None:
+    index = heard(Visit(SITE), [(200, [], INDEX.encode(), "eof")], Contact(host="site.example", port=443))
+    found = _diagnosis.diagnose(Facts(url=SITE, endpoint=Endpoint.parse(SITE), index=index, question=question))
+    shown = ["problem" if finding.is_problem else "ok" for finding in found if finding.check == "buffering"]
+    assert shown == said
+
+
+@pytest.mark.parametrize(
     ("body", "expected"),
     [
         (INDEX, json.loads(INDEX)),

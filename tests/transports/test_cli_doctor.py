@@ -115,7 +115,6 @@ def test_a_server_that_only_speaks_the_protocol_has_no_problem() -> None:
         result = opchat("doctor", f"{server.url}/wp-json", "--json", "--ask")
     checks = found(result.stdout)
     assert (problems(checks), result.returncode) == (set(), 0)
-    assert checks["buffering"]["detail"] == "cannot be told: the answer was too fast"
 
 
 def test_tls_says_whose_the_certificate_is_and_until_when(
