@@ -33,6 +33,7 @@ The modules. All names are imported from here:
                 _sse           SSEDecoder: server-sent events, by the WHATWG rules
                 _events        Live, End, Broken and the Reason
                 _messages      Submit and Message: a question
+                _query         Query: a question by the official API, as the site's owner
                 _upload        Upload: a file that a question can name
                 _conversation  Conversation: what is remembered between two questions
                 _http          Endpoint and Request: where a site is, and a request to it
@@ -67,6 +68,7 @@ from ._messages import Message, Scalar, Submit
 from ._observer import Observer
 from ._opening import Signal
 from ._pages import Bot, Page
+from ._query import Query
 from ._question import Question, Response
 from ._reply import ReplyDecoder
 from ._reports import (
@@ -121,6 +123,7 @@ __all__ = [
     "Page",
     "PageHandler",
     "Proxy",
+    "Query",
     "Question",
     "QuestionLike",
     "QuestionOptions",

@@ -47,9 +47,13 @@ class Askable(ABC):
     _is_question: ClassVar[bool] = False
     """Whether the site's owner pays for it, so that it must never be sent twice unasked."""
     _needs_session: ClassVar[bool] = True
-    """Whether it carries a nonce: start_session comes before it, and a refused nonce is renewed once."""
+    """Whether nonce and cookies go with it: start_session comes before it, and a refused nonce is renewed once."""
     _limit: ClassVar[str] = "request_bytes"
     """The field of `Limits` that bounds the body."""
+
+    def _before(self) -> "Askable | None":
+        """What is asked first, and only if that ends with `End` is this asked."""
+        return None
 
     @abstractmethod
     def _draft(self, session: Session | None) -> Draft:

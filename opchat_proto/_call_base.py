@@ -7,6 +7,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+from ._askable import Askable
 from ._client import Client
 from ._clocks import Clock
 from ._conversation import Conversation
@@ -182,7 +183,7 @@ class CallBase(ABC, Generic[_S]):
     def __init__(
         self,
         channel: "Channel",
-        what: Submit | Upload | Callable[[], Visit],
+        what: Askable | Callable[[], Visit],
         conversation: Conversation | None = None,
         files: tuple[Upload, ...] = (),
     ) -> None:
@@ -230,10 +231,10 @@ class CallBase(ABC, Generic[_S]):
     def submit(self) -> Submit:
         """The question, with the ids of the files that were uploaded for it so far.
 
-        Raises `AttributeError` for an upload and for a visit to a page.
+        Raises `AttributeError` for anything else that is asked, and for a visit to a page.
         """
         if not isinstance(self._what, Submit):
-            raise AttributeError("an upload and a visit to a page have no question")
+            raise AttributeError("this call asks no Submit")
         return self._what
 
     @property
@@ -559,8 +560,9 @@ class CallBase(ABC, Generic[_S]):
         return isinstance(self._flow, Flow) and self._flow.refusal is not None
 
     def _find_session(self) -> None:
-        if isinstance(self._flow, Visit):
-            self._move(Input.FOUND)  # it needs none
+        if callable(self._what) or not self._what._needs_session:
+            self._session = self._flow.session  # which is not the channel's to have
+            self._move(Input.FOUND)
             return
         channel = self._channel
         current, opening = channel._session, channel._opening

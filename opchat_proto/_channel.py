@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, TypedDict, Unpack, final
 
+from ._askable import Askable
 from ._call import Call
 from ._clocks import Timeouts
 from ._conversation import Conversation
@@ -16,6 +17,7 @@ from ._limits import Limits
 from ._messages import Message, Scalar, Submit
 from ._observer import Observer
 from ._opening import Opening, Signal
+from ._query import Query
 from ._retries import RandomSource, Retries
 from ._session import Session
 from ._tunnel import Proxy
@@ -24,8 +26,9 @@ from ._visit import HARMLESS, Visit
 
 __all__ = ["Channel", "QuestionLike", "QuestionOptions"]
 
-QuestionLike: TypeAlias = Submit | Upload | str | Iterable[Message | Mapping[str, Any]]
-"""What can be asked: a text, a list of messages that ends with the user's, a whole `Submit`; or a file to send."""
+QuestionLike: TypeAlias = Submit | Query | Upload | str | Iterable[Message | Mapping[str, Any]]
+"""What can be asked: a text, a list of messages that ends with the user's, a whole `Submit` or `Query`; or a file
+to send."""
 
 
 class QuestionOptions(TypedDict, total=False):
@@ -137,7 +140,7 @@ class Channel:
         files: Iterable[Upload] = (),
         **options: Unpack[QuestionOptions],
     ) -> Call:
-        """A question over connections of your own: a text, a list of messages, a `Submit` or an `Upload`.
+        """A question over connections of your own: a text, a list of messages, a `Submit`, a `Query` or an `Upload`.
 
         With a `conversation`, a text is asked after its messages. A complete answer is
         added to it; a broken one changes nothing, but a response id that the server
@@ -155,8 +158,8 @@ class Channel:
         `TypeError` for other types and for options that the question or the conversation
         has already, `RuntimeError` if the conversation is being asked another question.
         """
-        question, attached = self._to_question(question, conversation, chat_id, files, options)
-        return Call(self, question, conversation, attached)
+        asked, attached = self._to_question(question, conversation, chat_id, files, options)
+        return Call(self, asked, conversation, attached)
 
     def http_call(
         self,
@@ -168,8 +171,8 @@ class Channel:
         **options: Unpack[QuestionOptions],
     ) -> HTTPCall:
         """As `call`, over an HTTP library."""
-        question, attached = self._to_question(question, conversation, chat_id, files, options)
-        return HTTPCall(self, question, conversation, attached)
+        asked, attached = self._to_question(question, conversation, chat_id, files, options)
+        return HTTPCall(self, asked, conversation, attached)
 
     def _to_question(
         self,
@@ -178,14 +181,14 @@ class Channel:
         chat_id: str | None,
         files: Iterable[Upload],
         options: QuestionOptions,
-    ) -> tuple[Submit | Upload, tuple[Upload, ...]]:
+    ) -> tuple[Askable, tuple[Upload, ...]]:
         attached = tuple(files)
         if not all(isinstance(file, Upload) for file in attached):
             raise TypeError("files: expected each to be an Upload")
         submit = _to_submit(question, conversation, chat_id, options)
         if attached:
-            if isinstance(submit, Upload):
-                raise TypeError("files: expected a question that they belong to, got an Upload")
+            if not isinstance(submit, Submit):
+                raise TypeError(f"files: expected a question that they belong to, got {type(submit).__name__}")
             most = self.limits.upload_bytes
             for file in attached:
                 if file.size > most:
@@ -212,7 +215,9 @@ class Channel:
         headers = [field for field in self._headers if is_own or field[0].lower() in HARMLESS]
         return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh)
 
-    def _flow(self, submit: Submit | Upload, session: Session | None = None) -> Flow:
+    def _flow(self, submit: Askable, session: Session | None = None) -> Flow:
+        if not submit._needs_session:
+            session = self._session
         renewal = None
         if self._page is not None:
             renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}")()
@@ -224,16 +229,16 @@ class Channel:
 
 def _to_submit(
     question: QuestionLike, conversation: Conversation | None, chat_id: str | None, options: QuestionOptions
-) -> Submit | Upload:
+) -> Askable:
     if not isinstance(conversation, Conversation | None):
         raise TypeError(f"conversation: expected a Conversation or None, got {type(conversation).__name__}")
     given: dict[str, Any] = {**options}
     of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
     if of_bot and conversation is not None:
         raise TypeError(f"{min(of_bot)}: the conversation has its own")
-    if isinstance(question, Upload):
+    if isinstance(question, Askable) and not isinstance(question, Submit):
         if options or conversation is not None:
-            raise TypeError("question: an Upload has no options, and belongs to no conversation")
+            raise TypeError(f"question: this {type(question).__name__} takes no options and belongs to no conversation")
         return question
     if isinstance(question, Submit):
         if options:

@@ -99,6 +99,11 @@ class End:
         return self._objects("actions")
 
     @property
+    def chat_id(self) -> str | None:
+        """The conversation that the answer to a `Query` belongs to, for the next one."""
+        return self._text("chatId")
+
+    @property
     def shortcuts(self) -> tuple[dict[str, Any], ...]:
         """Quick replies to offer (WIRE 7.2). Untrusted."""
         return self._objects("shortcuts")
@@ -136,15 +141,20 @@ class End:
         """A fresh nonce (WIRE 3.4); `Flow` has taken it already."""
         return self._text("new_token")
 
+    def _value(self, key: str) -> Any:
+        payload = self.payload()
+        extra = payload.get("extra")  # of the official API (WIRE 7.8)
+        return extra.get(key) if key not in payload and isinstance(extra, dict) else payload.get(key)
+
     def _list(self, key: str) -> list[Any]:
-        value = self.payload().get(key)
+        value = self._value(key)
         return value if isinstance(value, list) else []
 
     def _objects(self, key: str) -> tuple[dict[str, Any], ...]:
         return tuple(item for item in self._list(key) if isinstance(item, dict))
 
     def _text(self, key: str) -> str | None:
-        value = self.payload().get(key)
+        value = self._value(key)
         return value if isinstance(value, str) else None
 
 

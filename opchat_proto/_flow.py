@@ -63,7 +63,7 @@ class State(StrEnum):
     SESSION = "SESSION"  # start_session is to be sent
     SESSION_HEAD = "SESSION_HEAD"  # it was handed out
     SESSION_BODY = "SESSION_BODY"  # its answer has begun
-    SUBMIT = "SUBMIT"  # as above, for the submit
+    SUBMIT = "SUBMIT"  # as above, for the submit, and for what is to be known before it
     SUBMIT_HEAD = "SUBMIT_HEAD"
     SUBMIT_BODY = "SUBMIT_BODY"
     DONE = "DONE"
@@ -84,6 +84,7 @@ class Input(StrEnum):
     OPENED = "session opened"
     REDIRECTED = "page redirects"
     STALE = "nonce refused"
+    PASSED = "question may be asked"
     TERMINAL = "terminal event"
 
 
@@ -134,6 +135,7 @@ TABLE: Table[State, Input] = Table(
             Input.EOF: State.SUBMIT_BODY,
             Input.FAILURE: State.SUBMIT_BODY,
             Input.STALE: State.SESSION,
+            Input.PASSED: State.SUBMIT,
             Input.TERMINAL: State.DONE,
             Input.CLOSE: State.DONE,
         },
@@ -212,6 +214,8 @@ class Flow:
         self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, NOT_THE_CALLERS)
         self._session: Session | None = None
         self._opening: Session  # what start_session's answer completes
+        if submit is not None and not submit._needs_session:
+            session = session or Session()
         if session is None:
             self._opening = Session(origin=endpoint.origin)
             self._state = State.SESSION
@@ -220,11 +224,14 @@ class Flow:
         else:
             self._session = self._opening = self._own(session)
             self._state = State.SUBMIT
-        self._draft: Draft | None = None  # of the submit that is next, once there is a session
+        self._draft: Draft | None = None  # of what is asked next, once there is a session
+        self._before: Askable | None = None  # what is asked before the submit
         if submit is not None:
-            self._draft, most = submit._draft(session), getattr(limits, submit._limit)
-            if self._draft.size > most:
-                raise ValueError(f"submit: expected at most {most} bytes, got {self._draft.size}")
+            draft, most = submit._draft(session), getattr(limits, submit._limit)
+            if draft.size > most:
+                raise ValueError(f"submit: expected at most {most} bytes, got {draft.size}")
+            self._before = submit._before()
+            self._draft = draft if self._before is None else self._before._draft(None)
         self._site_root: str | None = None  # which start_session's answer names
         self._has_no_route = False  # start_session is not there
         self._asked_nonce: str | None = None  # which went with the last submit
@@ -324,9 +331,11 @@ class Flow:
             assert self._session is not None
             assert self._draft is not None
             self._asked_nonce = self._session.nonce
-            request = self._request(self._draft, self._session)
+            used = self._session if self._submit._needs_session else Session(authorization=self._session.authorization)
+            request = self._request(self._draft, used)
             self._draft = None  # it can be large, and the answer take long
-            self._submit_started = self._submit_started or self._submit._is_question
+            if self._before is None:
+                self._submit_started = self._submit_started or self._submit._is_question
         else:
             return None
         self._state = TABLE.next(self._state, Input.REQUEST)
@@ -376,7 +385,7 @@ class Flow:
         if state is State.SESSION_BODY and not self._is_visiting:
             self._site_root = find_link(fields, _API, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
-        elif state is State.SUBMIT_BODY:
+        elif state is State.SUBMIT_BODY and self._adopts:
             assert self._session is not None
             self._session = adopt_headers(self._session, fields, self.endpoint, SUBMIT_ROUTE)
         return self._judge(events)
@@ -392,10 +401,10 @@ class Flow:
             events = self._decoder.receive_data(data)
             if not events:
                 return events
-            if type(events[-1]) is Live:
+            if type(events[-1]) is Live and self._before is None:
                 self._event_given = True
                 return events
-            return self._judge(events)
+            return self._judge(events, Input.DATA)
         if not memoryview(data).nbytes or self._state is State.DONE:
             return []
         TABLE.next(self._state, Input.DATA)
@@ -439,8 +448,10 @@ class Flow:
             return []
         if not events:
             return events
-        self._event_given = True
         last = events[-1]
+        if self._before is not None:
+            return [] if isinstance(last, Live) else self._judge_before(self._before, last, given)
+        self._event_given = True
         if isinstance(last, Live):
             return events
         assert self._session is not None
@@ -458,12 +469,35 @@ class Flow:
             self._go_on(Input.STALE)
             self._decoder = self._renewal or self._decoder
             return []
-        if isinstance(last, Broken):
+        if not self._adopts:
+            pass
+        elif isinstance(last, Broken):
             self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
         elif isinstance(self._decoder, ReplyDecoder) and is_token(self._decoder.new_token):
             self._session = replace(self._session, nonce=self._decoder.new_token)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return events
+
+    def _judge_before(self, before: Askable, last: End | Broken, given: Input | None) -> list[Event]:
+        """Ask the question, unless what had to be known before it speaks against that."""
+        judged = before._judge(last)
+        if isinstance(judged, Broken):
+            judged = replace(judged, detail=hide_login(self._session, judged.detail))
+        if isinstance(judged, End) and given is Input.DATA:  # more may follow, and would be taken for the next answer's
+            judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "a stream where JSON is due")
+        if isinstance(judged, Broken):
+            self._state = TABLE.next(self._state, Input.TERMINAL)
+            return [judged]
+        assert self._submit is not None
+        assert self._session is not None
+        self._before = None
+        self._go_on(Input.PASSED)
+        return self._prepare(self._submit, self._session)
+
+    @property
+    def _adopts(self) -> bool:
+        """Whether the answer is one of the session, which it may renew."""
+        return self._submit is not None and self._submit._needs_session
 
     def _go_on(self, given: Input) -> None:
         self._state = TABLE.next(self._state, given)
@@ -503,6 +537,7 @@ class Flow:
         assert self._session is not None
         return (
             (refusal.status, refusal.code) in _STALE
+            and self._adopts
             and self._limits.restarts > 0
             and self._first_refusal is None
             and (self._renewal is not None or not (self._has_no_route or self._session.is_member))

@@ -18,7 +18,7 @@ expect the same type back (WIRE 2.4)."""
 
 _LONGEST_ID = 14_000  # bits; fewer than the 4300 digits that CPython writes
 ROLES = ("user", "assistant", "system")
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @final
@@ -81,7 +81,7 @@ class Submit(Askable):
             if getattr(self, name) is not None:
                 check_text(getattr(self, name), f"Submit.{name}")
         for name in ("bot_id", "custom_id", "context_id"):
-            _check_scalar(getattr(self, name), f"Submit.{name}")
+            check_scalar(getattr(self, name), f"Submit.{name}")
 
     @classmethod
     def from_messages(
@@ -159,7 +159,7 @@ class Submit(Askable):
 
     def encode(self, session_id: str | None = None, *, old_names: bool = False) -> bytes:
         """`to_dict` as compact JSON in UTF-8, as a browser writes it."""
-        return _COMPACT.encode(self.to_dict(session_id, old_names=old_names)).encode()
+        return COMPACT.encode(self.to_dict(session_id, old_names=old_names)).encode()
 
     def _draft(self, session: Session | None) -> Draft:
         # No version says which it is. One that gives no nonce is older than 2.0.0, or refuses the question anyhow.
@@ -244,7 +244,7 @@ def _as_text(value: object, name: str) -> object:
     """A value that the plugin accepts as a text; numbers too. Raises `InvalidMessages` for an infinite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    _check_scalar(value, name)
+    check_scalar(value, name)
     return str(value)
 
 
@@ -263,7 +263,7 @@ def check_text(value: object, name: str) -> None:
         ) from None
 
 
-def _check_scalar(value: object, name: str) -> None:
+def check_scalar(value: object, name: str) -> None:
     if isinstance(value, str):
         check_text(value, name)
     elif isinstance(value, float):

@@ -54,7 +54,7 @@ class Session:
     origin: str | None = field(default=None, compare=False)
     """Where this session belongs, such as "https://site.example"; None until a flow has used it."""
     authorization: str = ""
-    """The Authorization field, which signs a member in: see `from_application_password`."""
+    """The Authorization field, which signs a member in: see `from_application_password` and `from_token`."""
 
     def __post_init__(self) -> None:
         """Check that the texts stay in their places."""
@@ -93,6 +93,22 @@ class Session:
             if not text.strip() or re.search(rf"{forbidden}|[\ud800-\udfff]", text):
                 raise ValueError(f"{what}: expected at least one character, no control characters, no colon in a name")
         return cls(authorization=f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}")
+
+    @classmethod
+    def from_token(cls, token: str) -> "Session":
+        """The session of a site's owner, for a `Query`: the bearer token of the plugin's settings (WIRE 7.8).
+
+        Whoever has it asks as the site's first administrator. It goes with each request,
+        so only over https or to this machine itself, as an application password.
+
+        Raises `ValueError` for a token that is not printable ASCII without blanks,
+        `TypeError` for a value of another type.
+        """
+        if not isinstance(token, str):
+            raise TypeError(f"token: expected a str, got {type(token).__name__}")
+        if not re.fullmatch("[!-~]+", token):
+            raise ValueError("token: expected printable ASCII without blanks")  # and not shown
+        return cls(authorization=f"Bearer {token}")
 
     def __repr__(self) -> str:
         """Which parts there are, never their values."""

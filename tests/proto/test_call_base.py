@@ -424,7 +424,7 @@ def test_a_visit_is_a_call_without_a_question() -> None:
     assert isinstance(end, End)
     assert call.page is not None
     assert call.page.url == "http://site.example/contact/"
-    with pytest.raises(AttributeError, match=r"^an upload and a visit to a page have no question$"):
+    with pytest.raises(AttributeError, match=r"^this call asks no Submit$"):
         assert call.submit
 
 

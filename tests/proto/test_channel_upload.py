@@ -53,9 +53,9 @@ def test_a_channel_sends_it_and_retries_repeat_it(make: Any) -> None:
 
 def test_it_has_no_options_and_no_conversation() -> None:
     channel = Channel("http://site.example")
-    with pytest.raises(TypeError, match=r"^question: an Upload has no options, and belongs to no conversation$"):
+    with pytest.raises(TypeError, match=r"^question: this Upload takes no options and belongs to no conversation$"):
         channel.call(CAT, stream=False)
-    with pytest.raises(TypeError, match=r"^question: an Upload has no options, and belongs to no conversation$"):
+    with pytest.raises(TypeError, match=r"^question: this Upload takes no options and belongs to no conversation$"):
         channel.call(CAT, Conversation())
     assert channel.call(Submit(new_message="Hi")).submit == Submit(new_message="Hi")
 
@@ -82,7 +82,7 @@ def test_a_question_has_files_of_the_size_that_is_allowed(make: Any) -> None:
     ("question", "files", "error", "match"),
     [
         ("Hi?", ["cat.png"], TypeError, r"^files: expected each to be an Upload$"),
-        (CAT, [CAT], TypeError, r"^files: expected a question that they belong to, got an Upload$"),
+        (CAT, [CAT], TypeError, r"^files: expected a question that they belong to, got Upload$"),
         ("Hi?", [CAT, replace(CAT, data=b"x" * 999)], ValueError, r"^files: expected at most 600 bytes \(Limits\.upl"),
         ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes, got "),
     ],

@@ -1,0 +1,22 @@
+"""A question by the official API over a channel."""
+
+import pytest
+
+from opchat_proto import Channel, Conversation, Query, Session
+
+SITE = "https://site.example"
+OWNER = Session.from_token("throwaway-token")
+
+
+def test_it_goes_with_the_channels_token() -> None:
+    assert Channel(SITE, session=OWNER).call(Query("Hi")).next_step(0)[0]
+    channel = Channel("http://127.0.0.1:8000", session=OWNER)
+    request, _ = channel.http_call(Query("Hi")).next_step(0)
+    assert ("Authorization", "Bearer throwaway-token") in getattr(request, "headers", ())
+
+
+def test_it_has_no_options_and_no_conversation() -> None:
+    channel = Channel(SITE, session=OWNER)
+    for options in ({"stream": False}, {"conversation": Conversation()}):
+        with pytest.raises(TypeError, match=r"^question: this Query takes no options and belongs to no conversation$"):
+            channel.call(Query("Hi"), **options)
