@@ -323,11 +323,11 @@ class Client:
             return
         request = self._request
         assert request is not None
-        target, headers = request.target, (*request.headers, ("Connection", "close"))
+        target, more = request.target, [("Connection", "close")]
         if self._is_relayed:
             assert self._proxy is not None
-            target, headers = request.url, (*headers, *self._proxy.authorization)  # RFC 9112, 3.2.2
-        self._out = self._exchange.send(replace(request, headers=headers), target)
+            target, more = request.url, [*more, *self._proxy.authorization]  # RFC 9112, 3.2.2
+        self._out = self._exchange.send(request, target, more)
         self._request = None  # its body is in there
 
     def _hand_out(self) -> None:
@@ -482,7 +482,7 @@ class Client:
         begun = self._exchange.begun and self._flow.awaiting is not Awaiting.SESSION
         events = self._flow.close()
         last = events[-1]
-        if begun and isinstance(last, Broken):
+        if begun and isinstance(last, Broken) and last.reason is not Reason.TRUNCATED:
             events = [replace(last, reason=Reason.TRUNCATED)]
         return self._end(events, Input.CLOSE)
 

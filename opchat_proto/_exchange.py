@@ -4,6 +4,7 @@ h11 does the framing. This module adds limits that hold however the bytes are
 cut, a check for folded header lines, and faults as values.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -22,7 +23,7 @@ class Head:
     """The head of a response, final or interim."""
 
     status: int
-    headers: list[tuple[bytes, bytes]] = field(repr=False)
+    headers: list[tuple[str, str]] = field(repr=False)
 
 
 @final
@@ -69,9 +70,10 @@ class Exchange:
         self._in_body = False  # the head was read, and the end was not
         self._ended = False
 
-    def send(self, request: Request, target: str) -> bytes:
-        """The bytes of the request, with the target in the form that this connection needs. Call it once."""
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+    def send(self, request: Request, target: str, more: Iterable[tuple[str, str]] = ()) -> bytes:
+        """The bytes of the request, with the target and the further fields that this connection needs. Call it once."""
+        fields = (*request.headers, *more)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
         events = (
             h11.Request(method=request.method, target=target, headers=headers),
             h11.Data(data=request.body),
@@ -191,7 +193,8 @@ class Exchange:
         if not event.http_version.startswith(b"1."):
             return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")
         self._in_body = not self._reading_head
-        return Head(event.status_code, list(event.headers))
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
+        return Head(event.status_code, fields)
 
     def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
         if self._head and self._head[0] <= 0x20:

@@ -143,6 +143,7 @@ TABLE: Table[State, Input] = Table(
     },
 )
 
+_TYPES = {"endpoint": Endpoint, "submit": Askable | None, "session": Session | None}
 _SUBMIT_BODY = State.SUBMIT_BODY  # which is looked up much faster than the member of an enum
 _EVENT = Awaiting.EVENT
 _SESSION_STATES = (State.SESSION, State.SESSION_HEAD, State.SESSION_BODY)
@@ -194,11 +195,7 @@ class Flow:
     ) -> None:
         if isinstance(endpoint, str):
             endpoint = Endpoint.parse(endpoint)
-        for name, value, expected in (
-            ("endpoint", endpoint, Endpoint),
-            ("submit", submit, Askable | None),
-            ("session", session, Session | None),
-        ):
+        for value, (name, expected) in zip((endpoint, submit, session), _TYPES.items(), strict=True):
             if not isinstance(value, expected):
                 raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
         if renewal is not None and not hasattr(renewal, "page"):
@@ -380,7 +377,7 @@ class Flow:
             return []
         interim = 100 <= status < 200
         state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
-        events = self._decoder.receive_head(status, fields)
+        events = self._decoder._receive_head(status, fields)
         self._state = state
         if state is State.SESSION_BODY and not self._is_visiting:
             self._site_root = find_link(fields, _API, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))

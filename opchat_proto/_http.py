@@ -193,14 +193,21 @@ _LINK_PARAMETERS = re.compile(rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_STRING}|[^;,\s]*)
 def decode_headers(headers: Headers) -> list[tuple[str, str]]:
     """The header fields as text, names in lower case. Raises `TypeError` for anything but pairs of str or bytes."""
     decoded = []
-    for name, value in map(_pair, headers):
-        if not isinstance(name, _TEXT) or not isinstance(value, _TEXT):
-            raise TypeError(
-                f"headers: expected pairs of str or bytes, got {type(name).__name__} and {type(value).__name__}"
-            )
-        name = name if isinstance(name, str) else name.decode("latin-1")
-        decoded.append((name.lower(), value if isinstance(value, str) else value.decode("latin-1")))
+    for pair in headers:
+        name, value = pair if type(pair) is tuple and len(pair) == 2 else _pair(pair)
+        if type(name) is not str or type(value) is not str:
+            name, value = _as_texts(name, value)
+        decoded.append((name.lower(), value))
     return decoded
+
+
+def _as_texts(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(name, _TEXT) or not isinstance(value, _TEXT):
+        raise TypeError(
+            f"headers: expected pairs of str or bytes, got {type(name).__name__} and {type(value).__name__}"
+        )
+    name = name if isinstance(name, str) else name.decode("latin-1")
+    return name, value if isinstance(value, str) else value.decode("latin-1")
 
 
 def decode_head(status: int, headers: Headers) -> list[tuple[str, str]]:

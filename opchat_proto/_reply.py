@@ -136,7 +136,10 @@ class ReplyDecoder:
         body, it leaves out Content-Encoding and Content-Length. Raises
         `LocalProtocolError` after a final head, `TypeError` for wrong types.
         """
-        fields = decode_head(status, headers)
+        return self._receive_head(status, decode_head(status, headers))
+
+    def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
+        """As `receive_head`, with fields that are decoded."""
         if self._state is State.DONE:
             return []
         interim = 100 <= status < 200
@@ -155,11 +158,11 @@ class ReplyDecoder:
         self._status = status
         if status != 200:  # some libraries decode with surrogates
             self._headers = [(name, encodable(value)) for name, value in fields if name in _FIELDS]
-        names = [name for name, _ in fields]
+        names = {name for name, _ in fields}
         if "transfer-encoding" in names and "content-length" in names:
             # RFC 9112, 6.3: this allows request smuggling.
             return [self._judge_end_of_body("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]
-        if status == 200 and (coding := _coding(fields)):
+        if status == 200 and "content-encoding" in names and (coding := _coding(fields)):
             # We asked for identity, and decompress nothing: some bodies that claim gzip are plain text (WIRE 13).
             return [self._malformed(f"the body is coded as {coding}, though identity was asked for")]
         return []

@@ -247,13 +247,16 @@ class Visit:
         Raises `LocalProtocolError` unless a request waits for it, `TypeError` for
         wrong types.
         """
-        fields = decode_head(status, headers)
+        return self._receive_head(status, decode_head(status, headers))
+
+    def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
+        """As `receive_head`, with fields that are decoded."""
         if self._state is State.DONE:
             return []
         location = next((value for name, value in fields if name == "location"), "") if status in _REDIRECTS else ""
         given = Input.PAGE if status == 200 else Input.REDIRECT if location else Input.REFUSAL
         state = TABLE.next(self._state, Input.INTERIM if 100 <= status < 200 else given)
-        events = self._decoder.receive_head(status, fields)
+        events = self._decoder._receive_head(status, fields)
         self._state = state
         self._location, self._fields = location, fields
         return self._judge(events)

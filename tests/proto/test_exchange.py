@@ -518,8 +518,8 @@ def test_an_answer_is_heads_a_body_and_its_end() -> None:
     data = INTERIM + CHUNKED + chunks(b"a", b"bc") + b"0\r\n\r\n"
     for pieces in every_cut(data):
         assert received_in_all(pieces) == [
-            Head(103, [(b"link", b"y")]),
-            Head(200, [(b"transfer-encoding", b"chunked")]),
+            Head(103, [("Link", "y")]),
+            Head(200, [("Transfer-Encoding", "chunked")]),
             b"abc",
             EndOfBody(),
         ]
@@ -630,7 +630,7 @@ def test_nothing_comes_after_a_fault() -> None:
 
 
 def test_values_do_not_show_header_fields() -> None:
-    assert repr(Head(200, [(b"set-cookie", b"secret")])) == "Head(status=200)"
+    assert repr(Head(200, [("set-cookie", "secret")])) == "Head(status=200)"
 
 
 @pytest.mark.parametrize(
