@@ -250,6 +250,11 @@ class CallBase(ABC, Generic[_S]):
         return self._flow.page if isinstance(self._flow, Visit) else None
 
     @property
+    def content(self) -> bytes | None:
+        """The file that was fetched, once `End` was given; None where a question is asked or a page visited."""
+        return self._flow.content if isinstance(self._flow, Visit) else None
+
+    @property
     def retries(self) -> int:
         """How often the question was asked again."""
         return self._retries

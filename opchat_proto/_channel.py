@@ -196,24 +196,24 @@ class Channel:
             self._flow(submit)  # raises if it is too large, before anything is uploaded
         return submit, attached
 
-    def visit(self, url: str, *, fresh: str | None = None) -> Call:
+    def visit(self, url: str, *, fresh: str | None = None, file: bool = False) -> Call:
         """A visit to a page, of this site or another: its one event is `End(None)`, and then `call.page`, or `Broken`.
 
         The session's cookies and the header fields go with it if the page is on this
-        site: see `Visit`, also for `fresh`. Raises `ValueError` for what is not an address
+        site: see `Visit`, also for `fresh` and `file`. Raises `ValueError` for what is not an address
         of a page.
         """
-        return Call(self, self._visits(url, fresh))
+        return Call(self, self._visits(url, fresh, file=file))
 
-    def http_visit(self, url: str, *, fresh: str | None = None) -> HTTPCall:
+    def http_visit(self, url: str, *, fresh: str | None = None, file: bool = False) -> HTTPCall:
         """As `visit`, over an HTTP library, which must not follow redirects itself."""
-        return HTTPCall(self, self._visits(url, fresh))
+        return HTTPCall(self, self._visits(url, fresh, file=file))
 
-    def _visits(self, url: str, fresh: str | None) -> Callable[[], Visit]:
+    def _visits(self, url: str, fresh: str | None, *, file: bool = False) -> Callable[[], Visit]:
         is_own = Visit(url).origin == self.endpoint.origin
         session = self._session if is_own else None
         headers = [field for field in self._headers if is_own or field[0].lower() in HARMLESS]
-        return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh)
+        return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh, file=file)
 
     def _flow(self, submit: Askable, session: Session | None = None) -> Flow:
         if not submit._needs_session:

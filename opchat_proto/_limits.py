@@ -52,7 +52,7 @@ class Limits:
     session id makes it too large, the reply is TOO_LARGE; a server answers 413."""
 
     upload_bytes: int = 32 * 1024 * 1024
-    """The body of an `Upload`, with the lines of its form. Beyond: `ValueError`."""
+    """The body of an `Upload`, with the lines of its form. Beyond: `ValueError`. Also a file that is fetched."""
 
     json_depth: int = 64
     """Arrays and objects inside one another, at most 512 (the interpreter's stack

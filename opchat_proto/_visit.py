@@ -128,6 +128,9 @@ class Visit:
     caches (WIRE 2.5): if a cached page had a stale nonce, visit again with it, and
     ask again only if the nonce differs.
 
+    With `file` it fetches a file, such as an image of an answer: `content` has its
+    bytes, of any kind, at most `limits.upload_bytes`.
+
     Raises `ValueError` for a URL that is neither http nor https, a session of
     another origin, headers that the caller must not set, and a `fresh` of anything
     but 1 to 64 letters, digits, ".", "_", "~" and "-". Raises `TypeError` for wrong
@@ -142,9 +145,11 @@ class Visit:
         session: Session | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         fresh: str | None = None,
+        file: bool = False,
     ) -> None:
         for name, value, expected in (
             ("url", url, str),
+            ("file", file, bool),
             ("session", session, Session | None),
             ("fresh", fresh, str | None),
         ):
@@ -166,8 +171,12 @@ class Visit:
         self._location = ""  # of a redirect
         self._fields: list[tuple[str, str]] = []  # the head of a page
         self._text = bytearray()  # its body
-        self._room = limits.page_bytes  # how many more bytes of a body are allowed
+        self._limit = "upload_bytes" if file else "page_bytes"
+        self._most: int = getattr(limits, self._limit)
+        self._room = self._most  # how many more bytes of a body are allowed
+        self._is_file = file
         self._page: Page | None = None
+        self._content: bytes | None = None
 
     def __repr__(self) -> str:
         """The origin and the state."""
@@ -177,6 +186,11 @@ class Visit:
     def page(self) -> Page | None:
         """The page, once `End` was given."""
         return self._page
+
+    @property
+    def content(self) -> bytes | None:
+        """The file, once `End` was given."""
+        return self._content
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -222,7 +236,7 @@ class Visit:
         own = {
             "Host": self._site.authority,
             "User-Agent": f"opchat/{__version__}",
-            "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
+            "Accept": "*/*" if self._is_file else "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
             "Accept-Encoding": "identity",
         }
         url = self._url
@@ -275,8 +289,8 @@ class Visit:
             return self._judge(self._decoder.receive_data(data))
         self._room -= view.nbytes
         if self._room < 0:
-            detail = f"more than {self._limits.page_bytes} bytes in one page (Limits.page_bytes)"
-            return self._judge([Broken(Reason.TOO_LARGE, detail, limit="page_bytes")])
+            detail = f"more than {self._most} bytes in one {'file' if self._is_file else 'page'} (Limits.{self._limit})"
+            return self._judge([Broken(Reason.TOO_LARGE, detail, limit=self._limit)])
         if self._state is State.PAGE:
             self._text += view.tobytes()
         return []
@@ -289,6 +303,9 @@ class Visit:
         if self._state is State.DONE:
             return []
         TABLE.next(self._state, Input.EOF)
+        if self._state is State.PAGE and self._is_file:
+            self._content = bytes(self._text)
+            return self._judge([End(None)])
         if self._state is State.PAGE:
             text = self._text.decode("utf-8", "replace")
             page = Page.parse(text, self._url, self._fields)
@@ -343,7 +360,7 @@ class Visit:
         self._site, self._url = site, url
         self._urls.append(url)
         self._decoder = ReplyDecoder(self._limits)
-        self._room = self._limits.page_bytes
+        self._room = self._most
         self._state = TABLE.next(self._state, Input.FOLLOWED)
         return []
 

@@ -146,6 +146,9 @@ class Transport(Protocol):
     def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
 
+    def download(self, url: str) -> bytes:
+        """The file at this URL, such as an image of an answer. Raises `ReplyBroken` if there is none."""
+
     def close(self) -> None:
         """Close all replies. Idempotent; leaving the `with` block does it too."""
 
@@ -229,6 +232,12 @@ class AsyncTransport(Protocol):
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none.
+
+        Cancelled, it leaves no connection open.
+        """
+
+    async def download(self, url: str) -> bytes:
+        """The file at this URL, such as an image of an answer. Raises `ReplyBroken` if there is none.
 
         Cancelled, it leaves no connection open.
         """

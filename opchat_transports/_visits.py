@@ -29,6 +29,17 @@ class Visits:
                 pass
         return _page(reply)
 
+    def download(self, url: str) -> bytes:
+        """The file at `url`, such as an image of an answer: at most `Limits.upload_bytes`.
+
+        It is fetched as `visit` fetches a page. Raises `ReplyBroken` if there is none,
+        `ValueError` for what is not an address, `RuntimeError` if the transport is closed.
+        """
+        with _reply(self, url, False, file=True) as reply:
+            for _ in reply:
+                pass
+        return _content(reply)
+
 
 class AsyncVisits:
     """The same in async code."""
@@ -45,9 +56,28 @@ class AsyncVisits:
                 pass
         return _page(reply)
 
+    async def download(self, url: str) -> bytes:
+        """As `BlockingTransport.download`: the file at `url`, at most `Limits.upload_bytes`.
 
-def _reply(transport: Any, url: str, fresh: bool) -> Any:
-    return transport._open(transport._new_visit(url, fresh=new_chat_id() if fresh else None))
+        Raises `ReplyBroken` if there is none, `ValueError` for what is not an address,
+        `RuntimeError` if the transport is closed. Cancelled, it leaves no connection open.
+        """
+        async with _reply(self, url, False, file=True) as reply:
+            async for _ in reply:
+                pass
+        return _content(reply)
+
+
+def _reply(transport: Any, url: str, fresh: bool, *, file: bool = False) -> Any:
+    return transport._open(transport._new_visit(url, fresh=new_chat_id() if fresh else None, file=file))
+
+
+def _content(reply: Any) -> bytes:
+    content: bytes | None = reply._call.content
+    if content is None:
+        assert isinstance(reply.broken, Broken)
+        raise ReplyBroken(reply.broken)
+    return content
 
 
 def _page(reply: Any) -> Page:

@@ -103,10 +103,10 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     def _reply(self, call: HTTPCall) -> "HttpxReply":
         return HttpxReply(self, call)
 
-    def _visit(self, url: str, *, fresh: str | None) -> HTTPCall:
+    def _visit(self, url: str, **options: Any) -> HTTPCall:
         if self._is_own and self._ssl_context is None:
             self._spare_context.load_default_certs()  # since a redirect may lead to https
-        return self._channel.http_visit(url, fresh=fresh)
+        return self._channel.http_visit(url, **options)
 
     async def aclose(self) -> None:
         """Close all open replies, and the client if it is our own: a task that waits gets `Broken`. Idempotent.

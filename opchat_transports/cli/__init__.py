@@ -17,6 +17,7 @@
     _standard_streams   standard streams that wait where their descriptor does not block
     _signals            SIGTERM and SIGHUP end the command as Ctrl-C does
     _printer            prints the events of an answer as they come
+    _attachments        files that go with a question, and images that come back
     _markdown           renders Markdown on a terminal while it grows, for --markdown
     _exits              exit codes, and the line that says what went wrong and what to try
     _trace              the lines of -v

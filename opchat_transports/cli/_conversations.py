@@ -1,13 +1,15 @@
 """The conversation that a question belongs to: begun or continued, asked, and kept for `--continue`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from opchat_proto import Conversation, Message, Submit
+from opchat_proto import Conversation, Message, Observer, Submit, Upload
 
 from .._common import new_chat_id
+from ._attachments import tell_progress
 from ._history import read_messages
 from ._options import Settings
 from ._printer import Printer
@@ -44,14 +46,19 @@ def new_conversation(settings: Settings, messages: tuple[Message, ...] = ()) -> 
     return Conversation(messages=messages, chat_id=chat_id, session=bot.session, **of_bot)
 
 
-def answer(settings: Settings, conversation: Conversation, submit: Submit, printer: Printer) -> bool:
-    """Ask and print. A complete answer becomes part of the conversation, a broken one does not.
+def answer(
+    settings: Settings, conversation: Conversation, submit: Submit, printer: Printer, files: Sequence[Upload] = ()
+) -> bool:
+    """Ask, with these files, and print. A complete answer becomes part of the conversation, a broken one does not.
 
     Returns whether there is something to keep: an answer, or that the provider no
     longer knows the answer before, so that the next question carries the whole history.
     """
-    traces = [Trace(printer.output)] if settings.verbose else []
-    conversation.session = ask(settings, submit, conversation.session, printer.print, *traces) or conversation.session
+    observers: list[Observer] = [Trace(printer.output)] if settings.verbose else []
+    if files and printer.is_waiting:
+        observers.append(tell_progress(printer.wait_for))
+    session = ask(settings, submit, conversation.session, printer.print, *observers, files=files)
+    conversation.session = session or conversation.session
     if printer.end is not None:
         conversation.record(submit, printer.end, printer.text)
         return True

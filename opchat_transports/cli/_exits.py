@@ -12,6 +12,7 @@ __all__ = [
     "EXIT_CODES",
     "INTERRUPTED",
     "NONCE_REFUSED",
+    "NOT_SAVED",
     "OUTPUT_CLOSED",
     "exit_code",
     "failure_line",
@@ -22,6 +23,7 @@ __all__ = [
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # what a shell reports for a program that a closed pipe has ended
 NONCE_REFUSED = 4
+NOT_SAVED = 7
 EXIT_CODES: dict[Reason, int] = {
     Reason.REFUSED: 3,
     Reason.MALFORMED: 5,

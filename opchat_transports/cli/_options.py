@@ -41,6 +41,7 @@ _LIMITS = {
     "refusal_bytes": "How much of a refusal is read.",
     "page_bytes": "Most bytes in a page.",
     "request_bytes": "Most bytes in a question.",
+    "upload_bytes": "Most bytes in a file.",
     "json_depth": "Deepest nesting.",
     "restarts": "Questions repeated for a stale nonce, 0 or 1.",
 }
@@ -94,6 +95,8 @@ _SECTIONS = {
     "Site": ["url", "bot", "header", "proxy", "cacert", "via"],
     "Conversation": ["go_on", "history", "no_save"],
     "Question and answer": [
+        "files",
+        "save_images",
         "no_stdin",
         "no_stream",
         "as_json",

@@ -8,6 +8,7 @@ import click
 
 from opchat_proto import Broken, End, Event, Live
 
+from ._escaping import escape_line
 from ._exits import exit_code, failure_line
 from ._terminal import Output, is_lively
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Printer", "event_fields"]
 
 _SECRETS = ("new_token", "restNonce")  # of a payload
+_LONGEST_URL = 2048  # characters; a data: URL is cut
+_SHOWN = 60
 
 
 def event_fields(event: Event) -> dict[str, Any]:
@@ -84,6 +87,18 @@ class Printer:
         """The pieces of the answer so far, joined."""
         return "".join(self._pieces)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a line shows that we wait."""
+        return self._spinner is not None
+
+    def wait_for(self, what: str) -> None:
+        """Say in that line, if there is one, what we wait for."""
+        if self._spinner is not None:
+            from rich.text import Text
+
+            self._spinner.update(Text(escape_line(what, terminal=True)))
+
     def print(self, event: Event) -> None:
         """Print it now. Raises `OutputClosedError`."""
         match event:
@@ -120,6 +135,8 @@ class Printer:
         self._finish(needs_line=not text and not reply)
         if not text.strip() and not reply.strip():
             self.output.say(f"the answer has no text{_what_else(end)}")
+        for image in end.images:
+            self.output.say(f"image: {image if len(image) <= _LONGEST_URL else image[:_SHOWN] + '...'}")
         if text and reply and _words(reply) not in _words(text):
             self.output.say(f"a piece was lost or the site changed its answer; the final text is: {reply}")
 

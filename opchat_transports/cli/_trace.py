@@ -63,7 +63,7 @@ class Trace:
                 self._say(f"> {line.removesuffix(' HTTP/1.1')}, {len(data)} bytes")
                 self._at_proxy, self._reader = False, _new_reader()
             case _, Send(data):
-                self._say(f"> {len(data)} bytes to the proxy")
+                self._say(f"> {len(data)} {'bytes to the proxy' if self._at_proxy else 'more bytes'}")
             case _, Request():
                 self._say(f"> {item.method} {item.target}, {len(item.body)} bytes of body")
             case _, HeadReceived(status, headers):

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Page, Session, Submit
+from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Page, Session, Submit, Upload
 
 from .._proxies import ENVIRONMENT
 from ._options import Settings
 from ._terminal import say
 
-__all__ = ["ask", "site", "trusting", "visit"]
+__all__ = ["ask", "download", "site", "trusting", "visit"]
 
 _TRANSPORTS = {
     "blocking": ("blocking_sockets", "BlockingTransport"),
@@ -46,15 +46,16 @@ def ask(
     session: Session | None,
     take: Callable[[Event], None],
     *observers: Observer,
+    files: Sequence[Upload] = (),
 ) -> Session | None:
     """Ask, and give each event to `take` as it comes. Returns the session for the next question.
 
-    Whatever `take` raises, or Ctrl-C, closes the connection before it goes on.
+    The files are uploaded first. Whatever `take` raises, or Ctrl-C, closes the connection before it goes on.
     Raises `UsageError` for what cannot be sent.
     """
     transport = _open_site(settings, session, observers)
     try:
-        reply = transport.ask(submit)
+        reply = transport.ask(submit, files=files)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if settings.via == "blocking":
@@ -75,18 +76,28 @@ def ask(
 
 def visit(settings: Settings, url: str, *observers: Observer) -> Page:
     """The page at this address. Raises `ReplyBroken` if there is none, `UsageError` for wrong options."""
+    page: Page = _fetch(settings, observers, lambda transport: transport.visit(url))
+    return page
+
+
+def download(settings: Settings, url: str) -> bytes:
+    """The file at this address. Raises as `visit`, and `ValueError` for what is not an address."""
+    content: bytes = _fetch(settings, (), lambda transport: transport.download(url))
+    return content
+
+
+def _fetch(settings: Settings, observers: Sequence[Observer], fetch: Callable[[Any], Any]) -> Any:
     transport = _open_site(settings, None, observers)
-    found: list[Page] = []
     if settings.via == "blocking":
         with transport:
-            found.append(transport.visit(url))
-    else:
+            return fetch(transport)
+    found: list[Any] = []
 
-        async def main() -> None:
-            async with transport:
-                found.append(await transport.visit(url))
+    async def main() -> None:
+        async with transport:
+            found.append(await fetch(transport))
 
-        _run(settings.via, main)
+    _run(settings.via, main)
     return found[0]
 
 

@@ -246,3 +246,9 @@ def test_an_observer_sees_how_much_was_sent() -> None:
     assert connect == ("cat.png", 0, 0)
     assert (first[1], second[1], first[2] > total, second[2]) == (262_144, 524_288, True, first[2])
     assert last == ("cat.png", 0, 0)
+
+
+def test_only_a_file_that_was_fetched_is_content() -> None:
+    assert (channel().call("Hi?").content, channel().visit("http://site.example/a.png", file=True).content) == (
+        None,
+    ) * 2

@@ -102,7 +102,11 @@ def test_an_answer_without_text_says_so() -> None:
             "opchat: the answer has no text; it asks the site's page to call openCart, go\\x0aopchat: x, javascript\n",
         ),
         (end("", actions=[{"type": "function", "name": "flat"}]), None),
-        (end("", images=["http://a", "http://b"]), "opchat: the answer has no text; it has images (2)\n"),
+        (
+            end("", images=["http://a", "data:x," + "y" * 5000]),
+            "opchat: the answer has no text; it has images (2)\n"
+            f"opchat: image: http://a\nopchat: image: data:x,{'y' * 53}...\n",
+        ),
     ):
         result = asking(answers(STREAM, last, LAST))
         assert (result.stdout.strip(), result.returncode) == ("", 0)

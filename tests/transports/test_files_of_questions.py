@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, Conversation, End, Limits, Reason, Upload
-from opchat_transports import FileLike
-from opchat_transports.testing import Close, Expect, FaultServer, Script, Write, json_object
+from opchat_transports import FileLike, ReplyBroken
+from opchat_transports.testing import Close, Expect, FaultServer, Script, Write, json_object, response
 
 from .asking import ASKS, EACH, TRANSPORTS, Ask
 
@@ -108,3 +108,24 @@ def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
         ask_with(ask, url, ["/dev/zero"], limits=Limits(upload_bytes=1000))
     with pytest.raises(ValueError, match=r"^files: expected at most 10 bytes \(Limits\.upload_bytes\) in 'dog\.png'$"):
         ask_with(ask, url, [DOG], limits=Limits(upload_bytes=10))
+
+
+@each
+def test_a_file_of_an_answer_is_fetched(ask: Ask) -> None:
+    def fetch(url: str) -> bytes:
+        async def main() -> bytes:
+            async with ask.kind(url) as transport:
+                return bytes(await transport.download(f"{url}/up/cat.png"))
+
+        if ask.run is None:
+            with ask.kind(url) as transport:
+                return bytes(transport.download(f"{url}/up/cat.png"))
+        return bytes(ask.run(main))
+
+    data = b"\x89PNG\0" * 1000
+    found = Expect("cat.png"), Write(response(data)), Close()
+    with FaultServer(found, (Expect("cat.png"), Write(response(b"gone", status=404)), Close())) as server:
+        assert fetch(server.url) == data
+        with pytest.raises(ReplyBroken) as caught:
+            fetch(server.url)
+    assert (caught.value.broken.reason, caught.value.broken.status) == (Reason.REFUSED, 404)

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from .._attachments import attach
+from .._attachments import save_images as save_all
 from .._conversations import answer, begin, keep
-from .._exits import EPILOG
+from .._exits import EPILOG, NOT_SAVED
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
 from .._page_bots import find_bot
 from .._printer import Printer
@@ -22,6 +24,7 @@ _EXAMPLES = """\b
 Examples:
   opchat ask --url https://site.example "What are your opening hours?"
   opchat ask --url https://site.example --continue "And in winter?"
+  opchat ask --url https://site.example --file cat.png "What is this?"
   git diff | opchat ask --url https://site.example "Review this change:"
 """
 
@@ -30,6 +33,20 @@ Examples:
 @click.argument("question", nargs=-1)
 @asking_options
 @history_options
+@click.option(
+    "--file",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PATH",
+    help="Send this file with the question. Can be repeated.",
+)
+@click.option(
+    "--save-images",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Save the answer's images there. Exit code 7 if one cannot be.",
+)
 @click.option("--no-save", is_flag=True, help="Keep nothing for --continue.")
 @stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
@@ -40,6 +57,8 @@ def ask_command(
     settings: Settings,
     go_on: bool,
     history: Path | None,
+    files: tuple[Path, ...],
+    save_images: Path | None,
     no_save: bool,
     no_stdin: bool,
     no_stream: bool,
@@ -55,6 +74,7 @@ def ask_command(
     """
     text = whole_question(question, settings.limits, no_stdin=no_stdin)
     settings = find_bot(settings)
+    uploads = attach(settings, files)
     store = Store(settings.endpoint, settings.bot)
     with ExitStack() as stack:
         if go_on and not no_save:
@@ -65,9 +85,12 @@ def ask_command(
         quiet = settings.verbose  # whose lines would be mixed up with it
         printing: dict[str, Any] = {"kinds": show, "as_json": as_json, "markdown": markdown, "quiet": quiet}
         with Printer(Output(raw=raw), settings.where, **printing) as printer:
-            changed = answer(settings, conversation, submit, printer)
+            changed = answer(settings, conversation, submit, printer, uploads)
         if changed and not no_save:
             keep(store, conversation)
+        images = () if printer.end is None else printer.end.images
+        if save_images is not None and save_all(settings, images, save_images):
+            return NOT_SAVED
     return printer.code
 
 

@@ -9,9 +9,10 @@ from typing import Any, final
 
 import click
 
-from opchat_proto import Conversation, InvalidMessages, Message
+from opchat_proto import Conversation, InvalidMessages, Message, Upload
 
 from ..._common import new_chat_id
+from .._attachments import attach
 from .._conversations import answer, begin, keep
 from .._exits import EPILOG, INTERRUPTED
 from .._history import write_messages
@@ -68,6 +69,8 @@ class _Chat:
         self._conversation = conversation
         self._question = ""  # the last one
         self._is_answered = False  # whether it is the last in the conversation, with its answer
+        self._files: list[Upload] = []  # of the next question
+        self._files_of_question: list[Upload] = []
         match conversation.messages:
             case (*_, Message("user", question), Message("assistant")):
                 self._question, self._is_answered = question, True
@@ -147,11 +150,13 @@ class _Chat:
         else:
             self._is_answered = False
         self._question = question
+        if not again:
+            self._files_of_question, self._files = self._files, []
         try:
             submit = conversation.ask(question)
             with Printer(self._output, self._settings.where, **self._printing) as printer:
                 self._answering = True
-                changed = answer(self._settings, conversation, submit, printer)
+                changed = answer(self._settings, conversation, submit, printer, self._files_of_question)
         except (InvalidMessages, click.UsageError) as error:  # it is too large, for one
             self._output.say(str(error))
             self._code = 2
@@ -190,6 +195,17 @@ class _Chat:
         else:
             self._output.say(f"{len(self._conversation.messages)} messages are in {path}")
 
+    def _attach(self, name: str) -> None:
+        if not name:
+            self._output.say("expected a file: /file PATH")
+            return
+        try:
+            self._files += attach(self._settings, [Path(name).expanduser()])
+        except click.UsageError as error:
+            self._output.say(str(error))
+        else:
+            self._output.say(f"{', '.join(file.name for file in self._files)} goes with the next question")
+
     def _retry(self, _: str) -> None:
         if self._question:
             self._ask(self._question, again=True)
@@ -218,6 +234,7 @@ class _Chat:
 
 _COMMANDS: dict[str, tuple[Callable[[_Chat, str], None], str]] = {
     "/history": (_Chat._show_history, "show what was said"),
+    "/file PATH": (_Chat._attach, "send a file with the next question"),
     "/save FILE": (_Chat._save, "write it as JSON, for --history"),
     "/retry": (_Chat._retry, "ask the last question again: it may cost another answer"),
     "/edit": (_Chat._edit, "change the last question in $EDITOR, and ask that in its place"),
