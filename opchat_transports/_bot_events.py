@@ -1,4 +1,4 @@
-"""What a bot gives, as the events of an answer: the same for every server, and for `opchat_transports.testing.pair`."""
+"""Turns the items of a bot into events, for every server and for `opchat_transports.testing.pair`."""
 
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeAlias, final
@@ -8,18 +8,18 @@ from opchat_proto import Broken, End, Event, Live, Submit
 __all__ = ["BlockingBot", "Items", "events_of"]
 
 BlockingBot: TypeAlias = Callable[[Submit], Iterable[str | Event]]
-"""Answers a question, in pieces: a str is one of the answer. May end with `End` or `Broken`."""
+"""Answers a question in pieces: a str is a piece of the answer. May end with `End` or `Broken`."""
 
 
 @final
 class Items:
-    """What one bot gives for one question, as events."""
+    """Turns the items of a bot for one question into events."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
 
     def event(self, item: object) -> Event:
-        """An item as an event: a str is a piece of the answer. Raises `TypeError` for what is neither."""
+        """Return an item as an event; a str is a piece of the answer. Raises `TypeError` for anything else."""
         event = Live(item) if isinstance(item, str) else item
         if not isinstance(event, Live | End | Broken):
             raise TypeError(f"a bot gives str, Live, End or Broken, not {type(event).__name__}")
@@ -28,15 +28,15 @@ class Items:
         return event
 
     def end(self) -> End:
-        """The last event of a bot that gave none: the joined pieces are the reply."""
+        """The last event if the bot gave none: the joined pieces are the reply."""
         return End("".join(self._pieces))
 
 
 def events_of(bot: BlockingBot, submit: Submit) -> Generator[Event]:
-    """The events of a bot that is not async: any number of `Live`, then `End` or `Broken`.
+    """The events of a blocking bot: any number of `Live`, then `End` or `Broken`.
 
-    Raises what the bot raises, and `TypeError` for an item of a wrong type. Closing
-    it closes the bot's iterator, and so does its end.
+    Raises the bot's exceptions, and `TypeError` for an item of a wrong type. The end,
+    and closing it, close the bot's iterator.
     """
     items = Items()
     given = iter(bot(submit))
@@ -48,6 +48,6 @@ def events_of(bot: BlockingBot, submit: Submit) -> Generator[Event]:
                 return
         yield items.end()
     finally:
-        close = getattr(given, "close", None)  # a generator has it
+        close = getattr(given, "close", None)  # generators have one
         if close is not None:
             close()

@@ -1,4 +1,4 @@
-"""Bots of any kind for servers of any kind, and bots by the names of their modules."""
+"""Runs async and blocking bots on async and threaded servers, and loads bots by name."""
 
 import contextvars
 import importlib
@@ -20,9 +20,9 @@ _OVER: Any = object()
 
 
 def load_bot(name: str) -> Callable[[Submit], Any]:
-    """The bot that `module:callable` names, as a server of ASGI would find it.
+    """Import the bot named `module:callable`, as an ASGI server would.
 
-    Raises `ValueError`, in words, whatever the module does when it is imported.
+    Raises `ValueError`, for a person, whatever the import raises.
     """
     module, _, path = name.partition(":")
     if not module or not path:
@@ -47,10 +47,10 @@ def _in_words(error: BaseException) -> str:
 
 
 def as_sync(bot: Callable[[Submit], Any]) -> Callable[[Submit], Iterator[str | Event]]:
-    """Any bot, for a server that has a thread for each question: an async one gets an event loop of its own.
+    """Adapt any bot to a server with a thread for each question. An async bot gets its own event loop.
 
-    It runs while its next piece is waited for, and each time in another task of
-    asyncio: what must begin and end in one task cannot be held over a `yield`.
+    The loop runs only while the next piece is awaited, each time in another asyncio
+    task: a context that must begin and end in one task cannot span a `yield`.
     """
 
     def answer(submit: Submit) -> Iterator[str | Event]:
@@ -76,10 +76,10 @@ def as_sync(bot: Callable[[Submit], Any]) -> Callable[[Submit], Iterator[str | E
 
 
 def as_async(bot: Callable[[Submit], Any], threads: "Threads") -> Callable[[Submit], AsyncGenerator[str | Event]]:
-    """Any bot, for a server that has an event loop: one that is not async has a thread for each question.
+    """Adapt any bot to a server with an event loop. A blocking bot gets a thread for each question.
 
-    If the client leaves while it thinks, it is closed when it has given its next
-    piece; nobody waits for that.
+    If the client leaves while the bot works, the bot is closed after its next piece;
+    nothing waits for that.
     """
 
     async def answer(submit: Submit) -> AsyncGenerator[str | Event]:
@@ -111,8 +111,8 @@ def as_async(bot: Callable[[Submit], Any], threads: "Threads") -> Callable[[Subm
 
 
 def is_async(bot: object) -> bool:
-    """Whether a call of this bot can be seen to give something that is awaited or iterated over in an event loop."""
-    call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # not whether it is callable: what its call is
+    """Whether calling this bot evidently returns an awaitable or an async iterable."""
+    call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # for its call, not to test whether it is callable
     return inspect.isasyncgenfunction(call) or inspect.iscoroutinefunction(call)
 
 
@@ -122,9 +122,9 @@ async def _wait_for(what: Awaitable[Any]) -> Any:
 
 @final
 class Threads:
-    """At most so many threads, each with one job at a time. A job for which there is none waits for its turn.
+    """A pool of at most `number` threads. Further jobs wait for their turn.
 
-    They are daemons: a bot that never comes back keeps no process alive.
+    The threads are daemons, so a bot that never returns does not keep the process alive.
     """
 
     def __init__(self, number: int) -> None:
@@ -134,7 +134,7 @@ class Threads:
         self._running = 0
 
     def run(self, job: Callable[[], None]) -> None:
-        """Run this as soon as there is a thread."""
+        """Run this job as soon as a thread is free."""
         with self._lock:
             self._waiting.append(job)
             if self._running == self._number:
@@ -153,14 +153,14 @@ class Threads:
 
 
 class _Async(NamedTuple):
-    """What the call of a bot gave that is to be iterated over in the event loop."""
+    """The result of a bot's call that must be iterated over in the event loop."""
 
     items: Any
 
 
 @final
 class _Worker:
-    """A bot that is not async, at work on one question: from its call to its close in one thread and one context."""
+    """Runs a blocking bot for one question: from its call to its close in one thread and one context."""
 
     def __init__(self, bot: Callable[[Submit], Any], submit: Submit) -> None:
         import anyio
@@ -194,7 +194,7 @@ class _Worker:
         return item
 
     async def close(self) -> None:
-        """Close the bot's iterator, and wait for that unless the bot is thinking."""
+        """Close the bot's iterator, and wait for it unless the bot is working."""
         import anyio
 
         self._is_left = True
@@ -210,7 +210,7 @@ class _Worker:
     # in the thread
 
     def run(self) -> None:
-        """The job."""
+        """Run the bot; this is the job of the thread."""
         self._context.run(self._work)
 
     def _work(self) -> None:
@@ -228,7 +228,7 @@ class _Worker:
                 self._tell(self._take, item, error)
         finally:
             try:
-                close = getattr(items, "close", None)  # a generator has it
+                close = getattr(items, "close", None)  # generators have one
                 if close is not None:
                     close()
             except BaseException as error:

@@ -1,4 +1,4 @@
-"""A reply that is broken, as an exception and in words."""
+"""A broken reply as an exception, and as a line for people."""
 
 from typing import final
 
@@ -10,7 +10,7 @@ _WHAT_HAPPENED = {
     Reason.REMOTE: "the server reported an error",
     Reason.REFUSED: "the server refused",
     Reason.MALFORMED: "this is not a chat answer",
-    Reason.TRUNCATED: "the answer broke off",
+    Reason.TRUNCATED: "the answer was cut off",
     Reason.TOO_LARGE: "the answer is too large",
     Reason.LOST: "no answer",
     Reason.TIMEOUT: "timed out",
@@ -19,7 +19,7 @@ _WHAT_HAPPENED = {
 
 
 def broken_line(broken: Broken) -> str:
-    """What happened, as one line for a person. It holds the server's words: untrusted text."""
+    """One line for a person that says what happened. It quotes the server: untrusted text."""
     known = [f"status {broken.status}"] if broken.status is not None else []
     if broken.code:
         known.append(broken.code)
@@ -30,12 +30,12 @@ def broken_line(broken: Broken) -> str:
         line += f" ({', '.join(known)})"
     if broken.detail:
         line += f": {broken.detail}"
-    return " ".join(line.split())  # whatever str.splitlines takes for a line end is blank for split
+    return " ".join(line.split())  # every line end of str.splitlines is whitespace for split
 
 
 @final
 class ReplyBroken(RuntimeError):
-    """A whole answer was wanted and the reply is broken. Pickles.
+    """Raised where a whole answer was wanted and the reply is broken. Can be pickled.
 
     Its text is one line that says what happened.
     """
@@ -45,7 +45,7 @@ class ReplyBroken(RuntimeError):
         self.broken = broken
         """The terminal event."""
         self.text = text
-        """The pieces of the answer that came before it."""
+        """The pieces of the answer that came before, joined."""
 
     @property
     def status(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, written whole or not at all; and conversations in them."""
+"""Private files, written completely or not at all, and conversations in them."""
 
 import json
 import os
@@ -12,19 +12,20 @@ __all__ = ["check_writable", "load", "replace_file", "save", "write_private"]
 
 
 def save(conversation: Conversation, path: str | os.PathLike[str]) -> None:
-    """Keep a conversation in a file, to go on with it later: `load(path)`.
+    """Save a conversation to a file, to continue it later with `load(path)`.
 
-    Only you may read the file, since it holds the session's secrets. It is written
-    whole or not at all: JSON, as `Conversation.to_dict` gives it. Raises `OSError`.
+    Only you can read the file, because it contains the session's secrets. It is
+    written completely or not at all, as the JSON of `Conversation.to_dict`. Raises
+    `OSError`.
     """
     write_private(Path(path), json.dumps(conversation.to_dict(), indent=1) + "\n")
 
 
 def load(path: str | os.PathLike[str]) -> Conversation:
-    """The conversation that `save` has kept.
+    """Return the conversation that `save` wrote.
 
-    Raises `OSError` for a file that cannot be read, `ValueError` for one that holds
-    something else.
+    Raises `OSError` for a file that cannot be read, `ValueError` for any other
+    content.
     """
     text = Path(path).read_text("utf-8")
     try:
@@ -34,12 +35,12 @@ def load(path: str | os.PathLike[str]) -> Conversation:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put a file of the user's in its place whole, for nobody else to read. Raises `OSError`, and has changed nothing.
+    """Replace a file of the user's atomically, readable only by the user. If it raises `OSError`, nothing has changed.
 
-    A symbolic link stays, and the file that it names is replaced. What is no
-    regular file, such as a pipe, is written to as it is.
+    A symbolic link stays, and its target is replaced. Anything but a regular file,
+    such as a pipe, is written to directly.
     """
-    if path.exists() and not path.is_file():  # before it is resolved, which a pipe at /dev/stdout cannot be
+    if path.exists() and not path.is_file():  # before resolving, which fails for a pipe at /dev/stdout
         path.write_text(text, "utf-8")
     else:
         replace_file(_resolved(path), text)
@@ -57,12 +58,12 @@ def check_writable(path: Path) -> None:
 
 def _resolved(path: Path) -> Path:
     with suppress(FileNotFoundError):
-        path.stat()  # raises for links that lead to each other, which `resolve` takes for files since CPython 3.13
+        path.stat()  # raises for a loop of links, which `resolve` accepts since CPython 3.13
     return path.resolve()
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Put a file in its place whole, whatever is there, for nobody else to read. Raises `OSError`."""
+    """Replace a file atomically, readable only by the user. Raises `OSError`."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What the servers have in common: what a bot gives as events, its failures, several bots, bounds and logs."""
+"""What the servers share: the events and failures of bots, several bots, bounds and logs."""
 
 import logging
 import textwrap
@@ -33,7 +33,7 @@ __all__ = [
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
 BODY_BYTES = 64 * 1024 * 1024
-REJECTED = Broken(Reason.REMOTE, "Sorry, your query has been rejected.")  # to whoever asks a bot that is not there
+REJECTED = Broken(Reason.REMOTE, "Sorry, your query has been rejected.")  # for a question to an unknown bot
 _OOPS = (  # WIRE 5.6
     "Oops! Something went wrong on the server. Please try again, and if you are the site developer, "
     "check the PHP Error Logs for details."
@@ -44,7 +44,7 @@ _OOPS = (  # WIRE 5.6
 
 
 def answer_of(bot: BlockingBot, submit: Submit, *, debug: bool = False) -> Generator[Event]:
-    """What `events_of` gives, but what the bot raises is logged, and is a `Broken`."""
+    """As `events_of`, but the bot's exceptions are logged and become a `Broken`."""
     events = events_of(bot, submit)
     try:
         while True:
@@ -67,12 +67,12 @@ def answer_of(bot: BlockingBot, submit: Submit, *, debug: bool = False) -> Gener
 
 
 def bots_own(error: BaseException) -> bool:
-    """Whether a bot failed by this, rather than being told to stop.
+    """Whether this exception is a failure of the bot, not a request to stop it.
 
-    A bot that calls what was a program raises `SystemExit`, and one whose inner
-    await was cancelled `CancelledError`.
+    A bot that calls a program's main function may raise `SystemExit`; one whose inner
+    await was cancelled raises `CancelledError`.
     """
-    import asyncio  # here, since help is fast without it
+    import asyncio  # imported here to keep `--help` fast
 
     if isinstance(error, BaseExceptionGroup):
         return all(map(bots_own, error.exceptions))
@@ -80,24 +80,24 @@ def bots_own(error: BaseException) -> bool:
 
 
 def failed(error: BaseException, *, debug: bool = False) -> Broken:
-    """Log what a bot raised. Gives what the client is told: the plugin's general error, or in debug what was raised."""
+    """Log a bot's exception. Return what the client sees: the plugin's general error, or with `debug` the exception."""
     _LOG.error("the bot failed", exc_info=error)
     told = "".join(traceback.format_exception_only(error)).strip() if debug else _OOPS
     return Broken(Reason.REMOTE, told)
 
 
 def failed_when_closed(error: BaseException) -> None:
-    """Log what a bot raised that had answered, or had nobody to answer."""
-    _LOG.error("the bot failed while it was closed", exc_info=error)
+    """Log the exception of a bot whose answer was over or whose client had left."""
+    _LOG.error("the bot failed while it was being closed", exc_info=error)
 
 
 class _Escaped(logging.Filter):
-    """Lets what was raised neither command a terminal nor pass for a line of the log: escaped, and indented."""
+    """Escapes and indents tracebacks, so that they cannot control a terminal or imitate a line of the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info:
             lines = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n").split("\n")
-            # Formatters take this text, if it is there, instead of making one from `exc_info`.
+            # If this text is set, formatters use it instead of formatting `exc_info`.
             record.exc_text = textwrap.indent("\n".join(map(_escaped, lines)), "    ")
         return True
 
@@ -114,7 +114,7 @@ _LOG.addFilter(_Escaped())
 
 
 def as_mapping(bot: _T | None, bots: Mapping[str, _T] | None) -> dict[str | None, _T]:
-    """The bots by their names; None is the name of one that answers to every name. Raises `TypeError`, `ValueError`."""
+    """The bots by name; a bot named None answers to every name. Raises `TypeError`, `ValueError`."""
     if (bot is None) == (bots is None):
         raise TypeError("expected either a bot or bots")
     if bots is None:
@@ -128,7 +128,7 @@ def as_mapping(bot: _T | None, bots: Mapping[str, _T] | None) -> dict[str | None
 def by_name(
     bots: Mapping[str | None, Callable[[Submit], _T]], otherwise: Callable[[Submit], _T]
 ) -> Callable[[Submit], _T]:
-    """The bot that asks the one which the question names (WIRE 4.2), or `otherwise`."""
+    """A bot that passes each question to the bot that it names (WIRE 4.2), or to `otherwise`."""
 
     def ask(submit: Submit) -> _T:
         names = [None, *(str(name) for name in (submit.custom_id, submit.bot_id) if name is not None)]
@@ -145,7 +145,7 @@ def make_site(
     allowed_hosts: Iterable[str],
     bots: Mapping[str | None, Any],
 ) -> Site:
-    """A site with a chat window, for the bot "default" or the first that has a name. Raises as `Site` does."""
+    """A site with a chat page, for the bot "default" or the first one with a name. Raises as `Site` does."""
     name = next(iter(bots))
     page = chat_page if name is None or "default" in bots else partial(chat_page, bot_id=name)
     hosts = tuple(host.lower() for host in allowed_hosts)
@@ -153,8 +153,8 @@ def make_site(
 
 
 def server_url(host: str, port: int) -> str:
-    """The address of a site that listens there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # bound to all: one that can be asked
+    """The URL of a server that listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # bound to all: one to connect to
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -163,9 +163,9 @@ def server_url(host: str, port: int) -> str:
 
 @final
 class Bodies:
-    """How many bytes the request bodies of all connections hold together, and which one has to go if it is too many.
+    """Bounds the bytes that the request bodies of all connections hold together, and says which must be dropped.
 
-    Each body has a key of its caller's. May be used from several threads.
+    The caller chooses a key for each body. Thread-safe.
     """
 
     def __init__(self, limit: int) -> None:
@@ -176,7 +176,7 @@ class Bodies:
         self._sum = 0
 
     def resize(self, key: _Key, size: int) -> _Key | None:
-        """This body has this size now. Returns the key of one that has to go, the largest that is not complete."""
+        """This body now has this size. Return the key of the body to drop, the largest unfinished one, or None."""
         with self._lock:
             self._sum += size - self._sizes.get(key, 0)
             self._sizes[key] = size
@@ -187,12 +187,12 @@ class Bodies:
             return largest
 
     def complete(self, key: object) -> None:
-        """This one has been read: it counts until it is dropped, and does not have to go."""
+        """This body is complete: it still counts, but is never the one to drop."""
         with self._lock:
             self._complete.add(key)
 
     def drop(self, key: object) -> None:
-        """This one is over."""
+        """This body is no longer held."""
         with self._lock:
             self._complete.discard(key)
             self._sum -= self._sizes.pop(key, 0)
@@ -206,7 +206,7 @@ _ACCESS = logging.getLogger("opchat_transports.access")
 def log_access(
     client: str, request: tuple[str, str], status: int | None, seconds: float, *, left: bool = False
 ) -> None:
-    """One line for a request that is over, at INFO. Text of the client's is escaped, so that a line is a line."""
+    """Log one line at INFO for a finished request. The client's text is escaped, so it cannot add lines."""
     if _ACCESS.isEnabledFor(logging.INFO):
         method, target = map(_escaped, request)
         how = f"{status or '-'}{' left' if left else ''}"
@@ -214,13 +214,13 @@ def log_access(
 
 
 class OncePerSecond(logging.Filter):
-    """Lets one warning and one error through in a second; the next one says how many were left out."""
+    """Lets one warning and one error a second through; the next line says how many were left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen: dict[int, tuple[float, int]] = {}  # when one was let through, and how many were not since
+        self._seen: dict[int, tuple[float, int]] = {}  # level: when a line was logged, and how many were not since
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""

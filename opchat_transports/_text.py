@@ -1,4 +1,4 @@
-"""The text of an answer, without the events beside it."""
+"""The text of an answer, without its other events."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Self, final
@@ -9,12 +9,12 @@ from ._broken import ReplyBroken
 
 __all__ = ["AsyncText", "Text", "acollect", "collect"]
 
-_READ_BEFORE = "expected a reply that has not been read otherwise"
+_READ_BEFORE = "expected a reply whose events were not read another way"
 
 
 @final
 class _Answer:
-    """Takes an answer's events and gives its text."""
+    """Collects the text of an answer from its events."""
 
     __slots__ = ("events", "last", "pieces")
 
@@ -33,13 +33,13 @@ class _Answer:
             case End(reply):
                 self.last = event
                 if not self.pieces and reply is not None:
-                    return reply  # as from a site that does not stream
+                    return reply  # from a site that does not stream
             case Broken():
                 self.last = event
         return ""
 
     def whole(self) -> str:
-        """The site's final text, or the pieces if it sent none. Raises `ReplyBroken`; before the end `ValueError`."""
+        """The site's final text, or else the pieces. Raises `ReplyBroken`, and `ValueError` before the end."""
         match self.last:
             case Broken():
                 raise ReplyBroken(self.last, "".join(self.pieces))
@@ -57,7 +57,7 @@ class _Answer:
 
 
 def _answer_of(reply: Any) -> _Answer:
-    """What is known of a reply's text. Raises `ValueError` if events were read past it."""
+    """The text of a reply so far. Raises `ValueError` if events were read another way."""
     answer: _Answer | None = reply._answer
     if answer is None:
         answer = reply._answer = _Answer()
@@ -67,10 +67,10 @@ def _answer_of(reply: Any) -> _Answer:
 
 
 def collect(events: Iterable[Event]) -> str:
-    """The whole text of an answer, from all its events; for a reply, the same as `Reply.text`.
+    """Return the whole text of an answer, from all its events; for a reply, the same as `Reply.text`.
 
-    Raises `ReplyBroken`, which holds the pieces that came, and `ValueError` where the
-    last event is missing or events of the reply were read before.
+    Raises `ReplyBroken`, which has the pieces that came, and `ValueError` if the last
+    event is missing or events of the reply were read before.
     """
     if isinstance(events, Text):
         return events.text()
@@ -81,7 +81,7 @@ def collect(events: Iterable[Event]) -> str:
 
 
 async def acollect(events: AsyncIterable[Event]) -> str:
-    """As `collect`, in async code. Cancelled, it leaves a reply that is closed, and nothing of the answer."""
+    """As `collect`, in async code. If cancelled, the reply is closed and the answer is lost."""
     if isinstance(events, AsyncText):
         return await events.text()
     answer = _Answer()
@@ -113,7 +113,7 @@ class _Pieces:
 
 @final
 class _AsyncPieces:
-    """As `_Pieces`, in async code. An async generator would have to be closed by whoever leaves it early."""
+    """As `_Pieces`, in async code. Not an async generator, which its user would have to close after leaving early."""
 
     __slots__ = ("_answer", "_reply")
 
@@ -138,19 +138,19 @@ class Text(Iterator[Event]):
     _answer: _Answer | None = None
 
     def pieces(self) -> Iterator[str]:
-        """The text of the answer in pieces, as they come; nothing else that the site says.
+        """Iterate over the text of the answer as it comes, without other events.
 
-        An answer that did not come in pieces is one. Called again, it goes on where it
-        was. Raises `ReplyBroken` where the reply is broken: it holds the pieces before
-        that. Raises `ValueError` if events of the reply were read otherwise.
+        An answer that is not streamed is one piece. Calling it again continues at the
+        same place. Raises `ReplyBroken` at the end of a broken reply; it has the pieces
+        before that. Raises `ValueError` if events of the reply were read another way.
         """
         return _Pieces(self)
 
     def text(self) -> str:
-        """The whole text of the answer: the site's final text, or the pieces if it sent none.
+        """Return the whole text of the answer: the site's final text, or else the joined pieces.
 
-        Also after some pieces, or all. Raises `ReplyBroken` if the reply is broken,
-        `ValueError` if events of the reply were read otherwise.
+        May be called after some or all pieces. Raises `ReplyBroken` if the reply is
+        broken, `ValueError` if events of the reply were read another way.
         """
         answer = _answer_of(self)
         for event in self:
@@ -164,11 +164,11 @@ class AsyncText(AsyncIterator[Event]):
     _answer: _Answer | None = None
 
     def pieces(self) -> AsyncIterator[str]:
-        """As `Text.pieces`, in async code. There is nothing to close: leave it when you like."""
+        """As `Text.pieces`, in async code. You may stop at any time; there is nothing to close."""
         return _AsyncPieces(self)
 
     async def text(self) -> str:
-        """As `Text.text`, in async code. Cancelled, it leaves a reply that is closed, and nothing of the answer."""
+        """As `Text.text`, in async code. If cancelled, the reply is closed and the answer is lost."""
         answer = _answer_of(self)
         async for event in self:
             answer.piece(event)

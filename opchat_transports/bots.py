@@ -1,4 +1,4 @@
-"""A small bot to try things out with: no language model, no network, the same answer to the same conversation."""
+"""A small bot for trying things out: no language model, no network, and always the same answers."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from opchat_proto import Submit
 
 __all__ = ["small_talk"]
 
-_SHOWN = 80  # characters of a text that is quoted
+_SHOWN = 80  # characters of a quoted text
 _WORD = re.compile(r"\s*\S+\s?")
 
 
 def small_talk(submit: Submit) -> Iterator[str]:
     """Answer from the question and the history, a word at a time.
 
-    It greets, says who it is, remembers what was asked before, and else repeats
-    the question; it counts the questions of the conversation.
+    It greets, says who it is, and on request quotes the previous question or counts
+    words; otherwise it repeats the question. It numbers the questions.
     """
     question = submit.new_message.strip()
     before = [message.content.strip() for message in submit.messages if message.role == "user"]

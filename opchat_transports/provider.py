@@ -1,4 +1,4 @@
-"""`Opchatgpts`: what the provider class of 2023 was called with, answered by this library (WIRE 10.1)."""
+"""`Opchatgpts`: the interface of the provider class of 2023, on top of this library (WIRE 10.1)."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
@@ -11,21 +11,21 @@ from .asyncio_streams import AsyncioTransport
 
 __all__ = ["Opchatgpts"]
 
-_ITS_PAGE = 28  # of the site that the class is named after, where the original asked from
+_ITS_PAGE = 28  # the page from which the original asked, on the site that the class is named after
 
 
 class Opchatgpts:
-    """A drop-in for the class of that name: an async generator of the answer's pieces.
+    """Replaces the class of that name: an async generator of the answer's pieces.
 
         async for piece in Opchatgpts.create_async_generator("gpt-3.5-turbo", [{"role": "user", "content": "Hi"}]):
             ...
 
-    The site that the class is named after is gone, so it is not `working`: give the
-    address of another as `url=`, or set it in a subclass.
+    The site that the class is named after is gone, so `working` is False: pass the
+    address of another site as `url=`, or set it in a subclass.
 
-    It answers where the original did not: sites that demand a nonce, answers in
-    one JSON object, a byte order mark first, event logs on. What the original took
-    for the end of an answer, an error event or a broken stream, it raises.
+    It also handles what the original did not: sites that require a nonce, answers
+    in one JSON object, a leading byte order mark, event logs. An error event or a
+    truncated stream, which the original took for the end of an answer, raises.
     """
 
     url: ClassVar[str] = "https://opchatgpts.net"
@@ -44,10 +44,10 @@ class Opchatgpts:
     def create_completion(
         cls, model: str | None, messages: Iterable[Message | Mapping[str, Any]], stream: bool = True, **kwargs: Any
     ) -> Generator[str, None, None]:
-        """The same as a generator for code that is not async, in an event loop of its own.
+        """The same as a generator for blocking code, in its own event loop.
 
-        Closed early, it has closed the connection. Raises `RuntimeError` also where
-        an event loop is running.
+        Closing it early closes the connection. Also raises `RuntimeError` if an event
+        loop is running.
         """
         try:
             asyncio.get_running_loop()
@@ -73,7 +73,7 @@ class Opchatgpts:
     async def create_async(
         cls, model: str | None, messages: Iterable[Message | Mapping[str, Any]], **kwargs: Any
     ) -> str:
-        """The whole answer. Cancelled, it closes the connection, and nothing of the answer is left."""
+        """Return the whole answer. If cancelled, the connection is closed and the answer is lost."""
         return "".join([piece async for piece in cls.create_async_generator(model, messages, **kwargs)])
 
     @classmethod
@@ -87,25 +87,24 @@ class Opchatgpts:
         bot_id: str | int = "default",
         context_id: str | int | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
-        timeout: float | Timeouts | None = None,  # noqa: ASYNC109  # what callers of the original give
+        timeout: float | Timeouts | None = None,  # noqa: ASYNC109  # as in the original
         **kwargs: Any,
     ) -> AsyncGenerator[str, None]:
-        """Ask, and give the pieces of the answer as they come.
+        """Ask, and yield the pieces of the answer as they come.
 
-        The site's bot has its own model: `model` is ignored, and so are keyword
-        arguments that are not named here. `proxy` is the URL of one; None leaves it
-        to the environment variables. `url` is another site, `bot_id` and
-        `context_id` are its bot and page, `headers` go with each request.
-        `timeout` bounds each wait for the network and the server: seconds, or
-        `Timeouts`; None is what a transport waits by default.
+        The site's bot has its own model, so `model` is ignored; so are unknown keyword
+        arguments. `proxy` is a proxy's URL; None uses the environment variables.
+        `url` is another site, `bot_id` and `context_id` are its bot and page, and
+        `headers` are sent with each request. `timeout` bounds each wait for the network
+        and the server, in seconds or as `Timeouts`; None is a transport's default.
 
-        Raises `ReplyBroken`, a `RuntimeError`, where there is no complete answer:
-        it says why, and holds the `status` if that was a refusal's, and the pieces
-        that came. Raises `ValueError` for what cannot be sent.
+        Raises `ReplyBroken`, a `RuntimeError`, if the answer is not complete: it says
+        why, and has the `status` of a refusal and the pieces that came. Raises
+        `ValueError` for a question that cannot be sent.
 
-        Cancelled or closed early, it has closed the connection; the question may
-        have been asked nevertheless. Call `aclose()` to close it at once, as
-        `contextlib.aclosing` does: leaving the loop does it only a little later.
+        If cancelled or closed early, the connection is closed; the question may have
+        been asked. Call `aclose()` to close it at once, as `contextlib.aclosing` does;
+        after leaving a loop Python closes it a little later.
         """
         if context_id is None and url is None:
             context_id = _ITS_PAGE

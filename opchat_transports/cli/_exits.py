@@ -34,7 +34,7 @@ EXIT_CODES: dict[Reason, int] = {
     Reason.REMOTE: 8,
     Reason.TOO_LARGE: 9,
 }
-"""The exit code for a broken answer; 4 instead of 3 where the nonce or the session was refused."""
+"""The exit code for a broken answer; 4 instead of 3 if the nonce or the session was refused."""
 
 EPILOG = """\b
 Exit codes:

@@ -1,6 +1,6 @@
-"""Test your own client against a bad network: a scripted server on loopback, and the same without sockets.
+"""Test your own client against a bad network: a scripted server on loopback, or in memory without sockets.
 
-It runs in a thread of its own, so the same `with` serves blocking code, trio and asyncio:
+`FaultServer` runs in its own thread, so the same `with` serves blocking code, trio and asyncio:
 
     def test_a_cut_answer_is_reported_once():
         with FaultServer(FAULTS["cut after an event"]) as server, BlockingTransport(server.url) as transport:
@@ -26,14 +26,13 @@ It runs in a thread of its own, so the same `with` serves blocking code, trio an
 
         asyncio.run(main())
 
-A script is a tuple of steps, a value: `(Write(ANSWER[:200]), Close())` is what
-`cut(200)` gives. It says what follows a submit; start_session is answered with a
-good session before, over the same connection or another. `FAULTS` has a script for
-each fault that is worth a test:
+A script is a tuple of steps: `cut(200)` returns `(Write(ANSWER[:200]), Close())`. It
+says what follows a submit. A start_session before it gets a good session, over the
+same connection or another. `FAULTS` has a script for each fault worth a test:
 
     @pytest.mark.parametrize("script", FAULTS.values(), ids=FAULTS)
 
-and `scripts()` is a Hypothesis strategy for any script:
+and `scripts()` is a Hypothesis strategy for scripts:
 
     @given(scripts())
 
@@ -45,22 +44,21 @@ As a fixture: `with FaultServer(...) as server: yield server`.
     how it ends                 Close(), Reset(), Stall()
     when                        Expect("submit"), Expect("start_session"), Accept()
 
-Scripts follow the requests: the first submit takes the first script, the second the
-second, and so on; the last one goes on for all others. What stands behind `Close()`
-or `Reset()` is for another connection, as for a question whose nonce is refused:
+The first submit takes the first script, the second the second, and so on; the last
+script serves all later ones. Steps after `Close()` or `Reset()` are for another
+connection, for example after a refused nonce:
 
     (*refused(403, "No.", "rest_cookie_invalid_nonce"), Close(), Expect("submit"), Write(ANSWER))
 
-`MemoryServer` plays the same scripts without sockets, with a clock that costs no
-time: against one `Call`, or many side by side. `pair` lets one talk to a `Server` and
-its bot.
+`MemoryServer` plays the same scripts without sockets and in virtual time, against one
+`Call` or many side by side. `pair` connects a client to a `Server` and its bot.
 
     _scripts.py       the steps, and the responses that they send
-    _faults.py        FAULTS and what makes them
-    _journal.py       what came, and what a script does about it; no I/O
+    _faults.py        FAULTS, and functions that make scripts
+    _journal.py       what a server received, and its reaction to it; no I/O
     _server.py        FaultServer: scripts over sockets
     _memory.py        MemoryServer and pair: the same without sockets
-    _strategies.py    any script, for Hypothesis
+    _strategies.py    scripts(), the Hypothesis strategy
 """
 
 from ._faults import FAULTS, cut, delayed, dripped, refused, replay, reset, stale_nonce, stalled

@@ -1,4 +1,4 @@
-"""A script for each fault that is worth a test, and what they are made with."""
+"""A script for each fault worth a test, and functions that make scripts."""
 
 import gzip
 import json
@@ -45,22 +45,22 @@ def delayed(seconds: float = 0.05, data: bytes = ANSWER) -> Script:
 
 
 def dripped(gap: float = 0.001, size: int = 1, data: bytes = ANSWER) -> Script:
-    """The answer comes in pieces of a byte or more, with a pause after each."""
+    """The answer comes in pieces of `size` bytes, with a pause of `gap` seconds after each."""
     return (Write(data, size, gap),)
 
 
 def cut(at: int, data: bytes = ANSWER) -> Script:
-    """So many bytes of the answer, then FIN."""
+    """The first `at` bytes of the answer, then FIN."""
     return Write(data[:at]), Close()
 
 
 def reset(at: int, data: bytes = ANSWER) -> Script:
-    """So many bytes of the answer, then RST."""
+    """The first `at` bytes of the answer, then RST."""
     return Write(data[:at]), Reset()
 
 
 def stalled(at: int = 0, data: bytes = ANSWER) -> Script:
-    """So many bytes of the answer, and nothing more, on a connection that stays open."""
+    """The first `at` bytes of the answer, then nothing, on a connection that stays open."""
     return Write(data[:at]), Stall()
 
 
@@ -71,7 +71,7 @@ def refused(
     *,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Script:
-    """The plugin's own refusal (WIRE 6.2), or with a code WordPress's (6.3)."""
+    """A refusal by the plugin (WIRE 6.2), or with a `code`, by WordPress (6.3)."""
     if code is None:
         return (Write(json_object(status=status, headers=headers, success=False, message=message)),)
     return (Write(json_object(status=status, headers=headers, code=code, message=message, data={"status": status})),)
@@ -84,11 +84,11 @@ def stale_nonce(status: Literal[401, 403] = 403) -> Script:
 
 
 def replay(data: bytes, reads: Iterable[tuple[float, int]], speed: float = 1.0) -> Script:
-    """A recorded response again, as it came: `reads` are pairs of milliseconds from the first byte and length.
+    """A recorded response with its timing: `reads` are pairs of milliseconds since the first byte, and a length.
 
-    `speed` 2 plays it twice as fast, `math.inf` without waiting. Append `Stall()`
-    for a connection that was kept open. Raises `ValueError` if the lengths do not add
-    up to the data, times go back, or the speed is not above 0.
+    `speed` 2 is twice as fast, `math.inf` without waiting. Append `Stall()` for a
+    connection that was kept open. Raises `ValueError` if the lengths do not add up
+    to the data, times decrease, or the speed is not above 0.
     """
     if not speed > 0:
         raise ValueError(f"speed: expected more than 0, got {speed}")
@@ -126,7 +126,7 @@ _CRITICAL = "<p>There has been a critical error on this website.</p>"
 _LATER = ("Retry-After", "600")
 
 FAULTS: Mapping[str, Script] = {
-    # how it comes: none of these is an error
+    # timing and framing: none of these is an error
     "delay": delayed(),
     "one byte at a time": (Write(ANSWER, size=1),),
     "slow drip": dripped(),
@@ -136,7 +136,7 @@ FAULTS: Mapping[str, Script] = {
     "length": (Write(answer(*EVENTS, framing="length")),),
     "no length": (Write(answer(*EVENTS, framing="close")),),
     "interim responses": (Write(CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + ANSWER),),
-    # what else is in the body: none of these is an error either
+    # noise in the body: none of these is an error either
     "byte order mark": (Write(answer(b"\xef\xbb\xbf", *EVENTS)),),
     "blank lines first": (Write(answer(b"\n\n", *EVENTS)),),
     "PHP notice first": (Write(answer(_NOTICE, *EVENTS)),),
@@ -178,7 +178,7 @@ FAULTS: Mapping[str, Script] = {
     "reset instead of an answer": (Reset(),),
     "closed when opened": (Accept(), Close()),
     "reset when opened": (Accept(), Reset()),
-    # no end in sight
+    # answers without an end
     "stall": stalled(),
     "stall in the head": stalled(20),
     "stall after the head": stalled(len(_HEAD)),
@@ -234,8 +234,8 @@ FAULTS: Mapping[str, Script] = {
     ),
     "closed between session and submit": (Expect("start_session"), Write(session_answer(1)), Close()),
 }
-"""A script for each fault, by name; most are quick, and those without an end wait for a clock or a limit of the client.
+"""A script for each fault, by name. Most are quick; endless ones last until a clock or a limit of the client ends them.
 
-To put one that follows a submit on start_session: `(Expect("start_session"), *FAULTS["HTML page"])`.
-What is right for a client: `list(MemoryServer(script).run(call))` says what the machine makes of it.
+To use one for start_session instead of a submit: `(Expect("start_session"), *FAULTS["HTML page"])`.
+The events that a client should give: `list(MemoryServer(script).run(call))`.
 """

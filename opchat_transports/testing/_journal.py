@@ -1,4 +1,4 @@
-"""What a scripted server received, and what it does about it. No I/O."""
+"""What a scripted server received, and its reaction to it. No I/O."""
 
 import json
 import threading
@@ -48,7 +48,7 @@ _UNREADABLE = json_object(status=400, code="bad_request", message="The request c
 @final
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request that came whole."""
+    """A complete request."""
 
     method: str
     target: str
@@ -56,7 +56,7 @@ class Received:
     """Names in lower case."""
     body: bytes
     raw: bytes = field(repr=False)
-    """Every byte of it, the head included."""
+    """Every byte of the request, with its head."""
 
     @property
     def route(self) -> str:
@@ -65,12 +65,12 @@ class Received:
 
     @property
     def nonce(self) -> str | None:
-        """Its X-WP-Nonce."""
+        """The X-WP-Nonce field."""
         return next((value for name, value in self.headers if name == "x-wp-nonce"), None)
 
     @property
     def submit(self) -> Submit | None:
-        """The question in its body, None if it holds none."""
+        """The question in the body, or None."""
         if self.route != "submit":
             return None
         try:
@@ -82,30 +82,30 @@ class Received:
 @final
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection, as it stands."""
+    """A snapshot of one connection."""
 
     script: Script = ()
-    """The script that it took, or the part of one that was for this connection; () if it took none (yet)."""
+    """The script, or the part of one, that this connection took; () if it took none yet."""
     requests: tuple[Received, ...] = ()
     rest: bytes = b""
-    """What came and is no whole request, up to 16 MiB; with TLS, the plain bytes."""
+    """Received bytes that are not a complete request, up to 16 MiB; with TLS, the decrypted bytes."""
     sent: int = 0
-    """How many bytes the server sent: the client may not have read them all."""
+    """How many bytes the server sent. The client may have read fewer."""
     finished: bool = False
-    """Whether the server played `script` to its end before the client left. Never so for one without an end, or ()."""
+    """Whether the server played `script` to its end before the client left. False for () or a script without an end."""
     left: float | None = None
-    """When the client closed its side, in seconds from the connect. None if it has not (yet), or if the server has
-    ended the connection before: with a `Reset`, or at the end of the `with` block."""
+    """When the client closed its side, in seconds since the connect. None if it has not, or if the server ended the
+    connection first: with a `Reset`, or at the end of the `with` block."""
 
 
 class Journal:
-    """What a scripted server received. All of it are values, as they stand when you ask; they stay after the end."""
+    """What a scripted server received. Every property is a snapshot and stays readable after the server closes."""
 
     def __init__(self, scripts: tuple[Script, ...]) -> None:
-        """For the servers."""
+        """Made by the servers."""
         *first, last = map(split, check_scripts(scripts))
         self._parts = chain(*first, cycle(last))
-        self._part = next(self._parts)  # to be taken next
+        self._part = next(self._parts)  # the next one to take
         self._lock = threading.Lock()
         self._talks: list[Talk] = []
         self._came: list[Received] = []
@@ -125,20 +125,20 @@ class Journal:
 
     @property
     def routes(self) -> tuple[str, ...]:
-        """Of those, the routes: ("start_session", "submit") is what a client's first question asks for."""
+        """The routes of `requests`: ("start_session", "submit") for a client's first question."""
         return tuple(request.route for request in self.requests)
 
     @property
     def questions(self) -> tuple[Submit, ...]:
-        """Of those, the questions."""
+        """The questions in `requests`."""
         return tuple(submit for request in self.requests if (submit := request.submit) is not None)
 
     @property
     def repeated(self) -> tuple[Submit, ...]:
-        """The questions that came again, whatever for: `assert server.repeated == ()`.
+        """The questions that came more than once, for any reason: `assert server.repeated == ()`.
 
-        Equal submits are one question: a transport gives each its own chat id. After a
-        refused nonce one repeat is right (WIRE 3.5).
+        Equal submits are one question, since a transport gives each its own chat id.
+        After a refused nonce one repeat is correct (WIRE 3.5).
         """
         questions = self.questions
         return tuple(question for index, question in enumerate(questions) if question in questions[:index])
@@ -150,7 +150,7 @@ class Journal:
         return talk
 
     def _take(self, route: str | None) -> Script | None:
-        """The next part if it waits for this: a request to a route, or with None a new connection."""
+        """The next part, if it waits for a request to this route (None: for a new connection)."""
         if route != awaited_route(self._part):
             return None
         part, self._part = self._part, next(self._parts)
@@ -167,7 +167,7 @@ Action: TypeAlias = Write | Delay | Stall | Close | Reset
 
 
 class Talk:
-    """One connection: what came, and what a script does about it. No I/O."""
+    """One connection: its received bytes, and the script that answers them. No I/O."""
 
     def __init__(self, journal: Journal) -> None:
         self.script = journal._take(None)
@@ -176,15 +176,15 @@ class Talk:
         self.left: float | None = None
         self.is_unreadable = False
         self.actions = self._play()
-        """What to do, one thing at a time, up to `Close` or `Reset`; at a Stall, wait for more bytes."""
+        """The actions to perform, up to `Close` or `Reset`. At a Stall, wait for more bytes."""
         self._journal = journal
         self._requests: list[Received] = []
-        self._answered = 0  # of those
-        self._last: int | None = None  # which of them is the last that the client sends here (RFC 9112, 9.6)
+        self._answered = 0  # requests answered
+        self._last: int | None = None  # the number of the client's last request here (RFC 9112, 9.6)
         self._expect_request(b"")
 
     def _expect_request(self, data: bytes) -> None:
-        self._raw = bytearray()  # of the request that is coming
+        self._raw = bytearray()  # of the request being received
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_KEPT)
         self._head: h11.Request | None = None
         self._body = bytearray()
@@ -238,7 +238,7 @@ class Talk:
         self._expect_request(after)
 
     def end(self) -> None:
-        """The last step was done."""
+        """The last action was performed."""
         self.finished = self.script is not None and not self.is_unreadable
 
     def _play(self) -> Generator["Action"]:
@@ -252,7 +252,7 @@ class Talk:
                 case Expect(route) if index:
                     while (other := (yield from self._next_route())) != route:
                         yield from self._answer(other)
-                case Accept() | Expect():  # by which it was taken
+                case Accept() | Expect():  # this step took the connection
                     pass
                 case Write(data, size, gap):
                     for start in range(0, len(data), size or len(data) or 1):
@@ -274,7 +274,7 @@ class Talk:
         yield Close()
 
     def _next_route(self) -> Generator["Action", None, str]:
-        """Wait for the next request, and say which route it is for."""
+        """Wait for the next request, and return its route."""
         while self._answered == len(self._requests):
             if self.is_unreadable:
                 yield Write(_UNREADABLE)

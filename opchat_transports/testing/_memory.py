@@ -1,4 +1,4 @@
-"""Scripts and servers without sockets, threads and waiting."""
+"""Scripts and servers without sockets, threads or waiting."""
 
 import math
 from collections import deque
@@ -28,7 +28,7 @@ __all__ = ["CallLike", "ClientLike", "Cut", "MemoryServer", "ServerLike", "pair"
 
 
 class CallLike(Protocol):
-    """What `Call` is to a driver: also a wrapper around one, or another implementation."""
+    """The methods of `Call` that a driver uses; also of a wrapper or another implementation."""
 
     def next_event(self) -> Event | None:
         """See `Call.next_event`."""
@@ -53,7 +53,7 @@ class CallLike(Protocol):
 
 
 class ClientLike(Protocol):
-    """What `Client` is to a driver: a call without a clock."""
+    """The methods of `Client` that a driver uses: a call without a clock."""
 
     def next_step(self) -> Connect | StartTLS | Send | Receive | Done:
         """See `Client.next_step`."""
@@ -75,7 +75,7 @@ class ClientLike(Protocol):
 
 
 class _Untimed:
-    """A `Client` as a call whose clocks are off."""
+    """Makes a `Client` look like a call without clocks."""
 
     def __init__(self, client: ClientLike) -> None:
         self._client = client
@@ -102,7 +102,7 @@ class _Untimed:
 
 
 class ServerLike(Protocol):
-    """What `Server` is to a driver."""
+    """The methods of `Server` that a driver uses."""
 
     def next_step(self) -> Receive | Send | Answer | Done:
         """See `Server.next_step`."""
@@ -121,7 +121,7 @@ class ServerLike(Protocol):
 
 
 Cut: TypeAlias = Callable[[bytes], Iterable[bytes]]
-"""Cuts bytes into the pieces in which they arrive."""
+"""A function that cuts bytes into the pieces that arrive."""
 
 
 def _whole(data: bytes) -> Iterable[bytes]:
@@ -130,39 +130,38 @@ def _whole(data: bytes) -> Iterable[bytes]:
 
 @final
 class MemoryServer(Journal):
-    """Plays scripts against calls without sockets, threads and waiting: the same outcome every time.
+    """Plays scripts against calls without sockets, threads or waiting. The outcome is always the same.
 
         server = MemoryServer(stalled(300))
         events = list(server.run(Channel("http://h", timeouts=Timeouts(idle=5)).call("Hi")))
 
-    The scripts are taken as those of a `FaultServer`. Time passes only in its own
-    count: when all calls wait, the clock jumps to the next moment at which something
-    happens, such as the end of a delay or of a call's clock. `left` of its visits
-    counts so too. If nothing can happen any more, since all clocks are off, the calls
-    that read end with `Broken(TIMEOUT)`.
+    Scripts work as with `FaultServer`. Time is virtual: when all calls wait, the clock
+    jumps to the next event, such as the end of a delay or a call's deadline; `left` of
+    its visits is in this time. If nothing can happen any more, because all clocks are
+    off, the calls that read end with `Broken(TIMEOUT)`.
     """
 
     def __init__(self, *scripts: Script, cut: Cut = _whole) -> None:
-        """`cut` cuts what is written once more."""
+        """`cut` cuts each write into smaller pieces."""
         super().__init__(scripts)
         self._world = _World(self._begin, cut)
 
     @property
     def now(self) -> float:
-        """The seconds that have passed in all runs."""
+        """The virtual seconds that have passed in all runs."""
         return self._world.now
 
     def run(self, call: CallLike | ClientLike) -> Generator[Event]:
-        """The events of this call, driven to its end as far as they are asked for; then it is closed.
+        """Drive this call and yield its events; close it at the end, or when you stop iterating.
 
-        A `Client` is driven as a call whose clocks are off. Raises `RuntimeError` for
-        one that wants to read where there is no connection any more, and for a call that
-        waits without a bound for a session which a call that is not played has to start.
+        A `Client` is driven as a call without clocks. Raises `RuntimeError` if the call
+        reads from a connection that has ended, or waits without a deadline for the
+        session of a call that is not being played.
         """
         return self._world.run(call)
 
     def play(self, *calls: CallLike | ClientLike) -> list[list[Event]]:
-        """The events of each of these calls, driven side by side: one step of each in turn. Raises as `run` does.
+        """Drive these calls side by side, one step of each in turn, and return their events. Raises as `run` does.
 
         server.play(*[channel.call("Hi") for _ in range(100)])
         """
@@ -185,7 +184,7 @@ class _Peer(Protocol):
 
 
 class _World:
-    """A clock that costs no time, and the connections that can be had."""
+    """A virtual clock, and a factory of connections."""
 
     def __init__(self, connect: Callable[[], _Peer], cut: Cut) -> None:
         self.connect = connect
@@ -199,7 +198,7 @@ class _World:
                 yield event
 
     def go_on(self, players: list["_Player"]) -> Generator[None]:
-        """Drive them to their end, one step of each at a time."""
+        """Drive the players to their ends, one step of each at a time."""
         try:
             while players:
                 come_again = min([player.go_on() for player in players])
@@ -209,9 +208,9 @@ class _World:
                     self.now = max(self.now, come_again)
                 elif readers := [player for player in players if player.peer is not None]:
                     for player in readers:
-                        player.call.step_failed("nothing will come any more", Reason.TIMEOUT)
+                        player.call.step_failed("nothing more will come", Reason.TIMEOUT)
                 else:
-                    raise RuntimeError("the call waits for another one, which is not played")
+                    raise RuntimeError("the call waits for another one, which is not being played")
         finally:
             for player in players:
                 player.call.close()
@@ -228,10 +227,10 @@ class _Player:
         self._world = world
         self._began = self._resume_at = 0.0
         self._signal: Any = None
-        self._until = 0.0  # it waits for the signal
+        self._until = 0.0  # when the wait for the signal ends
 
     def go_on(self) -> float:
-        """Do what is possible now. Returns when to come again: now, later, or infinity where only others can help."""
+        """Do everything possible now. Return when to continue: now, later, or infinity if it waits for other calls."""
         now, call = self._world.now, self.call
         if self._signal is not None and not self._signal.is_set() and now < self._until:
             return self._until
@@ -306,14 +305,14 @@ def pair(
     now: float = 0.0,
     cut: Cut = _whole,
 ) -> Generator[Event]:
-    """The events of a client or call that talks to a server in memory, whose answers are this bot's.
+    """Connect a client or call to a server and bot in memory, and yield its events.
 
         events = list(pair(Client(Flow("http://h", question)), my_bot))
 
-    `server` makes one for each connection, `now` is its time in Unix seconds, `cut`
-    cuts the bytes of both directions. What the bot raises comes out here; its iterator
-    is closed when the client is done or you stop reading. Raises `RuntimeError` if
-    both sides wait for the other.
+    `server` makes a server for each connection; `now` is its time in Unix seconds;
+    `cut` cuts the bytes of both directions. The bot's exceptions propagate; its iterator
+    is closed when the client is done or you stop iterating. Raises `RuntimeError` if
+    each side waits for the other.
     """
     return _World(lambda: _Served(server(), bot, now, cut), cut).run(client)
 
@@ -361,4 +360,4 @@ class _Served:
                 answer.close()
 
     def end(self) -> None:
-        """There is no journal to be told."""
+        """Nothing to record: there is no journal."""

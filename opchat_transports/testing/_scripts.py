@@ -1,4 +1,4 @@
-"""Scripts: what a server does to a question, step by step, and the responses that it writes."""
+"""The steps of scripts, and the responses that a server writes."""
 
 import json
 import math
@@ -43,11 +43,11 @@ class Accept:
 @final
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Wait for the next request to this route. Until then others get their usual answers.
+    """Wait for the next request to this route. Requests to other routes get their usual answers meanwhile.
 
-    Those are a good session, `EVENTS`, and 404 for a route that there is not. As the
-    first step, and behind `Close` or `Reset`, it waits for a request over any
-    connection that plays nothing; elsewhere, for one over the same connection.
+    The usual answers are a good session, `EVENTS`, and 404 for an unknown route. As
+    the first step and after `Close` or `Reset`, it waits for a request over any
+    connection without a script; elsewhere, over the same connection.
     """
 
     route: str = "submit"
@@ -61,13 +61,13 @@ class Expect:
 @final
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Send these bytes, whole or in pieces. A client that reads slowly holds them back."""
+    """Send these bytes, at once or in pieces. A slow reader delays them."""
 
     data: bytes
     size: int | None = None
-    """Bytes in one piece, each a call of `send` with Nagle's algorithm off; None is all of them."""
+    """Bytes in each piece. Each is one `send`, with Nagle's algorithm off; None sends everything at once."""
     gap: float = 0.0
-    """Seconds after each piece but the last."""
+    """Seconds between two pieces."""
 
     def __post_init__(self) -> None:
         """Check the types and the numbers."""
@@ -83,9 +83,9 @@ class Repeat:
 
     data: bytes
     times: int | None = None
-    """How often, None for ever."""
+    """How often; None is for ever."""
     gap: float = 0.0
-    """Seconds after each time."""
+    """Seconds after each repetition."""
 
     def __post_init__(self) -> None:
         """Check the types and the numbers."""
@@ -99,7 +99,7 @@ class Repeat:
 @final
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Do nothing for so long. It ends early only with the connection."""
+    """Do nothing for this many seconds, unless the connection ends."""
 
     seconds: float
 
@@ -117,13 +117,13 @@ class Stall:
 @final
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close with FIN, after all bytes before it. A script that ends without an ending step ends so.
+    """Close with FIN, after all earlier bytes. This is the default end of a script.
 
-    An `Expect` behind it goes on with the script over another connection.
+    An `Expect` after it continues the script over another connection.
     """
 
     notify: bool = True
-    """Whether TLS says farewell (close_notify) before; without, it looks like an attacker's cut (RFC 8446, 6.1)."""
+    """Whether TLS sends close_notify first. Without it, the end looks like a truncation attack (RFC 8446, 6.1)."""
 
     def __post_init__(self) -> None:
         """Check the type."""
@@ -133,9 +133,9 @@ class Close:
 @final
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Close with RST. As on a real network, it takes with it what the client's side has not taken up yet.
+    """Close with RST. As on a real network, bytes that the client has not read yet are lost.
 
-    An `Expect` behind it goes on with the script over another connection.
+    An `Expect` after it continues the script over another connection.
     """
 
 
@@ -143,11 +143,11 @@ Step: TypeAlias = Accept | Expect | Write | Repeat | Delay | Stall | Close | Res
 _STEPS = (Accept, Expect, Write, Repeat, Delay, Stall, Close, Reset)
 
 Script: TypeAlias = tuple[Step, ...]
-"""What happens to one question: a value, equal, hashed, pickled and shown by its steps.
+"""What happens to one question: a tuple of steps, so it can be compared, hashed and pickled.
 
-It begins with `Expect("submit")` unless it begins with another `Expect` or
-with `Accept()`, and ends with `Close()` unless it ends otherwise. What stands
-between two ends happens on one connection.
+It begins with `Expect("submit")` unless it begins with another `Expect` or with
+`Accept()`. It ends with `Close()` unless it has another end. The steps between
+two ends happen on one connection.
 """
 
 
@@ -187,13 +187,13 @@ def check_scripts(scripts: tuple[Script, ...]) -> tuple[Script, ...]:
 
 
 def split(script: Script) -> list[Script]:
-    """The parts of a script, each for a connection."""
+    """The parts of a script, one for each connection."""
     ends = [index for index, step in enumerate(script[:-1], 1) if isinstance(step, Close | Reset)]
     return [script[start:end] for start, end in zip([0, *ends], [*ends, len(script)], strict=True)]
 
 
 def awaited_route(part: Script) -> str | None:
-    """The route of the request that takes this part; None if a new connection does."""
+    """The route that this part waits for; None if it waits for a new connection."""
     match part:
         case (Accept(), *_):
             return None
@@ -212,7 +212,7 @@ Framing: TypeAlias = Literal["chunked", "length", "close"]
 
 
 def encode(event: Event | str | bytes) -> bytes:
-    """One event as the plugin writes it (WIRE 5.2); a str is a piece of the answer, bytes stay as they are."""
+    """Encode one event as the plugin does (WIRE 5.2). A str is a piece of the answer; bytes are unchanged."""
     return _encode(event, _question())
 
 
@@ -233,14 +233,14 @@ def response(
     framing: Framing = "chunked",
     keep_alive: bool = False,
 ) -> bytes:
-    """A whole HTTP response whose body is these pieces.
+    """A complete HTTP response with these pieces as its body.
 
     `framing` is "chunked" with a chunk for each piece, "length" with a
-    Content-Length, or "close", where the end of the connection is that of the
-    body. Unless `keep_alive`, it says that the connection will be closed, as a
-    script does at its end: so a client with a pool of connections does not send its
-    next question into one that is closing. Raises `ValueError` for what HTTP cannot
-    write.
+    Content-Length, or "close", where the end of the connection ends the body.
+    Unless `keep_alive`, it has `Connection: close`, because a script closes the
+    connection at its end; otherwise a client with a pool might send its next
+    question over a closing connection. Raises `ValueError` for anything that HTTP
+    cannot express.
     """
     if framing not in ("chunked", "length", "close"):
         raise ValueError(f"framing: expected 'chunked', 'length' or 'close', got {framing!r}")
@@ -269,8 +269,8 @@ def answer(
     framing: Framing = "chunked",
     keep_alive: bool = False,
 ) -> bytes:
-    """A streamed answer of these events (see `encode`), each in a chunk of its own; see `response`."""
-    question = _question()  # one for all: a pair of surrogates may be cut between two pieces
+    """A streamed answer with these events (see `encode`), each in its own chunk; see `response`."""
+    question = _question()  # one for all events: a surrogate pair may be cut between two pieces
     return response(
         *(_encode(event, question) for event in events), headers=headers, framing=framing, keep_alive=keep_alive
     )
@@ -279,13 +279,13 @@ def answer(
 def json_object(
     *, status: int = 200, headers: Iterable[tuple[str, str]] = (), keep_alive: bool = False, **payload: Any
 ) -> bytes:
-    """A response that is one JSON object: an answer without streaming, a session, a refusal (WIRE 3.1, 6)."""
+    """A response with one JSON object: an answer without streaming, a session, or a refusal (WIRE 3.1, 6)."""
     body = json.dumps(payload, separators=(",", ":")).encode()
     return response(body, status=status, headers=(*_JSON, *headers), framing="length", keep_alive=keep_alive)
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112, 7.1), for bodies that do not end; no bytes end the body."""
+    """One chunk of a chunked body (RFC 9112, 7.1), for endless bodies; an empty one ends the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -294,9 +294,9 @@ PAYLOAD = (
     '"usage":{"total_tokens":7},"responseId":"resp_1"}'
 )
 EVENTS: tuple[Event, ...] = (Live("Hello, "), Live("world!"), End("Hello, world!", PAYLOAD))
-"""The good answer, as a client has to report it."""
+"""The events of the good answer."""
 ANSWER: bytes = answer(*EVENTS)
-"""Its bytes, an HTTP response with a chunk for each event."""
+"""The good answer as an HTTP response, with a chunk for each event."""
 GOOD: Script = (Write(ANSWER),)
 """The script without a fault."""
 

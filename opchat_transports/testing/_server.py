@@ -17,7 +17,7 @@ from ._scripts import Close, Delay, Reset, Script, Stall, Write
 __all__ = ["FaultServer"]
 
 _READ = 64 * 1024
-_TURN = 64  # steps of one connection before another has its turn
+_TURN = 64  # steps of one connection before the next one's turn
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no seconds
 
 
@@ -29,23 +29,22 @@ class FaultServer(Journal):
             ...ask server.url...
         assert server.repeated == ()
 
-    A connection has the usual answers (see `Expect`) until a request comes to the
-    route for which the next script waits; then it takes that one. So the first submit
-    follows the first script and so on; the last one goes on for all others, and
-    without any it is `GOOD`. What stands behind `Close` or `Reset` is taken like a
-    script of its own, before the next one.
+    A connection gives the usual answers (see `Expect`) until a request comes to the
+    route that the next script waits for; then it takes that script. So the first
+    submit takes the first script, and so on; the last script serves all later ones.
+    Without scripts it is `GOOD`. Steps after `Close` or `Reset` are like a script of
+    their own, before the next one.
 
-    One thread serves all connections, so that the same `with` is for blocking, trio
-    and asyncio code. A client that leaves early is no failure. Leaving the block ends
-    all connections at once, stalled ones too: no thread and no socket is left, and the
-    journal is complete.
+    One thread serves all connections, so the same `with` works in blocking, trio and
+    asyncio code. A client may leave early. Leaving the block ends all connections at
+    once, even stalled ones: no thread or socket is left, and the journal is complete.
     """
 
     def __init__(self, *scripts: Script, ssl_context: ssl.SSLContext | None = None, port: int = 0) -> None:
-        """Nothing is opened yet.
+        """Check the scripts; `with` opens the server.
 
         `ssl_context`, with a certificate for "localhost", makes it an https server.
-        Port 0 is a free one. Raises `TypeError` or `ValueError` for what is not a script.
+        Port 0 chooses a free one. Raises `TypeError` or `ValueError` for a wrong script.
         """
         super().__init__(scripts)
         self._ssl_context = ssl_context
@@ -55,7 +54,7 @@ class FaultServer(Journal):
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        """Where it listens, and how many have come."""
+        """The port, and the number of connections so far."""
         return f"<FaultServer at port {self._port}, {len(self._talks)} connections>"
 
     @property
@@ -83,7 +82,7 @@ class FaultServer(Journal):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End all connections at once and wait for the thread. Raises what failed in it, unless the block failed."""
+        """End all connections and wait for the thread. Raises the thread's exception, unless the block raised."""
         self.close()
         if error is None and self._failure is not None:
             raise self._failure
@@ -127,12 +126,12 @@ class FaultServer(Journal):
         while True:
             try:
                 accepted, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionError):  # there are no more, or one has left already
+            except (BlockingIOError, ConnectionError):  # no more connections, or the client has left already
                 return
             talk = self._begin()
             try:
                 connections.add(_Connection(talk, accepted, self._ssl_context, selector))
-            except ConnectionError:  # it has left
+            except ConnectionError:  # the client has left
                 talk.left = 0.0
                 accepted.close()
             except BaseException:
@@ -141,7 +140,7 @@ class FaultServer(Journal):
 
 
 class _Connection:
-    """One socket of a `FaultServer`: does what its talk wants, as far as that goes without waiting."""
+    """One socket of a `FaultServer`: performs the actions of its talk, without blocking."""
 
     def __init__(
         self,
@@ -158,9 +157,9 @@ class _Connection:
         self._began = time.monotonic()
         self._out = memoryview(b"")
         self._ahead: Action | None = None
-        self._heard = True  # whether there is something new for a script that waits
+        self._heard = True  # whether there is news for a waiting script
         self._waits = False
-        self._closed = False  # our side
+        self._closed = False  # whether our side is closed
         self._shaking = ssl_context is not None
         if ssl_context is not None:
             accepted = ssl_context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
@@ -176,11 +175,11 @@ class _Connection:
             if not self._shaking:
                 self._read(now)
                 self._write(now)
-        except OSError:  # the client has left, or does not like our certificate
+        except OSError:  # the client has left, or refuses our certificate
             self._leave(now)
 
     def end(self, now: float) -> None:
-        """Look once more at what came, and close."""
+        """Read the last bytes that came, and close."""
         with suppress(OSError):
             if not self._shaking:
                 self._read(now)
@@ -247,7 +246,7 @@ class _Connection:
             case Delay(seconds):
                 self.wake_at = now + seconds
             case Stall():
-                self._waits = not self._heard  # something may have come since this was decided
+                self._waits = not self._heard  # something may have come meanwhile
             case Reset():
                 self._talk.end()
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -256,17 +255,17 @@ class _Connection:
                 self._talk.end()
                 self._closed = True
                 if notify and isinstance(self.socket, ssl.SSLSocket):
-                    with suppress(OSError, ValueError):  # it does not wait for the client's own farewell
+                    with suppress(OSError, ValueError):  # it does not wait for the client's close_notify
                         self.socket.unwrap()
-                # Not SSLSocket's own, which would take TLS from under what is still to be read.
+                # Not SSLSocket's own shutdown, which would drop TLS while there is more to read.
                 socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     def _next(self) -> Action:
         self._heard = False
-        return next(self._talk.actions)  # not beyond Close and Reset
+        return next(self._talk.actions)  # none after Close and Reset
 
     def _cork(self) -> None:
-        """Let the end arrive with the bytes before it, and not at some time after them, where the system can."""
+        """If the system can, make the end arrive together with the last bytes."""
         with suppress(AttributeError):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 

@@ -21,14 +21,14 @@ _REFUSALS = (
 
 
 def scripts() -> "SearchStrategy[Script]":
-    """What happens on one connection: a script for `FaultServer` and `MemoryServer`. Needs the extra `fuzz`.
+    """Scripts for one connection of `FaultServer` or `MemoryServer`. Needs the extra `fuzz`.
 
-    A good answer or a faulty one, or one of `FAULTS`; late, in pieces, cut, reset
-    or stalled at any byte; after the submit or after start_session. Never one that
-    sends without an end. Where clocks cost time, leave out those that stall:
+    A good answer, a faulty one, or one of `FAULTS`; late, in pieces, cut, reset or
+    stalled at any byte; after the submit or after start_session. Never an endless
+    one. With `FaultServer`, whose time is real, leave out those that stall:
     `scripts().filter(lambda script: Stall() not in script)`.
     """
-    # Here, since the rest of this package does without Hypothesis.
+    # Imported here: the rest of this package does not need Hypothesis.
     from hypothesis import strategies as st
 
     from opchat_proto.strategies import faulty_bodies, responses

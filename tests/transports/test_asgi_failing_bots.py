@@ -144,4 +144,4 @@ def test_a_bot_that_fails_when_it_is_closed_has_answered(backend: str, caplog: p
 
     [end] = ask(backend, bot).events
     assert isinstance(end, End)
-    assert [record.message for record in caplog.records] == ["the bot failed while it was closed"]
+    assert [record.message for record in caplog.records] == ["the bot failed while it was being closed"]

@@ -177,7 +177,7 @@ def stalls(*pieces: bytes) -> Script:
         (answers(answer(b"<html><title>Home</title>")), 5, "", "this is not a chat answer: "),
         (answers(STREAM, live("a"), event(a=1)), 5, "a\n", "this is not a chat answer: "),
         (stalls(STREAM, live("a")), 6, "a\n", "timed out: no further event of the answer within 0.5 s "),
-        (answers(STREAM, live("a\n")), 7, "a\n", "the answer broke off: "),
+        (answers(STREAM, live("a\n")), 7, "a\n", "the answer was cut off: "),
         (answers(b""), 7, "", "no answer: the connection was closed before any answer (at"),
         (
             answers(STREAM, live("a"), event(type="error", data="Limit.")),

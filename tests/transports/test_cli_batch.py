@@ -423,7 +423,7 @@ def test_two_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr()
     assert shown.out == (
         "2:\n   one\n  -two\n  +2\n   three\n"
-        "3:\n  broken (the answer broke off: HTTP: peer closed connection without sending complete message body"
+        "3:\n  broken (the answer was cut off: HTTP: peer closed connection without sending complete message body"
         " (incomplete chunked read)), was end\n  -whole\n  +Hello, world!\n"
         "4:\n  only in the old file\n"
     )

@@ -50,7 +50,7 @@ def test_a_broken_answer_leaves_the_conversation_usable() -> None:
     broken = answers(STREAM, live("half"))
     result, asked = chat(tells("one"), broken, tells("two"), lines="A\nB\n/retry\n/history\n")
     assert result.stdout == "one\nhalf\ntwo\nuser: A\nassistant: one\nuser: B\nassistant: two\n"
-    assert "the answer broke off" in result.stderr
+    assert "the answer was cut off" in result.stderr
     assert "/retry asks again" in result.stderr
     assert result.returncode == 0
     assert [said(submit) for submit in asked] == [["A"], ["A", "one", "B"], ["A", "one", "B"]]

@@ -268,7 +268,7 @@ def test_an_error_event_is_raised() -> None:
 
 def test_a_stream_without_its_end_is_raised() -> None:
     error = broken(STREAM, live("a"), LAST)
-    assert str(error) == "the answer broke off: the answer ended without its end event"
+    assert str(error) == "the answer was cut off: the answer ended without its end event"
 
 
 def test_a_refusal_is_raised_with_its_status() -> None:

@@ -514,7 +514,7 @@ def test_a_bot_that_fails_when_it_is_closed_has_answered(caplog: pytest.LogCaptu
 
     with serve(bot) as server:
         assert ask(server)[-1].reply == ask(server)[-1].reply == "a"
-    assert [record.message for record in caplog.records] == ["the bot failed while it was closed"] * 2
+    assert [record.message for record in caplog.records] == ["the bot failed while it was being closed"] * 2
 
 
 def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:

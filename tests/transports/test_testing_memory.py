@@ -83,7 +83,7 @@ def test_time_passes_without_waiting() -> None:
 
 
 def test_without_clocks_a_stall_is_noticed_all_the_same() -> None:
-    nothing = "nothing will come any more"
+    nothing = "nothing more will come"
     timeouts = Timeouts(first_event=None)
     assert outcome(stalled(), timeouts=timeouts) == broken(Reason.TIMEOUT, nothing)
     assert outcome(FAULTS["session stall"], timeouts=timeouts) == no_session(Reason.TIMEOUT, nothing)
@@ -146,7 +146,7 @@ def test_a_client_alone_will_do(name: str) -> None:
 
 def test_a_client_alone_does_not_stall_for_ever() -> None:
     events = list(MemoryServer(FAULTS["stall after an event"]).run(a_client()))
-    assert events == broken(Reason.TIMEOUT, "nothing will come any more", FIRST)
+    assert events == broken(Reason.TIMEOUT, "nothing more will come", FIRST)
 
 
 def test_a_pause_before_a_retry_passes() -> None:
@@ -223,7 +223,7 @@ def test_a_call_that_waits_for_one_that_is_not_played_is_an_error() -> None:
     channel = Channel(SITE, signal=threading.Event, timeouts=Timeouts(first_event=None))
     starter = channel.call("Hi")
     starter.next_step(0)
-    with pytest.raises(RuntimeError, match="waits for another one, which is not played"):
+    with pytest.raises(RuntimeError, match="waits for another one, which is not being played"):
         MemoryServer().play(channel.call("Hi"))
     assert starter.next_event() is None
 
