@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, final
 
-from opchat_proto import Limits, Observer, Scalar, Timeouts
+from opchat_proto import Bot, Endpoint, Limits, Observer, Scalar, Timeouts
 
 from .._common import new_chat_id
 from .._proxies import ProxyLike
@@ -18,10 +18,13 @@ __all__ = ["AskOptions", "Choices"]
 class AskOptions(TypedDict, total=False):
     """What `ask` takes by keyword. The last six go to the transport of each site."""
 
-    url: str | None
-    """The site of the questions that name none."""
-    bot: Scalar | None
-    """The bot of the questions that name none. By default "default"."""
+    url: Endpoint | str | None
+    """The site of the questions that name none; by default that of a `Bot`."""
+    bot: Bot | Scalar | None
+    """The bot of the questions that name none, by default "default". A `Bot` of a page is asked with that page's
+    nonce, and not for questions that name a site."""
+    page: str | None
+    """The address of the page that a `Bot` is on, to be visited again if its nonce is refused."""
     concurrency: int
     """How many questions are under way at once. By default 4."""
     rate: float | None
@@ -50,7 +53,7 @@ class AskOptions(TypedDict, total=False):
     ssl_context: ssl.SSLContext | None
 
 
-_FOR_SITES = {"headers", "limits", "timeouts", "proxy", "observer", "ssl_context"}
+_FOR_SITES = {"page", "headers", "limits", "timeouts", "proxy", "observer", "ssl_context"}
 _FOR_RUNS = {"concurrency", "before_ask"}
 
 
@@ -66,5 +69,7 @@ class Choices:
         self.before_ask: Callable[[BatchQuestion], object] | None = options.get("before_ask")
         if self.concurrency < 1:
             raise ValueError(f"concurrency: expected 1 or more, got {self.concurrency}")
+        if isinstance(options.get("bot"), Bot):
+            self.for_sites["bot"] = options["bot"]
         for_plan = {name: value for name, value in options.items() if name not in _FOR_SITES | _FOR_RUNS}
         self.plan = Plan(**for_plan, chat_id=new_chat_id, random=random.random)

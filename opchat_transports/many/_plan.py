@@ -3,10 +3,10 @@
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
-from opchat_proto import Broken, Conversation, End, Endpoint, Message, Reason, Scalar, Submit
+from opchat_proto import Bot, Broken, Conversation, End, Endpoint, Message, Reason, Scalar, Submit
 
 from ._questions import Asked, BatchQuestion, QuestionId, Result, check_turn
 
@@ -94,8 +94,8 @@ class Plan:
     def __init__(
         self,
         *,
-        url: str | None = None,
-        bot: Scalar | None = "default",
+        url: Endpoint | str | None = None,
+        bot: Bot | Scalar | None = "default",
         rate: float | None = None,
         retries: int = 0,
         stop_after: int | None = None,
@@ -113,7 +113,9 @@ class Plan:
         self.results: deque[Result] = deque()
         """Those that nobody has taken yet."""
         self.under_way = 0
-        self._endpoint = None if url is None else Endpoint.parse(url)
+        if url is None and isinstance(bot, Bot):
+            url = bot.endpoint
+        self._endpoint = Endpoint.parse(url) if isinstance(url, str) else url
         self._bot = bot
         self._interval = 0.0 if rate is None else 60 / rate
         self._most_retries = retries
@@ -147,9 +149,9 @@ class Plan:
         endpoint = self._endpoint if question.url is None else Endpoint.parse(question.url)
         if endpoint is None:
             raise ValueError(f"question {question.id!r}: expected a url, of its own or for all")
-        turn = Turn(question, endpoint, question.submit(self._bot))
+        turn = Turn(question, endpoint, self._submit(question))
         if question.conversation is not None:
-            turn._talk = self._find_talk(question, turn.submit.bot_id)
+            turn._talk = self._find_talk(question, turn.submit)
             turn._talk.waiting += 1
         elif question.id in self._settled:
             return
@@ -232,6 +234,14 @@ class Plan:
 
     # ---------------------------------------------------------------- what that is made of
 
+    def _submit(self, question: BatchQuestion) -> Submit:
+        if not isinstance(self._bot, Bot):
+            return question.submit(self._bot)
+        if question.bot is not None or question.url is not None:  # which may be another site
+            return question.submit("default")
+        of_bot = self._bot.submit(question.text)
+        return replace(of_bot, messages=question.history, stream=True)
+
     def _begin(self, turn: Turn, site: _Site, now: float) -> Turn:
         self._waiting.remove(turn)
         self.under_way += 1
@@ -284,13 +294,17 @@ class Plan:
             self._sites[origin] = _Site()
         return self._sites[origin]
 
-    def _find_talk(self, question: BatchQuestion, bot: Scalar | None) -> _Talk:
+    def _find_talk(self, question: BatchQuestion, submit: Submit) -> _Talk:
         name = question.conversation
         assert name is not None
         talk = self._talks.get(name)
         if talk is None:
             conversation = Conversation(
-                question.history, None if self._new_chat_id is None else self._new_chat_id(), bot
+                question.history,
+                None if self._new_chat_id is None else self._new_chat_id(),
+                submit.bot_id,
+                custom_id=submit.custom_id,
+                context_id=submit.context_id,
             )
             talk = self._talks[name] = _Talk(question, conversation)
         check_turn(question, talk.first)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, final
 
-from opchat_proto import Broken, End, Endpoint, Live, Reason, Submit
+from opchat_proto import Bot, Broken, End, Endpoint, Live, Reason, Submit
 
 from .. import AsyncReply, AsyncTransport
 from ._plan import Answer, Plan, Turn
@@ -68,7 +68,12 @@ class TransportAsker:
 
     def __init__(self, loop: Loop, options: Mapping[str, Any]) -> None:
         self._loop = loop
-        self._options = options
+        self._options = dict(options)
+        bot: Bot | None = self._options.pop("bot", None)
+        page = self._options.pop("page", None)
+        self._of_page: dict[Endpoint, dict[str, Any]] = {}  # the options that a page gives for its site
+        if bot is not None and bot.endpoint is not None and bot.session is not None:
+            self._of_page[bot.endpoint] = {"session": bot.session, "page": page}
         self._transports: dict[Endpoint, AsyncTransport] = {}  # the one that was used last is last
         self._replies: set[AsyncReply] = set()
         self._is_closed = False
@@ -110,7 +115,9 @@ class TransportAsker:
             await reply.aclose()
 
     def _transport(self, endpoint: Endpoint) -> AsyncTransport:
-        transport = self._transports.pop(endpoint, None) or self._loop.new_transport(endpoint, self._options)
+        transport = self._transports.pop(endpoint, None)
+        if transport is None:
+            transport = self._loop.new_transport(endpoint, {**self._options, **self._of_page.get(endpoint, {})})
         self._transports[endpoint] = transport
         if len(self._transports) > _MOST_TRANSPORTS:  # one without open replies holds no connection
             del self._transports[next(iter(self._transports))]

@@ -22,6 +22,7 @@ from ...many import BatchQuestion, QuestionId, Result, Results, ask, on_dask, re
 from .._batch_summary import progress_bar, summary_lines
 from .._comparison import changes
 from .._options import AskingCommand, Settings, asking_options
+from .._page_bots import find_bot
 from .._result_file import ResultFile, read_result_file
 from .._result_report import report_page
 from .._stdin import read_input
@@ -110,7 +111,7 @@ def batch_command(
     settled, unwritten = _find_settled(questions, output, resuming=resuming, again=again)
     with ExitStack() as stack:
         if any(question.url is None and question.id not in settled for question in questions):
-            settings = stack.enter_context(site(settings))
+            settings = find_bot(stack.enter_context(site(settings)))
         _check_sites(questions, settled, settings, options["most"], yes=yes, is_free_to_ask=str(file) != "-")
         record = None if output is None else stack.enter_context(ResultFile(output))
         for result in unwritten:
@@ -119,8 +120,9 @@ def batch_command(
         given: dict[str, Any] = {
             **options,
             **_for_transports(settings),
-            "url": None if settings.endpoint is None else settings.where,
-            "bot": settings.bot,
+            "url": settings.endpoint,
+            "bot": settings.found or settings.bot,
+            "page": settings.page,
             "settled": settled,
             "conversations": len(questions) + 1,
             "before_ask": None if record is None else record.begin,
