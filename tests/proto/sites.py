@@ -10,6 +10,8 @@ NOW = 1_795_357_744.314801  # 6b02fc30 and 4cdb0 in hex
 DATE = "Sun, 22 Nov 2026 14:29:04 GMT"
 TICK = 43_200
 SITE = Site(SECRET)
+SHOP = "https://shop.example"
+OPEN = Site(SECRET, origins=(SHOP, "http://localhost:3000"))
 NONCE = SITE.nonce(NOW)
 OLD_NONCE = SITE.nonce(NOW - TICK)
 SESSION_ID = "6b02fc304cdb0"
