@@ -95,18 +95,20 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
             ssl_context = unused_context()  # rather than load a trust store
         super().__init__(endpoint, ssl_context=ssl_context, **options)
         self._is_own = client is None
-        self._new_call, self._new_visit = self._channel.http_call, self._visit
+        self._new_call, self._new_visit = self._channel.http_call, self._channel.http_visit
         self._spare_context = unused_context()  # of our own client, where no question is encrypted
+        self._spare_is_loaded = False
         context = self._ssl_context or self._spare_context
         self._client = own_client(self._channel, context) if client is None else client
 
     def _reply(self, call: HTTPCall) -> "HttpxReply":
         return HttpxReply(self, call)
 
-    def _visit(self, url: str, **options: Any) -> HTTPCall:
-        if self._is_own and self._ssl_context is None:
-            self._spare_context.load_default_certs()  # since a redirect may lead to https
-        return self._channel.http_visit(url, **options)
+    def _prepare(self, url: str) -> None:
+        """Load the trust store if a visit of a site without TLS leads to one with it."""
+        if url.startswith("https:") and self._is_own and self._ssl_context is None and not self._spare_is_loaded:
+            self._spare_context.load_default_certs()
+            self._spare_is_loaded = True
 
     async def aclose(self) -> None:
         """Close all open replies, and the client if it is our own: a task that waits gets `Broken`. Idempotent.
@@ -153,6 +155,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
             await step.signal.wait()
             return
         transport = self._transport
+        transport._prepare(step.url)
         self._progress = Progress(transport._channel, urlsplit(step.url).hostname or "")
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in step.headers]
         if transport._is_own:

@@ -140,3 +140,25 @@ def test_a_transport_that_is_closed_visits_nothing(ask: Ask) -> None:
 def test_what_is_no_address_is_refused(ask: Ask) -> None:
     with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
         visited(ask, "http://127.0.0.1:9", "contact")
+
+
+def test_a_trust_store_is_loaded_once_and_only_where_a_visit_leads_to_tls(
+    ask: Ask, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[ssl.SSLContext] = []
+    load = ssl.SSLContext.load_default_certs
+
+    def count(context: ssl.SSLContext, *arguments: Any) -> None:
+        loaded.append(context)
+        load(context, *arguments)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", count)
+    with (
+        served(PageSite(), tls_server(authority, "localhost"), "localhost") as secure,
+        served(PageSite(redirects={"/": f"{secure.url}/contact/"})) as site,
+    ):
+        visited(ask, site.url, f"{site.url}/contact/")
+        assert loaded == []
+        with pytest.raises(ReplyBroken, match="the certificate is not trusted"):
+            visited(ask, site.url, site.url)
+    assert len(loaded) == 1
