@@ -9,6 +9,7 @@
     _page_bots          from the address of a page to the bot on it that is asked
     _transports         asks a question, or visits a page, over the transport of --via; the built-in bot without --url
     _conversations      begins or continues a conversation, asks it, and keeps it
+    _owner              asks by the official REST API, as the site's owner
     _store              private files below the state directory, for --continue
     _history            files of messages, for --history and /save
 

@@ -92,7 +92,7 @@ _SECTIONS = {
         "report",
         "dask",
     ],
-    "Site": ["url", "bot", "header", "proxy", "cacert", "via"],
+    "Site": ["url", "bot", "official", "header", "proxy", "cacert", "via"],
     "Conversation": ["go_on", "history", "no_save"],
     "Question and answer": [
         "files",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Page, Session, Submit, Upload
+from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Page, Query, Session, Submit, Upload
 
 from .._proxies import ENVIRONMENT
 from ._options import Settings
@@ -42,7 +42,7 @@ def site(settings: Settings) -> Iterator[Settings]:
 
 def ask(
     settings: Settings,
-    submit: Submit,
+    question: Submit | Query,
     session: Session | None,
     take: Callable[[Event], None],
     *observers: Observer,
@@ -55,7 +55,7 @@ def ask(
     """
     transport = _open_site(settings, session, observers)
     try:
-        reply = transport.ask(submit, files=files)
+        reply = transport.ask(question, files=files)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if settings.via == "blocking":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 from opchat_proto._json import encode_as_php  # strict JSON is not public
 
@@ -73,8 +73,11 @@ class PageSite:
         return 404, json.dumps({"code": "rest_no_route", "message": "No route was found.", "data": {"status": 404}})
 
 
+_S = TypeVar("_S", bound=PageSite)
+
+
 @contextmanager
-def served(site: PageSite, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[PageSite]:
+def served(site: _S, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[_S]:
     """Serve it; its `url` is then known."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -11,6 +11,7 @@ from .._attachments import save_images as save_all
 from .._conversations import answer, begin, keep
 from .._exits import EPILOG, NOT_SAVED
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
+from .._owner import ask_officially, check_official
 from .._page_bots import find_bot
 from .._printer import Printer
 from .._stdin import stdin_option, whole_question
@@ -50,6 +51,7 @@ Examples:
 @click.option("--no-save", is_flag=True, help="Keep nothing for --continue.")
 @stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
+@click.option("--official", is_flag=True, help="Ask by the official REST API, as the owner: token in OPCHAT_TOKEN.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @printing_options
 def ask_command(
@@ -62,6 +64,7 @@ def ask_command(
     no_save: bool,
     no_stdin: bool,
     no_stream: bool,
+    official: bool,
     as_json: bool,
     show: str,
     markdown: bool,
@@ -73,6 +76,13 @@ def ask_command(
     place. A pipe is read to its end; --no-stdin or </dev/null does not wait.
     """
     text = whole_question(question, settings.limits, no_stdin=no_stdin)
+    quiet = settings.verbose  # whose lines would be mixed up with it
+    printing: dict[str, Any] = {"kinds": show, "as_json": as_json, "markdown": markdown, "quiet": quiet}
+    if official:
+        settings, session = check_official(settings, alone=not (go_on or history or files or save_images))
+        with Printer(Output(raw=raw), settings.where, **printing) as printer:
+            ask_officially(settings, text, session, printer)
+        return printer.code
     settings = find_bot(settings)
     uploads = attach(settings, files)
     store = Store(settings.endpoint, settings.bot)
@@ -82,8 +92,6 @@ def ask_command(
         conversation = begin(settings, store, go_on=go_on, history=history)
         submit = conversation.ask(text, stream=not no_stream)
         settings = stack.enter_context(site(settings))
-        quiet = settings.verbose  # whose lines would be mixed up with it
-        printing: dict[str, Any] = {"kinds": show, "as_json": as_json, "markdown": markdown, "quiet": quiet}
         with Printer(Output(raw=raw), settings.where, **printing) as printer:
             changed = answer(settings, conversation, submit, printer, uploads)
         if changed and not no_save:

@@ -1,0 +1,54 @@
+"""`ask --official`: a question by the site's official REST API, with its owner's token."""
+
+import os
+
+import click
+
+from opchat_proto import Query, Session
+
+from ._options import Settings
+from ._page_bots import find_bot
+from ._printer import Printer
+from ._terminal import say
+from ._trace import Trace
+from ._transports import ask
+
+__all__ = ["ask_officially", "check_official"]
+
+_TOKEN = "OPCHAT_TOKEN"
+_AS_ADMINISTRATOR = "asked with the owner's token, the question runs as the site's first administrator"
+_ADVICE = {
+    (401, "rest_forbidden"): f"check {_TOKEN}: it is the token in the settings of AI Engine",
+    (404, "rest_no_route"): "the site's owner has to switch on the official API in the settings of AI Engine",
+}
+
+
+def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Session]:
+    """The settings with the bot of the page, and the session of the owner. Raises `UsageError`.
+
+    `alone` says that no option asks for more than one question and its answer.
+    """
+    if not alone:
+        raise click.UsageError("--official: expected no --continue, --history, --file and --save-images")
+    if settings.endpoint is None:
+        raise click.UsageError("--official: expected --url, since the built-in bot has no official API")
+    token = os.environ.get(_TOKEN)
+    if not token:
+        raise click.UsageError(f"--official: expected the site's token in the variable {_TOKEN}")
+    try:
+        session = Session.from_token(token)
+    except ValueError as error:
+        raise click.UsageError(f"{_TOKEN}: {error}") from None
+    settings = find_bot(settings)
+    say(_AS_ADMINISTRATOR)
+    return settings, session
+
+
+def ask_officially(settings: Settings, text: str, session: Session, printer: Printer) -> None:
+    """Ask and print. Raises `UsageError` for what cannot be sent, and for a site that a token must not go to."""
+    found = None if settings.found is None else settings.found.bot_id
+    query = Query(text, settings.bot if settings.bot_is_given else found)
+    ask(settings, query, session, printer.print, *([Trace(printer.output)] if settings.verbose else []))
+    broken = printer.broken
+    if broken is not None and (advice := _ADVICE.get((broken.status or 0, broken.code or ""))):
+        printer.output.say(advice)

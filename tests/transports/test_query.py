@@ -1,0 +1,71 @@
+"""A question by the official API, over each transport."""
+
+from typing import Any
+
+import pytest
+
+from opchat_proto import Broken, End, Query, Reason, Session
+from opchat_transports.testing import Close, Delay, Expect, FaultServer, Write, json_object
+
+from .asking import ASKS, TRANSPORTS, Ask
+from .official import NO_ROUTE, TOKEN, OfficialSite
+from .pages import served
+
+each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+OWNER = Session.from_token(TOKEN)
+
+
+@each
+def test_the_owner_asks_a_bot_by_name(ask: Ask) -> None:
+    with served(OfficialSite()) as site:
+        [end] = ask(site.url, question=Query("Hello", "sales", "mine"), session=OWNER)
+    assert isinstance(end, End)
+    assert (end.reply, end.chat_id, end.actions) == ("sales: Hello", "mine", ())
+    assert [(method, path.rpartition("/")[2]) for method, path, _, _ in site.requests] == [
+        ("GET", "listChatbots"),
+        ("POST", "simpleChatbotQuery"),
+    ]
+    assert site.requests[-1][3] == {"botId": "sales", "message": "Hello", "chatId": "mine"}
+
+
+@each
+def test_a_site_without_a_list_of_bots_is_asked_all_the_same(ask: Ask) -> None:
+    with served(OfficialSite(answers={"listChatbots": NO_ROUTE})) as site:
+        [end] = ask(site.url, question=Query("Hello", "sales"), session=OWNER)
+    assert end.reply == "sales: Hello"
+
+
+@each
+def test_nothing_is_asked_of_a_bot_that_is_not_there(ask: Ask) -> None:
+    with served(OfficialSite()) as site:
+        [broken] = ask(site.url, question=Query("Hello", "nope"), session=OWNER, retries=1)
+    assert (broken.reason, broken.detail, broken.asked) == (
+        Reason.REFUSED,
+        "listChatbots: no bot 'nope'; there are: default, sales",
+        False,
+    )
+    assert site.routes == ["listChatbots"]
+
+
+@each
+def test_a_wrong_token_is_final(ask: Ask) -> None:
+    with served(OfficialSite()) as site:
+        [broken] = ask(site.url, question=Query("Hello"), session=Session.from_token("another"), retries=1)
+    assert (broken.status, broken.code, site.routes) == (401, "rest_forbidden", ["simpleChatbotQuery"])
+
+
+@each
+def test_the_clocks_hold_for_the_list_of_bots(ask: Ask) -> None:
+    slow = Expect("listChatbots"), Delay(20), Write(json_object(success=True, data=[])), Close()
+    with FaultServer(slow) as server:
+        [broken] = ask(server.url, question=Query("Hello", "sales"), session=OWNER, timeout=0.2)
+    assert isinstance(broken, Broken)
+    assert (broken.reason, broken.limit, broken.asked) == (Reason.TIMEOUT, "first_event", False)
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_a_token_goes_to_no_site_over_http_and_through_no_proxy_in_the_clear(kind: Any) -> None:
+    with pytest.raises(ValueError, match="over https only"):
+        kind("http://site.example", session=OWNER, proxy=None)
+    with pytest.raises(ValueError, match="through no proxy"):
+        kind("http://127.0.0.1:8000", session=OWNER, proxy="http://proxy.example:3128")
