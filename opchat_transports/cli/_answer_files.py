@@ -1,4 +1,4 @@
-"""What `decode` and `replay` read: a recording, a raw response or a bare body, told apart by its bytes."""
+"""The input of `decode` and `replay`: a recording, a raw response or a bare body, recognised by its bytes."""
 
 import codecs
 from collections.abc import Iterator
@@ -27,20 +27,20 @@ class Part:
     """One answer in a file."""
 
     data: bytes
-    """What came over its connection, or the whole file: offsets count in this."""
+    """The bytes of its connection, or the whole file: offsets count in these."""
     answer: Answer
     connection: int | None = None
-    """Its number in a recording."""
+    """The number of its connection in a recording."""
     exchange: Exchange | None = None
     is_http: bool = True
     body: UndoneBody | None = None
-    """Where its head does not describe its body, that body."""
+    """The body, if the head does not describe it (a tool has undone its framing)."""
 
 
 def read(name: str) -> bytes:
-    """The bytes of a file, or of standard input. Raises `UsageError`.
+    """Read a file or standard input. Raises `UsageError`.
 
-    UTF-16 with a byte order mark, as a shell on Windows writes it, becomes UTF-8.
+    UTF-16 with a byte order mark, as Windows shells write it, is converted to UTF-8.
     """
     try:
         data = read_input() if name == "-" else Path(name).read_bytes()
@@ -54,7 +54,7 @@ def read(name: str) -> bytes:
 
 
 def parts(name: str, data: bytes) -> Iterator[Part]:
-    """The answers in it, in order: at least one. Raises `UsageError` for a recording that is damaged."""
+    """Yield the answers in it, in order: at least one. Raises `UsageError` for a damaged recording."""
     if is_recording(data):
         yield from _recorded(name, data)
         return

@@ -1,4 +1,4 @@
-"""What came of many questions, in figures: the summary at the end, and the progress bar on the way."""
+"""Figures about many questions: the progress bar during a run, and the summary at its end."""
 
 import math
 import sys
@@ -14,7 +14,7 @@ __all__ = ["count_outcomes", "percentile", "progress_bar", "summary_lines"]
 
 
 def summary_lines(results: Iterable[Result], total: int) -> list[str]:
-    """The summary of these results to so many questions."""
+    """The lines of the summary of these results, of `total` questions."""
     results = list(results)
     reasons = Counter(result.last.reason.value for result in results if isinstance(result.last, Broken))
     line = f"{len(results)} of {total} questions: {count_outcomes(results)}"
@@ -37,19 +37,19 @@ def summary_lines(results: Iterable[Result], total: int) -> list[str]:
 
 
 def count_outcomes(results: Iterable[Result]) -> str:
-    """How many there are of each outcome: "3 end, 1 broken"."""
+    """The number of each outcome: "3 end, 1 broken"."""
     counts = Counter(result.outcome for result in results)
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("end", "broken", "skipped") if counts[outcome])
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that so many percent of all do not exceed (nearest rank)."""
+    """The percentile by the nearest-rank method: `share` percent of the values do not exceed it."""
     return sorted(values)[max(0, math.ceil(len(values) * share / 100) - 1)]
 
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[Result], None]]:
-    """A bar on standard error: how many are done, by outcome, at which pace, and the time left."""
+    """A bar on standard error: the number done, by outcome, the pace, and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""`opchat batch --compare`: which answers are different in two result files."""
+"""`opchat batch --compare`: the differences between two result files."""
 
 from collections.abc import Iterator, Mapping
 from difflib import unified_diff
@@ -16,7 +16,7 @@ _EXPECTATION = {True: "met", False: "not met", None: "not judged"}
 def changes(
     old: Mapping[QuestionId, Result | str], new: Mapping[QuestionId, Result | str]
 ) -> Iterator[tuple[QuestionId, list[str]]]:
-    """The ids whose answers have changed, in the order of the new file, each with the lines that say how."""
+    """Yield each id whose answer has changed, in the order of the new file, with lines that show how."""
     for name, after in new.items():
         if name not in old:
             yield name, ["only in the new file"]
@@ -34,7 +34,7 @@ def _differences(old: Result | str, new: Result | str) -> list[str]:
     if isinstance(old, Result) and isinstance(new, Result):
         if old.expect_held != new.expect_held:
             lines.append(f"expectation {_EXPECTATION[new.expect_held]}, was {_EXPECTATION[old.expect_held]}")
-        # The first three lines are a head.
+        # Without the three lines of the diff's header.
         lines += list(unified_diff(old.reply.splitlines(), new.reply.splitlines(), n=1, lineterm=""))[3:]
     return lines
 

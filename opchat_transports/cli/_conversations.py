@@ -1,4 +1,4 @@
-"""The conversation that a question belongs to: begun or continued, asked, and kept for `--continue`."""
+"""The conversation of a question: begins or continues it, asks, and saves it for `--continue`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ __all__ = ["answer", "begin", "keep", "new_conversation"]
 
 
 def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None) -> Conversation:
-    """The conversation that a question belongs to: the last one, one from a file, or a new one."""
+    """Return the conversation of the next question: the last one, one from a file, or a new one."""
     if go_on and history is not None:
         raise click.UsageError("expected --continue or --history, not both")
     if go_on:
@@ -38,7 +38,7 @@ def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None
 
 
 def new_conversation(settings: Settings, messages: tuple[Message, ...] = ()) -> Conversation:
-    """One with the bot of these settings, in which this was said."""
+    """A conversation with the bot of these settings, with these messages."""
     bot, chat_id = settings.found, new_chat_id()
     if bot is None:
         return Conversation(messages=messages, bot_id=settings.bot, chat_id=chat_id)
@@ -51,8 +51,8 @@ def answer(
 ) -> bool:
     """Ask, with these files, and print. A complete answer becomes part of the conversation, a broken one does not.
 
-    Returns whether there is something to keep: an answer, or that the provider no
-    longer knows the answer before, so that the next question carries the whole history.
+    Return whether there is something to save: an answer, or the news that the provider
+    has forgotten the previous one, so that the next question sends the whole history.
     """
     observers: list[Observer] = [Trace(printer.output)] if settings.verbose else []
     if files and printer.is_waiting:
@@ -66,7 +66,7 @@ def answer(
 
 
 def keep(store: Store, conversation: Conversation) -> None:
-    """Keep the conversation; where that is not possible, a line says so, since the answer is there all the same."""
+    """Save the conversation. If that fails, print a line about it: the answer was already shown."""
     try:
         if store.save(conversation):
             say("another opchat has kept this conversation meanwhile; --continue goes on with what was said here")

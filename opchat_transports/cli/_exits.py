@@ -1,4 +1,4 @@
-"""How the command ends: exit codes, and the one line that says why there is no answer."""
+"""How the command ends: exit codes, and the line that says why there is no answer."""
 
 import re
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
-OUTPUT_CLOSED = 141  # what a shell reports for a program that a closed pipe has ended
+OUTPUT_CLOSED = 141  # what a shell reports for a program that died of a closed pipe
 NONCE_REFUSED = 4
 NOT_SAVED = 7
 EXIT_CODES: dict[Reason, int] = {
@@ -46,7 +46,7 @@ Exit codes:
 
 _NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")
 
-# What the pages of firewalls say that want a browser to prove itself (Cloudflare, Sucuri, Imunify360, SiteGround, ...).
+# Phrases on the challenge pages of firewalls (Cloudflare, Sucuri, Imunify360, SiteGround, ...).
 _CHALLENGE = re.compile(
     r"just a moment|attention required|checking your browser|checking if the site connection is secure|"
     r"verify(?:ing)? (?:that )?you are (?:a )?human|are you (?:a )?human|(?:enable|need) javascript and cookies|"
@@ -57,19 +57,19 @@ _CHALLENGE = re.compile(
 _CHALLENGE_WITHIN = 64 * 1024  # characters
 
 _TRY = {
-    Reason.REMOTE: "these are the site's words: ask its owner, or another --bot",
+    Reason.REMOTE: "the message is the site's: ask its owner, or try another --bot",
     Reason.REFUSED: "-v shows what was exchanged",
     Reason.MALFORMED: "check --url; `opchat record` keeps what came, `opchat decode` explains it",
     Reason.TRUNCATED: "ask again if that may cost another answer",
     Reason.LOST: "check --url and the network",
-    Reason.TIMEOUT: "--timeout gives it longer",
+    Reason.TIMEOUT: "a higher --timeout waits longer",
     Reason.PROXY: "check --proxy, or the variables http_proxy, https_proxy and all_proxy",
     Reason.TOO_LARGE: "ask for less",
 }
 
 
 def is_challenge(broken: Broken) -> bool:
-    """Whether a firewall answered instead of the site: a page that wants a browser to prove itself."""
+    """Whether a firewall answered instead of the site, with a challenge page."""
     return (
         broken.reason in (Reason.REFUSED, Reason.MALFORMED)
         and broken.raw.lstrip().startswith("<")
@@ -78,7 +78,7 @@ def is_challenge(broken: Broken) -> bool:
 
 
 def is_challenge_text(page: str) -> bool:
-    """Whether a page, if it is not the one that was asked for, says what a firewall's challenge says."""
+    """Whether the text of an unexpected page is a firewall's challenge."""
     return _CHALLENGE.search(page, 0, _CHALLENGE_WITHIN) is not None
 
 
@@ -92,7 +92,7 @@ def exit_code(broken: Broken) -> int:
 
 
 def failure_line(broken: Broken, where: str) -> str:
-    """What happened, where, and what to try, on one line. It holds the server's words: untrusted text."""
+    """One line: what happened, where, and what to try. It quotes the server: untrusted text."""
     line = broken_line(broken)
     if is_challenge(broken):
         line += "; this is a firewall's challenge page"
@@ -104,14 +104,14 @@ def _is_for_nonce(broken: Broken) -> bool:
 
 
 def what_to_try(broken: Broken, where: str) -> str:
-    """What may help, for a person."""
+    """A hint for a person on what may help."""
     if is_challenge(broken):
         return "ask the site's owner to let its REST API through"
     option = (broken.limit or "").replace("_", "-")
     if broken.reason is Reason.TOO_LARGE and option:
         return f"--limit-{option} allows more"
     if broken.reason is Reason.TIMEOUT and option:
-        return f"--timeout-{option} gives it longer"
+        return f"--timeout-{option} waits longer"
     if (advice := _about_tls(broken, where)) is not None:
         return advice
     if broken.reason is Reason.LOST and broken.asked:
@@ -122,12 +122,12 @@ def what_to_try(broken: Broken, where: str) -> str:
         if broken.status is not None and 300 <= broken.status < 400:
             return "give --url the address that it redirects to"
     if broken.in_session and broken.code is None and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
-        return "is this a site with AI Engine? check --url"  # WordPress refuses with a code
+        return "is this a site with AI Engine? check --url"  # WordPress always refuses with a code
     if broken.in_session and broken.reason is Reason.TRUNCATED:
         return "nothing was asked yet; check --url, or ask again"
     if broken.reason is Reason.REFUSED:
         if _is_for_nonce(broken):
-            if "start_session" in broken.detail and not broken.in_session:  # which says what to do
+            if "start_session" in broken.detail and not broken.in_session:  # the detail says what to do
                 return "this address gives nobody a nonce"
             return "the site's chat may be for signed-in members, or its REST API closed to others"
         if broken.status in (429, 500, 502, 503, 504):
@@ -137,7 +137,7 @@ def what_to_try(broken: Broken, where: str) -> str:
     return _TRY[broken.reason]
 
 
-# What OpenSSL says of bytes that are no TLS, and what servers say of bytes that are.
+# OpenSSL's errors for bytes that are not TLS, and servers' errors for TLS on a plain port.
 _NO_TLS = re.compile(r"wrong version number|record layer failure|packet length too long|unknown protocol", re.I)
 _NO_PLAIN_HTTP = re.compile(r"plain HTTP request|speaking plain HTTP|HTTP request to an HTTPS", re.I)
 _UNKNOWN_ISSUER = re.compile(r"self[- ]signed|issuer certificate|verify the first certificate", re.I)

@@ -1,4 +1,4 @@
-"""An answer from a file, judged as it would have been on a connection, with the place of each event."""
+"""Judges an answer in a file as if it came over a connection, with the offset of each event."""
 
 import re
 from collections.abc import Callable
@@ -21,25 +21,25 @@ _SHOWN = 200
 @final
 @dataclass(slots=True)
 class Answer:
-    """One response, or one body, in the bytes that came over a connection."""
+    """One response, or one body, in the bytes of a connection."""
 
     start: int
     """The offset of its first byte."""
     status: int | None = None
-    """None without HTTP, or without a whole head."""
+    """None without HTTP, or without a complete head."""
     events: list[tuple[Event, int]] = field(default_factory=list)
-    """Each with the offset behind the byte that completed it."""
+    """Each with the offset just after the byte that completed it."""
     end: int = 0
-    """The offset behind its last byte."""
+    """The offset just after its last byte."""
     is_complete: bool = False
-    """Whether HTTP says that it ended there, and not only the bytes."""
+    """Whether HTTP ended it there, rather than the end of the bytes."""
     fault: tuple[int, str] | None = None
-    """The line that is to blame, if the answer is broken: its number in the bytes, from 1, and its text, cut."""
+    """The faulty line of a broken answer: its number in the bytes, from 1, and its text, shortened."""
 
 
 @final
 class _Machine:
-    """HTTP, if there is any, and the rules of judgement. For `Client` it is a flow without events until HTTP ends."""
+    """HTTP, if there is any, and `ReplyDecoder`. To its `Client` it is a flow without events until HTTP ends."""
 
     session = None
     is_ready = True
@@ -49,10 +49,10 @@ class _Machine:
         self.limits = Limits()
         self.awaiting: Awaiting | None = Awaiting.FIRST_EVENT
         self.status: int | None = None
-        self.is_over = False  # the terminal event was given
+        self.is_over = False  # the terminal event was returned
         self.is_complete = False
         self.is_lost = False  # HTTP cannot be followed any further
-        self.body = b""  # what the last input has brought of it
+        self.body = b""  # the part of it in the last input
         self._events: list[Event] = []
         self._decoder = ReplyDecoder(self.limits)
         self._client: Client | None = None
@@ -61,13 +61,13 @@ class _Machine:
             self._decoder.receive_head(body.status, body.headers)
         elif http:
             self._client = Client(self)
-            self._client.step_done()  # as if it had connected
-            self._client.step_done()  # and sent its request
+            self._client.step_done()  # pretend that it connected
+            self._client.step_done()  # and that the request was sent
         else:
             self._decoder.receive_head(200, ())
 
     def feed(self, data: bytes) -> list[Event]:
-        """Bytes came."""
+        """Take bytes, and return their events."""
         self.body = b""
         if self._client is None:
             self.receive_data(data)
@@ -76,7 +76,7 @@ class _Machine:
         return self._take()
 
     def finish(self, failure: str, reason: Reason) -> list[Event]:
-        """The bytes are over, in that way; "" if the server has closed."""
+        """The bytes have ended with this failure; "" if the server closed the connection."""
         if failure:
             self.receive_failure(failure, reason)
         elif self._client is None:
@@ -114,7 +114,7 @@ class _Machine:
 
     def close(self) -> list[Event]:
         self.awaiting = None
-        return [End(None)]  # no more than a sign for the client
+        return [End(None)]  # only a signal to the client
 
     def _note(self, events: list[Event]) -> list[Event]:
         self._events += events
@@ -133,15 +133,15 @@ def judge(
     failure: str = "",
     reason: Reason = Reason.LOST,
 ) -> Answer:
-    """The answer between these offsets, by default up to the end.
+    """Judge the answer between these offsets, by default up to the end.
 
-    `failure` says how the bytes ended, "" where the server closed.
+    `failure` says how the bytes ended; "" means that the server closed.
 
-    With `body`, or with `http` False, there is no HTTP that can be followed. `lines`
-    counts the lines of `data`, of all its answers.
+    With `body`, or with `http` False, there is no HTTP to follow. `lines` numbers the
+    lines of `data`, across all its answers.
 
-    A live event is complete with a line end, so it is enough to look after each.
-    Whatever else ends an answer happens once, and is then looked for byte by byte.
+    A live event completes at a line end, so offsets are checked after each line.
+    Anything else that ends an answer happens once, and is located byte by byte.
     """
     answer = Answer(start)
     machine = _Machine(body, http=http)
@@ -165,7 +165,7 @@ def judge(
             position = probe(lambda machine: machine.is_complete)
             break
         if machine.is_lost or (machine.is_over and not http):
-            position = last  # nothing can follow
+            position = last  # nothing follows the end
             break
     is_complete, is_lost = machine.is_complete or body is not None, machine.is_lost
     if not machine.is_over:
@@ -175,16 +175,16 @@ def judge(
         line = _to_blame(broken, answer, seen, in_http=is_lost)
         if line is None:
             line = answer.events[-1][1]
-            while line > start and data[line - 1] in b"\r\n":  # to the end of the last line that is not blank
+            while line > start and data[line - 1] in b"\r\n":  # to the end of the last non-blank line
                 line -= 1
         answer.fault = lines.line_at(line, start)
     return answer
 
 
 def _to_blame(broken: Broken, answer: Answer, lines: "_Lines", *, in_http: bool) -> int | None:
-    """Where the line begins that made an answer broken; None: it is the last before the fault, whatever it is."""
+    """The offset of the line that broke the answer; None means the last line before the fault."""
     if broken.reason is Reason.REFUSED:
-        return answer.start  # its status
+        return answer.start  # the status line
     if in_http:
         return None
     return lines.first if broken.raw.startswith("<") else lines.last
@@ -192,7 +192,7 @@ def _to_blame(broken: Broken, answer: Answer, lines: "_Lines", *, in_http: bool)
 
 @final
 class _Lines:
-    """Where the lines of a body that are not blank begin, among the chunks."""
+    """The offsets of the non-blank lines of a body, between its chunks."""
 
     def __init__(self) -> None:
         self.first: int | None = None
@@ -200,7 +200,7 @@ class _Lines:
         self._inside = False
 
     def add(self, body: bytes, at: int) -> None:
-        """A piece of the body, which has no line end but at its end, began there."""
+        """Add a piece of the body that began at this offset. Only its end may be a line end."""
         if not body:
             return
         if not self._inside and body.strip(b"\r\n"):
@@ -212,7 +212,7 @@ class _Lines:
 def _first(
     make: Callable[[], _Machine], data: bytes, start: int, begin: int, high: int, holds: Callable[[_Machine], bool]
 ) -> int:
-    """The first offset above `begin` at which that is so: it is at `high`, and the cuts do not matter."""
+    """Find by bisection the first offset above `begin` at which the condition holds; it holds at `high`."""
     machine = make()
     machine.feed(data[start:begin])
     low = begin + 1
@@ -229,17 +229,17 @@ def _first(
 
 @final
 class LineCounter:
-    """Numbers the lines of bytes that hold many answers, each line once."""
+    """Numbers the lines of bytes with many answers, in one pass."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._counted = 0  # up to this offset
-        self._number = 1  # of the line that begins there
+        self._counted = 0  # lines are counted up to this offset
+        self._number = 1  # the number of the line there
 
     def line_at(self, offset: int, start: int) -> tuple[int, str]:
-        """The line that this offset is in, or at the end of: its number, from 1, and its text, cut.
+        """The line that contains this offset or ends there: its number, from 1, and its text, shortened.
 
-        It does not begin before `start`, which must not be less than the time before.
+        It does not begin before `start`, which must not decrease between calls.
         """
         data = self._data
         begin = max(data.rfind(b"\n", start, offset), data.rfind(b"\r", start, offset), start - 1) + 1

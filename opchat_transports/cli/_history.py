@@ -1,4 +1,4 @@
-"""Messages in files: read as JSON or NDJSON, written as JSON."""
+"""Files of messages: read as JSON or NDJSON, written as JSON."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ __all__ = ["read_messages", "write_messages"]
 
 
 def read_messages(path: Path) -> tuple[Message, ...]:
-    """The messages of a file: a JSON array, an object with "messages", or one JSON object a line.
+    """Read the messages in a file: a JSON array, an object with "messages", or one JSON object a line.
 
-    Raises `UsageError` that names the file, and the line or the index.
+    Raises `UsageError`, which names the file, and the line or the index.
     """
     try:
         text = decode_text(path.read_bytes())
@@ -25,7 +25,7 @@ def read_messages(path: Path) -> tuple[Message, ...]:
         raise click.UsageError(f"--history {path}: {getattr(error, 'strerror', None) or error}") from None
     messages = _parse(path, text)
     try:
-        # Checked as what stands before a question, which an empty one is here.
+        # Checked as the history of an empty question.
         return Submit.from_messages([*messages, {"role": "user", "content": ""}]).messages
     except InvalidMessages as error:
         raise click.UsageError(f"--history {path}: {error}") from None
@@ -37,7 +37,7 @@ def _parse(path: Path, text: str) -> list[Any]:
     except (ValueError, RecursionError):
         return _parse_lines(path, text)
     if isinstance(whole, dict):
-        whole = whole.get("messages", [whole])  # or it is NDJSON of one line
+        whole = whole.get("messages", [whole])  # or NDJSON with one line
     if not isinstance(whole, list):
         raise click.UsageError(f"--history {path}: expected an array of messages, or one message a line")
     return whole
@@ -55,6 +55,6 @@ def _parse_lines(path: Path, text: str) -> list[Any]:
 
 
 def write_messages(path: Path, messages: tuple[Message, ...]) -> None:
-    """Write them as a JSON array that `read_messages` reads. Raises `OSError`."""
+    """Write messages as a JSON array that `read_messages` can read. Raises `OSError`."""
     values = [{"role": message.role, "content": message.content} for message in messages]
     write_private(path, json.dumps(values, ensure_ascii=False, indent=1) + "\n")

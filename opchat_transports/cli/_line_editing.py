@@ -1,4 +1,4 @@
-"""What somebody types at a terminal: edited, remembered, completed, and pasted in one piece."""
+"""Reads lines typed at a terminal, with editing, history, completion and pasting of several lines."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ._terminal import is_terminal
 
 try:
     import readline
-except ModuleNotFoundError:  # Windows, and some builds
+except ModuleNotFoundError:  # on Windows and in some builds
     readline = None  # type: ignore[assignment]
 
 __all__ = ["LineReader", "goes_on"]
@@ -27,19 +27,29 @@ _LINES_KEPT = 1000
 _FILE = "lines"
 _PASTED_WITHIN = 0.05  # seconds
 _AT_ONCE = 64 * 1024
-_WITHOUT_BRACKETS = ("", "dumb", "linux", "ansi", "cons25", "vt52", "vt100", "vt102", "vt220")  # do not tell a paste
+_WITHOUT_BRACKETS = (
+    "",
+    "dumb",
+    "linux",
+    "ansi",
+    "cons25",
+    "vt52",
+    "vt100",
+    "vt102",
+    "vt220",
+)  # terminals that do not mark pasted text
 
 
 def goes_on(line: str) -> bool:
-    r"""Whether the next line belongs to this one: it ends with a backslash that no other one escapes."""
+    r"""Whether the next line continues this one: it ends with an unescaped backslash."""
     return len(line) - len(line.rstrip("\\")) & 1 == 1
 
 
 @final
 class LineReader:
-    """Reads questions from a terminal. A context manager: what was typed is kept from one chat to the next.
+    """Reads questions from a terminal. A context manager, which saves the history for the next chat.
 
-    `commands` are completed by Tab. With `keep` False nothing is read or written.
+    Tab completes `commands`. With `keep` False no history is read or written.
     """
 
     def __init__(self, commands: Sequence[str], *, keep: bool) -> None:
@@ -48,19 +58,19 @@ class LineReader:
         self._typed: list[str] = []
         self._is_edited = readline is not None and is_terminal(sys.stdin) and is_terminal(sys.stdout)
         self._pastes_whole = False
-        self._rest = ""  # what came behind the last line
+        self._rest = ""  # text after the last line
         if self._is_edited:
             self._set_up()
 
     @property
     def how(self) -> str:
-        """How several lines become one question, in words."""
+        """Explains how several lines become one question."""
         if self._pastes_whole:
-            return r"Lines that are pasted are one question; so is a line that ends with \ and the next one."
-        return r"Lines that are pasted are asked as one question; a line that ends with \ goes on in the next one."
+            return r"Pasted lines are one question. A line that ends with \ continues in the next one."
+        return r"Pasted lines are asked as one question. A line that ends with \ continues in the next one."
 
     def read(self) -> str | None:
-        """What was typed up to Enter, several lines where they belong together; None at the end."""
+        """Return the next question, which may have several lines; None at the end of the input."""
         text = self._line(_PROMPT)
         if text is None:
             return None
@@ -84,7 +94,7 @@ class LineReader:
             return None
 
     def _plain_line(self, prompt: str) -> str | None:
-        """A line without readline. (`input` would keep what was pasted behind it where nobody can see it.)"""
+        """Read a line without readline. (`input` would hide the pasted lines that follow in its buffer.)"""
         if sys.stderr is not None:
             print(prompt, end="", file=sys.stderr, flush=True)
         source: Any = sys.stdin.buffer
@@ -104,7 +114,7 @@ class LineReader:
     # ---------------------------------------------------------------- readline
 
     def _set_up(self) -> None:
-        # GNU readline keeps what is pasted together, if it is let; CPython switches that off. libedit cannot.
+        # GNU readline can keep a paste together, but CPython switches that off. libedit cannot.
         is_libedit = getattr(readline, "backend", None) == "editline" or "libedit" in (readline.__doc__ or "")
         if not is_libedit and os.environ.get("TERM", "") not in _WITHOUT_BRACKETS:
             readline.parse_and_bind("set enable-bracketed-paste on")
@@ -127,7 +137,7 @@ class LineReader:
                 readline.add_history(text)
 
     def __enter__(self) -> Self:
-        """Bring back what was typed before."""
+        """Load the history of earlier chats."""
         if self._is_edited and self._keep:
             readline.clear_history()
             for text in _kept():
@@ -135,7 +145,7 @@ class LineReader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Keep what was typed, behind what other chats have kept meanwhile."""
+        """Save the history, after what other chats saved meanwhile."""
         if self._is_edited:
             readline.set_completer(None)
         if self._is_edited and self._keep and self._typed:
@@ -145,7 +155,7 @@ class LineReader:
 
 
 def _kept() -> list[str]:
-    """What was typed in chats before, one JSON string a line."""
+    """The history of earlier chats, one JSON string a line."""
     found: list[Any] = []
     with suppress(OSError, ValueError, RecursionError):
         found = [json.loads(line) for line in (read_state(_FILE) or "").splitlines()]
@@ -153,17 +163,17 @@ def _kept() -> list[str]:
 
 
 def _more_is_there() -> bool:
-    """Whether the terminal has more for us already, as after a paste."""
+    """Whether the terminal already has more input, as after a paste."""
     if sys.platform == "win32":
         import msvcrt
 
-        time.sleep(_PASTED_WITHIN)  # a console of Windows cannot be waited for
+        time.sleep(_PASTED_WITHIN)  # a Windows console cannot be waited for
         return msvcrt.kbhit()
     import termios
 
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    # A line without its end is there as well: without the canonical mode the system tells.
+    # An unfinished line counts too: outside canonical mode the system reports it.
     raw: list[Any] = [*before]
     raw[3] &= ~termios.ICANON
     termios.tcsetattr(descriptor, termios.TCSANOW, raw)

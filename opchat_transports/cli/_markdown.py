@@ -1,4 +1,4 @@
-"""Markdown that is rendered on a terminal while it grows."""
+"""Renders Markdown on a terminal while it grows."""
 
 import re
 import sys
@@ -16,33 +16,33 @@ from ._escaping import escape
 
 __all__ = ["BlockSplitter", "GrowingMarkdown"]
 
-_REDRAWN = 0.2  # seconds: what comes faster is drawn together
-_LARGEST = 4096  # characters of a block, which is drawn anew as it grows
-_LONGEST_FENCE = 80  # characters of the line that opens code which fills several blocks
+_REDRAWN = 0.2  # seconds between two redraws
+_LARGEST = 4096  # characters of a block that is redrawn as it grows
+_LONGEST_FENCE = 80  # characters of a code fence that is repeated in each block of its code
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 
 
 @final
 class GrowingMarkdown:
-    """Renders what has come so far, at most some times a second.
+    """Renders the text so far, a few times a second at most.
 
-    Finished blocks are printed for good, so only the last one is drawn again and
-    no answer is too long for the screen. Links are text, HTML is left out.
+    Finished blocks are printed once, so only the last one is redrawn, and no answer
+    is too long for the screen. Links become text, and HTML is removed.
     """
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stdout)
-        self._lock = Lock()  # of all that follows
+        self._lock = Lock()  # protects everything below
         self._splitter = BlockSplitter()
         self._finished: list[str] = []
-        self._drawn = ""  # the unfinished block as it is on the screen
+        self._drawn = ""  # the unfinished block on the screen
         self._has_printed = False
         self._live: Live | None = None
         self._over = Event()
         self._drawer = Thread(target=self._draw_now_and_then, daemon=True)
 
     def add(self, text: str) -> None:
-        """Show this piece as well, soon."""
+        """Add this piece; it is shown soon."""
         with self._lock:
             self._finished += self._splitter.add(text)
             if self._live is None:
@@ -52,7 +52,7 @@ class GrowingMarkdown:
                 self._drawer.start()
 
     def close(self) -> None:
-        """Leave it as it stands. Idempotent."""
+        """Draw the rest, and stop redrawing. Idempotent."""
         if self._live is None:
             return
         self._over.set()
@@ -82,7 +82,7 @@ class GrowingMarkdown:
         self._drawn = growing
 
     def _render(self, block: str) -> list[list[Segment]]:
-        """The lines of a block, behind a blank one if something is printed above it."""
+        """The lines of a block, after a blank line unless it is the first."""
         markdown = Markdown(block, hyperlinks=False)
         _escape(markdown.parsed)
         lines = list(_without_doubled_blanks(self._console.render_lines(markdown, pad=False)))
@@ -91,25 +91,25 @@ class GrowingMarkdown:
 
 @final
 class BlockSplitter:
-    """Cuts a growing Markdown text into blocks, each with what a blank line ends, or with as much as a block may hold.
+    """Splits growing Markdown into blocks that end at a blank line or at the largest size.
 
-    A blank line in fenced code, or before an indented line, ends nothing.
+    A blank line inside fenced code or before an indented line does not end a block.
     """
 
     def __init__(self) -> None:
-        self._lines: list[str] = []  # the whole lines of the block that has begun
-        self._line = ""  # what has come of the next one
+        self._lines: list[str] = []  # the complete lines of the current block
+        self._line = ""  # the current line so far
         self._size = 0
         self._after_blank = False
-        self._fence = ""  # the line that the code began with in which it ends
+        self._fence = ""  # the fence of the code block that is open at the end
 
     @property
     def unfinished(self) -> str:
-        """The block that still grows."""
+        """The block that is still growing."""
         return "".join((*self._lines, self._line))
 
     def add(self, text: str) -> list[str]:
-        """The blocks that this piece finishes."""
+        """Return the blocks that this piece finishes."""
         finished: list[str] = []
         first, *others = text.split("\n")
         self._add_to_line(first, finished)
@@ -157,7 +157,7 @@ class BlockSplitter:
 
 @final
 class _Lines:
-    """Lines that are rendered already."""
+    """Lines that are already rendered."""
 
     def __init__(self, lines: list[list[Segment]]) -> None:
         self._lines = lines
@@ -169,7 +169,7 @@ class _Lines:
 
 
 def _escape(tokens: Sequence[Token]) -> None:
-    """Escape the texts in parsed Markdown: only there the character references are decoded."""
+    """Escape the texts in parsed Markdown, where character references are already decoded."""
     for token in tokens:
         token.content = escape(token.content, terminal=True)
         for name, value in token.attrs.items():
@@ -179,7 +179,7 @@ def _escape(tokens: Sequence[Token]) -> None:
 
 
 def _without_doubled_blanks(lines: list[list[Segment]]) -> Iterator[list[Segment]]:
-    """One blank line where there are several, and none at either end. Those of code have a background, and stay."""
+    """Reduce runs of blank lines to one, and drop those at the ends. Code's have a background, and stay."""
     blank_is_due = has_begun = False
     for line in lines:
         if not any(part.text.strip() or (part.style and part.style.bgcolor) for part in line):

@@ -1,4 +1,4 @@
-"""The options that all commands share which ask a site, and how their help lists them."""
+"""The options shared by the commands that ask a site, and their sections in the help."""
 
 import functools
 import re
@@ -50,28 +50,28 @@ _LIMITS = {
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the shared options say."""
+    """The values of the shared options."""
 
     endpoint: Endpoint | None
-    """None: the built-in bot."""
+    """The site; None means the built-in bot."""
     page: str | None
-    """The address that --url gave, if that may be a page of the site rather than the site: see `_page_bots`."""
+    """The address in --url, if it may be a page and not the site itself: see `_page_bots`."""
     bot: str
     bot_is_given: bool
     found: Bot | None = None
-    """The bot of that page which is asked."""
+    """The bot of the page, if one was found."""
     headers: tuple[tuple[str, str], ...]
     proxy: ProxyLike
     timeouts: Timeouts
     limits: Limits
     cacert: str | None
-    """A file of certificates to trust beside those of the system."""
+    """A file of certificates to trust in addition to the system's."""
     via: str
     verbose: bool
 
     @property
     def where(self) -> str:
-        """The site that is asked, for a person: its address, or that of a REST root of another form."""
+        """The site, for a person: its address, or its REST root if that has an unusual form."""
         assert self.endpoint is not None
         return self.endpoint.origin + self.endpoint.root.removesuffix("/wp-json")
 
@@ -149,11 +149,11 @@ def _size(value: str) -> int:
 def _header(value: str) -> tuple[str, str]:
     name, colon, text = value.partition(":")
     if not colon:
-        raise click.BadParameter("expected 'NAME: VALUE'")  # and not shown: it may be a token
+        raise click.BadParameter("expected 'NAME: VALUE'")  # not quoted: it may be a token
     return name.strip(), text.strip()
 
 
-_UNSET = object()  # None switches a clock off
+_UNSET = object()  # not None, which switches a clock off
 
 
 def asking_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -197,7 +197,7 @@ def _with_url(
 
 
 def printing_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that say how an answer is printed: `show`, `markdown` and `raw`."""
+    """Give a command the options for printing an answer: `show`, `markdown` and `raw`."""
     for option in (
         click.option("--raw", is_flag=True, help="Do not escape the control characters in an answer."),
         click.option("--markdown", is_flag=True, help="On a terminal, render the answer's Markdown as it grows."),
@@ -213,11 +213,11 @@ def printing_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def history_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that say what was said before: `go_on` and `history`."""
+    """Give a command the options for the history: `go_on` and `history`."""
     command = click.option(
-        "--history", type=click.Path(path_type=Path), metavar="FILE", help="Messages before: JSON or NDJSON."
+        "--history", type=click.Path(path_type=Path), metavar="FILE", help="Earlier messages: JSON or NDJSON."
     )(command)
-    return click.option("--continue", "go_on", is_flag=True, help="Go on with the last conversation with this bot.")(
+    return click.option("--continue", "go_on", is_flag=True, help="Continue the last conversation with this bot.")(
         command
     )
 
@@ -235,9 +235,9 @@ def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
         option("--bot", default="default", show_default=True, metavar="ID", help="Which of the site's bots."),
         option("--header", type=_header, multiple=True, metavar="'NAME: VALUE'", help="Send it with each request."),
         option("--proxy", metavar="URL", help="http, https, socks5, socks5h; or none. Default: http_proxy and so on."),
-        option("--cacert", type=click.Path(), metavar="FILE", help="Trust the certificates in it as well."),
+        option("--cacert", type=click.Path(), metavar="FILE", help="Also trust the certificates in FILE."),
         option("--via", type=click.Choice(_VIA), default=_VIA[0], show_default=True, help="The transport that asks."),
-        option("--timeout", **seconds, help="Longest wait for anything; none for no end."),
+        option("--timeout", **seconds, help="Longest wait for anything; none: no limit."),
         *(
             option(f"--timeout-{name.replace('_', '-')}", **seconds, help=f"{what}  [default: {default:g}]")
             for name, what in _CLOCKS.items()
@@ -248,7 +248,7 @@ def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
             for name, what in _LIMITS.items()
             if (default := _shown(getattr(Limits(), name)))
         ),
-        option("-v", "--verbose", is_flag=True, help="Show on standard error what is exchanged, without secrets."),
+        option("-v", "--verbose", is_flag=True, help="Show the exchange on standard error, without secrets."),
     ]
 
 
@@ -260,7 +260,7 @@ def _shown(value: int) -> str:
 
 
 def _settings(values: dict[str, Any]) -> Settings:
-    """Take the shared options out of these values."""
+    """Remove the shared options from these values, and return them as `Settings`."""
     url, proxy, every = values.pop("url"), values.pop("proxy"), values.pop("timeout")
     clocks = {clock: values.pop(f"timeout_{clock}") for clock in _CLOCKS}
     clocks = {clock: every if value is _UNSET else value for clock, value in clocks.items()}
@@ -303,13 +303,13 @@ def _site(url: str, page: str | None) -> Endpoint:
 
 
 def _page(url: str) -> str | None:
-    """The address, if it is neither a host nor a REST root, and so may be that of a page."""
+    """The address if it may be a page: neither a host nor a REST root; else None."""
     path, _, query = _path_and_query(url)
     return None if is_rest_root(url) or not (path.strip("/") or query) else url
 
 
 def is_rest_root(url: str) -> bool:
-    """Whether an address is that of a site's REST root, and so not that of a page."""
+    """Whether an address is a site's REST root, so that it is not a page."""
     path, _, query = _path_and_query(url)
     return path.rstrip("/").endswith("wp-json") or re.search("(?:^|&)rest_route=/?$", query) is not None
 
@@ -319,7 +319,7 @@ def _path_and_query(url: str) -> tuple[str, str, str]:
 
 
 def _whole_url(url: str) -> str:
-    """What people give for a site, as `Endpoint.parse` reads it: "site.example" means https. Raises `ValueError`."""
+    """An address as people type it, completed for `Endpoint.parse`: "site.example" means https. Raises `ValueError`."""
     url = _with_ascii_host(utf8_text(url))
     if url.startswith("//"):
         return f"https:{url}"
@@ -330,7 +330,7 @@ def _whole_url(url: str) -> str:
 
 
 def _with_ascii_host(url: str) -> str:
-    """The URL with its host name as DNS has it (IDNA 2008, prepared by UTS 46). Raises `ValueError`."""
+    """The URL with its host name in ASCII (IDNA 2008 with UTS 46 mapping). Raises `ValueError`."""
     parts = re.fullmatch(r"((?:[a-zA-Z0-9]+:)?(?://)?(?:[^/?#@]*@)?)([^/?#@:]+)(.*)", url, re.DOTALL)
     if parts is None or parts[2].isascii():
         return url

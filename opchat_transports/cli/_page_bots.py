@@ -1,4 +1,4 @@
-"""From the address of a page to the bot on it that is asked."""
+"""Finds the bot to ask from the address of a page."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,25 +21,25 @@ _WIDEST = 40  # characters of a text from the page
 
 
 def find_bot(settings: Settings) -> Settings:
-    """The settings with the bot of the page that --url gave: the only one, or that of --bot.
+    """Return the settings with the bot of the page in --url: the only bot, or the one that --bot names.
 
-    Where there is no page, or no bot on it, they say as before where to ask, but for
-    a REST root that the page names. Raises `UsageError` where there are several to
-    choose from, or none of that name, and `Exit` where nothing answers.
+    Without a page, or without a bot on it, the settings stay the same, except for a
+    REST root that the page names. Raises `UsageError` for several bots without --bot,
+    or an unknown name, and `Exit` if nothing answers.
     """
     if settings.page is None:
         return settings
     try:
         page = visit(settings, settings.page, *([Trace(Output())] if settings.verbose else []))
     except ReplyBroken as error:
-        if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY):  # where the question would end as well, as late
-            return settings  # it may be a site all the same
+        if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY):  # the question would fail in the same way
+            return settings  # it may still be a site
         say(failure_line(error.broken, settings.page))
         raise click.exceptions.Exit(exit_code(error.broken)) from None
     bots: dict[object, Bot] = {}
     for bot in page.bots:
         if bot.endpoint is not None:
-            bots.setdefault((bot.bot_id, bot.custom_id), bot)  # a page may show one twice
+            bots.setdefault((bot.bot_id, bot.custom_id), bot)  # a page may show a bot twice
     if not bots:
         for note in page.notes:
             say(note)
@@ -56,13 +56,13 @@ def find_bot(settings: Settings) -> Settings:
 
 
 def bot_name(bot: Bot) -> str:
-    """What --bot takes."""
+    """The bot's name for --bot."""
     name = bot.bot_id if bot.custom_id is None else bot.custom_id
     return "" if name is None else str(name)
 
 
 def bot_table(bots: Iterable[Bot]) -> str:
-    """The bots, one a line below the names of the columns."""
+    """A table of the bots, one a line, with column names."""
     cells = [_HEAD, *map(_row, bots)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -1,4 +1,4 @@
-"""An answer on the screen or in a pipe, as it comes."""
+"""Prints an answer as it comes, on a terminal or into a pipe."""
 
 import sys
 from types import TracebackType
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Printer", "event_fields"]
 
-_SECRETS = ("new_token", "restNonce")  # of a payload
-_LONGEST_URL = 2048  # characters; a data: URL is cut
+_SECRETS = ("new_token", "restNonce")  # keys of a payload
+_LONGEST_URL = 2048  # characters; longer data: URLs are cut
 _SHOWN = 60
 
 
@@ -37,10 +37,10 @@ def event_fields(event: Event) -> dict[str, Any]:
 
 @final
 class Printer:
-    """Prints one answer, event by event; `code` is then the exit code. A context manager: on a terminal it animates.
+    """Prints one answer, event by event; afterwards `code` is the exit code. A context manager, for its animation.
 
-    `kinds` are those to show beside the answer ("all": every one). `where` is the
-    site, for the line that says what went wrong. `quiet` is without animation.
+    `kinds` are the kinds of events to show besides the answer ("all": every kind).
+    `where` is the site, for the line about a failure. `quiet` switches animation off.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Printer:
             self._markdown = _growing_markdown()
 
     def __enter__(self) -> Self:
-        """Say that we wait."""
+        """Show that an answer is awaited."""
         if self._spinner is not None:
             self._spinner.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._stop_waiting()
         if self._markdown is not None:
             self._markdown.close()
@@ -89,18 +89,18 @@ class Printer:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a line shows that we wait."""
+        """Whether the waiting line is shown."""
         return self._spinner is not None
 
     def wait_for(self, what: str) -> None:
-        """Say in that line, if there is one, what we wait for."""
+        """Show in the waiting line, if there is one, what is awaited."""
         if self._spinner is not None:
             from rich.text import Text
 
             self._spinner.update(Text(escape_line(what, terminal=True)))
 
     def print(self, event: Event) -> None:
-        """Print it now. Raises `OutputClosedError`."""
+        """Print an event now. Raises `OutputClosedError`."""
         match event:
             case Live(text, kind="content"):
                 self._pieces.append(text)

@@ -1,18 +1,18 @@
-"""Many questions: to one site or to many, side by side, at a pace that the sites can bear.
+"""Many questions, to one site or several, side by side and at a pace that the sites can bear.
 
     async for result in many.ask(["Hi", "Who are you?"], url="https://site.example", rate=30):
         print(result.id, result.outcome, result.reply)
 
-on trio and on asyncio; `on_dask` asks from the workers of a Dask cluster.
+This works on trio and on asyncio. `on_dask` asks from the workers of a Dask cluster.
 
-    _questions    questions, results, and the lines of the files that hold them
-    _resume       what is left to be asked after a run that has ended early; no I/O
-    _plan         what is asked when: pace, pauses, conversations, retries; no I/O
-    _options      what `ask` takes by keyword
-    _run          asks what a plan says, on any event loop
-    _trio         the same on trio
-    _asyncio      the same on asyncio
-    _dask         the same on a Dask cluster; imports `distributed`
+    _questions    questions, results, and their lines in files
+    _resume       what is left to ask after a run that ended early; no I/O
+    _plan         what to ask when: pace, pauses, conversations, retries; no I/O
+    _options      the keyword arguments of `ask`
+    _run          carries out a plan on any event loop
+    _trio         the loop on trio
+    _asyncio      the loop on asyncio
+    _dask         the loop on a Dask cluster; imports `distributed`
 """
 
 import sys
@@ -46,17 +46,17 @@ __all__ = [
 
 
 def ask(questions: QuestionSource, **options: Unpack[AskOptions]) -> Results:
-    """Ask questions side by side, and give the results as they come. In trio, or in asyncio.
+    """Ask questions side by side, and yield the results as they come. Works on trio and asyncio.
 
-    `questions` is any iterable or async iterable, also one without an end: it is
-    read as far as questions are asked, and questions are asked as far as results
-    are read. Each is a `BatchQuestion`, a dict with the fields of a line for
-    `opchat batch`, or a text. One without an id is named by its number, from 1. Ids
-    are not compared with each other.
+    `questions` is any iterable or async iterable, even an endless one: it is read
+    only as fast as questions are asked, and they are asked only as fast as you read
+    results. Each question is a `BatchQuestion`, a dict with the fields of a line for
+    `opchat batch`, or a text. A question without an id gets its number, from 1.
+    Duplicate ids are not detected.
 
-    A site that answers with Retry-After is asked nothing before that time.
+    After a Retry-After, a site is asked nothing before that time.
 
-    Raises `ValueError` for numbers or an address that cannot be used.
+    Raises `ValueError` for invalid numbers or an invalid address.
     """
     choices = Choices(options)
 
@@ -74,13 +74,13 @@ def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOp
         for result in many.on_dask(client, questions, url="https://site.example"):
             ...
 
-    or `async for`. `concurrency` is that of each worker, and workers may come and
-    go. The pace is kept here, for all of them. Needs the extra `dask`, here and on
-    the workers, where the options have to be sent to: so there is no `observer` and no
-    `ssl_context`.
+    or `async for`. `concurrency` is per worker, and workers may come and go. The
+    pace is kept here, for all workers. Needs the extra `dask`, here and on the
+    workers. The options are sent to the workers, so `observer` and `ssl_context` are
+    not available.
 
-    A question is submitted at most once, and has exactly one outcome, also when
-    workers die: for each that does, at most `concurrency` questions may have been
+    A question is submitted at most once and has exactly one outcome, even when
+    workers die. For each dead worker, at most `concurrency` questions may have been
     asked (`asked` is "maybe").
 
     Raises as `ask` does, and `ModuleNotFoundError` without `distributed`.
@@ -91,7 +91,7 @@ def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOp
 
 
 def _running_loop() -> Loop:
-    # Imported here, since a program has one of them, and maybe not the other.
+    # Imported here, because a program may have only one of them.
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         from ._trio import TrioLoop

@@ -38,7 +38,7 @@ class AsyncioLoop:
 
 
 def spawner(group: asyncio.TaskGroup) -> Spawn:
-    """Starts tasks in this group."""
+    """Return a function that starts tasks in this group."""
     return lambda function, *arguments: group.create_task(function(*arguments)).cancel
 
 
@@ -47,7 +47,7 @@ async def _main(run: Run) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             await run.main(spawner(group))
-    except asyncio.CancelledError as cancelled:  # by `aclose`, or since the loop ends
+    except asyncio.CancelledError as cancelled:  # by `aclose`, or because the loop ends
         error = cancelled
     except BaseException as failure:
         error = failure

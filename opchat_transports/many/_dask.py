@@ -1,10 +1,10 @@
 """Many questions from the workers of a Dask cluster. Imports `distributed`.
 
-A task for each question would be asked twice when a worker dies, since Dask runs a
-task again of which it has no result. So there is one long task on each worker, and
-a queue for each: an item of a `distributed.Queue` is handed out once, whoever dies.
-A worker is given no more questions than it asks at once. So when it has died, those
-that are left in its queue have not been asked, and the others may have been.
+With one task per question, a question would be asked twice when a worker dies, because
+Dask reruns tasks without a result. So each worker has one long task and one queue: an
+item of a `distributed.Queue` is handed out once, whatever dies. A worker gets no more
+questions than it asks at once. When it dies, the questions left in its queue were not
+asked, and the others may have been.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from ._run import QuestionSource, Results, Run, TransportAsker
 
 __all__ = ["DaskResults", "start_on_dask"]
 
-_LOOK_EVERY = 0.5  # seconds: for workers that have come or died, and from a worker for its driver
+_LOOK_EVERY = 0.5  # seconds between checks: for new and dead workers, and on a worker for its driver
 _LONGEST_FAREWELL = 5.0  # seconds
-_STOP, _CLOSE = "stop", "close"  # items of a worker's queue beside the questions: end; close what is under way
+_STOP, _CLOSE = "stop", "close"  # items in a worker's queue beside questions: end; close the open questions
 
 
 def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions) -> "DaskResults":
@@ -36,7 +36,7 @@ def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions
     choices = Choices(options)
     if {"observer", "ssl_context"} & set(choices.for_sites):
         raise TypeError("observer, ssl_context: they cannot be sent to workers")
-    pickle.dumps(choices.for_sites)  # raises now what would be raised on a worker
+    pickle.dumps(choices.for_sites)  # raises here what would otherwise fail on a worker
 
     def make_run() -> Run:
         pool = _Pool(client, choices)
@@ -51,12 +51,12 @@ def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions
 
 
 async def _work(name: str, results_name: str, options: Mapping[str, Any]) -> None:
-    """Take questions from a queue, ask them, and put the answers into another, until told to stop."""
+    """Take questions from a queue, ask them, and put the answers into another queue, until told to stop."""
     client = await get_client()
     names = (name, f"{name}-permit", results_name)
     queues = questions, permit, results = [await Queue(each, client=client) for each in names]
     if not await permit.get(batch=True):
-        # Dask has started this task again, after a death that nobody else may have noticed.
+        # Dask has restarted this task, after a death that nothing else may have noticed.
         await results.put([name, "died", b""])
         for queue in queues:
             _close(queue)
@@ -68,7 +68,7 @@ async def _work(name: str, results_name: str, options: Mapping[str, Any]) -> Non
         await results.put([name, number, pickle.dumps(found)])
 
     async def watch_driver() -> None:
-        """Raise `_DriverGoneError` when nobody wants this task any more."""
+        """Raise `_DriverGoneError` when the driver has gone."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             if (await client.scheduler.get_task_status(keys=[name]))[name] is None:
@@ -94,7 +94,7 @@ class _DriverGoneError(Exception):
 
 
 def _close(queue: Queue, users: int = 1) -> None:
-    """The scheduler counts who has a queue open, twice whoever has awaited it; the last one to close it removes it."""
+    """The scheduler counts the users of a queue, twice if they awaited it; the last one to close it removes it."""
     for _ in range(2 * users):
         queue.close()
 
@@ -116,11 +116,11 @@ class _Slot:
 
 @final
 class _Pool:
-    """Asks on workers. An `Asker`; all of it runs in the client's event loop."""
+    """An `Asker` that asks on workers. It runs in the client's event loop."""
 
     def __init__(self, client: Client, choices: Choices) -> None:
         self.changed: Callable[[], object] = lambda: None
-        """Called when questions can be asked that could not be before."""
+        """Called when more questions can be asked."""
         self._client = client
         self._concurrency = choices.concurrency
         self._options = choices.for_sites
@@ -134,7 +134,7 @@ class _Pool:
 
     @property
     def capacity(self) -> int:
-        """How many questions can be under way at once."""
+        """How many questions can be open at once."""
         return self._concurrency * len(self._slots)
 
     async def ask(self, endpoint: Endpoint, submit: Submit) -> Answer:
@@ -142,7 +142,7 @@ class _Pool:
             slot = min(self._slots.values(), key=lambda slot: len(slot.under_way), default=None)
             if self._is_closed:
                 return Answer(Broken(Reason.LOST, "closed by the caller"))
-            if slot is None or len(slot.under_way) >= self._concurrency:  # some have died
+            if slot is None or len(slot.under_way) >= self._concurrency:  # workers have died
                 await asyncio.sleep(_LOOK_EVERY)
                 continue
             self._number += 1
@@ -159,7 +159,7 @@ class _Pool:
                 await slot.queue.put(_CLOSE)
 
     async def watch(self) -> None:
-        """Start a long task on each worker that there is, and notice those that have died."""
+        """Start a long task on each worker, and notice dead workers."""
         self._results = await Queue(self._name, client=self._client)
         reading = asyncio.create_task(self._read())
         try:
@@ -170,9 +170,9 @@ class _Pool:
                         await self._bury(slot)
                 for worker in workers - {slot.worker for slot in self._slots.values()}:
                     self._starting = asyncio.create_task(self._start(worker))
-                    await asyncio.shield(self._starting)  # half of it would be left behind
+                    await asyncio.shield(self._starting)  # a cancelled start would leave queues behind
                 await asyncio.wait([reading], timeout=_LOOK_EVERY)
-            await reading  # raises what has failed
+            await reading  # raises its failure
         finally:
             reading.cancel()
 
@@ -195,7 +195,7 @@ class _Pool:
         self.changed()
 
     async def _bury(self, slot: _Slot) -> None:
-        """The worker has died. What it has answered before stands in front of this in the results."""
+        """The worker has died. Its earlier answers come before this in the queue of results."""
         if self._slots.pop(slot.name, None) is not None:
             self._dying[slot.name] = slot
             await self._results.put([slot.name, "died", b""])
@@ -213,7 +213,7 @@ class _Pool:
                 self.changed()
 
     async def _settle(self, slot: _Slot) -> None:
-        """Questions that are left in the queue of a dead worker were not asked, the others may have been."""
+        """Settle a dead worker's questions: those in its queue were not asked, the others may have been."""
         self._slots.pop(slot.name, None)
         self._dying.pop(slot.name, None)
         left = {item[0] for item in await slot.queue.get(batch=True) if isinstance(item, list | tuple)}
@@ -223,11 +223,11 @@ class _Pool:
                 answer.set_result(None if number in left else Answer(lost))
         slot.under_way.clear()
         self._deaths += 1
-        self._release(slot, 2)  # for the dead worker, too
+        self._release(slot, 2)  # also for the dead worker
         self.changed()
 
     async def end(self) -> None:
-        """End the long tasks; what they have under way is closed."""
+        """End the long tasks, which close their open questions."""
         if self._starting is not None:
             await self._starting
         for slot in list(self._slots.values()):
@@ -258,7 +258,7 @@ class _DaskLoop(AsyncioLoop):
     def start(self, run: Run) -> Callable[[], object]:
         task = asyncio.create_task(self._main(run))
         loop = asyncio.get_running_loop()
-        # A client that has been closed has taken its loop along.
+        # If the client has been closed, its loop has ended too.
         return lambda: None if loop.is_closed() else loop.call_soon_threadsafe(task.cancel)
 
     async def _main(self, run: Run) -> None:
@@ -278,15 +278,15 @@ class _DaskLoop(AsyncioLoop):
 
 @final
 class DaskResults:
-    """The results, as they come: for `for` and for `async for`, whichever the program around is."""
+    """The results as they come, for both `for` and `async for`."""
 
     def __init__(self, client: Client, make_run: Callable[[], Run]) -> None:
-        """For `on_dask`."""
+        """Made by `on_dask`."""
         self._client = client
         self._results = Results(make_run)
 
     async def _in_client(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Await it in the client's event loop."""
+        """Await a coroutine in the client's event loop."""
         loop = self._client.loop.asyncio_loop
         if loop is asyncio.get_running_loop():
             return await method(*arguments)
@@ -296,33 +296,33 @@ class DaskResults:
         return await anext(self._results, None)
 
     def __iter__(self) -> Iterator[Result]:
-        """The results themselves."""
+        """Return itself."""
         return self
 
     def __next__(self) -> Result:
-        """The next result, whatever came of the question. See `Results.__anext__`."""
+        """Return the next result. See `Results.__anext__`."""
         result: Result | None = self._client.sync(self._next, asynchronous=False)
         if result is None:
             raise StopIteration
         return result
 
     def __aiter__(self) -> AsyncIterator[Result]:
-        """The results themselves."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> Result:
-        """The next result. See `Results.__anext__`."""
+        """Return the next result. See `Results.__anext__`."""
         result: Result | None = await self._in_client(self._next)
         if result is None:
             raise StopAsyncIteration
         return result
 
     def stop(self) -> None:
-        """Ask no more, and close what is under way: its results are still given, as `Broken`. Idempotent."""
+        """Ask no more, and close all open questions, whose results still come, as `Broken`. Idempotent."""
         self._client.loop.asyncio_loop.call_soon_threadsafe(self._results.stop)
 
     def close(self) -> None:
-        """Close all connections, and give no more results. Idempotent."""
+        """Close all connections, and yield no more results. Idempotent."""
         self._client.sync(self._results.aclose, asynchronous=False)
 
     async def aclose(self) -> None:
@@ -330,7 +330,7 @@ class DaskResults:
         await self._in_client(self._results.aclose)
 
     def __enter__(self) -> Self:
-        """The results themselves."""
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -338,7 +338,7 @@ class DaskResults:
         self.close()
 
     async def __aenter__(self) -> Self:
-        """The results themselves. It does not wait."""
+        """Return itself, without waiting."""
         return self
 
     async def __aexit__(

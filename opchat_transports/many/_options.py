@@ -1,4 +1,4 @@
-"""What `ask` and `on_dask` take by keyword."""
+"""The keyword arguments of `ask` and `on_dask`."""
 
 import random
 import ssl
@@ -16,8 +16,9 @@ __all__ = ["AskOptions", "Choices"]
 
 
 class AskOptions(TypedDict, total=False):
-    """What `ask` takes by keyword. The last six go to the transport of each site."""
+    """The keyword arguments of `ask`. The last six are passed to the transport of each site."""
 
+<<<<<<< HEAD
     url: Endpoint | str | None
     """The site of the questions that name none; by default that of a `Bot`."""
     bot: Bot | Scalar | None
@@ -25,27 +26,32 @@ class AskOptions(TypedDict, total=False):
     nonce, and not for questions that name a site."""
     page: str | None
     """The address of the page that a `Bot` is on, to be visited again if its nonce is refused."""
+=======
+    url: str | None
+    """The site of questions without a `url`."""
+    bot: Scalar | None
+    """The bot of questions without a `bot`. By default "default"."""
+>>>>>>> 0fd8043 (Prose of many questions and of half the command in plain English)
     concurrency: int
-    """How many questions are under way at once. By default 4."""
+    """The most questions open at once. By default 4."""
     rate: float | None
-    """The most questions a minute to one site. By default there is no bound."""
+    """The most questions a minute to one site. By default unbounded."""
     retries: int
-    """How often a question is asked again that reached nobody, or that was answered with 429 or 503 and a
+    """How often to repeat a question that did not reach the server, or was answered with 429 or 503 and a
     Retry-After. By default 0."""
     stop_after: int | None
-    """After so many broken replies in a row no more questions are asked."""
+    """Ask no more after this many broken replies in a row."""
     most: int | None
-    """After so many questions no more are asked."""
+    """Ask at most this many questions."""
     settled: Mapping[QuestionId, Result]
-    """Results of a run before: their questions are not asked again and bring no result, and their conversations go
-    on from them."""
+    """Results of an earlier run. Their questions are not asked and give no result; their conversations continue
+    from them."""
     conversations: int
-    """How many conversations are remembered at once, by default 1000. The name of one that was forgotten begins a
-    new one."""
+    """How many conversations are remembered at once, by default 1000. A forgotten conversation begins anew."""
     before_ask: Callable[[BatchQuestion], object] | None
-    """Called before each question is asked. What it raises ends the run."""
+    """Called before each question is asked. An exception from it ends the run."""
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
-    """They go to all sites."""
+    """Sent to all sites."""
     limits: Limits
     timeouts: Timeouts
     proxy: ProxyLike
@@ -59,7 +65,7 @@ _FOR_RUNS = {"concurrency", "before_ask"}
 
 @final
 class Choices:
-    """The options by what they are for. Raises `ValueError` for wrong numbers, `TypeError` for unknown names."""
+    """The options, grouped by purpose. Raises `ValueError` for wrong numbers, `TypeError` for unknown names."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         if unknown := set(options) - set(AskOptions.__annotations__):

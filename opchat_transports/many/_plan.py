@@ -1,4 +1,4 @@
-"""Which question is asked when: pace, pauses, conversations, retries, the end. No I/O; time is an argument."""
+"""Decides when to ask which question: pace, pauses, conversations, retries. No I/O; time is an argument."""
 
 import math
 from collections import OrderedDict, deque
@@ -12,8 +12,8 @@ from ._questions import Asked, BatchQuestion, QuestionId, Result, check_turn
 
 __all__ = ["Answer", "Plan", "Turn"]
 
-_WINDOW = 1000  # questions that wait, so that a site that pauses does not hold up the others
-_MOST_SITES = 1000  # that are remembered although nothing waits for them
+_WINDOW = 1000  # waiting questions, so that a pausing site does not hold up the others
+_MOST_SITES = 1000  # sites remembered without waiting questions
 _SHORTEST_BACK_OFF = 0.5  # seconds, as of the transports' own retries
 _LONGEST_BACK_OFF = 8.0
 _CAUGHT_UP = 1.0  # seconds
@@ -23,20 +23,20 @@ _NO_ANSWER = (Reason.LOST, Reason.TIMEOUT, Reason.PROXY)
 @final
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of asking once."""
+    """The outcome of asking once."""
 
     last: End | Broken
     text: str = ""
     """The pieces of the answer, joined."""
     first: float | None = None
-    """Seconds to the first of them."""
+    """Seconds to the first piece."""
     seconds: float = 0.0
     has_begun: bool = False
-    """Whether any event came before the last one."""
+    """Whether any event came before the terminal one."""
 
     @property
     def asked(self) -> Asked:
-        """Whether the question reached the server: nobody can tell if it was sent and nothing came back."""
+        """Whether the question reached the server: "maybe" if it was sent and nothing came back."""
         if isinstance(self.last, End):
             return True
         if not self.last.asked:
@@ -66,7 +66,7 @@ class _Talk:
 @final
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A question, and how it is to be asked."""
+    """A question, and how to ask it."""
 
     question: BatchQuestion
     endpoint: Endpoint
@@ -78,17 +78,17 @@ class Turn:
 
 @final
 class Plan:
-    """Decides what is asked next, and what a result is.
+    """Decides what to ask next, and makes the results.
 
     `rate` is the most questions a minute to one site. After a Retry-After a site is
-    asked nothing before that time. `retries` is how often a question is asked again
-    that reached nobody, or that was answered with 429 or 503 and a Retry-After.
-    `stop_after` so many broken in a row, and after `most` questions, no more are
-    asked. `settled` holds results of a run before: these questions are not asked
-    again, and their conversations go on from them. `conversations` is how many are
-    remembered; the name of one that was forgotten begins a new one.
+    asked nothing before that time. `retries` is how often to repeat a question that
+    did not reach the server, or was answered with 429 or 503 and a Retry-After. It
+    stops after `stop_after` broken replies in a row, and after `most` questions.
+    `settled` has the results of an earlier run: those questions are not asked, and
+    their conversations continue from them. `conversations` is how many conversations
+    are remembered; a forgotten one begins anew.
 
-    Raises `ValueError` for numbers that cannot be used.
+    Raises `ValueError` for invalid numbers.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Plan:
         if rate is not None and not 0 < rate < math.inf:
             raise ValueError(f"rate: expected more than 0 questions a minute, got {rate}")
         self.results: deque[Result] = deque()
-        """Those that nobody has taken yet."""
+        """Results that were not taken yet."""
         self.under_way = 0
         if url is None and isinstance(bot, Bot):
             url = bot.endpoint
@@ -132,7 +132,7 @@ class Plan:
         self._begun = 0
         self._has_ended = most == 0
         self.has_stopped = False
-        """Whether no more questions are asked."""
+        """Whether no more questions will be asked."""
 
     @property
     def has_room(self) -> bool:
@@ -140,9 +140,9 @@ class Plan:
         return not self._has_ended and not self.has_stopped and len(self._waiting) < _WINDOW
 
     def add(self, question: BatchQuestion) -> None:
-        """Another question. Raises `ValueError` if it has no site or does not fit its conversation.
+        """Add a question. Raises `ValueError` if it has no site or does not fit its conversation.
 
-        Ignored where no more are asked.
+        Does nothing if no more questions will be asked.
         """
         if self.has_stopped or self._has_ended:
             return
@@ -158,18 +158,18 @@ class Plan:
         self._waiting.append(turn)
 
     def end_input(self) -> None:
-        """There are no more questions."""
+        """No more questions will be added."""
         self._has_ended = True
 
     def stop(self) -> None:
-        """Ask no more; what is under way goes on."""
+        """Ask no more; open questions continue."""
         self.has_stopped = True
         self._waiting.clear()
 
     def next_turn(self, now: float) -> Turn | float | None:
-        """The question to ask now; or the time before which there is none, infinity until something happens.
+        """Return the question to ask now, or the time to ask again: infinity means after the next change.
 
-        None: all is over.
+        None means that everything is over.
         """
         soonest = math.inf
         blocked: set[_Talk] = set()
@@ -193,7 +193,7 @@ class Plan:
         return None if is_over and not self.under_way else soonest
 
     def finish(self, turn: Turn, answer: Answer, now: float) -> None:
-        """This came of it."""
+        """Take the outcome of a turn."""
         self.under_way -= 1
         question, talk, last = turn.question, turn._talk, answer.last
         if talk is not None:
@@ -245,7 +245,7 @@ class Plan:
     def _begin(self, turn: Turn, site: _Site, now: float) -> Turn:
         self._waiting.remove(turn)
         self.under_way += 1
-        # Where the machine was late by a little, that is caught up with, so that the rate holds.
+        # A small delay of the machine is caught up, so that the rate holds.
         is_late = site.next_at >= now - max(self._interval, _CAUGHT_UP)
         site.next_at = (site.next_at if is_late else now) + self._interval
         talk = turn._talk
@@ -261,7 +261,7 @@ class Plan:
         return turn
 
     def _is_done(self, turn: Turn, talk: _Talk) -> bool:
-        """Whether a question of a conversation need not be asked: it has its result, or cannot have one."""
+        """Whether a question of a conversation is not to be asked: it has its result, or cannot have one."""
         question = turn.question
         settled = self._settled.get(question.id)
         if settled is None:

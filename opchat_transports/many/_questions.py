@@ -1,4 +1,4 @@
-"""What is asked, what came of it, and the lines of the files that hold both. No I/O."""
+"""Questions, their results, and the lines of the files with both. No I/O."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ __all__ = [
 
 QuestionId: TypeAlias = str | int
 Asked: TypeAlias = bool | Literal["maybe"]
-"""Whether a question reached the server. "maybe": nobody can tell, and asking again may cost a second answer."""
+"""Whether a question reached the server. "maybe": it is unknown, and asking again may cost a second answer."""
 
 _QUESTION_FIELDS = {"id", "question", "messages", "url", "bot", "conversation", "expect"}
 _RESULT_FIELDS = {
@@ -34,10 +34,10 @@ _RESULT_FIELDS = {
 @final
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a reply is expected to hold. Raises `ValueError` for a regular expression that cannot be compiled."""
+    """What a reply should contain. Raises `ValueError` for an invalid regular expression."""
 
     contains: str | None = None
-    """A text that is part of the reply, in the same case."""
+    """A text in the reply; case-sensitive."""
     regex: str | None = None
     """A regular expression of Python's `re` that matches somewhere in the reply."""
 
@@ -52,32 +52,32 @@ class Expectation:
             raise ValueError(f"expect.regex: {error}") from None
 
     def holds(self, reply: str) -> bool:
-        """Whether the reply is as expected."""
+        """Whether the reply meets the expectation."""
         return (self.contains or "") in reply and re.search(self.regex or "", reply) is not None
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class BatchQuestion:
-    """One question. Raises `ValueError` for what cannot be sent."""
+    """One question. Raises `ValueError` if it cannot be sent."""
 
     id: QuestionId
     text: str
     history: tuple[Message, ...] = ()
-    """What was said before. In a conversation, only its first question can have it."""
+    """The history. In a conversation, only the first question may have one."""
     url: str | None = None
-    """The site, as `Endpoint.parse` takes it; by default that of the whole run."""
+    """The site, as `Endpoint.parse` takes it; by default the run's."""
     bot: Scalar | None = None
-    """By default that of the whole run."""
+    """The bot; by default the run's."""
     conversation: QuestionId | None = None
-    """The name of the conversation that it belongs to. Its questions are asked in order, each after the answers
-    before it; when one is broken, those after it are skipped."""
+    """The name of its conversation. The questions of a conversation are asked in order, each after the previous
+    answer; after a broken reply, the rest are skipped."""
     expect: Expectation | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Other fields, which are copied to the result."""
+    """Other fields, copied to the result."""
 
     def __post_init__(self) -> None:
-        """Check everything that would otherwise fail in the middle of a run."""
+        """Check everything that would fail later, in the middle of a run."""
         for name in ("id", "conversation"):
             value = getattr(self, name)
             if (value is not None or name == "id") and (isinstance(value, bool) or not isinstance(value, str | int)):
@@ -101,19 +101,19 @@ class BatchQuestion:
             raise ValueError(str(error)) from None
 
     def submit(self, bot: Scalar | None) -> Submit:
-        """What is sent, where the run's own bot is this one."""
+        """The question to send; `bot` is the run's default."""
         return Submit(new_message=self.text, messages=self.history, bot_id=bot if self.bot is None else self.bot)
 
     @property
     def digest(self) -> str:
-        """Equal for equal questions: a question that has changed under its id is found by it."""
+        """A digest of the question, which shows whether a question changed under the same id."""
         said = [[message.role, message.content] for message in self.history]
         whole = json.dumps([self.url, self.bot, self.conversation, said, self.text])
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], default_id: QuestionId) -> "BatchQuestion":
-        """A question from an object of a file. Raises `ValueError` that names the field and what was expected."""
+        """Make a question from an object in a file. Raises `ValueError`, which names the field and the expectation."""
         known = {name: values[name] for name in ("id", "url", "bot", "conversation") if values.get(name) is not None}
         if ("question" in values) == ("messages" in values):
             raise ValueError("expected 'question' or 'messages', and not both")
@@ -135,23 +135,23 @@ class BatchQuestion:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of a question."""
+    """The outcome of a question."""
 
     id: QuestionId
     last: End | Broken | None
-    """The event that the reply ended with; None for a question that was skipped, because one before it in its
-    conversation has no answer. Read from a file, it has what the file has of it."""
+    """The terminal event of the reply. None if the question was skipped, because an earlier one in its conversation
+    has no answer. Read from a file, it has only the fields in the file."""
     reply: str = ""
-    """The answer; what came of it before it broke."""
+    """The answer; if broken, as much as came."""
     first: float | None = None
     """Seconds to the first piece of the answer."""
     seconds: float = 0.0
-    """Seconds in all."""
+    """Seconds in total."""
     retries: int = 0
-    """How often the question was asked again."""
+    """How often the question was repeated."""
     asked: Asked = False
     expect_held: bool | None = None
-    """Whether the reply is as expected; None where nothing was expected, or no answer came."""
+    """Whether the reply meets the expectation; None without an expectation or without an answer."""
     question: str = ""
     digest: str = ""
     """`BatchQuestion.digest`."""
@@ -160,7 +160,7 @@ class Result:
 
     @classmethod
     def of(cls, question: BatchQuestion, last: End | Broken | None, **values: Any) -> "Result":
-        """The result of a question. Judges what it expects."""
+        """Make the result of a question, and check its expectation."""
         held = None
         if isinstance(last, End) and question.expect is not None:
             held = question.expect.holds(values["reply"])
@@ -176,16 +176,16 @@ class Result:
 
     @property
     def outcome(self) -> Literal["end", "broken", "skipped"]:
-        """How it ended."""
+        """How the question ended."""
         return "end" if isinstance(self.last, End) else "broken" if isinstance(self.last, Broken) else "skipped"
 
     @property
     def is_good(self) -> bool:
-        """Whether the whole answer came, and is as expected."""
+        """Whether the answer is complete and meets the expectation."""
         return isinstance(self.last, End) and self.expect_held is not False
 
     def to_dict(self) -> dict[str, Any]:
-        """The line of a result file."""
+        """The JSON object for a result file."""
         values: dict[str, Any] = {"id": self.id, "outcome": self.outcome, "reply": self.reply}
         if isinstance(self.last, Broken):
             values["reason"] = self.last.reason.value
@@ -199,7 +199,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Result":
-        """The result in a line of a result file. Raises `ValueError` for anything else."""
+        """Read the result from an object of a result file. Raises `ValueError` for anything else."""
         last: End | Broken | None = None
         try:
             match values["outcome"]:
@@ -237,7 +237,7 @@ class Result:
 
 
 def to_question(question: BatchQuestion | Mapping[str, Any] | str, number: int) -> BatchQuestion:
-    """One of them. Raises `ValueError`, `TypeError` for any other type."""
+    """Make a `BatchQuestion` from any accepted form. Raises `ValueError`, and `TypeError` for another type."""
     if isinstance(question, BatchQuestion):
         return question
     if isinstance(question, str):
@@ -248,15 +248,15 @@ def to_question(question: BatchQuestion | Mapping[str, Any] | str, number: int) 
 
 
 def read_questions(lines: Iterable[str], *, repeat: int = 1) -> list[BatchQuestion]:
-    """The questions of a file: NDJSON if its first line is an object, else each line is a question.
+    """Read the questions of a file: NDJSON if the first line is an object, else one question a line.
 
-    Blank lines are left out. A question without an id is named by the number of
-    its line. With `repeat`, all of them come so many times, the second time as
-    "ID#2" and so on.
+    Blank lines are skipped. A question without an id gets the number of its line.
+    `repeat` repeats all questions that many times; the second time they are "ID#2",
+    and so on.
 
-    Raises `ValueError` that names the line for what is not a question, for an id that
-    comes twice, and for a conversation that changes its site or bot or whose later
-    questions bring messages of their own.
+    Raises `ValueError`, which names the line, for a malformed question, a duplicate
+    id, a conversation that changes its site or bot, and a history in any but the
+    first question of a conversation.
     """
     questions: list[BatchQuestion] = []
     known: dict[QuestionId, int] = {}
@@ -291,7 +291,7 @@ def _again(question: BatchQuestion, time: int) -> BatchQuestion:
 
 
 def check_turn(question: BatchQuestion, first: BatchQuestion) -> None:
-    """Raise `ValueError` for a question that cannot belong to the conversation that this first one has begun."""
+    """Raise `ValueError` if a question cannot belong to the conversation that `first` began."""
     if (question.url, question.bot) != (first.url, first.bot):
         raise ValueError(f"conversation {first.conversation!r}: expected one site and one bot for all its questions")
     if question is not first and question.history:
@@ -299,10 +299,10 @@ def check_turn(question: BatchQuestion, first: BatchQuestion) -> None:
 
 
 def read_results(lines: Iterable[str]) -> dict[QuestionId, Result | str]:
-    """What a result file says: for each id its result, or, where a run did not live to write one, its digest.
+    """Read a result file: for each id its result, or its digest if the run ended before writing a result.
 
-    The last line of an id wins. A last line that has no newline and is not JSON was
-    not finished, and is ignored. Raises `ValueError` that names the line for any other.
+    The last line of an id wins. A final line without newline that is not JSON is
+    unfinished, and ignored. Raises `ValueError`, which names the line, for any other.
     """
     found: dict[QuestionId, Result | str] = {}
     for number, line in enumerate(lines, 1):

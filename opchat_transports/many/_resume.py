@@ -1,4 +1,4 @@
-"""What is left to be asked after a run that has ended early. No I/O."""
+"""What is left to ask after a run that ended early. No I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,12 +16,12 @@ def resume(
     found: Mapping[QuestionId, Result | str],
     again: Literal["maybe", "broken"] | None = None,
 ) -> tuple[dict[QuestionId, Result], list[Result]]:
-    """Which questions are settled, by what `read_results` found; and the results that the run before did not write.
+    """Return the settled questions among those that `read_results` found, and the results that were not written.
 
-    An `End` is settled. A question that reached nobody is not. One that may have
-    been asked is settled unless `again` is "maybe" or "broken", one that was asked
-    and has no answer unless it is "broken". A question that was begun and has no
-    outcome is one that may have been asked; its result is in the second value.
+    A question with an `End` is settled. One that did not reach the server is not.
+    One that may have been asked is settled unless `again` is "maybe" or "broken";
+    one that was asked without an answer, unless it is "broken". A question that was
+    begun without an outcome may have been asked; its result is in the second value.
 
     Raises `ValueError` for a question that has changed since it was asked.
     """

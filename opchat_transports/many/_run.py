@@ -1,4 +1,4 @@
-"""Asks what a plan says, on any event loop. The loops differ in the few functions of `Loop`."""
+"""Carries out a plan on any event loop. The loops differ in the few functions of `Loop`."""
 
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -16,21 +16,21 @@ __all__ = ["Asker", "Loop", "QuestionSource", "Results", "Run", "Spawn", "Transp
 QuestionSource: TypeAlias = (
     Iterable[BatchQuestion | Mapping[str, Any] | str] | AsyncIterable[BatchQuestion | Mapping[str, Any] | str]
 )
-_MOST_TRANSPORTS = 100  # that are kept for their sessions although nothing is asked there
+_MOST_TRANSPORTS = 100  # idle transports kept for their sessions
 
 
 class Event(Protocol):
     """`trio.Event`, `asyncio.Event`."""
 
     def set(self) -> object:
-        """Wake whoever waits."""
+        """Wake the waiting tasks."""
 
     async def wait(self) -> object:
-        """Until it is set."""
+        """Wait until it is set."""
 
 
 class Loop(Protocol):
-    """What is different in trio and in asyncio."""
+    """The differences between trio and asyncio."""
 
     def new_event(self) -> Event:
         """An event that is not set."""
@@ -42,32 +42,33 @@ class Loop(Protocol):
         """Monotonic seconds."""
 
     async def wait(self, event: Event, until: float) -> None:
-        """Until the event is set, or until then."""
+        """Wait until the event is set or the time has come."""
 
     def start(self, run: "Run") -> Callable[[], object]:
-        """Call `run.main(spawn)` in the background, and then `run.end(error)`. Returns what cancels it."""
+        """Call `run.main(spawn)` in the background, and then `run.end(error)`. Returns a function that cancels it."""
 
 
 Spawn: TypeAlias = Callable[..., Callable[[], object]]
-"""`spawn(function, *arguments)` starts a task inside the run, and returns what cancels it."""
+"""`spawn(function, *arguments)` starts a task inside the run, and returns a function that cancels it."""
 
 
 class Asker(Protocol):
-    """Asks one question, and says what came of it."""
+    """Asks one question, and returns the outcome."""
 
     async def ask(self, endpoint: Endpoint, submit: Submit) -> Answer:
-        """Ask once."""
+        """Ask once, and return the outcome."""
 
     async def close(self) -> None:
-        """Close what is under way: its answers are then `Broken`."""
+        """Close all open questions: their answers become `Broken`."""
 
 
 @final
 class TransportAsker:
-    """Asks over transports: one for each site, for its session."""
+    """Asks over transports, one for each site, which keeps its session."""
 
     def __init__(self, loop: Loop, options: Mapping[str, Any]) -> None:
         self._loop = loop
+<<<<<<< HEAD
         self._options = dict(options)
         bot: Bot | None = self._options.pop("bot", None)
         page = self._options.pop("page", None)
@@ -75,6 +76,10 @@ class TransportAsker:
         if bot is not None and bot.endpoint is not None and bot.session is not None:
             self._of_page[bot.endpoint] = {"session": bot.session, "page": page}
         self._transports: dict[Endpoint, AsyncTransport] = {}  # the one that was used last is last
+=======
+        self._options = options
+        self._transports: dict[Endpoint, AsyncTransport] = {}  # the least recently used first
+>>>>>>> 0fd8043 (Prose of many questions and of half the command in plain English)
         self._replies: set[AsyncReply] = set()
         self._is_closed = False
 
@@ -88,7 +93,7 @@ class TransportAsker:
         transport = self._transport(endpoint)
         try:
             reply = transport.ask(submit)
-        except ValueError as error:  # a conversation has grown too large, since everything else was checked before
+        except ValueError as error:  # a conversation has grown too large; everything else was checked before
             return Answer(Broken(Reason.TOO_LARGE, str(error), limit="request_bytes"))
         self._replies.add(reply)
         try:
@@ -119,14 +124,14 @@ class TransportAsker:
         if transport is None:
             transport = self._loop.new_transport(endpoint, {**self._options, **self._of_page.get(endpoint, {})})
         self._transports[endpoint] = transport
-        if len(self._transports) > _MOST_TRANSPORTS:  # one without open replies holds no connection
+        if len(self._transports) > _MOST_TRANSPORTS:  # a transport without open replies holds no connection
             del self._transports[next(iter(self._transports))]
         return transport
 
 
 @final
 class Run:
-    """Takes questions and asks them, as a plan says."""
+    """Reads questions and asks them according to a plan."""
 
     def __init__(
         self,
@@ -141,18 +146,18 @@ class Run:
         self.loop = loop
         self.is_over = False
         self.error: BaseException | None = None
-        self.changed = loop.new_event()  # another one after each change
+        self.changed = loop.new_event()  # replaced after each change
         self._asker = asker
         self._concurrency = concurrency
         self._before_ask = before_ask
         self._questions: Any = iter(questions) if isinstance(questions, Iterable) else aiter(questions)
         self._is_async = not isinstance(questions, Iterable)
         self._number = 0
-        self._wants_question = False  # of an async source
+        self._wants_question = False  # whether a question is wanted from an async source
         self._is_closing = False
 
     async def main(self, spawn: Spawn) -> None:
-        """Ask until all is over."""
+        """Ask until there is nothing left to ask."""
         stop_reading = spawn(self._read) if self._is_async else None
         while True:
             changed, count = self.changed, len(self.plan.results)
@@ -171,7 +176,7 @@ class Run:
             stop_reading()
 
     def end(self, error: BaseException | None) -> None:
-        """`main` is over."""
+        """`main` has ended, with this error or None."""
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         self.error = error
@@ -179,13 +184,13 @@ class Run:
         self.wake()
 
     def close(self) -> None:
-        """Ask no more, and close what is under way."""
+        """Ask no more, and close all open questions."""
         self.plan.stop()
         self._is_closing = True
         self.wake()
 
     def wake(self) -> None:
-        """Something has changed."""
+        """Wake `main`: something has changed."""
         changed, self.changed = self.changed, self.loop.new_event()
         changed.set()
 
@@ -209,7 +214,7 @@ class Run:
                 self._add(question)
 
     async def _read(self) -> None:
-        """Read an async source, one question after the other, as they are wanted."""
+        """Read questions from an async source, one at a time, when they are wanted."""
         while True:
             while not self._wants_question:
                 await self.loop.wait(self.changed, math.inf)
@@ -236,29 +241,29 @@ class Run:
 
 @final
 class Results:
-    """The results, in the order in which they come: an async iterator, made by `ask`.
+    """An async iterator over the results in the order in which they come; made by `ask`.
 
-    Nothing is asked before the first is waited for. Leaving early, by `aclose()`, by
-    the end of an `async with` block, or by letting go of it, closes all connections.
+    Nothing is asked until the first result is awaited. `aclose()`, leaving an `async
+    with` block, or dropping the iterator closes all connections.
     """
 
     def __init__(self, make_run: Callable[[], Run]) -> None:
-        """For `ask`."""
+        """Made by `ask`."""
         self._make_run = make_run
         self._run: Run | None = None
         self._cancel: Callable[[], object] | None = None
         self._is_closed = False
 
     def __aiter__(self) -> AsyncIterator[Result]:
-        """The results themselves."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> Result:
-        """The next result, whatever came of the question.
+        """Return the next result, with any outcome.
 
-        Cancelled, it loses nothing: the questions that are under way go on. Raises what
-        the source of the questions raises, and `ValueError` for a question that cannot
-        be asked; then everything that is under way has been closed.
+        If cancelled, nothing is lost: open questions continue. Raises the exceptions of
+        the source of questions, and `ValueError` for a question that cannot be asked;
+        all open questions have then been closed.
         """
         if self._run is None:
             if self._is_closed:
@@ -278,14 +283,14 @@ class Results:
         return result
 
     def stop(self) -> None:
-        """Ask no more, and close what is under way: its results are still given, as `Broken`. Idempotent."""
+        """Ask no more, and close all open questions, whose results still come, as `Broken`. Idempotent."""
         if self._run is None:
             self._is_closed = True
         else:
             self._run.close()
 
     async def aclose(self) -> None:
-        """Close all connections, and give no more results. Idempotent, also when cancelled."""
+        """Close all connections, and yield no more results. Idempotent, and effective even if cancelled."""
         self._is_closed = True
         if self._run is not None and self._cancel is not None:
             self._cancel()
@@ -296,7 +301,7 @@ class Results:
             self._run.plan.results.clear()
 
     async def __aenter__(self) -> Self:
-        """The results themselves. It does not wait."""
+        """Return itself, without waiting."""
         return self
 
     async def __aexit__(

@@ -38,8 +38,8 @@ class TrioLoop:
             await event.wait()
 
     def start(self, run: Run) -> Callable[[], object]:
-        # A task of the system's, since an iterator has no nursery to start one in. It ends with `aclose`, with the
-        # results being dropped, and with trio itself.
+        # A system task, because an iterator has no nursery for its tasks. It ends with `aclose`, when the results are
+        # dropped, or with trio itself.
         scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(_main, run, scope, context=contextvars.copy_context())
         return scope.cancel

@@ -208,7 +208,7 @@ def test_headers_timeouts_and_limits_arrive() -> None:
     result = asking(stalls, "--timeout", "20", "--timeout-idle", "0.3", "Hi")
     assert result.returncode == 6
     assert "within 0.3 s (timeout 'idle')" in result.stderr
-    assert "--timeout-idle gives it longer" in result.stderr
+    assert "--timeout-idle waits longer" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def questions(server: Scripted) -> list[str]:
 
 def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
     with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
-        assert "Lines that are pasted are one question" in terminal.until("> ")
+        assert "Pasted lines are one question" in terminal.until("> ")
         assert "\x1b[?2004h" in terminal.shown
         terminal.enter(PASTED)
         terminal.until("/three")
@@ -252,7 +252,7 @@ def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
 def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str, more: str, tmp_path: Path) -> None:
     variables = environment(tmp_path)
     with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
-        assert "Lines that are pasted are asked as one question" in terminal.until("> ")
+        assert "Pasted lines are asked as one question" in terminal.until("> ")
         terminal.enter(pasted)
         if more:
             terminal.until("three")
