@@ -18,20 +18,13 @@ __all__ = ["AskOptions", "Choices"]
 class AskOptions(TypedDict, total=False):
     """The keyword arguments of `ask`. The last six are passed to the transport of each site."""
 
-<<<<<<< HEAD
     url: Endpoint | str | None
-    """The site of the questions that name none; by default that of a `Bot`."""
+    """The site of questions without a `url`; by default the site of a `Bot`."""
     bot: Bot | Scalar | None
-    """The bot of the questions that name none, by default "default". A `Bot` of a page is asked with that page's
-    nonce, and not for questions that name a site."""
+    """The bot of questions without a `bot`, by default "default". A `Bot` from a page is asked with the page's nonce,
+    and only for questions without a `url`."""
     page: str | None
-    """The address of the page that a `Bot` is on, to be visited again if its nonce is refused."""
-=======
-    url: str | None
-    """The site of questions without a `url`."""
-    bot: Scalar | None
-    """The bot of questions without a `bot`. By default "default"."""
->>>>>>> 0fd8043 (Prose of many questions and of half the command in plain English)
+    """The address of the page of a `Bot`, which is visited again if its nonce is refused."""
     concurrency: int
     """The most questions open at once. By default 4."""
     rate: float | None

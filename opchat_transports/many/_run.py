@@ -68,18 +68,13 @@ class TransportAsker:
 
     def __init__(self, loop: Loop, options: Mapping[str, Any]) -> None:
         self._loop = loop
-<<<<<<< HEAD
         self._options = dict(options)
         bot: Bot | None = self._options.pop("bot", None)
         page = self._options.pop("page", None)
-        self._of_page: dict[Endpoint, dict[str, Any]] = {}  # the options that a page gives for its site
+        self._of_page: dict[Endpoint, dict[str, Any]] = {}  # a site's options from a page
         if bot is not None and bot.endpoint is not None and bot.session is not None:
             self._of_page[bot.endpoint] = {"session": bot.session, "page": page}
-        self._transports: dict[Endpoint, AsyncTransport] = {}  # the one that was used last is last
-=======
-        self._options = options
         self._transports: dict[Endpoint, AsyncTransport] = {}  # the least recently used first
->>>>>>> 0fd8043 (Prose of many questions and of half the command in plain English)
         self._replies: set[AsyncReply] = set()
         self._is_closed = False
 
