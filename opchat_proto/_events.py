@@ -10,7 +10,7 @@ from ._json import decode
 
 __all__ = ["Broken", "End", "Event", "Live", "Reason"]
 
-_FILE_ID = re.compile(r"[!-~]{1,256}")
+_FILE_ID = r"[!-~]{1,256}"
 
 
 @final
@@ -134,7 +134,7 @@ class End:
         file_id = kept.get("id") if isinstance(kept, dict) else None
         if type(file_id) is int:
             file_id = str(file_id)
-        return file_id if isinstance(file_id, str) and _FILE_ID.fullmatch(file_id) else None
+        return file_id if isinstance(file_id, str) and re.fullmatch(_FILE_ID, file_id) else None
 
     @property
     def new_token(self) -> str | None:

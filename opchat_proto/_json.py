@@ -26,10 +26,10 @@ _TOKENS = re.compile(
     r'(?:[\[\]{}:,]++|\s++|[-+.0-9eE]++|true|false|null|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=\s*+[\]}:,]))*+', re.DOTALL
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CUT_LITERAL = re.compile(r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul")
-_CUT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)")
-_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}")
-_ESCAPED_ASCII = re.compile(r"\\u00[2-7]")
+_CUT_LITERAL = r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul"
+_CUT_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)"
+_CUT_ESCAPE = r"u[0-9a-fA-F]{0,4}"
+_ESCAPED_ASCII = r"\\u00[2-7]"
 
 
 class Unfinished(ValueError):
@@ -132,11 +132,11 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
     if error.msg.startswith("Unterminated string") or not rest:
         return True
     if error.msg.startswith("Expecting value"):
-        return _CUT_LITERAL.fullmatch(rest) is not None
+        return re.fullmatch(_CUT_LITERAL, rest) is not None
     if error.msg.startswith("Expecting ',' delimiter"):
         start = len(error.doc[: error.pos].rstrip("0123456789.eE+-"))
-        return _CUT_NUMBER.fullmatch(error.doc, start) is not None
-    return error.msg.startswith("Invalid \\uXXXX escape") and _CUT_ESCAPE.fullmatch(rest) is not None
+        return re.fullmatch(_CUT_NUMBER, error.doc, start) is not None
+    return error.msg.startswith("Invalid \\uXXXX escape") and re.fullmatch(_CUT_ESCAPE, rest) is not None
 
 
 def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str] | None:
@@ -206,7 +206,7 @@ def _may_repeat(text: str, keys: Collection[str]) -> bool:
     for key in keys:
         if text.count(f'"{key}"') > 1:
             return True
-    return "\\u00" in text and _ESCAPED_ASCII.search(text) is not None
+    return "\\u00" in text and re.search(_ESCAPED_ASCII, text) is not None
 
 
 def _check_unique(text: str, keys: Collection[str]) -> None:

@@ -27,9 +27,9 @@ _LARGEST_ID = 10**100  # far beyond what PHP prints as a number
 _DEFAULT_FILES = 5  # WIRE 7.5
 _SHOWN = 200  # characters of a text that a note quotes
 
-_NOT_FOUND = re.compile(rf"AI Engine: Chatbot [^<]{{0,{_SHOWN}}}? not found")
-_SHORTCODE = re.compile(rf"\[mwai_(?:chat|discussions)[^][<]{{0,{_SHOWN}}}]")
-_SCRIPT_TIME = re.compile(r"/app/chatbot\.js\?ver=([0-9]{9,11})(?![0-9])")
+_NOT_FOUND = rf"AI Engine: Chatbot [^<]{{0,{_SHOWN}}}? not found"
+_SHORTCODE = rf"\[mwai_(?:chat|discussions)[^][<]{{0,{_SHOWN}}}]"
+_SCRIPT_TIME = r"/app/chatbot\.js\?ver=([0-9]{9,11})(?![0-9])"
 
 
 @final
@@ -175,8 +175,10 @@ class Page:
         notes: list[str] = []
         for tag, found in _scan(html):
             if isinstance(found, str):
-                notes += [_on_one_line(text) for text in _NOT_FOUND.findall(found)]
-                notes += [f"the shortcode {_on_one_line(text)} was not expanded" for text in _SHORTCODE.findall(found)]
+                notes += [_on_one_line(text) for text in re.findall(_NOT_FOUND, found)]
+                notes += [
+                    f"the shortcode {_on_one_line(text)} was not expanded" for text in re.findall(_SHORTCODE, found)
+                ]
                 continue
             if tag == "link" and _REST_LINK in _unescape(found.get("rel", "")):
                 roots.append(_unescape(found.get("href", "")))
@@ -188,7 +190,7 @@ class Page:
             bot = _bot(attributes, root, url, notes)
             if bot is not None:
                 bots[name].append(bot)
-        if script := _SCRIPT_TIME.search(html):
+        if script := re.search(_SCRIPT_TIME, html):
             notes.append(f"chatbot.js is of {datetime.fromtimestamp(int(script[1]), UTC):%Y-%m-%d}")
         own = (bot.root for bot in (*bots[_CHATBOT], *bots[_DISCUSSIONS]))
         return cls(
@@ -322,7 +324,7 @@ _NOT_FOREIGN = {  # the usual elements that end an unclosed SVG or MathML (13.2.
     *("b", "body", "br", "center", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "i", "img", "li"),
     *("meta", "p", "span", "strong", "table", "ul"),
 }
-_REFERENCE = re.compile("&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]*+))(;?)(=?)")
+_REFERENCE = "&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]*+))(;?)(=?)"
 
 
 def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
@@ -397,7 +399,7 @@ def _end(found: re.Match[str] | None) -> int:
 
 def _unescape(value: str) -> str:
     """An attribute's value with its character references resolved (13.2.5.73)."""
-    return _REFERENCE.sub(_character, value) if "&" in value else value
+    return re.sub(_REFERENCE, _character, value) if "&" in value else value
 
 
 def _character(found: re.Match[str]) -> str:

@@ -7,12 +7,12 @@ __all__: list[str] = []
 
 SHOWN = 200  # characters of a line or a text that a detail quotes
 
-_INLINE_TAG = re.compile(r"</?(?:a|b|code|em|font|i|small|span|strong|u)(?=[\s/>])[^<>]*>", re.IGNORECASE)
+_INLINE_TAG = r"(?i)</?(?:a|b|code|em|font|i|small|span|strong|u)(?=[\s/>])[^<>]*>"
 # A tag that the end of the text cuts counts too.
-_TAG = re.compile(r"<(?:[a-z/?]|!(?:--)?)[^<>]*(?:>|\Z)", re.IGNORECASE)
-_HIDDEN_TEXT = re.compile(r"(?is)<(script|style)\b(?:(?!</\1).)*")  # their content is not text of the page
-_TITLE = re.compile(r"<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)", re.IGNORECASE)
-_LONG_REFERENCE = re.compile("&#[0-9]{8,};?")
+_TAG = r"(?i)<(?:[a-z/?]|!(?:--)?)[^<>]*(?:>|\Z)"
+_HIDDEN_TEXT = r"(?is)<(script|style)\b(?:(?!</\1).)*"  # their content is not text of the page
+_TITLE = r"(?i)<title(?:\s[^<>]*)?>\s*([^<\s][^<]*)"
+_LONG_REFERENCE = "&#[0-9]{8,};?"
 
 
 def without_tags(text: str) -> str:
@@ -23,8 +23,8 @@ def without_tags(text: str) -> str:
 
 def beginning(text: str) -> str:
     """A page's title, or else the beginning of the text, in one line and without tags."""
-    title = _TITLE.search(text)
-    begins = title[1] if title else _bare(_HIDDEN_TEXT.sub(" ", text))
+    title = re.search(_TITLE, text)
+    begins = title[1] if title else _bare(re.sub(_HIDDEN_TEXT, " ", text))
     is_html = title is not None or begins != text
     if is_html:
         begins = _unescape(begins)
@@ -32,12 +32,12 @@ def beginning(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    return _TAG.sub(" ", _INLINE_TAG.sub("", text))
+    return re.sub(_TAG, " ", re.sub(_INLINE_TAG, "", text))
 
 
 def _unescape(text: str) -> str:
     # unescape uses int(), which refuses numbers of many digits. Such numbers are not characters.
-    return html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
+    return html.unescape(re.sub(_LONG_REFERENCE, "\ufffd", text))
 
 
 # ---------------------------------------------------------------- secrets
@@ -56,8 +56,7 @@ _QUOTE = r"(?:\\*[\"']|\\+u002[27]|&(?:amp;)*(?:quot|apos|\#0*3[49]|\#x2[27]);|%
 _BLANKS = r"(?:\s|\\+[nrt]|<[^<>]*>)*+"
 _KEYS = ("nonce", "new_token", "session_id", "sessionid", "sessid", "session", "cookie", "authorization", "php_auth_pw")
 _NAMES = "|".join(map(_spelled, _KEYS))
-_SECRET = re.compile(
-    rf"""
+_SECRET = rf"""(?xis)
     (?P<key> (?:{_NAMES}) s? | wordpress_\w{{0,64}} )
     (?P<named> (?P<end> {_QUOTE} )? [\])]? {_BLANKS}
         (?P<is> : | =>? | %3[AD] | value\s*= ) {_BLANKS} (?: (?:string)? \( \d+ \) \s* )?
@@ -68,19 +67,15 @@ _SECRET = re.compile(
         | [\[{{] .*+
         | (?! (?:null|true|false) \b ) (?P<bare> [^\s,;&<>"'\\{{}}\[\]()]++ ) (?: ; \s* [^\s;=]+ = [^\s;]* )*+
     )
-    """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
-_MAY_BE_SECRET = re.compile(
-    r"u00|[Nn][Oo][Nn][Cc][Ee]|[Tt][Oo][Kk][Ee][Nn]|[Ss][Ee][Ss][Ss]|[Cc][Oo][Oo][Kk]|[Uu][Tt][Hh][Oo]|_"
-)
+    """
+_MAY_BE_SECRET = r"u00|[Nn][Oo][Nn][Cc][Ee]|[Tt][Oo][Kk][Ee][Nn]|[Ss][Ee][Ss][Ss]|[Cc][Oo][Oo][Kk]|[Uu][Tt][Hh][Oo]|_"
 _WORDS = {"nonce", "nonces", "session", "sessions", "cookie", "cookies"}  # these also occur before a colon in sentences
 
 
 def mask(text: str) -> str:
     """`text` with *** in place of each nonce, session id, cookie and password, in any spelling of name and value."""
     # Messages can be large, and nearly all contain none of the names.
-    return _SECRET.sub(_masked, text) if _MAY_BE_SECRET.search(text) else text
+    return re.sub(_SECRET, _masked, text) if re.search(_MAY_BE_SECRET, text) else text
 
 
 def _masked(match: re.Match[str]) -> str:

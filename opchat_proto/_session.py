@@ -18,14 +18,14 @@ SESSION_COOKIE = "mwai_session_id"
 # What a peer gives is sent back in a header, in a cookie and in JSON, so it must be harmless in all three.
 _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, comma and semicolon
 _FIELD_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_SESSION_IN_HEADER = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*")
+_SESSION_IN_HEADER = rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*"
 
 # Some libraries join fields with commas. A new cookie begins where a name and "=" follow: none does in a date. A quoted
 # value is matched first, so that the commas in it part nothing.
-_QUOTED_OR_COMMA = re.compile(r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)')
+_QUOTED_OR_COMMA = r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)'
 _BLANK = " \t"
-_MAX_AGE = re.compile("-?[0-9]+")
-_ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # IPv4 or IPv6: no domain has one
+_MAX_AGE = "-?[0-9]+"
+_ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: no domain has one
 _DELETED = "deleted"  # what PHP writes in place of an empty value
 _SHORTEST_SECRET = 6  # characters: anything shorter stands in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
@@ -175,7 +175,7 @@ def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: En
 
 def _split_set_cookie(field: str) -> Iterator[str]:
     start = 0
-    for match in _QUOTED_OR_COMMA.finditer(field):
+    for match in re.finditer(_QUOTED_OR_COMMA, field):
         if match[0] == ",":
             yield field[start : match.start()]
             start = match.end()
@@ -202,7 +202,7 @@ def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoi
                 path = content if content.startswith("/") else ""
             case "secure":
                 is_secure = True
-            case "max-age" if _MAX_AGE.fullmatch(content):
+            case "max-age" if re.fullmatch(_MAX_AGE, content):
                 max_age = content
             case "expires":
                 expires = read_cookie_date(content) or expires
@@ -216,7 +216,7 @@ def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoi
         is_over = max_age.startswith("-") or not max_age.strip("0")
     else:
         is_over = expires is not None and expires <= now
-    others = _SESSION_IN_HEADER.sub("", session.cookie).strip("; ")
+    others = re.sub(_SESSION_IN_HEADER, "", session.cookie).strip("; ")
     if is_over or value == _DELETED:
         return replace(session, cookie=others)
     if not is_token(value):
@@ -230,7 +230,7 @@ def _domain_matches(host: str, domain: str) -> bool:
     host = host.removesuffix(".")
     if domain in ("", host, f"[{host}]"):
         return True
-    return host.endswith("." + domain) and not _ADDRESS.fullmatch(host)
+    return host.endswith("." + domain) and not re.fullmatch(_ADDRESS, host)
 
 
 def _path_matches(target: str, path: str) -> bool:

@@ -23,13 +23,13 @@ __all__ = ["PageHandler", "Site"]
 
 _DISCUSSIONS_ROUTE = "/mwai-ui/v1/discussions/list"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
-_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")  # RFC 6454, 6.2
+_ORIGIN = r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"  # RFC 6454, 6.2
 _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() removes (WIRE 4.2)
-_SESSION_IN_COOKIES = re.compile(rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)")
-_ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)", re.IGNORECASE)  # RFC 9112, 3.2.2
+_SESSION_IN_COOKIES = rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)"
+_ABSOLUTE_FORM = r"(?i)https?://([^/?]*)"  # RFC 9112, 3.2.2
 _HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the final dot that a name may have
-_AUTHORITY = re.compile(rf"({_HOST})\.?(?::[0-9]*)?")
-_VERSION = re.compile(r"1(?:\.[0-9]+)?|2|3")  # in ASGI's form; h11 accepts any version and gives two digits
+_AUTHORITY = rf"({_HOST})\.?(?::[0-9]*)?"
+_VERSION = r"1(?:\.[0-9]+)?|2|3"  # in ASGI's form; h11 accepts any version and gives two digits
 _REFUSALS = {
     400: "The request cannot be read.",
     408: "The request took too long.",
@@ -112,7 +112,7 @@ class Site:
         if not (self.page is None or callable(self.page)):
             raise TypeError(f"Site.page: expected a callable or None, got {type(self.page).__name__}")
         for origin in self.origins:
-            if not _ORIGIN.fullmatch(origin):
+            if not re.fullmatch(_ORIGIN, origin):
                 raise ValueError(f"Site.origins: expected e.g. https://shop.example, got {origin!r}")
 
     def nonce(self, now: float) -> str:
@@ -176,7 +176,7 @@ class Site:
             return http_error(431, f"There are more than {limits.headers} header fields.")
         if FOLDED_LINE.search(raw):
             return http_error(400, "A header field is folded.")
-        if not _VERSION.fullmatch(version):  # RFC 9110, 15.6.6
+        if not re.fullmatch(_VERSION, version):  # RFC 9110, 15.6.6
             return http_error(505, "Only HTTP 1.1 is spoken here.")
         length = _value(fields, "content-length")
         if length is None:
@@ -201,9 +201,9 @@ class Site:
 
     def _is_named(self, target: str, fields: list[tuple[str, str]]) -> bool:
         """Whether the Host field, and an absolute target, name this site."""
-        named = _ABSOLUTE_FORM.match(target)
+        named = re.match(_ABSOLUTE_FORM, target)
         names = [name for name in (_value(fields, "host"), named and named[1]) if name is not None]
-        found = [_AUTHORITY.fullmatch(name.lower()) for name in names]
+        found = [re.fullmatch(_AUTHORITY, name.lower()) for name in names]
         return bool(found) and all(match is not None and match[1] in self.hosts for match in found)
 
     def _cors(self, fields: list[tuple[str, str]]) -> Fields:
@@ -257,9 +257,9 @@ class Site:
             return None
         origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
         return self.page(
-            _ABSOLUTE_FORM.sub("", path, count=1).removeprefix(root),
+            re.sub(_ABSOLUTE_FORM, "", path, count=1).removeprefix(root),
             root=root,
-            origin=origin if _ORIGIN.fullmatch(origin) else "",
+            origin=origin if re.fullmatch(_ORIGIN, origin) else "",
             nonce=fresh,
         )
 
@@ -325,7 +325,7 @@ def _value(fields: list[tuple[str, str]], name: str, separator: str = ", ") -> s
 
 
 def _session_cookie(fields: list[tuple[str, str]]) -> str | None:
-    match = _SESSION_IN_COOKIES.search(_value(fields, "cookie", "; ") or "")
+    match = re.search(_SESSION_IN_COOKIES, _value(fields, "cookie", "; ") or "")
     value = match[1].strip() if match else None
     return value if is_token(value) else None
 
@@ -341,7 +341,7 @@ def _given_session(values: dict[str, Any]) -> str | None:
 
 def _route(target: str) -> str:
     """The REST route of a request target in any form of WIRE 2.1, or ""."""
-    path, _, query = _ABSOLUTE_FORM.sub("", target, count=1).partition("?")
+    path, _, query = re.sub(_ABSOLUTE_FORM, "", target, count=1).partition("?")
     route = dict(parse_qsl(query)).get("rest_route")
     if route is None:
         _, found, after = unquote(path).rpartition("/wp-json")

@@ -32,10 +32,9 @@ _EXPECTED = (
     "expected a proxy (http://proxy.example:3128, https://..., socks5://user:password@127.0.0.1:1080, socks5h://...)"
 )
 # Not urlsplit: with "#" in a password it takes its beginning for the port, and it accepts text next to brackets.
-_URL = re.compile(
-    r"(?:(https?|socks5h?)://)?(?:([^/?#\\\x00-\x20\x7f]*)@)?"
-    r"([\w.-]+|\[[0-9a-f.]*:[0-9a-f:.]*\])(?::([0-9]{1,5}))?/*",
-    re.ASCII | re.IGNORECASE,
+_URL = (
+    r"(?ai)(?:(https?|socks5h?)://)?(?:([^/?#\\\x00-\x20\x7f]*)@)?"
+    r"([\w.-]+|\[[0-9a-f.]*:[0-9a-f:.]*\])(?::([0-9]{1,5}))?/*"
 )
 
 
@@ -84,7 +83,7 @@ class Proxy:
         """
         if not isinstance(text, str):
             raise TypeError(f"expected a str, got {type(text).__name__}")
-        found = _URL.fullmatch(text)
+        found = re.fullmatch(_URL, text)
         if found is None:
             strange = re.match("(?!(?:https?|socks5h?):)[a-z0-9+.-]+(?=://)", text)  # the rest may be a password
             raise ValueError(f"{_EXPECTED}, got the scheme {strange[0]!r}" if strange else _EXPECTED)

@@ -13,8 +13,8 @@ __all__ = ["Upload"]
 
 _ROUTE = "/mwai-ui/v1/files/upload"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
-_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")  # RFC 2046, 5.1.1, without the blank
+_TYPE = rf"{_TOKEN}/{_TOKEN}"
+_BOUNDARY = r"[0-9A-Za-z'()+_,./:=?-]{1,70}"  # RFC 2046, 5.1.1, without the blank
 _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, multipart/form-data
 
 
@@ -52,11 +52,11 @@ class Upload(Askable):
             raise TypeError(f"Upload.data: expected bytes, got {type(self.data).__name__}")
         if not self.name or "\0" in self.name or encodable(self.name) != self.name:
             raise ValueError(f"Upload.name: expected the name of a file, got {self.name!r}")
-        if not _TYPE.fullmatch(self.content_type):
+        if not re.fullmatch(_TYPE, self.content_type):
             raise ValueError(f"Upload.content_type: expected one like 'image/png', got {self.content_type!r}")
         if not re.fullmatch(r"[ -~]+", self.purpose):
             raise ValueError(f"Upload.purpose: expected printable ASCII, got {self.purpose!r}")
-        if not _BOUNDARY.fullmatch(self.boundary) or b"--" + self.boundary.encode() in self.data:
+        if not re.fullmatch(_BOUNDARY, self.boundary) or b"--" + self.boundary.encode() in self.data:
             raise ValueError("Upload.boundary: expected 1 to 70 characters that the file does not hold")
 
     @property

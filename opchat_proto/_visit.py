@@ -25,7 +25,7 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SHOWN = 200  # characters of an address that a detail quotes
 HARMLESS = ("accept", "accept-language", "user-agent")  # the caller's header fields that any site may see
-_TOKEN = re.compile("[A-Za-z0-9._~-]{1,64}")
+_TOKEN = "[A-Za-z0-9._~-]{1,64}"
 
 
 @final
@@ -155,7 +155,7 @@ class Visit:
         ):
             if not isinstance(value, expected):
                 raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
-        if fresh is not None and not _TOKEN.fullmatch(fresh):
+        if fresh is not None and not re.fullmatch(_TOKEN, fresh):
             raise ValueError('fresh: expected 1 to 64 letters, digits, ".", "_", "~" and "-"')
         self._site, self._url = _locate(url)
         if session is not None and session.origin not in (None, self._site.origin):
