@@ -27,7 +27,7 @@ _TOKENS = re.compile(
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CUT_LITERAL = r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul"
-_CUT_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)"
+_CUT_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?)")
 _CUT_ESCAPE = r"u[0-9a-fA-F]{0,4}"
 _ESCAPED_ASCII = r"\\u00[2-7]"
 
@@ -135,7 +135,7 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
         return re.fullmatch(_CUT_LITERAL, rest) is not None
     if error.msg.startswith("Expecting ',' delimiter"):
         start = len(error.doc[: error.pos].rstrip("0123456789.eE+-"))
-        return re.fullmatch(_CUT_NUMBER, error.doc, start) is not None
+        return _CUT_NUMBER.fullmatch(error.doc, start) is not None
     return error.msg.startswith("Invalid \\uXXXX escape") and re.fullmatch(_CUT_ESCAPE, rest) is not None
 
 
