@@ -36,6 +36,7 @@ The modules. All names are imported from here:
                 _query         Query: a question by the official API, as the site's owner
                 _upload        Upload: a file that a question can name
                 _conversation  Conversation: what is remembered between two questions
+                _discussions   Discussion: what a site keeps for a member; list, rename, delete
                 _http          Endpoint and Request: where a site is, and a request to it
                 _pages         Page: the bots that a page's HTML names
                 _visit         Visit: a page fetched, with the redirects on the way
@@ -58,6 +59,7 @@ from ._channel import Channel, QuestionLike, QuestionOptions
 from ._client import Client, FlowLike
 from ._clocks import Timeouts
 from ._conversation import Conversation
+from ._discussions import DeleteDiscussions, Discussion, DiscussionPage, ListDiscussions, RenameDiscussion
 from ._errors import InvalidMessages, LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
 from ._flow import Awaiting, Flow
@@ -104,6 +106,9 @@ __all__ = [
     "Connect",
     "Conversation",
     "DataReceived",
+    "DeleteDiscussions",
+    "Discussion",
+    "DiscussionPage",
     "Done",
     "EOFReceived",
     "End",
@@ -116,6 +121,7 @@ __all__ = [
     "Headers",
     "InvalidMessages",
     "Limits",
+    "ListDiscussions",
     "Live",
     "LocalProtocolError",
     "Message",
@@ -130,6 +136,7 @@ __all__ = [
     "RandomSource",
     "Reason",
     "Receive",
+    "RenameDiscussion",
     "ReplyDecoder",
     "Report",
     "Request",

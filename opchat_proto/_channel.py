@@ -10,6 +10,7 @@ from ._askable import Askable
 from ._call import Call
 from ._clocks import Timeouts
 from ._conversation import Conversation
+from ._discussions import DeleteDiscussions, ListDiscussions, RenameDiscussion
 from ._flow import Flow
 from ._http import Endpoint
 from ._http_call import HTTPCall
@@ -26,9 +27,18 @@ from ._visit import HARMLESS, Visit
 
 __all__ = ["Channel", "QuestionLike", "QuestionOptions"]
 
-QuestionLike: TypeAlias = Submit | Query | Upload | str | Iterable[Message | Mapping[str, Any]]
-"""What can be asked: a text, a list of messages that ends with the user's, a whole `Submit` or `Query`; or a file
-to send."""
+QuestionLike: TypeAlias = (
+    Submit
+    | Query
+    | Upload
+    | ListDiscussions
+    | RenameDiscussion
+    | DeleteDiscussions
+    | str
+    | Iterable[Message | Mapping[str, Any]]
+)
+"""What can be asked: a text, a list of messages that ends with the user's, a whole `Submit` or `Query`; or a file to
+send, or what is to be done with a member's discussions."""
 
 
 class QuestionOptions(TypedDict, total=False):

@@ -15,7 +15,7 @@ from ._session import Session
 
 __all__ = ["Conversation"]
 
-_LONGEST_ID = 256  # characters of a response id, as for a session id
+LONGEST_ID = 256  # characters of a response id, as for a session id
 _TEXTS = ("chat_id", "previous_response_id")
 _SCALARS = ("bot_id", "custom_id", "context_id")
 _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
@@ -150,7 +150,7 @@ class Conversation:
         self.messages = self._answered = (*self.messages, question, answer)
         self.chat_id = submit.chat_id
         # The server chose it, and every later request will contain it.
-        self.previous_response_id = response_id if len(response_id or "") <= _LONGEST_ID else None
+        self.previous_response_id = response_id if len(response_id or "") <= LONGEST_ID else None
 
     def _check_question(self, submit: Submit) -> None:
         if submit.messages != self.messages or self.chat_id not in (None, submit.chat_id):

@@ -194,7 +194,7 @@ class Submit(Askable):
         stream = body.get("stream")
         return cls(
             new_message=_text(body, "newMessage") or "",
-            messages=tuple(read_message(index, _as_sent(message)) for index, message in enumerate(history)),
+            messages=tuple(read_message(index, as_sent(message)) for index, message in enumerate(history)),
             chat_id=_text(body, "chatId"),
             bot_id=_scalar(body, "botId"),
             custom_id=_scalar(body, "customId"),
@@ -232,7 +232,7 @@ def read_message(index: int, message: object, roles: Collection[str] | None = No
         raise InvalidMessages(f"messages[{index}]: {error}", index) from None
 
 
-def _as_sent(message: object) -> object:
+def as_sent(message: object) -> object:
     """A decoded message with only the two keys that the plugin reads. An array counts as a message without keys."""
     if not isinstance(message, Mapping | list):
         return message

@@ -18,6 +18,7 @@
     _base              what all transports are: a channel and its open replies
     _async             the loop of the async ones
     _uploads           files for a site's bots, on all transports
+    _discussions       a member's discussions, on all of them
     _visits            pages of a site, on all of them
     _files             private files, and conversations in them
     _text              the text of an answer, without the events beside it
@@ -51,7 +52,19 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self, Unpack
 
-from opchat_proto import Broken, Conversation, End, Event, Page, QuestionLike, QuestionOptions, Session, Timeouts
+from opchat_proto import (
+    Broken,
+    Conversation,
+    DiscussionPage,
+    End,
+    Event,
+    Page,
+    QuestionLike,
+    QuestionOptions,
+    Scalar,
+    Session,
+    Timeouts,
+)
 
 from ._broken import ReplyBroken
 from ._common import Options
@@ -143,6 +156,17 @@ class Transport(Protocol):
     def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`."""
 
+    def discussions(
+        self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
+    ) -> DiscussionPage:
+        """What the site keeps of a member's conversations with a bot. Raises `ReplyBroken`, also for a guest."""
+
+    def rename_discussion(self, chat_id: str, title: str) -> None:
+        """Give a discussion another title. Raises `ReplyBroken`."""
+
+    def delete_discussions(self, *chat_ids: str) -> None:
+        """Delete discussions, for good. Raises `ReplyBroken`."""
+
     def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
 
@@ -229,6 +253,20 @@ class AsyncTransport(Protocol):
 
         Cancelled, it leaves no connection open; the site may have taken the file.
         """
+
+    async def discussions(
+        self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
+    ) -> DiscussionPage:
+        """What the site keeps of a member's conversations with a bot. Raises `ReplyBroken`, also for a guest.
+
+        Cancelled, it leaves no connection open.
+        """
+
+    async def rename_discussion(self, chat_id: str, title: str) -> None:
+        """Give a discussion another title. Raises `ReplyBroken`. Cancelled, it may have been done."""
+
+    async def delete_discussions(self, *chat_ids: str) -> None:
+        """Delete discussions, for good. Raises `ReplyBroken`. Cancelled, it may have been done."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
         """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none.

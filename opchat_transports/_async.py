@@ -8,6 +8,7 @@ from opchat_proto import Call, Connect, Done, Event, HTTPCall, Receive, Send, St
 
 from ._base import ReplyBase, TransportBase
 from ._common import words
+from ._discussions import AsyncDiscussions
 from ._text import AsyncText
 from ._uploads import AsyncUploads
 from ._visits import AsyncVisits
@@ -32,7 +33,7 @@ class _AsyncContext:
         await self.aclose()
 
 
-class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, TransportBase[_R]):
+class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussions, TransportBase[_R]):
     """A transport that belongs to the event loop in which a reply was read first."""
 
     _current_loop: Callable[[], object]

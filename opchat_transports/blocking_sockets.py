@@ -12,6 +12,7 @@ from opchat_proto import Call, Connect, Done, Event, Receive, Send, StartTLS, Wa
 
 from ._base import ReplyBase, TransportBase
 from ._common import READ, tune, words
+from ._discussions import Discussions
 from ._sockets import SocketStream, at_once, set_timeout, shut_down
 from ._text import Text
 from ._tls import TLSStream
@@ -25,7 +26,9 @@ _WAIT_FOR_READER = 5.0  # seconds, for a reader that was woken to let go
 
 
 @final
-class BlockingTransport(Visits, Uploads, TransportBase["BlockingReply"], AbstractContextManager["BlockingTransport"]):
+class BlockingTransport(
+    Visits, Uploads, Discussions, TransportBase["BlockingReply"], AbstractContextManager["BlockingTransport"]
+):
     """Asks one site, over blocking sockets, from any number of threads.
 
     Each request has a connection of its own, which is closed before the last event
