@@ -1,5 +1,6 @@
 """How Hypothesis runs here, and what children of tests inherit."""
 
+import gc
 import importlib.util
 import os
 import signal
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seen[name] += marker is not None
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays, so that the many `gc.collect()` of these tests need not look at it: 0.1 ms, not 50."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,19 +1,27 @@
+import asyncio
+import gc
 import logging
 import os
 import ssl
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+import uvloop
 
 from opchat_transports._serving import OncePerSecond  # private: loggers belong to the process
 
 from .asking import ASKS, Ask, full_queue
 from .command import ENVIRONMENT
+from .on_asyncio import Main, Run
 from .proxies import Net, Nets
+from .scripted import PATIENCE
 from .tls import FAULTS, certificate, trusting
 
 
@@ -44,6 +52,51 @@ def state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Each of the transports."""
     return ASKS[request.param]
+
+
+@pytest.fixture
+def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No warning of a resource, and none of asyncio."""
+    yield
+    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    assert [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO] == []
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before  # trio keeps some
+
+
+@pytest.fixture
+def no_file_is_left() -> Iterator[None]:
+    gc.collect()
+    before = open_files()
+    yield
+    gc.collect()
+    assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run it on asyncio's loop, or on uvloop's. Whatever it does, it must leave no task behind."""
+
+    async def alone(main: Main) -> Any:
+        asyncio.get_running_loop().slow_callback_duration = PATIENCE
+        result = await main()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    def run_alone(main: Main) -> Any:
+        with asyncio.Runner(loop_factory=request.param, debug=True) as runner:
+            return runner.run(alone(main))
+
+    return run_alone
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -1,4 +1,3 @@
-import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -30,12 +29,7 @@ from .tls import tls_server, trusting
 LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+pytestmark = pytest.mark.usefixtures("nothing_is_left", "no_thread_is_left")
 
 
 def ask(url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:

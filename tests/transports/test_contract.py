@@ -211,10 +211,7 @@ def what_was_there() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    yield
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

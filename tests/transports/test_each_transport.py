@@ -1,10 +1,9 @@
 """What holds on each transport, asyncio's on uvloop too, and is no question of one answer (scenarios.py has those)."""
 
-import gc
 import inspect
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,12 +25,7 @@ ASYNC = {name: each for name, each in EACH.items() if each.run is not None}
 secured = pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+pytestmark = pytest.mark.usefixtures("nothing_is_left", "no_thread_is_left")
 
 
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)

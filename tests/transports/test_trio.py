@@ -1,7 +1,6 @@
-import gc
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -28,11 +27,7 @@ from .scripted import (
 )
 from .tls import tls_server, trusting
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    yield
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def ask(url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:

@@ -1,0 +1,327 @@
+"""`AsyncioTransport` cancelled, left and closed: nothing is left open."""
+
+import asyncio
+import gc
+import ssl
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trustme
+
+from opchat_proto import Broken, Call, DataReceived, End, HTTPCall, Live, Reason, Session
+from opchat_transports.asyncio_streams import AsyncioTransport
+from opchat_transports.blocking_server import serve
+from tests.transports.on_asyncio import Run, read, secured, wait_for
+
+from .asking import CancelledAt, full_queue, linux
+from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Script, Scripted, end, live
+from .tls import tls_server, trusting
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+# ------------------------------------------------------------------------------ cancelling
+
+
+def patient(submitted: list[str], tls: ssl.SSLContext | None) -> Script:
+    """Answers, and does not mind whatever moment the client leaves at."""
+
+    def play(peer: Peer) -> None:
+        with suppress(OSError):
+            if tls is not None:
+                peer.socket = tls.wrap_socket(peer.socket, server_side=True)
+            with peer.socket:
+                request = peer.read()
+                if b"start_session" in request:
+                    peer.send(SESSION)
+                else:
+                    submitted.append(request.partition(b'"newMessage":"')[2].partition(b'"')[0].decode())
+                    peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
+
+    return play
+
+
+async def turns_later(count: int, then: Callable[[], object]) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)  # one turn of the loop
+    then()
+
+
+async def cut_at(what: str, nth: int, work: Coroutine[Any, Any, None]) -> bool:
+    """Cancel it when it waits for the nth time, or at the nth turn of the loop. Returns whether it came so far."""
+    task: asyncio.Task[Any]
+
+    async def run() -> None:
+        await CancelledAt(work, nth, lambda: task.cancel())
+
+    if what == "await":
+        task = asyncio.create_task(run())
+    else:
+        task = asyncio.create_task(work)
+        await turns_later(nth, task.cancel)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+    return task.cancelled()
+
+
+@linux
+@secured
+@pytest.mark.parametrize("what", ["await", "turn"])
+def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
+    run: Run, what: str, secure: bool, authority: trustme.CA
+) -> None:
+    submitted: list[str] = []
+    trust = trusting(authority)
+
+    async def cut(nth: int) -> bool:
+        events: list[Any] = []
+
+        async def follow() -> None:
+            async for event in reply:
+                events.append(event)
+
+        async with AsyncioTransport(url, ssl_context=trust) as transport:
+            reply = transport.ask(f"question {nth}")
+            if not await cut_at(what, nth, follow()):
+                assert [type(event) for event in events] == [Live, Live, End]
+                return False
+            assert reply._stream is None
+            await follow()  # what had come before, and how it ended
+            assert [type(event) for event in events[:-1]] == [Live] * (len(events) - 1)
+            assert isinstance(events[-1], Broken | End)
+            return True
+
+    async def main() -> int:
+        nth = 1
+        while await cut(nth):
+            # There are many turns; most are spent waiting for the server.
+            nth += 1 if what == "await" or nth < 60 else nth // 6
+        return nth
+
+    with Scripted(patient(submitted, tls_server(authority) if secure else None), session=False) as server:
+        # A name with two addresses; the first one refuses.
+        url = server.url.replace("http://127.0.0.1", f"http{'s' if secure else ''}://localhost")
+        assert run(main) > 5
+    assert all(submitted.count(question) == 1 for question in submitted)
+
+
+def test_hundreds_of_cancelled_streams_leave_nothing_behind(run: Run) -> None:
+    async def main() -> None:
+        async with AsyncioTransport(server.url) as transport:
+            await read(transport)
+            async with asyncio.TaskGroup() as group:
+                for number in range(200):
+                    group.create_task(leave(transport, number))
+            assert not transport._replies
+            assert (await read(transport))[-1].reply == "abc"
+
+    async def leave(transport: AsyncioTransport, number: int) -> None:
+        async def follow() -> None:
+            async with transport.ask("Hi") as reply:
+                await anext(reply)
+
+        await cut_at("await", number % 13, follow())
+
+    with serve(lambda _: "abc") as server:
+        run(main)
+
+
+def test_a_timeout_of_asyncio_closes_and_comes_out(run: Run) -> None:
+    async def main() -> None:
+        async with AsyncioTransport(server.url, session=Session()) as transport:
+            reply = transport.ask("Hi")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(follow(reply), 0.1)
+            assert reply._stream is None
+            assert events == [Live("a")]
+
+    async def follow(reply: Any) -> None:
+        async with asyncio.timeout(PATIENCE):
+            async for event in reply:
+                events.append(event)
+
+    events: list[Any] = []
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        assert peer.is_left()
+
+    with Scripted(play) as server:
+        run(main)
+
+
+def test_in_a_task_group_the_failure_of_one_closes_the_others(run: Run) -> None:
+    async def main() -> None:
+        async with AsyncioTransport(server.url, session=Session()) as transport:
+            with pytest.raises(ExceptionGroup):
+                await all_of(transport)
+            assert not transport._replies
+
+    async def all_of(transport: AsyncioTransport) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(follow(transport))
+            await wait_for(asked)
+            raise ValueError("something else")
+
+    async def follow(transport: AsyncioTransport) -> None:
+        async with transport.ask("Hi") as reply:
+            async for _ in reply:
+                pass
+
+    asked = threading.Event()
+
+    def play(peer: Peer) -> None:
+        with suppress(OSError):
+            peer.read()
+            asked.set()
+            assert peer.is_left()
+
+    with Scripted(play) as server:
+        run(main)
+
+
+# ------------------------------------------------------------------------------ leaving
+
+
+@secured
+def test_leaving_early_closes_the_connection_at_once(run: Run, secure: bool, authority: trustme.CA) -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        assert peer.is_left()
+        left.set()
+
+    async def main() -> None:
+        options: dict[str, Any] = {"session": Session(), "ssl_context": trusting(authority)}
+        async with AsyncioTransport(server.url, **options) as transport:
+            async with transport.ask("Hi") as reply:
+                async for _ in reply:
+                    break
+            assert left.wait(PATIENCE)  # without letting any task run
+            await reply.aclose()
+
+    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+        run(main)
+
+
+@secured
+@pytest.mark.parametrize("sent", [b"", STREAM, STREAM + live("a")], ids=["nothing", "head", "event"])
+def test_closing_the_transport_ends_a_waiting_read(run: Run, sent: bytes, secure: bool, authority: trustme.CA) -> None:
+    asked = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(sent)
+        asked.set()
+        assert peer.is_left()
+
+    async def main() -> None:
+        events: list[Any] = []
+        has_come = asyncio.Event()
+
+        def observe(call: Call | HTTPCall, item: object) -> None:
+            if isinstance(item, DataReceived):
+                has_come.set()
+
+        async def follow() -> None:
+            async for event in reply:
+                events.append(event)
+
+        options: dict[str, Any] = {"session": Session(), "ssl_context": trusting(authority), "observer": observe}
+        async with AsyncioTransport(server.url, **options) as transport:
+            reply = transport.ask("Hi")
+            task = asyncio.create_task(follow())
+            await (has_come.wait() if sent else wait_for(asked))
+            with pytest.raises(RuntimeError, match="another task"):
+                await anext(reply)
+            await transport.aclose()
+            await asyncio.wait_for(task, PATIENCE)
+            reason = Reason.TRUNCATED if sent else Reason.LOST
+            assert events == [*[Live("a")] * (b"live" in sent), Broken(reason, "closed by the caller", asked=True)]
+            await transport.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                transport.ask("Hi")
+
+    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+        run(main)
+
+
+@linux
+@pytest.mark.parametrize("scheme", ["http", "https"], ids=["connect", "handshake"])
+def test_closing_the_transport_ends_a_connect_and_a_wait_for_the_session(run: Run, scheme: str) -> None:
+    async def main(port: int) -> None:
+        async def follow() -> None:
+            events.extend([event async for event in transport.ask("Hi")])
+
+        events: list[Any] = []
+        transport = AsyncioTransport(f"{scheme}://127.0.0.1:{port}")
+        tasks = [asyncio.create_task(follow()) for _ in range(5)]
+        if scheme == "https":
+            await wait_for(connected)
+        await turns_later(20, lambda: None)
+        await transport.aclose()
+        await asyncio.wait(tasks, timeout=PATIENCE)
+        assert events == [Broken(Reason.LOST, "closed by the caller", in_session=True)] * 5
+
+    connected = threading.Event()
+
+    def play(peer: Peer) -> None:
+        connected.set()
+        assert peer.is_left()
+
+    with full_queue() as port, Scripted(play, session=False) as server:
+        run(lambda: main(port if scheme == "http" else server.port))
+
+
+def test_closing_closes_also_when_cancelled(run: Run) -> None:
+    async def main() -> None:
+        transport = AsyncioTransport(server.url, session=Session())
+        replies = [transport.ask("Hi") for _ in range(3)]
+        for reply in replies:
+            await anext(reply)
+        assert await cut_at("await", 1, leave(replies[0]))
+        assert await cut_at("await", 1, transport.aclose())
+        assert [reply._stream for reply in replies] == [None] * 3
+
+    async def leave(reply: Any) -> None:
+        async with reply:
+            pass
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        assert peer.is_left()
+
+    with Scripted(play) as server:
+        run(main)
+
+
+def test_a_reply_that_is_forgotten_leaves_the_server(run: Run) -> None:
+    was_left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("a"))
+        if peer.is_left():
+            was_left.set()
+
+    async def main() -> None:
+        async with AsyncioTransport(server.url, session=Session()) as transport:
+            with pytest.warns(ResourceWarning, match="unclosed"):
+                await read_and_forget(transport)
+            await wait_for(was_left)
+
+    async def read_and_forget(transport: AsyncioTransport) -> None:
+        assert await anext(transport.ask("Hi")) == Live("a")
+        gc.collect()
+
+    with Scripted(play) as server:
+        run(main)
