@@ -13,6 +13,7 @@ from ._clocks import Clock
 from ._conversation import Conversation
 from ._events import Broken, End, Event, Live, Reason
 from ._flow import Awaiting, Flow
+from ._member import is_usable
 from ._messages import Submit
 from ._observer import Outbox
 from ._opening import Opening, Signal
@@ -454,7 +455,9 @@ class CallBase(ABC, Generic[_S]):
         if isinstance(last, End | Broken):
             if self._state is State.START:
                 assert isinstance(last, Broken)  # a flow with a question does not end with its session
-                if session is not None and session.nonce is not None:  # but this question is too large for it
+                if (
+                    session is not None and session.nonce is not None and is_usable(session)
+                ):  # but this question is too large for it
                     self._share(session)
                     self._leave_opening(session)
                 else:
@@ -572,7 +575,7 @@ class CallBase(ABC, Generic[_S]):
         channel = self._channel
         current, opening = channel._session, channel._opening
         useless = (None, self._session and self._session.nonce) if self._is_refused else ()
-        if current is not None and current.nonce not in useless:
+        if current is not None and is_usable(current) and current.nonce not in useless:
             self._use(current)
         elif opening is not None and not opening.is_abandoned:
             self._opening = opening
@@ -583,6 +586,9 @@ class CallBase(ABC, Generic[_S]):
         else:
             self._opening = channel._opening = Opening(self)
             self._move(Input.TO_START)
+            if current is not None and not self._is_refused:  # a member's, of whom nobody knows how the site takes him
+                self._flow.use_session(current)
+                self._session = current
 
     def _look_at_opening(self) -> None:
         """Go on if the other call has a session, or none, or has left."""
@@ -592,7 +598,7 @@ class CallBase(ABC, Generic[_S]):
         if not opening.is_settled:
             return
         self._opening = self._signal = None
-        if isinstance(outcome, Session):
+        if isinstance(outcome, Session) and is_usable(outcome):
             self._use(outcome)
         elif isinstance(outcome, Broken):
             self._do_without(outcome)

@@ -19,7 +19,7 @@ LONGEST_ID = 256  # characters of a response id, as for a session id
 _TEXTS = ("chat_id", "previous_response_id")
 _SCALARS = ("bot_id", "custom_id", "context_id")
 _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
-_MEMBER_TEXTS = ("authorization",)  # only a member's session has these
+_MEMBER_TEXTS = ("authorization", "member")  # only a member's session has these
 
 
 @final

@@ -9,9 +9,10 @@ from ._askable import JSON, SESSION_ROUTE, START_SESSION, Askable, Draft
 from ._events import CLOSED, Broken, End, Event, Live, Reason, check_failure
 from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_link
 from ._limits import Limits
+from ._member import FETCH_NONCE, WHO_ASKS, NonceDecoder, explain_guest, explain_nonce, is_usable, read_member
 from ._messages import SUBMIT_ROUTE
 from ._reply import ReplyDecoder
-from ._session import Session, adopt_headers, adopt_token, check_login, hide_login, is_token, open_session
+from ._session import Session, adopt_headers, adopt_token, check_login, hide_login, is_token, open_session, signs_in
 from ._table import Table
 from ._version import __version__
 
@@ -39,6 +40,7 @@ _API = "https://api.w.org/"  # the relation by which WordPress names its REST ro
 _NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
 # Why start_session is not there though the question is refused for want of its nonce (WIRE 2.1, 2.5).
 _OTHER_ROOT = "versions up to 3.0.2 know start_session only under another root: {}"
+_NOT_BY_PASSWORD = ", and an application password gets none there: sign in with a browser's cookies"
 _IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce stands in the site's page"
 
 
@@ -60,9 +62,12 @@ class Awaiting(StrEnum):
 class State(StrEnum):
     """Where in the exchange we are."""
 
-    SESSION = "SESSION"  # start_session is to be sent
+    SESSION = "SESSION"  # start_session, or another request that brings a nonce, is to be sent
     SESSION_HEAD = "SESSION_HEAD"  # it was handed out
     SESSION_BODY = "SESSION_BODY"  # its answer has begun
+    PROOF = "PROOF"  # as above, for users/me, which says who asks
+    PROOF_HEAD = "PROOF_HEAD"
+    PROOF_BODY = "PROOF_BODY"
     SUBMIT = "SUBMIT"  # as above, for the submit, and for what is to be known before it
     SUBMIT_HEAD = "SUBMIT_HEAD"
     SUBMIT_BODY = "SUBMIT_BODY"
@@ -81,6 +86,9 @@ class Input(StrEnum):
     FAILURE = "receive_failure"
     USE_SESSION = "use_session"
     CLOSE = "close"
+    NO_NONCE = "no nonce yet"
+    UNPROVED = "member to be proved"
+    PROVED = "member proved"
     OPENED = "session opened"
     REDIRECTED = "page redirects"
     STALE = "nonce refused"
@@ -90,11 +98,13 @@ class Input(StrEnum):
 
 TABLE: Table[State, Input] = Table(
     "Flow",
-    (State.SESSION, State.SUBMIT),
+    (State.SESSION, State.PROOF, State.SUBMIT),
     {
         State.SESSION: {
             Input.REQUEST: State.SESSION_HEAD,
             Input.USE_SESSION: State.SUBMIT,
+            Input.UNPROVED: State.PROOF,
+            Input.NO_NONCE: State.SESSION,
             Input.FAILURE: State.SESSION,
             Input.TERMINAL: State.DONE,
             Input.CLOSE: State.DONE,
@@ -112,7 +122,35 @@ TABLE: Table[State, Input] = Table(
             Input.EOF: State.SESSION_BODY,
             Input.FAILURE: State.SESSION_BODY,
             Input.OPENED: State.SUBMIT,
+            Input.UNPROVED: State.PROOF,
             Input.REDIRECTED: State.SESSION,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.PROOF: {
+            Input.REQUEST: State.PROOF_HEAD,
+            Input.USE_SESSION: State.SUBMIT,
+            Input.UNPROVED: State.PROOF,
+            Input.NO_NONCE: State.SESSION,
+            Input.FAILURE: State.PROOF,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.PROOF_HEAD: {
+            Input.HEAD: State.PROOF_BODY,
+            Input.INTERIM: State.PROOF_HEAD,
+            Input.EOF: State.PROOF_HEAD,
+            Input.FAILURE: State.PROOF_HEAD,
+            Input.TERMINAL: State.DONE,
+            Input.CLOSE: State.DONE,
+        },
+        State.PROOF_BODY: {
+            Input.DATA: State.PROOF_BODY,
+            Input.EOF: State.PROOF_BODY,
+            Input.FAILURE: State.PROOF_BODY,
+            Input.PROVED: State.SUBMIT,
+            Input.NO_NONCE: State.SESSION,
+            Input.STALE: State.SESSION,
             Input.TERMINAL: State.DONE,
             Input.CLOSE: State.DONE,
         },
@@ -136,6 +174,7 @@ TABLE: Table[State, Input] = Table(
             Input.FAILURE: State.SUBMIT_BODY,
             Input.STALE: State.SESSION,
             Input.PASSED: State.SUBMIT,
+            Input.UNPROVED: State.PROOF,
             Input.TERMINAL: State.DONE,
             Input.CLOSE: State.DONE,
         },
@@ -147,6 +186,8 @@ _TYPES = {"endpoint": Endpoint, "submit": Askable | None, "session": Session | N
 _SUBMIT_BODY = State.SUBMIT_BODY  # which is looked up much faster than the member of an enum
 _EVENT = Awaiting.EVENT
 _SESSION_STATES = (State.SESSION, State.SESSION_HEAD, State.SESSION_BODY)
+_PROOF_STATES = (State.PROOF, State.PROOF_HEAD, State.PROOF_BODY)
+_OPENING_STATES = _SESSION_STATES + _PROOF_STATES
 
 
 @final
@@ -202,7 +243,7 @@ class Flow:
             raise TypeError(f"renewal: expected a Visit or None, got {type(renewal).__name__}")
         if renewal is not None and not renewal.is_ready:
             raise ValueError("renewal: expected a visit that has not begun")
-        self._decoder: ReplyDecoder | Visit = ReplyDecoder(limits)
+        self._decoder: ReplyDecoder | Visit | NonceDecoder = ReplyDecoder(limits)
         self._renewal = renewal
         self.endpoint = endpoint
         """Where the question goes."""
@@ -219,8 +260,8 @@ class Flow:
         elif submit is None:
             raise ValueError("session: there is one already, so nothing is to be done without a submit")
         else:
-            self._session = self._opening = self._own(session)
-            self._state = State.SUBMIT
+            self._state = State.SESSION
+            self._take(self._own(session))
         self._draft: Draft | None = None  # of what is asked next, once there is a session
         self._before: Askable | None = None  # what is asked before the submit
         if submit is not None:
@@ -248,11 +289,14 @@ class Flow:
     @property
     def is_ready(self) -> bool:
         """Whether a request is due: at the beginning, and after an answer that is not the last."""
-        return self._state in (State.SESSION, State.SUBMIT)
+        return self._state in (State.SESSION, State.PROOF, State.SUBMIT)
 
     @property
     def session(self) -> Session | None:
-        """The session as it stands: None until there is one; read it back after the reply for the next question."""
+        """The session as it stands: None until there is one; read it back after the reply for the next question.
+
+        A member's has no `Session.member` until the site has said who asks.
+        """
         return self._session
 
     @property
@@ -266,7 +310,7 @@ class Flow:
             return _EVENT  # the answer of nearly every call
         if self._state is State.DONE:
             return None
-        if self._state in _SESSION_STATES:
+        if self._state in _OPENING_STATES:
             return Awaiting.SESSION
         return Awaiting.EVENT if self._event_given else Awaiting.FIRST_EVENT
 
@@ -294,19 +338,37 @@ class Flow:
             raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")
         if self._state is State.DONE:
             return []
-        state = TABLE.next(self._state, Input.USE_SESSION)
+        TABLE.next(self._state, Input.USE_SESSION)
         if self._first_refusal is not None and session is not None and session.nonce is None:
             session = None  # without a nonce the question would be refused once more
         if session is not None:
-            self._session = self._opening = self._own(session)
+            session = self._own(session)
             if self._submit is not None:
-                self._state = state
-                self._decoder = ReplyDecoder(self._limits)
-                return self._prepare(self._submit, self._session)
+                self._take(session)
+                return self._prepare(self._submit, session) if self._state is State.SUBMIT else []
+            self._session = self._opening = session
         self._state = TABLE.next(self._state, Input.TERMINAL)
         if session is not None:
             return [End(None)]
         return [self._first_refusal or Broken(Reason.LOST, "no session could be had", in_session=True)]
+
+    def _take(self, session: Session) -> None:
+        """Go on with this session: to the question, or to what has to come before it."""
+        self._session = self._opening = session
+        if is_usable(session) or not self._adopts:
+            self._go_on(Input.USE_SESSION)
+        elif session.authorization or session.nonce is not None:
+            self._go_on(Input.UNPROVED)
+        else:
+            self._go_on(Input.NO_NONCE)  # without one, WordPress does not look at cookies
+            self._decoder = self._nonce_decoder(session)
+
+    def _nonce_decoder(self, session: Session) -> "ReplyDecoder | Visit | NonceDecoder":
+        """What judges the answer that brings a nonce for this session: start_session's, WordPress's own, or a page."""
+        if session.authorization:
+            return ReplyDecoder(self._limits)
+        other = NonceDecoder(self._limits) if signs_in(session) else ReplyDecoder(self._limits)
+        return self._renewal or other
 
     def _own(self, session: Session) -> Session:
         if session.origin not in (None, self.endpoint.origin):
@@ -322,7 +384,12 @@ class Flow:
         if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
         elif self._state is State.SESSION:
-            request = self._request(START_SESSION, replace(self._opening, nonce=None))
+            is_own = isinstance(self._decoder, NonceDecoder)
+            request = self._request(FETCH_NONCE if is_own else START_SESSION, replace(self._opening, nonce=None))
+        elif self._state is State.PROOF:
+            assert self._session is not None
+            self._asked_nonce = self._session.nonce
+            request = self._request(WHO_ASKS, self._session)
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
@@ -362,7 +429,8 @@ class Flow:
             replaced = {name.lower() for name, _ in extra}
             own = {name: value for name, value in own.items() if name.lower() not in replaced}
         headers = (*own.items(), *extra)
-        return Request(draft.method, origin + self.endpoint.target(draft.route), headers, draft.body or b"")
+        target = self.endpoint.site + draft.route if draft is FETCH_NONCE else self.endpoint.target(draft.route)
+        return Request(draft.method, origin + target, headers, draft.body or b"")
 
     # ---------------------------------------------------------------- inputs
 
@@ -379,10 +447,10 @@ class Flow:
         state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
         events = self._decoder._receive_head(status, fields)
         self._state = state
-        if state is State.SESSION_BODY and not self._is_visiting:
+        if state is State.SESSION_BODY and type(self._decoder) is ReplyDecoder:
             self._site_root = find_link(fields, _API, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
-        elif state is State.SUBMIT_BODY and self._adopts:
+        elif (state is State.SUBMIT_BODY and self._adopts) or state is State.PROOF_BODY:
             assert self._session is not None
             self._session = adopt_headers(self._session, fields, self.endpoint, SUBMIT_ROUTE)
         return self._judge(events)
@@ -429,7 +497,7 @@ class Flow:
         if self._state is State.DONE:
             return []
         reason = Reason.TRUNCATED if self._state is State.SUBMIT_BODY else Reason.LOST
-        in_session = self._state in _SESSION_STATES
+        in_session = self._state in _OPENING_STATES
         self._state = TABLE.next(self._state, Input.CLOSE)
         return [Broken(reason, CLOSED, in_session=in_session, asked=self._submit_started)]
 
@@ -443,6 +511,8 @@ class Flow:
             if given is Input.EOF:  # of a visit, which goes on elsewhere
                 self._state = TABLE.next(self._state, Input.REDIRECTED)
             return []
+        if self._state in _PROOF_STATES:
+            return self._judge_proof(events[-1], given) if events else []
         if not events:
             return events
         last = events[-1]
@@ -461,10 +531,8 @@ class Flow:
         events[-1] = last
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
             self._first_refusal = last
-            self._session = self._opening = replace(self._session, nonce=None)
             self._event_given = False
-            self._go_on(Input.STALE)
-            self._decoder = self._renewal or self._decoder
+            self._drop_nonce(self._session)
             return []
         if not self._adopts:
             pass
@@ -496,6 +564,13 @@ class Flow:
         """Whether the answer is one of the session, which it may renew."""
         return self._submit is not None and self._submit._needs_session
 
+    def _drop_nonce(self, session: Session) -> None:
+        """Get another nonce in place of the one that was refused, for whoever asked with that."""
+        self._session = self._opening = session = replace(session, nonce=None)
+        self._go_on(Input.UNPROVED if session.authorization else Input.STALE)
+        if not session.authorization:
+            self._decoder = self._nonce_decoder(session)
+
     def _go_on(self, given: Input) -> None:
         self._state = TABLE.next(self._state, given)
         self._decoder = ReplyDecoder(self._limits)
@@ -518,7 +593,8 @@ class Flow:
         if query and path.endswith("/"):
             why = _OTHER_ROOT.format(f"{self.endpoint.origin}{path}index.php?{query}")
         else:
-            why = _IN_PAGE
+            is_by_password = self._session is not None and self._session.authorization
+            why = _IN_PAGE + (_NOT_BY_PASSWORD if is_by_password else "")
         return replace(refusal, detail=f"{refusal.detail}; {why}{self._other_root}")
 
     @property
@@ -532,34 +608,77 @@ class Flow:
 
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
-        return (
-            (refusal.status, refusal.code) in _STALE
-            and self._adopts
-            and self._limits.restarts > 0
-            and self._first_refusal is None
-            and (self._renewal is not None or not (self._has_no_route or self._session.is_member))
-        )
+        if (refusal.status, refusal.code) not in _STALE or self._first_refusal or not self._limits.restarts:
+            return False
+        if not self._adopts:
+            return False
+        if self._session.authorization:
+            return not self._has_no_route
+        if self._renewal is not None:
+            return self._renewal.is_ready
+        return signs_in(self._session) or not (self._has_no_route or self._session.is_member)
 
     @property
     def _is_visiting(self) -> bool:
         return self._renewal is not None and self._decoder is self._renewal
 
+    @property
+    def _is_renewing(self) -> bool:
+        """Whether the nonce comes from anything but start_session."""
+        return self._is_visiting or isinstance(self._decoder, NonceDecoder)
+
+    def _without_nonce(self, last: Event) -> Broken:
+        """Why there is none: what the visit, or `NonceDecoder`, ended with."""
+        if isinstance(last, Broken):
+            what = "the page" if self._is_visiting else FETCH_NONCE.route
+            return replace(last, detail=f"{what}: {last.detail}")
+        return explain_nonce(self._renewal.urls[-1] if self._renewal is not None else FETCH_NONCE.route)
+
     def _renewed(self) -> Session | None:
-        """The session with the nonce of the page that was visited, if that is another one, and for the same kind."""
+        """The session with the nonce that the page, or WordPress, gave; if it is another one, and for the same kind."""
+        nonce = self._decoder.nonce if isinstance(self._decoder, NonceDecoder) else self._nonce_of_page()
+        return None if nonce in (None, self._asked_nonce) else replace(self._opening, nonce=nonce)
+
+    def _nonce_of_page(self) -> str | None:
         page = None if self._renewal is None else self._renewal.page
         for bot in () if page is None else page.bots:
             is_here = bot.endpoint is not None and bot.endpoint.origin == self.endpoint.origin
             if is_here and bot.nonce is not None and bot.is_member == self._opening.is_member:
-                return None if bot.nonce == self._asked_nonce else replace(self._opening, nonce=bot.nonce)
+                return bot.nonce
         return None
+
+    def _judge_proof(self, last: Event, given: Input | None) -> list[Event]:
+        if isinstance(last, Live):
+            return []  # this is no answer of WordPress; what it is comes at its end
+        assert self._session is not None
+        assert self._submit is not None
+        session, known = self._session, self._opening.member
+        member = read_member(last, self._limits.json_depth)
+        if member is None:
+            failure = explain_guest(last, session)
+        elif known and member != known:
+            failure = Broken(Reason.REFUSED, f"users/me: signed in as {member}, and no longer as {known}")
+        else:
+            self._session = self._opening = replace(session, member=member)
+            if session.nonce is not None:
+                self._go_on(Input.PROVED)
+                return self._prepare(self._submit, self._session)
+            self._go_on(Input.NO_NONCE)
+            return []
+        failure = replace(failure, detail=hide_login(session, failure.detail) + self._other_root, in_session=True)
+        if given is Input.EOF and not session.authorization and self._may_restart(failure):
+            self._first_refusal = failure
+            self._drop_nonce(session)
+            return []
+        self._state = TABLE.next(self._state, Input.TERMINAL)
+        return [self._first_refusal or failure]
 
     def _judge_session(self, last: Event, given: Input | None) -> list[Event]:
         session: Session | None = None
         failure: Broken
         match last:
-            case _ if self._is_visiting:
-                assert self._first_refusal is not None
-                session, failure = self._renewed(), self._first_refusal
+            case _ if self._is_renewing:
+                session, failure = self._renewed(), self._without_nonce(last)
             case Live():
                 return []  # no answer of start_session; what it is comes at its end
             case End():
@@ -579,10 +698,13 @@ class Flow:
         failure = replace(failure, detail=failure.detail + self._other_root, in_session=True)
         if self._first_refusal is not None and (session is None or session.nonce is None):
             failure, session = self._first_refusal, None
-            if self._has_no_route and self._asked_nonce is None and not self._is_visiting:
+            if self._has_no_route and self._asked_nonce is None and not self._is_renewing:
                 failure = self._explained(failure)
         if session is not None:
             self._session = session
+            if self._submit is not None and self._is_renewing and signs_in(session):
+                self._go_on(Input.UNPROVED)
+                return []
             if self._submit is not None:
                 self._go_on(Input.OPENED)
                 return self._prepare(self._submit, session)

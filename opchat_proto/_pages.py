@@ -107,11 +107,13 @@ class Bot:
     def session(self) -> Session | None:
         """The session in the page; None if there is no nonce, so that a session must be started.
 
-        A member's session needs the cookies that the page was visited with.
+        A member's session needs the cookies that the page was visited with, and cannot
+        be used without them: `dataclasses.replace(bot.session, cookie=...)`.
         """
         if self.nonce is None or self.endpoint is None:
             return None
-        return Session(self.nonce, self.session_id, origin=self.endpoint.origin)
+        member = "" if self.is_member else None
+        return Session(self.nonce, self.session_id, origin=self.endpoint.origin, member=member)
 
     def submit(self, new_message: str) -> Submit:
         """Make a question to this bot. Raises `InvalidMessages` for a text that cannot be encoded."""

@@ -14,6 +14,7 @@ from ._json import decode
 __all__ = ["Session"]
 
 SESSION_COOKIE = "mwai_session_id"
+_LOGIN_COOKIE = "wordpress_logged_in"  # how the name of WordPress's begins (WIRE 3.3)
 
 # What a peer gives is sent back in a header, in a cookie and in JSON, so it must be harmless in all three.
 _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, comma and semicolon
@@ -55,6 +56,10 @@ class Session:
     """Where this session belongs, such as "https://site.example"; None until a flow has used it."""
     authorization: str = ""
     """The Authorization field, which signs a member in: see `from_application_password` and `from_token`."""
+    member: str | None = field(default=None, compare=False)
+    """Whose session it is, as the site has said with this nonce (`GET users/me`, WIRE 3.3): it is asked for before the
+    first question, and a site that takes the member for a guest is asked nothing. "" if it is a member's whom nobody
+    has named yet, such as that of a bot on a page. None for a guest, and for a member before the first question."""
 
     def __post_init__(self) -> None:
         """Check that the texts stay in their places."""
@@ -70,6 +75,8 @@ class Session:
             raise TypeError("Session: expected a str as cookie, and a str or None as origin")
         if not isinstance(self.authorization, str):
             raise TypeError(f"Session.authorization: expected a str, got {type(self.authorization).__name__}")
+        if not isinstance(self.member, str | None):
+            raise TypeError(f"Session.member: expected a str or None, got {type(self.member).__name__}")
         if self.cookie and not _FIELD_VALUE.fullmatch(self.cookie):
             raise ValueError("Session.cookie: expected a Cookie header of printable ASCII")
         if self.authorization and not _FIELD_VALUE.fullmatch(self.authorization):
@@ -117,14 +124,26 @@ class Session:
 
     @property
     def is_member(self) -> bool:
-        """Whether somebody is signed in: there is `authorization`, or a cookie that is not the chat's own."""
-        return bool(self.authorization) or self.has_login_cookie
+        """Whether somebody signs in: there is `authorization`, a cookie that is not the chat's own, or `member`."""
+        return bool(self.authorization) or self.member is not None or has_other_cookies(self)
 
-    @property
-    def has_login_cookie(self) -> bool:
-        """Whether there are cookies that are not the chat's own."""
-        names = {cookie.split("=", 1)[0].strip() for cookie in self.cookie.split(";")}
-        return not names <= {SESSION_COOKIE, ""}
+
+def has_other_cookies(session: Session) -> bool:
+    """Whether there are cookies that are not the chat's own."""
+    return not _cookie_names(session) <= {SESSION_COOKIE, ""}
+
+
+def signs_in(session: Session) -> bool:
+    """Whether the site is to say who asks before the first question: there is what WordPress signs a member in by.
+
+    Other cookies can be those by which a guest passes a firewall.
+    """
+    has_cookie = any(name.startswith(_LOGIN_COOKIE) for name in _cookie_names(session))
+    return bool(session.authorization) or session.member is not None or has_cookie
+
+
+def _cookie_names(session: Session) -> set[str]:
+    return {cookie.split("=", 1)[0].strip() for cookie in session.cookie.split(";")}
 
 
 def is_token(value: object) -> bool:
@@ -133,8 +152,10 @@ def is_token(value: object) -> bool:
 
 
 def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[str, str]]) -> None:
-    """Raise `ValueError` where what signs a member in must not go, or would be replaced."""
+    """Raise `ValueError` where what signs a member in is missing, must not go, or would be replaced."""
     if not session.authorization:
+        if session.is_member and not has_other_cookies(session):
+            raise ValueError("session: a member's, but without the cookies or the authorization that signs in")
         return
     if not endpoint.is_secure:
         raise ValueError("session: what signs a member in goes over https only, or to this machine itself")

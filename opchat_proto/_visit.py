@@ -15,7 +15,7 @@ from ._limits import Limits
 from ._pages import Page
 from ._quote import mask
 from ._reply import ReplyDecoder
-from ._session import Session
+from ._session import Session, has_other_cookies
 from ._table import Table
 from ._version import __version__
 
@@ -366,7 +366,7 @@ class Visit:
 
     @property
     def _is_member(self) -> bool:
-        has_cookies = self._session is not None and self._session.has_login_cookie
+        has_cookies = self._session is not None and has_other_cookies(self._session)
         return has_cookies or any(name.lower() == "authorization" for name, _ in self._headers)
 
 

@@ -10,6 +10,7 @@ from opchat_proto._flow import State  # the table itself is not public, and is w
 SITE = Endpoint.parse("https://site.example")
 ASK = Submit(new_message="Où ?", chat_id="k3v9x0q2ab")
 GIVEN = Session("0b2576d756", "6b02fc304cdb0", "mwai_session_id=6b02fc304cdb0")
+MEMBER = Session("0b2576d756", cookie="wordpress_logged_in_0=me")
 JSON = [("Content-Type", "application/json; charset=UTF-8")]
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -258,6 +259,9 @@ BEFORE: dict[State, list[tuple[str, Any]]] = {
     State.SUBMIT: [("next_request", ()), ("receive_head", (200, [])), ("receive_data", (OPENED,)), ("receive_eof", ())],
     State.SUBMIT_HEAD: [("next_request", ())],
     State.SUBMIT_BODY: [("next_request", ()), ("receive_head", (200, []))],
+    State.PROOF: [("use_session", (MEMBER,))],
+    State.PROOF_HEAD: [("use_session", (MEMBER,)), ("next_request", ())],
+    State.PROOF_BODY: [("use_session", (MEMBER,)), ("next_request", ()), ("receive_head", (200, []))],
     State.DONE: [("receive_failure", ("lost",))],
 }
 for _state in (State.SUBMIT_HEAD, State.SUBMIT_BODY):

@@ -1,13 +1,14 @@
 """What is legal when: the table, walked over, and what raises and changes nothing."""
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from opchat_proto import End, LocalProtocolError, Reason
+from opchat_proto import Broken, End, LocalProtocolError, Reason
 from opchat_proto._flow import TABLE, Input, State  # the table itself is not public, and is walked over here
-from tests.proto.flows import GIVEN, OPENED, STALE, answer, call, in_state
+from tests.proto.flows import GIVEN, MEMBER, OPENED, STALE, answer, call, in_state
 
 
 def steps(state: State, given_input: Input) -> list[tuple[str, Any]]:
@@ -31,16 +32,26 @@ def steps(state: State, given_input: Input) -> list[tuple[str, Any]]:
             return [("close", ())]
         case Input.OPENED:
             return [("receive_data", (OPENED,)), ("receive_eof", ())]
-        case Input.STALE | Input.REDIRECTED | Input.PASSED:
-            raise AssertionError("an answer makes it: see the test of its own, and test_flow_page.py")
+        case Input.UNPROVED:
+            return [("use_session", (MEMBER,))]
+        case Input.NO_NONCE:
+            return [("use_session", (replace(MEMBER, nonce=None),))]
+        case _:
+            raise AssertionError("an answer makes it: see test_flow_page.py and test_flow_member.py")
 
 
 def test_the_table_has_every_state() -> None:
     assert list(TABLE.rows) == list(State)
-    assert TABLE.start == (State.SESSION, State.SUBMIT)
+    assert TABLE.start == (State.SESSION, State.PROOF, State.SUBMIT)
 
 
-CALLABLE = [given_input for given_input in Input if given_input not in (Input.STALE, Input.REDIRECTED, Input.PASSED)]
+_BY_ANSWERS_ALONE = (Input.STALE, Input.REDIRECTED, Input.PASSED, Input.PROVED)
+CALLABLE = [given_input for given_input in Input if given_input not in _BY_ANSWERS_ALONE]
+BY_ANSWERS = (  # what a caller can do as well, in other states
+    (State.SESSION_BODY, Input.UNPROVED),
+    (State.PROOF_BODY, Input.NO_NONCE),
+    (State.SUBMIT_BODY, Input.UNPROVED),
+)
 
 
 @pytest.mark.parametrize("given_input", CALLABLE)
@@ -60,10 +71,14 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
         assert row[given_input] is state
         assert len(call(flow, *steps(state, given_input)[0])) == 1
         assert repr(flow).endswith(f" {row[Input.TERMINAL]}>")
-    elif given_input in row:
+    elif given_input in row and (state, given_input) not in BY_ANSWERS:
         for step in steps(state, given_input):
             call(flow, *step)
         assert repr(flow).endswith(f" {row[given_input]}>")
+    elif state is State.PROOF_BODY and given_input is Input.OPENED:
+        call(flow, "receive_data", (OPENED,))
+        (broken,) = call(flow, "receive_eof", ())
+        assert isinstance(broken, Broken)
     elif state is State.SUBMIT_BODY and given_input is Input.OPENED:
         call(flow, "receive_data", (OPENED,))
         (end,) = call(flow, "receive_eof", ())
@@ -75,7 +90,7 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
 
 
 def test_a_refused_nonce_leads_to_a_session_as_the_table_says() -> None:
-    assert [state for state, row in TABLE.rows.items() if Input.STALE in row] == [State.SUBMIT_BODY]
+    assert [state for state, row in TABLE.rows.items() if Input.STALE in row] == [State.PROOF_BODY, State.SUBMIT_BODY]
     flow = in_state(State.SUBMIT_HEAD)
     assert answer(flow, STALE[0]) == []
     assert repr(flow).endswith(f" {TABLE.rows[State.SUBMIT_BODY][Input.STALE]}>")

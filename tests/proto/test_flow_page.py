@@ -31,7 +31,7 @@ from tests.proto.pages import SYSTEM, URL, element
 SITE = "https://site.example"
 ASK = Submit(new_message="Hi")
 OLD = Session("0000000000", "6b02fc304cdb0")
-MEMBER = Session("0000000000", None, "wordpress_logged_in_1=x")
+MEMBER = Session("0000000000", None, "wordpress_logged_in_1=x", member="alice")
 EXPIRED = '{"code":"rest_cookie_invalid_nonce","message":"Cookie check failed","data":{"status":403}}'
 NO_ROUTE = '{"code":"rest_no_route","message":"No route.","data":{"status":404}}'
 REFUSAL = Broken(Reason.REFUSED, "Cookie check failed", 403, "rest_cookie_invalid_nonce", raw=EXPIRED, asked=True)
@@ -135,8 +135,9 @@ def test_a_site_without_start_session_gives_its_nonce_in_the_page() -> None:
 
 
 def test_a_members_nonce_is_renewed_as_that_members() -> None:
-    requests, events = asked(STALE, page(userData={"ID": 1}), ANSWER, flow=flow(MEMBER))
-    assert [nonce for _, nonce in requests] == ["0000000000", None, "1111111111"]
+    alice: Any = (200, [], '{"id":2,"slug":"alice"}')
+    requests, events = asked(STALE, page(userData={"ID": 1}), alice, ANSWER, flow=flow(MEMBER))
+    assert [nonce for _, nonce in requests] == ["0000000000", None, "1111111111", "1111111111"]
     assert events == [End("Hi", HI)]
     assert asked(STALE, page(), flow=flow(MEMBER))[1] == [REFUSAL]
 

@@ -1,0 +1,122 @@
+"""Whether a member is asked as a member: what WordPress says of who asks, and the nonce that it gives (WIRE 3.3)."""
+
+import re
+from dataclasses import replace
+from typing import final
+
+from ._askable import Draft
+from ._events import Broken, End, Event, Reason
+from ._json import decode, find_last
+from ._limits import Limits
+from ._reply import ReplyDecoder
+from ._session import Session, signs_in
+
+__all__: list[str] = []
+
+WHO_ASKS = Draft("/wp/v2/users/me", method="GET")
+FETCH_NONCE = Draft("wp-admin/admin-ajax.php?action=rest-nonce", method="GET", accept="*/*")
+"""Its route begins at the site's front page, not at the REST root."""
+
+_USER = re.compile(r'\{\s*+"id"\s*+:')  # behind notices of PHP
+_SLUG = re.compile("[!-~]{1,64}")
+_NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # behind notices of PHP, or a byte order mark, as well
+_NOBODY = (b"0", b"-1")  # what WordPress says to whom it does not know
+
+_GUEST = "the site takes you for a guest, so nothing was asked"
+_PASSWORD = (
+    "are the name and the application password right, and are such passwords on (they need https)? A security plugin, "
+    "or a server that runs PHP as CGI, may drop the Authorization field"
+)
+_COOKIES = "the cookies have expired, or were not taken from a browser that is signed in there: export them again"
+_HIDDEN = "a security plugin may hide who is signed in: nothing was asked, since the answer could be a guest's"
+
+
+def is_usable(session: Session) -> bool:
+    """Whether a question may go with this session at once.
+
+    A member's may if a site has said who asks with this nonce: it would refuse the
+    nonce from anybody else. What goes without a nonce is proved anew each time.
+    """
+    return not signs_in(session) or (bool(session.member) and session.nonce is not None)
+
+
+def read_member(answer: Event, depth: int) -> str | None:
+    """Who asks, from what `ReplyDecoder` made of the answer to `WHO_ASKS`; None if it does not say."""
+    if not isinstance(answer, Broken) or answer.reason is not Reason.MALFORMED:
+        return None  # of another status, or with "success"
+    try:
+        user = decode(answer.raw, depth)
+    except ValueError:
+        user, _ = find_last(answer.raw, _USER, depth) or (None, "")
+    number = user.get("id") if isinstance(user, dict) else None
+    if type(number) is not int or number <= 0:
+        return None
+    slug = user.get("slug")
+    return slug if isinstance(slug, str) and _SLUG.fullmatch(slug) else f"user {number % 10**9}"
+
+
+def explain_guest(answer: Event, session: Session) -> Broken:
+    """Why a member's question is not asked, from an answer to `WHO_ASKS` that names nobody."""
+    if not isinstance(answer, Broken):
+        answer = Broken(Reason.MALFORMED, "no user")
+    detail = f"users/me: {answer.detail}"
+    match answer:
+        case Broken(Reason.REFUSED, status=404) | Broken(Reason.MALFORMED):
+            detail = f"{detail}; {_HIDDEN}"
+        case Broken(Reason.REFUSED, status=401 | 403):
+            detail = f"{detail}; {_GUEST}: {_PASSWORD if session.authorization else _COOKIES}"
+    return replace(answer, detail=detail)
+
+
+def explain_nonce(where: str) -> Broken:
+    """Why a member's question is not asked, where no nonce was found for a member, or none but the refused one."""
+    return Broken(Reason.REFUSED, f"{where}: no nonce for a member; {_GUEST}: {_COOKIES}")
+
+
+@final
+class NonceDecoder:
+    """The response to `FETCH_NONCE`: the text of a nonce, or "0". It is never quoted.
+
+    The events are one `End`, and then `nonce` is there, or one `Broken`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._head = ReplyDecoder(limits)  # which judges the head, and is given no body
+        self._room = limits.refusal_bytes
+        self._status = 0
+        self._text = bytearray()
+        self.nonce: str | None = None
+
+    def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
+        """See `ReplyDecoder.receive_head`. `fields` are decoded already."""
+        events = self._head._receive_head(status, fields)
+        if not 100 <= status < 200:
+            self._status = status
+        return events
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Bytes of the body, of which more than `Limits.refusal_bytes` are no nonce."""
+        self._text += memoryview(data).tobytes()[: self._room + 1 - len(self._text)]
+        return [self._refused()] if len(self._text) > self._room else []
+
+    def receive_eof(self) -> list[Event]:
+        """The body is over; before the head: the connection was closed."""
+        if not self._status:
+            return self._head.receive_eof()
+        if self._status == 200 and (found := _NONCE.search(self._text)):
+            self.nonce = found[1].decode()
+            return [End(None)]
+        return [self._refused()]
+
+    def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
+        """It cannot go on. A nonce may be cut, so there is none."""
+        if self._status and reason is Reason.LOST:
+            reason = Reason.TRUNCATED
+        return [Broken(reason, detail, limit=limit)]
+
+    def _refused(self) -> Broken:
+        if bytes(self._text).strip() in _NOBODY:
+            return Broken(Reason.REFUSED, f"not signed in: {_COOKIES}", self._status)
+        if self._status == 200:
+            return Broken(Reason.MALFORMED, f"what came is no nonce; {_COOKIES}")
+        return Broken(Reason.REFUSED, f"status {self._status}", self._status)
