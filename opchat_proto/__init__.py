@@ -28,6 +28,7 @@ The modules. All names are imported from here:
                 _steps         Connect, StartTLS, Send, Receive, Wait, Done: what a driver is asked to do
     values      _flow          Flow: start_session, submit, and once again if the nonce was stale
                 _askable       what a flow can ask: the request of each kind, and how its answer is judged
+                _member        whether a member is asked as a member: users/me, and WordPress's own nonce
                 _session       Session: nonce, session id and cookies
                 _reply         ReplyDecoder: one response judged, Live* (End | Broken)
                 _sse           SSEDecoder: server-sent events, by the WHATWG rules

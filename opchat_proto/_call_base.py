@@ -455,9 +455,8 @@ class CallBase(ABC, Generic[_S]):
         if isinstance(last, End | Broken):
             if self._state is State.START:
                 assert isinstance(last, Broken)  # a flow with a question does not end with its session
-                if (
-                    session is not None and session.nonce is not None and is_usable(session)
-                ):  # but this question is too large for it
+                # A session, but this question is too large for it.
+                if session is not None and session.nonce is not None and is_usable(session):
                     self._share(session)
                     self._leave_opening(session)
                 else:
@@ -586,8 +585,8 @@ class CallBase(ABC, Generic[_S]):
         else:
             self._opening = channel._opening = Opening(self)
             self._move(Input.TO_START)
-            if current is not None and not self._is_refused:  # a member's, of whom nobody knows how the site takes him
-                self._flow.use_session(current)
+            if current is not None and not self._is_refused:  # a member's, who is to be proved
+                self._give(current)
                 self._session = current
 
     def _look_at_opening(self) -> None:
@@ -606,12 +605,7 @@ class CallBase(ABC, Generic[_S]):
             self._move(Input.ABANDONED)
 
     def _use(self, session: Session) -> None:
-        assert isinstance(self._flow, Flow)
-        events: list[Event] = []
-        if self._flow.session is not session:
-            if self._flow.awaiting is not _SESSION:  # it has one that another question has replaced since
-                self._begin(None)
-            events = self._flow.use_session(session)
+        events = self._give(session)
         self._move(Input.FOUND)
         self._look_for_files()
         self._session = self._flow.session
@@ -619,6 +613,15 @@ class CallBase(ABC, Generic[_S]):
             (refusal,) = events
             assert isinstance(refusal, Broken)
             self._finish(refusal)
+
+    def _give(self, session: Session) -> list[Event]:
+        assert isinstance(self._flow, Flow)
+        if self._flow.session is session:
+            return []
+        if self._flow.awaiting is not _SESSION:  # it has one that another question has replaced since
+            self._begin(None)
+            assert isinstance(self._flow, Flow)
+        return self._flow.use_session(session)
 
     def _do_without(self, broken: Broken) -> None:
         """No session can be had: end with this, or with the refusal that made it necessary."""

@@ -62,14 +62,15 @@ class Channel:
         call = channel.call([{"role": "user", "content": "Hi"}])
 
     The first call starts the session, and the others wait for that. A nonce that is
-    refused is renewed once for all. If start_session fails, the calls that are
+    refused is renewed once for all. In the same way the first call lets the site say
+    who asks, if a member does: see `Flow`. If start_session fails, the calls that are
     waiting at that moment end as it did.
 
     `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `session` is one
     from before. `page` is the address of the page that its nonce came from: if the
     nonce is refused, the page is visited again (`renewal` of `Flow`), at an address
-    that `random` makes new to caches. `headers` go with each request. `proxy` is a `Proxy` or its URL;
-    an `HTTPCall` leaves proxies to the library.
+    that `random` makes new to caches. `headers` go with each request. `proxy` is a
+    `Proxy` or its URL; an `HTTPCall` leaves proxies to the library.
 
     `retries` is how often a question is asked again that reached nobody, or that the
     server put off with 429 or 503 and a Retry-After of at most `longest_wait`

@@ -212,10 +212,17 @@ class Flow:
     new session and the submit once more, and only then is a question sent twice:
     the first was refused unread.
 
+    A member's question is never asked as a guest's. Before the first one `GET users/me`
+    must name who asks, which `session.member` then remembers; where the site takes the
+    member for a guest, nothing is asked, and `Broken.detail` says what may be the cause.
+    A member with cookies gets the first nonce, and another one in place of a refused one,
+    from WordPress's `wp-admin/admin-ajax.php?action=rest-nonce`, or from `renewal`.
+
     `renewal` is a visit, not begun, to the page that the nonce came from, for a site
-    that gives it in no other way (2.0.1 to 2.4.3) and for a member. After a refusal it
-    is made in place of start_session, and the question is asked again only if the
-    page has another nonce, and a member's only if that is one.
+    that gives a nonce in no other way (2.0.1 to 2.4.3) and for a member with cookies.
+    After a refusal the page is visited instead of a call to start_session, and the
+    question is asked again only if the page has another nonce, and a member's only if
+    the nonce is a member's.
 
     Raises `ValueError` for a session of another origin, for headers that are
     not the caller's to set, for a question larger than `limits.request_bytes` or a
@@ -365,8 +372,6 @@ class Flow:
 
     def _nonce_decoder(self, session: Session) -> "ReplyDecoder | Visit | NonceDecoder":
         """What judges the answer that brings a nonce for this session: start_session's, WordPress's own, or a page."""
-        if session.authorization:
-            return ReplyDecoder(self._limits)
         other = NonceDecoder(self._limits) if signs_in(session) else ReplyDecoder(self._limits)
         return self._renewal or other
 

@@ -45,7 +45,7 @@ class Endpoint:
     root: str
     """The request target in front of a route: "/wp-json", "/blog/index.php?rest_route="."""
     site: str = "/"
-    """The path of the site's front page, for the Referer."""
+    """The path of the site's front page, for the Referer, and of WordPress's `wp-admin`."""
 
     def __post_init__(self) -> None:
         """Check that nothing here could end a line or a header."""

@@ -118,5 +118,5 @@ class NonceDecoder:
         if bytes(self._text).strip() in _NOBODY:
             return Broken(Reason.REFUSED, f"not signed in: {_COOKIES}", self._status)
         if self._status == 200:
-            return Broken(Reason.MALFORMED, f"what came is no nonce; {_COOKIES}")
+            return Broken(Reason.MALFORMED, f"what came is not a nonce; {_COOKIES}")
         return Broken(Reason.REFUSED, f"status {self._status}", self._status)

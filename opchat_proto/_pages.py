@@ -27,6 +27,7 @@ _LARGEST_ID = 10**100  # far beyond what PHP prints as a number
 _DEFAULT_FILES = 5  # WIRE 7.5
 _SHOWN = 200  # characters of a text that a note quotes
 
+_WORDPRESS = r'https?://([^/?#]*)((?:/[!"$->@-~]*?)?)/wp-content/'
 _NOT_FOUND = rf"AI Engine: Chatbot [^<]{{0,{_SHOWN}}}? not found"
 _SHORTCODE = rf"\[mwai_(?:chat|discussions)[^][<]{{0,{_SHOWN}}}]"
 _SCRIPT_TIME = r"/app/chatbot\.js\?ver=([0-9]{9,11})(?![0-9])"
@@ -100,8 +101,16 @@ class Bot:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """`root` as an `Endpoint`, also if the site has renamed its "wp-json"; None without a root."""
-        return None if self.root is None else _endpoint(self.root)
+        """Where to ask it: `root` as an `Endpoint`, also where the site has renamed its "wp-json".
+
+        Its `site` is where WordPress lies, as the address of the plugin has it.
+        """
+        if self.root is None:
+            return None
+        endpoint = _endpoint(self.root)
+        plugin = decode(self.raw_system, _DEPTH).get("pluginUrl")
+        found = re.match(_WORDPRESS, plugin) if isinstance(plugin, str) and len(plugin) <= _LONGEST_URL else None
+        return replace(endpoint, site=f"{found[2]}/") if found and found[1].lower() == endpoint.authority else endpoint
 
     @property
     def session(self) -> Session | None:

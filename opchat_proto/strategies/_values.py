@@ -59,11 +59,17 @@ def submits() -> SearchStrategy[Submit]:
 
 
 def sessions() -> SearchStrategy[Session]:
-    """A guest's or a member's session, with or without each of its parts. Never one that already belongs to a site."""
+    """A guest's or a member's session, with or without each of its parts. Never one that already belongs to a site.
+
+    Never one with an application password either, which goes only to a site with https.
+    """
     guest = st.builds(f"{SESSION_COOKIE}={{}}".format, tokens())
     member = st.builds("wordpress_logged_in_0={}".format, tokens())
-    cookie = st.just("") | guest | member | st.builds("{}; {}".format, member, guest)
-    return st.builds(Session, maybe(tokens()), maybe(tokens()), cookie)
+    of_member = member | st.builds("{}; {}".format, member, guest)
+    names = st.sampled_from([None, "", "alice"])
+    return st.builds(Session, maybe(tokens()), maybe(tokens()), st.just("") | guest) | st.builds(
+        Session, maybe(tokens()), maybe(tokens()), of_member, member=names
+    )
 
 
 def endpoints() -> SearchStrategy[Endpoint]:

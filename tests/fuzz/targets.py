@@ -50,6 +50,7 @@ from opchat_proto import (
     Visit,
     Wait,
 )
+from opchat_proto._member import is_usable  # whether a question may go with a session is not public
 from tests import cases
 from tests.fuzz import pages, reference
 from tests.fuzz.oracles import (
@@ -242,6 +243,8 @@ _SESSIONS: tuple[Session | None, ...] = (
     Session(),
     Session(SECRET, f"{SECRET}2", f"mwai_session_id={SECRET}"),
     Session(SECRET, None, f"wordpress_logged_in_1={SECRET}"),
+    Session(SECRET, None, f"wordpress_logged_in_1={SECRET}", member="alice"),
+    Session(None, None, f"wordpress_logged_in_1={SECRET}"),
 )
 
 
@@ -288,6 +291,8 @@ class _Calls:
             assert self.visits <= 6, "more than five redirects"
             return
         self.submits.append(asked)
+        session = self.machine.session
+        assert is_usable(session), "a member's question, and nobody has said who asks"
         assert self.machine.submit_started == isinstance(asked, Submit)
         assert asked in (QUESTION, UPLOAD)
         if len(self.submits) > 1:

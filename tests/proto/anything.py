@@ -59,7 +59,9 @@ STALE = Answered(401, [], b'{"code":"rest_forbidden","message":"Sorry","data":{"
 EXPIRED = Answered(403, [("X-WP-Nonce", "n3")], b'{"code":"rest_cookie_invalid_nonce","message":"Cookie check failed"}')
 NO_ROUTE = Answered(404, [], b'{"code":"rest_no_route","message":"No route"}')
 PAGE = Answered(200, [("Content-Type", "text/html")], b"<!DOCTYPE html><title>Blog</title>")
-ANSWERS = [OPENED, RENEWED, STALE, EXPIRED, NO_ROUTE, PAGE]
+WHO_ASKS = Answered(200, [], b'{"id":2,"slug":"alice"}')
+NONCE = Answered(200, [], b"1635c20365")  # as WordPress gives it
+ANSWERS = [OPENED, RENEWED, STALE, EXPIRED, NO_ROUTE, PAGE, WHO_ASKS, NONCE]
 
 # ---------------------------------------------------------------- bytes that are nearly right
 

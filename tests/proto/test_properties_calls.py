@@ -136,7 +136,8 @@ class Calls(RuleBasedStateMachine):
             assert self.submits == 2
             assert self.stale
             assert self.start.limits.restarts == 1
-            assert self.start.session is None or not self.start.session.is_member
+        session = self.machine.session
+        assert session.member or not session.is_member, "a member's question, and nobody has said who asks"
         assert self.machine.submit_started
 
     @invariant()
@@ -177,7 +178,11 @@ class FlowCalls(Calls):
         if request is None:
             return
         self.expecting = "head"
-        if request.target.endswith("/start_session"):
+        if request.method == "GET":
+            assert self.machine.session.is_member
+            self.sessions += "rest-nonce" in request.target
+        elif request.target.endswith("/start_session"):
+            assert self.machine.session is None or not self.machine.session.is_member
             self.sessions += 1
         else:
             self.count_submit()

@@ -1,0 +1,42 @@
+"""A page that was made for a member: whose session it gives, and where WordPress lies."""
+
+from typing import Any
+
+import pytest
+
+from opchat_proto import Flow, Page, Submit
+from tests.proto.pages import SYSTEM, URL, element
+
+
+def bot_of(**system: Any) -> Any:
+    (bot,) = Page.parse(element(SYSTEM | system), URL).bots
+    return bot
+
+
+def test_a_members_session_is_of_no_use_without_the_cookies() -> None:
+    session = bot_of(restNonce="1635c20365", userData={"ID": 2}).session
+    assert (session.nonce, session.member, session.is_member) == ("1635c20365", "", True)
+    with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
+        Flow("https://site.example", Submit(new_message="Hi"), session=session)
+    assert bot_of(restNonce="1635c20365").session.member is None
+
+
+@pytest.mark.parametrize(
+    ("plugin", "site"),
+    [
+        ("https://site.example/wp-content/plugins/ai-engine/", "/"),
+        ("https://SITE.example/wp-content/plugins/ai-engine", "/"),
+        ("http://site.example/blog/wp-content/plugins/ai-engine/", "/blog/"),
+        ("https://site.example/a/b/wp-content/plugins/c/wp-content/", "/a/b/"),
+        ("https://cdn.example/blog/wp-content/plugins/ai-engine/", "/"),
+        ("https://site.example/blog?/wp-content/", "/"),
+        ("https://site.example/bl og/wp-content/", "/"),
+        ("https://site.example/plugins/", "/"),
+        ("https://site.example/" + "x" * 2048 + "/wp-content/", "/"),
+        (None, "/"),
+        (5, "/"),
+    ],
+)
+def test_the_address_of_the_plugin_says_where_wordpress_lies(plugin: object, site: str) -> None:
+    endpoint = bot_of(pluginUrl=plugin).endpoint
+    assert (endpoint.root, endpoint.site) == ("/wp-json", site)
