@@ -613,9 +613,8 @@ class Flow:
 
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
-        if (refusal.status, refusal.code) not in _STALE or self._first_refusal or not self._limits.restarts:
-            return False
-        if not self._adopts:
+        is_stale = (refusal.status, refusal.code) in _STALE and self._adopts
+        if not is_stale or self._first_refusal or not self._limits.restarts:
             return False
         if self._session.authorization:
             return not self._has_no_route

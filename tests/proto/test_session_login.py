@@ -3,7 +3,8 @@
 import copy
 import pickle
 from base64 import b64decode
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -128,3 +129,13 @@ def test_a_detail_shows_nothing_of_it() -> None:
     events += flow.receive_eof()
     assert len(events) == 1
     assert not any(secret in str(events) for secret in (TOKEN, PASSWORD))
+
+
+def test_a_member_has_a_name_and_something_that_signs_in() -> None:
+    with pytest.raises(TypeError, match=r"^Session\.member: expected a str or None, got int$"):
+        Session(member=cast("Any", 5))
+    named = Session("n", member="alice")
+    assert named.is_member
+    with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
+        Channel("https://site.example", session=named)
+    assert Channel("https://site.example", session=replace(named, cookie="a=b")).session == replace(named, cookie="a=b")
