@@ -15,14 +15,25 @@ from .._broken import broken_line
 from ._exits import EXIT_CODES, NONCE_REFUSED, exit_code, is_challenge_text, what_to_try
 from ._page_bots import bot_name
 
-__all__ = ["Answer", "Contact", "Exchange", "Facts", "Finding", "Question", "choose_bot", "diagnose", "read_index"]
+__all__ = [
+    "Answer",
+    "Contact",
+    "Exchange",
+    "Facts",
+    "Finding",
+    "Question",
+    "choose_bot",
+    "diagnose",
+    "is_accepted",
+    "read_index",
+]
 
 _NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
 _REFUSED = EXIT_CODES[Reason.REFUSED]
 _MOST_SKEW = 300  # seconds
 _TELLING = 1.0  # seconds after which the pieces of an answer that come all at once were held back
 _SHOWN = 200  # characters of a text of the site
-_STALE = "rest_cookie_invalid_nonce"
+_STALE, _NO_ROUTE = "rest_cookie_invalid_nonce", "rest_no_route"
 
 _WORDPRESS = re.compile(r"/wp-(?:content|includes|json)/|https://api\.w\.org/|content=.WordPress ", re.IGNORECASE)
 # At the end of a page, in a comment.
@@ -143,6 +154,8 @@ class Question:
     """Whether the first piece and the end came in the same read."""
     waited: float = 0.0
     """Seconds until then."""
+    coding: str = ""
+    """The Content-Encoding of the answer."""
 
 
 @final
@@ -165,7 +178,7 @@ class Facts:
     check: Exchange | None = None
     """The index once more, with the nonce."""
     fresh: Exchange | None = None
-    """The page once more, not out of a cache; made if its nonce is refused."""
+    """The page once more, not out of a cache; made if its nonce is not accepted."""
     question: Question | None = None
 
 
@@ -208,6 +221,11 @@ def read_index(exchange: Exchange | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return index if isinstance(index, dict) and isinstance(index.get("namespaces"), list) else None
+
+
+def is_accepted(check: Exchange | None) -> bool:
+    """Whether the nonce is good: WordPress then sends one back (WIRE 3.4)."""
+    return check is not None and check.last.status == 200 and check.last.header("x-wp-nonce") != ""
 
 
 # ---------------------------------------------------------------- the report
@@ -346,7 +364,7 @@ def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
     urls = [answer.url for answer in visit.answers]
     if len(urls) > 1:
         way = f"{len(urls) - 1} to {page.url}"
-        if _host(urls[0]) == _host(page.url):
+        if _is_same_site(urls[0], page.url):
             yield _ok("redirects", way)
         else:
             yield Finding(
@@ -356,8 +374,11 @@ def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
             )
 
 
-def _host(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition(":")[0].removeprefix("www.") or url
+def _is_same_site(url: str, other: str) -> bool:
+    """Whether two addresses are of one site: with or without "www." and TLS."""
+    one, two = (Endpoint.parse("/".join(it.split("/", 3)[:3])) for it in (url, other))
+    ports = {one.port, two.port}
+    return one.host.removeprefix("www.") == two.host.removeprefix("www.") and (len(ports) == 1 or ports == {80, 443})
 
 
 def _is_challenge_page(facts: Facts) -> bool:
@@ -420,9 +441,9 @@ def _rest(facts: Facts) -> Iterator[Finding]:
             advice=f"give --url {linked}",
             exit_code=_NOT_THE_CHAT,
         )
-    elif _gives_nonce(facts):
+    elif _gives_nonce(facts) or _code(exchange) == _NO_ROUTE:
         yield _ok("rest", f"its root is {root} ({links}); its index is not shown to guests")
-        yield _ai_engine(facts, {})
+        yield _ai_engine(facts, None)
     elif isinstance(exchange.outcome, Broken):
         failure = _failure(exchange, "rest", root)
         if failure.check == "rest" and exchange.last.status in (401, 403):
@@ -445,10 +466,15 @@ def _root(endpoint: Endpoint) -> str:
     return endpoint.origin + endpoint.root
 
 
-def _ai_engine(facts: Facts, index: dict[str, Any]) -> Finding:
-    namespaces, routes = index.get("namespaces", ["mwai-ui/v1"]), _routes(index)
+def _code(exchange: Exchange | None) -> str | None:
+    """With which code of WordPress's it was refused."""
+    return exchange.outcome.code if exchange is not None and isinstance(exchange.outcome, Broken) else None
+
+
+def _ai_engine(facts: Facts, index: dict[str, Any] | None) -> Finding:
+    namespaces, routes = (index or {}).get("namespaces", []), _routes(index)
     problem = ""
-    if "mwai-ui/v1" not in namespaces:
+    if "mwai-ui/v1" not in namespaces and not (index is None and _shows_plugin(facts)):
         old = [name for name in _OLD_NAMESPACES if name in namespaces]
         problem, advice = "it is not there", "check the address, or ask the site's owner whether AI Engine is active"
         if old:
@@ -461,8 +487,13 @@ def _ai_engine(facts: Facts, index: dict[str, Any]) -> Finding:
     return _ok("ai_engine", f"at least {'.'.join(map(str, version))}" if version else "it is there")
 
 
-def _routes(index: dict[str, Any]) -> set[str]:
-    routes = index.get("routes")
+def _shows_plugin(facts: Facts) -> bool:
+    page = facts.page and facts.page.page
+    return _gives_nonce(facts) or (page is not None and bool(page.bots or page.discussions or page.notes))
+
+
+def _routes(index: dict[str, Any] | None) -> set[str]:
+    routes = (index or {}).get("routes")
     return set(routes) if isinstance(routes, dict) else set()
 
 
@@ -514,7 +545,7 @@ def _bots(facts: Facts) -> Iterator[Finding]:
 
 def _session(facts: Facts) -> Iterator[Finding]:
     bot, exchange = _bot(facts), facts.session
-    version = _version(facts, _routes(read_index(facts.index) or {}))
+    version = _version(facts, _routes(read_index(facts.index)))
     if exchange is None:
         if bot is not None and bot.nonce is not None:
             yield _ok("session", "none to start: the page gives the nonce, as versions 2.0.1 to 2.4.3 do")
@@ -551,26 +582,23 @@ def _without_nonce(facts: Facts, has_no_route: bool, version: tuple[int, ...]) -
 
 
 def _nonce(facts: Facts) -> Iterator[Finding]:
-    if not _is_stale(facts.check):
-        if read_index(facts.check) is not None:
-            yield _ok("nonce", "it is accepted")
-        return
     if _is_renewed(facts):
-        return  # it is the cache's
-    yield Finding(
-        check="nonce",
-        text=f"it is refused at once ({_STALE})",
-        advice="ask the site's owner to keep caches away from pages with the chat, and from the REST API",
-        exit_code=NONCE_REFUSED,
-    )
-
-
-def _is_stale(check: Exchange | None) -> bool:
-    return check is not None and isinstance(check.outcome, Broken) and check.outcome.code == _STALE
+        return  # what is wrong is the cache
+    if _code(facts.check) == _STALE:
+        yield Finding(
+            check="nonce",
+            text=f"it is refused at once ({_STALE})",
+            advice="ask the site's owner to keep caches away from pages with the chat, and from the REST API",
+            exit_code=NONCE_REFUSED,
+        )
+    elif is_accepted(facts.check):
+        yield _ok("nonce", "it is accepted")
+    else:
+        yield _ok("nonce", "only a question would tell whether it is accepted")
 
 
 def _is_renewed(facts: Facts) -> bool:
-    """Whether a page that comes out of no cache has another nonce than the first."""
+    """Whether a page that comes out of no cache has another nonce than the first, which nothing has accepted."""
     bot, fresh = _bot(facts), choose_bot(facts.fresh and facts.fresh.page, facts.bot)
     return bot is not None and fresh is not None and fresh.nonce not in (None, bot.nonce)
 
@@ -594,7 +622,7 @@ def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> I
 def _caches(facts: Facts) -> Iterator[Finding]:
     signs = [sign for visit in (facts.page, facts.index) if visit is not None for sign in _cache_signs(visit.last)]
     text = f"signs of one: {'; '.join(dict.fromkeys(signs))}" if signs else "no sign of one"
-    if _is_stale(facts.check) and _is_renewed(facts):
+    if _is_renewed(facts):
         yield Finding(
             check="cache",
             text=f"the nonce in the page is stale; {text}",
@@ -617,6 +645,9 @@ def _cache_signs(answer: Answer) -> Iterator[str]:
 
 def _question(question: Question, where: str) -> Iterator[Finding]:
     outcome = question.outcome
+    if isinstance(outcome, Broken) and outcome.reason is Reason.MALFORMED and question.coding:
+        yield _compression(question.coding, exit_code(outcome))
+        return
     if isinstance(outcome, Broken):
         yield Finding(
             check="question",

@@ -1,6 +1,7 @@
 """What `opchat doctor` does to a site: the I/O behind the facts that `_diagnosis` judges."""
 
 import math
+import re
 import secrets
 import socket
 import ssl
@@ -24,6 +25,7 @@ from opchat_proto import (
     EOFReceived,
     Event,
     Flow,
+    HeadReceived,
     Live,
     Proxy,
     Reason,
@@ -42,7 +44,7 @@ from .._common import load_trust_store, tune, words
 from .._proxies import choose_proxy
 from .._sockets import SocketStream, at_once, set_timeout
 from .._tls import TLSStream
-from ._diagnosis import Answer, Contact, Exchange, Facts, Question, choose_bot
+from ._diagnosis import Answer, Contact, Exchange, Facts, Question, choose_bot, is_accepted
 from ._options import Settings, is_rest_root
 from ._terminal import Output
 from ._trace import Trace
@@ -51,6 +53,8 @@ from ._transports import ask, trusting
 __all__ = ["examine"]
 
 _QUESTION = "Hello! Please count from one to ten."
+_CODING = "content-encoding"
+_CODING_FIELD = re.compile(rb"\r\ncontent-encoding:[ \t]*([!-~]+)", re.IGNORECASE)
 _NO_CHECK_OF_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 _LATE = {  # which clock runs at a step, and what has not come
     Connect: ("connect", "no connection"),
@@ -106,8 +110,7 @@ class _Examination:
         if session is not None and session.nonce is not None:
             index = endpoint.origin + endpoint.target("/")
             facts = replace(facts, check=self._visit(index, fresh=secrets.token_hex(8), nonce=session.nonce))
-            refused = facts.check is not None and isinstance(facts.check.outcome, Broken)
-            if refused and bot is not None and bot.nonce is not None and facts.page is not None:
+            if not is_accepted(facts.check) and bot is not None and bot.nonce is not None and facts.page is not None:
                 facts = replace(facts, fresh=self._visit(facts.page.last.url, fresh=secrets.token_hex(8)))
         if with_question:
             found = choose_bot(facts.fresh and facts.fresh.page, name) or bot
@@ -134,13 +137,19 @@ class _Examination:
 
     def _ask(self, settings: Settings, submit: Submit, session: Any) -> Question:
         events: list[tuple[Event, int]] = []
-        reads, began, waited = 0, time.monotonic(), 0.0
+        reads, began, waited, coding = 0, time.monotonic(), 0.0, ""
 
         def observe(_: object, item: object) -> None:
-            nonlocal reads, began
-            if isinstance(item, Send | Request):
-                began = time.monotonic()
-            reads += isinstance(item, DataReceived)
+            nonlocal reads, began, coding
+            match item:
+                case Send() | Request():
+                    began, coding = time.monotonic(), ""
+                case HeadReceived(headers=headers):
+                    coding = next((_text(value) for name, value in headers if _text(name).lower() == _CODING), "")
+                case DataReceived(data):
+                    reads += 1
+                    if not coding and (found := _CODING_FIELD.search(data.partition(b"\r\n\r\n")[0])):
+                        coding = found[1].decode("latin-1")
 
         def take(event: Event) -> None:
             nonlocal waited
@@ -151,7 +160,7 @@ class _Examination:
         outcome, last = events[-1]
         assert isinstance(outcome, End | Broken)
         pieces = [read for event, read in events if isinstance(event, Live) and event.kind == "content"]
-        return Question(outcome=outcome, pieces=len(pieces), at_once=last in pieces[:1], waited=waited)
+        return Question(outcome=outcome, pieces=len(pieces), at_once=last in pieces[:1], waited=waited, coding=coding)
 
     # ---------------------------------------------------------------- one exchange
 

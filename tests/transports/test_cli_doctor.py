@@ -29,6 +29,7 @@ from opchat_transports.testing import (
 from . import examined
 from .command import opchat
 from .examined import FRESH, NONCE, VERSIONS, at, date, html, index, no_route, page, question, session, site, text
+from .pages import PageSite, served
 
 CHALLENGE = "<!doctype html><title>Just a moment...</title><script src=/cdn-cgi/challenge-platform/x></script>"
 CHECKS = [
@@ -268,6 +269,36 @@ def test_a_stale_nonce_that_every_page_has_is_named() -> None:
     assert (problems(checks), code) == ({"nonce"}, 4)
 
 
+def test_a_stale_nonce_is_noticed_where_no_index_judges_it() -> None:
+    answers = {"page": page("2.4.3"), "index": no_route(), "check": no_route()}
+    fresh = at(f"contact?{FRESH}", page("2.4.3", restNonce="1111111111"))
+    checks, code = examine(site("2.4.3", **answers) + fresh)
+    assert (problems(checks), code) == ({"cache"}, 0)
+
+
+def test_a_site_that_shows_no_index_has_no_problem() -> None:
+    checks, code = examine(site(index=no_route(), check=no_route()))
+    assert (problems(checks), code) == (set(), 0)
+    assert checks["nonce"]["detail"] == "only a question would tell whether it is accepted"
+    fresh = at(f"contact?{FRESH}", page("2.4.3"))
+    checks, code = examine(site("2.4.3", index=no_route(), check=no_route()) + fresh)
+    assert (problems(checks), code) == (set(), 0)
+
+
+def test_without_an_index_nothing_but_the_page_and_the_session_show_the_plugin() -> None:
+    checks, code = examine(site(page=_NO_CHAT, index=no_route(), session=no_route(), check=None))
+    assert (problems(checks), code) == ({"ai_engine"}, 5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_from_nothing_but_a_pages_address_a_site_of_each_version_is_found_healthy(version: str) -> None:
+    with served(PageSite(version)) as healthy:
+        result = opchat("doctor", f"{healthy.url}/contact/", "--json", "--ask")
+    checks = found(result.stdout)
+    assert (problems(checks), result.returncode) == (set(), 0)
+    assert checks["question"]["status"] == "ok"
+
+
 def test_a_bot_that_is_not_on_the_page_is_named() -> None:
     checks, code = examine(site(), "--bot", "sales")
     assert (problems(checks), code) == ({"bots"}, 5)
@@ -276,7 +307,7 @@ def test_a_bot_that_is_not_on_the_page_is_named() -> None:
 
 def test_a_redirect_to_another_site_is_named() -> None:
     with FaultServer(site()) as other:
-        away = other.url.replace("127.0.0.1", "localhost")
+        away = other.url
         checks, code = examine(at("contact", text("", 301, ("Location", f"{away}/contact"))))
     assert (problems(checks), code) == ({"redirects"}, 0)
     assert away in checks["redirects"]["detail"]
@@ -354,7 +385,7 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
     [
         ((Delay(1.1), Write(ANSWER)), "buffering", 0),
         (refused(403, "Your query has been rejected."), "question", 3),
-        ((Write(answer(b"x", headers=[("Content-Encoding", "gzip")])),), "question", 5),
+        ((Write(answer(b"x", headers=[("Content-Encoding", "gzip")])),), "compression", 5),
         ((Write(text("<title>Home</title>")),), "question", 5),
     ],
 )
