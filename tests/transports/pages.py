@@ -15,6 +15,8 @@ VERSIONS = ("1.9.97", "2.1.9", "2.4.3", "2.4.9", "2.9.9", "3.6.2")
 PAGE_HAS_NONCE = ("2.1.9", "2.4.3")
 NEEDS_NO_NONCE = ("1.9.97",)
 HAS_START_SESSION = ("2.4.9", "2.9.9", "3.6.2")
+SETS_COOKIE = ("2.9.9", "3.6.2")
+SESSION_ID = "6b02fc304cdb0"
 
 
 @dataclass
@@ -62,7 +64,8 @@ class PageSite:
         if method == "GET" and path.split("?")[0] == "/contact/":
             return 200, self.page(path)
         if path == "/wp-json/mwai/v1/start_session" and self.version in HAS_START_SESSION:
-            return 200, json.dumps({"success": True, "sessionId": "6b02fc304cdb0", "restNonce": self.nonce})
+            session_id = SESSION_ID if self.version in SETS_COOKIE else "N/A"
+            return 200, json.dumps({"success": True, "sessionId": session_id, "restNonce": self.nonce})
         if path == "/wp-json/mwai-ui/v1/chats/submit":
             if nonce != self.nonce and self.version not in NEEDS_NO_NONCE:
                 code = "rest_forbidden" if nonce is None else "rest_cookie_invalid_nonce"
@@ -94,6 +97,8 @@ def served(site: _S, context: ssl.SSLContext | None = None, host: str = "127.0.0
             self.send_response(status)
             if location:
                 self.send_header("Location", location)
+            if self.path.endswith("/start_session") and site.version in SETS_COOKIE:
+                self.send_header("Set-Cookie", f"mwai_session_id={SESSION_ID}; path=/; HttpOnly")
             self.send_header("Content-Length", str(len(text.encode())))
             self.end_headers()
             self.wfile.write(text.encode())

@@ -270,9 +270,8 @@ def test_a_stale_nonce_that_every_page_has_is_named() -> None:
 
 
 def test_a_stale_nonce_is_noticed_where_no_index_judges_it() -> None:
-    answers = {"page": page("2.4.3"), "index": no_route(), "check": no_route()}
     fresh = at(f"contact?{FRESH}", page("2.4.3", restNonce="1111111111"))
-    checks, code = examine(site("2.4.3", **answers) + fresh)
+    checks, code = examine(site("2.4.3", index=no_route(), check=no_route()) + fresh)
     assert (problems(checks), code) == ({"cache"}, 0)
 
 
