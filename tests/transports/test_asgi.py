@@ -8,7 +8,8 @@ import pytest
 
 from opchat_proto import Broken, End, Event, Live, Reason, Response, Submit
 from opchat_transports.asgi import application
-from tests.transports.asgi import SECRET, Callable_, Letters, ask, body, echo, question, request, scope
+
+from .asgi import SECRET, Callable_, Letters, ask, body, echo, question, request, scope
 
 # ------------------------------------------------------------------------------ answers
 

@@ -13,7 +13,8 @@ import pytest
 
 from opchat_proto import End, Event, Live, Submit
 from opchat_transports.asgi import application
-from tests.transports.asgi import PATIENCE, SECRET, Peer, ask, leave, question, run
+
+from .asgi import PATIENCE, SECRET, Peer, ask, leave, question, run
 
 
 def letters(submit: Submit) -> Iterator[str | Event]:

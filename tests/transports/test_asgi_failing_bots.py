@@ -14,7 +14,8 @@ import pytest
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports.asgi import AsyncBot
-from tests.transports.asgi import ask
+
+from .asgi import ask
 
 OOPS = "Oops! Something went wrong on the server."
 

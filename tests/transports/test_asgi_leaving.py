@@ -10,7 +10,8 @@ import pytest
 
 from opchat_proto import End, Live, Submit
 from opchat_transports.asgi import application
-from tests.transports.asgi import APP, PATIENCE, SECRET, Peer, ask, leave, question, request, run
+
+from .asgi import APP, PATIENCE, SECRET, Peer, ask, leave, question, request, run
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -10,7 +10,8 @@ import pytest
 
 from opchat_proto import End, Event, Live, Submit
 from opchat_transports.asgi import application
-from tests.transports.asgi import SECRET, Peer, ask, leave, question, run
+
+from .asgi import SECRET, Peer, ask, leave, question, run
 
 
 def test_a_bot_is_asked_for_a_piece_when_the_one_before_was_taken(backend: str) -> None:

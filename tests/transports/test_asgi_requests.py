@@ -17,7 +17,8 @@ import pytest
 from opchat_proto import Event, Limits, Live, Submit
 from opchat_transports.asgi import application
 from opchat_transports.asyncio_httpx import HttpxTransport
-from tests.transports.asgi import APP, SECRET, SUBMIT, Callable_, Peer, body, echo, leave, question, request, run, scope
+
+from .asgi import APP, SECRET, SUBMIT, Callable_, Peer, body, echo, leave, question, request, run, scope
 
 START = "/wp-json/mwai/v1/start_session"
 

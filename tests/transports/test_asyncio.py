@@ -12,9 +12,9 @@ import trustme
 from opchat_proto import Broken, Endpoint, Limits, Live, Reason, Send, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
-from tests.transports.on_asyncio import Run, read, secured, wait_for
 
 from .asking import linux
+from .on_asyncio import Run, read, secured, wait_for
 from .scripted import LAST, PATIENCE, STREAM, Peer, Scripted, answers, end, live, object_, tells
 from .tls import tls_server, trusting, without_close_notify
 

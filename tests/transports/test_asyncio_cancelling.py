@@ -14,9 +14,9 @@ import trustme
 from opchat_proto import Broken, Call, DataReceived, End, HTTPCall, Live, Reason, Session
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_server import serve
-from tests.transports.on_asyncio import Run, read, secured, wait_for
 
 from .asking import CancelledAt, full_queue, linux
+from .on_asyncio import Run, read, secured, wait_for
 from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Script, Scripted, end, live
 from .tls import tls_server, trusting
 

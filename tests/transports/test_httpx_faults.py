@@ -14,9 +14,9 @@ import pytest
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_httpx import HttpxTransport
-from tests.transports.on_httpx import NO_TRUST, OWN, WAYS, Way, mocked, owns, read, ways
 
 from .asking import full_queue, linux
+from .on_httpx import NO_TRUST, OWN, WAYS, Way, mocked, owns, read, ways
 from .scripted import PATIENCE, STREAM, Peer, Scripted, answers, chunk, live, object_
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")

@@ -19,9 +19,9 @@ from opchat_proto import Broken, Call, End, HTTPCall, Live, Reason, Session
 from opchat_transports import asyncio_httpx
 from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.blocking_server import serve
-from tests.transports.on_httpx import OWN, Way, read, ways
 
 from .asking import CancelledAt
+from .on_httpx import OWN, Way, read, ways
 from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Script, Scripted, body_size, chunk, end, live
 from .tls import tls_server, trusting
 

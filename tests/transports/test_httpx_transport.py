@@ -15,8 +15,8 @@ import pytest
 from opchat_proto import End, Reason, Session
 from opchat_transports import AsyncTransport, asyncio_httpx
 from opchat_transports.asyncio_httpx import HttpxTransport
-from tests.transports.on_httpx import CALLERS, NO_TRUST, OWN, Way, mocked, named, owns, read, ways
 
+from .on_httpx import CALLERS, NO_TRUST, OWN, Way, mocked, named, owns, read, ways
 from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, answer, answers, chunk, end, live, tells
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")

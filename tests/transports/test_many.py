@@ -8,7 +8,8 @@ import pytest
 from opchat_proto import Broken, Reason
 from opchat_transports.many import BatchQuestion
 from opchat_transports.many._plan import Answer, Plan, Turn  # the plan alone, in a time of its own, is not public
-from tests.transports.many_plans import CUT, GOOD, LATER, LOST, OTHER, SITE, UNASKED, outcomes, play, questions
+
+from .many_plans import CUT, GOOD, LATER, LOST, OTHER, SITE, UNASKED, outcomes, play, questions
 
 
 def test_questions_are_asked_side_by_side_and_in_order() -> None:

@@ -7,7 +7,8 @@ import pytest
 from opchat_proto import Broken, End, Message, Reason
 from opchat_transports.many import BatchQuestion, Result
 from opchat_transports.many._plan import Answer, Plan, Turn  # the plan alone, in a time of its own, is not public
-from tests.transports.many_plans import CUT, GOOD, OTHER, SITE, UNASKED, outcomes, play, questions
+
+from .many_plans import CUT, GOOD, OTHER, SITE, UNASKED, outcomes, play, questions
 
 
 def test_the_turns_of_a_conversation_wait_for_each_other() -> None:

@@ -9,7 +9,8 @@ import pytest
 from opchat_proto import Broken, End, Message, Reason
 from opchat_transports.many import BatchQuestion, Expectation, Result, read_questions, read_results, resume
 from opchat_transports.many._plan import Answer, Plan  # the plan alone, in a time of its own, is not public
-from tests.transports.many_plans import CUT, GOOD, LATER, LOST, SITE, UNASKED, play, questions
+
+from .many_plans import CUT, GOOD, LATER, LOST, SITE, UNASKED, play, questions
 
 # ------------------------------------------------------------------------------ what a result is
 

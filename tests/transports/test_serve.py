@@ -17,8 +17,8 @@ from opchat_transports._serving import OncePerSecond  # what the servers share i
 from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
-from tests.transports.asked import SECRET, all_of, ask, asking, echo, received, replies
 
+from .asked import SECRET, all_of, ask, asking, echo, received, replies
 from .scripted import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")

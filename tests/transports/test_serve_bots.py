@@ -10,7 +10,8 @@ import pytest
 from opchat_proto import End, Live, Reason, Submit
 from opchat_transports._bot_kinds import as_sync  # how a bot is called and loaded is not public
 from opchat_transports.blocking_server import serve
-from tests.transports.asked import all_of, ask, echo
+
+from .asked import all_of, ask, echo
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")
 

@@ -12,8 +12,8 @@ import pytest
 from opchat_proto import Limits, Reason, Session, Submit
 from opchat_transports.blocking_server import BlockingServer, serve
 from opchat_transports.blocking_sockets import BlockingTransport
-from tests.transports.asked import SECRET, all_of, ask, asking, echo, received, replies
 
+from .asked import SECRET, all_of, ask, asking, echo, received, replies
 from .scripted import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")

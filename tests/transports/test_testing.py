@@ -14,7 +14,8 @@ from opchat_transports.testing import (
     FaultServer,
     MemoryServer,
 )
-from tests.transports.faulted import (
+
+from .faulted import (
     EXPECTED,
     LIMITS,
     SITE,

@@ -48,7 +48,8 @@ from opchat_transports.testing import (
     stale_nonce,
     stalled,
 )
-from tests.transports.faulted import (
+
+from .faulted import (
     EXPECTED,
     FIRST,
     LAST,

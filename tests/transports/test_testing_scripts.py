@@ -50,7 +50,8 @@ from opchat_transports.testing import (
     stalled,
 )
 from tests.captures import CAPTURES
-from tests.transports.faulted import (
+
+from .faulted import (
     FIRST,
     LAST,
     QUESTION,

@@ -41,7 +41,8 @@ from opchat_transports.testing import (
     dripped,
     stalled,
 )
-from tests.transports.faulted import (
+
+from .faulted import (
     BOTH,
     EXPECTED,
     LIMITS,
@@ -58,9 +59,8 @@ from tests.transports.faulted import (
     on_trio,
     talk,
 )
-
-from .scenarios import without_details
 from .scripted import PATIENCE
+from .serving import without_details
 
 # ---------------------------------------------------------------- the journal
 

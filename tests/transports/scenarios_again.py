@@ -1,0 +1,110 @@
+"""Questions that are asked again."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from opchat_proto import Broken, Event, Reason, Session
+from opchat_transports import AsyncTransport
+
+from .scripted import STREAM, Script, Scripted, answer, event, live
+from .serving import (
+    BOTH,
+    HEAD_SOON,
+    HELLO,
+    SAID,
+    Way,
+    free_port,
+    hangs_up,
+    says,
+    serves,
+    serving,
+    stalls,
+    without_details,
+)
+
+
+@dataclass
+class Fixed:
+    """A random number, what happens when it is asked for, and how often it was."""
+
+    number: float
+    then: Callable[[], object] = lambda: None
+    asked: int = 0
+
+    def random(self) -> float:
+        self.asked += 1
+        self.then()
+        return self.number
+
+
+async def read_counted(transport: AsyncTransport) -> tuple[list[Event], int]:
+    async with transport.ask("Hi") as reply:
+        return [event async for event in reply], reply.retries
+
+
+async def a_site_that_comes_up_late(way: Way) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+
+        def come_up() -> None:
+            servers.append(stack.enter_context(serving(serves, port=port)))
+
+        servers: list[Scripted] = []
+        async with way.opened(f"http://127.0.0.1:{port}", retries=3, random=Fixed(0.0, come_up)) as transport:
+            assert await read_counted(transport) == (SAID, 1)
+    assert [server.routes for server in servers] == [list(BOTH)]
+
+
+def put_off(status: int, **headers: str) -> bytes:
+    return answer(b"Later.", status, Connection="close", **headers)
+
+
+async def a_site_that_says_when(way: Way) -> None:
+    # Not `serving`: the server says itself that it has not taken the question.
+    with Scripted(says(put_off(429, Retry_After="1")), says(HELLO)) as server:
+        async with way.opened(server.url, retries=3) as transport:
+            began = time.monotonic()
+            assert await read_counted(transport) == (SAID, 1)
+            assert time.monotonic() - began >= 1
+    assert server.routes == [*BOTH, "submit"]
+
+
+async def never_repeated(way: Way) -> None:
+    """Whatever the server may have acted on, and whatever it will refuse again."""
+    faults: list[Script] = [
+        hangs_up,
+        says(HELLO[:20]),
+        says(STREAM),
+        says(STREAM, live("a")),
+        says(STREAM, event(type="error", data="429")),
+        says(put_off(429)),
+        says(put_off(503)),
+        says(put_off(500, Retry_After="0")),
+        says(put_off(403, Retry_After="0")),
+        stalls(),
+    ]
+    for fault in faults:
+        with serving(fault) as server:
+            options = {"retries": 9, "random": Fixed(0.0), "timeouts": HEAD_SOON}
+            async with way.opened(server.url, session=Session(), **options) as transport:
+                events, retries = await read_counted(transport)
+        assert isinstance(events[-1], Broken)
+        assert (server.routes, server.connections, retries) == (["submit"], 1, 0)
+
+
+async def closed_while_it_pauses(way: Way) -> None:
+    pausing = threading.Event()
+    source = Fixed(1e6, pausing.set)
+    async with way.opened(f"http://127.0.0.1:{free_port()}", retries=3, random=source) as transport:
+
+        async def close() -> None:
+            await way.wait_for(pausing)
+            await transport.aclose()
+
+        (events, retries), _ = await way.together(lambda: read_counted(transport), close)
+    assert without_details(events) == [Broken(Reason.LOST, in_session=True)]
+    assert events[0].detail.endswith("Connection refused")
+    assert (source.asked, retries) == (1, 0)

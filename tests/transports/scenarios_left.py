@@ -1,0 +1,213 @@
+"""Replies that are read slowly, left, or closed; many at once."""
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from opchat_proto import Broken, End, Event, Live, Reason, Session
+from opchat_transports import AsyncReply, AsyncTransport
+
+from .scenarios_answered import broken
+from .scripted import LAST, PATIENCE, STREAM, Peer, end, live
+from .serving import (
+    BOTH,
+    HELLO,
+    SAID,
+    STALE,
+    STALE_SESSION,
+    Way,
+    ended,
+    read,
+    says,
+    serves,
+    serving,
+    stalls,
+    without_details,
+)
+
+
+async def each_piece_comes_before_the_next_is_sent(way: Way) -> None:
+    seen = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        peer.send(STREAM, live("first"))
+        assert seen.wait(PATIENCE)
+        peer.send(end("first"), LAST)
+
+    with serving(play) as server:
+        async with way.opened(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
+            assert await anext(reply) == Live("first")
+            seen.set()
+            assert [event async for event in reply] == [ended("first")]
+            with pytest.raises(StopAsyncIteration):
+                await anext(reply)
+
+
+async def left_early(way: Way, leave: Callable[[AsyncTransport, AsyncReply], Awaitable[None]]) -> None:
+    left = threading.Event()
+
+    def play(peer: Peer) -> None:
+        says(STREAM, live("a"), live("b"))(peer)
+        assert peer.is_left()
+        left.set()
+
+    with serving(play, says(HELLO)) as server:
+        async with way.opened(server.url) as transport:
+            await leave(transport, transport.ask("Hi"))
+            assert left.wait(PATIENCE)  # without letting any task run
+            assert await read(transport) == SAID
+    assert server.routes == [*BOTH, "submit"]
+
+
+async def left_by_break(way: Way) -> None:
+    async def leave(_: AsyncTransport, reply: AsyncReply) -> None:
+        async with reply:
+            async for got in reply:
+                assert got == Live("a")
+                break
+
+    await left_early(way, leave)
+
+
+async def left_by_exception(way: Way) -> None:
+    async def leave(_: AsyncTransport, reply: AsyncReply) -> None:
+        async def fail() -> None:
+            async with reply:
+                async for _event in reply:
+                    raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+
+    await left_early(way, leave)
+
+
+async def left_by_close(way: Way) -> None:
+    async def leave(_: AsyncTransport, reply: AsyncReply) -> None:
+        await anext(reply)
+        await reply.aclose()
+        await reply.aclose()  # no harm
+        rest = [event async for event in reply]
+        assert isinstance(rest[-1], Broken)
+        assert rest[-1].reason is Reason.TRUNCATED
+        assert all(isinstance(event, Live) for event in rest[:-1])
+        with pytest.raises(StopAsyncIteration):
+            await anext(reply)
+
+    await left_early(way, leave)
+
+
+async def closed_while_it_waits(way: Way) -> None:
+    begun = threading.Event()
+
+    with serving(stalls(STREAM, live("a"))) as server:
+        async with way.opened(server.url) as transport:
+
+            async def wait() -> list[Event]:
+                async with transport.ask("Hi") as reply:
+                    assert await anext(reply) == Live("a")
+                    begun.set()
+                    return [event async for event in reply]
+
+            async def close() -> None:
+                await way.wait_for(begun)
+                await transport.aclose()
+
+            events, _ = await way.together(wait, close)
+            assert without_details(events) == [broken(Reason.TRUNCATED)]
+            await transport.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                transport.ask("Hi")
+    assert server.routes == list(BOTH)
+
+
+async def closed_unread(way: Way) -> None:
+    with serving(says(HELLO)) as server:
+        async with way.opened(server.url) as transport:
+            reply = transport.ask("Hi")
+            await reply.aclose()
+            assert without_details([event async for event in reply]) == [Broken(Reason.LOST, in_session=True)]
+            assert server.connections == 0
+            assert await read(transport) == SAID
+
+
+async def a_slow_reader(way: Way) -> None:
+    """Holds the server back: what it sends stays in the buffers of TCP."""
+    full = threading.Event()
+    sent = 0
+    pieces = 256
+    data = memoryview(live("x" * 65536) * pieces)
+
+    def pour(peer: Peer) -> None:
+        nonlocal sent
+        says(STREAM)(peer)
+        peer.socket.settimeout(0.3)
+        with suppress(TimeoutError):
+            while sent < len(data):
+                sent += peer.socket.send(data[sent : sent + 65536])
+        held.append(sent)
+        full.set()
+        peer.socket.settimeout(PATIENCE)
+        peer.send(bytes(data[sent:]), end(""), LAST)
+
+    held: list[int] = []
+    with serving(pour) as server:
+        async with way.opened(server.url) as transport, transport.ask("Hi") as reply:
+            await anext(reply)
+            await way.wait_for(full)
+            events = [event async for event in reply]
+    assert held[0] < len(data) / 2
+    assert [type(event) for event in events] == [Live] * (pieces - 1) + [End]
+
+
+async def a_hundred_at_once(way: Way) -> None:
+    with serving(serves) as server:
+        async with way.opened(server.url) as transport:
+            results = await way.together(*[lambda: read(transport)] * 100)
+    assert results == [SAID] * 100
+    assert sorted(server.routes) == ["start_session"] + ["submit"] * 100
+
+
+def refuses_the_expired(peer: Peer) -> None:
+    """Answers all questions of a connection, but no nonce that has expired."""
+    with suppress(ConnectionError):  # the client has left
+        while True:
+            is_expired = b"9876543210" in peer.read()
+            peer.send(STALE[403] if is_expired else HELLO)
+
+
+async def a_hundred_at_once_with_an_expired_nonce(way: Way) -> None:
+    with serving(refuses_the_expired) as server:
+        async with way.opened(server.url, session=STALE_SESSION) as transport:
+            results = await way.together(*[lambda: read(transport)] * 100)
+    assert results == [SAID] * 100
+    submits = [request for request in server.requests if b"/submit HTTP" in request]
+    assert len(server.requests) - len(submits) == 1
+    # Who begins after the session was renewed is not refused first.
+    refused = sum(b"9876543210" in request for request in submits)
+    assert 1 <= refused <= 100
+    assert len(submits) - refused == 100
+
+
+async def two_in_turns(way: Way) -> None:
+    with serving(says(HELLO)) as server:
+        async with (
+            way.opened(server.url, session=Session()) as transport,
+            transport.ask("one") as one,
+            transport.ask("two") as two,
+        ):
+            both = [(await anext(one), await anext(two)) for _ in SAID]
+    assert both == [(event, event) for event in SAID]
+
+
+async def one_after_the_other(way: Way) -> None:
+    with serving(serves) as server:
+        async with way.opened(server.url) as transport:
+            assert transport.session is None
+            for _ in range(3):
+                assert await read(transport) == SAID
+            assert transport.session == Session("0123456789", "64f1c0ffee123")
+    assert server.routes == ["start_session", *["submit"] * 3]

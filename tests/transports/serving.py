@@ -1,0 +1,146 @@
+"""What the scenarios share: a way of asking, and servers that misbehave."""
+
+import json
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Protocol
+
+from opchat_proto import Broken, End, Event, Live, Session
+from opchat_transports import AsyncTransport, Timeouts
+
+from .scripted import LAST, STREAM, Peer, Script, Scripted, chunk, end, live, object_
+
+SOON = 0.2  # seconds of a clock that is to run out
+
+
+class Way(Protocol):
+    """One way of asking."""
+
+    head_is_ours: bool
+    """Whether our own HTTP reads the head of a response, and not a library that says little about its faults."""
+    keeps_connections: bool
+    """Whether a connection may carry several requests."""
+
+    def opened(self, url: str, **options: Any) -> AbstractAsyncContextManager[AsyncTransport]:
+        """A transport."""
+
+    async def together(self, *works: Callable[[], Awaitable[Any]]) -> list[Any]:
+        """The results of all of them, in tasks or threads of their own."""
+
+    async def wait_for(self, happened: threading.Event) -> None:
+        """Let others run until it has happened."""
+
+
+async def read(transport: AsyncTransport, question: Any = "Hi") -> list[Event]:
+    async with transport.ask(question) as reply:
+        return [event async for event in reply]
+
+
+@contextmanager
+def serving(*scripts: Script, port: int = 0, session: bool = True) -> Iterator[Scripted]:
+    """A scripted server, whose journal must show each question once, and twice only with another nonce."""
+    with Scripted(*scripts, port=port, session=session) as server:
+        yield server
+    submits = [request for request in server.requests if b"/submit HTTP" in request]
+    questions = [re.findall(rb'"chatId":"(.*?)"', request)[0] for request in submits]
+    nonces = [re.findall(rb"(?i)\r\nx-wp-nonce: (.*)\r\n", request) for request in submits]
+    assert max(Counter(questions).values(), default=0) <= 2
+    assert len({(question, *nonce) for question, nonce in zip(questions, nonces, strict=True)}) == len(submits)
+
+
+def says(*pieces: bytes) -> Script:
+    """Answers the submit with these bytes."""
+
+    def play(peer: Peer) -> None:
+        peer.read()
+        with suppress(ConnectionError):  # who has the end event leaves; the pieces after it may find nobody
+            peer.send(*pieces)
+
+    return play
+
+
+def serves(peer: Peer) -> None:
+    """Answers all questions of a connection."""
+    with suppress(ConnectionError):  # the client has left
+        while True:
+            peer.read()
+            peer.send(HELLO)
+
+
+def drips(data: bytes) -> Script:
+    def play(peer: Peer) -> None:
+        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        says(*(data[i : i + 1] for i in range(len(data))))(peer)
+
+    return play
+
+
+def stalls(*pieces: bytes) -> Script:
+    """Sends that and then nothing more until the client leaves."""
+
+    def play(peer: Peer) -> None:
+        says(*pieces)(peer)
+        assert peer.is_left()
+
+    return play
+
+
+def stalls_at_once(peer: Peer) -> None:
+    peer.read()
+    assert peer.is_left()
+
+
+def keeps_alive(peer: Peer) -> None:
+    """Sends one event, and then comments for ever."""
+    says(STREAM, live("a"))(peer)
+    with suppress(ConnectionError):
+        while not peer.is_left(SOON / 10):
+            peer.send(chunk(b": keepalive\n\n"))
+
+
+def hangs_up(peer: Peer) -> None:
+    """Reads the submit, and closes."""
+    says()(peer)
+
+
+def ended(reply: str) -> End:
+    """What `scripted.end` becomes."""
+    return End(reply, json.dumps({"success": True, "reply": reply}))
+
+
+HELLO = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
+BOTH = ("start_session", "submit")
+SAID: list[Event] = [Live("Hel"), Live("lo"), ended("Hello")]
+PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+
+def closing(response: bytes) -> bytes:
+    """The response with the words that the connection will be closed, for clients that would keep it."""
+    return response.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+
+STALE = {
+    status: closing(object_(status, code=code, message="No.", data={"status": status}))
+    for status, code in ((401, "rest_forbidden"), (403, "rest_cookie_invalid_nonce"))
+}
+STALE_SESSION = Session("9876543210")
+NO_ROUTE = closing(object_(404, code="rest_no_route", message="No route was found.", data={"status": 404}))
+BIG = "\N{PILE OF POO}x" * 400_000
+
+# An HTTP library connects, sends and waits for the head in one step, which these bound together.
+HEAD_SOON = Timeouts(connect=1, write=1, first_event=SOON)
+
+
+def without_details(events: list[Event]) -> list[Event]:
+    return [replace(event, detail="") if isinstance(event, Broken) else event for event in events]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
