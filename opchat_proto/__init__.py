@@ -44,6 +44,8 @@ The modules. All names are imported from here:
     other side  _site          Site: requests become questions, or responses
                 _question      Question, Response: events become answers
                 _server        Server: one HTTP/1.1 connection of a site
+                _incoming      IncomingFile: an upload on its way in
+                _form          multipart/form-data, piece by piece
     all         _limits        Limits: how much a peer may make us hold or read
                 _errors        what the caller did wrong
                 _json          strict JSON from hostile text
@@ -66,6 +68,7 @@ from ._events import Broken, End, Event, Live, Reason
 from ._flow import Awaiting, Flow
 from ._http import Endpoint, Headers, Request
 from ._http_call import HTTPCall
+from ._incoming import UPLOAD_TYPES, IncomingFile
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit
 from ._observer import Observer
@@ -96,6 +99,7 @@ from ._version import __version__
 from ._visit import Visit
 
 __all__ = [
+    "UPLOAD_TYPES",
     "Answer",
     "Awaiting",
     "Bot",
@@ -120,6 +124,7 @@ __all__ = [
     "HTTPCall",
     "HeadReceived",
     "Headers",
+    "IncomingFile",
     "InvalidMessages",
     "Limits",
     "ListDiscussions",

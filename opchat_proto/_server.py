@@ -339,7 +339,7 @@ class Server:
                 if isinstance(event, h11.Data):
                     self._body += event.data
                     if len(self._body) > limits.request_bytes:
-                        raise _Refused(too_large(limits))
+                        raise _Refused(too_large(limits.request_bytes))
                     continue
                 # h11 now holds a partial line of chunked framing, or partial trailers.
                 held = len(self._h11.trailing_data[0])

@@ -13,11 +13,13 @@ from ._askable import SESSION_ROUTE
 from ._errors import InvalidMessages
 from ._events import Broken, Reason
 from ._http import FOLDED_LINE, Headers, decode_headers
+from ._incoming import IncomingFile
 from ._json import decode, encode_as_php
 from ._limits import Limits
 from ._messages import SUBMIT_ROUTE, Submit
 from ._question import Fields, Question, Response, check_now, failure, json_response
 from ._session import SESSION_COOKIE, is_token
+from ._upload import UPLOAD_ROUTE
 
 __all__ = ["PageHandler", "Site"]
 
@@ -30,6 +32,7 @@ _ABSOLUTE_FORM = r"(?i)https?://([^/?]*)"  # RFC 9112, 3.2.2
 _HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the final dot that a name may have
 _AUTHORITY = rf"({_HOST})\.?(?::[0-9]*)?"
 _VERSION = r"1(?:\.[0-9]+)?|2|3"  # in ASGI's form; h11 accepts any version and gives two digits
+_NO_NONCE = "rest_forbidden", "Sorry, you are not allowed to do that."
 _REFUSALS = {
     400: "The request cannot be read.",
     408: "The request took too long.",
@@ -91,6 +94,9 @@ class Site:
     gets status 421, which protects against DNS rebinding. () allows any name."""
     page: PageHandler | None = field(default=None, kw_only=True, repr=False)
     """What is shown at the other paths, such as a chat page. None shows nothing."""
+    upload_types: tuple[str, ...] = field(default=(), kw_only=True)
+    """The extensions of the files that may be uploaded, in lower case, such as `UPLOAD_TYPES`. () takes no uploads, and
+    then there is no such route."""
 
     def __post_init__(self) -> None:
         """Check the types."""
@@ -109,6 +115,8 @@ class Site:
         for host in self.hosts:
             if not re.fullmatch(_HOST, host):
                 raise ValueError(f"Site.hosts: expected e.g. site.example, got {host!r}")
+        if not isinstance(self.upload_types, tuple) or not all(isinstance(name, str) for name in self.upload_types):
+            raise TypeError("Site.upload_types: expected a tuple of str")
         if not (self.page is None or callable(self.page)):
             raise TypeError(f"Site.page: expected a callable or None, got {type(self.page).__name__}")
         for origin in self.origins:
@@ -148,7 +156,7 @@ class Site:
         if self.hosts and not self._is_named(target, fields):
             outcome = http_error(421, "This site is not known by that name.")
         elif len(body) > self.limits.request_bytes:
-            outcome = too_large(self.limits)
+            outcome = too_large(self.limits.request_bytes)
         elif method == "OPTIONS" and len(cors) > 1 and _value(fields, "access-control-request-method") is not None:
             outcome = _PREFLIGHT
         else:
@@ -156,19 +164,58 @@ class Site:
             outcome = page or self._judge(method, target, fields, body, fresh, now)
         return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
-    def check_head(self, headers: Headers, *, version: str = "1.1", raw: bytes = b"") -> Response | None:
+    def receive_upload(
+        self, method: str, target: str, headers: Headers, *, now: float, root: str = ""
+    ) -> IncomingFile | None:
+        """The file that this request brings, or None for any other request, which `receive_request` judges.
+
+        Ask before the body is read, and give the body to the file. A request without a
+        good nonce is a file too, which ends with that refusal. Raises as `receive_request`.
+        """
+        if not all(isinstance(text, str) for text in (method, target, root)):
+            raise TypeError("expected method, target and root as str")
+        fields = decode_headers(headers)
+        fresh = self.nonce(now)
+        if not self.upload_types or method != "POST" or _route(target) != UPLOAD_ROUTE:
+            return None
+        if self.hosts and not self._is_named(target, fields):
+            return None
+        cors = self._cors(fields)
+        refusal, _, answer = self._check_nonce(fields, fresh, now)
+        if refusal is None and not answer:
+            refusal = _error(401, *_NO_NONCE)
+        cookie = _session_cookie(fields)
+        session_id = cookie or _uniqid(now)
+        cookies = () if cookie else (self._set_cookie(session_id),)
+        too_large_ = too_large(self.limits.upload_bytes)
+        return IncomingFile(
+            _value(fields, "content-type") or "",
+            session_id,
+            (*answer, *cookies, *cors),
+            base=self._origin(fields) + root,
+            types=self.upload_types,
+            most=self.limits.upload_bytes,
+            too_large=replace(too_large_, headers=(*too_large_.headers, *cors)),
+            refusal=refusal and replace(refusal, headers=(*refusal.headers, *cors)),
+        )
+
+    def check_head(
+        self, headers: Headers, *, version: str = "1.1", raw: bytes = b"", upload: bool = False
+    ) -> Response | None:
         """The response to send instead of reading the body after this head, or None if the head is good.
 
         It refuses heads that a proxy and a server might read differently (RFC 9112, 5.2
         and 6.1), versions other than HTTP/1.x, 2 and 3, and heads beyond the limits. `raw`
         is the head as it was sent, for a server that parses HTTP/1.1 itself: only there
-        are folded fields and the size visible. Close the connection after such a response.
+        are folded fields and the size visible. `upload` says that `receive_upload` takes
+        the body. Close the connection after such a response.
         """
         fields = decode_headers(headers)
-        response = self._fault_of_head(fields, version, raw)
+        most = self.limits.upload_bytes if upload else self.limits.request_bytes
+        response = self._fault_of_head(fields, version, raw, most)
         return response and replace(response, headers=(*response.headers, *self._cors(fields)))
 
-    def _fault_of_head(self, fields: list[tuple[str, str]], version: str, raw: bytes) -> Response | None:
+    def _fault_of_head(self, fields: list[tuple[str, str]], version: str, raw: bytes, most: int) -> Response | None:
         limits = self.limits
         if len(raw) > limits.head_bytes:
             return http_error(431, f"The head is larger than {limits.head_bytes} bytes.")
@@ -185,7 +232,7 @@ class Site:
             return http_error(400, "There are both Content-Length and Transfer-Encoding.")
         if not (length.isascii() and length.isdigit()):
             return http_error(400, "The Content-Length cannot be read.")
-        return too_large(limits) if int(length[:20]) > limits.request_bytes else None
+        return too_large(most) if int(length[:20]) > most else None
 
     def refuse(self, status: int, headers: Headers = ()) -> Response:
         """The response to send instead of reading the rest of a request.
@@ -196,7 +243,7 @@ class Site:
         """
         if status not in _REFUSALS:
             raise ValueError(f"status: expected 400, 408, 413 or 503, got {status}")
-        response = too_large(self.limits) if status == 413 else http_error(status, _REFUSALS[status])
+        response = too_large(self.limits.request_bytes) if status == 413 else http_error(status, _REFUSALS[status])
         return replace(response, headers=(*response.headers, *self._cors(decode_headers(headers))))
 
     def _is_named(self, target: str, fields: list[tuple[str, str]]) -> bool:
@@ -217,21 +264,30 @@ class Site:
         allow = ("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")
         return (vary, *allow, ("Access-Control-Expose-Headers", "X-WP-Nonce"))
 
+    def _check_nonce(
+        self, fields: list[tuple[str, str]], fresh: str, now: float
+    ) -> tuple[Response | None, str | None, Fields]:
+        """What refuses it; a nonce that replaces it in the body; and in the head, if there was a good one.
+
+        WordPress checks the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
+        """
+        nonce = _value(fields, "x-wp-nonce")
+        if nonce is None:
+            return None, None, ()
+        given = nonce.encode(errors="replace")
+        answer = (("X-WP-Nonce", fresh),)
+        if hmac.compare_digest(given, self._nonce(int(now // _TICK) - 1).encode()):
+            return None, fresh, answer
+        if hmac.compare_digest(given, fresh.encode()):
+            return None, None, answer
+        return _error(403, "rest_cookie_invalid_nonce", "Cookie check failed"), None, ()
+
     def _judge(
         self, method: str, target: str, fields: list[tuple[str, str]], body: bytes, fresh: str, now: float
     ) -> Response | Question:
-        # WordPress checks the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
-        nonce = _value(fields, "x-wp-nonce")
-        answer: Fields = ()
-        new_token = None
-        if nonce is not None:
-            given = nonce.encode(errors="replace")
-            if hmac.compare_digest(given, self._nonce(int(now // _TICK) - 1).encode()):
-                new_token = fresh
-            elif not hmac.compare_digest(given, fresh.encode()):
-                return _error(403, "rest_cookie_invalid_nonce", "Cookie check failed")
-            answer = (("X-WP-Nonce", fresh),)
-
+        refusal, new_token, answer = self._check_nonce(fields, fresh, now)
+        if refusal is not None:
+            return refusal
         route = _route(target)
         if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE, _DISCUSSIONS_ROUTE):
             text = "No route was found matching the URL and request method."
@@ -242,8 +298,8 @@ class Site:
             return self._start_session(cookie, fresh, new_token, answer, now)
         if route == _DISCUSSIONS_ROUTE:  # the plugin's script requests them when it loads; guests have none (WIRE 7.7)
             return json_response(200, failure("You need to be connected.", new_token), answer)
-        if nonce is None:
-            return _error(401, "rest_forbidden", "Sorry, you are not allowed to do that.")
+        if not answer:
+            return _error(401, *_NO_NONCE)
         try:
             values = self._decode(fields, body)
         except ValueError:
@@ -255,13 +311,17 @@ class Site:
         path, _, query = target.partition("?")
         if self.page is None or method not in ("GET", "HEAD") or "rest_route=" in query:
             return None
-        origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
         return self.page(
             re.sub(_ABSOLUTE_FORM, "", path, count=1).removeprefix(root),
             root=root,
-            origin=origin if re.fullmatch(_ORIGIN, origin) else "",
+            origin=self._origin(fields),
             nonce=fresh,
         )
+
+    def _origin(self, fields: list[tuple[str, str]]) -> str:
+        """The scheme and name that the request used, or "" without a valid name."""
+        origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
+        return origin if re.fullmatch(_ORIGIN, origin) else ""
 
     def _decode(self, fields: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
         # WIRE 4.1: a body that is not declared as JSON is ignored. JSON that is not an object has no fields either.
@@ -371,8 +431,8 @@ def http_error(status: int, message: str) -> Response:
     return _error(status, PHRASES[status].lower().replace(" ", "_"), message)
 
 
-def too_large(limits: Limits) -> Response:
-    return http_error(413, f"The body is larger than {limits.request_bytes} bytes.")
+def too_large(most: int) -> Response:
+    return http_error(413, f"The body is larger than {most} bytes.")
 
 
 _PREFLIGHT = Response(

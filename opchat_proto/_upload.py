@@ -11,7 +11,7 @@ from ._session import Session
 
 __all__ = ["Upload"]
 
-_ROUTE = "/mwai-ui/v1/files/upload"
+UPLOAD_ROUTE = "/mwai-ui/v1/files/upload"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _TYPE = rf"{_TOKEN}/{_TOKEN}"
 _BOUNDARY = r"[0-9A-Za-z'()+_,./:=?-]{1,70}"  # RFC 2046, 5.1.1, without the blank
@@ -81,7 +81,7 @@ class Upload(Askable):
         return before, b"\r\n" + edge + b"--\r\n"
 
     def _draft(self, session: Session | None) -> Draft:
-        return Draft(_ROUTE, self.encode(), content_type=f'multipart/form-data; boundary="{self.boundary}"')
+        return Draft(UPLOAD_ROUTE, self.encode(), content_type=f'multipart/form-data; boundary="{self.boundary}"')
 
     def _judge(self, last: End | Broken) -> End | Broken:
         if isinstance(last, Broken) and _is_dropped(last):

@@ -7,6 +7,7 @@
     provider           Opchatgpts, as the provider class of 2023 was called
 
     blocking_server    serve: a server that runs a bot in threads
+    file_store         FileStore: the files that clients upload to a server
     asgi               application: a bot as an ASGI application
     uvicorn_protocol   BoundedProtocol: uvicorn's HTTP/1.1 with bounds
     bots               small_talk, a bot to try things out with

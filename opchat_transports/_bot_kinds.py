@@ -6,17 +6,19 @@ import inspect
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, cast, final
 
-from opchat_proto import Event, Submit
+from opchat_proto import Broken, Event, Reason, Submit
 
 from ._serving import bots_own, failed_when_closed
+from .file_store import BotWithFiles, FileStore
 
-__all__ = ["Threads", "as_async", "as_sync", "load_bot"]
+__all__ = ["Threads", "WithFiles", "as_async", "as_sync", "load_bot", "with_files"]
 
 _OVER: Any = object()
+_GONE = Broken(Reason.REMOTE, "A file of this question is not there, or not any more.")
 
 
 def load_bot(name: str) -> Callable[[Submit], Any]:
@@ -46,15 +48,15 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def as_sync(bot: Callable[[Submit], Any]) -> Callable[[Submit], Iterator[str | Event]]:
+def as_sync(bot: Callable[..., Any]) -> Callable[..., Iterator[str | Event]]:
     """Adapt any bot to a server with a thread for each question. An async bot gets its own event loop.
 
     The loop runs only while the next piece is awaited, each time in another asyncio
     task: a context that must begin and end in one task cannot span a `yield`.
     """
 
-    def answer(submit: Submit) -> Iterator[str | Event]:
-        items = bot(submit)
+    def answer(*asked: Any) -> Iterator[str | Event]:
+        items = bot(*asked)
         if not isinstance(items, Awaitable | AsyncIterable):
             yield from items
             return
@@ -110,8 +112,46 @@ def as_async(bot: Callable[[Submit], Any], threads: "Threads") -> Callable[[Subm
     return answer
 
 
+@final
+class WithFiles:
+    """A bot that is called with the question and its files, as one that is called with the question."""
+
+    def __init__(self, bot: BotWithFiles, store: FileStore) -> None:
+        self.bot = bot
+        self.__qualname__ = getattr(bot, "__qualname__", type(bot).__qualname__)
+        self._store = store
+
+    def __call__(self, submit: Submit) -> Any:
+        files = self._store.find_all(submit.file_ids)
+        if files is not None:
+            return self.bot(submit, files)
+        return _gone() if is_async(self.bot) else (_GONE,)
+
+
+async def _gone() -> AsyncGenerator[Event]:
+    yield _GONE
+
+
+def with_files(
+    bots: Mapping[str | None, Callable[..., Any]], store: FileStore | None
+) -> dict[str | None, Callable[[Submit], Any]]:
+    """The bots, called with the question alone. Raises `TypeError` for one that does not take files beside it."""
+    if store is None:
+        return dict(bots)
+    for name, bot in bots.items():
+        with suppress(ValueError):  # it does not tell
+            try:
+                inspect.signature(bot).bind(None, ())
+            except TypeError:
+                called = "the bot" if name is None else f"the bot {name!r}"
+                raise TypeError(f"files: {called} is called with a question and a tuple of its files") from None
+    return {name: WithFiles(bot, store) for name, bot in bots.items()}
+
+
 def is_async(bot: object) -> bool:
     """Whether calling this bot evidently returns an awaitable or an async iterable."""
+    if isinstance(bot, WithFiles):
+        bot = bot.bot
     call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # for its call, not to test whether it is callable
     return inspect.isasyncgenfunction(call) or inspect.iscoroutinefunction(call)
 

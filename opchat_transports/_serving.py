@@ -7,16 +7,20 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from opchat_proto import Broken, Event, Limits, Live, Reason, Site, Submit
 
 from ._bot_events import BlockingBot, events_of
 from .page import chat_page
 
+if TYPE_CHECKING:
+    from .file_store import FileStore
+
 __all__ = [
     "BODY_BYTES",
     "REJECTED",
+    "SLOWEST_UPLOAD",
     "Bodies",
     "OncePerSecond",
     "answer_of",
@@ -28,11 +32,13 @@ __all__ = [
     "log_access",
     "make_site",
     "server_url",
+    "store_failed",
 ]
 
 _T = TypeVar("_T")
 _Key = TypeVar("_Key")
 BODY_BYTES = 64 * 1024 * 1024
+SLOWEST_UPLOAD = 64 * 1024  # bytes a second beyond the time that any request has
 REJECTED = Broken(Reason.REMOTE, "Sorry, your query has been rejected.")  # for a question to an unknown bot
 _OOPS = (  # WIRE 5.6
     "Oops! Something went wrong on the server. Please try again, and if you are the site developer, "
@@ -91,6 +97,11 @@ def failed_when_closed(error: BaseException) -> None:
     _LOG.error("the bot failed while it was being closed", exc_info=error)
 
 
+def store_failed(error: OSError) -> None:
+    """Log why a file of a client's could not be kept."""
+    _LOG.error("a file cannot be kept: %s", error.strerror or error)
+
+
 class _Escaped(logging.Filter):
     """Escapes and indents tracebacks, so that they cannot control a terminal or imitate a line of the log."""
 
@@ -144,12 +155,16 @@ def make_site(
     origins: Iterable[str],
     allowed_hosts: Iterable[str],
     bots: Mapping[str | None, Any],
+    files: "FileStore | None" = None,
 ) -> Site:
     """A site with a chat page, for the bot "default" or the first one with a name. Raises as `Site` does."""
     name = next(iter(bots))
     page = chat_page if name is None or "default" in bots else partial(chat_page, bot_id=name)
     hosts = tuple(host.lower() for host in allowed_hosts)
-    return Site(secret, limits=limits, origins=tuple(origins), hosts=hosts, page=page)
+    if files is not None:
+        page = partial(page, uploads=True)
+    types = () if files is None else files.types
+    return Site(secret, limits=limits, origins=tuple(origins), hosts=hosts, page=page, upload_types=types)
 
 
 def server_url(host: str, port: int) -> str:

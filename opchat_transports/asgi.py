@@ -5,6 +5,7 @@ be mounted in one.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import replace
@@ -16,16 +17,18 @@ from ._extras import missing
 try:
     import anyio
     import anyio.lowlevel
+    import anyio.to_thread
 except ModuleNotFoundError as _error:
     raise missing(_error, "serve") from None
 
-from opchat_proto import Event, Headers, Limits, Live, Question, Response, Site, Submit
+from opchat_proto import Event, Headers, IncomingFile, Limits, Live, Question, Response, Site, Submit
 
 from ._bot_events import BlockingBot, Items
-from ._bot_kinds import Threads, as_async
+from ._bot_kinds import Threads, as_async, with_files
 from ._serving import (
     BODY_BYTES,
     REJECTED,
+    SLOWEST_UPLOAD,
     Bodies,
     as_mapping,
     bots_own,
@@ -34,7 +37,9 @@ from ._serving import (
     failed_when_closed,
     log_access,
     make_site,
+    store_failed,
 )
+from .file_store import BotWithFiles, FileStore, FileWriter
 
 __all__ = ["Application", "AsyncBot", "application"]
 
@@ -50,14 +55,15 @@ _TURN = 8  # pieces
 
 
 def application(
-    bot: AsyncBot | BlockingBot | None = None,
+    bot: AsyncBot | BlockingBot | BotWithFiles | None = None,
     *,
-    bots: Mapping[str, AsyncBot | BlockingBot] | None = None,
+    bots: Mapping[str, AsyncBot | BlockingBot | BotWithFiles] | None = None,
     secret: bytes,
     limits: Limits = Limits(),
     origins: Iterable[str] = (),
     allowed_hosts: Iterable[str] = (),
     body_bytes: int = BODY_BYTES,
+    files: FileStore | None = None,
     threads: int = 40,
     request_timeout: float | None = 60.0,
     keep_alive: float | None = None,
@@ -86,6 +92,12 @@ def application(
     random bytes, so all processes and machines with the same secret serve the
     same clients, also after a restart.
 
+    `files` takes uploads, with the plugin's answers (WIRE 7.5), and a bot is then called
+    as `bot(submit, files)`, with a tuple of `StoredFile` for the ids that the question
+    names; one that is not there is an error of the question. A file may take a second for
+    each 64 KiB beyond `request_timeout`. It is written as it comes, in threads of anyio.
+    Without `files` there is no such route.
+
     `origins` are other origins whose pages may ask, such as "https://shop.example".
     `allowed_hosts` are the names by which the site may be asked, such as
     "site.example", without a port; a request to another name gets status 421, so
@@ -103,7 +115,8 @@ def application(
     the bot raised. The logger "opchat_transports.access" has a line for each request
     at INFO.
 
-    Raises `TypeError` unless there is either a bot or `bots`, `TypeError` and
+    Raises `TypeError` for a bot that cannot be called so, and unless there is either a
+    bot or `bots`, `TypeError` and
     `ValueError` for arguments that `Site` does not take, and `ValueError` for a time
     that is not above zero and a number of threads below one.
     """
@@ -112,12 +125,12 @@ def application(
             raise ValueError(f"{name}: expected seconds above 0, or None, got {seconds!r}")
     if threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
-    named = as_mapping(bot, bots)
-    site = make_site(secret, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named)
+    named = with_files(as_mapping(bot, bots), files)
+    site = make_site(secret, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named, files=files)
     pool = Threads(threads)
     ask = by_name({name: as_async(each, pool) for name, each in named.items()}, _rejected)
     title = ", ".join(name or _name_of(each) for name, each in named.items())
-    return Application(ask, title, site, request_timeout, keep_alive, Bodies(body_bytes), debug)
+    return Application(ask, title, site, request_timeout, keep_alive, Bodies(body_bytes), files, debug)
 
 
 async def _rejected(submit: Submit) -> AsyncGenerator[str | Event]:
@@ -140,9 +153,11 @@ class Application:
         request_timeout: float | None,
         keep_alive: float | None,
         bodies: Bodies,
+        files: FileStore | None,
         debug: bool,
     ) -> None:
         """For `application`."""
+        self._files = files
         self._bot = bot
         self._title = title
         self._bodies = bodies
@@ -196,15 +211,54 @@ class Application:
         """What to do about a request, None if the client has left before it was complete."""
         headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         version = scope.get("http_version", "1.1")
-        refusal = site.check_head(headers, version=version)  # before a client that waits is told to go on
+        root = scope.get("root_path", "").rstrip("/")
+        upload = site.receive_upload(scope["method"], _target(scope), headers, now=time.time(), root=root)
+        refusal = site.check_head(
+            headers, version=version, upload=upload is not None
+        )  # before a client that waits is told to go on
+        if upload is not None and refusal is None:
+            assert self._files is not None  # for which the site takes uploads
+            return await self._receive_file(upload, self._files, receive, version)
         body = refusal or await self._read(site, headers, receive, key)
         if isinstance(body, Response):
-            close = () if version in ("2", "3") else (("Connection", "close"),)  # the rest of it shall not be read
-            return replace(body, headers=(*body.headers, *close))
+            return _last(body, version)
         if body is None:
             return None
-        root = scope.get("root_path", "").rstrip("/")
         return site.receive_request(scope["method"], _target(scope), headers, body, now=time.time(), root=root)
+
+    async def _receive_file(
+        self, file: IncomingFile, store: FileStore, receive: _Receive, version: str
+    ) -> Response | None:
+        """Keep a file as it comes. Returns what to answer, None if the client has left."""
+        writer: FileWriter | None = None
+        seconds = math.inf if self._request_timeout is None else self._request_timeout
+        try:
+            with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+                more = True
+                while more and not file.is_over:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+                    body, more = message.get("body", b""), message.get("more_body", False)
+                    pieces = file.receive_data(body)
+                    if file.name is not None and writer is None:
+                        writer = await anyio.to_thread.run_sync(store.begin, file.name, file.content_type)
+                    if writer is not None and pieces:
+                        await anyio.to_thread.run_sync(writer.write, b"".join(pieces))
+                    scope.deadline += len(body) / SLOWEST_UPLOAD
+                refusal = file.receive_eof()
+                if refusal is not None:
+                    return _last(refusal, version) if more else refusal
+                assert writer is not None  # a file that is whole has a name
+                stored = await anyio.to_thread.run_sync(writer.keep)
+                return file.kept(stored.file_id)
+            return _last(file.failed("The file took too long.", 408), version)
+        except OSError as error:
+            store_failed(error)
+            return _last(file.failed("The file cannot be kept."), version)
+        finally:
+            if writer is not None:
+                writer.discard()  # unless it was kept
 
     async def _read(self, site: Site, headers: Headers, receive: _Receive, key: object) -> bytes | Response | None:
         """The body of a request, None if the client has left, or what refuses it."""
@@ -245,6 +299,12 @@ async def _live(receive: _Receive, send: _Send) -> None:
         await send({"type": f"{kind}.complete"})
         if kind == "lifespan.shutdown":
             return
+
+
+def _last(response: Response, version: str) -> Response:
+    """The response to a request of which the rest shall not be read."""
+    close = () if version in ("2", "3") else (("Connection", "close"),)
+    return replace(response, headers=(*response.headers, *close))
 
 
 def _target(scope: MutableMapping[str, Any]) -> str:

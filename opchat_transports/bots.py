@@ -1,9 +1,11 @@
 """A small bot for trying things out: no language model, no network, and always the same answers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from opchat_proto import Submit
+
+from .file_store import StoredFile
 
 __all__ = ["small_talk"]
 
@@ -11,14 +13,18 @@ _SHOWN = 80  # characters of a quoted text
 _WORD = re.compile(r"\s*\S+\s?")
 
 
-def small_talk(submit: Submit) -> Iterator[str]:
+def small_talk(submit: Submit, files: Sequence[StoredFile] = ()) -> Iterator[str]:
     """Answer from the question and the history, a word at a time.
+
+    It names the files that came with the question.
 
     It greets, says who it is, and on request quotes the previous question or counts
     words; otherwise it repeats the question. It numbers the questions.
     """
     question = submit.new_message.strip()
     before = [message.content.strip() for message in submit.messages if message.role == "user"]
+    for file in files:
+        yield f"I have {_cut(file.name)} ({file.size} bytes). "
     yield from _WORD.findall(" ".join(_sentences(question, before)))
 
 

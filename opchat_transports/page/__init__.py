@@ -23,7 +23,9 @@ _POLICY = (
 _HTML, _CSS, _JS = (files(__name__).joinpath(f"chat.{kind}").read_bytes() for kind in ("html", "css", "js"))
 
 
-def chat_page(path: str, *, root: str, origin: str, nonce: str, bot_id: str = "default") -> Response | None:
+def chat_page(
+    path: str, *, root: str, origin: str, nonce: str, bot_id: str = "default", uploads: bool = False
+) -> Response | None:
     """What is at this path below the root of a site, None if the page has no such part. For `Site.page`.
 
     `origin` begins the URLs in the attributes, which are whole ones (WIRE 2.3),
@@ -34,7 +36,7 @@ def chat_page(path: str, *, root: str, origin: str, nonce: str, bot_id: str = "d
     match path:
         case "/" | "":
             policy = ("Cache-Control", "no-store"), ("Content-Security-Policy", _POLICY)  # a kept nonce would be stale
-            return _content("text/html", _document(root, origin, nonce, bot_id), *policy)
+            return _content("text/html", _document(root, origin, nonce, bot_id, uploads), *policy)
         case "/chat.js":
             return _content("text/javascript", _JS, ("Cache-Control", "no-cache"))
         case "/chat.css":
@@ -53,7 +55,7 @@ def _content(kind: str, body: bytes, *more: tuple[str, str]) -> Response:
     return Response(200, (*own, *more), body)
 
 
-def _document(root: str, origin: str, nonce: str, bot_id: str) -> bytes:
+def _document(root: str, origin: str, nonce: str, bot_id: str, uploads: bool) -> bytes:
     system: dict[str, Any] = {
         "botId": bot_id,
         "customId": None,
@@ -92,9 +94,9 @@ def _document(root: str, origin: str, nonce: str, bot_id: str) -> bytes:
         "window": False,
         "fullscreen": False,
         "copyButton": False,
-        "fileUpload": False,
-        "imageUpload": False,
-        "multiUpload": False,
+        "fileUpload": uploads,
+        "imageUpload": uploads,
+        "multiUpload": uploads,
         "fileSearch": False,
     }
     values = {

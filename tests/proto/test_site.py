@@ -77,7 +77,7 @@ def test_the_first_and_the_last_second_are_times() -> None:
 
 def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
     assert list(copies(SITE)) == [SITE] * 6
-    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False, origins=(), hosts=())"
+    assert repr(SITE) == f"Site(limits={Limits()!r}, https=False, origins=(), hosts=(), upload_types=())"
     assert SITE == Site(SECRET, limits=Limits(), https=False) != Site(SECRET, https=True)
     with pytest.raises(FrozenInstanceError):
         wrong(SITE).secret = b""

@@ -15,12 +15,13 @@ import click
 
 from opchat_proto import Site
 
-from ..._bot_kinds import as_sync, load_bot
-from ..._serving import OncePerSecond, server_url
+from ..._bot_kinds import as_sync, load_bot, with_files
+from ..._serving import OncePerSecond, as_mapping, server_url
 from .._terminal import say
 
 if TYPE_CHECKING:
     from ...asgi import Application
+    from ...file_store import FileStore
 
 __all__ = ["application_of_command", "serve_command"]
 
@@ -64,6 +65,12 @@ _OTHER_FILES = 100
     "--origin", "origins", multiple=True, metavar="ORIGIN", help="Another origin whose pages may ask. Can be repeated."
 )
 @click.option(
+    "--files",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Take uploads, and keep each there for an hour. Bots are called with the question and its files.",
+)
+@click.option(
     "--secret",
     envvar="OPCHAT_SECRET",
     show_envvar=True,
@@ -87,8 +94,14 @@ def serve_command(
         from ... import asgi, uvicorn_protocol  # noqa: F401  # loaded before that search
     named = _names(bots)
     try:
-        _load(named)
+        loaded = _load(named)
     except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--bot") from None
+    try:
+        with_files(as_mapping(loaded.get("bot"), loaded.get("bots")), _store(told.get("files")))
+    except OSError as error:
+        raise click.BadParameter(f"{error.filename}: {error.strerror}", param_hint="--files") from None
+    except TypeError as error:
         raise click.BadParameter(str(error), param_hint="--bot") from None
     key = secrets.token_bytes() if secret is None else secret.encode(errors="surrogateescape")
     hosts = _hosts(host, allowed_hosts)
@@ -104,6 +117,8 @@ def serve_command(
             _run_uvicorn(host, port, workers, told, who)
         elif workers > 1:
             raise click.UsageError("--workers needs uvicorn: pip install 'opchat[serve]'")
+        elif told.get("files") is not None:
+            raise click.UsageError("--files needs uvicorn: pip install 'opchat[serve]'")
         else:
             _run_small(host, port, told, who)
     except OSError as error:
@@ -120,6 +135,7 @@ def application_of_command() -> "Application":
     _log_to_stderr(quiet=told["quiet"])
     BoundedProtocol.connections_at_most = told["connections"]
     options = {name: told[name] for name in ("allowed_hosts", "debug", "origins", "threads")}
+    options["files"] = _store(told.get("files"))
     return application(**_load(told["bots"]), secret=bytes.fromhex(told["secret"]), **options)
 
 
@@ -170,6 +186,12 @@ def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
 
 def _announce(who: str, url: str) -> None:
     say(f"{who} answers until Ctrl-C, in browsers at {url}/, or to: opchat ask --url {url} Hello")
+
+
+def _store(directory: str | None) -> "FileStore | None":
+    from ...file_store import FileStore
+
+    return None if directory is None else FileStore(directory)
 
 
 def _names(bots: tuple[str, ...]) -> dict[str, str]:

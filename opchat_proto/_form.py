@@ -1,0 +1,130 @@
+"""multipart/form-data, piece by piece (RFC 7578): the parts of a form, whatever the cuts of its bytes."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias, final
+
+__all__: list[str] = []
+
+_HEAD_BYTES = 8 * 1024  # of one part
+_PARTS = 64
+_LONGEST_NAME = 200  # characters
+_BOUNDARY = r'(?i)boundary=(?:"([^"]{1,200})"|([^\s";,]{1,200}))'
+_PARAMETER = r'(?i);[ \t]*(name|filename)=(?:"([^"]*)"|([^\s";,]+))'
+_TYPE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}/[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
+_CONTROLS = r"[\x00-\x1f\x7f]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part begins; the bytes after it are its content."""
+
+    name: str
+    filename: str | None
+    """Without folders and control characters. None for a field."""
+    content_type: str
+
+
+FormEvent: TypeAlias = Part | bytes
+
+
+@final
+class State(StrEnum):
+    """Where in the form we are."""
+
+    PREAMBLE = "PREAMBLE"
+    EDGE = "EDGE"  # behind a boundary
+    HEAD = "HEAD"
+    CONTENT = "CONTENT"
+    END = "END"  # behind the last boundary
+    BROKEN = "BROKEN"
+
+
+@final
+class FormDecoder:
+    """The parts of one form. What is not a form is `BROKEN`, and the rest is ignored.
+
+    Memory is bounded by the head of one part, and time grows in proportion to the bytes.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        boundary = re.search(_BOUNDARY, content_type)
+        is_form = boundary is not None and content_type.lower().startswith("multipart/form-data")
+        self._state = State.PREAMBLE if is_form else State.BROKEN
+        self._edge = (
+            b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace") if boundary is not None else b""
+        )
+        self._held = bytearray(b"\r\n")  # before which the first boundary stands
+        self._searched = 0  # of the head that is held
+        self._parts = 0
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def receive_data(self, data: bytes) -> list[FormEvent]:
+        """The parts and contents in these bytes. A content is given in pieces as large as they come."""
+        events: list[FormEvent] = []
+        self._held += data
+        while self._step(events):
+            pass
+        return events
+
+    def _step(self, events: list[FormEvent]) -> bool:
+        """Go one boundary or head further. Returns False if more bytes are needed, or none."""
+        held = self._held
+        match self._state:
+            case State.PREAMBLE | State.CONTENT:
+                at = held.find(self._edge)
+                end = at if at >= 0 else max(0, len(held) - len(self._edge) + 1)
+                if end and self._state is State.CONTENT:
+                    events.append(bytes(held[:end]))
+                del held[: end + (len(self._edge) if at >= 0 else 0)]
+                if at < 0:
+                    return False
+                self._state = State.EDGE
+            case State.EDGE:
+                if len(held) < 2:
+                    return False
+                if held.startswith(b"--"):
+                    self._state = State.END
+                elif held.startswith(b"\r\n") and self._parts < _PARTS:
+                    self._parts += 1
+                    self._state = State.HEAD  # its first line end stays, so that an empty head is one
+                else:
+                    self._state = State.BROKEN
+            case State.HEAD:
+                end = held.find(b"\r\n\r\n", self._searched, _HEAD_BYTES)
+                self._searched = max(0, len(held) - 3) if end < 0 else 0
+                if end < 0:
+                    if len(held) < _HEAD_BYTES:
+                        return False
+                    self._state = State.BROKEN
+                    return True
+                part = _read_head(bytes(held[:end]))
+                del held[: end + 4]
+                self._state = State.BROKEN if part is None else State.CONTENT
+                if part is not None:
+                    events.append(part)
+            case _:
+                held.clear()
+                return False
+        return True
+
+
+def _read_head(head: bytes) -> Part | None:
+    fields = {}
+    for line in head.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        fields[name.strip().lower()] = value.strip()
+    disposition = fields.get("content-disposition", "")
+    found = {name.lower(): quoted or bare for name, quoted, bare in re.findall(_PARAMETER, disposition)}
+    if not disposition.lower().startswith("form-data") or "name" not in found:
+        return None
+    filename = found.get("filename")
+    if filename is not None:
+        filename = re.sub(_CONTROLS, "", filename.replace("\\", "/").rpartition("/")[2])[-_LONGEST_NAME:]
+    content_type = fields.get("content-type", "")
+    return Part(found["name"], filename, content_type if re.fullmatch(_TYPE, content_type) else "application/octet-stream")

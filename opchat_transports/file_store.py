@@ -1,0 +1,183 @@
+"""A place for the files that clients upload: `application(bot, files=FileStore("uploads"))`, and the same for `serve`.
+
+Processes that serve one site can share its directory.
+"""
+
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+from opchat_proto import UPLOAD_TYPES, Submit
+
+__all__ = ["BotWithFiles", "FileStore", "FileWriter", "StoredFile"]
+
+_ID = re.compile("[0-9a-f]{32}")
+_OURS = re.compile(r"[0-9a-f]{32}\.(?:part|data|json)")  # nothing else in the directory is touched
+_SMALLEST = 4096  # bytes that the smallest file counts as, so that their number is bounded too
+_COUNTED_EVERY = 1024 * 1024  # bytes of a file that is written
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that a client has uploaded. Its content is untrusted, and so is what the client says of it."""
+
+    file_id: str
+    name: str
+    """The client's name for it, without folders."""
+    content_type: str
+    """What the client says it is."""
+    size: int
+    """Bytes."""
+    path: Path
+    """Where it is, until it is deleted."""
+
+
+BotWithFiles: TypeAlias = Callable[[Submit, tuple[StoredFile, ...]], Any]
+"""A bot of any kind, called with a question and the files that came with it."""
+
+
+@final
+class FileStore:
+    """Uploaded files in a directory, which only the owner of this process may read.
+
+    A file is deleted `keep_seconds` after it came, by default an hour, as the plugin
+    does. All together they have at most `total_bytes`. `types` are the extensions of
+    the files that are taken. Who has the random id of a file may name it in a question.
+
+    Raises `OSError` if the directory can be neither used nor made, `ValueError` for
+    numbers below 1, and for no types. Its methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        total_bytes: int = 1024 * 1024 * 1024,
+        keep_seconds: float = 3600,
+        types: Iterable[str] = UPLOAD_TYPES,
+    ) -> None:
+        """Make the directory, and delete what is too old in it."""
+        self.types = tuple(kind.lower().removeprefix(".") for kind in types)
+        if total_bytes < 1 or keep_seconds < 1 or not self.types:
+            raise ValueError("expected total_bytes and keep_seconds of at least 1, and at least one of types")
+        self._directory = Path(directory)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._total_bytes = total_bytes
+        self._keep_seconds = keep_seconds
+        self._guard = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._clean_up()
+
+    def __repr__(self) -> str:
+        """The directory."""
+        return f"<FileStore in {str(self._directory)!r}>"
+
+    def begin(self, name: str, content_type: str) -> "FileWriter":
+        """A new file, to be written piece by piece. Raises `OSError`."""
+        self.purge()
+        return FileWriter(self, self._directory / secrets.token_hex(16), name, content_type)
+
+    def find(self, file_id: str) -> StoredFile | None:
+        """The file of this id, None if there is none (any more). Raises `OSError` if it cannot be read."""
+        if not _ID.fullmatch(file_id):
+            return None
+        path = self._directory / f"{file_id}.data"
+        try:
+            status = path.stat()
+            told: dict[str, Any] = json.loads((self._directory / f"{file_id}.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        if time.time() - status.st_mtime > self._keep_seconds:
+            return None
+        return StoredFile(file_id, told["name"], told["content_type"], status.st_size, path)
+
+    def find_all(self, file_ids: Iterable[str]) -> tuple[StoredFile, ...] | None:
+        """The files of these ids, None if one of them is not there. Raises as `find`."""
+        found = [self.find(file_id) for file_id in file_ids]
+        return None if None in found else tuple(file for file in found if file is not None)
+
+    def purge(self) -> int:
+        """Delete the files that are too old. Returns how many bytes the others count as."""
+        total, now = 0, time.time()
+        for entry in self._entries():
+            with suppress(FileNotFoundError):  # another process does the same
+                status = entry.stat(follow_symlinks=False)
+                if now - status.st_mtime > self._keep_seconds:
+                    os.unlink(entry.path)
+                elif not entry.name.endswith(".json"):
+                    total += max(status.st_size, _SMALLEST)
+        return total
+
+    def _entries(self) -> "Iterator[os.DirEntry[str]]":
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                if _OURS.fullmatch(entry.name):
+                    yield entry
+
+    def _clean_up(self) -> None:
+        """Delete old files, now and as long as there are files."""
+        with self._guard:
+            self._timer = None
+        with suppress(OSError):  # the directory is gone, for one
+            if self.purge():
+                self._clean_up_later()
+
+    def _clean_up_later(self) -> None:
+        with self._guard:
+            if self._timer is None:
+                self._timer = threading.Timer(self._keep_seconds + 1, self._clean_up)
+                self._timer.daemon = True
+                self._timer.start()
+
+
+@final
+class FileWriter:
+    """A file on its way into a store, made by `FileStore.begin`. `keep` or `discard` ends it."""
+
+    def __init__(self, store: FileStore, path: Path, name: str, content_type: str) -> None:
+        """For `FileStore`."""
+        self._store = store
+        self._path = path
+        self._told = {"name": name, "content_type": content_type}
+        self._size = 0
+        self._uncounted = _COUNTED_EVERY  # bytes that were written since the files were counted
+        self._part = path.with_suffix(".part")
+        self._file = open(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115  # `keep` and `discard` close it
+
+    def write(self, data: bytes) -> None:
+        """The next bytes. Raises `OSError`, also where there is no room; then `discard` it."""
+        self._uncounted += len(data)
+        if self._uncounted >= _COUNTED_EVERY:
+            self._file.flush()
+            self._uncounted = 0
+            if self._store.purge() + len(data) > self._store._total_bytes:
+                raise OSError(None, "the store has no room for this file", str(self._store._directory))
+        self._file.write(data)
+        self._size += len(data)
+
+    def keep(self) -> StoredFile:
+        """It is whole. Raises `OSError`; then `discard` it."""
+        self._file.close()
+        descriptor = os.open(self._path.with_suffix(".json"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(self._told, file)
+        path = self._path.with_suffix(".data")
+        self._part.rename(path)
+        self._store._clean_up_later()
+        return StoredFile(self._path.name, self._told["name"], self._told["content_type"], self._size, path)
+
+    def discard(self) -> None:
+        """Delete it, unless it was kept. Idempotent."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._part.unlink()

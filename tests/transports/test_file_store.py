@@ -1,0 +1,120 @@
+"""Files of clients in a directory: private, for an hour, bounded."""
+
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opchat_transports.file_store import FileStore, StoredFile
+
+
+def put(store: FileStore, data: bytes = b"data", name: str = "cat.png") -> StoredFile:
+    writer = store.begin(name, "image/png")
+    writer.write(data)
+    return writer.keep()
+
+
+def age(directory: Path, seconds: float) -> None:
+    for path in directory.iterdir():
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_a_file_is_kept_under_a_random_id_for_its_owner_only(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "new")
+    file = put(store, name="../\u00e9 .png")
+    assert file == StoredFile(file.file_id, "../\u00e9 .png", "image/png", 4, tmp_path / "new" / f"{file.file_id}.data")
+    assert (store.find(file.file_id), file.path.read_bytes()) == (file, b"data")
+    assert FileStore(tmp_path / "new").find(file.file_id) == file
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+    assert (set(modes.values()), len(modes), stat.S_IMODE((tmp_path / "new").stat().st_mode)) == ({0o600}, 2, 0o700)
+    assert repr(store) == f"<FileStore in '{tmp_path}/new'>"
+
+
+@pytest.mark.parametrize("file_id", ["", "0" * 32, "../x", "\0", "A" * 32, "x" * 5000])
+def test_what_is_not_an_id_finds_nothing(file_id: str, tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    file = put(store)
+    assert (store.find(file_id), store.find_all([file.file_id, file_id])) == (None, None)
+    assert (store.find_all([file.file_id]), store.find_all([])) == ((file,), ())
+
+
+def test_a_file_is_gone_after_an_hour(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    (tmp_path / "other.txt").write_text("not ours")
+    old = put(store)
+    age(tmp_path, 3601)
+    assert store.find(old.file_id) is None
+    file = put(store)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.txt", file.path.name, f"{file.file_id}.json"}
+    age(tmp_path, 3601)
+    FileStore(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.txt"}
+
+
+def test_files_are_deleted_where_nobody_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[Any] = []
+
+    class Timer(threading.Timer):
+        def start(self) -> None:
+            timers.append(self)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    store = FileStore(tmp_path)
+    assert timers == []
+    put(store)
+    put(store)
+    assert [(timer.interval, timer.daemon) for timer in timers] == [(3601, True)]
+    timers[0].function()
+    assert len(timers) == 2
+    age(tmp_path, 3601)
+    timers[1].function()
+    assert (len(timers), list(tmp_path.iterdir())) == (2, [])
+
+
+def test_a_file_that_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    writer = store.begin("a.png", "image/png")
+    writer.write(b"data")
+    writer.discard()
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+    writer = store.begin("a.png", "image/png")
+    file = writer.keep()
+    writer.discard()
+    assert (store.find(file.file_id), file.size) == (file, 0)
+
+
+def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
+    store = FileStore(tmp_path, total_bytes=3_000_000)
+    put(store, bytes(1_500_000))
+    writer = store.begin("b.png", "image/png")
+    writer.write(bytes(1_400_000))
+    with pytest.raises(OSError, match="the store has no room for this file"):
+        writer.write(bytes(1_100_000))
+    writer.discard()
+    for _ in range(10):
+        put(store)
+    few = FileStore(tmp_path / "few", total_bytes=3 * 4096)
+    put(few)
+    put(few)
+    writer = few.begin("c.png", "image/png")
+    with pytest.raises(OSError, match="no room"):
+        writer.write(b"x")
+    writer.discard()
+
+
+@pytest.mark.parametrize("options", [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}])
+def test_a_store_for_nothing_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^expected total_bytes and keep_seconds of at least 1, and at least one"):
+        FileStore(tmp_path, **options)
+
+
+def test_a_directory_that_cannot_be_made_raises(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"Not a directory|File exists"):
+        FileStore(tmp_path / "file" / "new")
+    assert FileStore(tmp_path, types=[".PNG", "Jpg"]).types == ("png", "jpg")
