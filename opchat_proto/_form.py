@@ -127,4 +127,6 @@ def _read_head(head: bytes) -> Part | None:
     if filename is not None:
         filename = re.sub(_CONTROLS, "", filename.replace("\\", "/").rpartition("/")[2])[-_LONGEST_NAME:]
     content_type = fields.get("content-type", "")
-    return Part(found["name"], filename, content_type if re.fullmatch(_TYPE, content_type) else "application/octet-stream")
+    return Part(
+        found["name"], filename, content_type if re.fullmatch(_TYPE, content_type) else "application/octet-stream"
+    )
