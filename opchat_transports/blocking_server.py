@@ -58,31 +58,31 @@ def serve(
     connections: int = 500,
     debug: bool = False,
 ) -> "BlockingServer":
-    """Serve a site whose bot this is, until `close()`. Port 0 takes a free one.
+    """Run a server with this bot in threads, until `close()`. Port 0 chooses a free one.
 
-    `bot` is called with each question, in the thread of its connection and in a
-    context (`contextvars`) of its own, and gives pieces of the answer, or events. If
-    it ends without `End`, the joined pieces are the reply. If it raises, the client
-    gets the plugin's general error, or with `debug` what was raised, and the traceback
-    is logged. If the client leaves, its iterator is closed. `bots` are several, by the
-    names that a question may give (WIRE 4.2); another name is an error, as it is up
-    to plugin 2.9.9.
+    `bot` is called with each question, in the thread of its connection and in its own
+    context (`contextvars`). It yields pieces of the answer, or events. If it ends
+    without `End`, the joined pieces are the reply. If it raises, the traceback is
+    logged, and the client gets the plugin's general error, or with `debug` the
+    exception. If the client leaves, its iterator is closed. `bots` are several bots by
+    the names in questions (WIRE 4.2); an unknown name is an error, as in the plugin up
+    to 2.9.9.
 
-    The same `secret` keeps nonces valid beyond a restart; by default it is random.
+    A fixed `secret` keeps nonces valid after a restart; the default is random.
     `origins` are other origins whose pages may ask, such as "https://shop.example".
-    `allowed_hosts` are the names by which the site may be asked, without a port; a
-    request to another name gets status 421. () allows any.
+    `allowed_hosts` are the host names that requests may use, without a port; other
+    names get status 421. () allows any.
 
-    A request must arrive within a minute and each piece be taken within half a
-    minute, or the connection is closed. A connection that has sent something is a
-    thread, so there are at most so many `connections`: for one more, the one that has
-    waited longest for a request is closed; if all are being answered, it waits. The
-    bodies of all requests hold at most `body_bytes` together: if they grow beyond it,
-    the connection with the largest incomplete one is closed. The logger
-    "opchat_transports.access" has a line for each request at INFO.
+    A request must arrive within a minute, and the client must read each piece within
+    half a minute, or the connection is closed. Each connection that has sent something
+    has a thread, so there are at most `connections`. One more closes the connection
+    that has waited longest for a request; if all are being answered, it waits. All
+    request bodies together hold at most `body_bytes`; beyond that, the connection with
+    the largest incomplete body is closed. The logger "opchat_transports.access" writes
+    a line for each request at INFO.
 
-    Raises `OSError` if the address cannot be listened on, `TypeError` unless there is
-    either a bot or `bots`, `ValueError` if `connections` is less than 1.
+    Raises `OSError` if it cannot listen on the address, `TypeError` unless there is
+    either `bot` or `bots`, `ValueError` if `connections` is less than 1.
     """
     if connections < 1:
         raise ValueError(f"connections: expected at least 1, got {connections}")
@@ -95,12 +95,12 @@ def serve(
 
 @final
 class BlockingServer:
-    """A server that runs, made by `serve`: a daemon thread that accepts, and one for each connection."""
+    """A running server, made by `serve`: a daemon thread that accepts, and a thread for each connection."""
 
     def __init__(
         self, bot: BlockingBot, host: str, port: int, site: Site, connections: int, bodies: Bodies, debug: bool
     ) -> None:
-        """For `serve`."""
+        """Made by `serve`."""
         self._bot = bot
         self._site = site
         self._bodies = bodies
@@ -117,13 +117,13 @@ class BlockingServer:
         self._closing = threading.Event()
         self._guard = threading.Condition()  # notified when a connection ends or turns idle
         self._talks: dict[threading.Thread, socket.socket] = {}
-        self._idle: dict[socket.socket, float] = {}  # those that wait for a request and since when, the longest first
-        self._leaving: set[socket.socket] = set()  # they were closed to make room, and their threads have not ended yet
+        self._idle: dict[socket.socket, float] = {}  # those that wait for a request, and since when; the longest first
+        self._leaving: set[socket.socket] = set()  # closed to make room; their threads have not ended yet
         self._acceptor = threading.Thread(target=self._accept, name="opchat server", daemon=True)
         self._acceptor.start()
 
     def __repr__(self) -> str:
-        """Where it listens."""
+        """The address."""
         return f"<BlockingServer {'closed' if self._closing.is_set() else f'at {self.url}'}>"
 
     @property
@@ -137,14 +137,13 @@ class BlockingServer:
         return server_url(self._host, self._port)
 
     def wait(self) -> None:
-        """Wait until somebody calls `close()`."""
+        """Wait until `close()` is called."""
         self._closing.wait()
 
     def close(self) -> None:
         """Stop listening and end all connections and threads. Idempotent, from any thread.
 
-        A bot that does not come back within five seconds is left behind, in a
-        daemon thread.
+        A bot that does not return within five seconds is abandoned in its daemon thread.
         """
         self._closing.set()
         with suppress(OSError):  # closed before
@@ -161,7 +160,7 @@ class BlockingServer:
             thread.join(max(0.0, end - time.monotonic()))
 
     def __enter__(self) -> Self:
-        """The server itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -191,9 +190,9 @@ class BlockingServer:
         try:
             connection, address = self._listener.accept()
         except BlockingIOError:
-            return  # it has left already
+            return  # the client has already left
         except OSError:
-            self._closing.wait(0.1)  # no file descriptor is free, for one: that does not pass at once
+            self._closing.wait(0.1)  # for example no free file descriptor: that takes a while to pass
             return
         lobby.add(connection, f"{address[0]}:{address[1]}")
 
@@ -203,12 +202,12 @@ class BlockingServer:
             self._talks[thread] = connection
             try:
                 thread.start()
-            except RuntimeError:  # too many
+            except RuntimeError:  # too many threads
                 del self._talks[thread]
                 connection.close()
 
     def _make_room(self, lobby: "_Lobby") -> None:
-        """Make room for one more: close the connection that has waited longest for a request, or wait for an end."""
+        """Make room for one more: close the connection that has waited longest for a request, or wait until one ends."""
         with self._guard:
             while len(self._talks) - len(self._leaving) + len(lobby) >= self._connections:
                 silent = lobby.longest()
@@ -224,12 +223,12 @@ class BlockingServer:
                 else:
                     self._guard.wait()
                     continue
-                _log.warning("all connections are taken: the one that waits longest for a request was closed")
+                _log.warning("all connections are taken: the one that waited longest for a request was closed")
 
     def _talk(self, connection: socket.socket, client: str) -> None:
         server = Server(self._site)
         answer: _Answering | None = None
-        begin: float | None = None  # of the answer to a request, until it is in the log
+        begin: float | None = None  # when the answer began, until it is logged
         end = time.monotonic() + _REQUEST_WITHIN
         try:
             tune(connection)
@@ -251,7 +250,7 @@ class BlockingServer:
                             begin = None
                             end = time.monotonic() + _REQUEST_WITHIN
                         server.step_done()
-                        self._hold(connection, server.held)  # of the next request, perhaps
+                        self._hold(connection, server.held)  # perhaps of the next request
                     case Answer(submit):
                         self._no_longer_idle(connection)
                         if answer is None:
@@ -265,11 +264,11 @@ class BlockingServer:
                             answer.close()
                             answer = None
                     case Done():
-                        self._wait_idly(connection)  # for the client to close; there may be no time for that
+                        self._wait_idly(connection)  # for the client to close, if there is time
                         _hang_up(connection)
                         break
         except OSError:
-            pass  # the client has left, or is too slow
+            pass  # the client has left or is too slow
         finally:
             if answer is not None:
                 answer.close()
@@ -286,7 +285,7 @@ class BlockingServer:
     def _hold(self, connection: socket.socket, size: int) -> None:
         largest = self._bodies.resize(connection, size)
         if largest is not None:
-            _log.warning("the bodies of all requests are too large together: the largest was given up")
+            _log.warning("the bodies of all requests are too large together: the largest was dropped")
             shut_down(largest)
 
     def _wait_idly(self, connection: socket.socket) -> None:
@@ -302,12 +301,12 @@ class BlockingServer:
 
 @final
 class _Lobby:
-    """The connections that have sent nothing yet. No thread waits for them: there may be many, and it is cheap to close
-    one. For the accepting thread alone."""
+    """The connections that have sent nothing yet. They have no threads, so there may be many, and closing one is cheap.
+    Only the accepting thread uses it."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self._waiting: dict[int, tuple[socket.socket, str, float]] = {}  # by descriptor; who, since when
+        self._waiting: dict[int, tuple[socket.socket, str, float]] = {}  # by descriptor: socket, client, since when
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -324,7 +323,7 @@ class _Lobby:
         self._selector.register(connection, selectors.EVENT_READ)
 
     def take(self, descriptor: int) -> tuple[socket.socket, str] | None:
-        """One that has something to be read. None if it was closed meanwhile."""
+        """Remove and return a connection with data to read; None if it was closed meanwhile."""
         found = self._waiting.pop(descriptor, None)
         if found is None:
             return None
@@ -332,7 +331,7 @@ class _Lobby:
         return found[:2]
 
     def longest(self) -> float:
-        """Since when the first of them has waited."""
+        """Since when the first of them has been waiting."""
         return next((since for _, _, since in self._waiting.values()), math.inf)
 
     def close_longest(self) -> None:
@@ -341,7 +340,7 @@ class _Lobby:
             found[0].close()
 
     def timeout(self) -> float | None:
-        """In how many seconds the first of them has waited too long."""
+        """The seconds until the first of them has waited too long."""
         until = self.longest() + _REQUEST_WITHIN
         return None if until == math.inf else max(0.0, until - time.monotonic())
 
@@ -352,7 +351,7 @@ class _Lobby:
 
 @final
 class _Answering:
-    """A bot at work on one question, in a context of its own."""
+    """A bot working on one question, in its own context."""
 
     def __init__(self, bot: BlockingBot, submit: Submit, debug: bool) -> None:
         self._context = contextvars.copy_context()
@@ -373,7 +372,7 @@ def _log_request(client: str, server: Server, begin: float, *, left: bool = Fals
 
 
 def _report(server: Server, connection: socket.socket) -> bool:
-    """Read once. Whether there was something."""
+    """Read once, and return whether data came."""
     data = connection.recv(READ)
     if data:
         server.receive_data(data, now=time.time())
@@ -389,7 +388,7 @@ def _look_for_leaver(server: Server, connection: socket.socket) -> None:
 
 
 def _hang_up(connection: socket.socket) -> None:
-    # Closing over bytes that were not read is a reset, in which the client may lose our answer (RFC 9112, 9.6).
+    # Closing with unread bytes sends a reset, and the client may lose our answer (RFC 9112, 9.6).
     end = time.monotonic() + _LINGER
     connection.shutdown(socket.SHUT_WR)
     for _ in range(_LINGER_READS):

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 with bounds: `uvicorn.run(app, http=BoundedProtocol)`, and what `opchat serve` runs on.
+"""uvicorn's HTTP/1.1 with bounds: `uvicorn.run(app, http=BoundedProtocol)`. `opchat serve` uses it.
 
-uvicorn by itself waits for ever for a head, holds any number of connections,
-and reads what proxies may read differently.
+uvicorn alone waits for a head for ever, holds any number of connections, and accepts
+heads that proxies may read differently.
 """
 
 import logging
@@ -28,35 +28,35 @@ __all__ = ["BoundedProtocol"]
 
 _CHECKS = Site(b"checks heads, and makes no nonces")
 _log = logging.getLogger("uvicorn.error")
-_log.addFilter(OncePerSecond())  # all that uvicorn has to say about connections and requests
+_log.addFilter(OncePerSecond())  # every warning of uvicorn about connections and requests
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection, in a process that has a bounded number of them.
+    """One connection, in a process with a bounded number of connections.
 
-    For one connection too many, the one is closed that has waited longest for a
-    request; if all are being answered, the new one gets status 503. A head must
-    come within `head_within` seconds of the connect or of the answer before, and a
-    client that takes nothing of its answer for `write_within` seconds is left. What
-    `Server` refuses in a head is refused here too (RFC 9112, 5.2 and 6.1). The log
-    has at most one line a second about all of these.
+    One connection too many closes the one that has waited longest for a request; if
+    all are being answered, the new one gets status 503. A head must come within
+    `head_within` seconds of the connect or the previous answer. A client that reads
+    nothing of its answer for `write_within` seconds is disconnected. Heads that
+    `Server` refuses are refused here too (RFC 9112, 5.2 and 6.1). The log has at most
+    one line a second about all of these.
 
-    The bounds are attributes of the class: make a subclass for others.
+    The bounds are attributes of the class; a subclass can change them.
     """
 
     connections_at_most: int = 500
-    """In one process."""
+    """The most connections of one process."""
     head_within: float = 30.0
     """Seconds."""
     write_within: float = 30.0
     """Seconds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As uvicorn makes it."""
+        """Made by uvicorn."""
         super().__init__(*args, **kwargs)
         self._connection = _Connection()
         self.conn: h11.Connection = self._connection
-        self._waiting_since = math.inf  # for a request or the rest of one; infinity while it is being answered
+        self._waiting_since = math.inf  # for a request or its rest; infinity during an answer
         self._head_timer = self._write_timer = self.loop.call_later(0, _nothing)
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -83,7 +83,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Also stop the clock of the head when it is there."""
+        """Also stop the clock of the head when it is complete."""
         before = self.cycle
         super().data_received(data)
         self._see_request(before)
@@ -93,7 +93,7 @@ class BoundedProtocol(H11Protocol):
         self._wait_for_head()
         answered = self.cycle
         super().on_response_complete()
-        self._see_request(answered)  # the next may be here already
+        self._see_request(answered)  # the next one may have arrived already
 
     def pause_writing(self) -> None:
         """Also start the clock of the client's reading."""
@@ -106,11 +106,11 @@ class BoundedProtocol(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be read, or is not to be read, as `Server` does."""
+        """Refuse a malformed or dangerous request, as `Server` does."""
         self._refuse(self._connection.refusal or _CHECKS.refuse(400))
 
     def _wait_for_head(self) -> None:
-        self._waiting_since = time.monotonic()  # the time of uvloop is in whole milliseconds
+        self._waiting_since = time.monotonic()  # uvloop's clock has whole milliseconds
         self._head_timer.cancel()
         self._head_timer = self.loop.call_later(self.head_within, self._leave, "sent no request in time")
 
@@ -126,7 +126,7 @@ class BoundedProtocol(H11Protocol):
 
     def _refuse(self, response: Response) -> None:
         if self.cycle is not None:
-            self.cycle.disconnected = True  # the application shall send nothing more
+            self.cycle.disconnected = True  # the application must send nothing more
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             reason = HTTPStatus(response.status).phrase.encode()
             headers = [*response.headers, ("Connection", "close")]
@@ -138,7 +138,7 @@ class BoundedProtocol(H11Protocol):
 
 @final
 class _Connection(h11.Connection):
-    """h11's, which also refuses what is in a head and can be read in two ways."""
+    """h11's connection, which also refuses heads that can be read in two ways."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=_CHECKS.limits.head_bytes)
@@ -156,7 +156,7 @@ class _Connection(h11.Connection):
 
 
 def _waiting_since(connection: Any) -> float:
-    since: float = getattr(connection, "_waiting_since", math.inf)  # one with a WebSocket has none
+    since: float = getattr(connection, "_waiting_since", math.inf)  # a WebSocket connection has none
     return since
 
 

@@ -20,25 +20,25 @@
     _printer            prints the events of an answer as they come
     _attachments        files that go with a question, and images that come back
     _markdown           renders Markdown on a terminal while it grows, for --markdown
-    _exits              exit codes, and the line that says what went wrong and what to try
+    _exits              exit codes, and the line about what went wrong and what to try
     _trace              the lines of -v
 
-    _result_file        what `batch` has asked and what came of it
+    _result_file        the record of `batch`: questions asked, and results
     _batch_summary      the progress bar of `batch`, and the figures at its end
-    _comparison         which answers are different in two files of results
+    _comparison         the differences between two result files
     _result_report      the page of `batch --report`
 
     _examination        the requests and connections of `doctor`
     _diagnosis          what `doctor` finds in their answers
 
     _recording_format   the file that `record` writes
-    _redaction          takes secrets out of a recording
-    _answer_files       what `decode` and `replay` read: a recording, a raw response or a bare body
-    _undone_framing     a response whose framing or coding a tool has undone, as `curl -i` does
-    _fault_location     judges an answer in a file, and finds the line that is to blame
+    _redaction          replaces secrets in a recording
+    _answer_files       the input of `decode` and `replay`: a recording, a raw response or a bare body
+    _undone_framing     a response whose framing or coding a tool has decoded, as `curl -i` does
+    _fault_location     judges an answer in a file, and finds the faulty line
 
-Each command imports what it needs beyond click and the core when it runs, so that
-help and completion are fast.
+Help and completion are fast, because a command imports what it needs beyond click and
+the core only when it runs.
 """
 
 import errno
@@ -86,7 +86,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     with waiting_streams(), signals_end_as_ctrl_c():
         code = _run(arguments)
         ended_by = ending_signal()
-        return code if ended_by is None else 128 + ended_by  # as a shell says it
+        return code if ended_by is None else 128 + ended_by  # as in shells
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -100,21 +100,21 @@ def _run(arguments: Sequence[str] | None) -> int:
         say(f"{' '.join(error.format_message().split())} (see {path} --help)")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        drop_output()  # somebody who does not read it must not hold us up
+        drop_output()  # a reader that does not read must not block the exit
         return INTERRUPTED
     except OutputClosedError:
         return OUTPUT_CLOSED
-    except OSError as error:  # click prints help and version by itself
+    except OSError as error:  # from click, which prints help and version itself
         if error.errno != errno.ENOSPC:
             raise
         drop_output()
         say(f"the output cannot be written: {error.strerror}")
         return OUTPUT_CLOSED
     except SystemExit as left:
-        if isinstance(left.__context__, BrokenPipeError):  # click's way to leave when its help meets a closed pipe
+        if isinstance(left.__context__, BrokenPipeError):  # click raises it when its help meets a closed pipe
             drop_output()
             return OUTPUT_CLOSED
-        return left.code if isinstance(left.code, int) else 1  # after shell completion, for one
+        return left.code if isinstance(left.code, int) else 1  # for example after shell completion
 
 
 @click.group(commands=COMMANDS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -163,7 +163,7 @@ class Printer:
 
 
 def _what_else(end: End) -> str:
-    """What an answer holds beside its text, in words."""
+    """What an answer has besides its text, in words."""
     found = []
     if names := ", ".join(_name(action) for action in end.actions):
         found.append(f"it asks the site's page to call {names}")
@@ -174,19 +174,19 @@ def _what_else(end: End) -> str:
 
 
 def _name(action: dict[str, Any]) -> str:
-    """The name of the function that an action calls (WIRE 7.1), or of its kind."""
+    """The name of the function that an action calls (WIRE 7.1), or its kind."""
     data = action.get("data")
     name = (data if isinstance(data, dict) else action).get("name", action.get("type"))
     return name if isinstance(name, str) else "something without a name"
 
 
 def _words(text: str) -> str:
-    """The text without white space, in which pieces and final text differ anyhow (WIRE 13)."""
+    """The text without white space, which may always differ between pieces and final text (WIRE 13)."""
     return "".join(text.split())
 
 
 def _spinner() -> Any:
-    """What shows that we wait; None without rich."""
+    """The spinner that shows the wait; None without rich."""
     try:
         from rich.console import Console
     except ModuleNotFoundError:

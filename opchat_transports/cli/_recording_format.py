@@ -1,28 +1,28 @@
-"""Recordings: the bytes of an exchange with their times, in a file that any language can read.
+"""Recordings: the bytes of an exchange with timestamps, in a file that any language can read.
 
 A text file in UTF-8, one JSON object a line (NDJSON). The first is the header:
 
     {"format": "opchat recording", "version": 1, "url": "https://site.example", "secrets": false}
 
-`secrets` says whether nonces, session ids, cookies and credentials were left in;
-else each is replaced by as many letters x (or digits 1), so that all lengths are
-those of the exchange. With `"rebuilt": true` an HTTP library did not show the
-bytes: they are made of its values, an answer without a length, up to the end of
-its connection. Each further line is something that happened, in order:
+`secrets` says whether nonces, session ids, cookies and credentials were kept. If
+not, each is replaced by as many letters x (or digits 1), so all lengths are
+original. `"rebuilt": true` means that an HTTP library did not show the bytes: they
+are made from its values, and an answer has no length but ends with its connection.
+Each further line is something that happened, in order:
 
     {"time": 0.104, "connection": 1, "event": "sent", "data": "UE9TVCAvd3AtanNvbi8..."}
 
     time        seconds since the recording began
     connection  the number of the connection, from 1; it begins with "connected", a rebuilt one with "sent"
     event       connected   host, port
-                tls         server_name: TLS has begun; what is recorded is inside of it
-                sent        data, in base64: one HTTP request, whole, when it began to be sent
-                received    data, in base64: what one read has brought
+                tls         server_name: TLS has begun; the recorded bytes are inside it
+                sent        data, in base64: one whole HTTP request, when its sending began
+                received    data, in base64: the bytes of one read
                 closed      the server has closed the connection
                 failed      detail, reason: the connection failed ("lost"), or a clock ran out ("timeout")
 
-What is exchanged with a proxy before the site is reached is not recorded. Readers
-ignore keys and events that they do not know, and refuse another version.
+The exchange with a proxy before the site is reached is not recorded. Readers ignore
+unknown keys and events, and refuse other versions.
 """
 
 import base64
@@ -55,7 +55,7 @@ class Happening:
 @final
 @dataclass(slots=True)
 class Exchange:
-    """A request and what came after it on its connection."""
+    """A request and the events after it on its connection."""
 
     sent: Happening
     received: list[Happening] = field(default_factory=list)
@@ -70,14 +70,14 @@ class Exchange:
 
     @property
     def answer(self) -> bytes:
-        """All that was received."""
+        """All received bytes."""
         return b"".join(happening.data for happening in self.received)
 
 
 @final
 @dataclass(slots=True)
 class Connection:
-    """What happened on one connection."""
+    """The exchanges of one connection."""
 
     number: int
     exchanges: list[Exchange] = field(default_factory=list)
@@ -98,7 +98,7 @@ def _line(happening: Happening) -> dict[str, Any]:
 
 
 def is_recording(data: bytes) -> bool:
-    """Whether a file that begins so is a recording: no answer of a server begins with such an object."""
+    """Whether a file that begins like this is a recording: no server's answer begins with such an object."""
     try:
         header = json.loads(data.split(b"\n", 1)[0].removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError):
@@ -107,7 +107,7 @@ def is_recording(data: bytes) -> bool:
 
 
 def read_recording(data: bytes) -> list[Connection]:
-    """The connections of a recording. Raises `ValueError` that names the line for what is none."""
+    """Return the connections of a recording. Raises `ValueError`, which names the line, for anything else."""
     header, *lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if json.loads(header).get("version") != _VERSION:
         raise ValueError(f"line 1: expected version {_VERSION}")
@@ -137,7 +137,7 @@ def _happenings(lines: list[bytes]) -> Iterator[Happening]:
                 raise TypeError
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             if line is lines[-1]:
-                return  # no line end: the file was cut there
+                return  # without a line end: the file was cut there
             raise ValueError(
                 f'line {number}: expected an object with "time" in seconds, "connection" and "event"'
             ) from None

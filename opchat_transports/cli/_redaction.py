@@ -1,10 +1,9 @@
-"""Secrets are taken out of recorded bytes: nonces, session ids, cookies, credentials. No length changes.
+"""Replaces secrets in recorded bytes: nonces, session ids, cookies, credentials. All lengths stay the same.
 
-They are found by their places (header fields, JSON keys, a page's attributes and
-scripts), and then wherever else they stand. What is looked through is the body,
-not its chunks, so that a secret that was cut by a chunk's line, or by a read, is
-found as well. A body that is compressed cannot be looked through, and is replaced
-whole.
+Secrets are found by their places (header fields, JSON keys, attributes and scripts
+of a page), and then everywhere else. The search covers the body without its chunk
+lines, so it also finds a secret that is cut by a chunk or a read. A compressed body
+cannot be searched, and is replaced completely.
 """
 
 import re
@@ -20,25 +19,25 @@ from ._recording_format import Happening
 
 __all__ = ["replace_secrets"]
 
-_BLOCK = 4 * 1024  # what h11 is given at once: what is behind a chunk is copied to see where it ended
+_BLOCK = 4 * 1024  # bytes given to h11 at once: it copies what follows a chunk, to find its end
 _ENDLESS = 1 << 62
-_SHORTEST = 6  # bytes of a value that is looked for everywhere: anything shorter is found in places that are no secret
+_SHORTEST = 6  # bytes of a value that is searched for everywhere; shorter values also occur by chance
 
 _NAMES = rb"rest_?nonce|new_token|nonce|token|session_?id|session"
-_VALUE = rb"[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*"  # also one that goes on in the next line (RFC 9112 5.2)
+_VALUE = rb"[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*"  # also a folded value (RFC 9112, 5.2)
 _COOKIES = re.compile(rb"(?im)^((?:set-)?cookie)[ \t]*:[ \t]*(%s)" % _VALUE)
 _COOKIE_VALUE = re.compile(rb"=([^;]*)")
-# A field can hold several cookies (joined by a proxy or a library): the commas inside of dates do not begin a name.
+# A proxy or library may have joined several cookies into one field. A comma inside a date does not begin a name.
 _SET_COOKIE_VALUE = re.compile(rb"(?:\A|,)\s*[^=;,\s]+=((?:[^;,]|,(?!\s*[^=;,\s]+=))*)")
 _FIELD = rb"(?im)^(?:x-wp-nonce|authorization|proxy-authorization|x-api-key%s)[ \t]*:[ \t]*(%s)"
-# In JSON, also in JSON that is a string in JSON (a quote has then one backslash before it, or three) or an attribute in
-# HTML, and where the end of what came cuts it.
+# In JSON, also inside a JSON string (one or three backslashes before a quote), in an HTML attribute, or cut off at the
+# end of the bytes.
 _KEYED = re.compile(
     rb"""(?i)(?P<quote>\\{0,7}"|&quot;|&\#0*34;)(?:%s)(?P=quote)"""
     rb"""\s*:\s*(?:(?P=quote)(?P<text>.*?)(?:(?<!\\)(?P=quote)|\Z)|(?P<number>[0-9]+))""" % _NAMES,
     re.DOTALL,
 )
-# In the scripts of WordPress's pages, and in addresses: those of links, of a Location and of requests.
+# In the scripts of WordPress's pages, and in URLs: in links, Location fields and requests.
 _IN_PAGES = re.compile(rb"""createNonceMiddleware\(\s*["']([0-9A-Za-z]+)""")
 _IN_ADDRESSES = re.compile(
     rb"""(?i)(?:_wpnonce|_ajax_nonce|(?:[?&;]|%%3f|%%26)(?:%s))(?:=|%%3d)([0-9A-Za-z_.~-]+)|://([^/@\s"'<>]+)@"""
@@ -50,17 +49,17 @@ _NO_SECRETS = (b"", b"N/A")
 @final
 @dataclass(slots=True)
 class _Stream:
-    """What went over one connection one way."""
+    """The bytes of one direction of a connection."""
 
     happenings: list[Happening]
     is_request: bool
     data: bytearray = field(init=False)
     bodies: list[tuple[int, int]] = field(init=False)
-    """Where in `data` the bytes of a body are, in order."""
+    """The ranges of body bytes in `data`, in order."""
     coded: list[tuple[int, int]] = field(default_factory=list)
-    """Those of a body that is compressed."""
+    """The ranges of compressed bodies."""
     _positions: list[int] = field(init=False)
-    """Where in the whole body each part of it begins."""
+    """The offset of each range in the joined body."""
 
     def __post_init__(self) -> None:
         self.data = bytearray().join(happening.data for happening in self.happenings)
@@ -81,11 +80,11 @@ class _Stream:
         return bytes(heads)
 
     def hide(self, start: int, end: int) -> None:
-        """Replace what is between these offsets in `data`."""
+        """Replace the bytes between these offsets in `data`."""
         self.data[start:end] = _cover(bytes(self.data[start:end]))
 
     def hide_in_body(self, start: int, end: int, secret: bytes) -> None:
-        """Replace `secret`, which is between these offsets in the body."""
+        """Replace `secret`, which is between these offsets of the joined body."""
         cover = _cover(secret)
         place = bisect_right(self._positions, start) - 1
         while start < end:
@@ -106,12 +105,12 @@ class _Stream:
 
 def _cover(secret: bytes) -> bytes:
     if secret.isdigit():
-        return b"1" * len(secret)  # a number in JSON stays one
+        return b"1" * len(secret)  # a JSON number stays a number
     return re.sub(rb"[^\r\n]", b"x", secret)  # and a head keeps its lines
 
 
 def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), values: Iterable[str] = ()) -> None:
-    """Replace them where they are. `names` are further header fields that hold secrets, `values` are known secrets."""
+    """Replace secrets in place. `names` are further header fields with secrets, `values` are known secrets."""
     streams: dict[tuple[int, str], list[Happening]] = {}
     for happening in happenings:
         if happening.event in ("sent", "received"):
@@ -134,8 +133,8 @@ def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), 
 
 
 def _occurrences(values: set[bytes], data: bytes) -> Iterator[tuple[int, int]]:
-    """Where any of these values stands, the longest at each place. The time does not depend on how many they are."""
-    lengths: dict[bytes, set[int]] = {}  # by the beginnings of the values
+    """Find these values, the longest at each place. The time does not depend on their number."""
+    lengths: dict[bytes, set[int]] = {}  # the lengths of the values with the same beginning
     for value in values:
         lengths.setdefault(value[:_SHORTEST], set()).add(len(value))
     longest_first = {begin: sorted(sizes, reverse=True) for begin, sizes in lengths.items()}
@@ -154,9 +153,9 @@ def _occurrences(values: set[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
-    """Replace what stands where secrets stand. Returns what that was."""
+    """Replace the values at the places of secrets, and return these values."""
     found = set()
-    # Header fields are looked for in all of it: what h11 cannot follow has heads as well.
+    # Header fields are searched everywhere, because bytes that h11 cannot parse have heads too.
     data, body = bytes(stream.data), stream.body()
     for line in _COOKIES.finditer(data):
         values = _SET_COOKIE_VALUE if line[1].lower() == b"set-cookie" else _COOKIE_VALUE
@@ -186,7 +185,7 @@ def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
 
 def _bodies_of_requests(happenings: Iterable[Happening]) -> Iterator[tuple[int, int]]:
     position = 0
-    for happening in happenings:  # each is one request of ours
+    for happening in happenings:  # each is one request of the client
         end = position + len(happening.data)
         head = happening.data.find(b"\r\n\r\n")
         yield (end if head < 0 else position + head + 4), end
@@ -194,7 +193,7 @@ def _bodies_of_requests(happenings: Iterable[Happening]) -> Iterator[tuple[int, 
 
 
 def _bodies_of_answers(data: bytearray, coded: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Where h11 finds bodies, also in `coded` if compressed. What it cannot follow is taken for one to the end."""
+    """The ranges where h11 finds bodies, also in `coded` if compressed. The rest after a fault counts as a body."""
     position = 0
     is_coded = False
     while position < len(data):

@@ -16,7 +16,7 @@ __all__ = ["ResultFile", "read_result_file"]
 
 
 def read_result_file(path: Path) -> dict[QuestionId, Result | str]:
-    """What `many.read_results` finds in it. Raises `UsageError` that names the file, and the line."""
+    """Read it with `many.read_results`. Raises `UsageError`, which names the file, and the line."""
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
             return read_results(lines)
@@ -28,7 +28,7 @@ def read_result_file(path: Path) -> dict[QuestionId, Result | str]:
 
 @final
 class ResultFile:
-    """Appends lines, each written and flushed at once. An unfinished last line is cut off first."""
+    """Appends lines, each flushed at once. An unfinished last line is removed first."""
 
     def __init__(self, path: Path) -> None:
         """Raises `UsageError` for a file that cannot be written."""
@@ -42,11 +42,11 @@ class ResultFile:
             raise click.UsageError(f"--output {path}: {error.strerror}") from None
 
     def begin(self, question: BatchQuestion) -> None:
-        """Say that a question is about to be asked."""
+        """Write that a question is about to be asked."""
         self._write({"id": question.id, "state": "asked", "digest": question.digest})
 
     def add(self, result: Result) -> None:
-        """Say what came of it."""
+        """Write the result of a question."""
         self._write(result.to_dict())
 
     def _write(self, values: dict[str, object]) -> None:
@@ -54,7 +54,7 @@ class ResultFile:
             self._file.write(json_line(values).encode())
             self._file.flush()
         except OSError as error:
-            if not self._has_failed:  # other questions come here before the run ends
+            if not self._has_failed:  # other questions may fail here too before the run ends
                 say(f"{self._path} cannot be written: {error.strerror}")
             self._has_failed = True
             raise OutputClosedError from None
@@ -78,10 +78,10 @@ class ResultFile:
                 self._file.write(b"\n")
 
     def __enter__(self) -> Self:
-        """The file itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close it."""
-        with suppress(OSError):  # each line was flushed, or has failed already
+        with suppress(OSError):  # every line was flushed, or has already failed
             self._file.close()

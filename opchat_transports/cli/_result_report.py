@@ -1,4 +1,4 @@
-"""`opchat batch --report`: what came of many questions, as one HTML page that needs nothing else."""
+"""`opchat batch --report`: the results of many questions as one self-contained HTML page."""
 
 import html
 from collections import Counter
@@ -34,7 +34,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def report_page(results: Iterable[Result], title: str) -> str:
-    """The page. Whatever a server or a file said is escaped in it."""
+    """Return the page. All text from servers and files is escaped."""
     results = list(results)
     ended = [result for result in results if result.outcome == "end"]
     broken = [(result, result.last) for result in results if isinstance(result.last, Broken)]
@@ -81,7 +81,7 @@ def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _histogram(seconds: Sequence[float]) -> str:
-    """How many answers took how long, in bars of equal width."""
+    """A histogram of durations, with bars of equal width."""
     if not seconds:
         return "<p>none</p>"
     top = max(seconds) or 1.0

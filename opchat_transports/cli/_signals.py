@@ -12,13 +12,13 @@ _received: list[int] = []
 
 
 def ending_signal() -> int | None:
-    """The signal that ends this process, if one has come."""
+    """The signal that is ending this process, or None."""
     return _received[0] if _received else None
 
 
 @contextmanager
 def signals_end_as_ctrl_c() -> Iterator[None]:
-    """For the length of the block, in the main thread. Signals that are ignored (`nohup`) or handled stay so."""
+    """Active during the block, in the main thread. Signals that are ignored (`nohup`) or handled stay so."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
@@ -35,8 +35,8 @@ def signals_end_as_ctrl_c() -> Iterator[None]:
 
 def _interrupt(number: int, frame: Any) -> None:
     if _received:
-        return  # it ends already
+        return  # it is ending already
     _received.append(number)
-    if not callable(signal.getsignal(signal.SIGINT)):  # ignored, as in a shell's background jobs
+    if not callable(signal.getsignal(signal.SIGINT)):  # ignored, as in background jobs of a shell
         raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)  # event loops handle that in their own way
+    signal.raise_signal(signal.SIGINT)  # event loops handle SIGINT in their own way

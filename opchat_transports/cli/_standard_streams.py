@@ -1,8 +1,8 @@
-"""Standard streams that wait where their descriptor does not block.
+"""Standard streams that wait even if their descriptor is non-blocking.
 
-O_NONBLOCK belongs to the open file, which other programs share: any of them can
-set it at any time. Python's own streams then read half of the input, or lose the
-rest of the output.
+O_NONBLOCK belongs to the open file, which other programs share and may change at
+any time. Python's own streams then read part of the input, or lose the rest of the
+output.
 """
 
 import io
@@ -15,14 +15,14 @@ from typing import Any, final
 
 __all__ = ["discard", "waiting_streams"]
 
-_PAUSE = 0.01  # seconds, on a system that can wait for nothing but sockets
+_PAUSE = 0.01  # seconds, on systems that can wait only for sockets
 
 
 @contextmanager
 def waiting_streams() -> Iterator[None]:
-    """Put such streams in place of this process's own for the length of the block.
+    """Replace this process's standard streams during the block.
 
-    Streams that somebody has already put in place of them stay.
+    Streams that were already replaced stay.
     """
     before = (sys.stdin, sys.stdout, sys.stderr)
     for name in ("stdin", "stdout", "stderr"):
@@ -32,7 +32,7 @@ def waiting_streams() -> Iterator[None]:
             continue
         file = _WaitingFile(raw)
         buffer: Any = io.BufferedReader(file) if name == "stdin" else io.BufferedWriter(file)
-        errors = "replace" if name == "stdin" else "backslashreplace"  # no letter is a reason to fail
+        errors = "replace" if name == "stdin" else "backslashreplace"  # no character makes it fail
         setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, line_buffering=True))
     try:
         yield
@@ -46,7 +46,7 @@ def waiting_streams() -> Iterator[None]:
 
 
 def discard(stream: Any) -> None:
-    """Let nothing more out: what is left in the buffer would be tried again when the stream is closed."""
+    """Drop the buffered output, which would be written again when the stream is closed."""
     raw = _raw(stream)
     if isinstance(raw, _WaitingFile):
         raw.is_open = False
@@ -54,12 +54,13 @@ def discard(stream: Any) -> None:
 
 def _raw(stream: Any) -> Any:
     buffer = getattr(stream, "buffer", None)
-    return buffer if isinstance(buffer, io.RawIOBase) else getattr(buffer, "raw", None)  # with python -u it is none
+    # With python -u there is no buffer.
+    return buffer if isinstance(buffer, io.RawIOBase) else getattr(buffer, "raw", None)
 
 
 @final
 class _WaitingFile(io.RawIOBase):
-    """Reads and writes as the file does that it is given, and waits where that would not block."""
+    """Reads and writes like the given file, but waits where that would not block."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -97,4 +98,4 @@ def _wait(descriptor: int, event: int) -> None:
             selector.register(descriptor, event)
             selector.select()
     except OSError:
-        time.sleep(_PAUSE)  # what a selector does not take, such as a file, can only be tried again
+        time.sleep(_PAUSE)  # what a selector does not accept, such as a file, can only be retried

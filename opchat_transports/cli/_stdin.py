@@ -1,4 +1,4 @@
-"""Standard input: as a part of the question, as lines, or as bytes."""
+"""Reads standard input: as part of the question, as lines, or as bytes."""
 
 import sys
 import threading
@@ -20,14 +20,14 @@ _SILENCE = 2.0  # seconds
 _AT_ONCE = 64 * 1024
 
 stdin_option = click.option("--no-stdin", is_flag=True, help="Do not read standard input, and do not wait for its end.")
-"""For commands that call `whole_question`."""
+"""The option of commands that call `whole_question`."""
 
 
 def whole_question(arguments: Sequence[str], limits: Limits, *, no_stdin: bool) -> str:
-    """The arguments, with standard input behind them. Raises `UsageError` if there is neither.
+    """The arguments, followed by standard input. Raises `UsageError` if there is neither.
 
-    A terminal is read only for the argument "-". A pipe is read to its end: what
-    is still to come may be what the question is about.
+    A terminal is read only for the argument "-". A pipe is read to its end, because
+    the question may be about what comes last.
     """
     question = utf8_text(" ".join(argument for argument in arguments if argument != "-"))
     wanted = "-" in arguments
@@ -42,13 +42,13 @@ def whole_question(arguments: Sequence[str], limits: Limits, *, no_stdin: bool) 
 
 
 def utf8_text(argument: str) -> str:
-    """An argument of the process as text: what the locale did not know is in it as halves of surrogate pairs."""
+    """An argument of the process as text: bytes that the locale could not decode are surrogates in it."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _input_text(most: int) -> str:
-    """Standard input as text, which takes at most so many bytes as UTF-8. Raises `UsageError`."""
-    data = read_input(2 * most + 2)  # as UTF-16, plain text takes twice as much
+    """Standard input as text of at most `most` bytes in UTF-8. Raises `UsageError`."""
+    data = read_input(2 * most + 2)  # in UTF-16, plain text takes twice as many
     if len(data) > 2 * most + 2:
         raise click.UsageError(f"standard input: expected at most {most} bytes (--limit-request-bytes allows more)")
     try:
@@ -58,9 +58,9 @@ def _input_text(most: int) -> str:
 
 
 def read_input(most: int | None = None) -> bytes:
-    """Standard input up to its end; more than `most` bytes are not read further. Raises `UsageError`.
+    """Read standard input to its end, or a little beyond `most` bytes. Raises `UsageError`.
 
-    Who has not been sent anything for two seconds is told what it waits for.
+    After two seconds without input, a line says what the command is waiting for.
     """
     source = _binary_input()
     data = bytearray()
@@ -75,12 +75,12 @@ def read_input(most: int | None = None) -> bytes:
 
 
 def input_lines(most: int) -> Iterator[str]:
-    """The lines of standard input as they come, without their ends. Raises `UsageError`.
+    """Yield the lines of standard input as they come, without line ends. Raises `UsageError`.
 
-    A line may have `most` characters.
+    A line may have at most `most` characters.
     """
     source, decoder = _binary_input(), TextDecoder()
-    begun: list[str] = []  # pieces of a line, which are joined once
+    begun: list[str] = []  # pieces of a line, joined once
     size, number = 0, 1
     try:
         while True:
@@ -111,7 +111,7 @@ def _binary_input() -> Any:
 
 @contextmanager
 def _told_when_silent() -> "Iterator[Any]":
-    """Say so, once, when the function that this gives has not been called for two seconds."""
+    """Print one line if the function that this yields is not called for two seconds."""
     last = time.monotonic()
     is_over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the command keeps of its own: private files that nobody else may have touched."""
+"""The command's own private files, which no other user may have touched."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ _RETRIED = 0.1  # seconds between two attempts to lock
 
 
 def read_state(name: str) -> str | None:
-    """The text of a file of ours, None if there is none. Raises `OSError` or `ValueError` for what is not ours."""
+    """The text of a state file, or None. Raises `OSError` or `ValueError` if it is not a private file of the user."""
     try:
         directory = _directory()
         _check_directory(directory)
@@ -33,12 +33,12 @@ def read_state(name: str) -> str | None:
 
 
 def write_state(name: str, text: str) -> None:
-    """Put a file of ours in its place, whole, whatever is there. Raises `OSError`."""
+    """Replace a state file atomically. Raises `OSError`."""
     replace_file(_made_directory() / name, text)
 
 
 def _made_directory() -> Path:
-    """The directory, which is made if need be. Raises `OSError`, also if it is not ours alone."""
+    """The directory, created if needed. Raises `OSError`, also if others may write to it."""
     directory = _directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_directory(directory)
@@ -46,13 +46,13 @@ def _made_directory() -> Path:
 
 
 def _directory() -> Path:
-    """Where this user's programs keep their state. Raises `OSError` for a user without a home.
+    """The directory for the state of this user's programs. Raises `OSError` for a user without a home.
 
-    $XDG_STATE_HOME on any system, else ~/.local/state (XDG Base Directory 0.8) or
-    the place that macOS and Windows have for it.
+    $XDG_STATE_HOME on any system, else ~/.local/state (XDG Base Directory 0.8) or the
+    standard place on macOS and Windows.
     """
     given = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(given):  # a relative path is to be ignored, says that specification
+    if os.path.isabs(given):  # the specification says to ignore relative paths
         return Path(given) / "opchat"
     try:
         if sys.platform == "darwin" or sys.platform == "win32":
@@ -67,7 +67,7 @@ def _directory() -> Path:
 
 
 def _check_directory(path: Path) -> None:
-    """Raise `OSError` if somebody else could put a file there."""
+    """Raise `OSError` if another user could put a file there."""
     status = path.stat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(f"{path} is not a directory")
@@ -79,8 +79,8 @@ def _check_directory(path: Path) -> None:
 
 
 def _open(path: Path, flags: int) -> int:
-    """A regular file of this user's: no link, and nothing that is waited for. Raises `OSError`."""
-    if path.is_symlink():  # said in words; O_NOFOLLOW holds
+    """Open a regular file of this user's: not a link, and nothing that blocks. Raises `OSError`."""
+    if path.is_symlink():  # for a clear message; O_NOFOLLOW is what protects
         raise OSError(f"{path} is a symbolic link")
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags, 0o600)
@@ -102,11 +102,11 @@ class Store:
         digest = hashlib.sha256(f"{where}\n{bot}".encode()).hexdigest()[:16]
         name = "built-in" if endpoint is None else re.sub("[^a-z0-9.-]", "_", endpoint.host)[:64]
         self._name = f"{name}-{digest}"
-        self._is_followed = False  # whether the next is known
+        self._is_followed = False  # whether the next conversation was read or written
         self._kept: str | None = None  # what was in the file when it was last read or written
 
     def load(self) -> Conversation | None:
-        """What was kept, None if there is nothing. Raises `ValueError` for a file that cannot be read."""
+        """The saved conversation, or None. Raises `ValueError` for a file that cannot be read."""
         where: object = "this user's"
         try:
             where = _directory() / f"{self._name}.json"
@@ -116,14 +116,14 @@ class Store:
             raise ValueError(f"the last conversation, {where}, cannot be read: {error}") from None
 
     def save(self, conversation: Conversation) -> bool:
-        """Keep this conversation in place of the one before. Raises `OSError`.
+        """Save this conversation in place of the last one. Raises `OSError`.
 
-        Returns whether another process has kept something since this one last read
-        or wrote it.
+        Return whether another process has saved one since this process last read or
+        wrote it.
         """
         values = conversation.to_dict()
         if self._endpoint is None:
-            values["session"] = None  # the built-in bot's ends with the command
+            values["session"] = None  # the built-in bot's session ends with the command
         text = json.dumps(values) + "\n"
         changed = False
         with suppress(OSError, ValueError):
@@ -134,9 +134,9 @@ class Store:
 
     @contextmanager
     def locked(self, busy: Callable[[], None]) -> Iterator[None]:
-        """Hold the others off who go on with this conversation; call `busy` once if that takes waiting.
+        """Lock out other commands that continue this conversation. Call `busy` once if that takes time.
 
-        What cannot be locked is not.
+        Without lock support it does nothing.
         """
         descriptor, is_told = None, False
         while descriptor is None:
@@ -151,14 +151,14 @@ class Store:
                     busy()
                 is_told = True
                 while not _lock(descriptor):
-                    time.sleep(_RETRIED)  # a lock that waits could not be interrupted everywhere
-            if not _is_at(path, descriptor):  # who held it has removed it: another may have made a new one
+                    time.sleep(_RETRIED)  # a blocking lock cannot be interrupted on every system
+            if not _is_at(path, descriptor):  # the last holder removed it, and another process may have made a new one
                 os.close(descriptor)
                 descriptor = None
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows removes nothing that is open
+            with suppress(OSError):  # Windows does not remove open files
                 path.unlink()
             os.close(descriptor)
 
@@ -171,7 +171,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether it is locked now, or cannot be."""
+    """Try to lock it. Return True also if locks are not supported."""
     try:
         if sys.platform == "win32":
             import msvcrt

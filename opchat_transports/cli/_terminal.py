@@ -1,4 +1,4 @@
-"""Standard output and error. What a server has written is shown there, and never obeyed by the terminal."""
+"""Standard output and error. A server's text is shown, but cannot control the terminal."""
 
 import json
 import os
@@ -14,16 +14,16 @@ __all__ = ["Output", "OutputClosedError", "drop_output", "is_lively", "is_termin
 
 
 class OutputClosedError(Exception):
-    """Standard output takes no more."""
+    """Standard output is closed."""
 
 
 def json_line(value: Mapping[str, Any]) -> str:
-    """A JSON object on one line of printable ASCII, so that it is safe on a terminal as well."""
+    """A JSON object on one line of printable ASCII, which is safe on a terminal too."""
     return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n"
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody sits before it."""
+    """Whether the stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
@@ -33,19 +33,19 @@ def is_lively(stream: TextIO | None) -> bool:
 
 
 def say(line: str, *, raw: bool = False) -> None:
-    """One line on standard error, which may hold text from a server."""
+    """Print one line on standard error. It may contain a server's text."""
     _tell(f"opchat: {line if raw else escape_line(line, terminal=is_terminal(sys.stderr))}")
 
 
 def _tell(text: str) -> None:
     if sys.stderr is not None:
-        with suppress(OSError):  # nobody listens
+        with suppress(OSError):  # standard error is closed
             print(text, file=sys.stderr, flush=True)
 
 
 @final
 class Output:
-    """Standard output and error of one command. `raw` lets a server's text through as it is."""
+    """Standard output and error of one command. `raw` prints a server's text unescaped."""
 
     def __init__(self, *, raw: bool = False) -> None:
         self.raw = raw
@@ -53,7 +53,7 @@ class Output:
         self._at_line_start = True
 
     def text(self, text: str) -> None:
-        """Print at once what came from a server."""
+        """Print a server's text at once."""
         if not self.raw:
             text = self._escaper.add(text)
         if text:
@@ -61,26 +61,26 @@ class Output:
             self._write(text)
 
     def end_line(self) -> None:
-        """Begin a new line unless that has just happened."""
+        """Begin a new line, unless the output is at the beginning of one."""
         text = self._escaper.finish()
         if text or not self._at_line_start:
             self._at_line_start = True
             self._write(f"{text}\n")
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """One JSON object on a line of its own, at once."""
+        """Print one JSON object on its own line, at once."""
         self._write(json_line(value))
 
     def say(self, line: str) -> None:
-        """One line on standard error."""
+        """Print one line on standard error."""
         say(line, raw=self.raw)
 
     def notice(self, text: str) -> None:
-        """Words of our own for whoever sits before the terminal, on standard error."""
+        """Print the command's own words for the user at the terminal, on standard error."""
         _tell(text)
 
     def aside(self, kind: str, text: str) -> None:
-        """What is not part of the answer: on standard error, dim if that is a terminal, each line with its kind."""
+        """Print text that is not part of the answer: on standard error, dim on a terminal, each line with its kind."""
         if sys.stderr is None:
             return
         if not self.raw:
@@ -90,7 +90,7 @@ class Output:
         if is_lively(sys.stderr) and not os.environ.get("NO_COLOR"):
             lines = f"\x1b[2m{lines}\x1b[0m"
         if not self._at_line_start and is_terminal(sys.stdout):
-            lines = f"\n{lines}"  # both are on one screen
+            lines = f"\n{lines}"  # both appear on one screen
             self._at_line_start = True
         _tell(lines)
 
@@ -108,5 +108,5 @@ class Output:
 
 
 def drop_output() -> None:
-    """Let nothing more out of standard output: what is left in its buffer would raise again when it is closed."""
+    """Drop the buffered output, which would raise again when standard output is closed."""
     discard(sys.stdout)

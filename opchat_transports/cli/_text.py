@@ -1,4 +1,4 @@
-"""Bytes that people give as text: UTF-8 or UTF-16, with or without a byte order mark, and any line ends."""
+"""Decodes the user's text: UTF-8, or UTF-16 with a byte order mark, with any line ends."""
 
 import codecs
 import io
@@ -10,7 +10,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class NotTextError(ValueError):
-    """These bytes are not text. Says what was expected."""
+    """Raised for bytes that are not text; says what was expected."""
 
     def __init__(self) -> None:
         super().__init__("this is not text: expected UTF-8, or UTF-16 with a byte order mark")
@@ -18,14 +18,14 @@ class NotTextError(ValueError):
 
 @final
 class TextDecoder:
-    """Decodes a text that comes in pieces. Its line ends become newlines, and a byte order mark is left out."""
+    """Decodes a text in pieces. Line ends become newlines, and a byte order mark is removed."""
 
     def __init__(self) -> None:
         self._beginning = b""
         self._decoder: io.IncrementalNewlineDecoder | None = None
 
     def decode(self, data: bytes, *, final: bool = False) -> str:
-        """The next piece as text. Raises `NotTextError`."""
+        """Decode the next piece. Raises `NotTextError`."""
         if self._decoder is None:
             data = self._beginning = self._beginning + data
             if len(data) < 2 and not final:

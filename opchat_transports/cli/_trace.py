@@ -1,4 +1,4 @@
-"""`-v`: an observer that prints a line for each thing that happens on the way."""
+"""`-v`: an observer that prints a line for each step and report."""
 
 import time
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from ._terminal import Output
 
 __all__ = ["Trace", "is_to_site"]
 
-# The values of these may be shown. Any other may be, or hold, a secret.
+# Header fields whose values may be shown. Any other value may contain a secret.
 _HARMLESS = {
     "age", "cache-control", "connection", "content-encoding", "content-length", "content-type", "date", "retry-after",
     "server", "transfer-encoding", "via", "x-accel-buffering", "x-cache",
@@ -33,23 +33,23 @@ _HARMLESS = {
 
 
 def is_to_site(data: bytes) -> bool:
-    """Whether a `Send` is the request, and not something for the proxy: what follows is then the site's answer."""
+    """Whether a `Send` is the request to the site, and not something for the proxy."""
     return data.startswith((b"POST ", b"GET "))
 
 
 @final
 class Trace:
-    """On standard error: shapes and sizes, never contents or secrets."""
+    """Prints to standard error: steps and sizes, never contents or secrets."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._began = time.monotonic()
-        self._step: object = None  # that a `StepDone` belongs to
-        self._at_proxy = False  # whether what comes is a proxy's
-        self._reader: h11.Connection | None = None  # of the head of the answer that is due
+        self._step: object = None  # the step that a `StepDone` reports
+        self._at_proxy = False  # whether received bytes are the proxy's
+        self._reader: h11.Connection | None = None  # reads the head of the answer
 
     def __call__(self, call: Call | HTTPCall, item: object) -> None:
-        """For `Channel`."""
+        """The observer, for `Channel`."""
         match self._step, item:
             case _, Connect(host, port):
                 self._at_proxy, self._reader = call.channel.proxy is not None, None
@@ -91,7 +91,7 @@ class Trace:
                 if isinstance(event, h11.Response):
                     self._reader = None
                     return
-        except h11.RemoteProtocolError:  # the last event says what is wrong
+        except h11.RemoteProtocolError:  # the terminal event says what is wrong
             self._reader = None
 
     def _head(self, status: int, headers: Iterable[tuple[str | bytes, str | bytes]]) -> None:

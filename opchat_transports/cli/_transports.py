@@ -1,4 +1,4 @@
-"""Asking one question, or visiting one page, by whichever transport."""
+"""Asks one question, or visits one page, over the chosen transport."""
 
 import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -27,7 +27,7 @@ _TRANSPORTS = {
 
 @contextmanager
 def site(settings: Settings) -> Iterator[Settings]:
-    """The settings with a site to ask: where none is given, the built-in bot runs for as long as the block."""
+    """The settings with a site: without one, the built-in bot runs during the block."""
     if settings.endpoint is not None:
         yield settings
         return
@@ -48,10 +48,10 @@ def ask(
     *observers: Observer,
     files: Sequence[Upload] = (),
 ) -> Session | None:
-    """Ask, and give each event to `take` as it comes. Returns the session for the next question.
+    """Ask, and pass each event to `take` as it comes. Return the session for the next question.
 
-    The files are uploaded first. Whatever `take` raises, or Ctrl-C, closes the connection before it goes on.
-    Raises `UsageError` for what cannot be sent.
+    The files are uploaded first. An exception from `take`, or Ctrl-C, closes the
+    connection before it propagates. Raises `UsageError` for a question that cannot be sent.
     """
     transport = _open_site(settings, session, observers)
     try:
@@ -75,13 +75,13 @@ def ask(
 
 
 def visit(settings: Settings, url: str, *observers: Observer) -> Page:
-    """The page at this address. Raises `ReplyBroken` if there is none, `UsageError` for wrong options."""
+    """Visit the page at this address. Raises `ReplyBroken` if that fails, `UsageError` for wrong options."""
     page: Page = _fetch(settings, observers, lambda transport: transport.visit(url))
     return page
 
 
 def download(settings: Settings, url: str) -> bytes:
-    """The file at this address. Raises as `visit`, and `ValueError` for what is not an address."""
+    """Download the file at this address. Raises as `visit`, and `ValueError` for anything but an address."""
     content: bytes = _fetch(settings, (), lambda transport: transport.download(url))
     return content
 
@@ -102,7 +102,7 @@ def _fetch(settings: Settings, observers: Sequence[Observer], fetch: Callable[[A
 
 
 def _open_site(settings: Settings, session: Session | None, observers: Sequence[Observer]) -> Any:
-    """The transport to the site of these settings. Raises `UsageError` for settings that cannot be used."""
+    """Open the transport to the site of these settings. Raises `UsageError` for unusable settings."""
 
     def observe(call: Call | HTTPCall, item: Any) -> None:
         for observer in observers:
@@ -121,14 +121,14 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
             observer=observe if observers else None,
             **({} if settings.cacert is None else {"ssl_context": trusting(settings.cacert)}),
         )
-    except OSError as error:  # that the TLS library was told to use
+    except OSError as error:  # from a file that the TLS library was told to use
         raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 
 def trusting(cacert: str) -> ssl.SSLContext:
-    """The system's trust, and that in the certificates of a file. Raises `UsageError`."""
+    """A context that trusts the system's certificates and those in a file. Raises `UsageError`."""
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(cacert)
@@ -140,7 +140,7 @@ def trusting(cacert: str) -> ssl.SSLContext:
 
 
 def _open(via: str, *arguments: Any, **options: Any) -> Any:
-    """The transport of that name. Raises `UsageError` where its library is missing."""
+    """Open the transport with this name. Raises `UsageError` if its library is missing."""
     module, name = _TRANSPORTS[via]
     try:
         return getattr(import_module(f"opchat_transports.{module}"), name)(*arguments, **options)
@@ -155,13 +155,13 @@ def _run(via: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if via == "trio":
             import trio
 
-            # Anywhere else it could leave a coroutine of trio's behind that was never awaited.
+            # Elsewhere it could leave one of trio's coroutines behind that was never awaited.
             trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
         else:
             import asyncio
 
             asyncio.run(main())
-    except BaseExceptionGroup as group:  # Ctrl-C inside of a nursery
+    except BaseExceptionGroup as group:  # Ctrl-C inside a nursery
         if group.split(KeyboardInterrupt)[0] is None:
             raise
         raise KeyboardInterrupt from None

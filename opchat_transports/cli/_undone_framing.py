@@ -1,4 +1,4 @@
-"""Answers that a tool has written with their head as it came, and their framing or coding undone, as `curl -i` does."""
+"""Answers with their original head but decoded framing or coding, as `curl -i` writes them."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import final
 __all__ = ["UndoneBody", "undone_body"]
 
 _HEAD = re.compile(rb"HTTP/([0-9])(?:\.[0-9])? ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n((?:[^\r\n]+\r?\n)*)\r?\n")
-# A line of an event stream, an object, a page or a notice of PHP's, behind what the rules of judgement drop.
+# A line of an event stream, an object, a page or a PHP notice, after the bytes that `ReplyDecoder` ignores.
 _LIKE_AN_ANSWER = re.compile(rb"(?:\xef\xbb\xbf|[ \t\r\n])*(?:[{<:]|(?:data|event|id|retry):)")
 _NEXT_HEAD = re.compile(rb"(?<=[\n}>])HTTP/[0-9](?:\.[0-9])? [0-9]{3}[^\r\n]*\r?\n[!-9;-~]+:")
 _LONGEST_HEAD = 64 * 1024
@@ -16,22 +16,22 @@ _LONGEST_HEAD = 64 * 1024
 @final
 @dataclass(frozen=True, slots=True)
 class UndoneBody:
-    """The body of an answer as it stands in a file."""
+    """The body of an answer, with its framing or coding already decoded."""
 
     start: int
     end: int
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    """Without what no longer holds."""
+    """The header fields without those that no longer apply."""
     why: str
-    """What the head says that no longer holds."""
+    """The framing or coding in the head that no longer applies."""
 
 
 def undone_body(data: bytes, start: int) -> UndoneBody | None:
-    """The body of the response that begins there, if its head does not describe it; None if it may.
+    """Return the body of the response at `start` if its head does not describe it, else None.
 
-    That is so with HTTP/2 and HTTP/3, and where the head says chunks or a coding
-    while the body begins like an answer.
+    So for HTTP/2 and HTTP/3, and if the head announces chunks or a coding but the
+    body begins like an answer.
     """
     while True:
         head = _HEAD.match(data, start, start + _LONGEST_HEAD)
@@ -40,7 +40,7 @@ def undone_body(data: bytes, start: int) -> UndoneBody | None:
         is_followed = data.startswith(b"HTTP/", head.end())
         if not (is_followed and (head[2].startswith(b"1") or head[2] == b"200")):
             break
-        start = head.end()  # an interim answer, or that of a proxy to CONNECT
+        start = head.end()  # an interim answer, or a proxy's answer to CONNECT
     fields = [_field(line) for line in head[3].splitlines()]
     chunked = [field for field in fields if field[0].lower() == b"transfer-encoding"]
     coded = [f for f in fields if f[0].lower() == b"content-encoding" and f[1].lower() not in (b"", b"identity")]

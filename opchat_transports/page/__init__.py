@@ -1,8 +1,8 @@
-"""The page of a site: a chat window, and the attributes by which the plugin's own script finds the site (WIRE 2.2).
+"""The chat page of a site, with the attributes that the plugin's own script reads (WIRE 2.2).
 
-The page is three files: `chat.html`, `chat.css` and `chat.js`. It shows what a
-server says as text, never as markup. Its Content-Security-Policy lets it load
-its own script and style, ask its own site, and be in nobody's frame.
+The page is three files: `chat.html`, `chat.css` and `chat.js`. It shows a
+server's words as text, never as markup. Its Content-Security-Policy allows only its
+own script, style and site, and no embedding in frames.
 """
 
 import html
@@ -28,10 +28,10 @@ def chat_page(
 ) -> Response | None:
     """What is at this path below the root of a site, None if the page has no such part. For `Site.page`.
 
-    `origin` begins the URLs in the attributes, which are whole ones (WIRE 2.3),
-    as a client that is not a browser reads them too; "" where it is not known. The
-    page's own script and style are found by their paths. `nonce` is in the
-    attributes for the scripts of 2.0.1 to 2.4.3, which start no session (WIRE 2.5).
+    `origin` is the beginning of the absolute URLs in the attributes (WIRE 2.3), for
+    clients other than browsers; "" if it is unknown. The page's own script and style
+    have relative paths. `nonce` is in the attributes for the scripts of 2.0.1 to
+    2.4.3, which do not call start_session (WIRE 2.5).
     """
     match path:
         case "/" | "":
@@ -41,7 +41,7 @@ def chat_page(
             return _content("text/javascript", _JS, ("Cache-Control", "no-cache"))
         case "/chat.css":
             return _content("text/css", _CSS, ("Cache-Control", "no-cache"))
-        case "/favicon.ico":  # every browser asks for one
+        case "/favicon.ico":  # every browser requests it
             return Response(204, (("Cache-Control", "max-age=86400"),))
     return None
 
@@ -110,7 +110,7 @@ def _document(root: str, origin: str, nonce: str, bot_id: str, uploads: bool) ->
 
 
 def _attribute(value: dict[str, Any]) -> str:
-    """JSON as PHP writes it, in an attribute (WIRE 2.2)."""
+    """JSON in PHP's spelling, for an attribute (WIRE 2.2)."""
     return _escape(json.dumps(value, separators=(",", ":")).replace("/", "\\/"))
 
 

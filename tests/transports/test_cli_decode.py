@@ -218,7 +218,7 @@ def test_a_body_whose_framing_is_undone_is_read_as_it_stands(data: bytes, undone
     offset = found[0]["offset"]
     assert data[:offset].endswith((b"\n\n", b"}", b"No.", b">", b"\r\n"))
     first_line = decode(data).stdout.decode().splitlines()[0]
-    assert first_line.endswith(f"; its body is read as it stands, in which this is undone: {undone}:")
+    assert first_line.endswith(f"; its body is read without this, which a tool has decoded: {undone}:")
 
 
 @pytest.mark.parametrize(

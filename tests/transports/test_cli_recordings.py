@@ -73,7 +73,7 @@ def test_a_recording_holds_the_bytes_of_both_directions(via: str, tmp_path: Path
 def test_a_recording_over_httpx_says_that_it_is_rebuilt_and_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "a"
     result = record(file, tells("Hel", "lo"), "--via", "httpx")
-    line = "opchat: httpx shows no bytes: what is kept is rebuilt from values, each answer without a length\n"
+    line = "opchat: httpx shows no bytes: the recording is rebuilt from values, each answer without a length\n"
     assert (result.stdout, result.stderr, result.returncode) == ("Hello\n", line, 0)
     assert lines(file.read_text())[0]["rebuilt"] is True
     request, *answer = [line for line in recorded(file) if line["connection"] == 2]

@@ -38,12 +38,12 @@ __all__ = ["batch_command"]
 
 _NOT_ALL_GOOD = 10
 _CLUSTER_WITHIN = 10  # seconds
-_FREE = 20  # questions to a site of somebody else's that nobody is asked about
+_FREE = 20  # questions to another's site that need no confirmation
 _EPILOG = """\b
 Exit codes:
   0   all answers came, all expectations held; with --compare: nothing changed
   2   wrong usage
-  10  not so
+  10  an answer or an expectation failed; with --compare: something changed
   130 interrupted   143 terminated   141 output closed
 """
 
@@ -63,16 +63,18 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @asking_options
 @click.option("--output", type=_file, metavar="FILE", help="Write results there.")
-@click.option("--resume", "resuming", is_flag=True, help="Go on with --output: ask what was not asked.")
-@click.option("--again", type=click.Choice(["maybe", "broken"]), help="With --resume: ask these once more.")
-@click.option("--concurrency", type=_at_least_one, default=4, show_default=True, metavar="N", help="So many at once.")
-@click.option("--rate", type=_rate, metavar="N/min", help="At most so many questions to one site.")
-@click.option("--repeat", type=_at_least_one, default=1, metavar="N", help="Ask all of them so many times.")
-@click.option("--retries", type=click.IntRange(0), default=0, metavar="N", help="For what nobody can have read.")
-@click.option("--stop-after", type=_at_least_one, metavar="N", help="Stop after so many broken in a row.")
-@click.option("--max", "most", type=click.IntRange(0), metavar="N", help="Ask at most so many now.")
-@click.option("--report", type=_file, metavar="FILE", help="Write a page of HTML: outcomes, times, what is broken.")
-@click.option("--compare", nargs=2, type=_file, metavar="OLD NEW", help="Ask nothing: show which results changed.")
+@click.option("--resume", "resuming", is_flag=True, help="Continue --output: ask what was not asked.")
+@click.option("--again", type=click.Choice(["maybe", "broken"]), help="With --resume: ask these again.")
+@click.option("--concurrency", type=_at_least_one, default=4, show_default=True, metavar="N", help="Questions at once.")
+@click.option("--rate", type=_rate, metavar="N/min", help="The most questions to one site.")
+@click.option("--repeat", type=_at_least_one, default=1, metavar="N", help="Ask every question N times.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=0, metavar="N", help="Of questions that did not reach the server."
+)
+@click.option("--stop-after", type=_at_least_one, metavar="N", help="Stop after N broken replies in a row.")
+@click.option("--max", "most", type=click.IntRange(0), metavar="N", help="Ask at most N now.")
+@click.option("--report", type=_file, metavar="FILE", help="Write an HTML page: outcomes, times, broken replies.")
+@click.option("--compare", nargs=2, type=_file, metavar="OLD NEW", help="Ask nothing; show which results changed.")
 @click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler: tcp://host:8786.")
 @click.option("--yes", is_flag=True, help=f"Send more than {_FREE} questions to a site without being asked.")
 def batch_command(
@@ -90,13 +92,13 @@ def batch_command(
 ) -> int:
     """Ask the questions in FILE, and print one result a line.
 
-    FILE has one question a line: a text, or a JSON object with "id" and "question"
-    or "messages", and if you like "url", "bot", "conversation", "expect" ({"contains":
-    ...} or {"regex": ...}) and fields of your own, which are copied to the result.
-    "-" is standard input.
+    FILE has one question a line: a text, or a JSON object with "id" and "question" or
+    "messages". Optional fields: "url", "bot", "conversation", "expect" ({"contains":
+    ...} or {"regex": ...}), and your own, which are copied to the result. "-" is
+    standard input.
 
-    A question is never asked twice: --resume skips what has an answer, and what may
-    have been asked.
+    A question is never asked twice: --resume skips questions that have an answer or
+    may have been asked.
     """
     if (file is None) == (compare is None):
         raise click.UsageError("expected a FILE with questions, or --compare OLD NEW")

@@ -31,9 +31,9 @@ _SECRET = ("nonce", "session_id", "raw_system", "raw_params")
 def bots_command(url: str, settings: Settings, as_json: bool) -> int:
     """Print the bots of the page at URL.
 
-    BOT is what --bot takes, QUESTION the most characters of one, FILES how many may
-    come with it. Without a bot the exit code is 5, and a line says what the page
-    holds instead.
+    BOT is the name for --bot, QUESTION the most characters of a question, FILES the
+    most files with one. Without a bot the exit code is 5, and a line says what the
+    page contains instead.
     """
     output = Output()
     try:

@@ -28,23 +28,22 @@ from .._transports import site
 
 __all__ = ["chat_command"]
 
-_SHOWN = 60  # characters of a question that is named
+_SHOWN = 60  # characters of a quoted question
 
 
 @click.command("chat", cls=AskingCommand, epilog=EPILOG)
 @asking_options
 @history_options
-@click.option("--no-save", is_flag=True, help="Keep nothing: no lines, and nothing for --continue.")
+@click.option("--no-save", is_flag=True, help="Save nothing: no history, and nothing for --continue.")
 @printing_options
 def chat_command(
     settings: Settings, go_on: bool, history: Path | None, no_save: bool, show: str, markdown: bool, raw: bool
 ) -> int:
-    r"""Hold a conversation: each line is a question, /help shows what else there is.
+    r"""Hold a conversation: each line is a question, and /help lists the commands.
 
-    Lines that are pasted together are one question, and a line that ends with \
-    goes on in the next one. A broken answer does not become part of the
-    conversation. From a pipe, each line is asked without a prompt, and the exit code
-    is that of the last answer.
+    Pasted lines are one question, and a line that ends with \ continues in the
+    next one. A broken answer does not become part of the conversation. From a pipe,
+    each line is asked without a prompt, and the exit code is the last answer's.
     """
     settings = find_bot(settings)
     store = Store(settings.endpoint, settings.bot)
@@ -68,8 +67,8 @@ class _Chat:
         self._settings = settings
         self._conversation = conversation
         self._question = ""  # the last one
-        self._is_answered = False  # whether it is the last in the conversation, with its answer
-        self._files: list[Upload] = []  # of the next question
+        self._is_answered = False  # whether it is answered, and the last one in the conversation
+        self._files: list[Upload] = []  # for the next question
         self._files_of_question: list[Upload] = []
         match conversation.messages:
             case (*_, Message("user", question), Message("assistant")):
@@ -81,7 +80,7 @@ class _Chat:
         self._answering = False
 
     def run(self) -> int:
-        """Read questions to the end of the input. Returns the exit code."""
+        """Read questions to the end of the input. Return the exit code."""
         if is_terminal(sys.stdin):
             return self._run_on_terminal()
         if sys.stdin is not None:
@@ -140,7 +139,7 @@ class _Chat:
         self._output.say(f"there is no {command}; /help shows what there is")
 
     def _ask(self, question: str, *, again: bool = False) -> None:
-        """Ask, in place of the last answered question where that is to be asked again.
+        """Ask. With `again`, the question replaces the last answered one.
 
         Only a complete answer changes the conversation.
         """
@@ -157,7 +156,7 @@ class _Chat:
             with Printer(self._output, self._settings.where, **self._printing) as printer:
                 self._answering = True
                 changed = answer(self._settings, conversation, submit, printer, self._files_of_question)
-        except (InvalidMessages, click.UsageError) as error:  # it is too large, for one
+        except (InvalidMessages, click.UsageError) as error:  # for example, it is too large
             self._output.say(str(error))
             self._code = 2
             return
@@ -229,7 +228,7 @@ class _Chat:
         self._output.say("this is a new conversation")
 
     def _quit(self, _: str) -> None:
-        """`run` has looked for it."""
+        """Do nothing: `run` handles it."""
 
 
 _COMMANDS: dict[str, tuple[Callable[[_Chat, str], None], str]] = {
@@ -242,11 +241,11 @@ _COMMANDS: dict[str, tuple[Callable[[_Chat, str], None], str]] = {
     "/help": (_Chat._help, "show this"),
     "/quit": (_Chat._quit, "leave, as Ctrl-D does; Ctrl-C cancels a line or an answer"),
 }
-_MORE_HELP = ("  //...        a question that begins with a slash", "  ...\\         goes on in the next line")
+_MORE_HELP = ("  //...        a question that begins with a slash", "  ...\\         continues in the next line")
 
 
 def _joined(lines: Iterator[str]) -> Iterator[str]:
-    """The lines, with those in one that belong together."""
+    """Join lines that belong together."""
     for line in lines:
         while goes_on(line):
             following = next(lines, None)

@@ -1,4 +1,4 @@
-"""`opchat decode`: what is in a recording, a raw response or a body, and where it went wrong."""
+"""`opchat decode`: shows the events in a recording, a raw response or a body, and the first fault."""
 
 import json
 from dataclasses import replace
@@ -24,11 +24,11 @@ __all__ = ["decode_command"]
 def decode_command(file: str, as_json: bool, raw: bool) -> int:
     """Print the events in FILE, with byte offsets, and explain the first fault.
 
-    FILE is what `opchat record` has written, a raw HTTP response, or a bare body
-    as `curl -N` writes it; "-" is standard input. They are told apart by their
-    bytes. An offset is the number of bytes that completed an event: of the file,
-    or in a recording of what was received on that connection. The exit code is
-    that of the first answer that is broken.
+    FILE is a recording from `opchat record`, a raw HTTP response, or a bare body as
+    `curl -N` writes it; "-" is standard input. Its bytes show which it is. The
+    offset of an event is the number of bytes up to its end: in the file, or in a
+    recording, received on its connection. The exit code is the one of the first
+    broken answer.
     """
     output = Output(raw=raw)
     code = number = 0
@@ -72,7 +72,7 @@ def _answer_line(fields: dict[str, Any]) -> str:
     if "status" in fields:
         what += f", status {fields['status']}" if fields["status"] is not None else ", without a whole head"
     if "undone" in fields:
-        what += f"; its body is read as it stands, in which this is undone: {fields['undone']}"
+        what += f"; its body is read without this, which a tool has decoded: {fields['undone']}"
     return f"{what}:\n"
 
 

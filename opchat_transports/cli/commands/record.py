@@ -1,4 +1,4 @@
-"""`opchat record`: a question whose exchange is kept, byte for byte."""
+"""`opchat record`: asks a question and records the exchange, byte for byte."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ from .._transports import ask, site
 
 __all__ = ["record_command"]
 
-_REST = 10  # times as long as writing took, before it is written again
+_REST = 10  # wait this many times the duration of a write before the next one
 
 
 @click.command("record", cls=AskingCommand, epilog=EPILOG)
@@ -63,19 +63,19 @@ def record_command(
     markdown: bool,
     raw: bool,
 ) -> int:
-    """Ask QUESTION as `ask` does, and keep in FILE what was exchanged.
+    """Ask QUESTION as `ask` does, and record the exchange in FILE.
 
-    That are the raw bytes of both directions, inside of TLS, with their times; over
-    httpx, which does not show them, what they are rebuilt from values.
-    `opchat decode FILE` explains them, `opchat replay FILE` serves them again.
-    Secrets are replaced by text of the same length. FILE is written as it comes, so
-    that it holds what has come when the command is ended from outside.
+    FILE holds the raw bytes of both directions, as seen inside TLS, with timestamps.
+    httpx does not show them, so with it they are rebuilt from its values.
+    `opchat decode FILE` explains the bytes, `opchat replay FILE` serves them again.
+    Secrets are replaced by text of the same length. FILE is written as the bytes
+    come, so it is useful even if the command is killed.
     """
     text = whole_question(question, settings.limits, no_stdin=no_stdin)
     settings = find_bot(settings)
     conversation = new_conversation(settings)
     submit = conversation.ask(text, stream=not no_stream)
-    try:  # rather now than when the question has been asked
+    try:  # fail now rather than after the question was asked
         check_writable(file)
     except OSError as error:
         raise _cannot_be_written(file, error) from None
@@ -83,7 +83,7 @@ def record_command(
     recorder = Recorder()
     observers = [recorder, Trace(output)] if settings.verbose else [recorder]
     if settings.via == "httpx":
-        say("httpx shows no bytes: what is kept is rebuilt from values, each answer without a length")
+        say("httpx shows no bytes: the recording is rebuilt from values, each answer without a length")
     with site(settings) as settings:
         url = settings.where
 
@@ -110,10 +110,10 @@ def record_command(
 
 @contextmanager
 def _written_as_it_comes(file: Path, write: Callable[[], None], changed: threading.Event) -> Iterator[None]:
-    """For the length of the block, write the file soon after each change, but most of the time do not.
+    """During the block, write the file soon after each change, without spending most of the time on it.
 
-    Each time all of it is written: a secret can become known behind a place where
-    it stands. What is no regular file, such as a pipe, is only written at the end.
+    Each write is a complete one, because a secret may be recognised only later.
+    Anything but a regular file, such as a pipe, is written once, at the end.
     """
     over = threading.Event()
 
@@ -121,7 +121,7 @@ def _written_as_it_comes(file: Path, write: Callable[[], None], changed: threadi
         while changed.wait() and not over.is_set():
             changed.clear()
             began = time.monotonic()
-            with suppress(OSError):  # it is said at the end
+            with suppress(OSError):  # reported at the end
                 write()
             over.wait(_REST * (time.monotonic() - began))
 
@@ -144,19 +144,19 @@ def _cannot_be_written(file: Path, error: OSError) -> click.UsageError:
 
 @final
 class Recorder:
-    """An observer that keeps what happens."""
+    """An observer that records steps and reports."""
 
     def __init__(self) -> None:
         self.happenings: list[Happening] = []
         self.changed: threading.Event = threading.Event()
-        """Set with each."""
+        """Set after each event."""
         self._began = time.monotonic()
         self._connection = 0
-        self._step: object = None  # that a report belongs to
-        self._asked = False  # whether the request has begun to be sent on this connection
+        self._step: object = None  # the step that a report belongs to
+        self._asked = False  # whether sending the request has begun on this connection
 
     def __call__(self, call: Call | HTTPCall, item: object) -> None:
-        """For `Channel`."""
+        """The observer, for `Channel`."""
         match self._step, item:
             case _, Connect() | Request():
                 self._connection += 1
@@ -191,7 +191,7 @@ class Recorder:
 
 
 def _message(line: str, headers: Iterable[tuple[str | bytes, str | bytes]], body: bytes = b"") -> bytes:
-    """HTTP/1.1 in place of what an HTTP library has exchanged. An answer ends with its connection."""
+    """The HTTP/1.1 equivalent of a message of an HTTP library. An answer ends with its connection."""
     head = line.encode("latin-1") + b"\r\n"
     for field in headers:
         name, value = (part.encode("latin-1") if isinstance(part, str) else part for part in field)

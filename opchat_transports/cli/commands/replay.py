@@ -1,4 +1,4 @@
-"""`opchat replay`: a recording, or a raw response, served again on loopback."""
+"""`opchat replay`: serves a recording or a raw response again on loopback."""
 
 import math
 import threading
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 __all__ = ["replay_command"]
 
-_LONGEST = 1e6  # seconds, which nobody waits for: the slowest speeds lead to numbers that no clock takes
+_LONGEST = 1e6  # seconds; the slowest speeds would give numbers too large for clocks
 _JSON = (("Content-Type", "application/json; charset=UTF-8"),)
 _STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"),)
 
 
 @click.command("replay")
 @click.argument("file", default="-", type=click.Path(allow_dash=True))
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 takes a free one.")
-@click.option("--speed", type=click.FloatRange(0, 1e6), default=1.0, show_default=True, help="0 is without waiting.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 chooses a free one.")
+@click.option("--speed", type=click.FloatRange(0, 1e6), default=1.0, show_default=True, help="0: no waiting.")
 def replay_command(file: str, port: int, speed: float) -> int:
-    """Serve FILE again on 127.0.0.1, as it came, until Ctrl-C (exit code 0).
+    """Serve FILE again on 127.0.0.1, with its timing, until Ctrl-C (exit code 0).
 
-    FILE is what `opchat record` has written, a raw HTTP response or a bare body;
-    the last two have no times. Each submit gets the next recorded answer, over a
-    connection of its own; after the last it begins anew. start_session is answered
-    with a good session, unless what is recorded ends there.
+    FILE is a recording from `opchat record`, a raw HTTP response or a bare body;
+    the last two have no timing. Each submit gets the next recorded answer, over its
+    own connection; after the last one comes the first again. start_session gets a
+    good session, unless the recording ends there.
     """
     from ...testing import FaultServer
 
-    if math.isnan(speed):  # which is in every range
+    if math.isnan(speed):  # NaN passes every range check
         raise click.BadParameter("expected a number", param_hint="--speed")
     found = list(parts(file, read(file)))
     if not found:
@@ -53,7 +53,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
 
 
 def _script(found: Sequence[Part], speed: float) -> "Script":
-    """What is done about the requests, one after the other; after the last it begins anew."""
+    """The script that answers the requests in order, and starts again after the last."""
     from ...testing import Close, Reset, Stall
 
     steps: list[Step] = []

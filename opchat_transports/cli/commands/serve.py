@@ -1,4 +1,4 @@
-"""The command `opchat serve`: a site with bots, under uvicorn, or under the small server where that is missing."""
+"""`opchat serve`: a site with bots, under uvicorn, or under the small server without it."""
 
 import ipaddress
 import json
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["application_of_command", "serve_command"]
 
 _BUILT_IN = "opchat_transports.bots:small_talk"
-_VARIABLE = "OPCHAT_SERVE"  # tells the worker processes what the command was told
-_STOPS_WITHIN = 5  # seconds, for answers under way
-_BACKLOG = 512  # asyncio accepts as many in one turn, before a connection can be closed for being one too many
+_VARIABLE = "OPCHAT_SERVE"  # passes the options to the worker processes
+_STOPS_WITHIN = 5  # seconds, for open answers
+_BACKLOG = 512  # asyncio accepts this many in one turn, before it can close one too many
 _OTHER_FILES = 100
 
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 chooses a free one.")
 @click.option(
     "--bot",
     "bots",
@@ -43,23 +43,21 @@ _OTHER_FILES = 100
     help="Who answers. Can be repeated, with the names that questions give. Without it: a small built-in bot.",
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many processes.")
-@click.option(
-    "--connections", type=click.IntRange(1), default=500, show_default=True, help="At most so many, in each process."
-)
+@click.option("--connections", type=click.IntRange(1), default=500, show_default=True, help="The most in each process.")
 @click.option(
     "--threads",
     type=click.IntRange(1),
     default=40,
     show_default=True,
-    help="At most so many questions at once to bots that are not async, in each process. Under uvicorn.",
+    help="The most questions at once to blocking bots, in each process. Under uvicorn.",
 )
 @click.option(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name by which the site may be asked; * is any. Can be repeated. "
-    "Default on a loopback address: the names of this machine for itself; else any.",
+    help="A host name that requests may use; * is any. Can be repeated. "
+    "Default on a loopback address: this machine's own names; else any.",
 )
 @click.option(
     "--origin", "origins", multiple=True, metavar="ORIGIN", help="Another origin whose pages may ask. Can be repeated."
@@ -76,17 +74,17 @@ _OTHER_FILES = 100
     show_envvar=True,
     help="The key of the nonces. The same one on all machines of a site, and after a restart. Default: a random one.",
 )
-@click.option("--debug", is_flag=True, help="Tell clients what a bot that failed has raised.")
-@click.option("--quiet", is_flag=True, help="Log no line for each request.")
+@click.option("--debug", is_flag=True, help="Show a failed bot's exception to clients.")
+@click.option("--quiet", is_flag=True, help="Do not log requests.")
 def serve_command(
     host: str, port: int, bots: tuple[str, ...], workers: int, allowed_hosts: tuple[str, ...], secret: str | None,
     **told: Any,
 ) -> int:  # fmt: skip
     """Answer as a site would, until Ctrl-C (exit code 0).
 
-    A bot is called with each question and gives pieces of the answer; it may be
-    async or not. It runs under uvicorn (pip install 'opchat[serve]') or, where
-    that is missing, under a small server with a thread for each connection.
+    A bot takes a question and yields pieces of the answer; it may be async or
+    blocking. It runs under uvicorn (pip install 'opchat[serve]'), or without uvicorn
+    under a small server with a thread for each connection.
     """
     # Before the current directory is searched for modules.
     has_uvicorn = find_spec("uvicorn") is not None and find_spec("anyio") is not None
