@@ -128,7 +128,7 @@ class End:
     def file_id(self) -> str | None:
         """The id of the file that was uploaded, for `Submit.file_ids` (WIRE 7.5).
 
-        None if there is none of 1 to 256 printable ASCII characters. 1.9.94 gives a number.
+        None unless it has 1 to 256 printable ASCII characters. Plugin 1.9.94 sends a number.
         """
         kept = self.payload().get("data")
         file_id = kept.get("id") if isinstance(kept, dict) else None

@@ -77,7 +77,7 @@ class Question:
         seconds, is the timestamp of a `Live` that is not a piece of the answer. The
         first half of a surrogate pair at the end of a piece is held back for the
         next piece, or the last event: so a pair that was cut is one character, and
-        a piece that is no more than such a half gives no bytes yet.
+        a piece with nothing but such a half gives no bytes yet.
         Not streamed, it is nothing for a `Live`, and the whole JSON object for
         the last event (WIRE 6.1, 6.2).
 
@@ -145,7 +145,7 @@ class Question:
         payload["usage"] = given.get("usage")
         if given.get("responseId") is not None:
             payload["responseId"] = given["responseId"]
-        if self.new_token is not None:  # ours, never that of a site whose payload is handed on
+        if self.new_token is not None:  # this site's, never another site's whose payload is passed on
             payload["new_token"] = self.new_token
         return payload
 

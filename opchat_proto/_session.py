@@ -28,7 +28,7 @@ _BLANK = " \t"
 _MAX_AGE = "-?[0-9]+"
 _ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: no domain has one
 _DELETED = "deleted"  # what PHP writes in place of an empty value
-_SHORTEST_SECRET = 6  # characters: anything shorter stands in texts by chance
+_SHORTEST_SECRET = 6  # characters: shorter values occur in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
 

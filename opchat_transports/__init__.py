@@ -169,10 +169,10 @@ class Transport(Protocol):
         """Delete discussions, for good. Raises `ReplyBroken`."""
 
     def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none."""
+        """Visit the page at this URL, and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken` if that fails."""
 
     def download(self, url: str) -> bytes:
-        """The file at this URL, such as an image of an answer. Raises `ReplyBroken` if there is none."""
+        """Download the file at this URL, such as an image in an answer. Raises `ReplyBroken` if that fails."""
 
     def close(self) -> None:
         """Close all replies. Idempotent; leaving the `with` block does it too."""
@@ -270,13 +270,13 @@ class AsyncTransport(Protocol):
         """Delete discussions, for good. Raises `ReplyBroken`. Cancelled, it may have been done."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """The page at this URL and its bots, `fresh` from no cache. Raises `ReplyBroken` if there is none.
+        """Visit the page at this URL, and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken` if that fails.
 
         Cancelled, it leaves no connection open.
         """
 
     async def download(self, url: str) -> bytes:
-        """The file at this URL, such as an image of an answer. Raises `ReplyBroken` if there is none.
+        """Download the file at this URL, such as an image in an answer. Raises `ReplyBroken` if that fails.
 
         Cancelled, it leaves no connection open.
         """

@@ -23,7 +23,7 @@ def choose_proxy(endpoint: Endpoint, proxy: ProxyLike) -> Proxy | None:
     name:port, or "*". These are the rules of Python's own `urllib.request`.
 
     Raises `ValueError` for a URL that is not a proxy's, never showing credentials,
-    and `TypeError` for what is none of these.
+    and `TypeError` for any other type.
     """
     if proxy != ENVIRONMENT:
         if not isinstance(proxy, Proxy | str | None):

@@ -207,7 +207,7 @@ class BlockingServer:
                 connection.close()
 
     def _make_room(self, lobby: "_Lobby") -> None:
-        """Make room for one more: close the connection that has waited longest for a request, or wait until one ends."""
+        """Make room for one more: close the connection that has waited longest for a request, or wait for an end."""
         with self._guard:
             while len(self._talks) - len(self._leaving) + len(lobby) >= self._connections:
                 silent = lobby.longest()

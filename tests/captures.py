@@ -20,7 +20,7 @@ class Outcome:
     text: str | None = ""
     """The pieces joined; None where README gives only their number, and then the reply, if there is one, is them."""
     reply: str | None = None
-    """The end of an answer that is whole, unless `reason` says why there is none."""
+    """The final text of a complete answer, unless `reason` says why it is broken."""
     reason: Reason | None = None
     status: int | None = None
     code: str | None = None
@@ -251,7 +251,7 @@ RECORDED_AGAIN: dict[str, Outcome] = {
         Outcome(0, "", None),
     ),
 }
-# The nonce and the session id, or how the detail begins if there is none.
+# The nonce and the session id, or the beginning of the detail if start_session fails.
 SESSIONS: dict[str, tuple[str | None, str | None] | str] = {
     "own/session": ("n1", "s1"),
     "2.0.1/start_session_404_201": (None, None),

@@ -14,7 +14,7 @@ FOLDERS = sorted({path.parent for path in MODULES})
 
 
 def imported(path: Path) -> list[tuple[str, str, str]]:
-    """From where, what, and the lines that say so: the first one, and that of the name."""
+    """Each imported name: the module, the name, and the lines of the import (its first one, and the name's)."""
     text = path.read_text()
     lines = text.splitlines()
     return [

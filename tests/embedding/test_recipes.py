@@ -21,7 +21,7 @@ class TestRecipes(Suite):
 
 @pytest.mark.parametrize("name", [name for name in RUNNERS if name != "http_aiohttp"])
 def test_framing_that_cannot_be_followed(name: str) -> None:
-    """aiohttp tells nobody about a chunk that is none, so there the clock runs out."""
+    """aiohttp does not report a malformed chunk, so there the clock runs out."""
     cut, fault = cut_after("plain", b"seven"), b"no chunk size\r\n"
     events = Suite().ask_and_answer(RUNNERS[name], cut, lambda peer: peer.send(fault))
     assert without_words(events) == without_words(events_of(cut + fault))

@@ -78,7 +78,7 @@ class Window:
         self.keys(question, Keys.ENTER)
 
     def texts(self) -> list[str]:
-        """What stands in the bubbles."""
+        """The texts of the bubbles."""
         texts = self.driver.execute_script(
             "return [...document.querySelectorAll('.opchat-text')].map((text) => text.textContent)"
         )

@@ -115,7 +115,7 @@ def random_copies(chance: random.Random) -> Again:
 
 
 def ways(chance: random.Random) -> Iterator[tuple[Cut, Again]]:
-    """Two cuts, the second with copies: the outcome must be that of the whole in both."""
+    """Two cuts, the second with copies: both must give the outcome of the whole."""
     yield random_cut(chance), the_same
     yield random_cut(chance), random_copies(chance)
 
@@ -133,7 +133,7 @@ def check_all_ways(choices: Choices, run: Callable[[Cut, Again], T]) -> T:
 
 
 def check_reply(events: list[Event]) -> None:
-    """`Live* (End | Broken)`, each of which can be read, copied and written."""
+    """`Live* (End | Broken)`; every event can be read, copied and written."""
     assert events, "no terminal event"
     check_events(events)
     assert isinstance(events[-1], End | Broken), events[-1]

@@ -98,7 +98,7 @@ def _check_bot(bot: Bot) -> None:
 
 
 def read_json(text: str) -> Any:
-    """The object in an attribute that was decoded once, None if there is none; as lenient as `json` is."""
+    """The object in a once-decoded attribute, or None; as lenient as `json`."""
     for _ in range(2):
         try:
             value = json.loads(text, parse_constant=_refuse)

@@ -297,7 +297,7 @@ def _whole_object(text: str) -> list[tuple[str, Any]]:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines, the last of which no line end closes."""
+    """The lines. The last one has no line end."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 

@@ -117,7 +117,7 @@ def early(data: bytes, *, failed: bool) -> Client:
 
 @dataclass
 class Fetches:
-    """A machine that is no `Flow`: it asks for one URL after the other, whatever becomes of those before."""
+    """A machine other than `Flow`: it requests one URL after the other, whatever happens to the earlier ones."""
 
     urls: list[str]
     limits: Limits = Limits()

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def every_cut(data: bytes) -> Iterator[list[bytes]]:
-    """The bytes whole, byte by byte, and in every two pieces (one of which can be empty)."""
+    """The bytes whole, byte by byte, and cut in two at every place, including both ends."""
     yield [data]
     yield byte_by_byte(data)
     for middle in range(len(data) + 1):

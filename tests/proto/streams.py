@@ -136,7 +136,7 @@ RULES: dict[str, tuple[bytes, tuple[ServerSentEvent, ...]]] = {
     "surrogates": (b"data: \xed\xa0\x80\xed\xbf\xbf\n\n", data("\ufffd" * 6)),
     "beyond U+10FFFF": (b"data: \xf4\x90\x80\x80 \xf4\x8f\xbf\xbf\n\n", data("\ufffd" * 4 + " \U0010ffff")),
     "a maximal subpart is one replacement": (b"data: \xf1\x80\x80\xe1\x80\xc2\n\n", data("\ufffd" * 3)),
-    "an overlong line end is none": (b"data: a\xc0\x8ab\n\n", data("a\ufffd\ufffdb")),
+    "an overlong line end is not a line end": (b"data: a\xc0\x8ab\n\n", data("a\ufffd\ufffdb")),
     "bad bytes in names of fields": (b"d\xffata: a\ndata\xff: a\n\xff\ndata: b\n\n", data("b")),
     "bad bytes in event and id": (b"event: \xff\nid: \xe2\ndata: a\n\n", (ServerSentEvent("\ufffd", "a", "\ufffd"),)),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 import pytest
 
 from opchat_proto import Broken, End, Flow, Limits, Reason, Session
-from opchat_proto._askable import Askable, Draft  # its kinds are public, and this one is none of them
+from opchat_proto._askable import Askable, Draft  # only its subclasses are public
 
 SITES = {
     "https://site.example": "https://site.example/wp-json/wp/v2/users/me?context=edit",

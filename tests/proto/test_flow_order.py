@@ -61,7 +61,7 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
     row = TABLE.rows[state]
     before = pickle.dumps(flow)
     if given_input is Input.REQUEST and given_input not in row:
-        assert flow.next_request() is None  # asks, and is told that there is none
+        assert flow.next_request() is None  # asks, and gets None
         assert pickle.dumps(flow) == before
     elif state is State.DONE:
         assert [call(flow, *step) for step in steps(state, given_input)] in ([[]], [[], []])

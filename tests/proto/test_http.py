@@ -106,13 +106,13 @@ REFUSED = [
     *("https://si\tte.example", "\x1f"),
     *("https://site.example\\@evil.example", "https:\\\\site.example", "https://site.example/\\", "127.0.0.1:8000\\"),
     *("https://site.example/\ud800", "https://site.example/?q=\udfff&rest_route=", "\ud800", "https://\udc00.example"),
-    # a port that is none
+    # not a port
     *("https://site.example:0", "https://site.example:65536", "https://site.example:99999999999"),
     *("127.0.0.1:0", "h:00"),
     *("https://site.example:x", "https://site.example:-1", "https://site.example:+80", "https://site.example:8_0"),
     *("https://site.example:80:80", "https://site.example:\u0668\u0660", "127.0.0.1:"),
     *("127.0.0.1:8000/x", "h:" + "9" * 5000),
-    # a host that is none
+    # not a host
     *("https://-site.example", "https://site-", "https://."),
     *("https://.site.example", "https://s!te.example", "https://%41"),
     *("https://site,example", "https://a*b", "https://a\"b", "https://a<b"),
@@ -126,7 +126,7 @@ REFUSED = [
     *("https://x[::1]", "https://[::1]evil.example:80", "https://[[::1]]"),
     *("https://[]", "https://[:::]", "https://[1::2::3]", "https://[::1%25eth0]", "https://[v1.a]", "https://[vF.a:b]"),
     *("https://[site.example]", "https://[::1].site.example", "https://::1", "::1:8000", "https://[::g]", "[::1]"),
-    # a query that is not a root
+    # a query without a root
     *("https://site.example/?a=b", "https://site.example/?rest_route=/wp/v2", "https://site.example/?rest_route=&a=b"),
     *("https://site.example/?rest_route", "https://site.example/?xrest_route=", "https://site.example/?rest_route=//"),
     *("https://site.example/wp-json?a", "127.0.0.1:8000?rest_route="),

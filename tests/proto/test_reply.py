@@ -117,11 +117,11 @@ STREAMS = {
     "the end event glued to HTML": (live("a") + b"\n</div>" + PLAIN_END, [Live("a"), ENDED]),
     "an event of the plugin glued to a mark and HTML": (BOM + b"x" + BOM + HI_PIECE + END, [Live("Hi"), ENDED]),
     "an event glued to another": (b"x" + HI_PIECE[:-2] + HI_PIECE + END, [MALFORMED_PIECES]),
-    "an event in a comment, a field and a line with a name is none": (
+    "text like an event in a comment, a field or a named line is not an event": (
         b": " + HI_PIECE + b"event: " + HI_PIECE + b"id:" + HI_PIECE + live("a") + END,
         [Live("a"), ENDED],
     ),
-    "another event glued to HTML is none": (
+    "an unknown event glued to HTML is not an event": (
         live("a") + b'<div id="error">x</div>' + live("b") + END,
         [Live("a"), ENDED],
     ),

@@ -58,7 +58,7 @@ def page(version: str, *headers: tuple[str, str], **system: Any) -> bytes:
 
 
 def index(version: str, *headers: tuple[str, str], **fields: Any) -> bytes:
-    """That of the REST API."""
+    """The answer of the REST API."""
     routes: dict[str, Any] = {route: {} for route in _ROUTES[version]}
     namespaces = ["oembed/1.0", "mwai-ui/v1", "mwai/v1", "wp/v2"]
     body = {"name": "Site", "namespaces": namespaces, "authentication": [], "routes": routes, **fields}

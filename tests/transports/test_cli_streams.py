@@ -29,7 +29,7 @@ LONG_RESPONSE = STREAM + live(PIECE) * 40 + end("x") + LAST
 
 
 def nonblocking_pipe() -> tuple[int, int]:
-    """A pipe of which neither end blocks."""
+    """A pipe with two non-blocking ends."""
     ends = os.pipe()
     for descriptor in ends:
         os.set_blocking(descriptor, False)

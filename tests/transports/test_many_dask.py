@@ -1,4 +1,4 @@
-"""Many questions from the workers of a Dask cluster on this machine, some of which die."""
+"""Many questions from the workers of a local Dask cluster, also when workers die."""
 
 import asyncio
 import json

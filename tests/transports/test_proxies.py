@@ -310,7 +310,7 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str | None]] = [
     ({"HTTP_PROXY": P, "REQUEST_METHOD": "GET", "all_proxy": Q}, HTTP, Q),
     ({"http_proxy": P, "REQUEST_METHOD": "GET"}, HTTP, P),
     ({"HTTPS_PROXY": P, "REQUEST_METHOD": "GET"}, HTTPS, P),
-    # empty is none
+    # an empty value means no proxy
     ({"https_proxy": ""}, HTTPS, None),
     ({"https_proxy": "", "HTTPS_PROXY": P}, HTTPS, None),
     ({"https_proxy": "", "all_proxy": P}, HTTPS, P),
