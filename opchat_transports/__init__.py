@@ -4,41 +4,41 @@
     trio_streams       TrioTransport
     asyncio_streams    AsyncioTransport: asyncio's own streams, also under uvloop
     asyncio_httpx      HttpxTransport: a client of httpx or httpx2, on asyncio or trio
-    provider           Opchatgpts, as the provider class of 2023 was called
+    provider           Opchatgpts: the interface of the provider class of 2023
 
     blocking_server    serve: a server that runs a bot in threads
     file_store         FileStore: the files that clients upload to a server
     asgi               application: a bot as an ASGI application
     uvicorn_protocol   BoundedProtocol: uvicorn's HTTP/1.1 with bounds
-    bots               small_talk, a bot to try things out with
-    page               the chat page that the servers show
+    bots               small_talk: a bot for trying things out
+    page               the chat page of the servers
     many               many questions side by side, at a pace
     testing            FaultServer: a scripted server for tests of your own client
     cli                the command `opchat`; __main__ starts it
 
-    _base              what all transports are: a channel and its open replies
-    _async             the loop of the async ones
+    _base              what all transports share: a channel and its open replies
+    _async             the driver loop of the async transports
     _uploads           files for a site's bots, on all transports
     _discussions       a member's discussions, on all of them
     _visits            pages of a site, on all of them
     _files             private files, and conversations in them
-    _text              the text of an answer, without the events beside it
-    _common            their options, TLS contexts, and the words for what a library raises
-    _broken            a reply that is broken, as an exception and in words
-    _extras            what to install where a package of an extra is missing
-    _proxies           the proxy that the environment names
+    _text              the text of an answer, without its other events
+    _common            the options of transports, TLS contexts, and messages for exceptions of libraries
+    _broken            a broken reply as an exception, and as a line for people
+    _extras            names the extra to install if a package is missing
+    _proxies           the proxy in the environment variables
     _sockets           blocking sockets with deadlines
-    _asyncio           scopes with one timer and connections, on asyncio
+    _asyncio           scopes with one timer, and connections, on asyncio
     _tls               TLS over any connection
-    _httpx             what is particular about httpx and httpcore
+    _httpx             the particulars of httpx and httpcore
     _logging           the logger "opchat"
-    _serving           what the servers share: bots that fail, several bots, bounds and logs
-    _bot_events        what a bot gives, as events
-    _bot_kinds         bots that are async or not, on servers that are async or not
+    _serving           what the servers share: failing bots, several bots, bounds and logs
+    _bot_events        turns the items of a bot into events
+    _bot_kinds         runs async and blocking bots on async and threaded servers
 
-All have one shape, the protocols below, and give the same events for the same
-bytes. All questions of a transport share one session: the first starts it, and the
-others wait for that. Importing this package imports no I/O library.
+All have the same interface, the protocols below, and give the same events for the
+same bytes. The questions of a transport share one session: the first starts it while
+the others wait. Importing this package imports no I/O library.
 
     with BlockingTransport("https://site.example") as transport, transport.ask("Hi") as reply:
         for event in reply:
@@ -92,41 +92,41 @@ __all__ = [
 
 
 class Reply(Protocol):
-    """The answer to one question: an iterator of events that is asked for only as fast as you read.
+    """The answer to one question: an iterator of events, which reads from the network only as fast as you iterate.
 
-    It gives any number of `Live`, then one `End` or `Broken`, then stops. The
+    It yields any number of `Live`, then one `End` or `Broken`, then stops. The
     question is sent with the first `next`.
     """
 
     def __iter__(self) -> Iterator[Event]:
-        """The reply itself."""
+        """Return itself."""
 
     def __next__(self) -> Event:
-        """The next event; what goes wrong on the way is the event `Broken`."""
+        """Return the next event. Faults of the network and the server are `Broken`, not exceptions."""
 
     @property
     def retries(self) -> int:
-        """How often the question was asked again: never, unless the transport was made with `retries`."""
+        """How often the question was repeated; always 0 unless the transport has `retries`."""
 
     @property
     def end(self) -> End | None:
-        """The last event of an answer that was read to its end; None before, and if it is broken."""
+        """The terminal event of a complete answer; None before the end, and if the reply is broken."""
 
     @property
     def broken(self) -> Broken | None:
-        """The last event of a reply that was read to its end and is broken, else None."""
+        """The terminal event of a broken reply; None before the end, and if the answer is complete."""
 
     def pieces(self) -> Iterator[str]:
-        """The text of the answer in pieces, as they come. Raises `ReplyBroken` where the reply is broken."""
+        """Iterate over the text of the answer as it comes. Raises `ReplyBroken` at the end of a broken reply."""
 
     def text(self) -> str:
-        """The whole text of the answer. Raises `ReplyBroken` if the reply is broken."""
+        """Return the whole text of the answer. Raises `ReplyBroken` if the reply is broken."""
 
     def close(self) -> None:
         """Close the connection at once if it is still open. Idempotent; leaving the `with` block does it too."""
 
     def __enter__(self) -> Self:
-        """The reply itself."""
+        """Return itself."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
@@ -135,11 +135,11 @@ class Reply(Protocol):
 
 
 class Transport(Protocol):
-    """Where questions are asked. They share one session; each has its own connection."""
+    """Asks questions of one site. They share one session; each request has its own connection."""
 
     @property
     def session(self) -> Session | None:
-        """The session as it stands, None until the first question has started one."""
+        """The current session; None until the first question has started one."""
 
     def ask(
         self,
@@ -149,9 +149,10 @@ class Transport(Protocol):
         files: Iterable[FileLike] = (),
         **options: Unpack[QuestionOptions],
     ) -> Reply:
-        """Ask a question, after what the conversation remembers, with files that are uploaded first.
+        """Ask a question, in a conversation if one is given, with files that are uploaded first.
 
-        Raises `ValueError` for what cannot be sent, `OSError` for a file that cannot be read.
+        Raises `ValueError` for a question that cannot be sent, `OSError` for a file that
+        cannot be read.
         """
 
     def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
@@ -169,16 +170,16 @@ class Transport(Protocol):
         """Delete discussions, for good. Raises `ReplyBroken`."""
 
     def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """Visit the page at this URL, and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken` if that fails."""
+        """Visit the page at this URL and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken`."""
 
     def download(self, url: str) -> bytes:
-        """Download the file at this URL, such as an image in an answer. Raises `ReplyBroken` if that fails."""
+        """Download the file at this URL, such as an image in an answer. Raises `ReplyBroken`."""
 
     def close(self) -> None:
         """Close all replies. Idempotent; leaving the `with` block does it too."""
 
     def __enter__(self) -> Self:
-        """The transport itself."""
+        """Return itself."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
@@ -187,46 +188,46 @@ class Transport(Protocol):
 
 
 class AsyncReply(Protocol):
-    """As `Reply`, in async code. A cancelled call leaves the reply to be closed, with nothing running behind it."""
+    """As `Reply`, in async code. After a cancelled call nothing runs in the background; close the reply."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """The reply itself."""
+        """Return itself."""
 
     async def __anext__(self) -> Event:
-        """The next event; what goes wrong on the way is the event `Broken`.
+        """Return the next event. Faults of the network and the server are `Broken`, not exceptions.
 
-        Cancelled, it leaves a reply whose connection is closed; the next call gives
-        what had been read before, and then `Broken`.
+        If cancelled, the connection is closed; the next calls return the events that had
+        been read, and then `Broken`.
         """
 
     @property
     def retries(self) -> int:
-        """How often the question was asked again: never, unless the transport was made with `retries`."""
+        """How often the question was repeated; always 0 unless the transport has `retries`."""
 
     @property
     def end(self) -> End | None:
-        """The last event of an answer that was read to its end; None before, and if it is broken."""
+        """The terminal event of a complete answer; None before the end, and if the reply is broken."""
 
     @property
     def broken(self) -> Broken | None:
-        """The last event of a reply that was read to its end and is broken, else None."""
+        """The terminal event of a broken reply; None before the end, and if the answer is complete."""
 
     def pieces(self) -> AsyncIterator[str]:
-        """The text of the answer in pieces, as they come. Raises `ReplyBroken` where the reply is broken."""
+        """Iterate over the text of the answer as it comes. Raises `ReplyBroken` at the end of a broken reply."""
 
     async def text(self) -> str:
-        """The whole text of the answer. Raises `ReplyBroken` if the reply is broken. Cancelled, it closes the reply."""
+        """Return the whole text of the answer. Raises `ReplyBroken`. If cancelled, the reply is closed."""
 
     async def aclose(self) -> None:
-        """Close the connection at once if it is still open, also when cancelled. Idempotent."""
+        """Close the connection at once if it is still open, even if cancelled. Idempotent."""
 
     async def __aenter__(self) -> Self:
-        """The reply itself. It does not wait, so it cannot be cancelled."""
+        """Return itself, without a checkpoint, so it cannot be cancelled."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`aclose()`: the connection is closed, also when cancelled."""
+        """`aclose()`: closes the connection, even if cancelled."""
 
 
 class AsyncTransport(Protocol):
@@ -234,7 +235,7 @@ class AsyncTransport(Protocol):
 
     @property
     def session(self) -> Session | None:
-        """The session as it stands, None until the first question has started one."""
+        """The current session; None until the first question has started one."""
 
     def ask(
         self,
@@ -244,15 +245,16 @@ class AsyncTransport(Protocol):
         files: Iterable[FileLike] = (),
         **options: Unpack[QuestionOptions],
     ) -> AsyncReply:
-        """Ask a question, after what the conversation remembers, with files that are uploaded first.
+        """Ask a question, in a conversation if one is given, with files that are uploaded first.
 
-        Raises `ValueError` for what cannot be sent, `OSError` for a file that cannot be read.
+        Raises `ValueError` for a question that cannot be sent, `OSError` for a file that
+        cannot be read.
         """
 
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """Send a file, and return its id, for `ask(..., file_ids=[...])`. Raises `ReplyBroken`, `OSError`.
 
-        Cancelled, it leaves no connection open; the site may have taken the file.
+        If cancelled, its connection is closed; the site may have received the file.
         """
 
     async def discussions(
@@ -270,27 +272,27 @@ class AsyncTransport(Protocol):
         """Delete discussions, for good. Raises `ReplyBroken`. Cancelled, it may have been done."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """Visit the page at this URL, and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken` if that fails.
+        """Visit the page at this URL and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken`.
 
-        Cancelled, it leaves no connection open.
+        If cancelled, its connection is closed.
         """
 
     async def download(self, url: str) -> bytes:
-        """Download the file at this URL, such as an image in an answer. Raises `ReplyBroken` if that fails.
+        """Download the file at this URL, such as an image in an answer. Raises `ReplyBroken`.
 
-        Cancelled, it leaves no connection open.
+        If cancelled, its connection is closed.
         """
 
     async def aclose(self) -> None:
-        """Close all replies, also when cancelled. Idempotent."""
+        """Close all replies, even if cancelled. Idempotent."""
 
     async def __aenter__(self) -> Self:
-        """The transport itself. It does not wait, so it cannot be cancelled."""
+        """Return itself, without a checkpoint, so it cannot be cancelled."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`aclose()`: all is closed, also when cancelled."""
+        """`aclose()`: closes all replies, even if cancelled."""
 
 
 for _name in __all__:  # as in opchat_proto

@@ -14,20 +14,20 @@ RECORDINGS = CAPTURES.parent / "recordings"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an answer comes to."""
+    """The outcome of an answer."""
 
     pieces: int
     text: str | None = ""
-    """The pieces joined; None where README gives only their number, and then the reply, if there is one, is them."""
+    """The joined pieces; None if the recordings' README gives only their number: then they equal the reply, if any."""
     reply: str | None = None
     """The final text of a complete answer, unless `reason` says why it is broken."""
     reason: Reason | None = None
     status: int | None = None
     code: str | None = None
     detail: str = ""
-    """How the detail begins."""
+    """The beginning of the detail."""
     others: tuple[tuple[str, int], ...] = ()
-    """How many events there are of each other kind."""
+    """The number of events of each other kind."""
     lists: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Images, actions, shortcuts, blocks."""
 
