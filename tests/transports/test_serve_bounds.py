@@ -141,7 +141,7 @@ def test_of_bodies_that_are_too_large_together_the_largest_is_given_up(caplog: p
         small.sendall(b"x" * 4_000)
         assert small.recv(12) == b"HTTP/1.1 200"
         wait_for_bytes(server, range(1))
-    assert caplog.messages == ["the bodies of all requests are too large together: the largest was given up"]
+    assert caplog.messages == ["the bodies of all requests are too large together: the largest was dropped"]
 
 
 def wait_for_bytes(server: BlockingServer, counts: range) -> None:
