@@ -30,6 +30,7 @@ The modules. All names are imported from here:
                 _askable       what a flow can ask: the request of each kind, and how its answer is judged
                 _member        whether a member is asked as a member: users/me, and WordPress's own nonce
                 _session       Session: nonce, session id and cookies
+                _cookies       those of a browser, from a file: which it would send to a site
                 _reply         ReplyDecoder: one response judged, Live* (End | Broken)
                 _sse           SSEDecoder: server-sent events, by the WHATWG rules
                 _events        Live, End, Broken and the Reason

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, final
 
+from ._cookies import domain_matches, path_matches, read_cookies
 from ._http import Endpoint, read_cookie_date, read_date
 from ._json import decode
 
@@ -26,7 +27,6 @@ _SESSION_IN_HEADER = rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*"
 _QUOTED_OR_COMMA = r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)'
 _BLANK = " \t"
 _MAX_AGE = "-?[0-9]+"
-_ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: no domain has one
 _DELETED = "deleted"  # what PHP writes in place of an empty value
 _SHORTEST_SECRET = 6  # characters: shorter values occur in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
@@ -100,6 +100,29 @@ class Session:
             if not text.strip() or re.search(rf"{forbidden}|[\ud800-\udfff]", text):
                 raise ValueError(f"{what}: expected at least one character, no control characters, no colon in a name")
         return cls(authorization=f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}")
+
+    @classmethod
+    def from_cookies(cls, text: str, endpoint: Endpoint | str, *, now: float) -> "Session":
+        """The session of a member who is signed in with a browser, from that browser's cookies.
+
+        `text` is a file in Netscape's format (cookies.txt, with `#HttpOnly_` lines too)
+        or the value of a Cookie header. From a file come those cookies that the browser
+        would send to `endpoint` at `now`, in Unix seconds: by domain, path, `Secure`
+        and expiry, where 0 is the end of the browser's session. The nonce comes later,
+        see `Flow`, and until the site has named the member nothing is asked.
+
+        Raises `ValueError`, which shows no cookie, for another text and where no cookie
+        is left; `TypeError` for values of other types.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text: expected a str, got {type(text).__name__}")
+        if isinstance(now, bool) or not isinstance(now, int | float):
+            raise TypeError(f"now: expected Unix seconds, got {type(now).__name__}")
+        if isinstance(endpoint, str):
+            endpoint = Endpoint.parse(endpoint)
+        target = endpoint.target("/").partition("?")[0]
+        cookie = read_cookies(text, endpoint.host, target, now, is_https=endpoint.scheme == "https")
+        return cls(cookie=cookie, origin=endpoint.origin, member="")
 
     @classmethod
     def from_token(cls, token: str) -> "Session":
@@ -228,8 +251,8 @@ def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoi
             case "expires":
                 expires = read_cookie_date(content) or expires
     if (
-        not _domain_matches(endpoint.host, domain)
-        or not _path_matches(endpoint.target(route).partition("?")[0], path)
+        not domain_matches(endpoint.host, domain)
+        or not path_matches(endpoint.target(route).partition("?")[0], path)
         or (is_secure and endpoint.scheme != "https")
     ):
         return session
@@ -244,19 +267,6 @@ def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoi
         return session
     own = f"{SESSION_COOKIE}={value}"
     return replace(session, cookie=f"{others}; {own}" if others else own)
-
-
-def _domain_matches(host: str, domain: str) -> bool:
-    """RFC 6265, 5.1.3. Without a domain the cookie is this host's own."""
-    host = host.removesuffix(".")
-    if domain in ("", host, f"[{host}]"):
-        return True
-    return host.endswith("." + domain) and not re.fullmatch(_ADDRESS, host)
-
-
-def _path_matches(target: str, path: str) -> bool:
-    """RFC 6265, 5.1.4. Without a path the cookie counts everywhere: start_session has a directory of its own."""
-    return target == path or target.startswith(path if path.endswith("/") else path + "/")
 
 
 def adopt_token(session: Session, raw: str, depth: int) -> Session:

@@ -1,0 +1,31 @@
+"""The session of a member who is signed in with a browser."""
+
+from typing import Any, cast
+
+import pytest
+
+from opchat_proto import Endpoint, Session
+
+LOGIN = "wordpress_logged_in_1=alice%7C1"
+
+
+@pytest.mark.parametrize("site", ["https://site.example/blog", Endpoint.parse("https://site.example/blog/wp-json")])
+def test_the_cookies_sign_a_member_in_whom_nobody_has_named_yet(site: Endpoint | str) -> None:
+    line = "\t".join(["site.example", "FALSE", "/blog", "TRUE", "0", *LOGIN.split("=", 1)])
+    session = Session.from_cookies(line, site, now=0.0)
+    assert (session.cookie, session.origin, session.member) == (LOGIN, "https://site.example", "")
+    assert session.is_member
+    assert LOGIN not in repr(session)
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "error"),
+    [
+        (b"", 0, "text: expected a str, got bytes"),
+        (LOGIN, None, "now: expected Unix seconds, got NoneType"),
+        (LOGIN, True, "now: expected Unix seconds, got bool"),
+    ],
+)
+def test_types_are_checked(text: object, now: object, error: str) -> None:
+    with pytest.raises(TypeError, match=f"^{error}$"):
+        Session.from_cookies(cast("Any", text), "https://site.example", now=cast("Any", now))
