@@ -23,10 +23,11 @@ from opchat_proto import (
     Submit,
     Timeouts,
 )
-from tests.fuzz import oracles, targets
+from tests.fuzz import oracles, targets_call
 from tests.fuzz.__main__ import TARGETS as NAMES
 from tests.fuzz.__main__ import mutants
-from tests.fuzz.targets import TARGETS, seeds
+from tests.fuzz.seeds import seeds
+from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -205,7 +206,7 @@ def test_a_channel_that_breaks_a_rule_is_found(monkeypatch: pytest.MonkeyPatch, 
             TARGETS["call"](data)
 
     run_all()
-    monkeypatch.setattr(targets, "Channel", faulty)
+    monkeypatch.setattr(targets_call, "Channel", faulty)
     with pytest.raises(AssertionError, match=what):
         run_all()
 

@@ -56,10 +56,10 @@ def main() -> int:
     if guided:
         _with_atheris(options, folder)
 
-    from tests.fuzz import targets
+    from tests.fuzz import seeds, targets
 
     run = targets.TARGETS[options.target]
-    inputs = targets.seeds(options.target)
+    inputs = seeds.seeds(options.target)
     if options.replay:
         inputs += [path.read_bytes() for path in sorted(folder.iterdir())]
         mutated: Iterator[bytes] = iter(())
@@ -105,7 +105,7 @@ def _try(run: Callable[[bytes], None], target: str, folder: Path, data: bytes) -
 
 def mutants(inputs: list[bytes], chance: random.Random) -> Iterator[bytes]:
     """Endless inputs, made from these: pieces cut out, doubled, put in, exchanged; and decisions at the end."""
-    from tests.fuzz.targets import TOKENS
+    from tests.fuzz.seeds import TOKENS
 
     while True:
         data = bytearray(chance.choice(inputs))
@@ -135,15 +135,15 @@ def _with_atheris(options: argparse.Namespace, folder: Path) -> None:
     atheris: Any = importlib.import_module("atheris")  # which is not everywhere
     with atheris.instrument_imports(include=["opchat_proto"]):
         import opchat_proto  # noqa: F401  # so that it is the instrumented one
-    from tests.fuzz import targets
+    from tests.fuzz import seeds, targets
 
     run = targets.TARGETS[options.target]
     with tempfile.TemporaryDirectory(prefix="opchat-seeds-") as seed_folder:
-        for data in targets.seeds(options.target):
+        for data in seeds.seeds(options.target):
             (Path(seed_folder) / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
         dictionary = Path(seed_folder).with_suffix(".dict")
         dictionary.write_text(
-            "".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in targets.TOKENS)
+            "".join('"' + "".join(f"\\x{byte:02x}" for byte in token) + '"\n' for token in seeds.TOKENS)
         )
         arguments = [
             sys.argv[0],
