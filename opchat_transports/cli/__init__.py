@@ -1,6 +1,6 @@
 """The command `opchat`: questions at a terminal, in pipes and in scripts.
 
-    commands            one file for each command: ask, batch, bots, chat, decode, doctor, record, replay, serve
+    commands            one file for each: ask, batch, bots, chat, decode, discussions, doctor, record, replay, serve
 
     _options            --url, --bot, --timeout and the other options of the commands that ask a site
     _stdin              the question from the arguments and standard input; standard input as lines or bytes
@@ -57,6 +57,7 @@ from .commands.batch import batch_command
 from .commands.bots import bots_command
 from .commands.chat import chat_command
 from .commands.decode import decode_command
+from .commands.discussions import discussions_command
 from .commands.doctor import doctor_command
 from .commands.record import record_command
 from .commands.replay import replay_command
@@ -72,6 +73,7 @@ COMMANDS: dict[str, click.Command] = {
         bots_command,
         chat_command,
         decode_command,
+        discussions_command,
         doctor_command,
         record_command,
         replay_command,

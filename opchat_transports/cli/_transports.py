@@ -15,7 +15,7 @@ from .._proxies import ENVIRONMENT
 from ._options import Settings
 from ._terminal import say
 
-__all__ = ["ask", "download", "site", "trusting", "visit"]
+__all__ = ["ask", "call_method", "download", "site", "trusting", "visit"]
 
 _TRANSPORTS = {
     "blocking": ("blocking_sockets", "BlockingTransport"),
@@ -76,29 +76,43 @@ def ask(
 
 def visit(settings: Settings, url: str, *observers: Observer) -> Page:
     """Visit the page at this address. Raises `ReplyBroken` if that fails, `UsageError` for wrong options."""
-    page: Page = _fetch(settings, observers, lambda transport: transport.visit(url))
+    page: Page
+    page, _ = call_method(settings, None, observers, "visit", url)
     return page
 
 
 def download(settings: Settings, url: str) -> bytes:
     """Download the file at this address. Raises as `visit`, and `ValueError` for anything but an address."""
-    content: bytes = _fetch(settings, (), lambda transport: transport.download(url))
+    content: bytes
+    content, _ = call_method(settings, None, (), "download", url)
     return content
 
 
-def _fetch(settings: Settings, observers: Sequence[Observer], fetch: Callable[[Any], Any]) -> Any:
-    transport = _open_site(settings, None, observers)
+def call_method(
+    settings: Settings,
+    session: Session | None,
+    observers: Sequence[Observer],
+    method: str,
+    *arguments: Any,
+    **options: Any,
+) -> tuple[Any, Session | None]:
+    """What this method of a transport gives, and the session for the next one.
+
+    Raises what the method raises, and `UsageError` for wrong options.
+    """
+    transport = _open_site(settings, session, observers)
+    call = getattr(transport, method)
     if settings.via == "blocking":
         with transport:
-            return fetch(transport)
+            return call(*arguments, **options), transport.session
     found: list[Any] = []
 
     async def main() -> None:
         async with transport:
-            found.append(await fetch(transport))
+            found.append(await call(*arguments, **options))
 
     _run(settings.via, main)
-    return found[0]
+    return found[0], transport.session
 
 
 def _open_site(settings: Settings, session: Session | None, observers: Sequence[Observer]) -> Any:
