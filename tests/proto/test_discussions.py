@@ -16,6 +16,7 @@ from opchat_proto import (
     Event,
     Flow,
     InvalidMessages,
+    Limits,
     ListDiscussions,
     Message,
     Reason,
@@ -239,7 +240,7 @@ def test_what_sites_answered(path: Any) -> None:
     question: Any = {"list": ListDiscussions(), "edit": RenameDiscussion("c1", "New")}.get(
         name.split("_")[1], DeleteDiscussions(("c1",))
     )
-    call = Channel("http://site.example", session=Session("n1", cookie="wordpress_logged_in_1=a")).call(question)
+    call = Channel("http://site.example", session=NONCE, limits=Limits(restarts=0)).call(question)
     while not isinstance(call.next_step(0)[0], Receive):
         call.step_done()
     call.receive_data(path.read_bytes())

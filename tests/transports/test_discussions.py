@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from opchat_proto import DiscussionPage, Reason
+from opchat_proto import DiscussionPage, Reason, Session
 from opchat_transports import ReplyBroken
 from opchat_transports.testing import Close, Expect, FaultServer, Write, json_object
 
@@ -31,7 +31,7 @@ def with_transport(ask: Ask, url: str, do: Callable[[Any], Any], **options: Any)
 
 def listed(ask: Ask, url: str, *, offset: int = 0, limit: int = 10, **options: Any) -> DiscussionPage:
     page: DiscussionPage = with_transport(
-        ask, url, lambda transport: transport.discussions(offset=offset, limit=limit), session=MEMBER, **options
+        ask, url, lambda it: it.discussions(offset=offset, limit=limit), **{"session": MEMBER, **options}
     )
     return page
 
@@ -79,7 +79,7 @@ def test_a_guest_is_told_so(ask: Ask) -> None:
 def test_what_is_not_a_list_of_discussions_is_broken(ask: Ask) -> None:
     script = Expect("list"), Write(json_object(success=True, chats="none")), Close()
     with FaultServer(script) as server, pytest.raises(ReplyBroken) as raised:
-        listed(ask, server.url)
+        listed(ask, server.url, session=Session("n1"))
     broken = raised.value.broken
     assert (broken.reason, broken.detail) == (Reason.MALFORMED, "discussions/list: no list of discussions")
 
