@@ -302,10 +302,12 @@ def _failure(exchange: Exchange, check: str, where: str) -> Finding:
 
 def _is_firewalls(answer: Answer, check: str) -> bool:
     """Whether something before the site has answered: WordPress refuses a request to its REST API with JSON."""
-    if answer.header("cf-mitigated") or (answer.status != 200 and answer.is_html and is_challenge_text(answer.text)):
+    is_page = check == "page"
+    if answer.header("cf-mitigated"):
         return True
-    statuses = (403, 406) if check == "page" else (401, 403, 406, 429, 503)
-    return answer.status in statuses and answer.is_html
+    if not answer.is_html or (is_page and answer.status == 200):
+        return False
+    return answer.status in ((403, 406) if is_page else (401, 403, 406, 429, 503)) or is_challenge_text(answer.text)
 
 
 def _compression(coding: str, code: int) -> Finding:
@@ -330,12 +332,11 @@ def _way(facts: Facts, first: Exchange) -> Iterator[Finding]:
         yield _ok("name", f"{contact.host} is {', '.join(contact.addresses)}")
         if contact.failed_at != "connection":
             yield _ok("connection", f"port {contact.port} is open")
-    certificates = {contact.host: contact.certificate for contact in first.contacts if not contact.failed_at}
-    for host, certificate in certificates.items():
-        if certificate is not None:
-            yield _ok("tls", f"the certificate of {host} is {_certificate(certificate)}")
-    if first.answers and not any(certificates.values()) and facts.url.startswith("http:"):
-        yield _ok("tls", "none: what is asked and answered can be read on the way")
+    if not first.answers or first.contacts[-1].failed_at:
+        return
+    seen = {contact.host: contact.certificate for contact in first.contacts if contact.certificate is not None}
+    said = [f"the certificate of {host} is {_certificate(certificate)}" for host, certificate in seen.items()]
+    yield _ok("tls", "; ".join(said) or "none: what is asked and answered can be read on the way")
 
 
 def _certificate(certificate: Mapping[str, Any]) -> str:
@@ -421,7 +422,7 @@ def _site(facts: Facts) -> list[Finding]:
                 exit_code=_NOT_THE_CHAT,
             )
         ]
-    return [_ok("wordpress", "it is, or speaks its protocol"), *_rest(facts)]
+    return [_ok("wordpress", "WordPress, or a server that answers as it does"), *_rest(facts)]
 
 
 def _rest(facts: Facts) -> Iterator[Finding]:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, final
 
+import click
+
 from opchat_proto import (
     Broken,
     Client,
@@ -44,9 +46,9 @@ from .._common import load_trust_store, tune, words
 from .._proxies import choose_proxy
 from .._sockets import SocketStream, at_once, set_timeout
 from .._tls import TLSStream
-from ._diagnosis import Answer, Contact, Exchange, Facts, Question, choose_bot, is_accepted
+from ._diagnosis import Answer, Contact, Exchange, Facts, Question, choose_bot, diagnose, is_accepted
 from ._options import Settings, is_rest_root
-from ._terminal import Output
+from ._terminal import Output, say
 from ._trace import Trace
 from ._transports import ask, trusting
 
@@ -65,8 +67,9 @@ _LATE = {  # which clock runs at a step, and what has not come
 
 
 def examine(settings: Settings, url: str, *, with_question: bool) -> Facts:
-    """The facts about the site of this address. Nothing is asked unless `with_question`.
+    """The facts about the site of this address.
 
+    Nothing is asked unless `with_question`, nor where it would not be answered.
     Every wait has its clock in `settings.timeouts`, and every answer its limit in
     `settings.limits`. Raises `UsageError` for options that cannot be used.
     """
@@ -80,8 +83,12 @@ class _Examination:
         self._url = url
         assert settings.endpoint is not None
         self._endpoint: Endpoint = settings.endpoint
-        self._proxy: Proxy | None = choose_proxy(self._endpoint, settings.proxy)
-        self._context: ssl.SSLContext | None = None
+        try:
+            self._proxy: Proxy | None = choose_proxy(self._endpoint, settings.proxy)
+            self._origin = Visit(url, headers=settings.headers).origin
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        self._context = None if settings.cacert is None else trusting(settings.cacert)
         self._trace = Trace(Output()) if settings.verbose else None
 
     def run(self, *, with_question: bool) -> Facts:
@@ -112,7 +119,8 @@ class _Examination:
             facts = replace(facts, check=self._visit(index, fresh=secrets.token_hex(8), nonce=session.nonce))
             if not is_accepted(facts.check) and bot is not None and bot.nonce is not None and facts.page is not None:
                 facts = replace(facts, fresh=self._visit(facts.page.last.url, fresh=secrets.token_hex(8)))
-        if with_question:
+        if with_question and not any(finding.exit_code for finding in diagnose(facts)):
+            say("one question is asked now, which may cost the site's owner a little")
             found = choose_bot(facts.fresh and facts.fresh.page, name) or bot
             submit = Submit(new_message=_QUESTION, bot_id=self._settings.bot, stream=True)
             given = session
@@ -123,12 +131,12 @@ class _Examination:
 
     def _site_of(self, visit: Exchange) -> Endpoint:
         """Where the site's REST API may be, if its page does not say."""
-        host = "/".join(visit.last.url.split("/", 3)[:3])
-        return Endpoint.parse(host) if not self._url.startswith(host) else self._endpoint
+        origin = Visit(visit.last.url).origin
+        return self._endpoint if origin == self._origin else Endpoint.parse(origin)
 
     def _headers(self, origin: str) -> tuple[tuple[str, str], ...]:
         """The caller's header fields, which go to the site of the address only."""
-        return self._settings.headers if origin == Visit(self._url).origin else ()
+        return self._settings.headers if origin == self._origin else ()
 
     def _visit(self, url: str, *, fresh: str | None = None, nonce: str | None = None) -> Exchange:
         visit = Visit(url, self._settings.limits, headers=self._headers(Visit(url).origin), fresh=fresh)
@@ -212,8 +220,10 @@ class _Examination:
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
-            cacert = self._settings.cacert
-            self._context = load_trust_store() if cacert is None else trusting(cacert)
+            try:
+                self._context = load_trust_store()
+            except OSError as error:  # a file that the TLS library was told to use
+                raise click.UsageError(f"{error.filename}: {error.strerror}") from None
         return self._context
 
 
@@ -312,7 +322,7 @@ class _Connection:
 
     def _start_tls(self, server_name: str, until: float) -> None:
         assert self._stream is not None
-        self._note(failed_at="tls")
+        self._note(host=server_name, failed_at="tls")
         stream = TLSStream(self._stream, self._context(), server_name)
         try:
             at_once(stream.do_handshake())

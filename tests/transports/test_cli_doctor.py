@@ -30,6 +30,9 @@ from . import examined
 from .command import opchat
 from .examined import FRESH, NONCE, VERSIONS, at, date, html, index, no_route, page, question, session, site, text
 from .pages import PageSite, served
+from .proxies import Journal, proxy_of
+from .scripted import Scripted
+from .tls import NAME
 
 CHALLENGE = "<!doctype html><title>Just a moment...</title><script src=/cdn-cgi/challenge-platform/x></script>"
 CHECKS = [
@@ -137,7 +140,7 @@ def test_with_ask_one_question_shows_whether_pieces_come_as_they_are_made() -> N
     assert (problems(checks), result.returncode) == (set(), 0)
     assert checks["question"]["detail"] == "answered, in 2 pieces"
     assert checks["buffering"]["detail"] == "the first piece came before the last"
-    assert result.stderr.startswith("opchat: one question is asked, which may cost")
+    assert result.stderr == "opchat: one question is asked now, which may cost the site's owner a little\n"
     (submit,) = server.questions
     assert (submit.bot_id, submit.context_id) == ("default", 4)
     (request,) = [request for request in server.requests if request.route == "submit"]
@@ -229,6 +232,7 @@ FAULTS: dict[str, tuple[str, int, Script]] = {
     "start_session blocked": ("firewall", 3, site(session=_BUSY, check=None)),
     "start_session refuses": ("session", 4, site("2.9.9", session=examined.refused(401, "rest_forbidden"), check=None)),
     "start_session under another root": ("session", 4, site("2.4.9", session=no_route(), check=None)),
+    "start_session challenged with 200": ("firewall", 3, site(session=text(CHALLENGE), check=None)),
     "start_session is a page": ("session", 5, site(session=text("<title>Home</title>"), check=None)),
     "start_session fails": ("session", 8, site(session=examined.object_({"success": False, "message": "Oh"}, 200),
                                                check=None)),
@@ -393,6 +397,13 @@ def test_what_only_a_question_shows_is_named(script: Script, check: str, expecte
     assert (problems(checks), code) == ({check}, expected)
 
 
+def test_nothing_is_asked_where_no_answer_would_come() -> None:
+    with FaultServer(site(check=_STALE)) as server:
+        result = opchat("doctor", f"{server.url}/contact", "--json", "--ask")
+    assert (problems(found(result.stdout)), result.returncode, result.stderr) == ({"nonce"}, 4, "")
+    assert server.questions == ()
+
+
 # ---------------------------------------------------------------- how it is shown
 
 
@@ -424,6 +435,42 @@ def test_verbose_shows_what_is_exchanged_without_secrets() -> None:
     assert "> GET /contact, " in result.stderr
     assert "< status 200; " in result.stderr
     assert NONCE not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("route", ["http", "socks5"])
+def test_a_proxy_is_gone_through(
+    certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path, route: str
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    journal = Journal()
+    with (
+        FaultServer(site(), ssl_context=certificates["good"]) as server,
+        Scripted(proxy_of(route, journal), session=False) as proxy,
+    ):
+        by = f"{route}://127.0.0.1:{proxy.port}"
+        arguments = ("--proxy", by, "--cacert", str(tmp_path / "ca.pem"))
+        result = opchat("doctor", f"https://{NAME}:{server.port}/contact", "--json", *arguments)
+    checks = found(result.stdout)
+    assert (problems(checks), result.returncode) == (set(), 0)
+    assert checks["proxy"]["detail"] == f"through {by}"
+    assert checks["tls"]["detail"].startswith(f"the certificate of {NAME} is for localhost, {NAME}, ")
+    assert "name" not in checks
+    assert journal.targets == [f"{NAME}:{server.port}"] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--proxy", "ftp://user:secret@proxy.example"], "proxy"),
+        (["--header", "Host: other.example"], "headers: Host is not yours to set here"),
+        (["--cacert", "/nowhere/ca.pem"], "--cacert /nowhere/ca.pem: No such file or directory"),
+    ],
+)
+def test_options_that_cannot_be_used_are_wrong_usage(options: list[str], said: str) -> None:
+    result = opchat("doctor", "http://127.0.0.1:9/contact", *options)
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert said in result.stderr
+    assert "secret" not in result.stderr
 
 
 @pytest.mark.parametrize("url", ["ftp://site.example/", "https://u:secret@site.example/", "contact"])

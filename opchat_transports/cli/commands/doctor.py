@@ -8,6 +8,8 @@ from .._terminal import Output
 
 __all__ = ["doctor_command"]
 
+_LONGEST = 1000  # characters, since a site may have written them
+
 _EXAMPLES = """\b
 Examples:
   opchat doctor https://site.example/contact/
@@ -31,11 +33,9 @@ def doctor_command(url: str, settings: Settings, with_question: bool, as_json: b
     from .._examination import examine
 
     output = Output()
-    if with_question:
-        output.say("one question is asked, which may cost the site's owner a little")
     findings = diagnose(examine(settings, url, with_question=with_question))
     for finding in findings:
-        text, advice = " ".join(finding.text.split()), " ".join(finding.advice.split())
+        text, advice = _line(finding.text), _line(finding.advice)
         status = "problem" if finding.is_problem else "ok"
         if as_json:
             shown = {"check": finding.check, "status": status, "detail": text, "advice": advice or None}
@@ -45,3 +45,7 @@ def doctor_command(url: str, settings: Settings, with_question: bool, as_json: b
             if advice:
                 output.text(f"         -> {advice}\n")
     return next((finding.exit_code for finding in findings if finding.exit_code), 0)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST]
