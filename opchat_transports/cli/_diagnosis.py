@@ -611,7 +611,7 @@ def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> I
         yield Finding(
             check="cookie",
             text="start_session sets no mwai_session_id: files and discussions would not be remembered as yours",
-            advice="look for a proxy that takes Set-Cookie away; on the site, for something that prints before the headers",
+            advice="look for a proxy that takes Set-Cookie away, or a plugin that prints before the headers",
         )
     else:
         yield _ok("cookie", "none, as before 2.8.5")
