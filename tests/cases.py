@@ -90,7 +90,7 @@ def to_text(recipe: Any) -> str:
     return recipe if isinstance(recipe, str) else to_bytes(recipe).decode()
 
 
-# ---------------------------------------------------------------- cuts
+# ------------------------------------------------------------------------------ cuts
 
 _SMALL = 1500  # up to here, every two-way cut
 _BLOCKS = (4096, 65536)  # sizes at which implementations like to stop
@@ -119,7 +119,7 @@ def cuts_of(recipe: Any, limits: Sequence[int]) -> Iterator[list[bytes]]:
         yield [data[start : start + size] for start in range(0, len(data), size)]
 
 
-# ---------------------------------------------------------------- the levels: which bytes, and what becomes of them
+# ------------------------------------------------------------------------------ the levels
 
 
 def byte_strings(case: Case) -> list[Any]:
@@ -163,6 +163,19 @@ def _sse(case: Case, pieces: Pieces) -> Any:
     }
 
 
+def to_event(given: Any) -> Event:
+    """An event of the corpus as a value."""
+    match given:
+        case {"live": text}:
+            return Live(to_text(text), given.get("kind", "content"), given.get("raw", ""))
+        case {"end": reply}:
+            return End(None if reply is None else to_text(reply), given.get("raw", ""))
+        case {"broken": reason}:
+            return Broken(Reason(reason), to_text(given.get("detail", "")))
+        case _:
+            raise ValueError(f"no event: {given!r}")
+
+
 def _finish(machine: ReplyDecoder | Flow | Visit, ends: Any) -> list[Event]:
     match ends:
         case "nothing":
@@ -185,21 +198,21 @@ def _reply(case: Case, pieces: Pieces) -> Any:
     return {"events": events + _finish(decoder, case.get("ends"))}
 
 
-def _session(given: Any) -> Session | None:
+def to_session(given: Any) -> Session | None:
     return None if given is None else Session(given["nonce"], given["session_id"], given["cookie"])
 
 
 def _flow(case: Case, pieces: Pieces) -> Any:
     question = QUESTION if case.get("asks", True) else None
     endpoint = Endpoint.parse(case.get("site", SITE))
-    flow = Flow(endpoint, question, session=_session(case.get("starts_with")), limits=limits_of(case))
+    flow = Flow(endpoint, question, session=to_session(case.get("starts_with")), limits=limits_of(case))
     events: list[Event] = []
     requests = []
     answers = iter(zip(case["answers"], pieces, strict=True))
     uses = list(case.get("uses", ()))
     while True:
         if uses and flow.is_ready and flow.awaiting is Awaiting.SESSION:
-            events += flow.use_session(_session(uses.pop(0)))
+            events += flow.use_session(to_session(uses.pop(0)))
         request = flow.next_request()
         if request is None:
             break
@@ -236,7 +249,7 @@ def _exchanges(case: Case, pieces: Pieces) -> Any:
     flow = Flow(
         Endpoint.parse("http://site.example"),
         QUESTION,
-        session=_session(case.get("starts_with")),
+        session=to_session(case.get("starts_with")),
         limits=limits_of(case),
     )
     client = Client(flow)
@@ -382,7 +395,7 @@ def _page(case: Case, pieces: Pieces) -> Any:
 
 def _visit(case: Case, pieces: Pieces) -> Any:
     visit = Visit(
-        case.get("url", PAGE), limits_of(case), session=_session(case.get("starts_with")), fresh=case.get("fresh")
+        case.get("url", PAGE), limits_of(case), session=to_session(case.get("starts_with")), fresh=case.get("fresh")
     )
     events: list[Event] = []
     requests = []
@@ -411,141 +424,3 @@ _LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
     "page": _page,
     "visit": _visit,
 }
-
-# ---------------------------------------------------------------- what is expected
-
-
-def to_event(given: Any) -> Event:
-    """An event of the corpus as a value."""
-    match given:
-        case {"live": text}:
-            return Live(to_text(text), given.get("kind", "content"), given.get("raw", ""))
-        case {"end": reply}:
-            return End(None if reply is None else to_text(reply), given.get("raw", ""))
-        case {"broken": reason}:
-            return Broken(Reason(reason), to_text(given.get("detail", "")))
-        case _:
-            raise ValueError(f"no event: {given!r}")
-
-
-def check(case: Case, outcome: Any) -> None:
-    """Compare the outcome with what the case expects. What a case does not mention may be anything."""
-    expect = case["expect"]
-    match case["level"]:
-        case "sse":
-            shown = [_server_sent_event(event) for event in outcome["events"]]
-            assert shown == [{**event, "data": to_text(event["data"])} for event in expect["events"]]
-            assert outcome["overflowed"] == expect.get("overflowed", False)
-            for key in ("retry", "last_event_id"):
-                assert outcome[key] == expect.get(key, outcome[key])
-            ignored = expect.get("first_ignored_line")
-            assert outcome["first_ignored_line"] == (None if ignored is None else to_text(ignored))
-        case "page":
-            _check_page(outcome, expect)
-        case "reply" | "flow" | "wire" | "exchanges" | "proxy" | "visit":
-            assert len(outcome["events"]) == len(expect["events"]), outcome
-            for event, expected in zip(outcome["events"], expect["events"], strict=True):
-                check_event(event, expected)
-            if case["level"] == "flow":
-                assert outcome["unused"] == 0
-                assert outcome["requests"] == expect["requests"]
-                if "session" in expect:
-                    assert outcome["session"] == _session(expect["session"])
-            if case["level"] == "exchanges":
-                assert outcome["requests"] == expect["requests"]
-            if case["level"] == "visit":
-                assert outcome["unused"] == 0
-                assert outcome["requests"] == expect["requests"]
-                assert (outcome["page"] is None) == ("page" not in expect)
-                if "page" in expect:
-                    _check_page(outcome["page"], expect["page"])
-        case "server":
-            assert [response[0] for response in outcome["responses"]] == [it["status"] for it in expect["responses"]]
-            for response, expected in zip(outcome["responses"], expect["responses"], strict=True):
-                _check_response(response, filled_values(expected))
-            assert outcome["closed"] == expect.get("closed", outcome["closed"])
-            assert len(outcome["questions"]) == len(expect["questions"])
-            for question, expected in zip(outcome["questions"], expect["questions"], strict=True):
-                _check_question(question, expected)
-        case _:
-            assert outcome == expect
-
-
-def filled_values(expected: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: filled_values(value) if isinstance(value, dict) else filled(value) if isinstance(value, str) else value
-        for key, value in expected.items()
-    }
-
-
-def _server_sent_event(event: Any) -> dict[str, Any]:
-    shown = {"data": event.data}
-    if event.event != "message":
-        shown["event"] = event.event
-    if event.id:
-        shown["id"] = event.id
-    if event.retry is not None:
-        shown["retry"] = event.retry
-    return shown
-
-
-def check_event(event: Event, expected: Any) -> None:
-    match event:
-        case Live(text, kind, raw):
-            assert "live" in expected, event
-            assert (text, kind) == (to_text(expected["live"]), expected.get("kind", "content"))
-            assert raw == expected.get("raw", "")
-        case End(reply, raw):
-            assert "end" in expected, event
-            assert reply == (None if expected["end"] is None else to_text(expected["end"]))
-            assert raw == expected.get("raw", raw)
-            for key in ("images", "actions", "shortcuts", "blocks"):
-                value = list(getattr(event, key))
-                assert value == expected.get(key, value)
-            for key in ("usage", "response_id", "new_token"):
-                value = getattr(event, key)
-                assert value == expected.get(key, value)
-        case Broken(reason, detail, status, code, retry_after):
-            assert "broken" in expected, event
-            assert reason == expected["broken"], event
-            if "detail" in expected:
-                assert detail == to_text(expected["detail"])
-            for text in expected.get("says", ()):
-                assert text.lower() in detail.lower()
-            found = {"status": status, "code": code, "retry_after": retry_after, "limit": event.limit}
-            assert found == {key: expected.get(key) for key in found}
-            assert (event.in_session, event.asked) == (expected.get("in_session", False), expected.get("asked", False))
-
-
-def _check_page(page: Page, expected: Any) -> None:
-    assert page.root == expected["root"]
-    assert page.url == expected.get("url", page.url)
-    assert list(page.notes) == expected.get("notes", [])
-    for found, given in ((page.bots, expected["bots"]), (page.discussions, expected.get("discussions", []))):
-        shown = [{key: getattr(bot, key) for key in each} for bot, each in zip(found, given, strict=True)]
-        assert shown == given
-
-
-def _check_response(response: tuple[int, dict[str, str], bytes], expected: dict[str, Any]) -> None:
-    _, fields, body = response
-    text = body.decode("ascii")
-    if "code" in expected:
-        assert json.loads(text)["code"] == expected["code"]
-    if "json" in expected:
-        assert json.loads(text) == expected["json"]
-    if "body" in expected:
-        assert text == expected["body"]
-    assert expected.get("contains", "") in text
-    for name, value in expected.get("fields", {}).items():
-        assert fields[name] == value
-    assert not {*expected.get("without", ())} & {*fields}
-
-
-def _check_question(question: Submit, expected: dict[str, Any]) -> None:
-    for key, value in expected.items():
-        given: Any = getattr(question, key)
-        if key == "messages":
-            given = [[message.role, message.content] for message in question.messages]
-        elif key == "file_ids":
-            given = list(given)
-        assert given == value

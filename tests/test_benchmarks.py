@@ -4,7 +4,7 @@ import pytest
 
 from tests.benchmarks import counting, picture
 from tests.benchmarks.__main__ import right_events
-from tests.benchmarks.candidates import Candidate
+from tests.benchmarks.candidate import Candidate
 from tests.benchmarks.tables import Table
 from tests.benchmarks.workloads import Workload
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests import cases
+from tests import cases, cases_expected
 
 FILES = cases.files()
 CASES = cases.cases()
@@ -19,7 +19,7 @@ def ids(case: Any) -> str:
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_the_outcome_is_the_one_expected(case: cases.Case) -> None:
     whole = [[cases.to_bytes(recipe)] for recipe in cases.byte_strings(case)]
-    cases.check(case, cases.run(case, whole))
+    cases_expected.check(case, cases.run(case, whole))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if cases.byte_strings(case)], ids=ids)

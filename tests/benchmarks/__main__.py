@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.benchmarks import counting, loopback, picture, streams, whole
-from tests.benchmarks.candidates import BODY, Candidate
+from tests.benchmarks.bodies import BODY
+from tests.benchmarks.candidate import Candidate
 from tests.benchmarks.tables import Table
 from tests.benchmarks.workloads import Workload
 

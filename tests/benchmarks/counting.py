@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import which
 
-from tests.benchmarks.candidates import BODY, WIRE, Candidate, Run
+from tests.benchmarks.bodies import BODY
+from tests.benchmarks.candidate import Candidate, Run
+from tests.benchmarks.responses import WIRE
 from tests.benchmarks.workloads import Workload, bodies, responses
 
 WORKER = "tests.benchmarks.counting"

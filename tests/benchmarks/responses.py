@@ -1,180 +1,21 @@
-"""Who is measured: this library, the floor, the references and the peers, each doing the same work."""
+"""Candidates that read a whole response, from memory instead of a socket."""
 
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module, metadata
-from types import SimpleNamespace
-from typing import Any, TypeAlias
+from importlib import import_module
+from typing import Any
 
 import h11
 
-from opchat_proto import Client, End, Endpoint, Event, Flow, Live, Receive, ReplyDecoder, Session, Submit
+from opchat_proto import Client, Endpoint, Event, Flow, Receive, Session, Submit
+from tests.benchmarks.candidate import URL, Candidate, Run, floor_pair, original_loop, own_pair
 from tests.benchmarks.floor import Floor, Piece, Reply
-from tests.benchmarks.workloads import Pair, as_pair
 
-Run: TypeAlias = Callable[[], Sequence[Any]]
-"""One whole stream: everything that came out."""
-
-_URL = "http://site.example/wp-json/mwai-ui/v1/chats/submit"
-_ENDPOINT = Endpoint.parse("http://site.example")
-_QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to do the work."""
-
-    name: str
-    prepare: Callable[[list[bytes]], Run]
-    """What is not measured: imports, clients, connection pools. It gives what is."""
-    pair: Callable[[Any], Pair] | None = as_pair
-    """What each result means; None for a reference, which gives no events."""
-    package: str = ""
-    """What has to be installed."""
-
-    @property
-    def is_installed(self) -> bool:
-        try:
-            return not self.package or bool(metadata.version(self.package))
-        except metadata.PackageNotFoundError:
-            return False
-
-    @property
-    def title(self) -> str:
-        return f"{self.name} {metadata.version(self.package)}" if self.package and self.is_installed else self.name
-
-
-def _own_pair(event: Event) -> Pair:
-    match event:
-        case Live(text, kind):
-            return kind, text
-        case End(reply):
-            return "end", str(reply)
-        case _:
-            return "broken", event.detail
-
-
-def _floor_pair(event: Piece | Reply) -> Pair:
-    return (event.kind, event.text) if isinstance(event, Piece) else ("end", event.reply)
-
-
-# ---------------------------------------------------------------- a body
-
-
-def _json_alone(pieces: list[bytes]) -> Run:
-    texts = [line[6:] for line in b"".join(pieces).decode().split("\n\n") if line]
-    return lambda: [json.loads(text) for text in texts]
-
-
-def _floor(pieces: list[bytes]) -> Run:
-    def run() -> list[Piece | Reply]:
-        floor = Floor()
-        events = []
-        for piece in pieces:
-            events += floor.receive_data(piece)
-        return events
-
-    return run
-
-
-def _reply_decoder(pieces: list[bytes]) -> Run:
-    def run() -> list[Event]:
-        decoder = ReplyDecoder()
-        events = decoder.receive_head(200, [])
-        for piece in pieces:
-            events += decoder.receive_data(piece)
-        return events
-
-    return run
-
-
-def _httpx_sse(pieces: list[bytes]) -> Run:
-    httpx, httpx_sse = import_module("httpx"), import_module("httpx_sse")
-    headers = {"Content-Type": "text/event-stream"}
-
-    def run() -> list[Any]:
-        response = httpx.Response(200, headers=headers, content=iter(pieces))
-        return [json.loads(event.data) for event in httpx_sse.EventSource(response).iter_sse()]
-
-    return run
-
-
-def _httpx2(pieces: list[bytes]) -> Run:
-    httpx2 = import_module("httpx2")
-    headers, request = {"Content-Type": "text/event-stream"}, httpx2.Request("POST", _URL)
-
-    def run() -> list[Any]:
-        response = httpx2.Response(200, headers=headers, content=iter(pieces), request=request)
-        return [event.json() for event in httpx2.EventSource(response)]
-
-    return run
-
-
-def _decoder_of(module: str) -> Callable[[list[bytes]], Run]:
-    def prepare(pieces: list[bytes]) -> Run:
-        streaming = import_module(module)
-        return lambda: [json.loads(event.data) for event in streaming.SSEDecoder().iter_bytes(iter(pieces))]
-
-    return prepare
-
-
-def _sseclient(pieces: list[bytes]) -> Run:
-    sseclient = import_module("sseclient")
-    return lambda: [json.loads(event.data) for event in sseclient.SSEClient(iter(pieces)).events()]
-
-
-async def _original_loop(content: Any) -> list[Any]:
-    # As the provider class of 2023 read it (WIRE 10.1), and with the end event, which it threw away.
-    events = []
-    async for line in content:
-        if line.startswith(b"data: "):
-            event = json.loads(line[6:])
-            assert "type" in event
-            events.append(event)
-            if event["type"] == "end":
-                break
-    return events
-
-
-def _aiohttp_body(pieces: list[bytes]) -> Run:
-    streams = import_module("aiohttp.streams")
-    protocol = SimpleNamespace(
-        _reading_paused=False, connected=True, pause_reading=lambda: None, resume_reading=lambda **_: None
-    )
-
-    async def read() -> list[Any]:
-        content = streams.StreamReader(protocol, 2**16, loop=asyncio.get_running_loop())
-        feeding = asyncio.ensure_future(_feed(content))
-        events = await _original_loop(content)
-        await feeding
-        return events
-
-    async def _feed(content: Any) -> None:
-        for piece in pieces:
-            content.feed_data(piece)
-            await asyncio.sleep(0)  # as the event loop comes back for the next read
-        content.feed_eof()
-
-    return lambda: asyncio.run(read())
-
-
-BODY = [
-    Candidate("json.loads alone", _json_alone),
-    Candidate("the floor", _floor, _floor_pair),
-    Candidate("opchat: ReplyDecoder", _reply_decoder, _own_pair),
-    Candidate("httpx-sse", _httpx_sse, package="httpx-sse"),
-    Candidate("httpx2 sse()", _httpx2, package="httpx2"),
-    Candidate("anthropic", _decoder_of("anthropic._streaming"), package="anthropic"),
-    Candidate("sseclient-py", _sseclient, package="sseclient-py"),
-    Candidate("openai", _decoder_of("openai._streaming"), package="openai"),
-    Candidate("the original aiohttp loop", _aiohttp_body, package="aiohttp"),
-]
-
-# ---------------------------------------------------------------- a response, from memory instead of a socket
+ENDPOINT = Endpoint.parse("http://site.example")
+QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
 
 
 def _asked_h11() -> h11.Connection:
@@ -242,7 +83,7 @@ def _trio_and_floor(pieces: list[bytes]) -> Run:
 
 def _client(pieces: list[bytes]) -> Run:
     def run() -> list[Event]:
-        client = Client(Flow(_ENDPOINT, _QUESTION, session=Session()))
+        client = Client(Flow(ENDPOINT, QUESTION, session=Session()))
         events: list[Event] = []
         for piece in pieces:
             while not isinstance(client.next_step(), Receive):
@@ -294,14 +135,14 @@ class _MemorySocket:
 def _blocking(pieces: list[bytes]) -> Run:
     from opchat_transports.blocking_sockets import BlockingTransport
 
-    transport = BlockingTransport(_ENDPOINT, session=Session(), proxy=None)
+    transport = BlockingTransport(ENDPOINT, session=Session(), proxy=None)
 
     def run() -> list[Event]:
         _MemorySocket.pieces = iter(pieces)
         with (
             _replaced(socket, "socket", _MemorySocket),
             _replaced(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ())]),
-            transport.ask(_QUESTION) as reply,
+            transport.ask(QUESTION) as reply,
         ):
             return list(reply)
 
@@ -332,7 +173,7 @@ def _trio(pieces: list[bytes]) -> Run:
     async def connect(*_: object, **__: object) -> MemoryStream:
         return MemoryStream()
 
-    transport = TrioTransport(_ENDPOINT, session=Session(), proxy=None)
+    transport = TrioTransport(ENDPOINT, session=Session(), proxy=None)
 
     def run() -> list[Event]:
         transport._loop = None  # each run has a loop of its own
@@ -373,7 +214,7 @@ def _asyncio(pieces: list[bytes]) -> Run:
     async def connect(*_: object) -> MemoryStream:
         return MemoryStream()
 
-    transport = asyncio_streams.AsyncioTransport(_ENDPOINT, session=Session(), proxy=None)
+    transport = asyncio_streams.AsyncioTransport(ENDPOINT, session=Session(), proxy=None)
 
     def run() -> list[Event]:
         transport._loop = None  # each run has a loop of its own
@@ -386,7 +227,7 @@ def _asyncio(pieces: list[bytes]) -> Run:
 def _httpx(pieces: list[bytes]) -> Run:
     from opchat_transports.asyncio_httpx import HttpxTransport
 
-    transport = HttpxTransport(_ENDPOINT, _memory_client("httpx", pieces, is_async=True), session=Session())
+    transport = HttpxTransport(ENDPOINT, _memory_client("httpx", pieces, is_async=True), session=Session())
 
     def run() -> list[Event]:
         transport._loop = None  # each run has a loop of its own
@@ -396,7 +237,7 @@ def _httpx(pieces: list[bytes]) -> Run:
 
 
 async def _read(transport: Any) -> list[Event]:
-    async with transport.ask(_QUESTION) as reply:
+    async with transport.ask(QUESTION) as reply:
         return [event async for event in reply]
 
 
@@ -405,7 +246,7 @@ def _httpx_sse_sync(pieces: list[bytes]) -> Run:
     client = _memory_client("httpx", pieces, is_async=False)
 
     def run() -> list[Any]:
-        with httpx_sse.connect_sse(client, "POST", _URL) as source:
+        with httpx_sse.connect_sse(client, "POST", URL) as source:
             return [json.loads(event.data) for event in source.iter_sse()]
 
     return run
@@ -416,7 +257,7 @@ def _httpx_sse_async(pieces: list[bytes]) -> Run:
     client = _memory_client("httpx", pieces, is_async=True)
 
     async def read() -> list[Any]:
-        async with httpx_sse.aconnect_sse(client, "POST", _URL) as source:
+        async with httpx_sse.aconnect_sse(client, "POST", URL) as source:
             return [json.loads(event.data) async for event in source.aiter_sse()]
 
     return lambda: asyncio.run(read())
@@ -426,7 +267,7 @@ def _httpx2_sync(pieces: list[bytes]) -> Run:
     client = _memory_client("httpx2", pieces, is_async=False)
 
     def run() -> list[Any]:
-        with client.sse(_URL, method="POST") as source:
+        with client.sse(URL, method="POST") as source:
             return [event.json() for event in source]
 
     return run
@@ -436,7 +277,7 @@ def _httpx2_async(pieces: list[bytes]) -> Run:
     client = _memory_client("httpx2", pieces, is_async=True)
 
     async def read() -> list[Any]:
-        async with client.sse(_URL, method="POST") as source:
+        async with client.sse(URL, method="POST") as source:
             return [event.json() async for event in source]
 
     return lambda: asyncio.run(read())
@@ -486,23 +327,23 @@ def _original_aiohttp(pieces: list[bytes]) -> Run:
     async def read() -> Any:
         async with (
             aiohttp.ClientSession(connector=MemoryConnector()) as session,
-            session.post(_URL, json={"stream": True}) as response,
+            session.post(URL, json={"stream": True}) as response,
         ):
             response.raise_for_status()
-            return await _original_loop(response.content)
+            return await original_loop(response.content)
 
     return lambda: asyncio.run(read())
 
 
 WIRE = [
     Candidate("bare h11", _bare_h11, None),
-    Candidate("h11 and the floor", _h11_and_floor, _floor_pair),
-    Candidate("opchat: Client", _client, _own_pair),
-    Candidate("opchat: BlockingTransport", _blocking, _own_pair),
-    Candidate("trio, h11 and the floor", _trio_and_floor, _floor_pair),
-    Candidate("opchat: TrioTransport", _trio, _own_pair),
-    Candidate("opchat: AsyncioTransport", _asyncio, _own_pair),
-    Candidate("opchat: HttpxTransport", _httpx, _own_pair),
+    Candidate("h11 and the floor", _h11_and_floor, floor_pair),
+    Candidate("opchat: Client", _client, own_pair),
+    Candidate("opchat: BlockingTransport", _blocking, own_pair),
+    Candidate("trio, h11 and the floor", _trio_and_floor, floor_pair),
+    Candidate("opchat: TrioTransport", _trio, own_pair),
+    Candidate("opchat: AsyncioTransport", _asyncio, own_pair),
+    Candidate("opchat: HttpxTransport", _httpx, own_pair),
     Candidate("the original aiohttp client", _original_aiohttp, package="aiohttp"),
     Candidate("httpx-sse on httpx", _httpx_sse_sync, package="httpx-sse"),
     Candidate("httpx-sse on httpx, async", _httpx_sse_async, package="httpx-sse"),

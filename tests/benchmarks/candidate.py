@@ -1,0 +1,67 @@
+"""One candidate, and what all of them are asked."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, TypeAlias
+
+from opchat_proto import End, Event, Live
+from tests.benchmarks.floor import Piece, Reply
+from tests.benchmarks.workloads import Pair, as_pair
+
+Run: TypeAlias = Callable[[], Sequence[Any]]
+"""One whole stream: everything that came out."""
+
+URL = "http://site.example/wp-json/mwai-ui/v1/chats/submit"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to do the work."""
+
+    name: str
+    prepare: Callable[[list[bytes]], Run]
+    """What is not measured: imports, clients, connection pools. It gives what is."""
+    pair: Callable[[Any], Pair] | None = as_pair
+    """What each result means; None for a reference, which gives no events."""
+    package: str = ""
+    """What has to be installed."""
+
+    @property
+    def is_installed(self) -> bool:
+        try:
+            return not self.package or bool(metadata.version(self.package))
+        except metadata.PackageNotFoundError:
+            return False
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {metadata.version(self.package)}" if self.package and self.is_installed else self.name
+
+
+def own_pair(event: Event) -> Pair:
+    match event:
+        case Live(text, kind):
+            return kind, text
+        case End(reply):
+            return "end", str(reply)
+        case _:
+            return "broken", event.detail
+
+
+def floor_pair(event: Piece | Reply) -> Pair:
+    return (event.kind, event.text) if isinstance(event, Piece) else ("end", event.reply)
+
+
+async def original_loop(content: Any) -> list[Any]:
+    # As the provider class of 2023 read it (WIRE 10.1), and with the end event, which it threw away.
+    events = []
+    async for line in content:
+        if line.startswith(b"data: "):
+            event = json.loads(line[6:])
+            assert "type" in event
+            events.append(event)
+            if event["type"] == "end":
+                break
+    return events
