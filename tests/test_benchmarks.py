@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import counting, picture
+from tests.benchmarks import bounds, counting, picture
 from tests.benchmarks.__main__ import right_events
 from tests.benchmarks.candidate import Candidate
 from tests.benchmarks.tables import Table
@@ -40,3 +40,17 @@ def test_a_table_and_its_picture() -> None:
     table.add("other", [250.0, "wrong"])
     assert "| other | 250 (2.50) | wrong |" in table.text("unit")
     assert picture.draw(table, table).count("<rect") == 1 + 2 * 3
+
+
+def test_a_ratio_is_that_of_the_last_column_and_of_no_row_without_a_cost() -> None:
+    table = Table("A response", ["one", "two"])
+    table.add("bare h11", [100.0, 10.0])
+    table.add("opchat: Client", [250.0, 12.0])
+    table.add("opchat: BlockingTransport", [250.0, "wrong"])
+    assert list(bounds.of_events(table)) == [("an event of a slow stream, opchat: Client, beside bare h11", 1.2, 1.3)]
+
+
+def test_what_is_above_its_bound_is_said() -> None:
+    assert bounds.text([("one", 1.3, 1.3), ("two", 1.31, 1.3)]) == (
+        "\nBounds\n  met      one: 1.30 x (at most 1.3)\n  not met  two: 1.31 x (at most 1.3)"
+    )

@@ -9,8 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.benchmarks import counting, loopback, picture, streams, whole
-from tests.benchmarks.bodies import BODY
+from tests.benchmarks import bounds, counting, crowd, picture, servers, streams, whole
 from tests.benchmarks.candidate import Candidate
 from tests.benchmarks.tables import Table
 from tests.benchmarks.workloads import Workload
@@ -32,7 +31,8 @@ def compare(group: int, tool: str, count: int, seconds: float) -> Table:
     """One table: who, and the cost of an event in each workload. What is wrong is not measured."""
     candidates, workloads = counting.groups(count)[group]
     unit = "instructions" if tool else "ns of CPU time"
-    table = Table(f"{'A body' if candidates is BODY else 'A response'}: {unit} an event", [w.name for w in workloads])
+    what = ("A body: {} an event", "A response: {} an event", "A question over loopback: {}")[group]
+    table = Table(what.format(unit), [w.name for w in workloads])
     installed = [candidate for candidate in candidates if candidate.is_installed]
     right = {w.name: [c for c in installed if right_events(c, w)] for w in workloads}
     costs: dict[str, dict[str, float]] = {workload.name: {} for workload in workloads}
@@ -93,18 +93,39 @@ def main() -> int:
     tool = "" if options.quick or options.cpu else counting.how_to_count()
     how = {"": "CPU time: medians of interleaved rounds", "perf": "perf", "callgrind": "callgrind"}[tool]
     print(f"{platform.python_implementation()} {platform.python_version()} on {platform.machine()}; counted by: {how}")
-    body, wire = (compare(group, tool, count, 0.2 if options.quick else 4) for group in (0, 1))
+    body, wire, questions = (compare(group, tool, count, 0.2 if options.quick else 4) for group in (0, 1, 2))
     print(body.text("json.loads alone"))
     print(wire.text("bare h11"))
+    print(questions.text("a raw socket with h11"))
     if options.svg:
         options.svg.write_text(picture.draw(body, wire))
-    print(whole.big_end(1 if options.quick else 50))
+    large, worst = whole.big_end(1 if options.quick else 50)
+    print(large)
     print(whole.hostile(100_000 if options.quick else 1_000_000))
-    print(whole.importing(tool))
-    print(streams.streams(*((100, 1) if options.quick else (1000, 5))))
-    print(loopback.first_event(20 if options.quick else 200))
-    print(loopback.crowd(50 if options.quick else 1000, 4 if options.quick else 20))
-    own = [row for table in (body, wire) for title, row in table.rows if title.startswith("opchat")]
+    imports, import_costs = whole.importing(tool)
+    print(imports)
+    print(streams.streams(*((100, 1) if options.quick else (500, 5))))
+    crowds, medians = crowd.crowd(50 if options.quick else 1000, 4 if options.quick else 20)
+    print(crowds)
+    served, server_cost = servers.servers(100 if options.quick else 500, 20 if options.quick else 300)
+    print(served)
+    print(
+        bounds.text(
+            [
+                *bounds.of_questions(questions),
+                *bounds.of_events(wire),
+                *bounds.of_crowds(medians),
+                ("a large end event: time, beside json.loads twice", worst["time"], 1.3),
+                ("a large end event: peak memory, beside its size", worst["peak"], 3),
+                *(
+                    (f"import of {name}, beside h11", cost, 2 if name == "opchat_proto" else 1.5)
+                    for name, cost in import_costs.items()
+                ),
+                ("the server's CPU for an event, beside Starlette", server_cost, 1.2),
+            ]
+        )
+    )
+    own = [row for table in (body, wire, questions) for title, row in table.rows if title.startswith("opchat")]
     return int(any("wrong" in row for row in own))
 
 

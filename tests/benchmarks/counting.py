@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
 from tests.benchmarks.bodies import BODY
 from tests.benchmarks.candidate import Candidate, Run
+from tests.benchmarks.questions import QUESTIONS, asked
 from tests.benchmarks.responses import WIRE
 from tests.benchmarks.workloads import Workload, bodies, responses
 
@@ -30,7 +32,7 @@ _ROUNDS = 2
 
 def groups(count: int) -> list[tuple[list[Candidate], list[Workload]]]:
     """All that is measured: who, and with what."""
-    return [(BODY, bodies(count)), (WIRE, responses(count))]
+    return [(BODY, bodies(count)), (WIRE, responses(count)), (QUESTIONS, [asked()])]
 
 
 def cpu_time(candidates: Sequence[Candidate], workload: Workload, seconds: float) -> dict[str, float]:
@@ -72,22 +74,31 @@ def instructions(tool: str, group: int, candidate: int, count: int) -> dict[str,
 
 
 def statement(tool: str, code: str) -> int:
-    """Instructions of a whole interpreter that runs this."""
-    if tool == "perf":
-        return _perf(["-c", code])
-    with tempfile.NamedTemporaryFile() as out:
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", sys.executable, "-c", code]
-        subprocess.run(command, check=True, capture_output=True, env=_environment())
+    """Instructions of a whole interpreter that runs this, and finds its modules compiled."""
+    with bytecode() as environment, tempfile.NamedTemporaryFile() as out:
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, check=True, env=environment)
+        if tool == "perf":
+            return _perf(command[1:], environment)
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}", *command]
+        subprocess.run(command, check=True, capture_output=True, env=environment)
         return _total(Path(out.name).read_text())
+
+
+@contextmanager
+def bytecode() -> Iterator[Mapping[str, str]]:
+    """An environment in which Python keeps what it compiles, whatever is set outside."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield {**_environment(), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": directory}
 
 
 def _environment() -> Mapping[str, str]:
     return {**os.environ, "PYTHONHASHSEED": "0"}
 
 
-def _perf(arguments: list[str]) -> int:
+def _perf(arguments: list[str], environment: Mapping[str, str] | None = None) -> int:
     command = ["perf", "stat", "-x,", "-e", "instructions:u", sys.executable, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment or _environment(), check=False)
     return perf_count(result.stderr) if result.returncode == 0 else 0
 
 

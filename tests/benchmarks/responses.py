@@ -29,14 +29,18 @@ def _bare_h11(pieces: list[bytes]) -> Run:
     def run() -> list[Any]:
         connection = _asked_h11()
         for piece in pieces:
-            connection.receive_data(piece)
-            while True:
-                event = connection.next_event()
-                if event is h11.NEED_DATA or type(event) is h11.EndOfMessage:
-                    break
+            _read_all(connection, piece)
         return []
 
     return run
+
+
+def _read_all(connection: h11.Connection, piece: bytes) -> None:
+    connection.receive_data(piece)
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA or type(event) is h11.EndOfMessage:
+            break
 
 
 def _floor_events(connection: h11.Connection, floor: Floor, piece: bytes) -> list[Piece | Reply]:
@@ -58,6 +62,35 @@ def _h11_and_floor(pieces: list[bytes]) -> Run:
         for piece in pieces:
             events += _floor_events(connection, floor, piece)
         return events
+
+    return run
+
+
+def _trio_and_h11(pieces: list[bytes]) -> Run:
+    import trio
+
+    async def read() -> None:
+        connection = _asked_h11()
+        for piece in pieces:
+            await trio.lowlevel.checkpoint()  # as a stream does
+            _read_all(connection, piece)
+
+    def run() -> list[Any]:
+        trio.run(read)
+        return []
+
+    return run
+
+
+def _asyncio_and_h11(pieces: list[bytes]) -> Run:
+    async def read() -> None:
+        connection = _asked_h11()
+        for piece in pieces:
+            _read_all(connection, piece)
+
+    def run() -> list[Any]:
+        asyncio.run(read())
+        return []
 
     return run
 
@@ -340,8 +373,10 @@ WIRE = [
     Candidate("h11 and the floor", _h11_and_floor, floor_pair),
     Candidate("opchat: Client", _client, own_pair),
     Candidate("opchat: BlockingTransport", _blocking, own_pair),
+    Candidate("trio with bare h11", _trio_and_h11, None),
     Candidate("trio, h11 and the floor", _trio_and_floor, floor_pair),
     Candidate("opchat: TrioTransport", _trio, own_pair),
+    Candidate("asyncio with bare h11", _asyncio_and_h11, None),
     Candidate("opchat: AsyncioTransport", _asyncio, own_pair),
     Candidate("opchat: HttpxTransport", _httpx, own_pair),
     Candidate("the original aiohttp client", _original_aiohttp, package="aiohttp"),

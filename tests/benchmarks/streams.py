@@ -20,13 +20,14 @@ from typing import Any, TypeAlias
 import trio
 
 from opchat_proto import Session, Submit
+from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 from tests.benchmarks.workloads import READ, chunks, short
 
 _QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
-_PAIRS = ("BlockingTransport", "TrioTransport", "AsyncioTransport")
+_PAIRS = ("BlockingTransport", "TrioTransport", "AsyncioTransport", "HttpxTransport")
 
 _PACE = 0.0005  # seconds between two events: longer than any of them takes to read one
 
@@ -35,14 +36,14 @@ Count: TypeAlias = Callable[[], int]
 
 
 def streams(events: int, rounds: int) -> str:
-    """How many times the CPU time of each transport httpx-sse takes, in rounds that take turns."""
+    """Seconds of CPU for an answer on each transport, and how many times that httpx-sse takes, in rounds by turns."""
     if find_spec("httpx_sse") is None:
         return "\nOver loopback: httpx-sse is not installed"
-    lines = ["\nOver loopback: the CPU time of httpx-sse on httpx, beside that of"]
+    lines = [f"\nOver loopback: CPU time for an answer of {events} pieces, and that of httpx-sse on httpx beside it"]
     for paced in (False, True):
         with _serving(events, paced) as url:
             for name, (own, peer) in zip(_PAIRS, _pairs(url), strict=True):
-                ratios = []
+                ratios, seconds = [], []
                 for _ in range(rounds):
                     times = []
                     for work in (own, peer):
@@ -51,8 +52,9 @@ def streams(events: int, rounds: int) -> str:
                         times.append(time.process_time() - start)
                         assert count == events + 1
                     ratios.append(times[1] / times[0])
+                    seconds.append(times[0])
                 how = "one chunk per read" if paced else "64-KiB reads"
-                lines.append(f"  {name}, {how}: {statistics.median(ratios):.2f} x")
+                lines.append(f"  {name}, {how}: {statistics.median(seconds):.3f} s, {statistics.median(ratios):.2f} x")
     return "\n".join(lines)
 
 
@@ -82,11 +84,16 @@ def _pairs(url: str) -> Iterator[tuple[Count, Count]]:
         ):
             return len([json.loads(event.data) async for event in source.aiter_sse()])
 
+    async def own_httpx() -> int:
+        async with HttpxTransport(url, session=Session(), proxy=None) as transport:
+            return await own_async(transport)
+
     on_trio = TrioTransport(url, session=Session(), proxy=None)
     on_asyncio = AsyncioTransport(url, session=Session(), proxy=None)
     yield own, peer
     yield lambda: trio.run(own_async, on_trio), lambda: trio.run(peer_async)
     yield lambda: asyncio.run(own_async(on_asyncio)), lambda: asyncio.run(peer_async())
+    yield lambda: asyncio.run(own_httpx()), lambda: asyncio.run(peer_async())
     client.close()
 
 

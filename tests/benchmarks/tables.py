@@ -14,6 +14,11 @@ class Table:
     def add(self, title: str, row: list[float | str]) -> None:
         self.rows.append((title, row))
 
+    def ratio(self, name: str, unit: str) -> float | None:
+        """That of two rows in the last column, whatever their versions; None if one of them has no cost."""
+        costs = [next((row[-1] for title, row in self.rows if title.startswith(each)), "") for each in (name, unit)]
+        return None if isinstance(costs[0], str) or isinstance(costs[1], str) else costs[0] / costs[1]
+
     def text(self, unit: str) -> str:
         """Markdown; beside each cost its ratio to the row `unit`."""
         units = next(row for title, row in self.rows if title == unit)

@@ -17,8 +17,9 @@ from tests.proto.cuts import in_pieces
 _MEBI = 1024 * 1024
 
 
-def big_end(most: int) -> str:
+def big_end(most: int) -> tuple[str, dict[str, float]]:
     """An end event of 1 MiB and of `most` MiB, its time against `json.loads` twice over its bytes, and its peak."""
+    worst = {"time": 0.0, "peak": 0.0}
     lines = ["\nOne large end event in 64-KiB reads, beside json.loads twice over the same bytes"]
     for size in sorted({1, most}):
         event = encode(end("The station is straight ahead. " * (size * _MEBI // 31)))
@@ -40,8 +41,9 @@ def big_end(most: int) -> str:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         times = statistics.median(ratios)
+        worst = {"time": max(worst["time"], times), "peak": max(worst["peak"], peak / len(event))}
         lines.append(f"  {size:2} MiB: {times:.2f} x the time; peak memory {peak / len(event):.2f} x the event's size")
-    return "\n".join(lines)
+    return "\n".join(lines), worst
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -76,20 +78,35 @@ def hostile(most: int) -> str:
     return "\n".join(lines)
 
 
-def importing(tool: str) -> str:
-    """What the import costs, beside that of h11, which it needs."""
-    codes = ("pass", "import h11", "import h11, opchat_proto")
-    if tool:
-        nothing, h11, both = (float(counting.statement(tool, code)) for code in codes)
-    else:
-        nothing, h11, both = (_cpu_seconds(code) for code in codes)
-    return f"\nImport: opchat_proto, beside what it shares with h11: {(both - h11) / (h11 - nothing):.2f} x h11's own"
+_IMPORTS = {  # what, and what is imported before
+    "opchat_proto": "h11",
+    "opchat_transports.blocking_sockets": "h11, opchat_proto, ssl, threading",
+    "opchat_transports.trio_streams": "h11, opchat_proto, ssl, trio",
+    "opchat_transports.asyncio_streams": "h11, opchat_proto, ssl, asyncio",
+    "opchat_transports.asyncio_httpx": "h11, opchat_proto, ssl, httpx, anyio",
+}
+
+
+def importing(tool: str) -> tuple[str, dict[str, float]]:
+    """What each import costs beyond the libraries that it needs, as a multiple of h11's own; from cached bytecode."""
+    cost = (lambda code: float(counting.statement(tool, code))) if tool else _cpu_seconds
+    h11 = cost("import h11") - cost("pass")
+    costs = {
+        name: (cost(f"import {needs}, {name}") - cost(f"import {needs}")) / h11 for name, needs in _IMPORTS.items()
+    }
+    lines = [f"  {name}: {ratio:.2f} x" for name, ratio in costs.items()]
+    return "\n".join(["\nImport, beyond the libraries that it needs, beside that of h11", *lines]), costs
 
 
 def _cpu_seconds(code: str) -> float:
     probe = f"import time; start = time.process_time(); {code}; print(time.process_time() - start)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout)
-        for _ in range(5)
-    ]
-    return statistics.median(times)
+    with counting.bytecode() as environment:
+        times = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", probe], check=True, capture_output=True, text=True, env=environment
+                ).stdout
+            )
+            for _ in range(6)
+        ]
+    return statistics.median(times[1:])
