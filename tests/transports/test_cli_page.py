@@ -1,6 +1,7 @@
 """`--url` with the address of a page: the bot on it is asked, whatever the version of the site."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +124,15 @@ def test_a_conversation_goes_on_with_the_bot_of_the_page() -> None:
             assert opchat("ask", "--url", f"{site.url}/contact/", *arguments, "Hi").stdout == "sales: Hi\n"
     first, second = submits(site)
     assert (second["chatId"], len(second["messages"])) == (first["chatId"], 2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_chat_and_record_find_the_bot_as_ask_does(version: str, tmp_path: Path) -> None:
+    with served(PageSite(version, bots=("sales",))) as site:
+        url = f"{site.url}/contact/"
+        talk = opchat("chat", "--url", url, input="Hi\nAnd?\n")
+        recorded = opchat("record", str(tmp_path / "hi.ndjson"), "--url", url, "Hi")
+    assert (talk.stdout, talk.returncode) == ("sales: Hi\nsales: And?\n", 0)
+    assert (recorded.stdout, recorded.returncode) == ("sales: Hi\n", 0)
+    assert [(given["botId"], given["contextId"]) for given in submits(site)] == [("sales", 4)] * 3
+    assert opchat("decode", str(tmp_path / "hi.ndjson")).stdout.endswith('  end     "sales: Hi"\n')
