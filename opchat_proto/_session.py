@@ -207,13 +207,17 @@ def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: En
     A cookie is adopted if it would be sent with a request to `route` of this
     endpoint (RFC 6265, 5.4), and dropped if it has expired.
     """
+    date: datetime | None = None
     for name, value in headers:
         if name == "x-wp-nonce" and is_token(value):
             session = replace(session, nonce=value)
         elif name == "set-cookie" and SESSION_COOKIE in value:
-            date = read_date(next((value for name, value in headers if name == "date"), ""))
+            # Once: the fields may be many.
+            date = (
+                date or read_date(next((value for name, value in headers if name == "date"), "")) or _BEFORE_THE_PLUGIN
+            )
             for cookie in _split_set_cookie(value):
-                session = _adopt_cookie(session, cookie, date or _BEFORE_THE_PLUGIN, endpoint, route)
+                session = _adopt_cookie(session, cookie, date, endpoint, route)
     return session
 
 

@@ -1,0 +1,172 @@
+"""Whatever a peer or a caller can make large costs in proportion to its size: twice as much, twice the work."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from opchat_proto import (
+    Channel,
+    Client,
+    Conversation,
+    End,
+    Flow,
+    Limits,
+    Message,
+    Page,
+    Proxy,
+    ReplyDecoder,
+    Server,
+    Session,
+    Site,
+    SSEDecoder,
+    Submit,
+    Upload,
+)
+from opchat_transports.many._plan import Plan  # the plan alone is not public
+from tests.proto.asking import content_length
+from tests.proto.cuts import in_pieces
+from tests.transports.many_plans import SITE, play, questions
+
+MANY = Limits(headers=10**6, head_bytes=10**7, interim_responses=10**6)
+LIVE = b'data: {"type":"live","data":"Hi"}\n\n'
+
+
+def cost(work: Callable[[], object]) -> int:
+    """Calls and lines of Python, and calls of C: the same in each run, and for whatever else the machine does."""
+    steps = 0
+
+    def traced(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return traced
+
+    def profiled(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    before = sys.gettrace(), sys.getprofile()
+    sys.settrace(traced)
+    sys.setprofile(profiled)
+    try:
+        work()
+    finally:
+        sys.setprofile(before[1])
+        sys.settrace(before[0])
+    return steps
+
+
+def asked(limits: Limits = MANY) -> Client:
+    client = Client(Flow("http://site.example", Submit(new_message="Hi?"), session=Session(), limits=limits))
+    for _ in range(2):  # Connect, Send
+        client.next_step()
+        client.step_done()
+    return client
+
+
+def receive(pieces: list[bytes]) -> None:
+    client = asked()
+    for piece in pieces:
+        client.receive_data(piece)
+
+
+def decode(pieces: list[bytes], decoder: Any = None) -> None:
+    decoder = decoder or ReplyDecoder()
+    if isinstance(decoder, ReplyDecoder):
+        decoder.receive_head(200, [])
+    for piece in pieces:
+        decoder.receive_data(piece)
+
+
+def head(*fields: bytes) -> bytes:
+    return b"".join((b"HTTP/1.1 200 -\r\n", *(field + b"\r\n" for field in fields), b"\r\n"))
+
+
+def converse(count: int) -> None:
+    said = tuple(Message("user" if number % 2 else "assistant", "Hi") for number in range(count))
+    conversation = Conversation(messages=said, chat_id="k3v9x0q2ab")
+    question = conversation.ask("And now?")
+    question.encode()
+    conversation.record(question, End("So"))
+    Conversation.from_dict(conversation.to_dict()).undo()
+
+
+def wait_together(count: int) -> None:
+    channel = Channel("http://site.example", signal=_Signal)
+    calls = [channel.call("Hi?") for _ in range(count)]
+    for call in calls:
+        call.next_step(0.0)
+    for call in calls:
+        call.close()
+
+
+class _Signal:
+    def set(self) -> None: ...
+
+
+def ask_one_after_the_other(count: int) -> None:
+    """Each answer brings another nonce."""
+    channel = Channel("http://site.example", session=Session("n0"))
+    for number in range(count):
+        call = channel.call("Hi?")
+        for _ in range(2):
+            call.next_step(0.0)
+            call.step_done()
+        call.receive_data(content_length(b'{"success":true,"reply":"Hi"}', b"X-WP-Nonce: n%d" % number))
+
+
+def ask_at_length(size: int) -> None:
+    limits = Limits(request_bytes=10**9)
+    client = Client(
+        Flow("http://site.example", Submit(new_message="x" * size), session=Session(), limits=limits),
+        proxy=Proxy.parse("http://proxy.example:3128"),
+    )
+    while type(client.next_step()).__name__ != "Receive":
+        client.step_done()
+
+
+GROWING: dict[str, Callable[[int], object]] = {
+    "pieces of a body": lambda count: decode(in_pieces(LIVE * count, 3)),
+    "pieces of a response": lambda count: receive(in_pieces(head() + LIVE * count, 3)),
+    "pieces of one event": lambda count: decode(in_pieces(b"data: " + count * b"x", 1)),
+    "events in one read": lambda count: receive([head() + LIVE * count]),
+    "events, one a read": lambda count: receive([head(), *[LIVE] * count]),
+    "events that are comments": lambda count: decode([b": wait\n\n"] * count, SSEDecoder()),
+    "lines of one event": lambda count: decode([b"data: x\n" * count], SSEDecoder()),
+    "chunks": lambda count: receive([head(b"Transfer-Encoding: chunked") + b"1\r\n:\r\n" * count]),
+    "headers": lambda count: receive([head(*[b"A: b"] * count)]),
+    "headers, cut": lambda count: receive(in_pieces(head(*[b"A: b"] * count), 50)),
+    "interim responses": lambda count: receive([b"HTTP/1.1 103 -\r\n\r\n" * count]),
+    "nonces of one head": lambda count: receive([head(*[b"X-WP-Nonce: n%d" % number for number in range(count)])]),
+    "cookies of one head": lambda count: receive([head(*[b"Set-Cookie: mwai_session_id=a"] * count)]),
+    "cookies of one field": lambda count: receive([head(b"Set-Cookie: " + b"mwai_session_id=a, " * count + b"a=b")]),
+    "nonces of one refusal": lambda count: receive(
+        [b"HTTP/1.1 403 -\r\nContent-Length: %d\r\n\r\n" % (11 * count) + b"nonce: abc," * count]
+    ),
+    "nonces, one an answer": ask_one_after_the_other,
+    "calls that wait for a session": wait_together,
+    "messages of a question": lambda count: Submit.from_messages(
+        [*[{"role": "assistant", "content": "Hi"}] * count, {"role": "user", "content": "Hi?"}]
+    ).encode(),
+    "messages of a conversation": converse,
+    "files of a question": lambda count: Submit(new_message="", file_ids=("a1",) * count).encode(),
+    "bytes of a file": lambda count: Upload(name="a.txt", boundary="-----", data=b"x" * count * 1000).encode(),
+    "a question that is sent in pieces": lambda count: ask_at_length(count * 5000),
+    "bots of a page": lambda count: Page.parse(
+        '<div class="mwai-chatbot-container" data-params="{}">' * count, "https://a/"
+    ),
+    "requests to a server": lambda count: Server(Site(b"secret")).receive_data(
+        b"GET / HTTP/1.1\r\nHost: site.example\r\n\r\n" * count, now=0.0
+    ),
+    "questions of a batch": lambda count: play(Plan(url=SITE), questions(*map(str, range(count))), concurrency=4),
+}
+
+
+@pytest.mark.parametrize("work", GROWING.values(), ids=GROWING)
+def test_twice_as_much_is_twice_the_work(work: Callable[[int], object]) -> None:
+    work(8)  # what is compiled or kept once
+    small, middle, large = (cost(partial(work, count)) for count in (100, 200, 400))
+    assert large - middle <= 2.2 * (middle - small) + 500
