@@ -133,7 +133,7 @@ def test_a_machine_that_depends_on_cuts_or_copies_is_found(fault: str) -> None:
 @pytest.mark.parametrize(
     "events", [[], [Live("a")], [End("a"), End("a")], [End("a"), Live("a")], [Live("\ud83d"), End("")]]
 )
-def test_what_is_no_reply_is_found(events: list[Event]) -> None:
+def test_an_invalid_reply_is_found(events: list[Event]) -> None:
     with pytest.raises((AssertionError, UnicodeEncodeError)):
         oracles.check_reply(events)
 

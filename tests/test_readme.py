@@ -170,7 +170,7 @@ def test_each_public_name_of_the_core_has_one_line() -> None:
     assert sorted(names) == sorted(opchat_proto.__all__)
 
 
-def test_the_limits_are_those_of_the_code() -> None:
+def test_the_limits_match_the_code() -> None:
     limits = Limits()
     documented = {}
     for name, default, _ in rows(CORE, "Limits"):
@@ -179,7 +179,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert documented == {name: getattr(limits, name) for name in limits.__slots__}
 
 
-def test_the_exit_codes_are_those_of_the_command() -> None:
+def test_the_exit_codes_match_the_command() -> None:
     documented = dict(rows(COMMAND, "Exit codes"))
     for reason, code in cli.EXIT_CODES.items():
         assert reason.name in documented[str(code)]

@@ -283,7 +283,7 @@ class Suite:
             assert self.ask(recipe, server.url) == events_of(STREAMS["plain"])
         assert server.routes == ["start_session", "submit"]
 
-    def test_a_question_that_nobody_answers_is_not_repeated(self, recipe: Recipe) -> None:
+    def test_a_question_without_an_answer_is_not_repeated(self, recipe: Recipe) -> None:
         with Scripted(answering()) as server:
             events = self.ask(recipe, server.url)
         assert without_words(events) == [Broken(Reason.LOST, "said", asked=True)]

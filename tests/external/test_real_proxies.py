@@ -178,7 +178,9 @@ def test_two_hundred_questions_are_all_answered(
     assert server.routes == ["start_session", "submit"] * 200
 
 
-def test_a_site_that_nobody_vouches_for(ask: Ask, proxy: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
+def test_a_site_with_an_untrusted_certificate(
+    ask: Ask, proxy: str, authority: trustme.CA, trust: ssl.SSLContext
+) -> None:
     with Scripted(tells("a"), tls=tls_server(authority, "other.example")) as server:
         url = f"https://localhost:{server.port}"
         [broken] = ask(url, proxy=proxy, ssl_context=trust, session=Session())

@@ -215,7 +215,7 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     for make in KINDS:
         ask_three_at_once(make)
         attach_a_file(make)
-        test_news_of_connections_that_nobody_wants_any_more_change_nothing(make, "receive_data")
+        test_late_news_of_old_connections_changes_nothing(make, "receive_data")
     call = channel(session=Session()).call("Hi?")
     asks(call)
     call.receive_data(memoryview(GOOD.data))  # bytes take a shorter way
@@ -265,7 +265,7 @@ def test_what_is_shown_is_where_it_goes_and_how_far_it_is(make: Make) -> None:
 
 @pytest.mark.parametrize("late", ["receive_data", "receive_eof", "step_failed"])
 @both
-def test_news_of_connections_that_nobody_wants_any_more_change_nothing(make: Make, late: str) -> None:
+def test_late_news_of_old_connections_changes_nothing(make: Make, late: str) -> None:
     def news(call: AnyCall) -> None:
         CALLS[late](call)
         assert taken(call) == []

@@ -160,7 +160,7 @@ def test_a_number_is_an_id(make: Make) -> None:
 
 
 @both
-def test_a_site_that_is_down_is_no_fault_of_the_file(make: Make) -> None:
+def test_a_site_that_is_down_does_not_blame_the_file(make: Make) -> None:
     call = make(channel(), "Hi?", files=[CAT])
     assert asks(call) == "start_session"
     tell(call, DOWN)
@@ -190,7 +190,7 @@ def test_retries_repeat_the_upload_and_not_those_before_it(make: Make) -> None:
 
 
 @both
-def test_what_streams_in_place_of_a_files_answer_is_no_part_of_the_reply(make: Make) -> None:
+def test_a_stream_instead_of_a_files_answer_is_not_part_of_the_reply(make: Make) -> None:
     call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
     assert asks(call) == "upload n0"
     begin(call, b'data: {"type":"live","data":"not the answer"}\n\n')
@@ -208,7 +208,7 @@ def test_who_leaves_during_an_upload_has_asked_nothing(make: Make) -> None:
 
 
 @both
-def test_an_old_site_without_a_nonce_is_told_by_the_old_name_as_well(make: Make) -> None:
+def test_an_old_site_without_a_nonce_also_gets_the_old_name(make: Make) -> None:
     call = make(channel(), "Hi?", files=[CAT])
     assert asks(call) == "start_session"
     tell(call, NO_ROUTE)

@@ -98,7 +98,7 @@ def test_a_members_session_may_come_with_the_conversation() -> None:
     assert asked(call, NONCE, user(), ANSWER) == [AJAX, ME, SUBMIT]
 
 
-def test_where_the_site_knows_nobody_all_that_wait_end_so_and_the_next_tries_again() -> None:
+def test_if_the_site_knows_nobody_all_waiting_calls_end_and_the_next_tries_again() -> None:
     channel = Channel(SITE, session=ALICE)
     calls = [channel.http_call("Hi") for _ in range(3)]
     assert [asks(call) for call in calls] == [ME, "Wait", "Wait"]

@@ -91,7 +91,7 @@ def test_no_detail_of_a_recording_shows_its_secrets() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recording_that_is_cut_and_closed_is_a_reply_all_the_same(name: str) -> None:
+def test_a_recording_that_is_cut_and_closed_is_still_a_reply(name: str) -> None:
     recording, _ = recording_of(name)
     dice = random.Random(0)
     for _ in range(30):

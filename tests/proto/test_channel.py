@@ -42,7 +42,7 @@ def test_a_question_is_a_text_messages_or_a_submit(
     assert make(channel(), question(), chat_id="drawn").submit == replace(submit, chat_id="drawn")
 
 
-def test_a_submit_without_a_chat_id_gets_that_of_its_conversation() -> None:
+def test_a_submit_without_a_chat_id_gets_its_conversations() -> None:
     conversation = Conversation(chat_id="first")
     assert channel().call(Submit(new_message="Hi?"), conversation, chat_id="second").submit.chat_id == "first"
 

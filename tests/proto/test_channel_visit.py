@@ -77,7 +77,7 @@ def test_a_redirect_leads_to_another_host() -> None:
     assert events == [End(None)]
 
 
-def test_an_answer_that_is_no_page_ends_it() -> None:
+def test_an_answer_that_is_not_a_page_ends_it() -> None:
     call = Channel(SITE).visit(URL)
     assert driven(call, response(404, "Nothing"))[1] == [Broken(Reason.REFUSED, "Nothing", 404, raw="Nothing")]
     assert call.page is None
@@ -100,7 +100,7 @@ def test_a_fresh_page_is_asked_for_past_the_cache() -> None:
     assert "Cache-Control: no-cache\r\n" in head
 
 
-def test_a_visit_that_reached_nobody_is_made_again() -> None:
+def test_a_visit_that_did_not_reach_the_site_is_repeated() -> None:
     call = Channel(SITE, retries=1, random=lambda: 0.0).visit(URL)
     call.next_step(0)
     call.step_failed("Connection refused")
@@ -166,7 +166,7 @@ def test_a_page_is_visited_over_an_http_library() -> None:
     assert [bot.bot_id for bot in call.page.bots] == ["default"]
 
 
-def test_what_is_no_address_of_a_page_is_refused_at_once() -> None:
+def test_anything_but_an_address_of_a_page_is_refused_at_once() -> None:
     for method in (Channel(SITE).visit, Channel(SITE).http_visit):
         with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
             method("site.example")

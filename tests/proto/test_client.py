@@ -157,7 +157,7 @@ def test_socks_has_room_for_the_longest_host_name() -> None:
 
 
 @pytest.mark.parametrize("take", [Client.next_step, Client.step_done])
-def test_a_flow_whose_request_somebody_else_has_taken_is_of_no_use(take: Callable[[Client], object]) -> None:
+def test_a_flow_whose_request_was_already_taken_is_refused(take: Callable[[Client], object]) -> None:
     flow = Flow(ENDPOINT, QUESTION, session=Session())
     asking = Client(flow)
     flow.next_request()

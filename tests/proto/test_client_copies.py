@@ -44,7 +44,7 @@ def advance(asking: Client, piece: bytes) -> list[Event]:
     return []
 
 
-def test_it_goes_on_as_a_copy_and_as_a_pickle_from_every_step_and_shows_no_secret() -> None:
+def test_a_copy_or_pickle_continues_from_every_step_and_shows_no_secret() -> None:
     start = content_length(
         b'{"success":true,"sessionId":"secret1","restNonce":"secret2"}', b"Set-Cookie: mwai_session_id=secret3"
     )
@@ -78,7 +78,7 @@ def test_it_goes_on_as_a_copy_and_as_a_pickle_from_every_step_and_shows_no_secre
 
 
 @EVERY_WAY
-def test_it_goes_on_through_a_proxy_as_a_copy_and_as_a_pickle_and_shows_no_credentials(way: Way) -> None:
+def test_a_copy_or_pickle_continues_through_a_proxy_and_shows_no_credentials(way: Way) -> None:
     asking = way.client()
     answer = content_length(ANSWER)
     script = [*way.script, b"", answer[:50], answer[50:]]

@@ -40,7 +40,7 @@ def test_one_huge_read_takes_time_that_grows_with_its_events() -> None:
     check_linear(run, b"x" * 64_000)
 
 
-def test_the_way_through_a_proxy_is_that_of_the_request_at_hand() -> None:
+def test_each_request_has_its_own_way_through_a_proxy() -> None:
     asking = Client(
         Fetches(["http://one.example/a", "https://two.example/b"]), proxy=Proxy.parse("u:p@proxy.example:3128")
     )

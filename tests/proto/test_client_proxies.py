@@ -45,7 +45,7 @@ TUNNELLED = [name for name, way in WAYS.items() if way.replies]
 
 
 @EVERY_WAY
-def test_the_way_through_a_proxy_comes_first_and_the_proxy_is_told_nothing_but_the_target(way: Way) -> None:
+def test_the_tunnel_comes_first_and_the_proxy_learns_only_the_target(way: Way) -> None:
     flow = Flow(
         Endpoint.parse(way.site),
         QUESTION,
@@ -216,7 +216,7 @@ def test_bytes_in_the_clear_where_tls_was_to_begin_are_the_end_and_no_request_is
             assert (asking.next_step(), asking.submit_started) == (Done(), False)
 
 
-def test_a_site_that_speaks_first_inside_its_tls_is_listened_to_through_a_proxy_too() -> None:
+def test_a_site_that_speaks_first_inside_tls_is_also_heard_through_a_proxy() -> None:
     way = WAYS["http to https"]
     asking = way.client()
     follow(asking, way.script)
@@ -226,7 +226,7 @@ def test_a_site_that_speaks_first_inside_its_tls_is_listened_to_through_a_proxy_
 UNASKED = Broken(Reason.PROXY, "the proxy sent bytes that nobody had asked for")
 
 
-def test_bytes_behind_a_socks_proxy_before_anything_was_asked_are_no_answer() -> None:
+def test_bytes_through_a_socks_proxy_before_the_question_are_not_an_answer() -> None:
     way = WAYS["socks5 to http"]
     asking = way.client()
     follow(asking, way.script)

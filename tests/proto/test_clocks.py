@@ -49,7 +49,7 @@ def test_seconds_are_numbers_up_to_a_million_or_none(name: str, value: float | N
 
 @pytest.mark.parametrize("name", ["connect", "write", "first_event", "idle"])
 @pytest.mark.parametrize("value", ["5", True, [], b"5", 5j])
-def test_what_is_no_number_is_named(name: str, value: Any) -> None:
+def test_a_value_that_is_not_a_number_is_named(name: str, value: Any) -> None:
     expected = rf"^Timeouts\.{name}: expected seconds or None, got {type(value).__name__}$"
     with pytest.raises(TypeError, match=expected):
         Timeouts(**{name: value})
@@ -144,7 +144,7 @@ def test_a_reader_who_takes_a_minute_between_events_does_not_use_the_time_up(mak
 
 @both
 @pytest.mark.parametrize(("body", "seconds", "limit"), [(b"", 4, "first_event"), (HI, 8, "idle")])
-def test_comments_and_bytes_that_are_no_event_do_not_extend_the_time(
+def test_comments_and_bytes_without_an_event_do_not_extend_the_time(
     make: Make, body: bytes, seconds: int, limit: str
 ) -> None:
     call = make(channel(session=Session(), timeouts=SHORT), "?")
@@ -191,7 +191,7 @@ def test_interim_heads_do_not_extend_the_time_of_a_request() -> None:
 
 
 @both
-def test_who_takes_over_from_another_has_new_time_and_who_goes_on_waiting_has_not(make: Make) -> None:
+def test_a_call_that_takes_over_has_new_time_and_one_that_keeps_waiting_has_not(make: Make) -> None:
     site = channel(timeouts=SHORT)
     starter, second, third = (make(site, "?") for _ in range(3))
     asks(starter)

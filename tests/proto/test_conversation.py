@@ -124,7 +124,7 @@ def test_a_broken_answer_cannot_be_recorded(submit: Any, end: Any, types: str) -
     assert conversation == Conversation()
 
 
-def test_an_answer_that_is_no_text_leaves_the_conversation_as_it_was() -> None:
+def test_an_answer_that_is_not_text_leaves_the_conversation_unchanged() -> None:
     conversation = Conversation()
     with pytest.raises(InvalidMessages, match=r"^Message\.content: "):
         conversation.record(conversation.ask("Hi"), End(None), "\ud83d")

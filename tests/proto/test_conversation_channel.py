@@ -128,7 +128,7 @@ def test_a_broken_answer_adds_nothing_and_only_an_error_drops_the_response_id(
     assert again == replace(expected.ask("So?"), previous_response_id=None if dropped else "resp_abc")
 
 
-def test_what_a_broken_answer_tells_is_recorded_without_a_channel_too() -> None:
+def test_a_broken_answer_is_also_recorded_without_a_channel() -> None:
     error = Broken(Reason.REMOTE, "No.")
     conversation = full()
     assert conversation.record_failure(Submit(new_message="?"), error) is False
@@ -305,7 +305,7 @@ def test_a_session_that_a_call_has_started_or_renewed_is_kept(make: Make) -> Non
 
 
 @both
-def test_a_copy_of_a_conversation_in_use_is_asked_by_nobody(make: Make) -> None:
+def test_a_copy_of_a_conversation_in_use_is_free(make: Make) -> None:
     conversation = full()
     call = make(channel(), "So?", conversation)
     asks(call)

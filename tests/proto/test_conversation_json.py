@@ -76,7 +76,7 @@ def test_missing_keys_have_their_defaults_and_unknown_ones_are_ignored() -> None
         ({"session": {"origin": 7}}, r"^Session"),
     ],
 )
-def test_values_that_are_no_conversation_are_named(values: Any, match: str) -> None:
+def test_values_that_are_not_a_conversation_are_named(values: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Conversation.from_dict(values)
 

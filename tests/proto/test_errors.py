@@ -26,7 +26,7 @@ def test_a_copy_of_invalid_messages_keeps_text_and_index(index: int | None) -> N
         assert (twin.text, twin.index, str(twin), twin.args) == ("wrong", index, "wrong", ("wrong", index))
 
 
-def test_a_misuse_is_no_value_error() -> None:
+def test_a_misuse_is_not_a_value_error() -> None:
     error = LocalProtocolError("Flow: step is not legal in state idle")
     assert not isinstance(error, ValueError)
     assert str(pickle.loads(pickle.dumps(error))) == "Flow: step is not legal in state idle"

@@ -190,7 +190,7 @@ def test_what_has_the_right_type_within_a_shorthand_stays(name: str, value: str,
     assert getattr(End("", f'{{"{name}":{value}}}'), attribute) == expected
 
 
-def test_each_payload_is_new_so_that_nobody_can_change_the_event() -> None:
+def test_each_payload_is_a_new_dict_so_the_event_cannot_change() -> None:
     end = End("", '{"usage":{"price":1}}')
     end.payload()["usage"]["price"] = 2
     end.payload().clear()
@@ -198,13 +198,13 @@ def test_each_payload_is_new_so_that_nobody_can_change_the_event() -> None:
 
 
 @pytest.mark.parametrize("raw", ["[]", '"{}"', "null", "1", "[{}]"])
-def test_a_raw_that_is_no_object_is_a_value_error(raw: str) -> None:
+def test_a_raw_that_is_not_an_object_is_a_value_error(raw: str) -> None:
     with pytest.raises(ValueError, match=r"^End\.raw: expected the text of a JSON object$"):
         End("", raw).payload()
 
 
 @pytest.mark.parametrize("raw", ["{", "{}{}", "\ufeff{}", '{"a":NaN}', "[" * 100_000, '{"usage":' * 100_000, " "])
-def test_a_raw_that_is_no_json_is_a_value_error_in_every_shorthand(raw: str) -> None:
+def test_a_raw_that_is_not_json_is_a_value_error_in_every_shorthand(raw: str) -> None:
     for name in SHORTHANDS:
         with pytest.raises(ValueError, match=r"."):
             getattr(End("", raw), name)

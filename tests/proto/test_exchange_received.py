@@ -65,7 +65,7 @@ def test_a_read_may_be_one_chunk_each_time() -> None:
     assert begun.receive_data(b"0\r\n\r\n") == [EndOfBody()]
 
 
-def test_what_follows_an_answer_is_no_fault_however_much_it_is() -> None:
+def test_any_number_of_bytes_after_an_answer_is_not_a_fault() -> None:
     begun = Exchange(Limits(head_bytes=64))
     begun.send(REQUEST, REQUEST.target)
     assert received_in_all([content_length(b"abc")], begun)[1:] == [b"abc", EndOfBody()]
@@ -188,7 +188,7 @@ def test_a_buffer_may_be_used_again_by_the_caller() -> None:
     assert events == ANSWERED
 
 
-def test_it_goes_on_as_a_copy_and_as_a_pickle_from_every_byte_on() -> None:
+def test_a_copy_or_pickle_continues_from_every_byte() -> None:
     data = INTERIM + CHUNKED + chunks(b"a", b"bc") + b"0\r\nA: b\r\n\r\nx"
     for middle in range(len(data)):
         begun = exchange()

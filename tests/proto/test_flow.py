@@ -170,7 +170,7 @@ def test_the_size_of_a_question_is_exact_in_bytes() -> None:
     assert Flow(SITE, None, limits=Limits(request_bytes=1)).is_ready
 
 
-def test_a_question_that_a_later_session_id_makes_too_large_is_told_so_by_the_reply() -> None:
+def test_a_question_that_a_later_session_id_makes_too_large_ends_with_too_large() -> None:
     size = len(ASK.encode("6b02fc304cdb0"))
     for most, last in ((size, REPLIED[-1]), (size - 1, None)):
         detail = f"more than {most} bytes in the question (Limits.request_bytes)"

@@ -192,7 +192,7 @@ def test_a_session_given_is_awaited_no_more() -> None:
     assert seen(Flow(SITE, ASK, session=Session())) == (Awaiting.FIRST_EVENT, False, True)
 
 
-def test_pieces_in_the_answer_of_start_session_are_no_events() -> None:
+def test_pieces_in_the_answer_to_start_session_are_not_events() -> None:
     flow = Flow(SITE, ASK)
     take(flow)
     assert flow.receive_head(200, []) + flow.receive_data(LIVE + LIVE) == []

@@ -84,7 +84,7 @@ def test_a_flow_without_a_question_ends_with_the_session_given() -> None:
     assert ignores_everything(flow)
 
 
-def test_what_is_no_session_is_named_by_its_type() -> None:
+def test_a_value_that_is_not_a_session_is_named_by_its_type() -> None:
     with pytest.raises(TypeError, match=r"^session: expected a Session or None, got str$"):
         Flow(SITE, ASK).use_session("0b2576d756")  # type: ignore[arg-type]  # wrong on purpose
 

@@ -78,7 +78,7 @@ def test_the_next_question_is_asked_at_once() -> None:
     assert places(asked(Flow(SITE, ASK, session=PROVED), ANSWER)[0]) == [(SUBMIT, "2b24c02613")]
 
 
-def test_a_nonce_of_which_nobody_knows_whose_it_is_goes_with_the_proof() -> None:
+def test_a_nonce_of_an_unknown_user_is_sent_with_the_proof() -> None:
     requests, events = asked(Flow(SITE, ASK, session=replace(PROVED, member=None)), user(), ANSWER)
     assert places(requests) == [(ME, "2b24c02613"), (SUBMIT, "2b24c02613")]
     assert events == ANSWERED
@@ -188,7 +188,7 @@ def test_a_version_that_gives_nonces_only_in_pages_says_so() -> None:
     assert "an application password gets none there" in event.detail
 
 
-def test_a_page_is_no_source_for_an_application_password() -> None:
+def test_an_application_password_does_not_use_a_page() -> None:
     flow = visiting(replace(PROVED, nonce="aca71a50b1"))
     requests, _ = asked(flow, FORBIDDEN, user(), OPENED, ANSWER)
     assert [place for place, _ in places(requests)] == [SUBMIT, ME, START, SUBMIT]
@@ -325,7 +325,7 @@ def test_a_cookie_of_another_name_may_be_a_firewalls() -> None:
 # ---------------------------------------------------------------- the machine
 
 
-def test_failures_on_the_way_are_those_of_the_opening() -> None:
+def test_failures_on_the_way_belong_to_the_opening() -> None:
     for session, answers in ((ALICE, 0), (ALICE, 1), (COOKIES, 0), (COOKIES, 1)):
         for begun in (False, True):
             flow = Flow(SITE, ASK, session=session)

@@ -37,7 +37,7 @@ def test_a_whole_list_counts_although_the_connection_fails() -> None:
     assert take(flow).method == "POST"
 
 
-def test_a_stream_is_no_list_and_its_pieces_are_no_events() -> None:
+def test_a_stream_is_not_a_list_and_its_pieces_are_not_events() -> None:
     flow = Flow(SITE, NAMED, session=OWNER)
     take(flow)
     live, end = STREAM[:35], STREAM[35:]
@@ -83,7 +83,7 @@ def test_neither_nonce_nor_cookies_go_with_it() -> None:
     assert dict(request.headers)["Authorization"] == "Bearer throwaway-token"
 
 
-def test_without_any_session_it_is_asked_all_the_same() -> None:
+def test_without_any_session_it_is_still_asked() -> None:
     flow = Flow(SITE, Query("Hi"))
     assert "Authorization" not in dict(take(flow).headers)
     with pytest.raises(LocalProtocolError):

@@ -72,7 +72,7 @@ def test_a_session_that_is_whole_counts_although_the_connection_fails() -> None:
 
 
 @pytest.mark.parametrize("given_id", ['"N/A"', r'"N\/A"', '""', "null", "false"])
-def test_a_session_id_that_says_there_is_none_is_none(given_id: str) -> None:
+def test_a_session_id_that_means_absent_gives_none(given_id: str) -> None:
     body = f'{{"success":true,"sessionId":{given_id},"restNonce":"0b2576d756"}}'.encode()
     flow = Flow(SITE, ASK)
     requests, _ = run(flow, (200, [], body), REPLY)
@@ -80,7 +80,7 @@ def test_a_session_id_that_says_there_is_none_is_none(given_id: str) -> None:
     assert json.loads(requests[1].body)["session"] is None
 
 
-def test_a_session_id_that_is_left_out_is_none() -> None:
+def test_a_missing_session_id_gives_none() -> None:
     flow = Flow(SITE, None)
     assert run(flow, (200, [], b'{"success":true,"restNonce":"0b2576d756"}'))[1] == [End(None)]
     assert flow.session == Session("0b2576d756")

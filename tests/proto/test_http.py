@@ -135,7 +135,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: ascii(text[:50]))
-def test_anything_else_is_refused_and_told_what_was_expected(text: str) -> None:
+def test_anything_else_is_refused_with_what_was_expected(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected") as caught:
         Endpoint.parse(text)
     assert type(caught.value) is ValueError
@@ -276,7 +276,7 @@ def test_a_host_is_no_longer_than_a_name_can_be() -> None:
         Endpoint.parse(f"http://{255 * 'a'}")
 
 
-def test_a_route_and_a_url_that_are_no_texts_are_a_type_error() -> None:
+def test_a_route_or_url_that_is_not_text_is_a_type_error() -> None:
     for value in (None, 5, b"/a"):
         with pytest.raises(TypeError, match=r"^route: expected a str, got "):
             Endpoint.parse("https://site.example").target(value)  # type: ignore[arg-type]  # wrong on purpose
@@ -285,7 +285,7 @@ def test_a_route_and_a_url_that_are_no_texts_are_a_type_error() -> None:
 
 
 @pytest.mark.parametrize("field", ["host", "root", "site"])
-def test_a_part_that_is_no_text_is_a_type_error(field: str) -> None:
+def test_a_part_that_is_not_text_is_a_type_error(field: str) -> None:
     parts: dict[str, Any] = {"scheme": "https", "host": "a", "port": 443, "root": "/", "site": "/", field: 5}
     with pytest.raises(TypeError):
         Endpoint(**parts)

@@ -62,7 +62,7 @@ def test_a_year_of_two_digits_is_at_most_fifty_years_ahead(text: str, now: datet
 
 
 @pytest.mark.parametrize(("year", "now"), [("30", datetime(9999, 1, 1)), ("75", datetime(1, 1, 1))])
-def test_a_year_that_is_out_of_range_is_no_date(year: str, now: datetime) -> None:
+def test_a_year_out_of_range_is_not_a_date(year: str, now: datetime) -> None:
     assert read_date(f"Monday, 06-Nov-{year} 08:49:37 GMT", now) is None
 
 
@@ -103,7 +103,7 @@ def test_a_date_of_a_cookie_is_read_token_by_token(text: str, date: datetime | N
 
 
 @given(st.text() | st.text("0123456789:-, JanFebuGMT"))
-def test_whatever_is_no_date_is_none(text: str) -> None:
+def test_anything_but_a_date_gives_none(text: str) -> None:
     for read in (read_date, read_cookie_date):
         date = read(text)
         assert date is None or re.search("[0-9]:[0-9]", text)

@@ -46,7 +46,7 @@ def test_repeated_fields_stay_in_order() -> None:
         ([None], "headers: expected pairs of name and value, got NoneType"),
     ],
 )
-def test_fields_that_are_no_pairs_of_texts_are_a_type_error(headers: Any, text: str) -> None:
+def test_fields_that_are_not_pairs_of_texts_are_a_type_error(headers: Any, text: str) -> None:
     with pytest.raises(TypeError) as caught:
         decode_headers(headers)
     assert str(caught.value) == text
@@ -155,7 +155,7 @@ def test_a_callers_field_is_copied_as_it_is(field: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "a b", "a:", ":authority", "a\n", "a\r\nb", "é", "a\x00", "(a)", "a,b", "a/b", "\ud800"]
 )
-def test_a_name_that_is_no_token_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_token_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^headers: expected a field name, got ") as caught:
         check_headers([(name, "x")], frozenset())
     assert str(caught.value).endswith(repr(name))

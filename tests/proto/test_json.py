@@ -130,7 +130,7 @@ def test_a_number_of_4300_digits_passes_and_one_of_4301_does_not(form: str) -> N
             decode_prefix(text, 64)
 
 
-def test_digits_in_a_string_are_no_number() -> None:
+def test_digits_in_a_string_are_not_a_number() -> None:
     assert decode(f'"{"1" * 5000}"', 64) == "1" * 5000
 
 
@@ -448,7 +448,7 @@ def test_a_short_value_is_skipped_to_its_end(value: Any, before: str, after: str
 @pytest.mark.parametrize(
     "text", ["", "{", "NaN", '{"a":-Infinity}', '"\n"', '"\\x"', "[[[]]]", '[{"a":[]}]', " 1", "1" * 641, "nul"]
 )
-def test_what_is_no_value_or_may_be_too_deep_is_left_to_the_exact_one(text: str) -> None:
+def test_invalid_or_possibly_too_deep_values_are_left_to_the_exact_decoder(text: str) -> None:
     assert skip_short(text, 0, 2) == -1
     assert skip_short(f"[{text}", 1, 2) == -1
 

@@ -27,7 +27,7 @@ LEAST = dict.fromkeys(DEFAULTS, 1) | {"interim_responses": 0, "restarts": 0}
 MOST = dict.fromkeys(DEFAULTS, sys.maxsize) | {"json_depth": 512, "restarts": 1}
 
 
-def test_the_defaults_are_those_of_the_documentation() -> None:
+def test_the_defaults_match_the_documentation() -> None:
     limits = Limits()
     assert {name: getattr(limits, name) for name in NAMES} == DEFAULTS
 
@@ -52,7 +52,7 @@ def test_only_an_int_is_a_limit(name: str, value: Any, type_name: str) -> None:
         Limits(**{name: value})
 
 
-def test_positions_are_refused_because_nobody_remembers_them() -> None:
+def test_positional_arguments_are_refused() -> None:
     with pytest.raises(TypeError):
         Limits(1)  # type: ignore[call-arg]  # wrong on purpose
 

@@ -83,7 +83,7 @@ GUEST = "the site takes you for a guest, so nothing was asked: "
         (Broken(Reason.LOST, "No"), ALICE, ""),
     ],
 )
-def test_what_stands_in_the_way_is_said(event: Broken, session: Session, advice: str) -> None:
+def test_an_obstacle_is_reported(event: Broken, session: Session, advice: str) -> None:
     explained = explain_guest(event, session)
     assert explained.detail.startswith(f"users/me: No{advice}")
     assert replace(explained, detail="No") == event
@@ -152,7 +152,7 @@ def test_the_limit_is_exact() -> None:
     assert judged(200, [b"1635c20365", b"\n"], limits=limits)[1] is None
 
 
-def test_what_breaks_off_is_no_nonce() -> None:
+def test_a_truncated_answer_gives_no_nonce() -> None:
     decoder = NonceDecoder(Limits())
     assert decoder.receive_failure("cut") == [Broken(Reason.LOST, "cut")]
     assert decoder.receive_eof() == [Broken(Reason.LOST, "the connection was closed before any answer")]
@@ -168,7 +168,7 @@ def test_what_breaks_off_is_no_nonce() -> None:
 
 
 @pytest.mark.parametrize("headers", [[("content-length", "1"), ("transfer-encoding", "chunked")], [("a", "b")] * 129])
-def test_a_head_is_judged_as_that_of_a_reply(headers: Any) -> None:
+def test_a_head_is_judged_like_a_replys(headers: Any) -> None:
     (event,) = NonceDecoder(Limits())._receive_head(200, headers)
     assert isinstance(event, Broken)
     assert event.reason in (Reason.TRUNCATED, Reason.TOO_LARGE)

@@ -137,7 +137,7 @@ def test_the_callers_messages_are_not_changed_and_not_kept() -> None:
         (iter(()), "expected at least one message: the user's question"),
     ],
 )
-def test_what_is_no_list_of_messages_is_refused_as_a_whole(messages: Any, text: str) -> None:
+def test_anything_but_a_list_of_messages_is_refused_as_a_whole(messages: Any, text: str) -> None:
     assert fault(lambda: Submit.from_messages(messages)) == (text, None)
 
 
@@ -260,7 +260,7 @@ def test_a_message_is_made_of_texts(role: Any, content: Any, name: str) -> None:
         *("bot_id", "custom_id", "context_id", "file_ids"),
     ],
 )
-def test_half_a_surrogate_pair_is_refused_wherever_it_stands(name: str, half: str) -> None:
+def test_a_lone_surrogate_is_refused_anywhere(name: str, half: str) -> None:
     text = f"é{half}"
     given: dict[str, Any] = {"new_message": "Hi", name: ("a", text) if name == "file_ids" else text}
     assert fault(lambda: Submit(**given)) == (

@@ -273,7 +273,7 @@ def test_a_root_is_read_in_all_its_forms(given: str, root: str, endpoint: Endpoi
         "https://site.example/" + 2048 * "a",
     ],
 )
-def test_what_is_no_root_is_not_taken_for_one(given: object) -> None:
+def test_an_address_that_is_not_a_root_is_not_taken_for_one(given: object) -> None:
     (bot,) = (page := parsed(element(SYSTEM | {"restUrl": given}))).bots
     assert (bot.root, bot.endpoint, page.root) == (None, None, None)
     assert bot.session is None
@@ -307,5 +307,5 @@ def test_the_root_of_a_page_is_the_best_of_what_is_said(text: str, headers: Any,
     assert parsed(text, headers).root == root
 
 
-def test_a_bot_whose_own_root_cannot_be_used_has_that_of_the_page() -> None:
+def test_a_bot_with_an_unusable_root_has_the_pages_root() -> None:
     assert bot_of_text(LINK + element(SYSTEM | {"restUrl": ""})).root == "https://site.example/by-link/wp-json"

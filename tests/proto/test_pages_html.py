@@ -103,7 +103,7 @@ def test_character_references_are_read_as_in_an_attribute(written: str, text: st
         CHAT.replace("class=", "class=x class="),
     ],
 )
-def test_what_is_no_element_is_no_bot(text: str) -> None:
+def test_text_that_is_not_an_element_is_not_a_bot(text: str) -> None:
     assert parsed(text).bots == ()
 
 
@@ -173,7 +173,7 @@ def test_what_comes_before_does_not_hide_a_bot(before: str) -> None:
     assert parsed(before + CHAT + before) == PAGE
 
 
-def test_svg_that_nobody_closed_ends_at_the_next_element_of_html() -> None:
+def test_unclosed_svg_ends_at_the_next_html_element() -> None:
     assert parsed(f"<svg><path><p><script>{CHAT}</script>").bots == ()
     assert parsed(f"<svg><g><title>{CHAT}").bots == (BOT,)
 

@@ -105,7 +105,7 @@ def test_any_bytes_from_a_server_in_any_cuts_are_one_reply_and_always_the_same(
 
 
 @given(st.data(), st.sampled_from([OPENED, RENEWED]), any_wire, strategies.responses())
-def test_what_follows_an_answer_is_no_part_of_the_next(
+def test_bytes_after_an_answer_are_not_part_of_the_next_one(
     data: DataObject, opened: Answered, leftover: bytes, response: Any
 ) -> None:
     def run(first: bytes, cut: Callable[[bytes], list[bytes]]) -> tuple[list[Event], Any, Session | None]:

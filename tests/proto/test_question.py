@@ -128,7 +128,7 @@ def test_a_live_of_another_kind_is_an_event_object(kind: str, visibility: str) -
     assert STREAMED.encode(live, now=1751412345) == head + b'"timestamp":1751412345.0,' + tail
 
 
-def test_a_piece_of_the_answer_has_no_timestamp_and_an_empty_kind_is_no_piece() -> None:
+def test_a_piece_of_the_answer_has_no_timestamp_and_an_empty_kind_is_not_a_piece() -> None:
     assert STREAMED.encode(Live("a"), now=NOW) == b'data: {"type":"live","data":"a"}\n\n'
     unknown = b'data: {"type":"live","data":"a","subtype":"unknown","visibility":"visible"}\n\n'
     assert STREAMED.encode(Live("a", "")) == unknown
@@ -160,7 +160,7 @@ def test_an_answer_that_is_not_streamed_is_one_object() -> None:
     assert UNSTREAMED.response(Broken(Reason.REMOTE, "No")) == json_response(500, body, *head)
 
 
-def test_a_piece_of_an_answer_that_is_not_streamed_gives_nothing() -> None:
+def test_a_piece_of_an_answer_that_is_not_streamed_gives_no_bytes() -> None:
     assert UNSTREAMED.encode(Live("a")) == UNSTREAMED.encode(Live("a", "status"), now=NOW) == b""
     assert UNSTREAMED.response(Live("a")) is None
 
@@ -288,7 +288,7 @@ def text_of(event: Event) -> str | None:
 # ---------------------------------------------------------------- keep-alive comments
 
 
-def test_a_keep_alive_comment_is_no_event() -> None:
+def test_a_keep_alive_comment_is_not_an_event() -> None:
     assert STREAMED.encode(None) == b": keepalive\n\n"
     first = begun(STREAMED, Live("a"))
     assert STREAMED.response(None) == Response(200, first.headers, b": keepalive\n\n")

@@ -28,7 +28,7 @@ def test_the_kind_of_a_live_event_is_its_subtype(more: dict[str, Any], expected:
 
 
 @pytest.mark.parametrize("subtype", ["0", "1", "false", "true", "[]", "{}", '["content"]', "1.5"])
-def test_a_subtype_that_is_no_text_is_an_unknown_kind(subtype: str) -> None:
+def test_a_subtype_that_is_not_text_is_an_unknown_kind(subtype: str) -> None:
     text = f'{{"type":"live","data":"a","subtype":{subtype}}}'
     check(line(text) + END, [Live("a", "unknown", text), ENDED])
 
@@ -46,7 +46,7 @@ def test_a_subtype_that_is_no_text_is_an_unknown_kind(subtype: str) -> None:
         (r'{"type":"\ud800","data":"\udfff"}', "\ufffd"),
     ],
 )
-def test_an_event_of_an_unknown_type_is_handed_on_and_the_stream_goes_on(text: str, shown: str) -> None:
+def test_an_event_of_an_unknown_type_is_passed_on_and_the_stream_continues(text: str, shown: str) -> None:
     check(line(text) + END, [Live(shown, "unknown", text), ENDED])
 
 
@@ -54,7 +54,7 @@ REPLIES = ['"Hi"', '""', "null", "1", "true", "[]", '{"a":1}']
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-def test_a_reply_that_is_no_text_is_none(reply: str) -> None:
+def test_a_reply_that_is_not_text_gives_none(reply: str) -> None:
     payload = f'{{"success":true,"reply":{reply}}}'
     value = json.loads(reply)
     check(end_of(payload), [End(value if isinstance(value, str) else None, payload)])
@@ -106,7 +106,7 @@ def test_end_data_that_the_server_could_not_encode_is_an_end_without_a_reply(dat
         '{"type":"end","data":"\\"text\\""}',
     ],
 )
-def test_end_data_that_is_no_object_is_malformed(text: str) -> None:
+def test_end_data_that_is_not_an_object_is_malformed(text: str) -> None:
     check(line(text) + END, [Broken(Reason.MALFORMED, f"an end event without a payload: {text}")])
 
 

@@ -293,7 +293,7 @@ def test_a_code_shows_no_secrets() -> None:
     assert broken.code == "nonce=***"
 
 
-def test_a_deep_stack_is_no_error() -> None:
+def test_a_deep_stack_is_not_an_error() -> None:
     event = b'data: {"type":"live","data":"Hi","timestamp":1,"subtype":"content","visibility":"all","metadata":%b}\n\n'
     data = event % (b"[" * 60 + b"]" * 60)
 

@@ -31,7 +31,7 @@ from tests.proto.replies import (
     "text",
     ["0", "-1", "[]", '"text"', "null", "true", "1635c20365", "Service down", ": keepalive", "event: x", "[{}]", "idx"],
 )
-def test_a_body_that_is_no_answer_is_malformed_if_it_ended_well_and_else_cut(before: bytes, text: str) -> None:
+def test_a_body_that_is_not_an_answer_is_malformed_if_complete_else_truncated(before: bytes, text: str) -> None:
     body = before + text.encode()
     check(body, [Broken(Reason.MALFORMED, f"not a chat answer: {text}", raw=text)])
     check(body + b"\n\n", [Broken(Reason.MALFORMED, f"not a chat answer: {text}", raw=f"{text}\n\n")])
@@ -54,7 +54,7 @@ def test_the_beginning_of_a_mark_or_of_a_data_line_was_cut(body: bytes) -> None:
     )
 
 
-def test_of_a_text_that_is_no_answer_so_much_is_kept_and_a_later_event_still_counts() -> None:
+def test_a_text_that_is_not_an_answer_is_kept_up_to_the_limit_and_a_later_event_still_counts() -> None:
     limits = Limits(refusal_bytes=10)
     check(b"x" * 40, [Broken(Reason.MALFORMED, "not a chat answer: " + "x" * 10, raw="x" * 10)], limits=limits)
     check(b"x" * 40 + b"\n" + live("a") + END, [Live("a"), ENDED], limits=limits)
@@ -157,7 +157,7 @@ def test_a_page_is_named_in_one_line_without_tags(body: bytes, detail: str) -> N
     check(body, [page(detail, body)])
 
 
-def test_of_a_page_the_bytes_that_are_no_text_are_replaced() -> None:
+def test_bytes_of_a_page_that_are_not_text_are_replaced() -> None:
     malformed = Broken(Reason.MALFORMED, "a web page, not a chat answer: caf\ufffd", raw="<title>caf\ufffd</title>")
     check(b"<title>caf\xe9</title>", [malformed])
 

@@ -27,7 +27,7 @@ def test_an_object_cut_anywhere_is_truncated() -> None:
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_an_object_that_fails_in_the_end_is_judged_by_what_there_is(reason: Reason) -> None:
+def test_an_object_that_fails_late_is_judged_by_the_part_that_came(reason: Reason) -> None:
     unfinished = Reason.TRUNCATED if reason is Reason.LOST else reason
     check(HI.encode() + b"\n<!--", [ENDED], failure=reason)
     check(b'{"success":true', [Broken(unfinished, "cut")], failure=reason)

@@ -200,7 +200,7 @@ def test_a_location_is_shown_in_part_and_always_encodes() -> None:
 
 
 @pytest.mark.parametrize("status", [201, 299, 400, 403, 503])
-def test_a_location_of_another_status_is_no_redirect(status: int) -> None:
+def test_a_location_with_another_status_is_not_a_redirect(status: int) -> None:
     assert judge([b"No."], status, [("Location", "/login")]) == [Broken(Reason.REFUSED, "No.", status, raw="No.")]
 
 

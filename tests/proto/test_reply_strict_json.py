@@ -45,7 +45,7 @@ from tests.proto.replies import END, ENDED, check, end_of, judge, line, live, ne
     ],
     ids=lambda text: plain(text[:40]),
 )
-def test_an_event_that_is_no_strict_json_is_malformed_and_named(text: str) -> None:
+def test_an_event_that_is_not_strict_json_is_malformed_and_quoted(text: str) -> None:
     check(
         live("a") + line(text) + END, [Live("a"), Broken(Reason.MALFORMED, f"an event that is not JSON: {text[:200]}")]
     )

@@ -85,7 +85,7 @@ def test_each_is_named_after_the_method_that_was_called() -> None:
     assert seen == [HeadReceived(200, ((b"A", "b"),))]
 
 
-def test_a_report_that_is_ignored_or_refused_is_none() -> None:
+def test_an_ignored_or_refused_report_is_not_observed() -> None:
     seen: list[Any] = []
     call = channel(session=Session(), observer=lambda _, item: seen.append(item)).http_call("Hi?")
     call.next_step(0)

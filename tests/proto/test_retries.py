@@ -257,7 +257,7 @@ ENDS: list[tuple[bool, Callable[[Any], None], bool, bool]] = [
 
 @both
 @pytest.mark.parametrize(("has_asked", "end", "has_session", "is_retried"), ENDS)
-def test_a_question_is_asked_again_only_if_nobody_can_have_read_it(
+def test_a_question_is_repeated_only_if_the_server_cannot_have_read_it(
     make: Make, has_asked: bool, end: Callable[[AnyCall], None], has_session: bool, is_retried: bool
 ) -> None:
     call = make(channel(session=Session() if has_session else None, retries=1), "Hi?")
@@ -310,7 +310,7 @@ def test_a_question_that_was_sent_in_part_is_not_asked_again(sending: str) -> No
     ("heads", "sent", "asked"),
     [([], False, False), ([], True, True), ([100], False, True), ([200], False, True)],
 )
-def test_a_request_has_asked_nobody_if_the_library_says_so_and_no_head_has_come(
+def test_a_request_was_not_sent_if_the_library_says_so_and_no_head_has_come(
     heads: list[int], sent: bool, asked: bool
 ) -> None:
     call = channel(session=Session(), retries=1).http_call("Hi?")

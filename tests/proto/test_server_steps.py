@@ -133,7 +133,7 @@ def test_a_preflight_has_no_body() -> None:
     assert second.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_the_date_is_that_of_the_answer_where_the_time_is_told() -> None:
+def test_the_date_is_the_answers_if_its_time_is_given() -> None:
     server = Server(SITE)
     server.receive_data(UNSTREAMED_REQUEST, now=NOW)
     server.send(End("ab"), now=NOW + 60)
@@ -186,7 +186,7 @@ def test_a_client_that_sends_too_much_ahead_is_cut_off() -> None:
     assert server.next_step() == Done()
 
 
-def test_line_ends_before_a_request_are_no_part_of_its_head_wherever_they_are_cut() -> None:
+def test_line_ends_before_a_request_are_not_part_of_its_head_however_they_are_cut() -> None:
     site = Site(SECRET, limits=Limits(head_bytes=1))
     for pieces in ([b"\r\n\r\n "], [b"\r", b"\n\r\n", b" "], [b"\r\n\r", b"\n ", b""]):
         expected = bad_request("The request is not HTTP: expected a method.")

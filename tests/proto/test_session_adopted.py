@@ -188,7 +188,7 @@ def test_a_cookie_for_elsewhere_changes_nothing(address: str, attributes: str) -
         ("https://site.example/blog/?rest_route=", "Path=/blog/"),
     ],
 )
-def test_host_path_and_scheme_are_those_of_the_site(address: str, attributes: str) -> None:
+def test_host_path_and_scheme_belong_to_the_site(address: str, attributes: str) -> None:
     adopted = adopt_headers(Session(), [("set-cookie", f"mwai_session_id=new; {attributes}")], address)
     assert adopted == Session(cookie="mwai_session_id=new")
 

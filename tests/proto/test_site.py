@@ -178,7 +178,7 @@ def test_v11_a_bad_nonce_is_refused_on_every_route(nonce: str) -> None:
     assert SITE.receive_request("GET", "/elsewhere", [("X-WP-Nonce", nonce)], now=NOW) == refusal
 
 
-def test_two_nonces_are_no_nonce() -> None:
+def test_two_nonces_count_as_no_nonce() -> None:
     assert start(("X-WP-Nonce", NONCE), ("X-WP-Nonce", NONCE)) == json_response(403, INVALID_NONCE)
 
 
@@ -230,7 +230,7 @@ def test_every_form_of_the_rest_root_is_understood(target: str) -> None:
         ("POST", "/%zz%ff?%zz&&=&rest_route[]=/mwai/v1/start_session"),
     ],
 )
-def test_any_other_method_or_route_is_no_route(method: str, target: str) -> None:
+def test_any_other_method_or_route_is_404(method: str, target: str) -> None:
     assert SITE.receive_request(method, target, [], b"{", now=NOW) == json_response(404, NO_ROUTE)
     fresh = json_response(404, NO_ROUTE, ("X-WP-Nonce", NONCE))
     assert SITE.receive_request(method, target, [("X-WP-Nonce", OLD_NONCE)], now=NOW) == fresh

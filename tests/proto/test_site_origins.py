@@ -239,6 +239,6 @@ def test_a_site_that_has_names_is_called_by_one() -> None:
 @pytest.mark.parametrize(
     "host", ["", "*", "Site.example", "site.example:80", "site.example.", "::1", "a b", "a/b", "\xe9"]
 )
-def test_a_name_is_written_as_the_host_field_has_it(host: str) -> None:
+def test_a_name_is_written_as_in_the_host_field(host: str) -> None:
     with pytest.raises(ValueError, match=r"Site\.hosts: expected e\.g\. site\.example"):
         Site(SECRET, hosts=(host,))

@@ -66,12 +66,12 @@ def test_a_page_is_asked_for_paths_below_the_root(target: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["site.example", "site.example:8080", "127.0.0.1:8000", "[::1]:8000", "SITE.example"])
-def test_a_page_is_told_the_origin_by_which_the_site_was_asked_for(host: str) -> None:
+def test_a_page_learns_the_origin_of_the_request(host: str) -> None:
     for site, scheme in ((SHOWING, "http"), (replace(SHOWING, https=True), "https")):
         assert show("/", ("Host", host), site=site).body == f"/  {scheme}://{host.lower()} {NONCE}".encode()
 
 
-def test_a_page_is_told_nothing_else_of_the_request() -> None:
+def test_a_page_learns_nothing_else_about_the_request() -> None:
     for host in ("evil.example/", "'><script>", "a b", "", "user@evil.example", "evil.example:x", "\xe9.example"):
         assert show("/?evil", ("Host", host), ("X-Forwarded-Host", "evil.example")) == show("/")
     assert show("/", ("Host", "site.example"), ("Host", "evil.example")) == show("/")
@@ -80,7 +80,7 @@ def test_a_page_is_told_nothing_else_of_the_request() -> None:
 @pytest.mark.parametrize(
     ("method", "target"), [("POST", "/"), ("GET", "/?rest_route=/"), ("GET", "/nowhere"), ("OPTIONS", "/")]
 )
-def test_what_no_page_shows_is_no_route(method: str, target: str) -> None:
+def test_a_path_without_a_page_is_404(method: str, target: str) -> None:
     assert show(target, method=method) == json_response(404, NO_ROUTE)
     assert show("/", site=SITE) == json_response(404, NO_ROUTE)
 

@@ -126,7 +126,7 @@ def test_the_content_type_may_have_parameters(content_type: str) -> None:
     [b"{", b"{}}", b"\xff", b'{"botId":NaN}', b"\xef\xbb\xbf{}", b"[" * 65 + b"]" * 65, b"[" * 100_000, b"1" * 5000],
     ids=lambda body: repr(body[:12]),
 )
-def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     assert ask(body) == json_response(400, INVALID_JSON, ("X-WP-Nonce", NONCE))
 
 
@@ -179,7 +179,7 @@ def test_a_field_of_a_wrong_type_is_a_fatal_error_that_says_what_was_expected(va
     assert ask(values) == json_response(500, body, ("X-WP-Nonce", NONCE))
 
 
-def test_a_message_that_is_none_is_told_in_the_stream() -> None:
+def test_a_malformed_message_is_reported_in_the_stream() -> None:
     body = {"botId": "default", "newMessage": "hi", "messages": ["hello"], "stream": True}
     headers = (
         ("Content-Type", "text/event-stream;charset=UTF-8"),

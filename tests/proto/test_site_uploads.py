@@ -49,7 +49,7 @@ def test_what_is_not_a_text_or_a_time_raises() -> None:
             Site(b"secret", upload_types=wrong)  # type: ignore[arg-type]
 
 
-def test_without_uploads_there_is_no_such_route() -> None:
+def test_without_uploads_the_route_is_404() -> None:
     response = Site(b"secret").receive_request("POST", TARGET, [], FORM, now=NOW)
     assert isinstance(response, Response)
     assert (response.status, b'"rest_no_route"' in response.body) == (404, True)

@@ -67,7 +67,7 @@ def test_a_retry_counts_before_its_event_is_closed() -> None:
         (b"id: 1\ndata: a\n\nid: \0\n\n", "1"),
     ],
 )
-def test_the_id_to_reconnect_with_is_that_of_the_last_event_that_was_closed(stream: bytes, last_event_id: str) -> None:
+def test_the_id_to_reconnect_with_is_the_last_complete_events(stream: bytes, last_event_id: str) -> None:
     assert under_every_cut(stream).last_event_id == last_event_id
 
 
@@ -215,7 +215,7 @@ def test_a_data_line_is_seen_even_unfinished(stream: bytes, data_seen: bool) -> 
         (b"\xff" * 900, "\ufffd" * 200),
     ],
 )
-def test_the_first_line_that_is_no_field_is_remembered(stream: bytes, line: str | None) -> None:
+def test_the_first_line_that_is_not_a_field_is_remembered(stream: bytes, line: str | None) -> None:
     for pieces in ([stream], byte_by_byte(stream), *(in_pieces(stream, size) for size in (2, 3, 7))):
         assert outcome(pieces).first_ignored_line == line
 

@@ -94,7 +94,7 @@ def test_events_before_the_overflow_are_given_even_in_the_same_bytes() -> None:
     assert ended.overflowed
 
 
-def test_what_is_no_part_of_an_event_may_go_on_for_ever() -> None:
+def test_lines_outside_of_events_may_be_endless() -> None:
     ended = outcome(repeat(b": keepalive\n\nid: 1\nevent: x\nretry: 1\nfoo\n\n\r", 20_000), 12)
     assert ended == Outcome((), 1, "1", False, False, "foo")
 

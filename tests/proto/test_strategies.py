@@ -149,7 +149,7 @@ def test_server_sent_events_can_be_written_and_read(event: ServerSentEvent) -> N
 
 
 @given(st.from_type(Request))
-def test_requests_are_those_of_this_protocol(request: Request) -> None:
+def test_requests_belong_to_this_protocol(request: Request) -> None:
     assert request.method == "POST"
     assert request.target.endswith(("/mwai/v1/start_session", "/mwai-ui/v1/chats/submit"))
 
@@ -158,7 +158,7 @@ def test_requests_are_those_of_this_protocol(request: Request) -> None:
 
 
 @given(strategies.pages())
-def test_a_page_stands_for_its_bots(found: strategies.HTMLPage) -> None:
+def test_a_page_gives_its_bots(found: strategies.HTMLPage) -> None:
     assert Page.parse(found.html, found.url, found.headers) == found.page
 
 
@@ -186,19 +186,19 @@ def test_every_kind_of_page_is_there(wanted: Callable[[strategies.HTMLPage], boo
 
 
 @given(strategies.bodies())
-def test_a_body_stands_for_its_events(body: strategies.Body) -> None:
+def test_a_body_gives_its_events(body: strategies.Body) -> None:
     decoder = ReplyDecoder()
     events = decoder.receive_head(200, []) + decoder.receive_data(body.data) + decoder.receive_eof()
     assert events == body.events
 
 
 @given(strategies.responses())
-def test_a_response_stands_for_its_events(response: strategies.HTTPResponse) -> None:
+def test_a_response_gives_its_events(response: strategies.HTTPResponse) -> None:
     assert answered([response.data]) == response.events
 
 
 @given(strategies.responses())
-def test_the_parts_of_a_response_are_those_of_its_bytes(response: strategies.HTTPResponse) -> None:
+def test_the_parts_of_a_response_match_its_bytes(response: strategies.HTTPResponse) -> None:
     head = response.data[response.data.index(b" 200 OK\r\n") :].partition(b"\r\n\r\n")[0].decode()
     assert head.split("\r\n")[1:] == [f"{name}: {value}" for name, value in response.headers]
     decoder = ReplyDecoder()

@@ -320,7 +320,7 @@ TUNNELLED = [(way, number) for way in WAYS.values() for number in range(len(way.
 
 
 @given(st.data(), st.sampled_from(TUNNELLED), st.booleans(), STREAMS, st.sampled_from([NO_RESTART, SMALL]))
-def test_any_bytes_from_a_proxy_in_any_pieces_come_to_the_same(
+def test_any_bytes_from_a_proxy_give_the_same_outcome_in_any_pieces(
     data: st.DataObject, place: tuple[Way, int], asked: bool, stream: bytes, limits: Limits
 ) -> None:
     way, number = place

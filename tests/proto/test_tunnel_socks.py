@@ -57,7 +57,7 @@ def test_a_socks_proxy_that_refuses_the_password_is_the_end(reply: bytes, expect
 
 
 @pytest.mark.parametrize("secret", [b"\x05\x01", b"\x04\x02", b"\x05\x03"])
-def test_a_method_that_is_none_is_refused_with_a_password_too(secret: bytes) -> None:
+def test_an_unknown_method_is_refused_even_with_a_password(secret: bytes) -> None:
     expected = refused(NO_SOCKS + repr(secret))
     assert outcome_of(at_reply(WAYS["socks5 to https with a password"], 0), secret) == expected
 
@@ -113,5 +113,7 @@ def test_a_socks_proxy_that_cannot_connect_says_why(code: int, said: str) -> Non
         *((reply[:size], CLOSED_SOCKS) for reply in (BOUND_V4, BOUND_V6, BOUND_NAME) for size in range(len(reply))),
     ],
 )
-def test_a_socks_proxy_whose_last_reply_is_none_or_not_the_last_is_the_end(reply: bytes, expected: list[Event]) -> None:
+def test_a_malformed_last_reply_of_a_socks_proxy_or_bytes_after_it_end_the_question(
+    reply: bytes, expected: list[Event]
+) -> None:
     assert outcome_of(at_reply(WAYS["socks5 to http"], 1), reply) == expected

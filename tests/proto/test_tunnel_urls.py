@@ -161,7 +161,7 @@ EXPECTED = (
         f"socks5://us3r:{'s3cr3t' + 125 * 'ö'}@proxy.example",
     ],
 )
-def test_what_is_no_proxy_is_refused_and_no_credentials_are_shown(text: str) -> None:
+def test_a_malformed_proxy_is_refused_without_showing_credentials(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(?:Proxy(?:\.host|\.port|\.username)?: )?expected ") as caught:
         Proxy.parse(text)
     assert not any(secret in str(caught.value) for secret in ("s3cr3t", "us3r", "X-Evil"))
@@ -194,7 +194,7 @@ def test_a_refusal_says_what_was_expected(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, b"http://proxy.example", 5, Proxy("http", "proxy.example", 80)])
-def test_another_type_than_a_string_is_no_url(text: Any) -> None:
+def test_a_url_of_another_type_than_str_is_refused(text: Any) -> None:
     with pytest.raises(TypeError, match=f"^expected a str, got {type(text).__name__}$"):
         Proxy.parse(text)
 
@@ -263,7 +263,7 @@ def test_a_proxy_is_shown_without_its_credentials_and_may_be_parsed_again(text: 
         ("http://user@h", (("Proxy-Authorization", "Basic dXNlcjo="),)),
     ],
 )
-def test_credentials_for_http_are_those_of_rfc_7617(text: str, expected: tuple[tuple[str, str], ...]) -> None:
+def test_credentials_for_http_follow_rfc_7617(text: str, expected: tuple[tuple[str, str], ...]) -> None:
     assert Proxy.parse(text).authorization == expected
 
 

@@ -53,7 +53,7 @@ def test_the_address_is_asked_for_as_http_wants_it(url: str, asked: str, host: s
         "https://site.example/\ud800",
     ],
 )  # fmt: skip
-def test_what_is_no_address_of_a_page_is_refused(url: str) -> None:
+def test_anything_but_an_address_of_a_page_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^url: expected the address of a page .*, without a user name$") as raised:
         Visit(url)
     assert "secret" not in str(raised.value)
@@ -123,7 +123,7 @@ def test_two_mib_are_read_by_default() -> None:
         ),
     ],
 )
-def test_an_answer_that_is_no_page_is_a_refusal(response: Answer, broken: Broken) -> None:
+def test_an_answer_that_is_not_a_page_is_a_refusal(response: Answer, broken: Broken) -> None:
     visit, _, events = visited(response)
     assert (events, visit.page) == ([broken], None)
 

@@ -43,7 +43,7 @@ def test_a_redirect_is_followed_and_a_refusal_is_one() -> None:
     assert visit.content is None
 
 
-def test_its_limit_is_that_of_files() -> None:
+def test_the_limit_of_files_applies() -> None:
     limits = Limits(page_bytes=1, upload_bytes=len(PNG))
     assert fetched(Visit(URL, limits, file=True), PNG) == [End(None)]
     words = f"more than {len(PNG)} bytes in one file (Limits.upload_bytes)"

@@ -63,7 +63,7 @@ def test_a_bot_may_give_events_and_nothing_after_the_last(backend: str) -> None:
     assert (len(events), end.reply, end.response_id) == (3, "A", "r")
 
 
-def test_pieces_of_other_kinds_are_no_part_of_the_reply(backend: str) -> None:
+def test_pieces_of_other_kinds_are_not_part_of_the_reply(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str | Event]:
         yield Live("Thinking...", "thinking")
         yield "a"

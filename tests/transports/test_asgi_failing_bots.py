@@ -96,7 +96,7 @@ def test_a_bot_that_fails_without_a_stream_is_status_500(backend: str) -> None:
     assert json.loads(peer.response.body)["message"].startswith(OOPS)
 
 
-def test_what_a_bot_raised_is_told_in_debug_only(backend: str) -> None:
+def test_a_bots_exception_is_shown_in_debug_only(backend: str) -> None:
     [event] = ask(backend, broken(), debug=True).events
     assert isinstance(event, Broken)
     assert event.detail == "LookupError: the password is 1234"

@@ -78,7 +78,7 @@ def test_several_bots_have_them_too(backend: str, tmp_path: Path) -> None:
     assert end.reply == "cat.png, image/png, 4000 bytes"
 
 
-def test_without_a_store_there_is_no_such_route(backend: str) -> None:
+def test_without_a_store_the_route_is_404(backend: str) -> None:
     response = upload(backend, application(lambda submit: (), secret=SECRET))
     assert (response.status, json.loads(response.body)["code"]) == (404, "rest_no_route")
 

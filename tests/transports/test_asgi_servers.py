@@ -138,7 +138,7 @@ def unchunked(response: bytes) -> tuple[bytes, bytes]:
     return head, joined
 
 
-def test_the_bytes_are_those_of_the_plugin(served: Served) -> None:
+def test_the_bytes_match_the_plugins(served: Served) -> None:
     head, body = unchunked(exchange(served, submit("end", "Connection: close", "Origin: https://shop.example")))
     fields = head.lower()
     assert fields.startswith(b"http/1.1 200")

@@ -74,7 +74,7 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
 
 
 @linux
-def test_where_all_refuse_nobody_is_reached(run: Run) -> None:
+def test_if_all_addresses_refuse_the_connection_fails(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     assert ask_by_name(run, port, "127.0.0.1", "127.0.0.2") == [

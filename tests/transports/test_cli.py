@@ -140,7 +140,7 @@ def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
     )
 
 
-def test_a_terminal_that_cannot_show_a_letter_is_no_reason_to_fail() -> None:
+def test_a_letter_that_the_terminal_cannot_show_does_not_fail() -> None:
     with Scripted(tells("\u00e9\u2713")) as server:
         result = opchat_process("ask", "--url", server.url, "Hi", env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
     assert (result.stdout, result.returncode) == ("\\xe9\\u2713\n", 0)

@@ -312,7 +312,7 @@ def test_a_history_from_a_file(text: str, tmp_path: Path) -> None:
         ("3", "expected an array"),
     ],
 )
-def test_a_history_that_is_none(text: str, line: str, tmp_path: Path) -> None:
+def test_a_malformed_history(text: str, line: str, tmp_path: Path) -> None:
     (tmp_path / "history").write_text(text)
     result = opchat("ask", "--history", str(tmp_path / "history"), "--url", "127.0.0.1:1", "Hi")
     assert result.returncode == 2

@@ -249,7 +249,7 @@ def _without_digests(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("via", ["asyncio", "trio"])
-def test_a_killed_run_goes_on_with_what_was_not_asked(questions: str, output: Path, via: str) -> None:
+def test_a_killed_run_resumes_with_the_questions_not_asked(questions: str, output: Path, via: str) -> None:
     arguments = ("batch", "--via", via, "--output", str(output), questions)
     with FaultServer(*[GOOD] * 10, *[STALL] * 4, GOOD) as server:
         with start(*arguments, "--url", server.url) as process:
@@ -275,7 +275,7 @@ def test_a_killed_run_goes_on_with_what_was_not_asked(questions: str, output: Pa
     assert outcomes(output) == dict.fromkeys(range(1, 41), "end")
 
 
-def test_a_conversation_goes_on_where_it_was(tmp_path: Path, output: Path) -> None:
+def test_a_conversation_continues_where_it_was(tmp_path: Path, output: Path) -> None:
     turns = [{"id": name, "question": name, "conversation": "talk"} for name in "abc"]
     arguments = ["batch", "--output", str(output), write(tmp_path / "questions.ndjson", *turns)]
     with FaultServer(GOOD, cut(250), GOOD) as server:

@@ -78,7 +78,7 @@ def test_verbose_shows_the_visit() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://site.example/", "https://u:secret@site.example/", "contact"])
-def test_what_is_no_address_is_wrong_usage(url: str) -> None:
+def test_a_malformed_address_is_wrong_usage(url: str) -> None:
     result = opchat("bots", url)
     assert (result.stdout, result.returncode) == ("", 2)
     assert "expected the address of a page" in result.stderr

@@ -57,7 +57,7 @@ def test_a_broken_answer_leaves_the_conversation_usable() -> None:
     assert len({submit["chatId"] for submit in asked}) == 1
 
 
-def test_the_exit_code_of_a_pipe_is_that_of_the_last_answer() -> None:
+def test_the_exit_code_of_a_pipe_is_the_last_answers() -> None:
     result, _ = chat(tells("one"), answers(STREAM, event(type="error", data="No.")), lines="A\nB\n")
     assert result.returncode == 8
 

@@ -205,7 +205,7 @@ def texts(found: list[Any]) -> list[tuple[str, Any]]:
         (b"HTTP/1.1 200 Connection established\r\n\r\n" + HTTP_2 + b"\r\n" + BODY, "HTTP/2", EVENTS),
     ],
 )
-def test_a_body_whose_framing_is_undone_is_read_as_it_stands(data: bytes, undone: str, events: Any) -> None:
+def test_a_body_with_decoded_framing_is_read_without_it(data: bytes, undone: str, events: Any) -> None:
     result = decode(data, "--json")
     head, *found = lines(result.stdout.decode())
     assert (head["undone"], head["status"], head["start"], head["end"]) == (
@@ -322,7 +322,7 @@ def test_an_absurd_time_is_wrong_usage(time: str, command: str, tmp_path: Path) 
     assert 'line 2: expected an object with "time" in seconds' in result.stderr
 
 
-def test_the_slowest_speed_is_no_traceback(tmp_path: Path) -> None:
+def test_the_slowest_speed_gives_no_traceback(tmp_path: Path) -> None:
     assert record(tmp_path / "a", tells("Hel")).returncode == 0
     with start("replay", "--speed", "1e-300", str(tmp_path / "a")) as process:
         assert process.stderr is not None

@@ -316,7 +316,7 @@ def test_a_redirect_to_another_site_is_named() -> None:
     assert away in checks["redirects"]["detail"]
 
 
-def test_a_redirect_on_the_same_site_is_no_problem() -> None:
+def test_a_redirect_on_the_same_site_is_not_a_problem() -> None:
     checks, code = examine(at("contact", _MOVED) + site(url="elsewhere"))
     assert (problems(checks), code) == (set(), 0)
     assert checks["redirects"]["detail"].startswith("1 to http://127.0.0.1:")
@@ -350,7 +350,7 @@ def test_plain_http_in_place_of_tls_is_named() -> None:
     assert (problems(checks), result.returncode) in (({"tls"}, 7), ({"tls"}, 6))
 
 
-def test_a_name_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -474,7 +474,7 @@ def test_options_that_cannot_be_used_are_wrong_usage(options: list[str], said: s
 
 
 @pytest.mark.parametrize("url", ["ftp://site.example/", "https://u:secret@site.example/", "contact"])
-def test_what_is_no_address_is_wrong_usage(url: str) -> None:
+def test_a_malformed_address_is_wrong_usage(url: str) -> None:
     result = opchat("doctor", url)
     assert (result.stdout, result.returncode) == ("", 2)
     assert "secret" not in result.stderr

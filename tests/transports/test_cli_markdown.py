@@ -105,7 +105,7 @@ def test_the_work_is_linear_in_the_text_whatever_the_pieces_and_blocks(
     assert max(work) < 1.5
 
 
-def test_there_are_no_doubled_blank_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blank_lines_are_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "# One\n\nA paragraph.\n\n\n\n## Two\n\n- a\n- b\n\n## Three\ntext\n"
     shown = Drawn(monkeypatch).text(*text)
     lines = [line.strip() for line in shown.split("\x1b[?25l")[-1].splitlines()]

@@ -43,7 +43,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:
 TRUST_IT = "if you trust it, name its certificate with --cacert FILE or in the variable SSL_CERT_FILE"
 
 
-def test_a_certificate_of_ones_own_names_what_to_do(
+def test_a_self_signed_certificate_names_what_to_do(
     via: str, certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
     with Scripted(tells("a"), tls=certificates["good"]) as server:
@@ -74,7 +74,7 @@ def test_a_certificate_that_does_not_fit_is_not_to_be_trusted(
     ("content", "line"),
     [(None, "No such file or directory"), ("no certificate", "expected certificates in PEM"), ("", "expected")],
 )
-def test_a_cacert_that_is_none(content: str | None, line: str, tmp_path: Path) -> None:
+def test_a_malformed_cacert(content: str | None, line: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     result = opchat("ask", "--cacert", str(tmp_path / "ca.pem"), "--url", "https://127.0.0.1:1", "Hi")
@@ -113,7 +113,7 @@ def test_http_to_a_secure_port_says_to_try_https() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 405, 418, 500, 501, 503])
-def test_what_is_no_wordpress_is_asked_about(status: int) -> None:
+def test_a_site_without_wordpress_is_questioned(status: int) -> None:
     result = asking(answers(answer(b"<html><title>Hello</title>", status)), session=False)
     assert result.returncode in (3, 4, 5)
     assert "is this a site with AI Engine? check --url)" in result.stderr
@@ -127,7 +127,7 @@ def test_what_is_no_wordpress_is_asked_about(status: int) -> None:
         (answer(b"", 301).replace(b"\r\n", b"\r\nLocation: https://x/\r\n", 1), "the address that it redirects to"),
     ],
 )
-def test_what_says_more_than_that_is_not(response: bytes, line: str) -> None:
+def test_a_more_specific_answer_is_not_questioned(response: bytes, line: str) -> None:
     result = asking(answers(response), session=False)
     assert line in result.stderr
     assert "AI Engine" not in result.stderr
@@ -193,7 +193,7 @@ def test_what_an_address_means(url: str, where: str, command: str, tmp_path: Pat
         ("site example", "expected"),
     ],
 )
-def test_what_is_no_address(url: str, line: str) -> None:
+def test_a_malformed_address(url: str, line: str) -> None:
     result = opchat("ask", "--url", url, "Hi")
     assert (result.stdout, result.returncode, result.stderr.count("\n")) == ("", 2, 1)
     assert line in result.stderr

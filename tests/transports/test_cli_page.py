@@ -72,7 +72,7 @@ def test_a_page_without_a_bot_names_the_root() -> None:
     assert result.stderr == "opchat: the shortcode [mwai_chatbot] was not expanded\n"
 
 
-def test_what_is_no_page_may_be_a_site_in_a_directory() -> None:
+def test_an_address_without_a_page_may_be_a_site_in_a_directory() -> None:
     site = PageSite()
     result = asked(site, path="/nothing")
     assert (result.stdout, result.returncode) == ("", 3)

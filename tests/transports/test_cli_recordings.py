@@ -96,7 +96,7 @@ def test_a_broken_answer_over_httpx_is_recorded(tmp_path: Path) -> None:
     assert result.returncode == 7
 
 
-def test_a_broken_answer_is_recorded_and_its_exit_code_is_that_of_ask(tmp_path: Path) -> None:
+def test_a_broken_answer_is_recorded_with_the_exit_code_of_ask(tmp_path: Path) -> None:
     result = record(tmp_path / "a", answers(STREAM, live("a")))
     assert (result.stdout, result.returncode) == ("a\n", 7)
     assert recorded(tmp_path / "a")[-1]["event"] == "closed"
@@ -189,7 +189,7 @@ def whole(head: bytes, body: bytes = b"") -> bytes:
         pytest.param(whole(b"Content-Encoding: gzip\r\n", gzip.compress(b"SECRET")), id="compressed"),
     ],
 )
-def test_secrets_are_replaced_in_whatever_is_no_good_answer(received: bytes, tmp_path: Path) -> None:
+def test_secrets_are_replaced_in_any_other_answer(received: bytes, tmp_path: Path) -> None:
     record(tmp_path / "a", answers(received), session=False)
     hidden = joined(recorded(tmp_path / "a"), "received")
     assert len(hidden) == len(received)
@@ -212,7 +212,7 @@ def test_the_credentials_of_a_proxy_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio"])
 @pytest.mark.parametrize(("route", "scheme"), [("http", "https"), ("https", "https"), ("socks5", "http")])
-def test_what_a_proxy_is_told_is_traced_but_not_recorded(
+def test_bytes_to_a_proxy_are_traced_but_not_recorded(
     route: str, scheme: str, via: str, net: Nets, authority: trustme.CA, tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -440,7 +440,7 @@ def test_a_replay_keeps_the_times(tmp_path: Path) -> None:
             assert replay.ask()[:2] == HELLO
 
 
-def test_a_speed_that_is_no_number(tmp_path: Path) -> None:
+def test_a_speed_that_is_not_a_number(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(RAW)
     result = opchat("replay", "--speed", "nan", str(tmp_path / "a"))
     assert (result.stderr.partition(" (see")[0], result.returncode) == (

@@ -188,7 +188,7 @@ def where(monkeypatch: pytest.MonkeyPatch, platform: str, **variables: str) -> P
     return file.parent.relative_to(variables["HOME"])
 
 
-def test_the_place_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_place_is_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert where(monkeypatch, "linux", HOME=str(tmp_path / "a")) == Path(".local/state/opchat")
     assert where(monkeypatch, "darwin", HOME=str(tmp_path / "b")) == Path("of the system/opchat")
     here = {"HOME": str(tmp_path / "d"), "XDG_STATE_HOME": str(tmp_path / "d" / "xdg")}

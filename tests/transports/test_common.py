@@ -158,7 +158,7 @@ def test_collect_gives_the_final_text() -> None:
     assert collect([Live("a "), End("a")]) == "a"
 
 
-def test_collect_joins_the_pieces_where_there_is_no_final_text() -> None:
+def test_collect_joins_the_pieces_without_a_final_text() -> None:
     assert collect([Live("a"), Live("Thinking", kind="thinking"), Live("b"), End(None)]) == "ab"
 
 

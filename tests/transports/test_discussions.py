@@ -46,7 +46,7 @@ def test_discussions_are_listed_page_by_page(ask: Ask) -> None:
 
 
 @each
-def test_a_discussion_goes_on_where_it_stopped(ask: Ask) -> None:
+def test_a_discussion_continues_where_it_stopped(ask: Ask) -> None:
     with served(DiscussingSite()) as site:
         [latest] = listed(ask, site.url, limit=1)
         conversation = latest.conversation(MEMBER)

@@ -55,7 +55,7 @@ def test_a_file_is_gone_after_an_hour(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"other.txt"}
 
 
-def test_files_are_deleted_where_nobody_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_deleted_after_their_hour_without_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timers: list[Any] = []
 
     class Timer(threading.Timer):

@@ -48,7 +48,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"messages": 5}', "\xff", "[" * 100_000])
-def test_what_is_no_conversation_is_a_value_error(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_conversation_is_a_value_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "talk.json"
     path.write_text(text, "latin-1")
     with pytest.raises(ValueError):  # noqa: PT011  # each has words of its own

@@ -90,7 +90,7 @@ def test_an_observer_is_called_as_well(level: Any) -> None:
     assert [item for item in items if item in events] == events
 
 
-def test_what_is_no_observer_is_refused_as_without_a_log(level: Any) -> None:
+def test_a_wrong_observer_is_refused_as_without_a_log(level: Any) -> None:
     level(logging.INFO)
     wrong: Any = 3
     with pytest.raises(TypeError, match="observer: expected a callable or None, got int"):

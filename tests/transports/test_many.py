@@ -18,7 +18,7 @@ def test_questions_are_asked_side_by_side_and_in_order() -> None:
     assert outcomes(plan) == [(name, "end") for name in "abcde"]
 
 
-def test_the_rate_is_that_of_each_site() -> None:
+def test_the_rate_is_per_site() -> None:
     plan = Plan(url=SITE, rate=6)
     asked = play(plan, [*questions(*"abc"), *questions(*"xy", url=OTHER)], concurrency=9)
     assert asked == [(0, "a"), (0, "x"), (10, "b"), (10, "y"), (20, "c")]
@@ -64,7 +64,7 @@ def _somewhere(number: int | None) -> Any:
     return Endpoint.parse(SITE if number is None else f"http://{number}.example"), Submit(new_message="?")
 
 
-def test_a_question_that_reached_nobody_is_asked_again_if_that_is_allowed() -> None:
+def test_a_question_that_did_not_reach_the_site_is_repeated_if_allowed() -> None:
     answers = iter([UNASKED, UNASKED, GOOD])
     plan = Plan(url=SITE, retries=2)
     assert play(plan, questions("a"), lambda turn: next(answers)) == [(0, "a"), (2, "a"), (5, "a")]

@@ -46,7 +46,7 @@ def test_a_turn_that_is_asked_again_is_not_overtaken() -> None:
     assert play(plan, questions(*"ab", conversation=1), lambda turn: next(answers)) == [(0, "a"), (2, "a"), (3, "b")]
 
 
-def test_a_conversation_goes_on_from_what_a_run_before_has_settled() -> None:
+def test_a_conversation_continues_from_an_earlier_runs_results() -> None:
     given = questions(*"abc", conversation="talk")
     settled: dict[Any, Result] = {
         "a": Result(id="a", last=End("A"), reply="A"),

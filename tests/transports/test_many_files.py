@@ -125,7 +125,7 @@ def test_the_last_line_of_an_id_wins_and_an_unfinished_one_is_ignored(lines: lis
     ["{\n", "[]\n", "\n", '{"id": "a"}\n', '{"outcome": "end"}\n', ANSWERED.replace('"end"', '"gone"'),
      ANSWERED.replace('"reply": "x"', '"reply": 1'), ANSWERED.replace('"asked": true', '"asked": "no"')],
 )  # fmt: skip
-def test_any_other_line_that_is_no_result_is_an_error(line: str) -> None:
+def test_any_other_line_that_is_not_a_result_is_an_error(line: str) -> None:
     with pytest.raises(ValueError, match="line 1: "):
         read_results(['{"id": "a"}'])
     with pytest.raises(ValueError, match="line 2: "):
@@ -210,7 +210,7 @@ def test_a_changed_question_has_another_digest() -> None:
         (['{"id": "a", "question": "x"}', '{"id": "a#2", "question": "x"}'], "line 2: the id 'a#2' is needed for"),
     ],
 )  # fmt: skip
-def test_what_is_no_question_is_named_with_its_line(lines: list[str], message: str | None) -> None:
+def test_a_malformed_question_is_named_with_its_line(lines: list[str], message: str | None) -> None:
     if message is None:
         assert len(read_questions(lines)) == 1
         return
@@ -218,7 +218,7 @@ def test_what_is_no_question_is_named_with_its_line(lines: list[str], message: s
         read_questions(lines, repeat=2)
 
 
-def test_an_expectation_is_no_text() -> None:
+def test_an_expectation_is_not_text() -> None:
     with pytest.raises(ValueError, match="expect: expected an object with 'contains' or 'regex'"):
         BatchQuestion(1, "a", expect="b")  # type: ignore[arg-type]
 

@@ -156,7 +156,7 @@ def test_what_the_source_raises_ends_the_run(run: Any, is_async: bool) -> None:
         (BatchQuestion(1, "a"), ValueError, "question 1: expected a url, of its own or for all"),
     ],
 )
-def test_what_is_no_question_is_an_error(run: Any, question: Any, error: type[Exception], message: str) -> None:
+def test_a_malformed_question_is_an_error(run: Any, question: Any, error: type[Exception], message: str) -> None:
     async def main() -> None:
         await anext(many.ask([question]))
 
@@ -225,7 +225,7 @@ def test_stop_gives_what_is_under_way_as_broken(run: Any) -> None:
     assert {result.last.detail for result in results[1:]} == {"closed by the caller"}
 
 
-def test_results_that_were_stopped_before_the_first_are_none(run: Any) -> None:
+def test_results_stopped_before_the_first_are_empty(run: Any) -> None:
     async def main() -> None:
         results = many.ask("abc", url=server.url)
         results.stop()
@@ -285,7 +285,7 @@ def test_a_conversation_has_one_chat_id_and_its_messages(run: Any) -> None:
     assert [submit.previous_response_id for submit in server.questions] == [None, "resp_1", "resp_1"]
 
 
-def test_a_site_where_nobody_listens_was_asked_nothing(run: Any) -> None:
+def test_a_site_that_refuses_connections_was_asked_nothing(run: Any) -> None:
     async def main() -> list[Result]:
         return [result async for result in many.ask("abcdef", url="http://127.0.0.1:9", proxy=None)]
 
@@ -307,7 +307,7 @@ def test_a_question_that_has_grown_too_large_is_broken(run: Any) -> None:
     assert (second.last.reason, second.last.limit, second.asked) == (Reason.TOO_LARGE, "request_bytes", False)
 
 
-def test_the_clocks_are_those_of_the_transports(run: Any) -> None:
+def test_the_transports_clocks_apply(run: Any) -> None:
     async def main() -> list[Result]:
         timeouts = Timeouts(first_event=0.01)
         return [result async for result in many.ask("a", url=server.url, timeouts=timeouts)]

@@ -150,7 +150,7 @@ def test_nothing_but_comments_after_an_event(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_question_that_nobody_takes(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+def test_a_question_that_the_server_does_not_read(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     def play(peer: Peer) -> None:
         assert left.wait(LATER)
 

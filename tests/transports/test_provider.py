@@ -200,14 +200,14 @@ def test_a_proxy_is_asked() -> None:
     assert proxy.requests[0].startswith(b"POST http://site.example/wp-json/mwai/v1/start_session HTTP/1.1\r\n")
 
 
-def test_without_a_proxy_it_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_proxy_the_environments_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with Scripted(tells("a")) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert ask("http://site.example") == ["a"]
         assert proxy.routes == ["start_session", "submit"]
 
 
-def test_a_proxy_that_is_none() -> None:
+def test_a_malformed_proxy() -> None:
     with pytest.raises(ValueError, match="proxy"):
         ask("http://site.example", proxy="gopher://h")
 
@@ -216,7 +216,7 @@ def test_a_proxy_that_is_none() -> None:
 
 
 @pytest.mark.parametrize("first", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n", b"\n\n", b"<b>Warning</b>: x<br />\n"])
-def test_what_stands_before_the_first_event_does_no_harm(first: bytes) -> None:
+def test_bytes_before_the_first_event_do_no_harm(first: bytes) -> None:
     with Scripted(answers(STREAM, chunk(first), live("a"), live("b"), end("ab"), LAST)) as server:
         assert ask(server.url) == ["a", "b"]
 

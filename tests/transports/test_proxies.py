@@ -89,7 +89,7 @@ def test_a_large_answer_and_a_large_question(net: Nets, ask: Ask, route: str, tr
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_proxy_that_nobody_vouches_for(
+def test_a_proxy_with_an_untrusted_certificate(
     ask: Ask, scheme: str, kind: str, certificates: dict[str, ssl.SSLContext], trust: ssl.SSLContext
 ) -> None:
     journal = Journal()
@@ -394,7 +394,7 @@ def test_the_environment_is_read_once(ask: Ask, net: Nets, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_what_is_no_proxy(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_proxy(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("", "ftp://ulla:s3cret@p", "http://ulla:s3cret@p:x", "http://ulla:s3cret@p:99999"):
         with pytest.raises(ValueError, match=r"proxy|Proxy") as caught:
             kind(HTTP, proxy=wrong)

@@ -29,7 +29,7 @@ def test_the_owner_asks_a_bot_by_name(ask: Ask) -> None:
 
 
 @each
-def test_a_site_without_a_list_of_bots_is_asked_all_the_same(ask: Ask) -> None:
+def test_a_site_without_a_list_of_bots_is_still_asked(ask: Ask) -> None:
     with served(OfficialSite(answers={"listChatbots": NO_ROUTE})) as site:
         [end] = ask(site.url, question=Query("Hello", "sales"), session=OWNER)
     assert end.reply == "sales: Hello"

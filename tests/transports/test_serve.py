@@ -365,7 +365,7 @@ def test_a_client_that_leaves_is_in_the_log(caplog: pytest.LogCaptureFixture) ->
     assert " - left " in line
 
 
-def test_a_flood_of_what_is_no_request_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_malformed_requests_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
     once = OncePerSecond(lambda: clock[0])
     log = logging.getLogger("test of a flood")

@@ -49,7 +49,7 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) ->
         assert closed.wait(PATIENCE)
 
 
-def test_what_is_no_http_is_answered() -> None:
+def test_bytes_that_are_not_http_are_answered() -> None:
     with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(PATIENCE)
         connection.sendall(b"\x16\x03\x01\x02\x00")
@@ -125,7 +125,7 @@ def test_a_server_has_room_for_a_connection() -> None:
 # ------------------------------------------------------------------------------ bounds
 
 
-def test_of_bodies_that_are_too_large_together_the_largest_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_if_all_bodies_are_too_large_together_the_largest_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     head = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nHost: a\r\nContent-Length: 65000\r\n\r\n"
     address = "127.0.0.1"
     with serve(echo, body_bytes=70_000) as server, ExitStack() as stack:
@@ -224,7 +224,7 @@ def test_a_client_that_leaves_at_once_leaves_nothing_behind() -> None:
         assert ask(server)[-1].reply == "Hi"
 
 
-def test_a_connection_for_which_there_is_no_thread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_a_free_thread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(echo) as server:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", no_thread)

@@ -83,7 +83,7 @@ def test_time_passes_without_waiting() -> None:
     assert (server.now, server.visits[-1].left) == (327, 7)
 
 
-def test_without_clocks_a_stall_is_noticed_all_the_same() -> None:
+def test_a_stall_is_noticed_even_without_clocks() -> None:
     nothing = "nothing more will come"
     timeouts = Timeouts(first_event=None)
     assert outcome(stalled(), timeouts=timeouts) == broken(Reason.TIMEOUT, nothing)
@@ -272,7 +272,7 @@ def test_what_a_bot_raises_comes_out() -> None:
         list(pair(a_client(), lambda submit: [7]))  # type: ignore[list-item]  # wrong on purpose
 
 
-def test_a_bot_is_closed_when_nobody_reads_on() -> None:
+def test_a_bot_is_closed_when_its_reader_stops() -> None:
     closed = []
 
     def bot(submit: Submit) -> Iterator[str]:

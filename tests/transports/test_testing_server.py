@@ -95,14 +95,14 @@ def test_a_request_to_somewhere_else() -> None:
     assert [request.submit for request in server.requests] == [None, QUESTION]
 
 
-def test_a_question_that_is_none() -> None:
+def test_a_malformed_question() -> None:
     with FaultServer() as server:
         assert talk(server.port, REQUEST.replace(b'{"', b'["')) == ANSWER
     assert server.questions == ()
     assert server.routes == ("submit",)
 
 
-def test_what_is_no_request() -> None:
+def test_bytes_that_are_not_a_request() -> None:
     with FaultServer() as server:
         assert talk(server.port, b"HELO you\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert [(visit.rest, visit.finished) for visit in server.visits] == [(b"HELO you\r\n\r\n", False)]
@@ -170,7 +170,7 @@ def test_a_client_that_wants_the_connection_closed_has_it_closed_after_a_usual_a
 
 
 @pytest.mark.parametrize("end", [Close(), Reset()])
-def test_what_stands_behind_an_end_is_taken_by_the_next_connection(end: Step) -> None:
+def test_steps_after_an_end_are_taken_by_the_next_connection(end: Step) -> None:
     script: Script = (Write(b"a"), end, Expect("start_session"), Write(b"b"), Close(), Expect(), Write(b"c"))
     with FaultServer(script, cut(3)) as server:
         with suppress(ConnectionError):
@@ -261,7 +261,7 @@ def test_leaving_ends_everything_at_once(script: Script) -> None:
 
 
 @pytest.mark.parametrize("script", STALLS.values(), ids=STALLS)
-def test_a_client_that_leaves_early_is_no_failure(script: Script) -> None:
+def test_a_client_that_leaves_early_is_not_a_failure(script: Script) -> None:
     before = set(threading.enumerate())
     with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(REQUEST)
@@ -375,7 +375,7 @@ def test_a_fault_inside_tls(name: str, ask: Ask, server_context: ssl.SSLContext,
     check(name, events, expected, server, server.url)
 
 
-def test_a_client_without_trust_is_no_failure(server_context: ssl.SSLContext) -> None:
+def test_a_client_without_trust_is_not_a_failure(server_context: ssl.SSLContext) -> None:
     with FaultServer(ssl_context=server_context) as server:
         [event] = blocking(server.url)
     assert isinstance(event, Broken)
@@ -383,7 +383,7 @@ def test_a_client_without_trust_is_no_failure(server_context: ssl.SSLContext) ->
     assert [(visit.requests, visit.finished) for visit in server.visits] == [((), False)]
 
 
-def test_a_client_without_tls_is_no_failure(server_context: ssl.SSLContext) -> None:
+def test_a_client_without_tls_is_not_a_failure(server_context: ssl.SSLContext) -> None:
     with FaultServer(ssl_context=server_context) as server, suppress(ConnectionError):
         talk(server.port, REQUEST)
     assert [visit.requests for visit in server.visits] == [()]

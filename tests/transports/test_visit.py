@@ -137,7 +137,7 @@ def test_a_transport_that_is_closed_visits_nothing(ask: Ask) -> None:
         ask.run(main)
 
 
-def test_what_is_no_address_is_refused(ask: Ask) -> None:
+def test_a_malformed_address_is_refused(ask: Ask) -> None:
     with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
         visited(ask, "http://127.0.0.1:9", "contact")
 
