@@ -28,8 +28,9 @@
     _comparison         the differences between two result files
     _result_report      the page of `batch --report`
 
-    _examination        the requests and connections of `doctor`
-    _diagnosis          what `doctor` finds in their answers
+    _site_facts         what `doctor` has seen of a site
+    _examination        the requests and connections that it makes for this
+    _diagnosis          what it finds wrong
 
     _recording_format   the file that `record` writes
     _redaction          replaces secrets in a recording

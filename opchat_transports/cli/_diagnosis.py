@@ -1,32 +1,21 @@
 """What `opchat doctor` makes of the facts: whether a question would be answered, and what stands in the way. No I/O."""
 
-import json
 import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, final
+from typing import Any, final
 
 from opchat_proto import Bot, Broken, End, Endpoint, Page, Reason, Session
 
 from .._broken import broken_line
 from ._exits import EXIT_CODES, NONCE_REFUSED, exit_code, is_challenge_text, what_to_try
 from ._page_bots import bot_name
+from ._site_facts import Answer, Exchange, Facts, Question, choose_bot, is_accepted, read_index
 
-__all__ = [
-    "Answer",
-    "Contact",
-    "Exchange",
-    "Facts",
-    "Finding",
-    "Question",
-    "choose_bot",
-    "diagnose",
-    "is_accepted",
-    "read_index",
-]
+__all__ = ["Finding", "diagnose"]
 
 _NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
 _REFUSED = EXIT_CODES[Reason.REFUSED]
@@ -79,109 +68,6 @@ _REFUSED_SESSION = "ask the site's owner: versions 2.9.0 and 2.9.1 refuse everyb
 _NONCE_NEEDED, _HAS_START_SESSION, _COOKIE_SET = (2, 0, 1), (2, 4, 4), (2, 8, 5)
 
 
-# ---------------------------------------------------------------- the facts
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contact:
-    """A connection, as far as it came."""
-
-    host: str
-    port: int
-    addresses: tuple[str, ...] = ()
-    """What the name stands for."""
-    failed_at: Literal["", "name", "connection", "tls"] = ""
-    certificate: Mapping[str, Any] | None = None
-    """As `ssl.SSLSocket.getpeercert` gives it, also one that is not trusted; None without TLS, or if it is unknown."""
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A response, as far as it came."""
-
-    url: str
-    status: int
-    headers: tuple[tuple[str, str], ...] = ()
-    """Names in lower case."""
-    body: bytes = b""
-    at: float = 0.0
-    """When its head was read, in Unix seconds."""
-
-    def header(self, name: str) -> str:
-        """The first value of this name; "" without one."""
-        return next((value for key, value in self.headers if key == name), "")
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.body.decode("utf-8", "replace")
-
-    @property
-    def is_html(self) -> bool:
-        """Whether this is a page."""
-        return self.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """A request, the redirects that were followed, and how it ended."""
-
-    outcome: End | Broken
-    answers: tuple[Answer, ...] = ()
-    contacts: tuple[Contact, ...] = ()
-    page: Page | None = None
-    """What a visit has found."""
-    session: Session | None = None
-    """What start_session has given."""
-
-    @property
-    def last(self) -> Answer:
-        """The last answer; one of status 0 if none came."""
-        return self.answers[-1] if self.answers else Answer(url="", status=0)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What came of the one question."""
-
-    outcome: End | Broken
-    pieces: int = 0
-    at_once: bool = False
-    """Whether the first piece and the end came in the same read."""
-    waited: float = 0.0
-    """Seconds until then."""
-    coding: str = ""
-    """The Content-Encoding of the answer."""
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What was seen of a site. What was not tried is None."""
-
-    url: str
-    endpoint: Endpoint
-    """Where a question would go."""
-    bot: str | None = None
-    """The name that --bot gives."""
-    proxy: str | None = None
-    page: Exchange | None = None
-    """The visit; None if the address is a REST root."""
-    index: Exchange | None = None
-    """The answer at the REST root."""
-    session: Exchange | None = None
-    """start_session; None if the page gives the nonce."""
-    check: Exchange | None = None
-    """The index once more, with the nonce."""
-    fresh: Exchange | None = None
-    """The page once more, not out of a cache; made if its nonce is not accepted."""
-    question: Question | None = None
-
-
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -199,33 +85,6 @@ class Finding:
     def is_problem(self) -> bool:
         """Whether something should be done."""
         return self.advice != ""
-
-
-# ---------------------------------------------------------------- what the examination has to know as it goes
-
-
-def choose_bot(page: Page | None, name: str | None) -> Bot | None:
-    """The bot of this name, by default the first; None if the page has no such bot that can be asked."""
-    bots = [] if page is None else [bot for bot in page.bots if bot.endpoint is not None]
-    return next((bot for bot in bots if name is None or name == bot_name(bot)), None)
-
-
-def read_index(exchange: Exchange | None) -> dict[str, Any] | None:
-    """The index of a REST API; None if the answer is something else."""
-    if exchange is None or exchange.last.status != 200:
-        return None
-    text = exchange.last.text
-    start = text.find("{")  # PHP may print notices before it
-    try:
-        index, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-    except (ValueError, RecursionError):
-        return None
-    return index if isinstance(index, dict) and isinstance(index.get("namespaces"), list) else None
-
-
-def is_accepted(check: Exchange | None) -> bool:
-    """Whether the nonce is good: WordPress then sends one back (WIRE 3.4)."""
-    return check is not None and check.last.status == 200 and check.last.header("x-wp-nonce") != ""
 
 
 # ---------------------------------------------------------------- the report
@@ -265,13 +124,17 @@ def _ok(check: str, text: str) -> Finding:
     return Finding(check=check, text=text)
 
 
+def _problem(check: str, text: str, advice: str, code: int = 0) -> Finding:
+    return Finding(check=check, text=text, advice=advice, exit_code=code)
+
+
 def _firewall(what: str, outcome: End | Broken) -> Finding:
     code = exit_code(outcome) if isinstance(outcome, Broken) else _REFUSED
-    return Finding(
-        check="firewall",
-        text=f"a firewall answers with {what}",
-        advice="ask the site's owner to let this address, and the REST API, through the firewall",
-        exit_code=_REFUSED if code == NONCE_REFUSED else code,
+    return _problem(
+        "firewall",
+        f"a firewall answers with {what}",
+        "ask the site's owner to let this address, and the REST API, through the firewall",
+        _REFUSED if code == NONCE_REFUSED else code,
     )
 
 
@@ -297,7 +160,7 @@ def _failure(exchange: Exchange, check: str, where: str) -> Finding:
         return _firewall(f"status {last.status}: {broken.detail}" if broken.detail else f"status {last.status}", broken)
     elif check == "page" and broken.status == 404:
         advice = "check the address: the site has no such page"
-    return Finding(check=check, text=text, advice=advice, exit_code=exit_code(broken))
+    return _problem(check, text, advice, exit_code(broken))
 
 
 def _is_firewalls(answer: Answer, check: str) -> bool:
@@ -311,11 +174,11 @@ def _is_firewalls(answer: Answer, check: str) -> bool:
 
 
 def _compression(coding: str, code: int) -> Finding:
-    return Finding(
-        check="compression",
-        text=f"answers are coded as {coding[:_SHOWN]}, though none was asked for",
-        advice="let the server leave answers alone where the request says Accept-Encoding: identity",
-        exit_code=code,
+    return _problem(
+        "compression",
+        f"answers are coded as {coding[:_SHOWN]}, though none was asked for",
+        "let the server leave answers alone where the request says Accept-Encoding: identity",
+        code,
     )
 
 
@@ -368,10 +231,10 @@ def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
         if _is_same_site(urls[0], page.url):
             yield _ok("redirects", way)
         else:
-            yield Finding(
-                check="redirects",
-                text=f"{way}, which is another site",
-                advice="check that this is meant, and give the address that it leads to",
+            yield _problem(
+                "redirects",
+                f"{way}, which is another site",
+                "check that this is meant, and give the address that it leads to",
             )
 
 
@@ -415,11 +278,8 @@ def _site(facts: Facts) -> list[Finding]:
     """Is it WordPress, where is its REST API, and is AI Engine there?"""
     if not _is_wordpress(facts):
         return [
-            Finding(
-                check="wordpress",
-                text="no sign of it",
-                advice="check the address: AI Engine is a plugin of WordPress",
-                exit_code=_NOT_THE_CHAT,
+            _problem(
+                "wordpress", "no sign of it", "check the address: AI Engine is a plugin of WordPress", _NOT_THE_CHAT
             )
         ]
     return [_ok("wordpress", "WordPress, or a server that answers as it does"), *_rest(facts)]
@@ -435,12 +295,11 @@ def _rest(facts: Facts) -> Iterator[Finding]:
     assert exchange is not None
     linked = _linked_root(exchange)
     if exchange.last.status in (200, 404) and linked is not None and linked != root:
-        yield Finding(
-            check="rest",
-            text=f"nothing at {root}: the site has its REST API at {linked}"
-            f"{' (plain permalinks)' if '?' in linked else ''}",
-            advice=f"give --url {linked}",
-            exit_code=_NOT_THE_CHAT,
+        yield _problem(
+            "rest",
+            f"nothing at {root}: the site has its REST API at {linked}{' (plain permalinks)' if '?' in linked else ''}",
+            f"give --url {linked}",
+            _NOT_THE_CHAT,
         )
     elif _gives_nonce(facts) or _code(exchange) == _NO_ROUTE:
         yield _ok("rest", f"its root is {root} ({links}); its index is not shown to guests")
@@ -455,11 +314,11 @@ def _rest(facts: Facts) -> Iterator[Finding]:
             failure = replace(failure, advice=advice)
         yield failure
     else:
-        yield Finding(
-            check="rest",
-            text=f"what is at {root} is no REST API",
-            advice=f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route=",
-            exit_code=_NOT_THE_CHAT,
+        yield _problem(
+            "rest",
+            f"what is at {root} is no REST API",
+            f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route=",
+            _NOT_THE_CHAT,
         )
 
 
@@ -483,7 +342,7 @@ def _ai_engine(facts: Facts, index: dict[str, Any] | None) -> Finding:
         elif "mwai/v1" in namespaces:
             problem, advice = "its chatbots are switched off", "ask the site's owner to switch on the module Chatbots"
     if problem:
-        return Finding(check="ai_engine", text=problem, advice=advice, exit_code=_NOT_THE_CHAT)
+        return _problem("ai_engine", problem, advice, _NOT_THE_CHAT)
     version = _version(facts, routes)
     return _ok("ai_engine", f"at least {'.'.join(map(str, version))}" if version else "it is there")
 
@@ -522,18 +381,15 @@ def _bots(facts: Facts) -> Iterator[Finding]:
     names = list(dict.fromkeys(bot_name(bot) for bot in page.bots if bot.endpoint is not None))
     shown = ", ".join(name[:_SHOWN] for name in names)
     if not names:
-        yield Finding(
-            check="bots",
-            text="; ".join(("none on this page", *page.notes)),
-            advice="give the address of a page that shows the chat",
-            exit_code=_NOT_THE_CHAT,
+        yield _problem(
+            "bots",
+            "; ".join(("none on this page", *page.notes)),
+            "give the address of a page that shows the chat",
+            _NOT_THE_CHAT,
         )
     elif facts.bot is not None and facts.bot not in names:
-        yield Finding(
-            check="bots",
-            text=f"no {facts.bot!r} on this page, but {shown}",
-            advice="choose one of them with --bot",
-            exit_code=_NOT_THE_CHAT,
+        yield _problem(
+            "bots", f"no {facts.bot!r} on this page, but {shown}", "choose one of them with --bot", _NOT_THE_CHAT
         )
     elif facts.bot is None and len(names) > 1:
         yield _ok("bots", f"{shown}; --bot chooses one")
@@ -579,18 +435,18 @@ def _without_nonce(facts: Facts, has_no_route: bool, version: tuple[int, ...]) -
         advice = "give the address of a page that shows the chat, or ask the site's owner to update AI Engine"
     else:
         return _ok("session", "none to start: before 2.0.0 no nonce is needed (2.0.0 itself answers no guest)")
-    return Finding(check=check, text=text, advice=advice, exit_code=NONCE_REFUSED)
+    return _problem(check, text, advice, NONCE_REFUSED)
 
 
 def _nonce(facts: Facts) -> Iterator[Finding]:
     if _is_renewed(facts):
         return  # what is wrong is the cache
     if _code(facts.check) == _STALE:
-        yield Finding(
-            check="nonce",
-            text=f"it is refused at once ({_STALE})",
-            advice="ask the site's owner to keep caches away from pages with the chat, and from the REST API",
-            exit_code=NONCE_REFUSED,
+        yield _problem(
+            "nonce",
+            f"it is refused at once ({_STALE})",
+            "ask the site's owner to keep caches away from pages with the chat, and from the REST API",
+            NONCE_REFUSED,
         )
     elif is_accepted(facts.check):
         yield _ok("nonce", "it is accepted")
@@ -608,10 +464,10 @@ def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> I
     if "mwai_session_id=" in session.cookie:
         yield _ok("cookie", "start_session sets mwai_session_id")
     elif session.session_id not in (None, "N/A") or version >= _COOKIE_SET:
-        yield Finding(
-            check="cookie",
-            text="start_session sets no mwai_session_id: files and discussions would not be remembered as yours",
-            advice="look for a proxy that takes Set-Cookie away, or a plugin that prints before the headers",
+        yield _problem(
+            "cookie",
+            "start_session sets no mwai_session_id: files and discussions would not be remembered as yours",
+            "look for a proxy that takes Set-Cookie away, or a plugin that prints before the headers",
         )
     else:
         yield _ok("cookie", "none, as before 2.8.5")
@@ -624,10 +480,10 @@ def _caches(facts: Facts) -> Iterator[Finding]:
     signs = [sign for visit in (facts.page, facts.index) if visit is not None for sign in _cache_signs(visit.last)]
     text = f"signs of one: {'; '.join(dict.fromkeys(signs))}" if signs else "no sign of one"
     if _is_renewed(facts):
-        yield Finding(
-            check="cache",
-            text=f"the nonce in the page is stale; {text}",
-            advice="ask the site's owner to keep the page for less than 12 hours (opchat visits it anew by itself)",
+        yield _problem(
+            "cache",
+            f"the nonce in the page is stale; {text}",
+            "ask the site's owner to keep the page for less than 12 hours (opchat visits it anew by itself)",
         )
     else:
         yield _ok("cache", text)
@@ -650,12 +506,7 @@ def _question(question: Question, where: str) -> Iterator[Finding]:
         yield _compression(question.coding, exit_code(outcome))
         return
     if isinstance(outcome, Broken):
-        yield Finding(
-            check="question",
-            text=broken_line(outcome),
-            advice=what_to_try(outcome, where),
-            exit_code=exit_code(outcome),
-        )
+        yield _problem("question", broken_line(outcome), what_to_try(outcome, where), exit_code(outcome))
         return
     yield _ok("question", f"answered, in {question.pieces} pieces")
     if question.pieces < 2:
@@ -665,10 +516,10 @@ def _question(question: Question, where: str) -> Iterator[Finding]:
     elif question.waited < _TELLING:
         yield _ok("buffering", "cannot be told: the answer was too fast")
     else:
-        yield Finding(
-            check="buffering",
-            text="all pieces of the answer came at once, with its end",
-            advice="ask the site's owner to switch off buffering for the REST API (nginx: X-Accel-Buffering, proxies)",
+        yield _problem(
+            "buffering",
+            "all pieces of the answer came at once, with its end",
+            "ask the site's owner to switch off buffering for the REST API (nginx: X-Accel-Buffering, proxies)",
         )
 
 
@@ -682,10 +533,10 @@ def _clock(facts: Facts) -> Iterator[Finding]:
     if abs(skew) <= _MOST_SKEW:
         yield _ok("clock", f"the server's differs by {abs(skew):.0f} s")
     else:
-        yield Finding(
-            check="clock",
-            text=f"the server's is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this computer's",
-            advice="set this computer's clock, or ask the site's owner to set the server's",
+        yield _problem(
+            "clock",
+            f"the server's is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this computer's",
+            "set this computer's clock, or ask the site's owner to set the server's",
         )
 
 

@@ -1,4 +1,4 @@
-"""What `opchat doctor` does to a site: the I/O behind the facts that `_diagnosis` judges."""
+"""What `opchat doctor` does to a site: the I/O behind the facts."""
 
 import math
 import re
@@ -46,8 +46,9 @@ from .._common import load_trust_store, tune, words
 from .._proxies import choose_proxy
 from .._sockets import SocketStream, at_once, set_timeout
 from .._tls import TLSStream
-from ._diagnosis import Answer, Contact, Exchange, Facts, Question, choose_bot, diagnose, is_accepted
+from ._diagnosis import diagnose
 from ._options import Settings, is_rest_root
+from ._site_facts import Answer, Contact, Exchange, Facts, Question, choose_bot, is_accepted
 from ._terminal import Output, say
 from ._trace import Trace
 from ._transports import ask, trusting

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Broken, End, Endpoint, Flow, Limits, Reason, Visit
-from opchat_transports.cli import _diagnosis  # no part of the library
-from opchat_transports.cli._diagnosis import Answer, Contact, Exchange, Facts, Question  # no part of the library
+from opchat_transports.cli._diagnosis import diagnose  # no part of the library
+from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index  # nor this
 from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script
 
 from .command import opchat
@@ -102,7 +102,7 @@ def facts(draw: st.DrawFn) -> Facts:
 
 @given(facts())
 def test_any_facts_give_findings(seen: Facts) -> None:
-    findings = _diagnosis.diagnose(seen)
+    findings = diagnose(seen)
     assert findings != []
     checks = [finding.check for finding in findings if finding.check != "tls"]
     assert len(checks) == len(set(checks))
@@ -127,7 +127,7 @@ def test_any_facts_give_findings(seen: Facts) -> None:
 )
 def test_pieces_that_come_at_once_after_a_while_were_held_back(question: Question, said: list[str]) -> None:
     index = heard(Visit(SITE), [(200, [], INDEX.encode(), "eof")], Contact(host="site.example", port=443))
-    found = _diagnosis.diagnose(Facts(url=SITE, endpoint=Endpoint.parse(SITE), index=index, question=question))
+    found = diagnose(Facts(url=SITE, endpoint=Endpoint.parse(SITE), index=index, question=question))
     shown = ["problem" if finding.is_problem else "ok" for finding in found if finding.check == "buffering"]
     assert shown == said
 
@@ -148,7 +148,7 @@ def test_pieces_that_come_at_once_after_a_while_were_held_back(question: Questio
 )
 def test_an_index_is_read_behind_notices(body: str, expected: Any) -> None:
     answer = Answer(url=f"{SITE}/wp-json/", status=200, body=body.encode())
-    assert _diagnosis.read_index(Exchange(outcome=End(None), answers=(answer,))) == expected
+    assert read_index(Exchange(outcome=End(None), answers=(answer,))) == expected
 
 
 HOSTILE = ["<!-- WP Rocket ", "<!--", "wp-", "/wp-content", "just a moment ", "{", '{"a":', "<", "https://api.w.org/"]
@@ -159,7 +159,7 @@ def test_a_hostile_page_is_judged_as_any_other(part: str) -> None:
     size = Limits().page_bytes
     body = (part * (size // len(part))).encode()
     visit = heard(Visit(PAGE), [(200, [], body, "eof")], Contact(host="site.example", port=443))
-    found = _diagnosis.diagnose(Facts(url=PAGE, endpoint=Endpoint.parse(SITE), page=visit, index=visit))
+    found = diagnose(Facts(url=PAGE, endpoint=Endpoint.parse(SITE), page=visit, index=visit))
     assert [finding.check for finding in found if finding.is_problem] in (["wordpress"], ["firewall"], ["rest"])
 
 

@@ -1,0 +1,136 @@
+"""What `opchat doctor` has seen of a site: values, and what can be read off them at once. No I/O."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from opchat_proto import Bot, Broken, End, Endpoint, Page, Session
+
+from ._page_bots import bot_name
+
+__all__ = ["Answer", "Contact", "Exchange", "Facts", "Question", "choose_bot", "is_accepted", "read_index"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """A connection, as far as it came."""
+
+    host: str
+    port: int
+    addresses: tuple[str, ...] = ()
+    """What the name stands for."""
+    failed_at: Literal["", "name", "connection", "tls"] = ""
+    certificate: Mapping[str, Any] | None = None
+    """As `ssl.SSLSocket.getpeercert` gives it, also one that is not trusted; None without TLS, or if it is unknown."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response, as far as it came."""
+
+    url: str
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case."""
+    body: bytes = b""
+    at: float = 0.0
+    """When its head was read, in Unix seconds."""
+
+    def header(self, name: str) -> str:
+        """The first value of this name; "" without one."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def is_html(self) -> bool:
+        """Whether this is a page."""
+        return self.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A request, the redirects that were followed, and how it ended."""
+
+    outcome: End | Broken
+    answers: tuple[Answer, ...] = ()
+    contacts: tuple[Contact, ...] = ()
+    page: Page | None = None
+    """What a visit has found."""
+    session: Session | None = None
+    """What start_session has given."""
+
+    @property
+    def last(self) -> Answer:
+        """The last answer; one of status 0 if none came."""
+        return self.answers[-1] if self.answers else Answer(url="", status=0)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What came of the one question."""
+
+    outcome: End | Broken
+    pieces: int = 0
+    at_once: bool = False
+    """Whether the first piece and the end came in the same read."""
+    waited: float = 0.0
+    """Seconds until then."""
+    coding: str = ""
+    """The Content-Encoding of the answer."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was seen of a site. What was not tried is None."""
+
+    url: str
+    endpoint: Endpoint
+    """Where a question would go."""
+    bot: str | None = None
+    """The name that --bot gives."""
+    proxy: str | None = None
+    page: Exchange | None = None
+    """The visit; None if the address is a REST root."""
+    index: Exchange | None = None
+    """The answer at the REST root."""
+    session: Exchange | None = None
+    """start_session; None if the page gives the nonce."""
+    check: Exchange | None = None
+    """The index once more, with the nonce."""
+    fresh: Exchange | None = None
+    """The page once more, not out of a cache; made if its nonce is not accepted."""
+    question: Question | None = None
+
+
+def choose_bot(page: Page | None, name: str | None) -> Bot | None:
+    """The bot of this name, by default the first; None if the page has no such bot that can be asked."""
+    bots = [] if page is None else [bot for bot in page.bots if bot.endpoint is not None]
+    return next((bot for bot in bots if name is None or name == bot_name(bot)), None)
+
+
+def read_index(exchange: Exchange | None) -> dict[str, Any] | None:
+    """The index of a REST API; None if the answer is something else."""
+    if exchange is None or exchange.last.status != 200:
+        return None
+    text = exchange.last.text
+    start = text.find("{")  # PHP may print notices before it
+    try:
+        index, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
+    except (ValueError, RecursionError):
+        return None
+    return index if isinstance(index, dict) and isinstance(index.get("namespaces"), list) else None
+
+
+def is_accepted(check: Exchange | None) -> bool:
+    """Whether the nonce is good: WordPress then sends one back (WIRE 3.4)."""
+    return check is not None and check.last.status == 200 and check.last.header("x-wp-nonce") != ""
