@@ -15,6 +15,8 @@ from opchat_proto import (
     Broken,
     Client,
     Connect,
+    DeleteDiscussions,
+    DiscussionPage,
     Done,
     End,
     Endpoint,
@@ -22,11 +24,14 @@ from opchat_proto import (
     Flow,
     InvalidMessages,
     Limits,
+    ListDiscussions,
     Live,
     Page,
     Proxy,
+    Query,
     Reason,
     Receive,
+    RenameDiscussion,
     ReplyDecoder,
     Send,
     Server,
@@ -127,7 +132,7 @@ def byte_strings(case: Case) -> list[Any]:
     match case["level"]:
         case "sse" | "reply":
             return [case["body"]]
-        case "flow" | "visit":
+        case "flow" | "visit" | "asked":
             return [answer.get("body", "") for answer in case["answers"]]
         case "wire":
             return [case["wire"]]
@@ -235,6 +240,39 @@ def _flow(case: Case, pieces: Pieces) -> Any:
                 events += flow.receive_data(piece)
         events += _finish(flow, answer.get("ends"))
     return {"events": events, "requests": requests, "session": flow.session, "unused": len(list(answers))}
+
+
+def _asked(case: Case, pieces: Pieces) -> Any:
+    question = _question(case["asks"])
+    flow = Flow(SITE, question, session=to_session(case.get("starts_with")), limits=limits_of(case))
+    events: list[Event] = []
+    requests = []
+    answers = iter(zip(case["answers"], pieces, strict=True))
+    while request := flow.next_request():
+        body = json.loads(request.body) if request.body else None
+        requests.append({"method": request.method, "route": request.target.rpartition("/")[2], "body": body})
+        answer, body_pieces = next(answers)
+        if answer.get("head", True):
+            events += flow.receive_head(answer.get("status", 200), _fields(answer))
+            for piece in body_pieces:
+                events += flow.receive_data(piece)
+        events += _finish(flow, answer.get("ends"))
+    page = None
+    if isinstance(question, ListDiscussions) and isinstance(events[-1], End):
+        page = DiscussionPage.from_end(events[-1])
+    return {"events": events, "requests": requests, "page": page, "unused": len(list(answers))}
+
+
+def _question(given: Any) -> Query | ListDiscussions | RenameDiscussion | DeleteDiscussions:
+    match given:
+        case {"query": [text, bot_id, chat_id]}:
+            return Query(text, bot_id, chat_id)
+        case {"list": options}:
+            return ListDiscussions(**options)
+        case {"rename": [chat_id, title]}:
+            return RenameDiscussion(chat_id, title)
+        case _:
+            return DeleteDiscussions(tuple(given["delete"]))
 
 
 def _wire(case: Case, pieces: Pieces) -> Any:
@@ -414,6 +452,7 @@ _LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
     "sse": _sse,
     "reply": _reply,
     "flow": _flow,
+    "asked": _asked,
     "wire": _wire,
     "exchanges": _exchanges,
     "proxy": _proxy,

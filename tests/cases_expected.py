@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from opchat_proto import Broken, End, Event, Live, Page, Submit
+from opchat_proto import Broken, DiscussionPage, End, Event, Live, Page, Submit
 from tests.cases import Case, filled, to_session, to_text
 
 
@@ -21,7 +21,7 @@ def check(case: Case, outcome: Any) -> None:
             assert outcome["first_ignored_line"] == (None if ignored is None else to_text(ignored))
         case "page":
             _check_page(outcome, expect)
-        case "reply" | "flow" | "wire" | "exchanges" | "proxy" | "visit":
+        case "reply" | "flow" | "wire" | "exchanges" | "proxy" | "visit" | "asked":
             assert len(outcome["events"]) == len(expect["events"]), outcome
             for event, expected in zip(outcome["events"], expect["events"], strict=True):
                 check_event(event, expected)
@@ -30,6 +30,10 @@ def check(case: Case, outcome: Any) -> None:
                 assert outcome["requests"] == expect["requests"]
                 if "session" in expect:
                     assert outcome["session"] == to_session(expect["session"])
+            if case["level"] == "asked":
+                assert outcome["unused"] == 0
+                assert outcome["requests"] == expect["requests"]
+                assert _shown_page(outcome["page"]) == (expect.get("discussions"), expect.get("total"))
             if case["level"] == "exchanges":
                 assert outcome["requests"] == expect["requests"]
             if case["level"] == "visit":
@@ -94,6 +98,19 @@ def check_event(event: Event, expected: Any) -> None:
             found = {"status": status, "code": code, "retry_after": retry_after, "limit": event.limit}
             assert found == {key: expected.get(key) for key in found}
             assert (event.in_session, event.asked) == (expected.get("in_session", False), expected.get("asked", False))
+
+
+def _shown_page(page: DiscussionPage | None) -> tuple[Any, int | None]:
+    """The discussions as the corpus writes them, and the total."""
+    if page is None:
+        return None, None
+    names = ("chat_id", "bot_id", "title", "previous_response_id", "created", "updated")
+    shown = [
+        {name: getattr(it, name) for name in names}
+        | {"messages": [[message.role, message.content] for message in it.messages]}
+        for it in page
+    ]
+    return shown, page.total
 
 
 def _check_page(page: Page, expected: Any) -> None:

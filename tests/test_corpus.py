@@ -65,6 +65,7 @@ KEYS = {
     "sse": {"limits", "body"},
     "reply": {"limits", "status", "headers", "body", "ends"},
     "flow": {"limits", "site", "starts_with", "uses", "asks", "answers"},
+    "asked": {"limits", "starts_with", "asks", "answers"},
     "wire": {"limits", "wire", "closes"},
     "exchanges": {"limits", "starts_with", "connections"},
     "proxy": {"limits", "proxy", "site", "dialogue"},

@@ -18,6 +18,7 @@ TARGETS = (
     "reply",
     "json",
     "flow",
+    "asked",
     "client",
     "call",
     "server",

@@ -72,6 +72,15 @@ def _seed(target: str, case: cases.Case) -> bytes | None:
                 status = answer.get("status", 200)
                 decisions += [1, {403: 6, 401: 7, 404: 8}.get(status, 0), 0]
             return seed(*strings, decisions=bytes(decisions[:63]))
+        case ("asked", "asked"):
+            kind = next(iter(case["asks"]))
+            place = {"query": 1, "list": 2, "rename": 3, "delete": 4}[kind]
+            if kind == "query" and case["asks"]["query"][1] is None:
+                place = 0
+            decisions = [0, place]
+            for answer in case["answers"]:
+                decisions += [{403: 6, 401: 7, 404: 8, 500: 10}.get(answer.get("status", 200), 0), 0, 0]
+            return seed(*strings, decisions=bytes(decisions))
         case ("client", "exchanges" | "wire"):
             return seed(*strings, decisions=bytes([0, 1 if level == "wire" else 0, 0, 0, 0, *[1, 0, 0] * 6]))
         case ("call", "exchanges" | "wire"):

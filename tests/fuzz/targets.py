@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tests.fuzz import pages
+from tests.fuzz.targets_asked import asked
 from tests.fuzz.targets_call import call
 from tests.fuzz.targets_decoders import json_text, reply, sse
 from tests.fuzz.targets_requests import client, flow
@@ -13,6 +14,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "reply": reply,
     "json": json_text,
     "flow": flow,
+    "asked": asked,
     "client": client,
     "call": call,
     "server": server,
