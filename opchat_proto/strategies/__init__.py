@@ -20,10 +20,12 @@ try:
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(f'{_error}: pip install "opchat[fuzz]"', name=_error.name) from None
 
+from .._discussions import Discussion
 from .._events import Broken, End, Live
 from .._http import Endpoint, Request
 from .._limits import Limits
 from .._messages import Message, Submit
+from .._query import Query
 from .._session import Session
 from .._sse import ServerSentEvent
 from ._bodies import Body, FaultyBody, HTTPResponse, bodies, faulty_bodies, responses
@@ -32,12 +34,14 @@ from ._rules import call_rules, client_rules
 from ._values import (
     brokens,
     cuts,
+    discussions,
     endpoints,
     ends,
     events,
     limits,
     lives,
     messages,
+    queries,
     replies,
     requests,
     server_sent_events,
@@ -55,12 +59,14 @@ __all__ = [
     "call_rules",
     "client_rules",
     "cuts",
+    "discussions",
     "endpoints",
     "events",
     "faulty_bodies",
     "limits",
     "messages",
     "pages",
+    "queries",
     "replies",
     "responses",
     "sessions",
@@ -77,6 +83,8 @@ for _name in __all__:  # as in opchat_proto
 # imported first and imports Hypothesis, the function would not exist yet.
 st.register_type_strategy(Message, lambda _: messages())
 st.register_type_strategy(Submit, lambda _: submits())
+st.register_type_strategy(Query, lambda _: queries())
+st.register_type_strategy(Discussion, lambda _: discussions())
 st.register_type_strategy(Session, lambda _: sessions())
 st.register_type_strategy(Endpoint, lambda _: endpoints())
 st.register_type_strategy(Limits, lambda _: limits())

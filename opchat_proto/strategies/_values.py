@@ -9,14 +9,28 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from .._askable import SESSION_ROUTE
+from .._discussions import Discussion
 from .._events import Broken, End, Event, Live, Reason
 from .._http import Endpoint, Request
 from .._limits import Limits
 from .._messages import ROLES, SUBMIT_ROUTE, Message, Scalar, Submit
+from .._query import Query
 from .._session import SESSION_COOKIE, Session
 from .._sse import ServerSentEvent
 
-__all__ = ["cuts", "endpoints", "events", "limits", "messages", "replies", "sessions", "submits", "texts"]
+__all__ = [
+    "cuts",
+    "discussions",
+    "endpoints",
+    "events",
+    "limits",
+    "messages",
+    "queries",
+    "replies",
+    "sessions",
+    "submits",
+    "texts",
+]
 
 Payload: TypeAlias = dict[str, Any]
 
@@ -55,6 +69,25 @@ def submits() -> SearchStrategy[Submit]:
         shortcut_id=maybe(texts()),
         shortcut_name=maybe(texts()),
         previous_response_id=maybe(texts()),
+    )
+
+
+def queries() -> SearchStrategy[Query]:
+    """A question by the official API. Never a blank one."""
+    return st.builds(Query, texts().filter(str.strip), maybe(_scalars()), maybe(texts().filter(bool)))
+
+
+def discussions() -> SearchStrategy[Discussion]:
+    """A member's discussion, as a site may list it. Never one with a response id that a conversation would drop."""
+    return st.builds(
+        Discussion,
+        texts().filter(bool),
+        maybe(texts()),
+        maybe(texts()),
+        st.lists(messages(), max_size=4).map(tuple),
+        maybe(texts().filter(bool)),
+        st.sampled_from(["", "2026-11-28 14:03:36"]),
+        st.sampled_from(["", "2026-11-28 14:05:00"]),
     )
 
 
