@@ -1,4 +1,4 @@
-"""The loop of all async transports: ask the call for its next step, take it in time, and report what came of it."""
+"""The driver loop of all async transports: ask the call for its next step, perform it in time, report the outcome."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -20,30 +20,30 @@ _R = TypeVar("_R", bound="AsyncReplyBase[Any]")
 
 
 class _AsyncContext:
-    """`async with` for what has `aclose`."""
+    """`async with` for classes with `aclose`."""
 
     aclose: Callable[[], Coroutine[Any, Any, None]]
 
     async def __aenter__(self) -> Self:
-        """The object itself. It does not wait, so it cannot be cancelled."""
+        """Return itself, without a checkpoint, so it cannot be cancelled."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """`aclose()`: all is closed, also when cancelled."""
+        """`aclose()`: closes everything, even if cancelled."""
         await self.aclose()
 
 
 class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussions, TransportBase[_R]):
-    """A transport that belongs to the event loop in which a reply was read first."""
+    """A transport. It belongs to the event loop in which it first read a reply."""
 
     _current_loop: Callable[[], object]
     _checkpoint: Callable[[], Awaitable[object]]  # lets other tasks run
     _loop: object = None
 
     async def aclose(self) -> None:
-        """Close all open replies: a task that waits for one gets `Broken`. Idempotent.
+        """Close all open replies. Waiting tasks get `Broken`. Idempotent.
 
-        Cancelled, it still closes them all.
+        Closes everything even if cancelled.
         """
         if self._replies:
             self._enter()
@@ -52,7 +52,7 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussi
         await self._checkpoint()
 
     def _enter(self) -> None:
-        """Raise `RuntimeError` unless it is always the same event loop."""
+        """Raise `RuntimeError` in another event loop than the first."""
         loop = self._current_loop()
         if self._loop is None:
             self._loop = loop
@@ -61,39 +61,39 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussi
 
 
 class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
-    """An async iterator that reads only when it is asked, without a task behind it."""
+    """An async iterator that reads only on demand, without a background task."""
 
     _BUSY: ClassVar[type[Exception]] = RuntimeError
-    _YIELDS: ClassVar[bool] = False  # lets other tasks run before it gives an event that has come already
-    _FAILURES: ClassVar[tuple[type[Exception], ...]]  # of a step
-    _END: ClassVar[bytes | None]  # what is read at the end
+    _YIELDS: ClassVar[bool] = False  # whether other tasks run before it returns an event that has already arrived
+    _FAILURES: ClassVar[tuple[type[Exception], ...]]  # that a step may raise
+    _END: ClassVar[bytes | None]  # what a read returns at the end
 
     _transport: AsyncTransportBase[Any]
-    # What each library does in its own way:
-    _begin: Callable[[], None]  # sets the next two, for the event loop that is running
+    # The parts that differ between libraries:
+    _begin: Callable[[], None]  # sets the next two for the running event loop
     _now: Callable[[], float]
-    _within: Callable[[float], Any]  # a `trio.CancelScope`, or what does the same, for what may take until then
+    _within: Callable[[float], Any]  # a `trio.CancelScope`, or the like, with this deadline
     _read: Callable[[], Awaitable[bytes | bytearray | None]]
-    _take: Callable[[Any], Awaitable[None]]  # any other step
-    _report: Callable[[Any, Any], None]  # that a step was done, or what it failed with
-    _finish: Callable[[], Awaitable[None]]  # when the reply is over; lets other tasks run
-    _disconnect: Callable[[], Awaitable[bool]]  # also when cancelled; whether it let other tasks run
+    _take: Callable[[Any], Awaitable[None]]  # performs any other step
+    _report: Callable[[Any, Any], None]  # reports that a step was done, or its failure
+    _finish: Callable[[], Awaitable[None]]  # called when the reply is over; lets other tasks run
+    _disconnect: Callable[[], Awaitable[bool]]  # works even if cancelled; returns whether it let other tasks run
 
-    _scope: Any = None  # of the step in progress, or of the last one
+    _scope: Any = None  # of the current or last step
     _reading = False
-    _left: Any = None  # an event for one that closes meanwhile: set when the reader has left
+    _left: Any = None  # an event for a task that closes the reply: set when the reader has left
 
     def __aiter__(self) -> Self:
-        """The reply itself."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. Once the reply was closed: what had been read before, then `Broken`.
+        """Return the next event. After `aclose()`: the events already read, then `Broken`.
 
-        Cancelled, it closes the connection first: a question may have been asked
-        that is answered to nobody. Events that had come are given by the next calls.
-        Raises `RuntimeError` (on trio `trio.BusyResourceError`) while another task is in
-        here, and `RuntimeError` in another event loop than the first.
+        If cancelled, it closes the connection first; the question may have been asked.
+        The next calls return events that had arrived. Raises `RuntimeError` (on trio
+        `trio.BusyResourceError`) while another task is in this method, and
+        `RuntimeError` in another event loop than the first.
         """
         if self._reading:
             raise self._BUSY("another task is reading this reply")
@@ -109,7 +109,7 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         self._reading = True
         try:
             if has_event:
-                await self._transport._checkpoint()  # before the event is taken: cancelled, it would be lost
+                await self._transport._checkpoint()  # before taking the event, which a cancellation would lose
                 event = call.next_event()
             while event is None:
                 step, until = call.next_step(self._now())
@@ -136,7 +136,7 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
                 else:
                     call.receive_data(data or b"")
                 event = call.next_event()
-        except BaseException:  # it may have cut a request in two
+        except BaseException:  # a request may have been sent in part
             try:
                 call.close()
             finally:  # an observer may raise
@@ -151,10 +151,10 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         return event
 
     async def aclose(self) -> None:
-        """Close the connection at once if the answer is not over. Idempotent, from any task, also when cancelled.
+        """Close the connection at once if the answer is not over. Idempotent, from any task, even if cancelled.
 
-        A task that waits for an event gets `Broken`: LOST, or TRUNCATED once the
-        answer had begun.
+        A task that waits for an event gets `Broken`: LOST, or TRUNCATED once the answer
+        has begun.
         """
         self._transport._enter()
         await self._close()
@@ -171,13 +171,13 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
 
 
 class StreamReply(AsyncReplyBase[Call]):
-    """A reply over connections of our own: objects with `receive_some` and `send_all`, as trio's."""
+    """A reply over our own connections: objects with `receive_some` and `send_all`, as in trio."""
 
     _FAILURES: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError)
-    """`ValueError`: a name that the DNS, or a certificate, cannot have."""
+    """`ValueError`: an impossible name for DNS or a certificate."""
     _END = b""
     _connect: Callable[[str, int], Awaitable[Any]]
-    _wrap: Callable[..., Any]  # in TLS
+    _wrap: Callable[..., Any]  # starts TLS
     _stream: Any = None
 
     async def _take(self, step: Connect | StartTLS | Send | Wait) -> None:
@@ -188,7 +188,7 @@ class StreamReply(AsyncReplyBase[Call]):
                 self._read = stream.receive_some
             case StartTLS(server_name):
                 self._stream = stream = self._wrap(self._stream, self._transport._tls, server_hostname=server_name)
-                await stream.do_handshake()  # meanwhile another task may close the reply
+                await stream.do_handshake()  # another task may close the reply meanwhile
                 self._read = stream.receive_some
             case Send(data):
                 await self._stream.send_all(data)

@@ -1,4 +1,4 @@
-"""What is particular about asyncio, under any of its loops: scopes with one timer, and connections."""
+"""For asyncio, under any of its loops: scopes with one timer, and connections."""
 
 import asyncio
 import errno
@@ -10,14 +10,14 @@ from ._common import READ, tune
 
 __all__ = ["AsyncioScope", "PlainStream", "connect"]
 
-_NEXT_ATTEMPT = 0.25  # seconds until the next address of a name is tried beside the one before (RFC 8305, 5)
+_NEXT_ATTEMPT = 0.25  # seconds until the next address of a name is tried in parallel (RFC 8305, 5)
 
 
 class AsyncioScope:
-    """As `trio.CancelScope`: ends what its task waits for, at a time or when it is told to.
+    """Like `trio.CancelScope`: ends the wait of its task at a deadline or on request.
 
-    One serves all waits of a reply, one after the other, with one timer: to set a timer
-    for each takes as long as to parse what comes.
+    One scope with one timer serves all waits of a reply, one after the other: a timer for
+    each wait would take as long as parsing the data.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -25,12 +25,12 @@ class AsyncioScope:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = self._until = math.inf
-        self._task: asyncio.Task[Any] | None = None  # that is in the scope
-        self._cancelled_before = 0  # how often that task was, by others
+        self._task: asyncio.Task[Any] | None = None  # the task in the scope
+        self._cancelled_before = 0  # how often others have cancelled the task
         self._is_cancelled = False
 
     def within(self, until: float) -> Self:
-        """The same scope, for what may take until then."""
+        """The same scope, with this deadline."""
         self.cancelled_caught, self._until = False, until
         if until < self._rings_at:
             self._set_timer(until)
@@ -53,13 +53,13 @@ class AsyncioScope:
         return self.cancelled_caught
 
     def cancel(self) -> None:
-        """End the wait in progress, if there is one."""
+        """End the current wait, if there is one."""
         if self._task is not None and not self._is_cancelled:
             self._is_cancelled = True
             self._task.cancel()
 
     def rest(self) -> None:
-        """Leave no timer behind, unless something is waited for."""
+        """Cancel the timer, unless a wait is in progress."""
         if self._task is None:
             self._set_timer(math.inf)
 
@@ -77,7 +77,7 @@ class AsyncioScope:
 
 
 class PlainStream(asyncio.StreamReader):
-    """A connection. Gives first what came before it failed."""
+    """A connection. After a failure it first returns the data that came before."""
 
     writer: asyncio.StreamWriter
     failure: Exception | None = None
@@ -87,38 +87,39 @@ class PlainStream(asyncio.StreamReader):
         self.feed_eof()
 
     async def receive_some(self) -> bytes:
-        """Some bytes; none at the end. Raises `OSError` for a failure."""
+        """Return some bytes; b"" at the end. Raises `OSError` for a failure."""
         data = await self.read(READ)
         if not data and self.failure is not None:
             raise self.failure
         return data
 
     async def send_all(self, data: bytes) -> None:
-        """Raises `OSError` if not all of it can be sent: what has come may still be read.
+        """Send all of it. Raises `OSError` otherwise; received data can still be read.
 
-        A failed write ends all reading. So the loop reads first, which takes it two turns,
-        or an answer would be lost that came, with a reset, while the loop was busy.
+        A failed write ends all reading. So it lets the loop read first, which takes two
+        turns: otherwise an answer that came with a reset while the loop was busy would be
+        lost.
         """
         await asyncio.sleep(0)  # the first turn
         await asyncio.sleep(0)  # the second
-        if self.writer.is_closing():  # where uvloop would raise a RuntimeError
+        if self.writer.is_closing():  # uvloop would raise RuntimeError
             raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
         self.writer.write(data)
         try:
             await self.writer.drain()
-        except ConnectionError as error:  # which does not say why
+        except ConnectionError as error:  # does not say why
             raise self.failure or error from None
 
     def abort(self) -> None:
-        """Close it; asyncio does so before any task runs again."""
+        """Close it; asyncio does it before any task runs again."""
         self.writer.transport.abort()
 
 
 async def connect(host: str, port: int) -> PlainStream:
-    """A connection to the first address of a name that gives one (RFC 8305). Cancelled, it leaves none open.
+    """Connect to the first address of a name that accepts (RFC 8305). If cancelled, no connection stays open.
 
-    uvloop does not try several addresses side by side, and asyncio forgets to close
-    one that it had when it was cancelled.
+    uvloop does not try addresses in parallel, and asyncio, if cancelled, leaks a
+    connection that it had opened.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -143,16 +144,16 @@ async def connect(host: str, port: int) -> PlainStream:
 
 
 async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainStream]]) -> PlainStream:
-    """Connect to an address when the attempt before has failed, or takes long."""
+    """Connect to an address when the previous attempt has failed or takes long."""
     if previous:
         await asyncio.wait(previous[-1:], timeout=_NEXT_ATTEMPT * len(previous))
     loop = asyncio.get_running_loop()
     stream = PlainStream(limit=READ, loop=loop)
     protocol = asyncio.StreamReaderProtocol(stream, loop=loop)
     transport, _ = await loop.create_connection(lambda: protocol, *address[:2], family=family)
-    transport.set_write_buffer_limits(0)  # what was sent is with the system
+    transport.set_write_buffer_limits(0)  # a drained write has reached the system
     tune(transport.get_extra_info("socket"))
-    stream.writer = asyncio.StreamWriter(transport, protocol, None, loop)  # which it has no need of
+    stream.writer = asyncio.StreamWriter(transport, protocol, None, loop)  # it needs no reader
     return stream
 
 

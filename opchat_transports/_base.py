@@ -1,4 +1,4 @@
-"""What all transports are, whatever does their I/O: a channel, and the replies that are open on it."""
+"""What all transports share: a channel, and its open replies."""
 
 import os
 import ssl
@@ -33,44 +33,44 @@ _R = TypeVar("_R", bound="ReplyBase[Any]")
 
 
 class TransportBase(Generic[_R]):
-    """Asks one site. All questions share one session: the first starts it, and the others wait for that."""
+    """Asks one site. All questions share one session: the first starts it while the others wait."""
 
     _signal: ClassVar[Callable[[], Signal]]
-    _reply: Callable[[Any], _R]  # to a call
+    _reply: Callable[[Any], _R]  # makes the reply of a call
 
     def __init__(
         self, endpoint: Endpoint | str, *, ssl_context: ssl.SSLContext | None = None, **options: Unpack[Options]
     ) -> None:
-        """Nothing is connected yet; no event loop need run yet.
+        """Check the options, without connecting. No event loop needs to run yet.
 
-        `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `ssl_context`
-        replaces the system's trust store, for the site and for an https proxy. The
-        other options are those of every transport (`Options`).
+        `endpoint` is an `Endpoint` or a text for `Endpoint.parse`. `ssl_context`
+        replaces the system's trust store, for the site and an https proxy. The other
+        options are in `Options`.
 
-        Raises `ValueError` for an address, a session, headers or a proxy that cannot
-        be used, `TypeError` for values of wrong types, `OSError` for a file that
-        OpenSSL is told to use and cannot.
+        Raises `ValueError` for an unusable address, session, header field or proxy,
+        `TypeError` for wrong types, `OSError` for a file that OpenSSL is configured to
+        use and cannot.
         """
         self._channel = make_channel(endpoint, options, signal=type(self)._signal)
         self._new_call: Callable[..., Any] = self._channel.call
         self._new_visit: Callable[..., Any] = self._channel.visit
         self._ssl_context = make_ssl_context(self._channel, ssl_context)
-        self._guard = Lock()  # of the next two
+        self._guard = Lock()  # protects the next two
         self._replies: WeakSet[_R] = WeakSet()
         self._closed = False
 
     def __repr__(self) -> str:
-        """Where it asks."""
+        """The site."""
         return f"<{type(self).__name__} to {self._channel.endpoint.origin}>"
 
     @property
     def session(self) -> Session | None:
-        """The session as it stands, for the next transport; None until a question has started one."""
+        """The current session, for the next transport; None until a question has started one."""
         return self._channel.session
 
     @property
     def proxy(self) -> Proxy | None:
-        """The proxy that it goes through, if there is one."""
+        """The proxy, or None."""
         return self._channel.proxy
 
     def ask(
@@ -81,12 +81,12 @@ class TransportBase(Generic[_R]):
         files: Iterable[FileLike] = (),
         **options: Unpack[QuestionOptions],
     ) -> _R:
-        """The reply to a question: a text, a list of messages or a `Submit`. It is sent when the reply is first read.
+        """Return the reply to a question: a text, a list of messages or a `Submit`. Reading the reply sends it.
 
-        A `conversation` remembers: the question is asked after what was said before,
-        and a complete answer is added to it. `options` save a `Submit` from being
-        written: `ask("Hi", bot_id="sales")`. A question without a chat id gets a random
-        one, which its conversation keeps.
+        With a `conversation`, the question is asked with the messages so far, and a
+        complete answer is added. `options` are fields of `Submit`:
+        `ask("Hi", bot_id="sales")`. A question without a chat id gets a random one, which
+        its conversation keeps.
 
         `files` are paths, pairs of a name and bytes, or `Upload`s. They are uploaded
         first, in the same session, and the question names their ids. A file that the site
@@ -111,22 +111,22 @@ class TransportBase(Generic[_R]):
             is_closed = self._closed
             self._replies.add(reply)
         if is_closed:
-            call.close()  # which frees its conversation
+            call.close()  # frees its conversation
             raise RuntimeError("the transport is closed")
         return reply
 
     @property
     def _tls(self) -> ssl.SSLContext:
-        """The context for TLS. A visit can be redirected from http to https, so there may be none yet."""
+        """The context for TLS, made now if a visit is redirected from http to https."""
         if self._ssl_context is None:
             self._ssl_context = load_trust_store()
         return self._ssl_context
 
     def _close_all(self, stack: ExitStack | AsyncExitStack, push: Callable[[Callable[[], Any]], object]) -> None:
-        """Let a stack close all replies, also if an observer raises.
+        """Push the closing of all replies onto a stack, so that all close even if an observer raises.
 
-        It begins with what was pushed last: the calls, since the next would start the
-        session when the connection of the first is closed.
+        The stack starts with the calls, which were pushed last: otherwise another call
+        would start the session when the first connection is closed.
         """
         with self._guard:
             self._closed = True
@@ -142,30 +142,30 @@ class TransportBase(Generic[_R]):
 
 
 class ReplyBase(Generic[_C]):
-    """The answer to one question: `Live` events, then one `End` or `Broken`. What goes wrong is the event `Broken`."""
+    """The answer to one question: `Live` events, then one `End` or `Broken`. Faults are `Broken`, not exceptions."""
 
     _close: Callable[[], Any]
 
     def __init__(self, transport: Any, call: _C) -> None:
-        """For the transport's `ask`."""
+        """Made by the transport's `ask`."""
         self._transport = transport
         self._call: _C = call
 
     def __repr__(self) -> str:
-        """The call that it drives."""
+        """The call."""
         return f"<{type(self).__name__} of {self._call!r}>"
 
     @property
     def retries(self) -> int:
-        """How often the question was asked again."""
+        """How often the question was repeated."""
         return self._call.retries
 
     @property
     def end(self) -> End | None:
-        """The last event of an answer that was read to its end; None before, and if it is broken."""
+        """The terminal event of a complete answer; None before the end, and if the reply is broken."""
         return outcome if isinstance(outcome := self._call.outcome, End) else None
 
     @property
     def broken(self) -> Broken | None:
-        """The last event of a reply that was read to its end and is broken, else None."""
+        """The terminal event of a broken reply; None before the end, and if the answer is complete."""
         return outcome if isinstance(outcome := self._call.outcome, Broken) else None

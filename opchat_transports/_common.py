@@ -1,4 +1,4 @@
-"""What the transports share beside the core: their options, TLS contexts, and the words for what went wrong."""
+"""What the transports share: options, TLS contexts, and messages for exceptions of libraries."""
 
 import os
 import random
@@ -37,34 +37,34 @@ __all__ = [
     "words",
 ]
 
-READ = 64 * 1024  # bytes that are read at once, at most
+READ = 64 * 1024  # the most bytes of one read
 NOT_TRUSTED = "the certificate is not trusted"
-_CHAT_ID_LENGTH = 10  # characters of base 36, as browsers draw it (WIRE 4.6)
+_CHAT_ID_LENGTH = 10  # characters in base 36, as in browsers (WIRE 4.6)
 _BASE_36 = bytes((string.digits + string.ascii_lowercase).encode()[byte % 36] for byte in range(256))
 
 
 class Options(TypedDict, total=False):
-    """What every transport takes by keyword; see `opchat_proto.Channel`."""
+    """The keyword arguments of every transport; see `opchat_proto.Channel`."""
 
     session: Session | None
-    """One from before: `transport.session`. By default the first question starts one."""
+    """An earlier `transport.session`. By default the first question starts one."""
     page: str | None
-    """The address of the page that the session's nonce came from, to be visited again if the nonce is refused."""
+    """The address of the page with the session's nonce, which is visited again if the nonce is refused."""
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
-    """Header fields that go with each request to the site."""
+    """Header fields for each request to the site."""
     limits: Limits
     timeouts: Timeouts
-    """The clocks. By default those of `Timeouts()`."""
+    """The clocks. By default `Timeouts()`."""
     timeout: float | Timeouts | None
-    """The same under the name that other libraries have. A number of seconds sets each of the clocks."""
+    """The same, by its name in other libraries. A number of seconds sets each clock."""
     proxy: ProxyLike
-    """A `Proxy` or its URL, None for none; by default what the environment variables say now."""
+    """A `Proxy` or its URL; None for no proxy. By default from the environment variables, read once."""
     retries: int
-    """How often a question is asked again that reached nobody, or that the server put off. By default 0."""
+    """How often to repeat a question that did not reach the server, or that the server postponed. By default 0."""
     longest_wait: float
-    """Seconds: a `Retry-After` beyond them is not waited for. By default 30."""
+    """The longest `Retry-After` to wait for, in seconds. By default 30."""
     random: RandomSource | Callable[[], float]
-    """What draws the pause before a retry. By default Python's own random numbers."""
+    """Draws the pause before a retry. By default Python's `random`."""
     observer: Observer | None
     """Called as `observer(call, item)` with each step, report and event."""
 
@@ -75,7 +75,7 @@ def make_channel(
     *,
     signal: Callable[[], Signal],
 ) -> Channel:
-    """The channel of a transport. Raises as `Channel` does, and `TypeError` for an option that there is not."""
+    """Make the channel of a transport. Raises as `Channel` does, and `TypeError` for an unknown option."""
     if isinstance(endpoint, str):
         endpoint = Endpoint.parse(endpoint)
     given: dict[str, Any] = {"random": random, **options}
@@ -88,27 +88,27 @@ def make_channel(
         given["timeouts"] = clocks
     given["proxy"] = choose_proxy(endpoint, options.get("proxy", ENVIRONMENT))
     given["observer"] = with_log(options.get("observer"))
-    # A lock in one thread is cheap, and cheaper than `nullcontext`, which is written in Python.
+    # An uncontended lock is cheaper than `nullcontext`, which is written in Python.
     return Channel(endpoint, **given, signal=signal, lock=RLock())
 
 
 def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    """The caller's context, or one with the system's trust store; None where no question is encrypted.
+    """The caller's context, or one with the system's trust store; None if no question is encrypted.
 
-    Raises as `load_trust_store`, and `TypeError` for what is not a context.
+    Raises as `load_trust_store`, and `TypeError` for anything but a context.
     """
     if not isinstance(ssl_context, ssl.SSLContext | None):
         raise TypeError(f"ssl_context: expected an ssl.SSLContext or None, got {type(ssl_context).__name__}")
     if ssl_context is not None or "https" not in (channel.endpoint.scheme, channel.proxy and channel.proxy.scheme):
-        return ssl_context  # loading the trust store takes longer than many a request
+        return ssl_context  # loading the trust store takes longer than many requests
     return load_trust_store()
 
 
 def load_trust_store() -> ssl.SSLContext:
     """A context with the system's trust store.
 
-    Raises `OSError` that names the file if OpenSSL is told to use one that cannot be
-    read or written (SSL_CERT_FILE, SSLKEYLOGFILE).
+    Raises `OSError`, which names the file, if OpenSSL is configured to use a file that
+    cannot be read or written (SSL_CERT_FILE, SSLKEYLOGFILE).
     """
     for variable in ("SSL_CERT_FILE", "SSLKEYLOGFILE"):
         path = os.environ.get(variable)
@@ -127,12 +127,12 @@ def new_chat_id() -> str:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """The exception that a chain of them began with."""
+    """The first exception of a chain."""
     while True:
         cause = error.__cause__
         if cause is None and error.args and isinstance(error.args[0], BaseException):
-            cause = error.args[0]  # httpcore breaks the chain, but keeps it here
-        if isinstance(error, BaseExceptionGroup):  # of the attempts to connect: the last
+            cause = error.args[0]  # httpcore breaks the chain, but keeps the cause here
+        if isinstance(error, BaseExceptionGroup):  # of attempts to connect: take the last one
             cause = error.exceptions[-1]
         if cause is None:
             return error
@@ -140,21 +140,22 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def words(error: BaseException) -> str:
-    """What happened, for a person: the words of the exception that it began with."""
+    """The message of the first exception of a chain, for a person."""
     error = first_cause(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{NOT_TRUSTED}: {error.verify_message}"
     if isinstance(error, ConnectionError) and error.errno is not None:
-        return os.strerror(error.errno)  # asyncio has words of its own
+        return os.strerror(error.errno)  # asyncio has its own words
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).partition(": bytearray(")[0]  # what h11 quotes may hold a cookie, or what a proxy sends back
+    return str(text).partition(": bytearray(")[0]  # h11's quotation may contain a cookie, or a proxy's text
 
 
-_KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))  # the 2nd: macOS
+# TCP_KEEPALIVE is macOS's name for TCP_KEEPIDLE.
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
 
 
 def tune(connection: Any) -> None:
-    """Send at once, and let the system look after a connection that is silent. It has `setsockopt`, as a socket."""
+    """Switch off Nagle's algorithm and switch on TCP keep-alive. `connection` has `setsockopt`, as a socket."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE:

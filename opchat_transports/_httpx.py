@@ -1,4 +1,4 @@
-"""What is particular about httpx and httpcore: how far a request is, what they raise, what they leave behind."""
+"""The particulars of httpx and httpcore: the progress of a request, their exceptions, their leftovers."""
 
 import re
 import ssl
@@ -18,20 +18,20 @@ __all__ = ["Progress", "end", "give_whole", "own_client", "unused_context"]
 
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
 _SENDING = "the request could not be sent"
-_NO_ANSWER = "Server disconnected without sending a response."  # httpcore's words for a close before the whole head
-_PIECES_HELD = 16 * 1024  # more than a client can have read and not given, at a piece for each chunk of a byte
+_NO_ANSWER = "Server disconnected without sending a response."  # httpcore, for a close before the end of the head
+_PIECES_HELD = 16 * 1024  # more than a client can hold, even with one piece for each chunk of a byte
 
 
 def own_client(channel: Channel, context: ssl.SSLContext) -> Any:
-    """An `httpx.AsyncClient` that takes nothing from the environment and keeps no connection."""
+    """An `httpx.AsyncClient` that ignores the environment and keeps no connections."""
     try:
-        import httpx  # here, since who has a client of httpx2 need not have it
+        import httpx  # imported here: not needed with a client of httpx2
     except ModuleNotFoundError as error:
         raise missing(error, "httpx") from None
 
     through, proxy = channel.proxy, None
     if through is not None:
-        url = str(through).replace("socks5h:", "socks5:")  # which leaves names to the proxy as well
+        url = str(through).replace("socks5h:", "socks5:")  # which also lets the proxy resolve names
         auth = None if through.username is None else (through.username, through.password or "")
         proxy = httpx.Proxy(url, auth=auth, ssl_context=context if through.scheme == "https" else None)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -39,13 +39,13 @@ def own_client(channel: Channel, context: ssl.SSLContext) -> Any:
 
 
 def unused_context() -> ssl.SSLContext:
-    """The cheapest one, where nothing is encrypted: for None httpx would load a trust store."""
+    """The cheapest context, for unencrypted sites: with None httpx would load a trust store."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @final
 class Progress:
-    """How far a request is, as httpcore tells through its extension "trace"; other transports tell nothing."""
+    """The progress of a request, from httpcore's extension "trace"; other transports of httpx report nothing."""
 
     def __init__(self, channel: Channel, host: str = "") -> None:
         self._proxy = channel.proxy
@@ -56,8 +56,8 @@ class Progress:
             "sni_hostname": host.removesuffix("."),
         }
         self._where = "could not connect"
-        self._at_proxy = False  # which has not let the request through yet
-        self._is_sent = False  # or has begun to be
+        self._at_proxy = False  # the proxy has not opened the way yet
+        self._is_sent = False  # or partly sent
         self._opened: Any = None  # the connection, until the request is sent
 
     async def _watch(self, name: str, info: Mapping[str, Any]) -> None:
@@ -70,36 +70,36 @@ class Progress:
                 self._where = "TLS failed" if self._at_proxy else f"TLS with {info['server_hostname']} failed"
             case ["send_request_headers", "started"] if info["request"].method != b"CONNECT":
                 self._at_proxy, self._is_sent, self._opened = False, True, None
-            case ["receive_response_headers" | "setup_socks5_connection", "complete"]:  # by a proxy first
+            case ["receive_response_headers" | "setup_socks5_connection", "complete"]:  # a proxy's comes first
                 self._at_proxy = False
             case ["connect_tcp" | "connect_unix_socket" | "start_tls" as phase, "complete"]:
                 if phase != "start_tls":
                     self._opened = info["return_value"]
                 if phase == "connect_tcp" and (opened := self._opened.get_extra_info("socket")) is not None:
                     tune(opened)
-                # A connection that is cancelled between its opening and its first write stays in the pool for ever.
-                await anyio.lowlevel.checkpoint()  # so rather here, where httpcore forgets it and `close` closes it
+                # A connection that is cancelled between its opening and first write stays in the pool for ever.
+                await anyio.lowlevel.checkpoint()  # so be cancelled here: httpcore forgets it, and `close` closes it
 
     async def close(self) -> None:
-        """Close the connection if the request did not come so far as to be sent: httpcore, cancelled, forgets it."""
+        """Close the connection if the request was not sent: httpcore forgets it when cancelled."""
         opened, self._opened = self._opened, None
         if opened is not None:
             with anyio.CancelScope(shield=True), suppress(Exception):
                 await opened.aclose()
 
     def explain(self, error: Exception) -> tuple[str, Reason, bool, str | None]:
-        """What an exception says, what it means, whether the request may have been sent, and the clock that ran out.
+        """An exception's detail and reason, whether the request may have been sent, and the clock that ran out.
 
-        Its classes are known by their names, which httpx and httpx2 share.
+        The classes are known by their names, which httpx and httpx2 share.
         """
         names, said = {base.__name__ for base in type(error).__mro__}, words(error)
         connect, write = (f"within {seconds} s (timeout" for seconds in (self._timeouts.connect, self._timeouts.write))
-        # What follows a status are words of the proxy's, and it knows the password.
+        # The text after a status is the proxy's, and may contain the password.
         refused = f"refused: status {said[:3]}" if re.match("[0-9]{3} ", said) else f"failed: {said}"
         rows: list[tuple[str, str, Reason, str | None]] = [
             ("ConnectTimeout", f"{self._where}: no connection {connect} 'connect')", Reason.TIMEOUT, "connect"),
             ("WriteTimeout", f"{_SENDING}: not all of it was taken {write} 'write')", Reason.TIMEOUT, "write"),
-            ("TimeoutException", f"the client gave up: {said}", Reason.TIMEOUT, None),  # we asked for no other
+            ("TimeoutException", f"the client gave up: {said}", Reason.TIMEOUT, None),  # we set no other timeout
             ("ProxyError", f"the proxy {refused}", Reason.PROXY, None),
             ("ConnectError", f"{self._where}: {said}", Reason.LOST, None),
             ("RemoteProtocolError", f"HTTP: {said}", Reason.TRUNCATED, None),
@@ -117,7 +117,7 @@ class Progress:
 
 
 def give_whole(request: Any, body: bytes) -> None:
-    """Let a request give its body without a generator, which would be left behind where sending is cancelled."""
+    """Give a request its body without a generator, which would leak if sending is cancelled."""
     kind = type(request.stream)
     request.stream = type("Body", (kind,), {"__aiter__": lambda _: _Once(body)})(body)
 
@@ -140,9 +140,9 @@ class _Once:
 async def end(body: AsyncIterator[bytes]) -> None:
     """End the generators of a body.
 
-    A generator that is closed leaves those it reads from to the garbage collector
-    (httpx has five, one inside the other). So the innermost is cancelled, which
-    ends them all, and closes the connection unless the body was at its end.
+    Closing a generator leaves the generators inside it to the garbage collector (httpx
+    nests five). So this cancels the innermost one, which ends them all, and closes the
+    connection unless the body was complete.
     """
     with anyio.CancelScope() as scope, suppress(Exception):
         scope.cancel()

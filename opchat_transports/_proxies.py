@@ -1,4 +1,4 @@
-"""Which proxy to go through: read from the environment once, by the same rules for every transport."""
+"""Chooses the proxy: from the environment, by the same rules for every transport."""
 
 from typing import Literal, TypeAlias
 from urllib.request import getproxies_environment, proxy_bypass
@@ -8,7 +8,7 @@ from opchat_proto import Endpoint, Proxy
 __all__ = ["ProxyLike", "choose_proxy"]
 
 ProxyLike: TypeAlias = Proxy | str | None
-"""A proxy or its URL; None for none; "environment" for what the environment variables say."""
+"""A proxy or its URL; None for no proxy; "environment" for the environment variables."""
 
 ENVIRONMENT: Literal["environment"] = "environment"
 
@@ -17,10 +17,10 @@ def choose_proxy(endpoint: Endpoint, proxy: ProxyLike) -> Proxy | None:
     """The proxy for this site.
 
     With "environment": `https_proxy` or `http_proxy` by the site's scheme, else
-    `all_proxy`; in lower case first, then in capitals (but not HTTP_PROXY where
-    REQUEST_METHOD is set, since a CGI's client could have set it); none for a
-    host in `no_proxy`, a list of names with all that is below them, of
-    name:port, or "*". These are the rules of Python's own `urllib.request`.
+    `all_proxy`; in lower case first, then in capitals (but not HTTP_PROXY if
+    REQUEST_METHOD is set, because a CGI client could have set it). No proxy for a
+    host in `no_proxy`, a list of names (including their subdomains), name:port, or "*".
+    These are the rules of Python's `urllib.request`.
 
     Raises `ValueError` for a URL that is not a proxy's, never showing credentials,
     and `TypeError` for any other type.
@@ -41,5 +41,5 @@ def choose_proxy(endpoint: Endpoint, proxy: ProxyLike) -> Proxy | None:
 
 
 def _is_bypassed(endpoint: Endpoint) -> bool:
-    # Twice, since it takes a port only from a name, and an IPv6 address only without brackets.
+    # Twice: `proxy_bypass` takes a port only with a name, and an IPv6 address only without brackets.
     return any(bool(proxy_bypass(host)) for host in (f"{endpoint.host}:{endpoint.port}", endpoint.host))

@@ -1,4 +1,4 @@
-"""Blocking sockets with deadlines: what the transport and the server share."""
+"""Blocking sockets with deadlines, for the transport and the server."""
 
 import math
 import socket
@@ -12,15 +12,15 @@ from ._common import READ
 __all__ = ["SocketStream", "at_once", "send_all", "set_timeout", "shut_down"]
 
 _T = TypeVar("_T")
-_LONGEST = 1_000_000.0  # seconds, for what may take forever, in place of no timeout
-_IMMATERIAL = 0.001  # seconds by which a timeout may be off: each change is a call to the system
+_LONGEST = 1_000_000.0  # seconds, instead of no timeout
+_IMMATERIAL = 0.001  # seconds of tolerance: each change of a timeout is a system call
 
 
 def set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
-    """Let the next call take until `end`, or a share of the time that is left. Raises `TimeoutError` if none is.
+    """Let the next call take until `end`, or a share of the remaining time. Raises `TimeoutError` if `end` has passed.
 
-    The socket always has a timeout. Without one, `connect` would not see that the socket
-    was shut down before; with one, Python polls it.
+    The socket always has a timeout: with one, Python polls it, and `connect` notices that
+    the socket was shut down.
     """
     left = min((end - time.monotonic()) / share, _LONGEST)
     if left <= 0:
@@ -31,7 +31,7 @@ def set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
 
 
 def send_all(connection: socket.socket, data: bytes, end: float) -> None:
-    # socket.sendall would start its clock anew with each TLS record.
+    # socket.sendall would restart its clock with each TLS record.
     rest = memoryview(data)
     while rest:
         set_timeout(connection, end)
@@ -39,11 +39,11 @@ def send_all(connection: socket.socket, data: bytes, end: float) -> None:
 
 
 class SocketStream:
-    """A socket in the shape of an async stream, for `TLSStream`: its coroutines block instead of waiting."""
+    """A socket with the interface of an async stream, for `TLSStream`: its coroutines block instead of awaiting."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self.until = math.inf  # of what is called next
+        self.until = math.inf  # the deadline of the next call
 
     async def receive_some(self) -> bytes:
         set_timeout(self.socket, self.until)
@@ -57,7 +57,7 @@ class SocketStream:
 
 
 def at_once(work: Coroutine[Any, Any, _T]) -> _T:
-    """The result of a coroutine that never waits for another."""
+    """Run a coroutine that never suspends, and return its result."""
     try:
         work.send(None)
     except StopIteration as stop:
@@ -67,6 +67,6 @@ def at_once(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def shut_down(connection: socket.socket) -> None:
-    """End what waits for this connection. It stays open, so that its number is not given to another."""
-    with suppress(OSError):  # not connected, or not any more
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # SSLSocket's own would take TLS from under its reader
+    """Wake everything that waits for this connection. It stays open, so that its descriptor is not reused."""
+    with suppress(OSError):  # not connected
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # SSLSocket's would drop TLS while another thread reads

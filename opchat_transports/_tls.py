@@ -1,4 +1,4 @@
-"""TLS over any connection, one in TLS with a proxy too."""
+"""TLS over any connection, even over TLS with a proxy."""
 
 import ssl
 from collections.abc import Callable
@@ -11,11 +11,11 @@ __all__ = ["TLSStream"]
 
 
 class TLSStream:
-    """A client's end of TLS over another stream. `ssl.SSLError`: also where the peer cuts it without ending TLS.
+    """The client side of TLS over another stream. Raises `ssl.SSLError` for faults and truncation.
 
-    asyncio's own gives a cut as an end, though only that is announced (RFC 8446,
-    6.1), and reads as if inside TLS what had come before it began. And a socket can
-    be wrapped once only.
+    asyncio's own TLS reports a truncation like an end, although only an end has a
+    close_notify (RFC 8446, 6.1), and takes bytes from before TLS for decrypted ones. And
+    a socket can be wrapped only once.
     """
 
     def __init__(self, outer: Any, context: ssl.SSLContext, server_hostname: str) -> None:
@@ -28,7 +28,7 @@ class TLSStream:
 
     @property
     def certificate(self) -> dict[str, Any] | None:
-        """The peer's, as `ssl.SSLSocket.getpeercert` gives it."""
+        """The peer's certificate, as from `ssl.SSLSocket.getpeercert`."""
         return self._tls.getpeercert()
 
     async def receive_some(self) -> bytes:
@@ -36,7 +36,7 @@ class TLSStream:
         return data
 
     async def send_all(self, data: bytes) -> None:
-        for start in range(0, len(data), READ):  # not all at once, so that it is sent while the rest is encrypted
+        for start in range(0, len(data), READ):  # in pieces, so that each is sent before the rest is encrypted
             await self._run(self._tls.write, memoryview(data)[start : start + READ])
 
     def abort(self) -> None:
@@ -50,7 +50,7 @@ class TLSStream:
                 await self._flush()
             except ssl.SSLError:
                 with suppress(OSError):
-                    await self._flush()  # an alert
+                    await self._flush()  # sends an alert
                 raise
             else:
                 await self._flush()
@@ -59,7 +59,7 @@ class TLSStream:
             if data:
                 self._incoming.write(data)
             else:
-                self._incoming.write_eof()  # which is a cut, unless the peer has ended its TLS before
+                self._incoming.write_eof()  # a truncation, unless the peer sent close_notify
 
     async def _flush(self) -> None:
         if self._outgoing.pending:

@@ -17,18 +17,18 @@ FileLike: TypeAlias = str | os.PathLike[str] | tuple[str, bytes] | Upload
 
 
 class Uploads:
-    """Uploads of a transport."""
+    """The uploads of a transport."""
 
     def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
-        """Send a file, and return the id that names it: `ask("What is this?", file_ids=[...])`.
+        """Send a file, and return its id, for `ask("What is this?", file_ids=[...])`.
 
         `file` is a path, or the bytes themselves with a `name`, or a pair of a name and bytes,
         or an `Upload`. The site keeps the file for an hour, for this transport's
-        session. It costs no question, so `retries` may repeat it (WIRE 7.5).
+        session. An upload costs no question, so `retries` may repeat it (WIRE 7.5).
 
-        Raises `ReplyBroken` if the site does not take it, `OSError` for a file that
-        cannot be read, `ValueError` for one of more than `Limits.upload_bytes`,
-        `RuntimeError` if the transport is closed.
+        Raises `ReplyBroken` if the site refuses it, `OSError` for a file that cannot be
+        read, `ValueError` for one larger than `Limits.upload_bytes`, `RuntimeError` if
+        the transport is closed.
         """
         with _reply(self, file, name) as reply:
             for _ in reply:
@@ -40,11 +40,11 @@ class AsyncUploads:
     """The same in async code."""
 
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
-        """As `BlockingTransport.upload`: send a file, and return the id that names it.
+        """As `BlockingTransport.upload`: send a file, and return its id.
 
-        A path is read before anything is sent, without letting other tasks run: give the
-        bytes where that takes too long. Raises as it does. Cancelled, it leaves no
-        connection open; the site may have taken the file.
+        A path is read first, without letting other tasks run; pass the bytes if that
+        takes too long. Raises as it does. If cancelled, its connection is closed; the
+        site may have received the file.
         """
         async with _reply(self, file, name) as reply:
             async for _ in reply:
@@ -53,7 +53,7 @@ class AsyncUploads:
 
 
 def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upload:
-    """The file, read from its path if it is one. Raises `OSError`, `ValueError` for one of more than `most` bytes."""
+    """Make an `Upload`, reading a path. Raises `OSError`, and `ValueError` for more than `most` bytes."""
     if isinstance(file, Upload):
         return file
     if isinstance(file, tuple):

@@ -11,18 +11,18 @@ __all__ = ["AsyncVisits", "Visits"]
 
 
 class Visits:
-    """Visits of a transport."""
+    """The visits of a transport."""
 
     def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """The page at `url`, of this site or another, and the bots on it.
+        """Visit the page at `url`, on this site or another, and return it with its bots.
 
-        The session's cookies and the header fields go along if it is on this site. A
-        redirect is followed, see `opchat_proto.Visit`. `fresh` asks for a page that does
-        not come out of a cache. For a bot: a transport to `bot.endpoint` with
-        `session=bot.session`, asked with `bot.submit("Hi")`.
+        On this site, the session's cookies and the header fields are sent. Redirects are
+        followed, see `opchat_proto.Visit`. `fresh` avoids caches. To ask a bot of the page,
+        make a transport to `bot.endpoint` with `session=bot.session`, and ask
+        `bot.submit("Hi")`.
 
-        Raises `ReplyBroken` if there is no page, `ValueError` for what is not an address of
-        one, `RuntimeError` if the transport is closed.
+        Raises `ReplyBroken` if the visit fails, `ValueError` for anything but a page's
+        address, `RuntimeError` if the transport is closed.
         """
         with _reply(self, url, fresh) as reply:
             for _ in reply:
@@ -30,10 +30,10 @@ class Visits:
         return _page(reply)
 
     def download(self, url: str) -> bytes:
-        """The file at `url`, such as an image of an answer: at most `Limits.upload_bytes`.
+        """Download the file at `url`, such as an image in an answer; at most `Limits.upload_bytes`.
 
-        It is fetched as `visit` fetches a page. Raises `ReplyBroken` if there is none,
-        `ValueError` for what is not an address, `RuntimeError` if the transport is closed.
+        It works like `visit`. Raises `ReplyBroken` if that fails, `ValueError` for anything
+        but an address, `RuntimeError` if the transport is closed.
         """
         with _reply(self, url, False, file=True) as reply:
             for _ in reply:
@@ -45,11 +45,11 @@ class AsyncVisits:
     """The same in async code."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """As `BlockingTransport.visit`: the page at `url`, and the bots on it.
+        """As `BlockingTransport.visit`: visit the page at `url`, and return it with its bots.
 
-        Raises `ReplyBroken` if there is no page, `ValueError` for what is not an address of
-        one, `RuntimeError` if the transport is closed. Cancelled, it leaves no
-        connection open.
+        Raises `ReplyBroken` if the visit fails, `ValueError` for anything but a page's
+        address, `RuntimeError` if the transport is closed. If cancelled, its connection is
+        closed.
         """
         async with _reply(self, url, fresh) as reply:
             async for _ in reply:
@@ -57,10 +57,10 @@ class AsyncVisits:
         return _page(reply)
 
     async def download(self, url: str) -> bytes:
-        """As `BlockingTransport.download`: the file at `url`, at most `Limits.upload_bytes`.
+        """As `BlockingTransport.download`: download the file at `url`, at most `Limits.upload_bytes`.
 
-        Raises `ReplyBroken` if there is none, `ValueError` for what is not an address,
-        `RuntimeError` if the transport is closed. Cancelled, it leaves no connection open.
+        Raises `ReplyBroken` if that fails, `ValueError` for anything but an address,
+        `RuntimeError` if the transport is closed. If cancelled, its connection is closed.
         """
         async with _reply(self, url, False, file=True) as reply:
             async for _ in reply:

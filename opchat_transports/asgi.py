@@ -1,7 +1,7 @@
 """A site as an ASGI 3 application: `application(bot, secret=...)`, for uvicorn, hypercorn, granian and others.
 
-It needs anyio, and so runs on asyncio and on trio. Without a framework: it can
-be mounted in one.
+It uses anyio, so it runs on asyncio and trio. It needs no framework, but can be
+mounted in one.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ from .file_store import BotWithFiles, FileStore, FileWriter
 __all__ = ["Application", "AsyncBot", "application"]
 
 AsyncBot: TypeAlias = Callable[[Submit], AsyncIterable[str | Event] | Awaitable[AsyncIterable[str | Event]]]
-"""Answers a question, in pieces: a str is one of the answer. May end with `End` or `Broken`.
-An async generator function, or anything that gives, or is awaited to give, an async iterable."""
+"""Answers a question in pieces: a str is a piece of the answer. May end with `End` or `Broken`.
+An async generator function, or a callable that returns an async iterable or an awaitable of one."""
 
 _Message: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
@@ -69,28 +69,26 @@ def application(
     keep_alive: float | None = None,
     debug: bool = False,
 ) -> "Application":
-    """A site whose bot this is.
+    """Return an ASGI application that serves a site with this bot.
 
-    `bot` is called with each question and gives pieces of the answer, or events.
-    It is asked for the next piece when the server has taken the one before. If it
-    ends without `End`, the joined pieces are the reply. If it raises, the client
-    gets the plugin's general error (WIRE 5.6) and the traceback is logged. If the
-    client leaves, it is cancelled where it waits, and its generator closed: its
-    `finally` runs, but waits for nothing there, unless in a shielded
-    `anyio.CancelScope`.
+    `bot` is called with each question and yields pieces of the answer, or events. The
+    next piece is requested when the server has taken the previous one. If it ends
+    without `End`, the joined pieces are the reply. If it raises, the traceback is
+    logged, and the client gets the plugin's general error (WIRE 5.6). If the client
+    leaves, it is cancelled where it waits, and its generator is closed: its `finally`
+    runs, but can wait only in a shielded `anyio.CancelScope`.
 
-    A bot that is not async answers a question in one thread and one context
-    (`contextvars`) from beginning to end. There are at most so many `threads`; a
-    question that finds none waits. It is closed when the client has left and it has
-    given its next piece.
+    A blocking bot answers a question in one thread and one context (`contextvars`).
+    There are at most `threads`; further questions wait. If the client leaves, the bot is
+    closed after its next piece.
 
-    `bots` are several, by the names that a question may give (WIRE 4.2: customId, or
-    else botId); another name is an error, as it is up to plugin 2.9.9. A single `bot`
+    `bots` are several bots by the names in questions (WIRE 4.2: customId, or else
+    botId); an unknown name is an error, as in the plugin up to 2.9.9. A single `bot`
     answers to every name.
 
-    Nothing is kept between requests: nonces are computed from `secret`, best 32
-    random bytes, so all processes and machines with the same secret serve the
-    same clients, also after a restart.
+    Nothing is stored between requests: nonces are computed from `secret`, preferably
+    32 random bytes. All processes and machines with the same secret serve the same
+    clients, even after a restart.
 
     `files` takes uploads, with the plugin's answers (WIRE 7.5), and a bot is then called
     as `bot(submit, files)`, with a tuple of `StoredFile` for the ids that the question
@@ -99,21 +97,19 @@ def application(
     Without `files` there is no such route.
 
     `origins` are other origins whose pages may ask, such as "https://shop.example".
-    `allowed_hosts` are the names by which the site may be asked, such as
-    "site.example", without a port; a request to another name gets status 421, so
-    that no rebound DNS name reaches a site in a private network. () allows any.
-    A request whose body does not come within `request_timeout` seconds gets status
-    408, one larger than `limits.request_bytes` 413. The bodies of all requests of this
-    process hold at most `body_bytes` together: if they grow beyond it, the largest
-    incomplete one gets status 503. A head is refused if it has both Content-Length and
-    Transfer-Encoding, or a version other than HTTP/1.x, 2 and 3. How many connections
-    there are, how long a head may take, and how long a client may not read is up to
-    the server.
+    `allowed_hosts` are the host names that requests may use, such as "site.example",
+    without a port. Other names get status 421, so that DNS rebinding cannot reach a
+    site in a private network. () allows any. A request whose body does not arrive within
+    `request_timeout` seconds gets status 408, one larger than `limits.request_bytes` 413.
+    All request bodies of this process together hold at most `body_bytes`; beyond that,
+    the largest incomplete one gets status 503. A head is refused if it has both
+    Content-Length and Transfer-Encoding, or a version other than HTTP/1.x, 2 and 3. The
+    server bounds the number of connections, the time of a head, and slow readers.
 
-    After each `keep_alive` seconds without a piece a streamed answer gets a comment,
-    so that no proxy takes it for dead; None sends none. With `debug` clients see what
-    the bot raised. The logger "opchat_transports.access" has a line for each request
-    at INFO.
+    After `keep_alive` seconds without a piece, a streamed answer gets a comment, so that
+    proxies do not drop it; None switches this off. With `debug` clients see the bot's
+    exceptions. The logger "opchat_transports.access" writes a line for each request at
+    INFO.
 
     Raises `TypeError` for a bot that cannot be called so, and unless there is either a
     bot or `bots`, `TypeError` and
@@ -156,12 +152,12 @@ class Application:
         files: FileStore | None,
         debug: bool,
     ) -> None:
-        """For `application`."""
+        """Made by `application`."""
         self._files = files
         self._bot = bot
         self._title = title
         self._bodies = bodies
-        self._reading: dict[object, anyio.CancelScope] = {}  # by the keys of the bodies
+        self._reading: dict[object, anyio.CancelScope] = {}  # by the key of the body
         self._site = site
         self._secure_site = replace(site, https=True)
         self._request_timeout = request_timeout
@@ -175,7 +171,7 @@ class Application:
     async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serve one request, as ASGI calls it. Raises `ValueError` for a protocol that ASGI 3 does not name.
 
-        Cancelled, it has cancelled the bot and left the answer as it is.
+        If cancelled, the bot is cancelled, and the answer stays unfinished.
         """
         match scope["type"]:
             case "http":
@@ -183,14 +179,14 @@ class Application:
             case "lifespan":
                 await _live(receive, send)
             case "websocket":
-                await send({"type": "websocket.close"})  # before it is accepted: refused with status 403
+                await send({"type": "websocket.close"})  # before it is accepted: the server refuses with status 403
             case kind:
                 raise ValueError(f"expected http, lifespan or websocket, got {kind!r}")
 
     async def _serve(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         site = self._secure_site if scope.get("scheme") == "https" else self._site
         reply = _Reply(send, is_head=scope["method"] == "HEAD")
-        key = object()  # of its body
+        key = object()  # for its body
         begin = time.monotonic()
         try:
             outcome = await self._receive_request(site, scope, receive, key)
@@ -208,14 +204,14 @@ class Application:
     async def _receive_request(
         self, site: Site, scope: MutableMapping[str, Any], receive: _Receive, key: object
     ) -> Response | Question | None:
-        """What to do about a request, None if the client has left before it was complete."""
+        """Read and judge a request. None if the client left before it was complete."""
         headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         version = scope.get("http_version", "1.1")
         root = scope.get("root_path", "").rstrip("/")
         upload = site.receive_upload(scope["method"], _target(scope), headers, now=time.time(), root=root)
         refusal = site.check_head(
             headers, version=version, upload=upload is not None
-        )  # before a client that waits is told to go on
+        )  # before the client is told to continue
         if upload is not None and refusal is None:
             assert self._files is not None  # for which the site takes uploads
             return await self._receive_file(upload, self._files, receive, version)
@@ -229,7 +225,7 @@ class Application:
     async def _receive_file(
         self, file: IncomingFile, store: FileStore, receive: _Receive, version: str
     ) -> Response | None:
-        """Keep a file as it comes. Returns what to answer, None if the client has left."""
+        """Store a file as it comes. Return the response, or None if the client left."""
         writer: FileWriter | None = None
         seconds = math.inf if self._request_timeout is None else self._request_timeout
         try:
@@ -261,7 +257,7 @@ class Application:
                 writer.discard()  # unless it was kept
 
     async def _read(self, site: Site, headers: Headers, receive: _Receive, key: object) -> bytes | Response | None:
-        """The body of a request, None if the client has left, or what refuses it."""
+        """Return the body of a request, a refusal, or None if the client left."""
         pieces: list[bytes] = []
         size = 0
         given_up = anyio.CancelScope()
@@ -293,7 +289,7 @@ class Application:
 
 
 async def _live(receive: _Receive, send: _Send) -> None:
-    """The lifespan protocol: there is nothing to start, and nothing to stop."""
+    """The lifespan protocol. There is nothing to start or stop."""
     while True:
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})
@@ -302,13 +298,13 @@ async def _live(receive: _Receive, send: _Send) -> None:
 
 
 def _last(response: Response, version: str) -> Response:
-    """The response to a request of which the rest shall not be read."""
+    """The response to a request whose rest will not be read."""
     close = () if version in ("2", "3") else (("Connection", "close"),)
     return replace(response, headers=(*response.headers, *close))
 
 
 def _target(scope: MutableMapping[str, Any]) -> str:
-    """The request target as it was sent, as far as the server tells."""
+    """The request target as it was sent, if the server knows it."""
     raw: bytes | None = scope.get("raw_path")
     path = quote(scope["path"]) if raw is None else raw.decode("latin-1").partition("?")[0]
     query: bytes = scope.get("query_string", b"")
@@ -316,15 +312,15 @@ def _target(scope: MutableMapping[str, Any]) -> str:
 
 
 class _Reply:
-    """The response to one request, on its way to the server."""
+    """Sends the response to one request to the server."""
 
     def __init__(self, send: _Send, *, is_head: bool) -> None:
         self._send = send
         self._is_head = is_head
         self.status: int | None = None
-        """None before it has begun."""
+        """The status; None before the response has begun."""
         self.is_over = False
-        """Whether the server has taken all of it."""
+        """Whether the server has taken the whole response."""
 
     async def begin(self, response: Response, *, more: bool) -> None:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
@@ -338,14 +334,14 @@ class _Reply:
 
 
 class _Answer:
-    """The answer to one question, on its way."""
+    """Sends the answer to one question."""
 
     def __init__(self, question: Question, reply: _Reply) -> None:
         self._question = question
         self._reply = reply
         self._ends = False
-        self._count = 0  # of what was sent
-        self._sending = anyio.Lock(fast_acquire=True)  # a comment never comes between the head and its body
+        self._count = 0  # of events sent
+        self._sending = anyio.Lock(fast_acquire=True)  # keeps comments from coming between the head and the body
 
     async def run(self, application: Application, receive: _Receive) -> None:
         """Let the bot answer until its last event, or until the client leaves."""
@@ -370,19 +366,19 @@ class _Answer:
         """Cancel the answer when the client leaves."""
         while (await receive())["type"] == "http.request":
             pass  # an empty rest of the body
-        if not self._ends:  # else a server may tell of the end while it sends, and closes the connection
+        if not self._ends:  # at the end, a server may report the disconnect that it causes itself
             scope.cancel()
 
     async def _keep_alive(self, seconds: float, scope: anyio.CancelScope) -> None:
         while True:
             count = self._count
-            await anyio.sleep(seconds)  # the silence itself; the answer's task group cancels it
+            await anyio.sleep(seconds)  # the silence; the answer's task group cancels it
             if count == self._count:
                 await self._put(None, scope)
 
     async def _put(self, event: Event | None, scope: anyio.CancelScope) -> None:
         if self._count % _TURN == 0:
-            # Neither a bot that always has a piece nor a server whose client has left lets others run.
+            # A bot that always has a piece, and a server whose client has left, do not let other tasks run.
             await anyio.lowlevel.checkpoint()
         async with self._sending:
             try:
@@ -392,7 +388,7 @@ class _Answer:
 
     async def _encode(self, event: Event | None) -> None:
         if self._ends:
-            return  # a comment that waited for the last event
+            return  # a comment that waited while the last event was sent
         more = isinstance(event, Live | None)
         self._ends = not more
         self._count += 1
@@ -403,7 +399,7 @@ class _Answer:
 
 
 class _Bot:
-    """A bot at work on one question: whatever it does, its answer ends with `End` or `Broken`."""
+    """A bot working on one question. Its answer always ends with `End` or `Broken`."""
 
     def __init__(self, bot: Callable[[Submit], AsyncGenerator[str | Event]], submit: Submit, debug: bool) -> None:
         self._given = bot(submit)
@@ -411,7 +407,7 @@ class _Bot:
         self._debug = debug
 
     async def next(self) -> Event:
-        """The next event. Cancelled, it has cancelled the bot."""
+        """Return the next event. If cancelled, the bot is cancelled."""
         try:
             return self._items.event(await anext(self._given))
         except StopAsyncIteration:
@@ -428,7 +424,7 @@ class _Bot:
         except BaseException as error:
             rest: BaseException | None = error
             if isinstance(error, BaseExceptionGroup):
-                # A task group that a generator holds open wraps what closes it.
+                # A task group that is open in a generator wraps the exception that closes it.
                 rest = error.split(GeneratorExit)[1]
             if rest is None:
                 return
@@ -438,9 +434,9 @@ class _Bot:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody has cancelled this task."""
+    """Whether this task has been cancelled."""
     try:
         task = asyncio.current_task()
-    except RuntimeError:  # on trio asyncio's exception is one like any other
+    except RuntimeError:  # on trio, asyncio's exception has no special meaning
         return False
     return task is not None and task.cancelling() > 0

@@ -1,7 +1,7 @@
 """httpx: `HttpxTransport` drives calls on an `AsyncClient`, its own or yours, on asyncio or trio.
 
-Nothing is an `isinstance` of httpx's classes, and its exceptions are known by name,
-so a client of httpx2 does as well. Scopes and events are anyio's, which both bring.
+It uses no `isinstance` with httpx's classes and knows its exceptions by name, so
+clients of httpx2 work too. Scopes and events are anyio's, which both libraries need.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from ._httpx import Progress, end, give_whole, own_client, unused_context
 
 __all__ = ["HttpxReply", "HttpxTransport"]
 
-_REST = 64 * 1024  # bytes of a body after the last event that are read, so that the connection can be used again
+_REST = 64 * 1024  # bytes of a body read after the last event, so that the connection can be reused
 _REST_WITHIN = 1.0  # seconds
 _CLOSE_WITHIN = 2.0
 
 
 def _current_loop() -> object:
-    """The event loop that runs. asyncio's is asked first: anyio makes objects anew, and this is done for each piece."""
+    """The running event loop. asyncio is asked first: anyio makes new objects, and this runs for each piece."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -45,26 +45,27 @@ def _current_loop() -> object:
 class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     """Asks one site, through httpx, from any number of tasks.
 
-    There is no task behind it, and nothing is connected before a reply is read. It
-    belongs to the event loop in which a reply was read first.
+    It has no background task, and connects only when a reply is read. It belongs to
+    the event loop in which it first read a reply.
 
-    The client is its own: no environment variables, no redirects, HTTP/1.1, one
-    connection per request. Or it is yours, with its proxies, TLS, auth, header fields,
-    mounts, event hooks and HTTP version; it is not closed with the transport. Its
-    timeouts, redirects and cookies do not hold here. An auth that answers a challenge
-    sends a question again that was refused with 401. A reply that is iterated to its
-    end reads the rest of the body after the last event, 64 KiB at most and for a second,
-    so that your client can keep the connection; one that is closed before does not.
+    Its own client uses no environment variables, follows no redirects, and has HTTP/1.1
+    with one connection per request. Your client keeps its proxies, TLS, auth, header
+    fields, mounts, event hooks and HTTP version, and is not closed with the transport;
+    its timeouts, redirects and cookies are not used. An auth that answers a challenge
+    repeats a question that was refused with 401. If you iterate over a reply to its end,
+    the rest of the body after the last event is read (at most 64 KiB and a second), so
+    that your client can reuse the connection.
 
-    httpx tells neither how far a request is (so it has one clock, of connect, write and
-    first_event together; within that httpx's own for connect and write run), nor interim
-    responses, nor a close inside of a head from one before it (both are LOST), nor, where
-    a body ends with its connection, a cut of TLS from its end. Limits of heads are its
-    own. In the tunnel of an http proxy it asks for a server name with its trailing dot.
-    A silent proxy is waited for as long as for the whole request; a SOCKS proxy's reply
-    must come in one piece; an IPv6 address goes to an http proxy without brackets.
-    httpcore cannot end one stream of an HTTP/2 connection: what is left of a reply that
-    was left early still comes, and is dropped.
+    httpx hides some things. It does not show the progress of a request, so one clock
+    bounds connect, write and first_event together (httpx's own clocks for connect and
+    write run within it). It does not show interim responses. A close inside the head
+    looks like a close before it (both are LOST). If the end of the connection ends a
+    body, a TLS truncation looks like that end. The limits on heads are httpx's. In the
+    tunnel of an http proxy it keeps a trailing dot in the server name. A silent proxy is
+    waited for as long as the whole request; a SOCKS proxy's reply must come in one piece;
+    an IPv6 address goes to an http proxy without brackets. httpcore cannot end a single
+    stream of an HTTP/2 connection: the rest of a reply that you leave early still
+    arrives, and is dropped.
     """
 
     _signal = anyio.Event
@@ -79,11 +80,11 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
         ssl_context: ssl.SSLContext | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Nothing is connected yet; no event loop need run yet.
+        """Check the options, without connecting. No event loop needs to run yet.
 
-        `client` is an `AsyncClient` of httpx or httpx2; `ssl_context` and `proxy`
-        beside one are a `ValueError`, since it has its own. All else is as with
-        `asyncio_streams.AsyncioTransport`.
+        `client` is an `AsyncClient` of httpx or httpx2. `ssl_context` and `proxy` with
+        a client raise `ValueError`, because it has its own. The other arguments are the
+        same as for `asyncio_streams.AsyncioTransport`.
         """
         if client is not None:
             if not (hasattr(client, "build_request") and hasattr(client, "aclose")):
@@ -92,11 +93,11 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
                 if given:
                     raise ValueError(f"{name}: expected none, since the client has its own")
             options["proxy"] = None
-            ssl_context = unused_context()  # rather than load a trust store
+            ssl_context = unused_context()  # avoids loading a trust store
         super().__init__(endpoint, ssl_context=ssl_context, **options)
         self._is_own = client is None
         self._new_call, self._new_visit = self._channel.http_call, self._channel.http_visit
-        self._spare_context = unused_context()  # of our own client, where no question is encrypted
+        self._spare_context = unused_context()  # of our own client, if no question is encrypted
         self._spare_is_loaded = False
         context = self._ssl_context or self._spare_context
         self._client = own_client(self._channel, context) if client is None else client
@@ -105,15 +106,15 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
         return HttpxReply(self, call)
 
     def _prepare(self, url: str) -> None:
-        """Load the trust store if a visit of a site without TLS leads to one with it."""
+        """Load the trust store if a visit leads from a site without TLS to one with it."""
         if url.startswith("https:") and self._is_own and self._ssl_context is None and not self._spare_is_loaded:
             self._spare_context.load_default_certs()
             self._spare_is_loaded = True
 
     async def aclose(self) -> None:
-        """Close all open replies, and the client if it is our own: a task that waits gets `Broken`. Idempotent.
+        """Close all open replies, and the transport's own client. Waiting tasks get `Broken`. Idempotent.
 
-        Cancelled, it still closes them all.
+        Closes everything even if cancelled.
         """
         try:
             await super().aclose()
@@ -127,21 +128,21 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
 class HttpxReply(AsyncReplyBase[HTTPCall]):
     """The answer to one question, made by `HttpxTransport.ask`: `Live` events, then one `End` or `Broken`.
 
-    What goes wrong on the way is the event `Broken`, also in a hook or the auth of the caller's client.
+    Faults are `Broken`, not exceptions, even in a hook or the auth of the caller's client.
     """
 
     _FAILURES = (Exception,)
     _END = None
     _transport: HttpxTransport
     _response: Any = None
-    _body: AsyncIterator[bytes] | None = None  # of that response
+    _body: AsyncIterator[bytes] | None = None  # of the response
     _progress: Progress  # of the request
-    _is_over = False  # though its body may not be, whose rest is read after the last event was given
+    _is_over = False  # the reply, though not its body, whose rest is read after the last event
 
     def _begin(self) -> None:
         self._now, self._within = anyio.current_time, lambda until: anyio.CancelScope(deadline=until)
-        with suppress(RuntimeError):  # no loop of asyncio's is running
-            if asyncio.current_task() is not None:  # else it is the host of trio's
+        with suppress(RuntimeError):  # asyncio has no running loop
+            if asyncio.current_task() is not None:  # else asyncio hosts trio's loop
                 loop = asyncio.get_running_loop()
                 self._now, self._within = loop.time, AsyncioScope(loop).within
 
@@ -168,7 +169,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
                 request.headers.pop("Cookie", None)  # from the client's jar
             give_whole(request, step.body)
             self._response = response = await transport._client.send(request, stream=True, follow_redirects=False)
-            # A hook may have read it.
+            # A hook may have read the body.
             self._body = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
         finally:
             await self._progress.close()
@@ -183,15 +184,15 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
             call.step_failed(said, reason, sent=sent, limit=limit)
         elif isinstance(step, Request):
             headers = response.headers.raw
-            if response.is_stream_consumed:  # and inflated
+            if response.is_stream_consumed:  # and decompressed
                 headers = [each for each in headers if each[0].lower() not in (b"content-encoding", b"content-length")]
             is_relayed = channel.proxy is not None and channel.proxy.relays(response.url.scheme)
             if response.status_code == 407 and is_relayed:
                 call.step_failed("the proxy refused: status 407", Reason.PROXY)
                 return
             call.receive_head(response.status_code, headers)
-            if response.status_code < 200:  # after which the call would have the request sent again
-                call.step_failed("HTTP: an interim response is no answer", Reason.TRUNCATED)
+            if response.status_code < 200:  # the call would otherwise repeat the request
+                call.step_failed("HTTP: an interim response is not an answer", Reason.TRUNCATED)
 
     async def _finish(self) -> None:
         is_own = self._transport._is_own
@@ -216,7 +217,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
                 self._scope.cancel()
                 self._left = self._left or anyio.Event()
                 with _shield():
-                    await self._left.wait()  # only who reads can close what is read
+                    await self._left.wait()  # only the reading task can close the body
             await self._disconnect()
 
     async def _disconnect(self) -> bool:

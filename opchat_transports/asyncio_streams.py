@@ -16,18 +16,17 @@ __all__ = ["AsyncioReply", "AsyncioTransport"]
 class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
     """Asks one site, over asyncio's streams, from any number of tasks.
 
-    Each request has a connection of its own, which is closed before the last event
-    is given. There is no task behind it, and nothing is connected before a reply is
-    read.
+    Each request has its own connection, which is closed before the last event is
+    returned. It has no background task, and connects only when a reply is read.
 
-    It belongs to the event loop in which a reply was read first. asyncio looks up
-    names in threads: the `connect` clock and `aclose()` end the wait for them, but
+    It belongs to the event loop in which it first read a reply. asyncio resolves names
+    in threads: the `connect` clock and `aclose()` end the wait for them, but
     `asyncio.run` ends only when the system has given up.
     """
 
     _signal = asyncio.Event
     _current_loop = staticmethod(asyncio.get_running_loop)
-    _checkpoint = staticmethod(lambda: asyncio.sleep(0))  # in which asyncio closes what was aborted
+    _checkpoint = staticmethod(lambda: asyncio.sleep(0))  # lets asyncio close aborted connections
 
     def _reply(self, call: Call) -> "AsyncioReply":
         return AsyncioReply(self, call)
@@ -37,8 +36,8 @@ class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
 class AsyncioReply(StreamReply):
     """The answer to one question, made by `AsyncioTransport.ask`: `Live` events, then one `End` or `Broken`.
 
-    Events that have come already are given without letting other tasks run: at most
-    those of some 200 KiB, since reading more waits for the loop.
+    Events that have already arrived are returned without letting other tasks run: at
+    most about 200 KiB of them, since reading more waits for the loop.
     """
 
     _connect = staticmethod(connect)

@@ -22,7 +22,7 @@ from ._visits import Visits
 __all__ = ["BlockingReply", "BlockingTransport"]
 
 _CLOSED = "closed by the caller"
-_WAIT_FOR_READER = 5.0  # seconds, for a reader that was woken to let go
+_WAIT_FOR_READER = 5.0  # seconds, for a woken reader to leave
 
 
 @final
@@ -31,12 +31,12 @@ class BlockingTransport(
 ):
     """Asks one site, over blocking sockets, from any number of threads.
 
-    Each request has a connection of its own, which is closed before the last event
-    is given. Nothing is connected before a reply is read.
+    Each request has its own connection, which is closed before the last event is
+    returned. It connects only when a reply is read.
 
-    The system's lookup of a name cannot be interrupted, so it runs in a daemon
-    thread: the `connect` clock and `close()` end the wait for it, and the thread ends
-    when the system gives up. There is no other thread behind it.
+    The system's name lookup cannot be interrupted, so it runs in a daemon thread: the
+    `connect` clock and `close()` end the wait for it, and the thread ends when the
+    system gives up. There are no other threads.
     """
 
     _signal = threading.Event
@@ -45,7 +45,7 @@ class BlockingTransport(
         return BlockingReply(self, call)
 
     def close(self) -> None:
-        """Close all open replies: a thread that waits for one gets `Broken`. Idempotent, from any thread."""
+        """Close all open replies. Waiting threads get `Broken`. Idempotent and thread-safe."""
         with ExitStack() as stack:
             self._close_all(stack, stack.callback)
 
@@ -58,29 +58,29 @@ class BlockingTransport(
 class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply"]):
     """The answer to one question, made by `BlockingTransport.ask`: `Live` events, then one `End` or `Broken`.
 
-    An exception that comes out of `next`, such as KeyboardInterrupt, has closed the connection.
+    If `next` raises, for example KeyboardInterrupt, the connection is closed.
     """
 
     def __init__(self, transport: BlockingTransport, call: Call) -> None:
-        """For `BlockingTransport.ask`."""
+        """Made by `BlockingTransport.ask`."""
         super().__init__(transport, call)
-        self._reading = threading.RLock()  # held while in `next`
-        self._guard = threading.RLock()  # between those who open, shut down and close the socket
+        self._reading = threading.RLock()  # held during `next`
+        self._guard = threading.RLock()  # for opening, shutting down and closing the socket
         self._link: SocketStream | None = None
         self._tls: TLSStream | None = None  # over that connection
-        self._lookup: Future[list[Any]] | None = None  # of the addresses of a name
+        self._lookup: Future[list[Any]] | None = None  # the lookup of a name
         self._closed = False
 
     def __iter__(self) -> Self:
-        """The reply itself."""
+        """Return itself."""
         return self
 
     def __next__(self) -> Event:
-        """The next event. Once the reply was closed: what had been read before, then `Broken`."""
+        """Return the next event. After `close()`: the events already read, then `Broken`."""
         with self._reading:
             try:
                 event = self._next_event()
-            except BaseException:  # it may have cut a request in two
+            except BaseException:  # a request may have been sent in part
                 self._closed = True
                 try:
                     self._call.close()
@@ -92,10 +92,10 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         return event
 
     def close(self) -> None:
-        """Close the connection if it is still open. Idempotent, from any thread.
+        """Close the connection if it is still open. Idempotent and thread-safe.
 
-        A thread that waits in `next` gets `Broken`: LOST, or TRUNCATED once the
-        answer had begun.
+        A thread that waits in `next` gets `Broken`: LOST, or TRUNCATED once the answer
+        has begun.
         """
         try:
             self._call.close()
@@ -108,10 +108,10 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
             if self._link is not None:
                 shut_down(self._link.socket)
             if self._lookup is not None:
-                with suppress(InvalidStateError):  # it is over
+                with suppress(InvalidStateError):  # the lookup has ended
                     self._lookup.set_exception(OSError(_CLOSED))
         self._transport._forget(self)
-        # Only who reads may close what is read, or its number could be another's socket by then.
+        # Only the reading thread may close the socket: its descriptor could otherwise be reused while it reads.
         if self._reading.acquire(timeout=_WAIT_FOR_READER):
             try:
                 self._disconnect()
@@ -139,7 +139,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 else:
                     self._take(step, until)
             except (OSError, ValueError) as error:  # ValueError: a name that the DNS, or a certificate, cannot have
-                # A TimeoutError with a number is the system's, which is a lost connection.
+                # A TimeoutError with an errno is from the system: a lost connection.
                 is_ours = isinstance(error, TimeoutError) and error.errno is None
                 call.timed_out() if is_ours else call.step_failed(words(error))
             else:
@@ -172,9 +172,9 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 signal.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
 
     def _stream(self, until: float) -> SocketStream | TLSStream:
-        """The connection, for what may take until then."""
+        """The connection, with this deadline for the next call."""
         if self._link is None:
-            raise OSError(_CLOSED)  # while we were about to use it
+            raise OSError(_CLOSED)  # it was closed meanwhile
         self._link.until = until
         return self._tls or self._link
 
@@ -197,7 +197,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                     raise
 
     def _look_up(self, host: str, port: int, until: float) -> list[Any]:
-        name = host.encode("ascii")  # for text Python would import its IDNA codec
+        name = host.encode("ascii")  # for a str Python would import its IDNA codec
         with suppress(OSError):
             return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         found: Future[list[Any]] = Future()

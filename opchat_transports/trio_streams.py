@@ -1,4 +1,4 @@
-"""Trio: `TrioTransport` drives calls on trio's streams. No nursery, no background task: it reads when asked."""
+"""Trio: `TrioTransport` drives calls on trio's streams, without nursery or background task."""
 
 import socket
 from typing import ClassVar, final
@@ -19,10 +19,10 @@ __all__ = ["TrioReply", "TrioTransport"]
 
 
 class _Socket(trio.abc.AsyncResource):
-    """The socket of a `trio.SocketStream` that waits before it reads, and then reads once.
+    """The socket of a `trio.SocketStream`, which waits before it reads, and then reads once.
 
-    To read first nearly always fails: an answer comes more slowly than it is read. A
-    thousand answers are read at once, so it is made of as little as possible.
+    Reading first nearly always fails, because an answer comes more slowly than it is
+    read. Programs read a thousand answers at once, so this does as little as possible.
     """
 
     __slots__ = ("_socket",)
@@ -40,7 +40,7 @@ class _Socket(trio.abc.AsyncResource):
             try:
                 return self._socket.recv(max_bytes or READ)
             except BlockingIOError:
-                pass  # as the system may be wrong about that
+                pass  # the system may be wrong about that
             except OSError as error:
                 raise trio.BrokenResourceError from error
 
@@ -73,9 +73,8 @@ async def _connect(host: str, port: int) -> _Socket | trio.abc.Stream:
 class TrioTransport(AsyncTransportBase["TrioReply"]):
     """Asks one site, over trio's streams, from any number of tasks.
 
-    Each request has a connection of its own, which is closed before the last event
-    is given. There is no task behind it, and nothing is connected before a reply is
-    read.
+    Each request has its own connection, which is closed before the last event is
+    returned. It has no background task, and connects only when a reply is read.
     """
 
     _signal = trio.Event
@@ -90,7 +89,7 @@ class TrioTransport(AsyncTransportBase["TrioReply"]):
 class TrioReply(StreamReply):
     """The answer to one question, made by `TrioTransport.ask`: `Live` events, then one `End` or `Broken`.
 
-    It lets other tasks run once for each event.
+    Each event is a checkpoint.
     """
 
     _BUSY = trio.BusyResourceError
@@ -102,17 +101,17 @@ class TrioReply(StreamReply):
     )
 
     _connect = staticmethod(_connect)
-    _wrap = trio.SSLStream  # not https_compatible, which would take a cut for an end (RFC 8446, 6.1)
+    _wrap = trio.SSLStream  # not https_compatible, which would accept a truncation as an end (RFC 8446, 6.1)
     _now = staticmethod(trio.current_time)
     _within = staticmethod(lambda until: trio.CancelScope(deadline=until))
 
     def _begin(self) -> None:
-        """All that it needs is there."""
+        """Nothing to prepare."""
 
     async def _disconnect(self) -> bool:
         stream, self._stream = self._stream, None
         if stream is None:
             return False
-        with trio.CancelScope(shield=True):  # it does not wait
+        with trio.CancelScope(shield=True):  # closing does not wait
             await trio.aclose_forcefully(stream)
         return True
