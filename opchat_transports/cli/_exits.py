@@ -38,10 +38,9 @@ EXIT_CODES: dict[Reason, int] = {
 
 EPILOG = """\b
 Exit codes:
-  0  the whole answer came       5  not a chat answer         9  too large
-  2  wrong usage                 6  timed out               130  interrupted
-  3  the server refused          7  no answer, or cut off   141  output closed
-  4  nonce or session refused    8  the server's error
+  0  whole answer    4  nonce refused   7  lost, cut off   130  interrupted
+  2  wrong usage     5  not an answer   8  server's error  141  output closed
+  3  server refused  6  timed out       9  too large
 """
 
 _NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")

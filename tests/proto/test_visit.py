@@ -54,7 +54,7 @@ def test_the_address_is_asked_for_as_http_wants_it(url: str, asked: str, host: s
     ],
 )  # fmt: skip
 def test_anything_but_an_address_of_a_page_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^url: expected the address of a page .*, without a user name$") as raised:
+    with pytest.raises(ValueError, match=r"^url: expected .* its host in ASCII \(xn--\.\.\.\), without a user name$") as raised:
         Visit(url)
     assert "secret" not in str(raised.value)
 
@@ -215,3 +215,10 @@ def test_a_fresh_page_is_asked_for_past_the_cache(url: str, asked: str) -> None:
 def test_what_would_not_fit_into_a_url_is_not_fresh(fresh: str) -> None:
     with pytest.raises(ValueError, match=r"^fresh: expected 1 to 64 letters"):
         Visit(URL, fresh=fresh)
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "USER-AGENT", "accept"])
+def test_a_callers_field_replaces_ours(name: str) -> None:
+    request = Visit(URL, headers={name: "Mine"}).next_request()
+    assert request is not None
+    assert [value for key, value in request.headers if key.lower() == name.lower()] == ["Mine"]
