@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("sse", "reply", "flow", "client", "exchange", "tunnel")
+MODULES = ("sse", "reply", "flow", "client", "exchange", "tunnel", "visit")
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 
 # A mutant that survives meets all tests that are left, and one that hangs is given a multiple of their time. So those
