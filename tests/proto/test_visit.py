@@ -54,7 +54,7 @@ def test_the_address_is_asked_for_as_http_wants_it(url: str, asked: str, host: s
     ],
 )  # fmt: skip
 def test_anything_but_an_address_of_a_page_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="^url: expected the address of a page .*, its host in ASCII ") as raised:
+    with pytest.raises(ValueError, match=r"^url: expected the address of a page .*, its host in ASCII ") as raised:
         Visit(url)
     assert str(raised.value).endswith(" (xn--...), without a user name")
     assert "secret" not in str(raised.value)
