@@ -256,9 +256,9 @@ def _to_submit(
             raise TypeError(f"{min(options)}: the Submit has its own")
         submit = question
     elif isinstance(question, str):
-        submit = (conversation or Conversation(**of_bot)).ask(question, **given)
+        submit = (conversation or Conversation(chat_id=chat_id, **of_bot)).ask(question, **given)
     elif conversation is None:
-        submit = Submit.from_messages(question, **of_bot, **given)
+        submit = Submit.from_messages(question, chat_id=chat_id, **of_bot, **given)
     else:
         raise TypeError("question: expected a str or a Submit, since the conversation has the messages before it")
     if conversation is not None and conversation.chat_id is not None:
