@@ -83,8 +83,9 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
         """Check the options, without connecting. No event loop needs to run yet.
 
         `client` is an `AsyncClient` of httpx or httpx2. `ssl_context` and `proxy` with
-        a client raise `ValueError`, because it has its own. The other arguments are the
-        same as for `asyncio_streams.AsyncioTransport`.
+        a client raise `ValueError`, because it has its own; so does a client with an auth
+        and a session with an Authorization field. The other arguments are the same as
+        for `asyncio_streams.AsyncioTransport`.
         """
         if client is not None:
             if not (hasattr(client, "build_request") and hasattr(client, "aclose")):
@@ -95,6 +96,9 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
             options["proxy"] = None
             ssl_context = unused_context()  # avoids loading a trust store
         super().__init__(endpoint, ssl_context=ssl_context, **options)
+        session = self._channel.session
+        if session is not None and session.authorization and getattr(client, "auth", None) is not None:
+            raise ValueError("client: expected none with an auth, since the session has its own Authorization")
         self._is_own = client is None
         self._new_call, self._new_visit = self._channel.http_call, self._channel.http_visit
         self._spare_context = unused_context()  # of our own client, if no question is encrypted

@@ -3,6 +3,7 @@
     commands            one file for each: ask, batch, bots, chat, decode, discussions, doctor, record, replay, serve
 
     _options            --url, --bot, --timeout and the other options of the commands that ask a site
+    _login              --user and --cookie-file: how a member signs in
     _stdin              the question from the arguments and standard input; standard input as lines or bytes
     _text               bytes that people give as text: UTF-8, UTF-16, any line ends
     _line_editing       lines typed at a terminal: edited, remembered, completed, pasted in one piece

@@ -55,6 +55,9 @@ _CHALLENGE = re.compile(
 
 _CHALLENGE_WITHIN = 64 * 1024  # characters
 
+# How the core begins when a site does not take a member for one.
+_IS_MEMBERS = re.compile(r"users/me: |the page: |wp-admin/|https?://\S+: no nonce for a member")
+
 _TRY = {
     Reason.REMOTE: "the message is the site's: ask its owner, or try another --bot",
     Reason.REFUSED: "-v shows what was exchanged",
@@ -106,6 +109,8 @@ def what_to_try(broken: Broken, where: str) -> str:
     """A hint for a person on what may help."""
     if is_challenge(broken):
         return "ask the site's owner to let its REST API through"
+    if broken.in_session and _IS_MEMBERS.match(broken.detail) and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
+        return "nothing was asked; --user and --cookie-file sign in"
     option = (broken.limit or "").replace("_", "-")
     if broken.reason is Reason.TOO_LARGE and option:
         return f"--limit-{option} allows more"

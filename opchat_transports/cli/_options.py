@@ -12,7 +12,9 @@ import click
 from opchat_proto import Bot, Endpoint, Limits, Timeouts, Visit
 
 from .._proxies import ENVIRONMENT, ProxyLike
+from ._login import Login, login_of
 from ._stdin import utf8_text
+from ._terminal import say
 
 __all__ = [
     "AskingCommand",
@@ -60,6 +62,8 @@ class Settings:
     bot_is_given: bool
     found: Bot | None = None
     """The bot of the page, if one was found."""
+    login: Login | None
+    """What signs a member in."""
     headers: tuple[tuple[str, str], ...]
     proxy: ProxyLike
     timeouts: Timeouts
@@ -92,7 +96,7 @@ _SECTIONS = {
         "report",
         "dask",
     ],
-    "Site": ["url", "bot", "official", "header", "proxy", "cacert", "via"],
+    "Site": ["url", "bot", "user", "cookie_file", "official", "header", "proxy", "cacert", "via"],
     "Conversation": ["go_on", "history", "no_save"],
     "Question and answer": [
         "files",
@@ -273,6 +277,9 @@ def _settings(values: dict[str, Any]) -> Settings:
             endpoint = _site(url, page)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from None
+    headers = values.pop("header")
+    _check_headers(headers)
+    login = login_of(values, endpoint)
     bot = click.get_current_context().get_parameter_source("bot")
     try:
         return Settings(
@@ -280,7 +287,8 @@ def _settings(values: dict[str, Any]) -> Settings:
             page=page,
             bot_is_given=bot is not click.core.ParameterSource.DEFAULT,
             bot=utf8_text(values.pop("bot")),
-            headers=values.pop("header"),
+            login=login,
+            headers=headers,
             proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else _with_ascii_host(proxy),
             timeouts=Timeouts(**{clock: value for clock, value in clocks.items() if value is not _UNSET}),
             limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
@@ -290,6 +298,17 @@ def _settings(values: dict[str, Any]) -> Settings:
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _check_headers(headers: tuple[tuple[str, str], ...]) -> None:
+    """Tell whoever wants to sign in by a header of the options for that. Raises `UsageError` for cookies."""
+    names = [name.lower() for name, _ in headers]
+    if "cookie" in names:
+        raise click.UsageError(
+            "--header: Cookie is not yours to set here; --cookie-file FILE, or --user NAME, signs a member in"
+        )
+    if "authorization" in names:
+        say("--header Authorization signs no member in for certain; --user and --cookie-file do")
 
 
 def _site(url: str, page: str | None) -> Endpoint:

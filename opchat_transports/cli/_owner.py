@@ -32,6 +32,8 @@ def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Sessio
         raise click.UsageError("--official: expected no --continue, --history, --file and --save-images")
     if settings.endpoint is None:
         raise click.UsageError("--official: expected --url, since the built-in bot has no official API")
+    if settings.login is not None:
+        raise click.UsageError("--official: expected no --user and --cookie-file, since it asks as the owner")
     token = os.environ.get(_TOKEN)
     if not token:
         raise click.UsageError(f"--official: expected the site's token in the variable {_TOKEN}")

@@ -32,8 +32,9 @@ def find_bot(settings: Settings) -> Settings:
     try:
         page = visit(settings, settings.page, *([Trace(Output())] if settings.verbose else []))
     except ReplyBroken as error:
-        if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY):  # the question would fail in the same way
-            return settings  # it may still be a site
+        is_elsewhere = settings.login is not None and 300 <= (error.broken.status or 0) < 400
+        if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY) and not is_elsewhere:
+            return settings  # it may still be a site, and the question would not fail in the same way
         say(failure_line(error.broken, settings.page))
         raise click.exceptions.Exit(exit_code(error.broken)) from None
     bots: dict[object, Bot] = {}

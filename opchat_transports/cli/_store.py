@@ -124,6 +124,9 @@ class Store:
         values = conversation.to_dict()
         if self._endpoint is None:
             values["session"] = None  # the built-in bot's session ends with the command
+        elif conversation.session is not None and conversation.session.is_member:
+            kept = {name: values["session"].get(name) for name in ("session_id", "origin")}
+            values["session"] = {**kept, "member": conversation.session.member or ""}  # without what signs in
         text = json.dumps(values) + "\n"
         changed = False
         with suppress(OSError, ValueError):

@@ -12,6 +12,7 @@ import click
 from opchat_proto import Call, Endpoint, Event, HTTPCall, Observer, Page, Query, Session, Submit, Upload
 
 from .._proxies import ENVIRONMENT
+from ._login import merge
 from ._options import Settings
 from ._terminal import say
 
@@ -122,12 +123,13 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
         for observer in observers:
             observer(call, item)
 
+    assert settings.endpoint is not None
     try:
         return _open(
             settings.via,
             settings.endpoint,
-            session=session,
-            page=settings.page if settings.found is not None and settings.found.nonce is not None else None,
+            session=merge(settings.login, settings.endpoint, session),
+            page=settings.page if _gives_nonce(settings) else None,
             headers=settings.headers,
             limits=settings.limits,
             timeouts=settings.timeouts,
@@ -139,6 +141,12 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
         raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _gives_nonce(settings: Settings) -> bool:
+    """Whether the bot's page has a nonce for whoever asks."""
+    bot = settings.found
+    return bot is not None and bot.nonce is not None and (settings.login is None or bot.is_member)
 
 
 def trusting(cacert: str) -> ssl.SSLContext:

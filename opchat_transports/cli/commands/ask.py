@@ -10,6 +10,7 @@ from .._attachments import attach
 from .._attachments import save_images as save_all
 from .._conversations import answer, begin, keep
 from .._exits import EPILOG, NOT_SAVED
+from .._login import login_options
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
 from .._owner import ask_officially, check_official
 from .._page_bots import find_bot
@@ -33,6 +34,7 @@ Examples:
 @click.command("ask", cls=AskingCommand, epilog=f"{_EXAMPLES}\n{EPILOG}")
 @click.argument("question", nargs=-1)
 @asking_options
+@login_options
 @history_options
 @click.option(
     "--file",

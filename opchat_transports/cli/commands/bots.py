@@ -9,6 +9,7 @@ from opchat_proto import Bot, Reason
 
 from ..._broken import ReplyBroken
 from .._exits import EPILOG, EXIT_CODES, exit_code, failure_line
+from .._login import login_options
 from .._options import AskingCommand, Settings, visiting_options
 from .._page_bots import bot_table
 from .._terminal import Output
@@ -27,6 +28,7 @@ _SECRET = ("nonce", "session_id", "raw_system", "raw_params")
 
 @click.command("bots", cls=AskingCommand, epilog=f"{_EXAMPLES}\n{EPILOG}")
 @visiting_options
+@login_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per bot.")
 def bots_command(url: str, settings: Settings, as_json: bool) -> int:
     """Print the bots of the page at URL.
@@ -36,6 +38,8 @@ def bots_command(url: str, settings: Settings, as_json: bool) -> int:
     page contains instead.
     """
     output = Output()
+    if settings.login is not None and settings.login.user is not None:
+        output.say("an application password signs nobody in on a page, so these are the bots of guests")
     try:
         page = visit(settings, url, *([Trace(output)] if settings.verbose else []))
     except ReplyBroken as error:

@@ -17,6 +17,7 @@ from .._conversations import answer, begin, keep
 from .._exits import EPILOG, INTERRUPTED
 from .._history import write_messages
 from .._line_editing import LineReader, goes_on
+from .._login import login_options
 from .._options import AskingCommand, Settings, asking_options, history_options, printing_options
 from .._page_bots import find_bot
 from .._printer import Printer
@@ -33,6 +34,7 @@ _SHOWN = 60  # characters of a quoted question
 
 @click.command("chat", cls=AskingCommand, epilog=EPILOG)
 @asking_options
+@login_options
 @history_options
 @click.option("--no-save", is_flag=True, help="Save nothing: no history, and nothing for --continue.")
 @printing_options

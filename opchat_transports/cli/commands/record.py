@@ -29,6 +29,7 @@ from opchat_proto import (
 from ..._files import check_writable, write_private
 from .._conversations import new_conversation
 from .._exits import EPILOG
+from .._login import login_options
 from .._options import AskingCommand, Settings, asking_options, printing_options
 from .._page_bots import find_bot
 from .._printer import Printer
@@ -48,6 +49,7 @@ _REST = 10  # wait this many times the duration of a write before the next one
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("question", nargs=-1)
 @asking_options
+@login_options
 @stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("--secrets", is_flag=True, help="Keep nonces, cookies and credentials in FILE as they are.")
@@ -90,7 +92,9 @@ def record_command(
         def write() -> None:
             happenings = [replace(happening) for happening in recorder.happenings]
             if not secrets:
-                replace_secrets(happenings, [name for name, _ in settings.headers])
+                login, endpoint = settings.login, settings.endpoint
+                values = [] if login is None or endpoint is None else login.secrets(endpoint)
+                replace_secrets(happenings, [name for name, _ in settings.headers], values)
             write_private(file, write_recording(url, happenings, secrets=secrets, rebuilt=settings.via == "httpx"))
 
         try:

@@ -1,0 +1,146 @@
+"""Members ask by each transport, at sites of each version, and never as guests."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from opchat_proto import Broken, End, Reason, Session
+from opchat_transports.asyncio_httpx import HttpxTransport
+
+from .asking import Ask
+from .member_site import AJAX, ALICE, BY_PASSWORD, COOKIE, ME, START, SUBMIT, MemberSite
+from .pages import HAS_START_SESSION, PAGE_HAS_NONCE, VERSIONS, served
+
+COOKIES = Session(cookie=COOKIE)
+
+
+def asked(ask: Ask, site: MemberSite, questions: int = 1, **options: Any) -> tuple[list[Any], Session]:
+    """The last events of so many questions, and the session for the next transport."""
+
+    async def main() -> tuple[list[Any], Session]:
+        events = []
+        async with ask.kind(site.url, **options) as transport:
+            for _ in range(questions):
+                async with transport.ask("Hi") as reply:
+                    events.append([event async for event in reply][-1])
+            return events, transport.session
+
+    if ask.run is not None:
+        result: tuple[list[Any], Session] = ask.run(main)
+        return result
+    events = []
+    with ask.kind(site.url, **options) as transport:
+        for _ in range(questions):
+            with transport.ask("Hi") as reply:
+                events.append(list(reply)[-1])
+        return events, transport.session
+
+
+def replies(events: list[Any]) -> list[str | None]:
+    return [event.reply if isinstance(event, End) else str(event) for event in events]
+
+
+@pytest.mark.parametrize("version", BY_PASSWORD)
+def test_an_application_password_asks_as_its_member(ask: Ask, version: str) -> None:
+    with served(MemberSite(version)) as site:
+        events, session = asked(ask, site, 2, session=ALICE)
+        assert replies(events) == ["alice: Hi", "alice: Hi"]
+        paths = [ME, START, SUBMIT]
+        assert site.paths == ([*paths, SUBMIT] if version in HAS_START_SESSION else paths + paths)
+        site.requests.clear()
+        assert replies(asked(ask, site, session=session)[0]) == ["alice: Hi"]
+    assert site.paths == ([SUBMIT] if version in HAS_START_SESSION else paths)
+    assert (session.member, session.authorization) == ("alice", ALICE.authorization)
+    assert all(fields["Authorization"] == ALICE.authorization for _, _, fields, _ in site.requests)
+
+
+@pytest.mark.parametrize("version", PAGE_HAS_NONCE)
+def test_where_only_pages_give_nonces_a_password_is_not_enough(ask: Ask, version: str) -> None:
+    with served(MemberSite(version)) as site:
+        ((event,), _) = asked(ask, site, session=ALICE)
+    assert isinstance(event, Broken)
+    assert "an application password gets none there: sign in with a browser's cookies" in event.detail
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_cookies_ask_as_their_member(ask: Ask, version: str) -> None:
+    with served(MemberSite(version)) as site:
+        events, session = asked(ask, site, 2, session=COOKIES)
+        assert site.paths == [AJAX, ME, SUBMIT, SUBMIT]
+        events += asked(ask, site, session=COOKIES, page=f"{site.url}/contact/")[0]
+        assert site.paths[4:] == ["/contact/", ME, SUBMIT]
+        events += asked(ask, site, session=session)[0]
+    assert site.paths[7:] == [SUBMIT]
+    assert replies(events) == ["alice: Hi"] * 4
+    assert session.member == "alice"
+
+
+@pytest.mark.parametrize("session", [ALICE, COOKIES, replace(COOKIES, nonce="1635c20365")])
+def test_a_member_whom_the_site_does_not_know_is_not_asked_for(ask: Ask, session: Session) -> None:
+    for version in VERSIONS:
+        with served(MemberSite(version, knows_password=False, knows_cookie=False)) as site:
+            ((event,), after) = asked(ask, site, session=session)
+        assert isinstance(event, Broken)
+        assert (event.reason, event.in_session, event.asked) == (Reason.REFUSED, True, False)
+        assert SUBMIT not in site.paths
+        assert after == session
+
+
+def test_a_refused_nonce_is_renewed_as_the_same_member(ask: Ask) -> None:
+    for session, page, renewed in (
+        (ALICE, False, [ME, START]),
+        (COOKIES, False, [AJAX, ME]),
+        (COOKIES, True, ["/contact/", ME]),
+    ):
+        with served(MemberSite()) as site:
+            options: Any = {"page": f"{site.url}/contact/"} if page else {}
+            _, after = asked(ask, site, session=session, **options)
+            site.requests.clear()
+            site.member_nonce = "2222222222"
+            events, after = asked(ask, site, session=after, **options)
+            assert replies(events) == ["alice: Hi"]
+            assert site.paths == [SUBMIT, *renewed, SUBMIT]
+            site.requests.clear()
+            site.member_nonce, site.knows_password, site.knows_cookie = "3333333333", False, False
+            ((event,), _) = asked(ask, site, session=after, **options)
+            assert isinstance(event, Broken)
+            assert site.paths.count(SUBMIT) == 1
+
+
+def test_a_password_that_was_revoked_meanwhile_asks_nothing_where_no_nonce_is_needed(ask: Ask) -> None:
+    with served(MemberSite("1.9.97")) as site:
+        _, session = asked(ask, site, session=ALICE)
+        site.requests.clear()
+        site.knows_password = False
+        ((event,), _) = asked(ask, site, session=session)
+    assert isinstance(event, Broken)
+    assert site.paths == [ME]
+
+
+def test_a_page_of_a_member_has_a_session_that_needs_the_cookies(ask: Ask) -> None:
+    async def visiting(url: str) -> Any:
+        async with ask.kind(url, session=COOKIES) as transport:
+            return await transport.visit(f"{url}/contact/")
+
+    with served(MemberSite()) as site:
+        if ask.run is None:
+            with ask.kind(site.url, session=COOKIES) as transport:
+                page = transport.visit(f"{site.url}/contact/")
+        else:
+            page = ask.run(lambda: visiting(site.url))
+        (bot,) = page.bots
+        with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
+            ask.kind(site.url, session=bot.session)
+        events, _ = asked(ask, site, session=replace(bot.session, cookie=COOKIE))
+    assert replies(events) == ["alice: Hi"]
+
+
+def test_a_client_of_httpx_keeps_its_own_auth_and_must_not_replace_a_members() -> None:
+    import httpx
+
+    client = httpx.AsyncClient(auth=("staging", "secret"))
+    with pytest.raises(ValueError, match=r"^client: expected none with an auth, since the session has its own"):
+        HttpxTransport("https://site.example", client, session=ALICE)
+    assert HttpxTransport("https://site.example", client, session=COOKIES).session == COOKIES
+    assert HttpxTransport("https://site.example", httpx.AsyncClient(), session=ALICE).session == ALICE
