@@ -89,7 +89,7 @@ from ._reports import (
     TimedOut,
 )
 from ._retries import RandomSource
-from ._server import Answer, Server
+from ._server import Answer, Keep, Kept, Server
 from ._session import Session
 from ._site import PageHandler, Site
 from ._sse import ServerSentEvent, SSEDecoder
@@ -127,6 +127,8 @@ __all__ = [
     "Headers",
     "IncomingFile",
     "InvalidMessages",
+    "Keep",
+    "Kept",
     "Limits",
     "ListDiscussions",
     "Live",

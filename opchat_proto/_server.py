@@ -14,13 +14,14 @@ import h11
 
 from ._events import Event, Live
 from ._http import format_date
+from ._incoming import IncomingFile
 from ._messages import Submit
 from ._question import Question, Response, check_now
 from ._site import PHRASES, Site, http_error, too_large
 from ._steps import Done, Receive, Send
 from ._table import Table
 
-__all__ = ["Answer", "Server"]
+__all__ = ["Answer", "Keep", "Kept", "Server"]
 
 
 @final
@@ -34,12 +35,33 @@ class Answer:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Write these bytes of an uploaded file. Then `step_done()`."""
+
+    file: IncomingFile
+    data: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The file is whole. Keep it, and `respond(file.kept(file_id))`, or `respond(file.failed(why))`."""
+
+    file: IncomingFile
+
+
+@final
 class State(StrEnum):
     """The state of a `Server`."""
 
     RECEIVING = "RECEIVING"
     CONTINUING = "CONTINUING"
     """Telling a client to send the body that it announced."""
+    KEEPING = "KEEPING"
+    """Writing a part of a file."""
+    KEPT = "KEPT"
+    """Writing has ended, and the file is whole."""
     ANSWERING = "ANSWERING"
     SENDING = "SENDING"
     """Sending a part of an answer."""
@@ -59,8 +81,11 @@ class Input(StrEnum):
     STEP_FAILED = "step_failed"
     STEP_DONE = "step_done"
     SEND = "send"
+    RESPOND = "respond"
     EXPECTATION = "expectation"
     QUESTION = "question"
+    FILE_PART = "part of a file"
+    FILE = "file"
     PART = "part"
     RESPONSE = "response"
     LAST_RESPONSE = "last response"
@@ -77,6 +102,8 @@ TABLE: Table[State, Input] = Table(
             Input.RECEIVE_DATA: State.RECEIVING,
             Input.EXPECTATION: State.CONTINUING,
             Input.QUESTION: State.ANSWERING,
+            Input.FILE_PART: State.KEEPING,
+            Input.FILE: State.KEPT,
             Input.RESPONSE: State.FINISHING,
             Input.LAST_RESPONSE: State.CLOSING,
             **_GONE,
@@ -84,6 +111,19 @@ TABLE: Table[State, Input] = Table(
         State.CONTINUING: {
             Input.RECEIVE_DATA: State.CONTINUING,
             Input.STEP_DONE: State.RECEIVING,
+            Input.FLOOD: State.DONE,
+            **_GONE,
+        },
+        State.KEEPING: {
+            Input.RECEIVE_DATA: State.KEEPING,
+            Input.STEP_DONE: State.RECEIVING,
+            Input.FLOOD: State.DONE,
+            **_GONE,
+        },
+        State.KEPT: {
+            Input.RECEIVE_DATA: State.KEPT,
+            Input.RESPOND: State.FINISHING,
+            Input.LAST_RESPONSE: State.CLOSING,
             Input.FLOOD: State.DONE,
             **_GONE,
         },
@@ -145,6 +185,11 @@ class Server:
                     server.step_done()
                 case Answer(submit, session_id):
                     server.send(next event of the application)
+                case Keep(file, data):  # if the site takes uploads; any other step but Receive ends the file
+                    ...
+                    server.step_done()
+                case Kept(file):
+                    server.respond(file.kept(file_id))
                 case Done():
                     break
 
@@ -179,6 +224,10 @@ class Server:
         self._searched = 0  # bytes of `_received` searched for the end of the head
         self._request: tuple[str, str, tuple[tuple[bytes, bytes], ...]] | None = None  # method, target, header fields
         self._body = bytearray()
+        self._taken = 0  # bytes of `_received` that were passed to h11
+        self._is_whole = False  # whether the body is
+        self._file: IncomingFile | None = None  # that the request brings
+        self._part = bytearray()  # bytes of it that nobody has written yet
         self._question: Question | None = None
 
     def __repr__(self) -> str:
@@ -198,9 +247,9 @@ class Server:
     @property
     def held(self) -> int:
         """How many bytes of requests are held: a body and unread bytes, without a partial line of chunked framing."""
-        return len(self._body) + len(self._received)
+        return len(self._body) + len(self._received) + len(self._part)
 
-    def next_step(self) -> Receive | Send | Answer | Done:
+    def next_step(self) -> Receive | Send | Answer | Keep | Kept | Done:
         """What to do next."""
         if self._state is State.RECEIVING:
             return Receive()
@@ -209,6 +258,9 @@ class Server:
         if self._state is State.ANSWERING:
             assert self._question is not None
             return Answer(self._question.submit, self._question.session_id)
+        if self._state in (State.KEEPING, State.KEPT):
+            assert self._file is not None
+            return Keep(self._file, bytes(self._part)) if self._state is State.KEEPING else Kept(self._file)
         return Send(self._out)
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
@@ -244,9 +296,10 @@ class Server:
             self._move(Input.STEP_FAILED)
 
     def step_done(self) -> None:
-        """The data of `Send` was sent. Raises `LocalProtocolError` at any other step."""
+        """The data of `Send` was sent, or that of `Keep` written. Raises `LocalProtocolError` at any other step."""
         self._move(Input.STEP_DONE)
         self._out = b""
+        self._part.clear()
         if self._state is State.RECEIVING:
             self._read()  # the next request may have arrived already
 
@@ -280,6 +333,18 @@ class Server:
             self._move(Input.PART)
         else:
             self._finish(data)
+
+    def respond(self, response: Response) -> None:
+        """Take the answer for a file that is whole: `IncomingFile.kept` or `IncomingFile.failed`.
+
+        After the end of the connection this does nothing. Raises `LocalProtocolError`
+        if no file waits, `TypeError` for anything but a response.
+        """
+        if not isinstance(response, Response):
+            raise TypeError(f"expected a Response, got {type(response).__name__}")
+        if self._state is not State.DONE:
+            TABLE.next(self._state, Input.RESPOND)
+            self._respond(response)
 
     def _move(self, given: Input) -> None:
         self._state = TABLE.next(self._state, given)
@@ -325,17 +390,26 @@ class Server:
         self._target = method, target = request.method.decode(), request.target.decode()
         self._status = None
         self._request = method, target, tuple(request.headers)
-        refusal = self._site.check_head(request.headers, version=request.http_version.decode(), raw=head)
+        self._file = self._site.receive_upload(method, target, request.headers, now=self._now)
+        version, is_file = request.http_version.decode(), self._file is not None
+        refusal = self._site.check_head(request.headers, version=version, raw=head, upload=is_file)
         if refusal is not None:
             raise _Refused(refusal)
         return True
 
     def _read_body(self) -> bool:
         """Read the body, and return whether it is complete."""
+        if self._is_whole:
+            return True
         limits = self._limits
-        taken = 0  # bytes of `_received` that were passed to h11
         try:
             while type(event := self._h11.next_event()) is not h11.EndOfMessage:
+                if isinstance(event, h11.Data) and self._file is not None:
+                    self._part += b"".join(self._file.receive_data(event.data))
+                    refusal = self._file.receive_eof() if self._file.is_over else None
+                    if refusal is not None:
+                        raise _Refused(refusal)
+                    continue
                 if isinstance(event, h11.Data):
                     self._body += event.data
                     if len(self._body) > limits.request_bytes:
@@ -345,23 +419,35 @@ class Server:
                 held = len(self._h11.trailing_data[0])
                 if held == limits.head_bytes:
                     raise _Refused(http_error(400, f"The chunked framing has a line of more than {held} bytes."))
-                del self._received[:taken]
+                del self._received[: self._taken]
                 piece = bytes(self._received[: min(_PIECE, limits.head_bytes - held)])
-                taken = len(piece)
+                self._taken = len(piece)
                 if not piece:
-                    if self._h11.they_are_waiting_for_100_continue:
+                    if self._part:
+                        self._move(Input.FILE_PART)
+                    elif self._h11.they_are_waiting_for_100_continue:
                         self._continue()
                     return False
                 self._h11.receive_data(piece)
         except h11.RemoteProtocolError:
             # Not h11's words, which depend on the cuts.
             raise _Refused(http_error(400, "The chunked framing cannot be read.")) from None
-        del self._received[: taken - len(self._h11.trailing_data[0])]
-        return True
+        del self._received[: self._taken - len(self._h11.trailing_data[0])]
+        self._is_whole = True
+        if self._part:
+            self._move(Input.FILE_PART)
+        return not self._part
 
     def _answer(self) -> None:
         assert self._request is not None
-        outcome = self._site.receive_request(*self._request, bytes(self._body), now=self._now)
+        outcome: Response | Question | None
+        if self._file is not None:
+            outcome = self._file.receive_eof()
+            if outcome is None:
+                self._move(Input.FILE)
+                return
+        else:
+            outcome = self._site.receive_request(*self._request, bytes(self._body), now=self._now)
         if isinstance(outcome, Response):
             self._respond(outcome)
         else:
@@ -393,6 +479,6 @@ class Server:
         self._out = data + self._h11.send(h11.EndOfMessage())
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._expect_request()
-            self._move(Input.RESPONSE)
+            self._move(Input.RESPOND if self._state is State.KEPT else Input.RESPONSE)
         else:
             self._move(Input.LAST_RESPONSE)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BODY_BYTES",
+    "NOT_KEPT",
     "REJECTED",
     "SLOWEST_UPLOAD",
     "Bodies",
@@ -40,6 +41,7 @@ _Key = TypeVar("_Key")
 BODY_BYTES = 64 * 1024 * 1024
 SLOWEST_UPLOAD = 64 * 1024  # bytes a second beyond the time that any request has
 REJECTED = Broken(Reason.REMOTE, "Sorry, your query has been rejected.")  # for a question to an unknown bot
+NOT_KEPT = "The file cannot be kept."
 _OOPS = (  # WIRE 5.6
     "Oops! Something went wrong on the server. Please try again, and if you are the site developer, "
     "check the PHP Error Logs for details."

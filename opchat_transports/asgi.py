@@ -27,6 +27,7 @@ from ._bot_events import BlockingBot, Items
 from ._bot_kinds import Threads, as_async, with_files
 from ._serving import (
     BODY_BYTES,
+    NOT_KEPT,
     REJECTED,
     SLOWEST_UPLOAD,
     Bodies,
@@ -251,7 +252,7 @@ class Application:
             return _last(file.failed("The file took too long.", 408), version)
         except OSError as error:
             store_failed(error)
-            return _last(file.failed("The file cannot be kept."), version)
+            return _last(file.failed(NOT_KEPT), version)
         finally:
             if writer is not None:
                 writer.discard()  # unless it was kept

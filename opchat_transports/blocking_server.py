@@ -13,13 +13,31 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, final
 
-from opchat_proto import Answer, Done, Event, Limits, Live, Receive, Send, Server, Site, Submit
+from opchat_proto import (
+    Answer,
+    Done,
+    Event,
+    IncomingFile,
+    Keep,
+    Kept,
+    Limits,
+    Live,
+    Receive,
+    Response,
+    Send,
+    Server,
+    Site,
+    Submit,
+)
 
 from ._bot_events import BlockingBot
+from ._bot_kinds import with_files
 from ._common import READ, tune
 from ._serving import (
     BODY_BYTES,
+    NOT_KEPT,
     REJECTED,
+    SLOWEST_UPLOAD,
     Bodies,
     OncePerSecond,
     answer_of,
@@ -28,8 +46,10 @@ from ._serving import (
     log_access,
     make_site,
     server_url,
+    store_failed,
 )
 from ._sockets import send_all, set_timeout, shut_down
+from .file_store import BotWithFiles, FileStore, FileWriter
 
 __all__ = ["BlockingBot", "BlockingServer", "serve"]
 
@@ -45,16 +65,17 @@ _log.addFilter(OncePerSecond())
 
 
 def serve(
-    bot: BlockingBot | None = None,
+    bot: BlockingBot | BotWithFiles | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    bots: Mapping[str, BlockingBot] | None = None,
+    bots: Mapping[str, BlockingBot | BotWithFiles] | None = None,
     secret: bytes | None = None,
     limits: Limits = Limits(),
     origins: Iterable[str] = (),
     allowed_hosts: Iterable[str] = (),
     body_bytes: int = BODY_BYTES,
+    files: FileStore | None = None,
     connections: int = 500,
     debug: bool = False,
 ) -> "BlockingServer":
@@ -78,19 +99,24 @@ def serve(
     has a thread, so there are at most `connections`. One more closes the connection
     that has waited longest for a request; if all are being answered, it waits. All
     request bodies together hold at most `body_bytes`; beyond that, the connection with
-    the largest incomplete body is closed. The logger "opchat_transports.access" writes
+    the largest incomplete body is closed.
+
+    `files` takes uploads, with the plugin's answers (WIRE 7.5), and a bot is then called as
+    `bot(submit, files)`, with a tuple of `StoredFile` for the ids that the question names.
+    A file may take a second more for each 64 KiB. Without `files` there is no such route.
+    The logger "opchat_transports.access" writes
     a line for each request at INFO.
 
     Raises `OSError` if it cannot listen on the address, `TypeError` unless there is
-    either `bot` or `bots`, `ValueError` if `connections` is less than 1.
+    either `bot` or `bots`, and for a bot that does not take files, `ValueError` if `connections` is less than 1.
     """
     if connections < 1:
         raise ValueError(f"connections: expected at least 1, got {connections}")
     key = secrets.token_bytes() if secret is None else secret
-    named = as_mapping(bot, bots)
-    site = make_site(key, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named)
+    named = with_files(as_mapping(bot, bots), files)
+    site = make_site(key, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named, files=files)
     ask = by_name(named, lambda submit: (REJECTED,))
-    return BlockingServer(ask, host, port, site, connections, Bodies(body_bytes), debug)
+    return BlockingServer(ask, host, port, site, connections, Bodies(body_bytes), files, debug)
 
 
 @final
@@ -98,9 +124,18 @@ class BlockingServer:
     """A running server, made by `serve`: a daemon thread that accepts, and a thread for each connection."""
 
     def __init__(
-        self, bot: BlockingBot, host: str, port: int, site: Site, connections: int, bodies: Bodies, debug: bool
+        self,
+        bot: BlockingBot,
+        host: str,
+        port: int,
+        site: Site,
+        connections: int,
+        bodies: Bodies,
+        files: FileStore | None,
+        debug: bool,
     ) -> None:
         """Made by `serve`."""
+        self._files = files
         self._bot = bot
         self._site = site
         self._bodies = bodies
@@ -228,6 +263,7 @@ class BlockingServer:
     def _talk(self, connection: socket.socket, client: str) -> None:
         server = Server(self._site)
         answer: _Answering | None = None
+        file: _Keeping | None = None
         begin: float | None = None  # when the answer began, until it is logged
         end = time.monotonic() + _REQUEST_WITHIN
         try:
@@ -239,8 +275,23 @@ class BlockingServer:
                         set_timeout(connection, end)
                         if _report(server, connection):
                             self._hold(connection, server.held)
+                    case Keep(incoming, data):
+                        self._no_longer_idle(connection)
+                        assert self._files is not None  # for which the site takes uploads
+                        file = file or _Keeping(self._files)
+                        file.write(incoming, data)
+                        end += len(data) / SLOWEST_UPLOAD
+                        server.step_done()
+                        self._hold(connection, server.held)
+                    case Kept(incoming):
+                        self._no_longer_idle(connection)
+                        assert self._files is not None
+                        server.respond((file or _Keeping(self._files)).keep(incoming))
                     case Send(data):
                         self._no_longer_idle(connection)
+                        if file is not None:
+                            file.discard()  # unless it was kept
+                            file = None
                         if server.status is not None:
                             begin = begin or time.monotonic()
                         send_all(connection, data, time.monotonic() + _PIECE_SENT_WITHIN)
@@ -272,6 +323,8 @@ class BlockingServer:
         finally:
             if answer is not None:
                 answer.close()
+            if file is not None:
+                file.discard()
             if begin is not None:
                 _log_request(client, server, begin, left=True)
             with self._guard:
@@ -362,6 +415,41 @@ class _Answering:
 
     def close(self) -> None:
         self._context.run(self._events.close)
+
+
+@final
+class _Keeping:
+    """A file on its way into the store. What goes wrong there is logged once, and told to the client at the end."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self._writer: FileWriter | None = None
+        self._has_failed = False
+
+    def write(self, file: IncomingFile, data: bytes) -> None:
+        if not self._has_failed:
+            try:
+                self._begin(file).write(data)
+            except OSError as error:
+                self._has_failed = True
+                store_failed(error)
+
+    def keep(self, file: IncomingFile) -> Response:
+        if not self._has_failed:
+            try:
+                return file.kept(self._begin(file).keep().file_id)
+            except OSError as error:
+                store_failed(error)
+        return file.failed(NOT_KEPT)
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.discard()
+
+    def _begin(self, file: IncomingFile) -> FileWriter:
+        if self._writer is None:
+            self._writer = self._store.begin(file.name or "", file.content_type)
+        return self._writer
 
 
 def _log_request(client: str, server: Server, begin: float, *, left: bool = False) -> None:

@@ -376,6 +376,7 @@ def _server(case: Case, pieces: Pieces) -> Any:
                     questions.append(step.submit)
                 server.send(event)
             else:
+                assert isinstance(step, Send)
                 out += step.data
                 server.step_done()
     return {"responses": read_responses(out), "questions": questions, "closed": server.next_step() == Done()}

@@ -10,6 +10,8 @@ from opchat_proto import (
     Connect,
     Done,
     Event,
+    Keep,
+    Kept,
     Live,
     Reason,
     Receive,
@@ -104,7 +106,7 @@ class _Untimed:
 class ServerLike(Protocol):
     """The methods of `Server` that a driver uses."""
 
-    def next_step(self) -> Receive | Send | Answer | Done:
+    def next_step(self) -> Receive | Send | Answer | Keep | Kept | Done:
         """See `Server.next_step`."""
 
     def step_done(self) -> None:
@@ -312,7 +314,7 @@ def pair(
     `server` makes a server for each connection; `now` is its time in Unix seconds;
     `cut` cuts the bytes of both directions. The bot's exceptions propagate; its iterator
     is closed when the client is done or you stop iterating. Raises `RuntimeError` if
-    each side waits for the other.
+    each side waits for the other, and for a file, which nobody keeps here.
     """
     return _World(lambda: _Served(server(), bot, now, cut), cut).run(client)
 
@@ -352,6 +354,8 @@ class _Served:
                             answer = None
                     case Done():
                         yield Close()
+                    case Keep() | Kept():
+                        raise RuntimeError("the site of this server takes uploads, and nobody keeps them here")
                     case Receive():
                         raise RuntimeError("client and server both wait for the other")
         finally:

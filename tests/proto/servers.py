@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from opchat_proto import Answer, Done, End, Event, Limits, Live, Receive, Response, Send, Server, Submit
+from opchat_proto import Answer, Done, End, Event, Keep, Kept, Limits, Live, Receive, Response, Send, Server, Submit
 from opchat_proto._server import State  # the table itself is not public, and is walked over here
 from tests.proto.sites import (
     DATE,
@@ -20,6 +21,7 @@ from tests.proto.sites import (
     response_of,
     start,
 )
+from tests.proto.uploads import FORM
 
 
 def request(target: str, *headers: str, body: bytes = b"", method: str = "POST", version: str = "1.1") -> bytes:
@@ -97,6 +99,8 @@ def converse(
                     questions.append(submit)
                     answer = list(events)
                 server.send(answer.pop(0))
+            case Keep() | Kept():
+                raise AssertionError("this site takes no files")
             case Done():
                 return bytes(sent), questions
 
@@ -140,9 +144,24 @@ def done() -> Server:
     return server
 
 
+WITH_FILES = replace(SITE, upload_types=("png",))
+FORM_HEAD = 'Content-Type: multipart/form-data; boundary="edge"', f"Content-Length: {len(FORM)}"
+UPLOAD = request("/wp-json/mwai-ui/v1/files/upload", WITH_NONCE, *FORM_HEAD) + FORM
+
+
+def uploading(data: bytes, *, kept: bool = False) -> Server:
+    server = Server(WITH_FILES)
+    server.receive_data(data, now=NOW)
+    if kept:
+        server.step_done()
+    return server
+
+
 MAKE: dict[State, Callable[[], Server]] = {
     State.RECEIVING: lambda: after(SUBMIT_REQUEST[:-9]),
     State.CONTINUING: lambda: after(EXPECTING[:HEAD_SIZE]),
+    State.KEEPING: lambda: uploading(UPLOAD[:-3]),
+    State.KEPT: lambda: uploading(UPLOAD, kept=True),
     State.ANSWERING: lambda: after(SUBMIT_REQUEST),
     State.SENDING: sending,
     State.FINISHING: lambda: after(START_REQUEST),

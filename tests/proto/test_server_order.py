@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto import Answer, Done, End, Limits, Live, LocalProtocolError, Receive, Send, Server, Site
+from opchat_proto import (
+    Answer,
+    Done,
+    End,
+    Keep,
+    Kept,
+    Limits,
+    Live,
+    LocalProtocolError,
+    Receive,
+    Response,
+    Send,
+    Server,
+    Site,
+)
 from opchat_proto._server import TABLE, Input, State  # the table itself is not public, and is walked over here
 from tests.proto.cuts import copies, cut_at
 from tests.proto.servers import (
@@ -26,11 +40,13 @@ from tests.proto.servers import (
     STARTED,
     SUBMIT_REQUEST,
     UNSTREAMED_REQUEST,
+    UPLOAD,
     WITH_NONCE,
     after,
     closing,
     converse,
     request,
+    uploading,
 )
 from tests.proto.sites import NOW, QUESTION, SECRET, SITE, START, SUBMIT, wrong
 
@@ -42,6 +58,7 @@ REPORTS: dict[Input, Callable[[Server], None]] = {
     Input.STEP_FAILED: lambda server: server.step_failed("reset"),
     Input.STEP_DONE: Server.step_done,
     Input.SEND: lambda server: server.send(Live("a")),
+    Input.RESPOND: lambda server: server.respond(Response(200, ())),
 }
 LARGE = b"x" * (Limits().head_bytes + Limits().request_bytes + 1)
 
@@ -59,6 +76,13 @@ def lead(state: State, given: Input) -> Server:
         case Input.LAST_RESPONSE if state is State.ANSWERING:
             server = after(request(SUBMIT, WITH_NONCE, CLOSE, body=QUESTION))
             server.send(End("a"))
+        case Input.FILE_PART:
+            server = uploading(UPLOAD)
+        case Input.FILE:
+            server = uploading(UPLOAD, kept=True)
+        case Input.LAST_RESPONSE if state is State.KEPT:
+            server = uploading(UPLOAD.replace(b"Host", b"Connection: close\r\nHost"), kept=True)
+            server.respond(Response(200, ()))
         case Input.EXPECTATION | Input.QUESTION | Input.RESPONSE | Input.LAST_RESPONSE:
             data = {
                 Input.EXPECTATION: EXPECTING[:HEAD_SIZE],
@@ -81,6 +105,8 @@ def state_of(server: Server) -> str:
 
 STEPS = {
     State.RECEIVING: Receive,
+    State.KEEPING: Keep,
+    State.KEPT: Kept,
     State.ANSWERING: Answer,
     State.DONE: Done,
 }
@@ -131,6 +157,7 @@ def test_a_report_that_the_state_does_not_allow_changes_nothing(state: State, re
         (TypeError, lambda server: server.receive_data(b"P", now=None)),
         (ValueError, lambda server: server.receive_data(b"P", now=-1)),
         (TypeError, lambda server: server.step_failed(OSError())),
+        (TypeError, lambda server: server.respond(b"HTTP/1.1 200 OK")),
     ],
 )
 @pytest.mark.parametrize("state", State)

@@ -71,7 +71,10 @@ def test_a_question_without_a_stream_gets_the_whole_answer() -> None:
 
 
 def test_a_bot_may_refuse() -> None:
-    with serve(lambda submit: ["a", Broken(Reason.REMOTE, "No more.")]) as server:
+    def bot(submit: Submit) -> list[str | Broken]:
+        return ["a", Broken(Reason.REMOTE, "No more.")]
+
+    with serve(bot) as server:
         assert [type(event) for event in ask(server)] == [Live, Broken]
         assert ask(server)[-1].detail == "No more."
 

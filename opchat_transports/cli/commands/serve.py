@@ -115,8 +115,6 @@ def serve_command(
             _run_uvicorn(host, port, workers, told, who)
         elif workers > 1:
             raise click.UsageError("--workers needs uvicorn: pip install 'opchat[serve]'")
-        elif told.get("files") is not None:
-            raise click.UsageError("--files needs uvicorn: pip install 'opchat[serve]'")
         else:
             _run_small(host, port, told, who)
     except OSError as error:
@@ -170,6 +168,7 @@ def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
 
     _log_to_stderr(quiet=told["quiet"])
     options = {name: told[name] for name in ("allowed_hosts", "connections", "debug", "origins")}
+    options["files"] = _store(told.get("files"))
     loaded = _load(told["bots"])
     bots = (
         {"bot": as_sync(loaded["bot"])}
