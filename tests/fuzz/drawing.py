@@ -8,6 +8,7 @@ from opchat_proto import (
     Endpoint,
     Event,
     Flow,
+    Query,
     Question,
     Reason,
     ReplyDecoder,
@@ -26,6 +27,8 @@ SITE = Site(b"secret of the site")
 NOW = cases.NOW
 QUESTION = Submit(new_message="Hi?")
 UPLOAD = Upload(name="a.txt", data=b"Hi?", boundary="edge")
+QUERY = Query("Hi?", "sales")
+OWNER = Session.from_token(SECRET)
 MOST_CALLS = 200
 _SOMETIMES = 1 / 500  # how often what takes long is looked at
 
@@ -115,8 +118,11 @@ def draw_plan(choices: Choices) -> Plan:
     return plan
 
 
-def as_server(request: Request) -> Response | Submit | Upload | Visit:
+def as_server(request: Request) -> Response | Submit | Upload | Query | Visit:
     """How a server sees a request: a session, a question, a file, or a page to be shown."""
+    if request.target.endswith("/simpleChatbotQuery"):
+        assert request.body == QUERY.encode()
+        return QUERY
     if request.method == "GET":
         assert not request.body
         return Visit(request.url)
@@ -142,7 +148,7 @@ PROXIES: tuple[str | None, ...] = (
 )
 
 
-def as_bytes(data: bytes) -> Response | Submit | Upload | Visit:
+def as_bytes(data: bytes) -> Response | Submit | Upload | Query | Visit:
     """How h11 and a server see these bytes: as one whole request."""
     reader = h11.Connection(h11.SERVER)
     reader.receive_data(data)

@@ -26,6 +26,9 @@ def seeds(target: str) -> list[bytes]:
                 for session in (1, 3):
                     then = bytes([0, session, 1, how, 3, 6, 0, *[3, 0, 0] * 3])  # 3: its body ends well
                     found.append(seed(_ANSWERS[1][1], second, _ANSWERS[2][1], decisions=then))
+        for bots in (b'{"success":true,"data":[{"id":"sales"}]}', b'{"code":"rest_no_route"}'):
+            then = bytes([0, 1, 1, 4, 3, 8 if b"code" in bots else 0, 0, *[3, 0, 0] * 2])
+            found.append(seed(bots, b'{"success":true,"data":"Hi"}', decisions=then))
         found.append(seed(b"<p>Fatal error</p>", decisions=bytes([0, 1, 1, 2, 3, 10, 0])))
         moved = [3, 9, 1, len(FIELDS) - 1]  # with a Location
         then = bytes([0, 1, 1, 3, 3, 6, 0, *moved, *[3, 0, 0] * 2])

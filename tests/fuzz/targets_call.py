@@ -14,6 +14,7 @@ from opchat_proto import (
     Limits,
     Live,
     LocalProtocolError,
+    Query,
     Receive,
     Response,
     Send,
@@ -155,7 +156,7 @@ class _ManyCalls:
     def _is_woken(step: Any) -> bool:
         return isinstance(step, Wait) and (step.signal is None or step.signal.is_set())
 
-    def note(self, it: _OneCall, asked: Response | Submit | Upload | Visit) -> None:
+    def note(self, it: _OneCall, asked: Response | Submit | Upload | Query | Visit) -> None:
         if isinstance(asked, Response):
             for other in self.all:
                 if other.starts:

@@ -17,6 +17,7 @@ from opchat_proto import (
     Live,
     LocalProtocolError,
     Proxy,
+    Query,
     Reason,
     Receive,
     Response,
@@ -31,7 +32,9 @@ from opchat_proto._member import is_usable  # whether a question may go with a s
 from tests.fuzz.drawing import (
     ENDPOINTS,
     MOST_CALLS,
+    OWNER,
     PROXIES,
+    QUERY,
     QUESTION,
     SESSIONS,
     UPLOAD,
@@ -67,7 +70,7 @@ class _Calls:
         self.machine = machine
         self.random = chance
         self.events: list[Event] = []
-        self.submits: list[Submit | Upload] = []
+        self.submits: list[Submit | Upload | Query] = []
         self.sessions = 0
         self.visits = 0
         self.refused = False
@@ -91,7 +94,7 @@ class _Calls:
         assert (self.machine.awaiting is None) == self.over
         self.machine = self.again(self.machine)
 
-    def note(self, asked: Response | Submit | Upload | Visit) -> None:
+    def note(self, asked: Response | Submit | Upload | Query | Visit) -> None:
         """What a request of this machine is to a server: a question is asked once, or again after a refused nonce."""
         if isinstance(asked, Response):
             self.sessions += 1
@@ -102,9 +105,10 @@ class _Calls:
             return
         self.submits.append(asked)
         session = self.machine.session
-        assert is_usable(session), "a member's question, and nobody has said who asks"
-        assert self.machine.submit_started == isinstance(asked, Submit)
-        assert asked in (QUESTION, UPLOAD)
+        assert is_usable(session) or asked is QUERY, "a member's question, and nobody has said who asks"
+        assert self.machine.submit_started == isinstance(asked, Submit | Query)
+        assert asked in (QUESTION, UPLOAD, QUERY)
+        assert asked is not QUERY or self.visits == len(self.submits) == 1, "a bot that was not looked up once"
         if len(self.submits) > 1:
             assert len(self.submits) == 2, "a question was sent three times"
             assert self.refused, "a question was sent twice"
@@ -120,11 +124,13 @@ def flow(data: bytes) -> None:
     session = choices.one_of(SESSIONS)
     submit = QUESTION if session or choices.number(2) == 0 else None
     endpoint = choices.one_of(ENDPOINTS)
-    kind = choices.number(4) if submit is not None else 0
+    kind = choices.number(5) if submit is not None else 0
+    if kind == 4:
+        session, endpoint = OWNER, ENDPOINTS[1]
     plan = draw_plan(choices)
 
     def run(cut: Cut, again: Again) -> tuple[Any, ...]:
-        question = UPLOAD if kind == 2 and submit is not None else submit
+        question = {2: UPLOAD, 4: QUERY}.get(kind, submit)
         renewal = Visit(f"{endpoint.origin}/contact/", limits) if kind == 3 else None
         headers = {"X-Key": "k"} if kind == 1 else {}
         machine = Flow(endpoint, question, session=session, headers=headers, limits=limits, renewal=renewal)
