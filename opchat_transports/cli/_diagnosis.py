@@ -1,4 +1,4 @@
-"""What `opchat doctor` makes of the facts: whether a question would be answered, and what stands in the way. No I/O."""
+"""What `opchat doctor` makes of the facts: whether a question would be answered, and what prevents it. No I/O."""
 
 import re
 import ssl

@@ -23,7 +23,7 @@ class Contact:
     """What the name stands for."""
     failed_at: Literal["", "name", "connection", "tls"] = ""
     certificate: Mapping[str, Any] | None = None
-    """As `ssl.SSLSocket.getpeercert` gives it, also one that is not trusted; None without TLS, or if it is unknown."""
+    """As `ssl.SSLSocket.getpeercert` gives it, even if untrusted; None without TLS, or if it is unknown."""
 
 
 @final

@@ -184,7 +184,7 @@ def test_every_fault_at_every_request_gives_a_report(name: str, route: str, monk
             break
         before += part
     with FaultServer((*before, Expect(route), *fault)) as server:
-        result = opchat("doctor", f"{server.url}/contact", "--json", "--timeout", "0.5")
+        result = opchat("doctor", f"{server.url}/contact", "--json", "--timeout", "0.2")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert lines
     assert (result.returncode != 0) == any(line["blocks"] for line in lines)

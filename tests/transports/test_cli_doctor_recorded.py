@@ -12,7 +12,7 @@ from tests.captures import CAPTURES, RECORDINGS
 from .command import opchat
 from .examined import page, site
 
-# In place of which answer of a good site it comes, of which version; the problem, and what is said of a check.
+# The answer of a good site that it replaces, and the version of that site; the problem; a check, and what it says.
 RECORDED = {
     "recordings/2.4.9/rest_index": ("index", "2.4.9", None, "ai_engine", "at least 2.4.4"),
     "recordings/3.6.2/rest_index": ("index", "3.6.2", None, "application_passwords", "not offered"),
