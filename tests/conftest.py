@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import os
 import signal
+import sys
 from collections import Counter
 
 import pytest
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 # Who is started in the background ignores Ctrl-C, and so would the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests start hundreds of processes. Where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Derandomized: a commit passes or fails by what is in it, on every machine and every day. No deadline and no check for
 # slow drawing, because how busy the machine is says nothing about the code. `--hypothesis-profile=NAME` chooses:
