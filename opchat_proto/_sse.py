@@ -183,7 +183,7 @@ class SSEDecoder:
         if _CR in block:
             self._after_cr = block.endswith(b"\r")
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, tail = block.split(b"\n")
+        *lines, tail = block.split(b"\n") if _LF in block else (block,)  # a split would copy each piece of a long line
         line: bytes | bytearray
         for line in lines:
             if self._line:
