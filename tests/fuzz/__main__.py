@@ -4,12 +4,14 @@ import argparse
 import hashlib
 import importlib
 import importlib.util
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +86,12 @@ def _all(options: argparse.Namespace) -> int:
             main()
         return 0
     arguments = [argument for argument in sys.argv[1:] if argument != "all"]
-    return max(
-        subprocess.run([sys.executable, "-m", "tests.fuzz", target, *arguments]).returncode for target in TARGETS
-    )
+
+    def run(target: str) -> int:
+        return subprocess.run([sys.executable, "-m", "tests.fuzz", target, *arguments]).returncode
+
+    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
+        return max(side_by_side.map(run, TARGETS))
 
 
 def _chain(first: list[bytes], then: Iterator[bytes]) -> Iterator[bytes]:
