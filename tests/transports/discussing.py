@@ -4,11 +4,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from opchat_proto import Session
+from .member_site import MemberSite
 
-from .pages import PageSite
-
-MEMBER = Session("0b2576d756", cookie="wordpress_logged_in_1=alice")
+FORBIDDEN = {"code": "rest_forbidden", "message": "Sorry, you are not allowed to do that."}
 
 
 def row(number: int, title: str | None = None) -> dict[str, Any]:
@@ -26,30 +24,22 @@ def row(number: int, title: str | None = None) -> dict[str, Any]:
 
 
 @dataclass
-class DiscussingSite(PageSite):
-    """Its `rows` are what it keeps, the one that was changed last first."""
+class DiscussingSite(MemberSite):
+    """Its `rows` are what it keeps for Alice, the one that was changed last first."""
 
     rows: list[dict[str, Any]] = field(default_factory=lambda: [row(3, "Third"), row(2), row(1)])
 
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
-        is_member = "wordpress_logged_in" in str(self.requests[-1][2])
-        if path.endswith("/wp/v2/users/me") and is_member and nonce == self.nonce:
-            return 200, json.dumps({"id": 2, "name": "Alice", "slug": "alice"})
         action = path.rpartition("/discussions/")[2]
         if action not in ("list", "edit", "delete"):
             return super().answer(method, path, nonce, body)
-        status, answer = self._discuss(action, nonce, body, is_member=is_member)
+        is_alice = nonce == self.member_nonce and (self._has_cookie or "Authorization" in self._fields)
+        status, answer = self._discuss(action, body) if is_alice else _refuse(action)
         return status, json.dumps(answer)
 
-    def _discuss(self, action: str, nonce: str | None, body: Any, *, is_member: bool) -> tuple[int, Any]:
-        if nonce != self.nonce:
-            return 403, {"code": "rest_cookie_invalid_nonce", "message": "Cookie check failed"}
-        if not is_member:
-            if action == "list":
-                return 200, {"success": False, "message": "You need to be connected."}
-            return 401, {"code": "rest_forbidden", "message": "Sorry, you are not allowed to do that."}
-        mine = [kept for kept in self.rows if kept["botId"] == body.get("botId")]
+    def _discuss(self, action: str, body: Any) -> tuple[int, Any]:
         if action == "list":
+            mine = [kept for kept in self.rows if kept["botId"] == body["botId"]]
             chosen = mine[body["offset"] :][: body["limit"]]
             return 200, {"success": True, "total": str(len(mine)), "chats": chosen}
         if action == "edit":
@@ -58,6 +48,11 @@ class DiscussingSite(PageSite):
                     kept["title"] = body["title"]
             return 200, {"success": True}
         if not {kept["chatId"] for kept in self.rows} >= set(body["chatIds"]):
-            return 403, {"code": "rest_forbidden", "message": "Sorry, you are not allowed to do that."}
+            return 403, FORBIDDEN
         self.rows = [kept for kept in self.rows if kept["chatId"] not in body["chatIds"]]
         return 200, {"success": True}
+
+
+def _refuse(action: str) -> tuple[int, Any]:
+    """What a guest is told."""
+    return (200, {"success": False, "message": "You need to be connected."}) if action == "list" else (401, FORBIDDEN)

@@ -10,7 +10,8 @@ from opchat_transports import ReplyBroken
 from opchat_transports.testing import Close, Expect, FaultServer, Write, json_object
 
 from .asking import ASKS, Ask
-from .discussing import MEMBER, DiscussingSite
+from .discussing import DiscussingSite
+from .member_site import ALICE
 from .pages import served
 
 each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
@@ -31,7 +32,7 @@ def with_transport(ask: Ask, url: str, do: Callable[[Any], Any], **options: Any)
 
 def listed(ask: Ask, url: str, *, offset: int = 0, limit: int = 10, **options: Any) -> DiscussionPage:
     page: DiscussionPage = with_transport(
-        ask, url, lambda it: it.discussions(offset=offset, limit=limit), **{"session": MEMBER, **options}
+        ask, url, lambda it: it.discussions(offset=offset, limit=limit), **{"session": ALICE, **options}
     )
     return page
 
@@ -49,9 +50,9 @@ def test_discussions_are_listed_page_by_page(ask: Ask) -> None:
 def test_a_discussion_continues_where_it_stopped(ask: Ask) -> None:
     with served(DiscussingSite()) as site:
         [latest] = listed(ask, site.url, limit=1)
-        conversation = latest.conversation(MEMBER)
-        end = ask(site.url, question=conversation.ask("And then?"), session=MEMBER)[-1]
-    assert end.reply == "default: And then?"
+        conversation = latest.conversation(ALICE)
+        end = ask(site.url, question=conversation.ask("And then?"), session=ALICE)[-1]
+    assert end.reply == "alice: And then?"
     body = site.requests[-1][3]
     assert (body["chatId"], body["previousResponseId"], len(body["messages"])) == ("chat3", "resp_3", 2)
 
@@ -59,8 +60,8 @@ def test_a_discussion_continues_where_it_stopped(ask: Ask) -> None:
 @each
 def test_a_discussion_is_renamed_and_deleted(ask: Ask) -> None:
     with served(DiscussingSite()) as site:
-        with_transport(ask, site.url, lambda transport: transport.rename_discussion("chat2", "Où ?"), session=MEMBER)
-        with_transport(ask, site.url, lambda transport: transport.delete_discussions("chat3", "chat1"), session=MEMBER)
+        with_transport(ask, site.url, lambda transport: transport.rename_discussion("chat2", "Où ?"), session=ALICE)
+        with_transport(ask, site.url, lambda transport: transport.delete_discussions("chat3", "chat1"), session=ALICE)
         assert [(discussion.chat_id, discussion.title) for discussion in listed(ask, site.url)] == [("chat2", "Où ?")]
 
 

@@ -13,6 +13,7 @@ from opchat_proto import Discussion, DiscussionPage, Reason, Session
 from ..._broken import ReplyBroken
 from ..._files import write_private
 from .._exits import EPILOG, exit_code, failure_line
+from .._login import login_options
 from .._options import AskingCommand, Settings, asking_options
 from .._page_bots import find_bot
 from .._terminal import Output, is_terminal, json_line, say
@@ -47,7 +48,7 @@ def _on_site(command: Callable[..., int]) -> Callable[..., int]:
         except ReplyBroken as error:
             site.output.say(failure_line(error.broken, site.settings.where))
             if error.broken.reason is Reason.REMOTE and error.broken.detail == _GUEST:
-                site.output.say("a site keeps discussions for its signed-in members only")
+                site.output.say("a site keeps discussions for its members only: --user or --cookie-file signs you in")
             return exit_code(error.broken)
 
     return with_site
@@ -110,6 +111,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 
 @discussions_command.command("list", cls=AskingCommand, epilog=EPILOG)
 @asking_options
+@login_options
 @click.option("--max", "count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many to list.")
 @click.option("--offset", type=click.IntRange(0, 10**6), default=0, help="How many to leave out first.")
 @_json_option
@@ -129,6 +131,7 @@ def _list(site: _Site, count: int, offset: int, as_json: bool) -> int:
 
 @discussions_command.command("show", cls=AskingCommand, epilog=EPILOG)
 @asking_options
+@login_options
 @click.argument("chat_id")
 @_json_option
 @_on_site
@@ -145,6 +148,7 @@ def _show(site: _Site, chat_id: str, as_json: bool) -> int:
 
 @discussions_command.command("export", cls=AskingCommand, epilog=EPILOG)
 @asking_options
+@login_options
 @click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
 @click.argument("chat_ids", nargs=-1)
 @_on_site
@@ -169,6 +173,7 @@ def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
 
 @discussions_command.command("delete", cls=AskingCommand, epilog=EPILOG)
 @asking_options
+@login_options
 @click.argument("chat_ids", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Delete without being asked.")
 @_on_site
