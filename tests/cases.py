@@ -142,6 +142,8 @@ def byte_strings(case: Case) -> list[Any]:
             return [step["receive"] for step in case["dialogue"] if "receive" in step]
         case "server":
             return [filled(case["request"])]
+        case "upload":
+            return [case["body"]]
         case _:
             return []
 
@@ -449,6 +451,21 @@ def _visit(case: Case, pieces: Pieces) -> Any:
     return {"events": events, "requests": requests, "page": visit.page, "unused": len(list(answers))}
 
 
+def _upload(case: Case, pieces: Pieces) -> Any:
+    site = Site(SECRET, limits=limits_of(case), upload_types=("png",))
+    kind = case.get("content_type", 'multipart/form-data; boundary="edge"')
+    fields = [("Content-Type", kind), ("X-WP-Nonce", site.nonce(NOW))]
+    file = site.receive_upload("POST", "/wp-json/mwai-ui/v1/files/upload", fields, now=NOW)
+    assert file is not None
+    content = b"".join(part for piece in pieces[0] if not file.is_over for part in file.receive_data(piece))
+    refusal = file.receive_eof()
+    if refusal is None:
+        return {"file": [file.name, file.content_type], "content": content}
+    # How much of a file is handed over before it turns out too large is a matter of cuts.
+    left = b"" if refusal.status == 413 else content
+    return {"refused": [refusal.status, json.loads(refusal.body)["message"]], "content": left}
+
+
 _LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
     "sse": _sse,
     "reply": _reply,
@@ -458,6 +475,7 @@ _LEVELS: dict[str, Callable[[Case, Pieces], Any]] = {
     "exchanges": _exchanges,
     "proxy": _proxy,
     "server": _server,
+    "upload": _upload,
     "endpoint": _endpoint,
     "proxy_url": _proxy_url,
     "messages": _messages,

@@ -50,6 +50,8 @@ def check(case: Case, outcome: Any) -> None:
             assert len(outcome["questions"]) == len(expect["questions"])
             for question, expected in zip(outcome["questions"], expect["questions"], strict=True):
                 _check_question(question, expected)
+        case "upload":
+            assert outcome == {**expect, "content": expect.get("content", "").encode()}
         case _:
             assert outcome == expect
 

@@ -70,6 +70,7 @@ KEYS = {
     "exchanges": {"limits", "starts_with", "connections"},
     "proxy": {"limits", "proxy", "site", "dialogue"},
     "server": {"limits", "request", "reply"},
+    "upload": {"limits", "content_type", "body"},
     "endpoint": {"text"},
     "proxy_url": {"text"},
     "messages": {"messages", "options", "session_id"},

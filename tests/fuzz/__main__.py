@@ -24,6 +24,7 @@ TARGETS = (
     "client",
     "call",
     "server",
+    "upload",
     "endpoint",
     "proxy",
     "messages",

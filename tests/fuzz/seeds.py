@@ -102,6 +102,8 @@ def _seed(target: str, case: cases.Case) -> bytes | None:
         case ("server", "server"):
             nonce = SITE.nonce(NOW).encode()
             return seed(cases.to_bytes(case["request"]).replace(b"{nonce}", nonce))
+        case ("upload", "upload"):
+            return seed(*strings)
         case ("page", "page"):
             return seed(cases.to_text(case["html"]).encode())
         case ("page", "visit"):
@@ -179,6 +181,7 @@ TOKENS = (
         b"/wp-json/mwai-ui/v1/chats/submit",
         b"rest_route=",
     ),
+    *(b"--edge", b"Content-Disposition: form-data; name=", b'"file"; filename="a.png"', b'"purpose"\r\n\r\nN/A'),
     *(
         b"https://",
         b"http://",

@@ -7,7 +7,7 @@ from tests.fuzz.targets_asked import asked
 from tests.fuzz.targets_call import call
 from tests.fuzz.targets_decoders import json_text, reply, sse
 from tests.fuzz.targets_requests import client, flow
-from tests.fuzz.targets_values import conversation, endpoint, messages, proxy, server
+from tests.fuzz.targets_values import conversation, endpoint, messages, proxy, server, upload
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "sse": sse,
@@ -18,6 +18,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "client": client,
     "call": call,
     "server": server,
+    "upload": upload,
     "endpoint": endpoint,
     "proxy": proxy,
     "messages": messages,

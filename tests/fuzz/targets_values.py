@@ -19,6 +19,7 @@ from opchat_proto import (
     Endpoint,
     Event,
     Flow,
+    IncomingFile,
     InvalidMessages,
     Limits,
     Live,
@@ -48,6 +49,46 @@ from tests.fuzz.oracles import (
 )
 
 # ------------------------------------------------------------------------------ Server
+
+_FORM = 'multipart/form-data; boundary="edge"'
+_FORM_HELD = 4 * 8192  # bytes: the head of a part, which is held until it is whole
+
+
+def upload(data: bytes) -> None:
+    """Any form: a file or a refusal, the same however it is cut, and nothing of it is held but the head of a part."""
+    choices = Choices(data)
+    site = Site(b"secret of the site", upload_types=("png",), limits=choices.limits())
+    form = b"".join(choices.strings)
+    fields = [("Content-Type", choices.one_of((_FORM, _FORM, "multipart/form-data; boundary=--edge", "text/html"))),
+              ("X-WP-Nonce", site.nonce(NOW))]  # fmt: skip
+
+    def begin() -> IncomingFile:
+        file = site.receive_upload("POST", "/wp-json/mwai-ui/v1/files/upload", fields, now=NOW)
+        assert file is not None
+        return file
+
+    def run(cut: Cut, again: Again) -> tuple[Any, ...]:
+        file, content = begin(), b""
+        for piece in cut(form):
+            file = again(file)
+            content += b"".join(file.receive_data(piece))
+            check_memory(file, _FORM_HELD, choices.random)
+        refusal = file.receive_eof()
+        assert "secret of the site" not in repr(file)
+        if refusal is None:
+            assert (file.name or "").lower().endswith("png")
+            assert not re.search(r"[/\\\x00-\x1f]", file.name or "")
+            refusal = file.kept("f1")
+            assert json.loads(refusal.body)["data"]["id"] == "f1"
+        too_large = refusal.status == 413
+        return refusal.status, refusal.body, None if too_large else content, None if too_large else file.name
+
+    status, _, content, _ = check_all_ways(choices, run)
+    assert status in (200, 400, 413)
+    assert content is None or content in form
+    if often(choices, len(form)):
+        check_linear(lambda data: begin().receive_data(data), form)
+
 
 _BOTS: tuple[tuple[Event, ...], ...] = (
     (Live("Hi"), End("Hi")),
