@@ -16,6 +16,7 @@ BY_PASSWORD = ("1.9.97", *HAS_START_SESSION)
 """The versions that a member with an application password can ask: of the others, only pages give nonces."""
 
 START, SUBMIT = "/wp-json/mwai/v1/start_session", "/wp-json/mwai-ui/v1/chats/submit"
+DISCUSSIONS = "/wp-json/mwai-ui/v1/discussions/list"
 ME, AJAX = "/wp-json/wp/v2/users/me", "/wp-admin/admin-ajax.php?action=rest-nonce"
 
 
@@ -67,7 +68,7 @@ class MemberSite(PageSite):
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
         if path == AJAX:
             return (200, self.member_nonce) if self._has_cookie else (400, "0")
-        is_asked = path in (START, SUBMIT, ME)
+        is_asked = path in (START, SUBMIT, ME, DISCUSSIONS)
         by_password = self.knows_password and self._fields.get("Authorization") == ALICE.authorization
         if not is_asked or (not by_password and "Cookie" not in self._fields and path != ME):
             return super().answer(method, path, nonce, body)
@@ -82,6 +83,8 @@ class MemberSite(PageSite):
                 if is_alice
                 else _error(401, "rest_not_logged_in", "You are not currently logged in.")
             )
+        if path == DISCUSSIONS and is_alice and nonce == own:
+            return 200, json.dumps({"success": True, "total": 0, "chats": []})
         if path == START and self.version in HAS_START_SESSION:
             return 200, json.dumps({"success": True, "sessionId": "N/A", "restNonce": own})
         if path == SUBMIT and (nonce == own or self.version in NEEDS_NO_NONCE):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .command import ENVIRONMENT, Terminal, opchat
-from .member_site import AJAX, ALICE, BY_PASSWORD, COOKIE, ME, PASSWORD, SUBMIT, MemberSite
+from .member_site import AJAX, ALICE, BY_PASSWORD, COOKIE, DISCUSSIONS, ME, PASSWORD, START, SUBMIT, MemberSite
 from .pages import PAGE_HAS_NONCE, VERSIONS, served
 
 VIA = ["blocking", "trio", "asyncio", "httpx"]
@@ -206,3 +206,11 @@ def test_the_bots_of_a_members_page(cookies: str) -> None:
         assert json.loads(result.stdout)["is_member"] is False
         assert "signs nobody in on a page" in result.stderr
     assert all("Authorization" not in fields for _, _, fields, _ in site.requests)
+
+
+def test_a_members_discussions_are_listed(cookies: str) -> None:
+    with served(MemberSite()) as site:
+        for arguments in (["--user", "alice"], ["--cookie-file", cookies]):
+            result = opchat("discussions", "list", "--url", site.url, *arguments, env=KNOWN)
+            assert (result.stderr, result.returncode) == ("opchat: 0 of 0 discussions\n", 0)
+    assert site.paths == [ME, START, DISCUSSIONS, AJAX, ME, DISCUSSIONS]
