@@ -21,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports.blocking_server import BlockingServer, serve
+from opchat_transports.file_store import FileStore, StoredFile
 from opchat_transports.page import chat_page
 
 from ..transports.served import running
@@ -381,6 +382,45 @@ def test_a_script_that_behaves_as_the_plugins_holds_a_conversation(driver: Any, 
         assert (failed["pieces"], failed["error"][:5]) == (["a"], "Oops!")
         refused = driver.execute_async_script(PLUGIN, " ")
         assert (refused["status"], refused["whole"]["message"]) == (403, "Sorry, your query has been rejected.")
+
+
+ATTACHING = PLUGIN.replace(
+    "  const body = {",
+    r"""
+  if (!params.imageUpload) { // WIRE 2.3
+    result.fault = "the page offers no upload";
+    return;
+  }
+  const canvas = Object.assign(document.createElement("canvas"), { width: 3, height: 2 });
+  const picture = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const form = new FormData(); // WIRE 7.5
+  form.append("file", picture, arguments_[1]);
+  form.append("type", "N/A");
+  form.append("purpose", "N/A");
+  const sent = await fetch(`${system.restUrl}/mwai-ui/v1/files/upload`, {
+    method: "POST", headers: { "X-WP-Nonce": nonce }, body: form,
+  });
+  result.upload = await sent.json();
+  if (!result.upload.success) {
+    return;
+  }
+  const body = {""",
+).replace("newFileIds: null", "newFileIds: [result.upload.data.id]")
+ATTACHING = ATTACHING.replace("const question", "const arguments_ = arguments;\nconst question")
+
+
+def test_a_script_that_behaves_as_the_plugins_attaches_a_picture(driver: Any, tmp_path: Path) -> None:
+    def bot(submit: Submit, files: tuple[StoredFile, ...]) -> Iterator[str]:
+        for file in files:
+            data = file.path.read_bytes()
+            yield f"{file.name} {file.content_type} {data[:4]!r} {len(data) == file.size}"
+
+    with serve(bot, secret=SECRET, files=FileStore(tmp_path)) as server:
+        driver.get(server.url)
+        result = driver.execute_async_script(ATTACHING, "What is this?", 'a b"\u00e9.png')
+        assert result["end"]["reply"] == r"a b%22é.png image/png b'\x89PNG' True", result
+        refused = driver.execute_async_script(ATTACHING, "What is this?", "a.php")
+        assert refused["upload"] == {"success": False, "message": "Invalid file type."}
 
 
 @contextmanager
