@@ -157,11 +157,23 @@ def make_site(
     origins: Iterable[str],
     allowed_hosts: Iterable[str],
     bots: Mapping[str | None, Any],
+    title: str,
+    greeting: str,
+    suggestions: Iterable[str],
     files: "FileStore | None" = None,
 ) -> Site:
     """A site with a chat page, for the bot "default" or the first one with a name. Raises as `Site` does."""
     name = next(iter(bots))
-    page = chat_page if name is None or "default" in bots else partial(chat_page, bot_id=name)
+    suggested = tuple(suggestions)
+    if isinstance(suggestions, str) or not all(isinstance(text, str) for text in (title, greeting, *suggested)):
+        raise TypeError("title, greeting, suggestions: expected str, str and an iterable of str")
+    page = partial(
+        chat_page,
+        bot_id="default" if name is None or "default" in bots else name,
+        title=title,
+        greeting=greeting,
+        suggestions=suggested,
+    )
     hosts = tuple(host.lower() for host in allowed_hosts)
     if files is not None:
         page = partial(page, uploads=True)

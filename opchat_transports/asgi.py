@@ -69,6 +69,9 @@ def application(
     request_timeout: float | None = 60.0,
     keep_alive: float | None = None,
     debug: bool = False,
+    title: str = "Chat",
+    greeting: str = "",
+    suggestions: Iterable[str] = (),
 ) -> "Application":
     """Return an ASGI application that serves a site with this bot.
 
@@ -112,6 +115,10 @@ def application(
     exceptions. The logger "opchat_transports.access" writes a line for each request at
     INFO.
 
+    The chat page at `/` has this `title`. `greeting`, in Markdown, is the first message
+    of each chat, and is sent along with the messages as the plugin does (WIRE 4.4).
+    `suggestions` are questions that the reader can ask with a click.
+
     Raises `TypeError` for a bot that cannot be called so, and unless there is either a
     bot or `bots`, `TypeError` and
     `ValueError` for arguments that `Site` does not take, and `ValueError` for a time
@@ -123,11 +130,21 @@ def application(
     if threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
     named = with_files(as_mapping(bot, bots), files)
-    site = make_site(secret, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named, files=files)
+    site = make_site(
+        secret,
+        limits=limits,
+        origins=origins,
+        allowed_hosts=allowed_hosts,
+        bots=named,
+        title=title,
+        greeting=greeting,
+        suggestions=suggestions,
+        files=files,
+    )
     pool = Threads(threads)
     ask = by_name({name: as_async(each, pool) for name, each in named.items()}, _rejected)
-    title = ", ".join(name or _name_of(each) for name, each in named.items())
-    return Application(ask, title, site, request_timeout, keep_alive, Bodies(body_bytes), files, debug)
+    names = ", ".join(name or _name_of(each) for name, each in named.items())
+    return Application(ask, names, site, request_timeout, keep_alive, Bodies(body_bytes), files, debug)
 
 
 async def _rejected(submit: Submit) -> AsyncGenerator[str | Event]:
@@ -145,7 +162,7 @@ class Application:
     def __init__(
         self,
         bot: Callable[[Submit], AsyncGenerator[str | Event]],
-        title: str,
+        names: str,
         site: Site,
         request_timeout: float | None,
         keep_alive: float | None,
@@ -156,7 +173,7 @@ class Application:
         """Made by `application`."""
         self._files = files
         self._bot = bot
-        self._title = title
+        self._names = names
         self._bodies = bodies
         self._reading: dict[object, anyio.CancelScope] = {}  # by the key of the body
         self._site = site
@@ -167,7 +184,7 @@ class Application:
 
     def __repr__(self) -> str:
         """The names of its bots."""
-        return f"<Application {self._title}>"
+        return f"<Application {self._names}>"
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
         """Serve one request, as ASGI calls it. Raises `ValueError` for a protocol that ASGI 3 does not name.

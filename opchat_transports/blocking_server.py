@@ -78,6 +78,9 @@ def serve(
     files: FileStore | None = None,
     connections: int = 500,
     debug: bool = False,
+    title: str = "Chat",
+    greeting: str = "",
+    suggestions: Iterable[str] = (),
 ) -> "BlockingServer":
     """Run a server with this bot in threads, until `close()`. Port 0 chooses a free one.
 
@@ -107,6 +110,10 @@ def serve(
     The logger "opchat_transports.access" writes
     a line for each request at INFO.
 
+    The chat page at `/` has this `title`. `greeting`, in Markdown, is the first message
+    of each chat, and is sent along with the messages as the plugin does (WIRE 4.4).
+    `suggestions` are questions that the reader can ask with a click.
+
     Raises `OSError` if it cannot listen on the address, `TypeError` unless there is
     either `bot` or `bots`, and for a bot that does not take files, `ValueError` if `connections` is less than 1.
     """
@@ -114,7 +121,17 @@ def serve(
         raise ValueError(f"connections: expected at least 1, got {connections}")
     key = secrets.token_bytes() if secret is None else secret
     named = with_files(as_mapping(bot, bots), files)
-    site = make_site(key, limits=limits, origins=origins, allowed_hosts=allowed_hosts, bots=named, files=files)
+    site = make_site(
+        key,
+        limits=limits,
+        origins=origins,
+        allowed_hosts=allowed_hosts,
+        bots=named,
+        title=title,
+        greeting=greeting,
+        suggestions=suggestions,
+        files=files,
+    )
     ask = by_name(named, lambda submit: (REJECTED,))
     return BlockingServer(ask, host, port, site, connections, Bodies(body_bytes), files, debug)
 

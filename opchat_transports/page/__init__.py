@@ -1,12 +1,14 @@
 """The chat page of a site, with the attributes that the plugin's own script reads (WIRE 2.2).
 
-The page is three files: `chat.html`, `chat.css` and `chat.js`. It shows a
-server's words as text, never as markup. Its Content-Security-Policy allows only its
-own script, style and site, and no embedding in frames.
+The page is `chat.html`, `chat.css`, `chat.js` and `markdown.js`. It shows answers as
+Markdown, made of DOM nodes and never of HTML, and all else as text. Its
+Content-Security-Policy allows only its own script, style and site, and no embedding
+in frames.
 """
 
 import html
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -20,11 +22,22 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_HTML, _CSS, _JS = (files(__name__).joinpath(f"chat.{kind}").read_bytes() for kind in ("html", "css", "js"))
+_HTML, _CSS, _JS, _MARKDOWN = (
+    files(__name__).joinpath(name).read_bytes() for name in ("chat.html", "chat.css", "chat.js", "markdown.js")
+)
 
 
 def chat_page(
-    path: str, *, root: str, origin: str, nonce: str, bot_id: str = "default", uploads: bool = False
+    path: str,
+    *,
+    root: str,
+    origin: str,
+    nonce: str,
+    bot_id: str = "default",
+    title: str = "Chat",
+    greeting: str = "",
+    suggestions: Sequence[str] = (),
+    uploads: bool = False,
 ) -> Response | None:
     """What is at this path below the root of a site, None if the page has no such part. For `Site.page`.
 
@@ -32,13 +45,18 @@ def chat_page(
     clients other than browsers; "" if it is unknown. The page's own script and style
     have relative paths. `nonce` is in the attributes for the scripts of 2.0.1 to
     2.4.3, which do not call start_session (WIRE 2.5).
+    `greeting` is the plugin's start sentence (WIRE 2.3): Markdown, the first message
+    of a chat. `suggestions` are the plugin's shortcuts of type message (WIRE 7.2).
     """
     match path:
         case "/" | "":
             policy = ("Cache-Control", "no-store"), ("Content-Security-Policy", _POLICY)  # a kept nonce would be stale
-            return _content("text/html", _document(root, origin, nonce, bot_id, uploads), *policy)
+            about = (title, greeting, suggestions, uploads)
+            return _content("text/html", _document(root, origin, nonce, bot_id, *about), *policy)
         case "/chat.js":
             return _content("text/javascript", _JS, ("Cache-Control", "no-cache"))
+        case "/markdown.js":
+            return _content("text/javascript", _MARKDOWN, ("Cache-Control", "no-cache"))
         case "/chat.css":
             return _content("text/css", _CSS, ("Cache-Control", "no-cache"))
         case "/favicon.ico":  # every browser requests it
@@ -55,7 +73,16 @@ def _content(kind: str, body: bytes, *more: tuple[str, str]) -> Response:
     return Response(200, (*own, *more), body)
 
 
-def _document(root: str, origin: str, nonce: str, bot_id: str, uploads: bool) -> bytes:
+def _document(
+    root: str,
+    origin: str,
+    nonce: str,
+    bot_id: str,
+    title: str,
+    greeting: str,
+    suggestions: Sequence[str],
+    uploads: bool,
+) -> bytes:
     system: dict[str, Any] = {
         "botId": bot_id,
         "customId": None,
@@ -74,7 +101,7 @@ def _document(root: str, origin: str, nonce: str, bot_id: str, uploads: bool) ->
         "crossSite": False,
         "actions": [],
         "blocks": [],
-        "shortcuts": [],
+        "shortcuts": [{"type": "message", "data": {"label": text, "message": text}} for text in suggestions],
     }
     params: dict[str, Any] = {
         "id": bot_id,
@@ -87,7 +114,7 @@ def _document(root: str, origin: str, nonce: str, bot_id: str, uploads: bool) ->
         "textInputPlaceholder": "Your question",
         "textInputMaxLength": _LONGEST_QUESTION,
         "textCompliance": "",
-        "startSentence": "",
+        "startSentence": greeting,
         "mode": "chat",
         "localMemory": False,
         "themeId": "none",
@@ -100,13 +127,14 @@ def _document(root: str, origin: str, nonce: str, bot_id: str, uploads: bool) ->
         "fileSearch": False,
     }
     values = {
+        "title": _escape(title),
         "root": _escape(root),
         "base": _escape(origin + root),
         "params": _attribute(params),
         "system": _attribute(system),
         "longest": _LONGEST_QUESTION,
     }
-    return Template(_HTML.decode()).substitute(values).encode()
+    return Template(_HTML.decode()).substitute(values).encode(errors="replace")
 
 
 def _attribute(value: dict[str, Any]) -> str:

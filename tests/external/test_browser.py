@@ -1,124 +1,24 @@
 """The chat window, and a script that behaves as the plugin's own, in headless Chromium.
 
-Needs chromium and chromedriver (Debian: chromium, chromium-driver) and selenium from PyPI, which .ci/run installs.
+Needs Chromium and selenium; see conftest.py.
 """
 
-import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
-from selenium import webdriver
-from selenium.webdriver import ActionChains
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
-from opchat_transports.blocking_server import BlockingServer, serve
+from opchat_transports.blocking_server import serve
 from opchat_transports.file_store import FileStore, StoredFile
 from opchat_transports.page import chat_page
 
 from ..transports.served import running
-
-PATIENCE = 30.0  # seconds
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=900,700"
-)
-SECRET = b"a secret of this site"
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    for program in ("chromium", "chromedriver"):
-        assert shutil.which(program), f"{program} is not installed; see .ci/run"
-    options = webdriver.ChromeOptions()
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.binary_location = str(shutil.which("chromium"))
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-            patch.delenv(name)
-        driver = webdriver.Chrome(options, webdriver.ChromeService(str(shutil.which("chromedriver"))))
-        try:
-            driver.set_script_timeout(PATIENCE)
-            yield driver
-        finally:
-            driver.quit()
-
-
-class Window:
-    """The chat window of a server, as its reader sees and uses it: by keyboard alone."""
-
-    def __init__(self, driver: Any, url: str) -> None:
-        self.driver = driver
-        driver.get(url)
-        self.wait(lambda: self.focused() == "opchat-question")
-
-    def wait(self, true: Callable[[], Any]) -> None:
-        WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: true())
-
-    def focused(self) -> str:
-        return str(self.driver.switch_to.active_element.get_attribute("id"))
-
-    def keys(self, *keys: str) -> None:
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def shift(self, key: str) -> None:
-        ActionChains(self.driver).key_down(Keys.SHIFT).send_keys(key).key_up(Keys.SHIFT).perform()
-
-    def ask(self, question: str) -> None:
-        self.keys(question, Keys.ENTER)
-
-    def texts(self) -> list[str]:
-        """The texts of the bubbles."""
-        texts = self.driver.execute_script(
-            "return [...document.querySelectorAll('.opchat-text')].map((text) => text.textContent)"
-        )
-        assert isinstance(texts, list)
-        return texts
-
-    def faults(self) -> list[str]:
-        faults = self.driver.find_elements(By.CSS_SELECTOR, ".opchat-fault[role=alert]")
-        return [fault.text for fault in faults]
-
-    def status(self) -> str:
-        return str(self.driver.find_element(By.ID, "opchat-status").text)
-
-    def draft(self) -> str:
-        return str(self.driver.find_element(By.ID, "opchat-question").get_property("value"))
-
-    def idle(self) -> bool:
-        return bool(self.driver.find_element(By.ID, "opchat-send").is_displayed())
-
-    def answered(self, *texts: str) -> bool:
-        return self.idle() and self.texts() == list(texts)
-
-    def complaints(self) -> list[str]:
-        """What the browser has to say about the page itself."""
-        return [
-            entry["message"]
-            for entry in self.driver.get_log("browser")
-            if "favicon" not in entry["message"] and "Failed to load resource" not in entry["message"]
-        ]
-
-
-def echo(submit: Submit) -> Iterator[str | Event]:
-    yield from submit.new_message
-
-
-@contextmanager
-def serving(bot: Any = echo, **options: Any) -> Iterator[BlockingServer]:
-    with serve(bot, secret=SECRET, **options) as server:
-        yield server
+from .browser import PATIENCE, SECRET, Window, echo, serving
 
 
 def test_an_answer_is_shown_piece_by_piece(driver: Any) -> None:
@@ -285,7 +185,8 @@ def test_escape_stops_an_answer_and_cancels_the_bot(driver: Any) -> None:
         window.keys(Keys.ESCAPE)
         window.wait(window.idle)
         assert stopped.wait(PATIENCE)
-        assert (window.faults(), window.focused(), window.draft()) == (["Stopped."], "opchat-question", "Hi")
+        assert (window.faults(), window.notes()) == ([], ["Stopped."])
+        assert (window.focused(), window.draft()) == ("opchat-question", "Hi")
 
 
 def test_the_window_works_under_a_strict_policy_and_an_asgi_server(driver: Any, tmp_path: Path) -> None:
@@ -425,7 +326,7 @@ def test_a_script_that_behaves_as_the_plugins_attaches_a_picture(driver: Any, tm
 
 @contextmanager
 def page_of_others() -> Iterator[str]:
-    """A site that shows the same page, and leaves its policy away. Gives its origin."""
+    """A site that shows the same page without its policy. Gives its origin."""
     page = chat_page("/", root="", origin="", nonce="")
     assert page is not None
     body = page.body
@@ -460,7 +361,7 @@ def test_our_page_asks_its_own_site_and_is_in_no_frame(driver: Any) -> None:
             "const done = arguments[1], frame = document.createElement('iframe'); frame.src = arguments[0];"
             "frame.onload = () => done(frame.contentDocument === null); document.body.append(frame)"
         )
-        assert driver.execute_async_script(framed, server.url) is True  # an error page of the browser's
+        assert driver.execute_async_script(framed, server.url) is True  # the browser's error page
         assert "frame-ancestors" in " ".join(entry["message"] for entry in driver.get_log("browser"))
 
 
@@ -468,7 +369,7 @@ def test_a_page_of_another_origin_may_ask_if_it_is_named(driver: Any) -> None:
     ask = PLUGIN.replace('read("data-system")', '({ ...read("data-system"), restUrl: arguments_[1] })').replace(
         "const question", "const arguments_ = arguments;\nconst question"
     )
-    # Pages of others, without the policy by which ours asks its own site alone.
+    # Pages of others, without the policy that lets ours ask its own site only.
     with page_of_others() as here, page_of_others() as stranger, serving(origins=[here]) as there:
         driver.get(here)
         result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from opchat_proto import Response
+from opchat_transports.asgi import application
+from opchat_transports.blocking_server import serve
 from opchat_transports.page import chat_page
 
 NONCE = "0123456789"
@@ -96,7 +98,9 @@ def test_the_page_is_kept_by_no_cache_and_in_no_frame() -> None:
     assert page("") == page("/")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("chat.js", "text/javascript"), ("chat.css", "text/css")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("chat.js", "text/javascript"), ("markdown.js", "text/javascript"), ("chat.css", "text/css")]
+)
 def test_the_page_has_its_script_and_style(name: str, kind: str) -> None:
     for root in ("", "/blog"):
         response = page(f"/{name}", root)
@@ -104,7 +108,7 @@ def test_the_page_has_its_script_and_style(name: str, kind: str) -> None:
         assert response.body == files("opchat_transports.page").joinpath(name).read_bytes()
         found = Attributes(page("/", root).body.decode())
         asked_for = [of.get("src") or of.get("href") for of in (*found.of("script"), *found.of("link"))]
-        assert f"{root}/{name}" in asked_for
+        assert f"{root}/{name}" in asked_for or f'from "./{name}"'.encode() in page("/chat.js", root).body
 
 
 def test_the_page_names_the_rest_api_as_wordpress_does() -> None:
@@ -121,11 +125,33 @@ def test_a_path_cannot_leave_its_attribute() -> None:
     assert b"a&#039;b\\&quot;c&lt;script&gt;&amp;amp;\\u00e9$base\\/wp-json" in body
 
 
+def test_the_markdown_is_small() -> None:
+    assert page("/markdown.js").body.count(b"\n") <= 150
+
+
 def test_every_part_that_the_script_looks_for_is_there() -> None:
     ids = set(re.findall(r'id="opchat-([a-z]+)"', page().body.decode()))
-    names = {"log", "status", "form", "question", "send", "stop", "new"}
+    names = {"log", "status", "form", "question", "send", "stop", "new", "suggestions"}
     assert names <= ids
     assert names <= set(re.findall(r'"([a-z]+)"', page("/chat.js").body.decode()))
+
+
+def test_title_greeting_and_suggestions_are_escaped() -> None:
+    nasty = "</title><script>'\"&amp;$root\udc80"
+    response = chat_page("/", root="", origin="", nonce="", title=nasty, greeting=nasty, suggestions=[nasty])
+    assert response is not None
+    text = response.body.decode()
+    assert by_parser(text, "params")["startSentence"] == nasty
+    assert by_parser(text, "system")["shortcuts"] == [{"type": "message", "data": {"label": nasty, "message": nasty}}]
+    assert text.count("&lt;/title&gt;&lt;script&gt;&#039;&quot;&amp;amp;$root?<") == 2  # the title and the heading
+    assert "<script>" not in text
+
+
+@pytest.mark.parametrize("server", [application, serve])
+def test_a_server_has_the_title_and_suggestions_that_it_is_told(server: Callable[..., Any]) -> None:
+    for wrong in ({"title": None}, {"greeting": b""}, {"suggestions": [1]}, {"suggestions": "How?"}):
+        with pytest.raises(TypeError, match="title, greeting, suggestions"):
+            server(lambda submit: [], secret=b"a", **wrong)
 
 
 def test_the_page_needs_nothing_inline_and_its_script_writes_no_markup() -> None:
@@ -135,7 +161,7 @@ def test_the_page_needs_nothing_inline_and_its_script_writes_no_markup() -> None
     assert not [
         name for _, attributes in found.found for name in attributes if name == "style" or name.startswith("on")
     ]
-    script = page("/chat.js").body
+    script = page("/chat.js").body + page("/markdown.js").body
     assert not [
         word for word in (b"innerHTML", b"outerHTML", b"insertAdjacent", b"eval(", b"document.write") if word in script
     ]

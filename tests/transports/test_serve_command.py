@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
+from html import unescape
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import anyio
 import anyio.lowlevel
@@ -220,6 +222,9 @@ def test_a_worker_does_as_the_command_was_told(monkeypatch: pytest.MonkeyPatch) 
         "secret": "00ff",
         "allowed_hosts": ["localhost"],
         "origins": [],
+        "title": "Chat",
+        "greeting": "",
+        "suggestions": [],
         "debug": False,
         "quiet": True,
         "threads": 3,
@@ -289,6 +294,16 @@ def test_a_bot_from_a_file_answers(tmp_path: Path, code: str, bot: str) -> None:
     with serving("--bot", f"mine:{bot}", code=code, where=tmp_path) as url, BlockingTransport(url) as transport:
         answer = collect(transport.ask("Hi"))
         assert answer == "Hi from a file" if bot == "bot" else answer.isdigit()
+
+
+@pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
+def test_the_page_has_the_title_greeting_and_suggestions_of_the_command(tmp_path: Path, code: str) -> None:
+    told = ("--title", "Ask <us>", "--greeting", "Hello, **you**", "--suggestion", "How?", "--suggestion", "Why?")
+    with serving(*told, code=code, where=tmp_path) as url, urlopen(url, timeout=PATIENCE) as response:
+        page = unescape(response.read().decode())
+    assert "<title>Ask <us></title>" in page
+    assert '"startSentence":"Hello, **you**"' in page
+    assert re.findall(r'"message":"([^"]*)"', page) == ["How?", "Why?"]
 
 
 OWN = ("localhost", "127.0.0.1", "[::1]")

@@ -30,6 +30,7 @@ _VARIABLE = "OPCHAT_SERVE"  # passes the options to the worker processes
 _STOPS_WITHIN = 5  # seconds, for open answers
 _BACKLOG = 512  # asyncio accepts this many in one turn, before it can close one too many
 _OTHER_FILES = 100
+_OF_BOTH = ("allowed_hosts", "debug", "greeting", "origins", "suggestions", "title")  # arguments of both servers
 
 
 @click.command("serve")
@@ -73,6 +74,15 @@ _OTHER_FILES = 100
     envvar="OPCHAT_SECRET",
     show_envvar=True,
     help="The key of the nonces. The same one on all machines of a site, and after a restart. Default: a random one.",
+)
+@click.option("--title", default="Chat", show_default=True, help="The title of the chat page.")
+@click.option("--greeting", default="", metavar="MARKDOWN", help="The first message of each chat.")
+@click.option(
+    "--suggestion",
+    "suggestions",
+    multiple=True,
+    metavar="QUESTION",
+    help="A question that the chat page offers. Can be repeated.",
 )
 @click.option("--debug", is_flag=True, help="Show a failed bot's exception to clients.")
 @click.option("--quiet", is_flag=True, help="Do not log requests.")
@@ -130,7 +140,7 @@ def application_of_command() -> "Application":
     told: dict[str, Any] = json.loads(os.environ[_VARIABLE])
     _log_to_stderr(quiet=told["quiet"])
     BoundedProtocol.connections_at_most = told["connections"]
-    options = {name: told[name] for name in ("allowed_hosts", "debug", "origins", "threads")}
+    options = {name: told[name] for name in (*_OF_BOTH, "threads")}
     options["files"] = _store(told.get("files"))
     return application(**_load(told["bots"]), secret=bytes.fromhex(told["secret"]), **options)
 
@@ -167,7 +177,7 @@ def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
     from ...blocking_server import serve
 
     _log_to_stderr(quiet=told["quiet"])
-    options = {name: told[name] for name in ("allowed_hosts", "connections", "debug", "origins")}
+    options = {name: told[name] for name in (*_OF_BOTH, "connections")}
     options["files"] = _store(told.get("files"))
     loaded = _load(told["bots"])
     bots = (
