@@ -1,4 +1,4 @@
-"""What a flow can be given to ask: each kind says what its request is and how its answer is judged."""
+"""The interface of everything that a flow can ask: the request of each kind, and how its answer is judged."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ SESSION_ROUTE = "/mwai/v1/start_session"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A request without what the site, the session and the caller add to it."""
+    """A request before the site, the session and the caller add their part to it."""
 
     route: str
-    """With a query, if there is one: "/wp/v2/users/me?context=edit"."""
+    """It may have a query: "/wp/v2/users/me?context=edit"."""
     body: bytes | None = field(default=None, repr=False)
     """None for a request that has no body, such as a GET."""
     method: str = "POST"
@@ -40,25 +40,25 @@ START_SESSION = Draft(SESSION_ROUTE, b"")
 
 
 class Askable(ABC):
-    """The interface that `Flow` runs on."""
+    """What `Flow` needs to know about a kind of question. `Submit`, `Upload`, `Query` and others implement it."""
 
     __slots__ = ()
 
     _is_question: ClassVar[bool] = False
-    """Whether the site's owner pays for it, so that it must never be sent twice unasked."""
+    """Whether it may cost the site's owner money, so that it must never be sent twice by itself."""
     _needs_session: ClassVar[bool] = True
-    """Whether nonce and cookies go with it: start_session comes before it, and a refused nonce is renewed once."""
+    """Whether it is sent with nonce and cookies: after start_session, and again if the nonce is refused."""
     _limit: ClassVar[str] = "request_bytes"
     """The field of `Limits` that bounds the body."""
 
     def _before(self) -> "Askable | None":
-        """What is asked first, and only if that ends with `End` is this asked."""
+        """What is asked first. Only if that ends with `End`, this is asked."""
         return None
 
     @abstractmethod
     def _draft(self, session: Session | None) -> Draft:
-        """The request in this session, None for one that is to come."""
+        """The request in this session. None: the session is not known yet."""
 
     def _judge(self, last: End | Broken) -> End | Broken:
-        """The last event, after the rules of `ReplyDecoder` gave this one."""
+        """The last event. `last` is what the rules of `ReplyDecoder` gave."""
         return last

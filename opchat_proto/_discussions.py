@@ -23,12 +23,12 @@ _MOST = 2**31 - 1  # what PHP and MySQL take on any machine
 @final
 @dataclass(frozen=True, slots=True)
 class Discussion:
-    """One conversation as the site keeps it. All of it is the site's word: untrusted."""
+    """One conversation as the site keeps it (WIRE 7.7). Everything in it comes from the site: untrusted."""
 
     chat_id: str
     bot_id: str | None = None
     title: str | None = None
-    """Chosen by the member or made up by the site's AI; None if there is none yet."""
+    """Chosen by the member or by the site's AI; None before that."""
     messages: tuple[Message, ...] = field(default=(), repr=False)
     previous_response_id: str | None = field(default=None, repr=False)
     """The id of the last answer, if the site's provider remembers it."""
@@ -37,10 +37,10 @@ class Discussion:
     updated: str = ""
 
     def conversation(self, session: Session | None = None) -> Conversation:
-        """A conversation that goes on where this one stopped, under the same chat id, with the same bot.
+        """Make a conversation that continues this one, with the same chat id and bot.
 
-        `session` has to be the same member's, as `transport.session` is: the site
-        continues its own record only then.
+        `session` must be the same member's, such as `transport.session`. Otherwise the
+        site does not add to this discussion.
         """
         return Conversation(
             messages=self.messages,
@@ -54,23 +54,23 @@ class Discussion:
 @final
 @dataclass(frozen=True, slots=True)
 class DiscussionPage:
-    """Some of a member's discussions, the one that was changed last first."""
+    """One page of a member's discussions, most recently updated first."""
 
     discussions: tuple[Discussion, ...]
     total: int
-    """How many there are with this bot on the whole."""
+    """The number of discussions with this bot on all pages."""
 
     def __iter__(self) -> Iterator[Discussion]:
         """The discussions of this page."""
         return iter(self.discussions)
 
     def __len__(self) -> int:
-        """How many there are on this page."""
+        """The number of discussions on this page."""
         return len(self.discussions)
 
     @classmethod
     def from_end(cls, end: End) -> "DiscussionPage":
-        """What a `ListDiscussions` was answered. Raises `ValueError` for the end of any other answer."""
+        """Read the answer to a `ListDiscussions`. Raises `ValueError` for the end of any other answer."""
         payload = end.payload()
         rows, total = payload.get("chats"), payload.get("total")
         if not isinstance(rows, list):
@@ -86,11 +86,11 @@ class DiscussionPage:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDiscussions(Askable):
-    """Asks for a member's discussions with one bot: `DiscussionPage.from_end` reads the answer.
+    """Ask for a member's discussions with one bot. `DiscussionPage.from_end` reads the answer.
 
     It costs no question, but a site may ask its AI for missing titles, which takes
-    time. A guest is told "You need to be connected.", as `Broken(REMOTE)`. What is not
-    a list of discussions is `Broken(MALFORMED)`.
+    time. For a guest the reply is `Broken(REMOTE)`, "You need to be connected."
+    Anything but a list of discussions is `Broken(MALFORMED)`.
 
     Raises `ValueError` for numbers out of range and for ids that cannot be sent,
     `TypeError` for values of other types.
@@ -100,9 +100,9 @@ class ListDiscussions(Askable):
     custom_id: Scalar | None = None
     """The id of a customised bot, in place of `bot_id`."""
     offset: int = 0
-    """How many to leave out, from the one that was changed last on."""
+    """How many to skip, counted from the most recently updated."""
     limit: int = 10
-    """How many to ask for, at least 1."""
+    """The size of the page, at least 1."""
 
     def __post_init__(self) -> None:
         """Check each field."""
@@ -131,7 +131,7 @@ class ListDiscussions(Askable):
 @final
 @dataclass(frozen=True, slots=True)
 class RenameDiscussion(Askable):
-    """Gives a discussion another title. The site says yes as well where there is no such discussion.
+    """Give a discussion another title. The site confirms it even if there is no such discussion.
 
     Raises `ValueError` for texts that cannot be sent and for an empty chat id,
     `TypeError` for values of other types.
@@ -152,7 +152,7 @@ class RenameDiscussion(Askable):
 @final
 @dataclass(frozen=True, slots=True)
 class DeleteDiscussions(Askable):
-    """Deletes discussions, for good. Somebody else's are REFUSED, and then none is deleted.
+    """Delete discussions for good. If one belongs to somebody else, the site refuses and deletes none.
 
     Raises `ValueError` for no chat id or an empty one, `TypeError` for values of other
     types.
@@ -211,7 +211,7 @@ def _read_row(row: Any) -> Discussion:
 
 
 def _inner(row: dict[str, Any], name: str, empty: Any) -> Any:
-    """The value of a column that holds JSON as text, or of one that a site has decoded already."""
+    """Return the value of a column that holds JSON as text. A site may have decoded it already."""
     value = row.get(name)
     if value is None or value == "":
         return empty

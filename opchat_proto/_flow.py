@@ -207,7 +207,9 @@ class Flow:
     `endpoint` is an `Endpoint` or what `Endpoint.parse` takes.
 
     `session=None` starts one first; `submit=None` does only that, and ends with
-    `End(None)`. An `Upload` is sent as a submit is, but asks nothing. `headers` are
+    `End(None)`. An `Upload` and what concerns discussions are sent as a submit is,
+    but ask nothing. A `Query` needs no session but `Session.from_token`; the list of
+    bots is read first if it names one. `headers` are
     added to each request or replace ours. A refusal of the nonce is answered with a
     new session and the submit once more, and only then is a question sent twice:
     the first was refused unread.

@@ -1,4 +1,4 @@
-"""A question by the site's official REST API, with the token of the site's owner (WIRE 7.8)."""
+"""A question through the site's official REST API, with its owner's token (WIRE 7.8)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
@@ -18,20 +18,21 @@ _BOTS_ROUTE = "/mwai/v1/listChatbots"
 @final
 @dataclass(frozen=True, slots=True)
 class Query(Askable):
-    """A question by the official REST API: asked like a `Submit`, but as the site's owner.
+    """A question through the official REST API (WIRE 7.8): asked like a `Submit`, but as the site's owner.
 
-    It needs `Session.from_token`, and **runs as the site's first administrator**: what
-    the bot may do for an administrator, it does. The site's owner switches the API on
-    and chooses the token in the plugin's settings (2.2.1 and later). Nothing else is
-    needed: no nonce, no page, no start_session.
+    It needs the session of `Session.from_token`, and **runs as the site's first
+    administrator**: the bot may do whatever it may do for an administrator. The owner
+    enables the API and sets the token in the plugin's settings (2.2.1 and later). No
+    nonce, page or start_session is needed.
 
     The answer comes in one piece: `End.reply`, with `End.actions` and `End.chat_id`
     since 2.4.8. There are no `Live` events. A failure of the bot is REFUSED with status
-    500 and the site's message; a wrong token is REFUSED with 401, and final.
+    500 and the site's message. A wrong token is REFUSED with status 401, and final.
 
-    A bot that is named is looked up first, since 3.6.2 answers an unknown one as the
-    default one: REFUSED, and nothing is asked. The list costs no question. A site older
-    than 2.8.5 has none, and is asked at once.
+    If `bot_id` is given, the site's list of bots is read first, because 3.6.2 answers
+    an unknown id as the default bot. The list costs no question. If the bot is not in
+    it, the reply is REFUSED and nothing is asked. A site older than 2.8.5 has no list
+    and is asked without it.
 
     Raises `InvalidMessages` (a `ValueError`) for a text that cannot be encoded,
     `TypeError` for a value of another type.
@@ -42,10 +43,10 @@ class Query(Askable):
 
     text: str
     bot_id: Scalar | None = None
-    """Which of the site's bots; None is the default one, which is not looked up."""
+    """One of the site's bots. None is the default bot, and the list is not read."""
     chat_id: str | None = None
-    """Names the conversation, which the site then remembers, if discussions are switched
-    on there. `End.chat_id` has it for the next question; None begins a new one."""
+    """The name of the conversation. The site remembers its messages if discussions are
+    enabled there. None begins a new one; `End.chat_id` is its name, for the next question."""
 
     def __post_init__(self) -> None:
         """Check the types, and that the texts can be sent."""
@@ -78,7 +79,7 @@ class Query(Askable):
 
 @dataclass(frozen=True, slots=True)
 class _Lookup(Askable):
-    """The list of the site's bots, which has to have this one."""
+    """Read the site's list of bots, which must contain this one."""
 
     _needs_session: ClassVar[bool] = False
 

@@ -192,8 +192,8 @@ NO_LISTS: dict[str, tuple[Any, str]] = {
         "discussion 'conv3c568a9': extra that cannot be read",
     ),
     "a total in words": ({"success": True, "chats": [], "total": "many"}, "a total that is not a number"),
-    "a total that is no number": ({"success": True, "chats": [], "total": True}, "a total that is not a number"),
-    "a total without end": ({"success": True, "chats": [], "total": "9" * 5000}, "a total that is not a number"),
+    "a total of another type": ({"success": True, "chats": [], "total": True}, "a total that is not a number"),
+    "a total of 5000 digits": ({"success": True, "chats": [], "total": "9" * 5000}, "a total that is not a number"),
 }
 
 

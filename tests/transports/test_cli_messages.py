@@ -273,6 +273,6 @@ def test_each_command_that_asks_does_so_over_each_transport(command: list[str], 
         assert [json.loads(line)["type"] for line in result.stdout.splitlines()] == ["live", "live", "end"]
     else:
         assert result.stdout == "Hello\n"
-    assert ("what is kept is rebuilt from values" in result.stderr) is (words[0] == "record" and via == "httpx")
+    assert ("the recording is rebuilt from values" in result.stderr) is (words[0] == "record" and via == "httpx")
     if words[0] == "record":
         assert opchat("decode", str(tmp_path / "a")).stdout.count("live    ") == 2
