@@ -1,4 +1,4 @@
-"""One question over connections: TCP, TLS and HTTP/1.1 are steps to take."""
+"""One question over connections: TCP, TLS and HTTP/1.1 as steps."""
 
 from typing import Any, final
 
@@ -12,18 +12,18 @@ from ._steps import Connect, Receive, Send, StartTLS
 
 __all__ = ["Call"]
 
-_EVENT = Awaiting.EVENT  # a global is looked up much faster than the member of an enum
+_EVENT = Awaiting.EVENT  # looking up a global is much faster than a member of an enum
 
 
 @final
 class Call(CallBase[Connect | StartTLS | Send | Receive]):
-    """One question over connections of your own, made by `Channel.call`.
+    """One question over your own connections, made by `Channel.call`.
 
         while True:
             while (event := call.next_event()) is not None:
                 ...
             step, until = call.next_step(now())
-            # take the step until then, and report it
+            # perform the step until then, and report it
 
     The steps are those of `Client`, and `Wait`. Nothing happens before the first
     `next_step`. Reports return nothing: their events are queued.
@@ -35,10 +35,10 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
 
     @property
     def sent(self) -> tuple[int, int]:
-        """How many bytes of the request were sent, and of how many; (0, 0) before and after that.
+        """How many bytes of the request were sent, and its size; (0, 0) before and after sending.
 
-        An observer hears of each `Send` of at most 256 KiB, and so can show the progress
-        of a large file: that is `upload`.
+        An observer receives each `Send` of at most 256 KiB, so it can show the progress of
+        a large file (`upload`).
         """
         return self._machine.sent
 

@@ -33,21 +33,21 @@ __all__: list[str] = []
 
 @final
 class State(StrEnum):
-    """Where a question is."""
+    """The stage of a question."""
 
-    SESSION = "SESSION"  # it needs a session, and looks for one with the next step
+    SESSION = "SESSION"  # it needs a session, and looks for one at the next step
     WAIT = "WAIT"  # another call starts or renews the session
-    START = "START"  # this call does
-    UPLOAD = "UPLOAD"  # it has a session, and sends a file that belongs to the question
+    START = "START"  # this call starts or renews it
+    UPLOAD = "UPLOAD"  # it has a session, and uploads a file for the question
     ASK = "ASK"  # it has a session, and asks
-    PAUSE = "PAUSE"  # before it is asked again
-    LAST = "LAST"  # it is over, and the connection is to be closed
-    OVER = "OVER"  # the last event may be taken
+    PAUSE = "PAUSE"  # waits before the question is repeated
+    LAST = "LAST"  # it is over, and the connection must be closed
+    OVER = "OVER"  # the last event can be taken
 
 
 @final
 class Input(StrEnum):
-    """What a driver reports; then what that leads to."""
+    """What a driver reports, then what follows from it."""
 
     STEP_DONE = "step_done"
     STEP_FAILED = "step_failed"
@@ -153,7 +153,7 @@ _ANY_DONE = Done()
 
 
 class CallBase(ABC, Generic[_S]):
-    """What `Call` and `HTTPCall` are."""
+    """The common part of `Call` and `HTTPCall`."""
 
     __slots__ = (
         "__weakref__",
@@ -179,7 +179,7 @@ class CallBase(ABC, Generic[_S]):
     )
 
     _flow: Flow | Visit
-    _machine: Client | Flow | Visit  # what drives the flow, or the flow itself
+    _machine: Client | Flow | Visit  # the client of the flow, or the flow itself
 
     def __init__(
         self,
@@ -188,24 +188,24 @@ class CallBase(ABC, Generic[_S]):
         conversation: Conversation | None = None,
         files: tuple[Upload, ...] = (),
     ) -> None:
-        """For `Channel`: a question and the files that belong to it, or what makes a visit."""
+        """Made by `Channel`: a question and its files, or a function that makes a visit."""
         self._channel = channel
         self._what = what
-        self._files = files  # that have not been uploaded yet
+        self._files = files  # not uploaded yet
         self._conversation = conversation
         self._state = State.SESSION
         self._clock = Clock(channel.timeouts)
-        self._session: Session | None = None  # what the flow had when the channel was told last
+        self._session: Session | None = None  # the flow's session when the channel last got it
         self._opening: Opening | None = None  # at WAIT and START
         self._signal: Signal | None = None  # at WAIT and PAUSE
         self._pause = 0.0  # seconds, at PAUSE
         self._resume_at: float | None = None  # when the pause is over, once a step was asked for
         self._retries = 0
-        self._queue: list[Event] = []  # pieces that nobody has taken yet
-        self._next_events: list[Event] = []  # those before them, the next one last
-        # The pieces of the answer, for the conversation. Without one, nobody needs them.
+        self._queue: list[Event] = []  # pieces not taken yet
+        self._next_events: list[Event] = []  # earlier events, the next one last
+        # The pieces of the answer, kept only for a conversation.
         self._texts: list[str] | None = None if conversation is None else []
-        self._last: End | Broken | None = None  # at PAUSE: what may still be repaired; at LAST and OVER: the last event
+        self._last: End | Broken | None = None  # at PAUSE: the failure to be retried; at LAST and OVER: the last event
         self._count = 0
         observer = channel._observer
         self._outbox: Outbox | None = None if observer is None else Outbox(observer, channel._lock)
@@ -220,19 +220,19 @@ class CallBase(ABC, Generic[_S]):
                     channel._session = self._flow.session
 
     def __repr__(self) -> str:
-        """Where it goes, and how far it is."""
+        """The site, the state, and the number of events."""
         return f"<{type(self).__name__} to {self._channel.endpoint.origin} {self._state} after {self._count} events>"
 
     @property
     def channel(self) -> "Channel":
-        """The channel that it was made by."""
+        """The channel that made it."""
         return self._channel
 
     @property
     def submit(self) -> Submit:
-        """The question, with the ids of the files that were uploaded for it so far.
+        """The question, with the ids of its files uploaded so far.
 
-        Raises `AttributeError` for anything else that is asked, and for a visit to a page.
+        Raises `AttributeError` if the call asks something other than a `Submit`.
         """
         if not isinstance(self._what, Submit):
             raise AttributeError("this call asks no Submit")
@@ -240,40 +240,40 @@ class CallBase(ABC, Generic[_S]):
 
     @property
     def upload(self) -> Upload | None:
-        """The file that is due, or being sent: one of the question's, or what is sent in place of a question."""
+        """The file that is due or being sent: one of the question's, or the call's own upload."""
         if self._files:
             return self._files[0]
         return self._what if isinstance(self._what, Upload) else None
 
     @property
     def page(self) -> Page | None:
-        """The page that was visited, once `End` was given; None where a question is asked."""
+        """The visited page, once `End` was returned; None for a question."""
         return self._flow.page if isinstance(self._flow, Visit) else None
 
     @property
     def content(self) -> bytes | None:
-        """The file that was fetched, once `End` was given; None where a question is asked or a page visited."""
+        """The downloaded file, once `End` was returned; None for a question or a page."""
         return self._flow.content if isinstance(self._flow, Visit) else None
 
     @property
     def retries(self) -> int:
-        """How often the question was asked again."""
+        """How often the question was repeated."""
         return self._retries
 
     @property
     def has_event(self) -> bool:
-        """Whether `next_event` would give one."""
+        """Whether `next_event` would return an event."""
         return bool(self._queue or self._next_events)
 
     @property
     def events_given(self) -> int:
-        """How many events `next_event` has given."""
-        is_held_back = self._state is State.LAST  # the last one, which is counted already
+        """How many events `next_event` has returned."""
+        is_held_back = self._state is State.LAST  # the last event is already counted
         return self._count - len(self._queue) - len(self._next_events) - is_held_back
 
     @property
     def outcome(self) -> End | Broken | None:
-        """The last event, once `next_event` has given it."""
+        """The last event, once `next_event` has returned it."""
         return self._last if self._state is _OVER and not (self._queue or self._next_events) else None
 
     # ---------------------------------------------------------------- what the two kinds of call differ in
@@ -285,11 +285,11 @@ class CallBase(ABC, Generic[_S]):
 
     @abstractmethod
     def _begin(self, session: Session | None) -> None:
-        """Make a new flow with this session, and what drives it."""
+        """Make a new flow with this session, and its client."""
 
     @abstractmethod
     def _work(self) -> tuple[_S, type[object] | Awaiting]:
-        """The next step of the machine, and which clock bounds it."""
+        """The next step of the machine, and the phase for its clock."""
 
     @abstractmethod
     def _fail(self, detail: str, reason: Reason, limit: str | None) -> list[Event]:
@@ -298,13 +298,13 @@ class CallBase(ABC, Generic[_S]):
     # ---------------------------------------------------------------- output
 
     def next_event(self) -> Event | None:
-        """The next event, or None if nothing has come yet or the reply is over.
+        """Return the next event, or None if nothing has come yet or the reply is over.
 
-        The last one is given after `next_step` has given `Done`: so whoever has it
-        holds no connection.
+        The last event is returned only after `next_step` has returned `Done`, so whoever
+        has it holds no connection.
         """
         if not (self._next_events or self._queue):
-            return None  # which needs no lock
+            return None  # needs no lock
         with self._channel._lock:
             if self._next_events:
                 return self._next_events.pop()
@@ -314,10 +314,10 @@ class CallBase(ABC, Generic[_S]):
             return self._queue.pop() if self._queue else None
 
     def next_step(self, now: float) -> tuple[_S | Wait | Done, float]:
-        """What to do next, and until when: always the same until it is reported.
+        """Return what to do next, and until when. The same until you report on it.
 
-        `now` is in monotonic seconds, and so is the second value; infinity if there is
-        no bound. To ask at or after that time is as good as `timed_out`.
+        `now` and the second value are in monotonic seconds; infinity means no bound.
+        Asking at or after that time is the same as `timed_out`.
         """
         with self._channel._lock:
             step, until = self._choose_step(now)
@@ -362,10 +362,10 @@ class CallBase(ABC, Generic[_S]):
     # ---------------------------------------------------------------- reports
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Bytes came; see `Client.receive_data` and `Flow.receive_data`. Ignored while no connection is wanted.
+        """Take bytes; see `Client.receive_data` and `Flow.receive_data`. Ignored while no connection is wanted.
 
-        Raises `LocalProtocolError` where the step has no use for bytes, `TypeError`
-        if not bytes-like.
+        Raises `LocalProtocolError` if the step does not expect bytes, `TypeError` if
+        they are not bytes-like.
         """
         with self._channel._lock:
             if (self._state is _ASK and type(data) is bytes) or self._takes(Input.DATA):
@@ -379,7 +379,7 @@ class CallBase(ABC, Generic[_S]):
             self._outbox.tell(self)
 
     def receive_eof(self) -> None:
-        """The peer has closed, or the body is over. Ignored while no connection is wanted."""
+        """The peer has closed, or the body has ended. Ignored while no connection is wanted."""
         with self._channel._lock:
             if self._takes(Input.EOF):
                 events = self._machine.receive_eof()
@@ -388,26 +388,25 @@ class CallBase(ABC, Generic[_S]):
         self._tell()
 
     def timed_out(self) -> None:
-        """A timer fired that was set to the time which came with a step.
+        """The timer of a step fired, at the time that `next_step` returned.
 
-        What that means depends on the step. A timer that belongs to an earlier step
-        changes nothing.
+        Its meaning depends on the step. A timer of an earlier step changes nothing.
         """
         with self._channel._lock:
             if self._state is State.PAUSE:
                 self._resume_at = -math.inf if self._resume_at is not None else None
             elif self._opening is not None and self._state is State.WAIT and self._opening.is_settled:
-                pass  # what it waited for came in time, and the next step goes on with that
+                pass  # the wait succeeded in time, and the next step uses its result
             elif self._clock.deadline not in (None, math.inf):
                 self._run_out()
         self._tell()
 
     def close(self) -> None:
-        """Leave: close the connection and cancel the step in progress; later reports are ignored. Idempotent.
+        """Leave early: close the connection and cancel the current step. Later reports are ignored. Idempotent.
 
-        From any task or thread, at any time. Events that came before are still given,
-        and then one `Broken`: TRUNCATED once the answer has begun, else LOST; during
-        the pause before the question is asked again, the one that led to it.
+        May be called from any task or thread, at any time. Queued events are still
+        returned, and then one `Broken`: TRUNCATED once the answer has begun, else LOST;
+        during the pause before a retry, the `Broken` that would have been retried.
         """
         with self._channel._lock:
             if self._state not in _ENDED:
@@ -420,7 +419,7 @@ class CallBase(ABC, Generic[_S]):
         self._tell()
 
     def _takes(self, given: Input) -> bool:
-        """Whether a report goes to the machine. Raises `LocalProtocolError` if it does not fit the state."""
+        """Whether to pass a report to the machine. Raises `LocalProtocolError` if it does not fit the state."""
         if self._state in _ENDED:
             return False
         self._move(given)
@@ -440,22 +439,22 @@ class CallBase(ABC, Generic[_S]):
         self._state = TABLE.next(self._state, given)
 
     def _take(self, events: list[Event]) -> None:
-        """Go on after what the machine has made of an input."""
+        """Process the events of an input."""
         flow, clock, session = self._flow, self._clock, self._flow.session
         last = events[-1] if events else None
         if type(last) is Live and session is self._session and self._state is _ASK:
             clock.deadline = None
-            self._queue += events  # as nearly always
+            self._queue += events  # nearly always
             self._count += len(events)
             if self._texts is not None or self._outbox is not None:
                 self._hear(events)
             return
         if events or (type(clock.phase) is Awaiting and clock.phase is not self._machine.awaiting):
-            clock.stop()  # what is due now has a deadline of its own
+            clock.stop()  # the next step has its own deadline
         if isinstance(last, End | Broken):
             if self._state is State.START:
                 assert isinstance(last, Broken)  # a flow with a question does not end with its session
-                # A session, but this question is too large for it.
+                # The session is there, but makes the question too large.
                 if session is not None and session.nonce is not None and is_usable(session):
                     self._share(session)
                     self._leave_opening(session)
@@ -469,14 +468,16 @@ class CallBase(ABC, Generic[_S]):
                 self._put(events[:-1])
                 self._finish(last)
         elif flow.awaiting is not _SESSION:
-            if events or self._state is State.START:  # a head may be that of a refusal, after which all is renewed
+            if (
+                events or self._state is State.START
+            ):  # the head may belong to a refusal, after which the session is renewed
                 self._share(session)
             if self._state is State.START:
                 clock.stop()
                 self._leave_opening(session)
                 self._move(Input.STARTED)
                 self._look_for_files()
-            if self._state is _ASK:  # a file's answer is no part of the question's
+            if self._state is _ASK:  # a file's answer is not part of the question's
                 self._put(events)
         elif self._state in (_ASK, State.UPLOAD):
             clock.stop()
@@ -487,7 +488,7 @@ class CallBase(ABC, Generic[_S]):
             self._move(Input.FILE_DUE)
 
     def _judge_upload(self, last: End | Broken) -> None:
-        """Go on after a file was sent: with the next one, or with the question."""
+        """Continue after a file was sent: with the next one, or with the question."""
         name = self._files[0].name
         file_id = last.file_id if isinstance(last, End) else None
         if file_id is not None:
@@ -495,7 +496,7 @@ class CallBase(ABC, Generic[_S]):
             self._what = replace(self.submit, file_ids=(*self.submit.file_ids, file_id))
             try:
                 self._begin(self._channel._session)
-            except ValueError as error:  # the ids have made the question larger than it may be
+            except ValueError as error:  # the ids have made the question too large
                 last = Broken(Reason.TOO_LARGE, str(error), limit="request_bytes")
             else:
                 self._clock.stop()
@@ -520,8 +521,8 @@ class CallBase(ABC, Generic[_S]):
             self._outbox.put_events(events)
 
     def _finish(self, last: End | Broken) -> None:
-        """The reply is over, unless the question may be asked again."""
-        # What has begun to be answered is not asked again, even if it asks nothing.
+        """End the reply, unless the question may be repeated."""
+        # A request whose answer has begun is not repeated, even if it is not a question.
         pause = None
         if isinstance(last, Broken) and not self._count:
             pause = self._channel._retries.pause(last, self._retries)
@@ -563,12 +564,12 @@ class CallBase(ABC, Generic[_S]):
 
     @property
     def _is_refused(self) -> bool:
-        """Whether a session is wanted since the nonce of the first submit was refused."""
+        """Whether a session is needed because the nonce of the first submit was refused."""
         return isinstance(self._flow, Flow) and self._flow.refusal is not None
 
     def _find_session(self) -> None:
         if callable(self._what) or not self._what._needs_session:
-            self._session = self._flow.session  # which is not the channel's to have
+            self._session = self._flow.session  # not for the channel
             self._move(Input.FOUND)
             return
         channel = self._channel
@@ -585,12 +586,12 @@ class CallBase(ABC, Generic[_S]):
         else:
             self._opening = channel._opening = Opening(self)
             self._move(Input.TO_START)
-            if current is not None and not self._is_refused:  # a member's, who is to be proved
+            if current is not None and not self._is_refused:  # a member's session, which must be verified
                 self._give(current)
                 self._session = current
 
     def _look_at_opening(self) -> None:
-        """Go on if the other call has a session, or none, or has left."""
+        """Continue if the other call has a session, has failed, or has left."""
         opening = self._opening
         assert opening is not None
         outcome = opening.outcome
@@ -609,7 +610,7 @@ class CallBase(ABC, Generic[_S]):
         self._move(Input.FOUND)
         self._look_for_files()
         self._session = self._flow.session
-        if events:  # a refused question is not asked again without a nonce
+        if events:  # a refused question is not repeated without a nonce
             (refusal,) = events
             assert isinstance(refusal, Broken)
             self._finish(refusal)
@@ -618,13 +619,13 @@ class CallBase(ABC, Generic[_S]):
         assert isinstance(self._flow, Flow)
         if self._flow.session is session:
             return []
-        if self._flow.awaiting is not _SESSION:  # it has one that another question has replaced since
+        if self._flow.awaiting is not _SESSION:  # it has a session that another question has since replaced
             self._begin(None)
             assert isinstance(self._flow, Flow)
         return self._flow.use_session(session)
 
     def _do_without(self, broken: Broken) -> None:
-        """No session can be had: end with this, or with the refusal that made it necessary."""
+        """There is no session: end with this, or with the refusal that required it."""
         if self._is_refused:
             assert isinstance(self._flow, Flow)
             (refusal,) = self._flow.use_session(None)
@@ -633,7 +634,7 @@ class CallBase(ABC, Generic[_S]):
         self._finish(broken)
 
     def _leave_opening(self, outcome: Session | Broken | None) -> None:
-        """Start no session any more, or wait for none."""
+        """Stop starting a session, or waiting for one."""
         opening, self._opening = self._opening, None
         if opening is None:
             return
@@ -644,7 +645,7 @@ class CallBase(ABC, Generic[_S]):
             opening.signals.remove(self._signal)
 
     def _share(self, session: Session | None) -> None:
-        """Give the channel what this flow has, unless another call has brought something newer."""
+        """Give the channel this flow's session, unless another call has provided a newer one."""
         if session is self._session or session is None:
             return
         if self._channel._session == self._session:

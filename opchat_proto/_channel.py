@@ -37,15 +37,15 @@ QuestionLike: TypeAlias = (
     | str
     | Iterable[Message | Mapping[str, Any]]
 )
-"""What can be asked: a text, a list of messages that ends with the user's, a whole `Submit` or `Query`; or a file to
-send, or what is to be done with a member's discussions."""
+"""What can be asked: a text, a list of messages that ends with the user's, a `Submit` or `Query`; also a file to
+upload, or a request about a member's discussions."""
 
 
 class QuestionOptions(TypedDict, total=False):
-    """What a text or a list of messages can be asked with. A `Submit` has all of it already, and explains it."""
+    """Keyword arguments for a text or a list of messages. They are fields of `Submit`, which explains them."""
 
     bot_id: Scalar | None
-    """Which of the site's bots is asked. This and the next two belong to a conversation where there is one."""
+    """The bot. With a conversation, this and the next two are the conversation's."""
     custom_id: Scalar | None
     context_id: Scalar | None
     file_ids: Iterable[str]
@@ -61,31 +61,31 @@ class Channel:
         channel = Channel("https://site.example")
         call = channel.call([{"role": "user", "content": "Hi"}])
 
-    The first call starts the session, and the others wait for that. A nonce that is
-    refused is renewed once for all. In the same way the first call lets the site say
-    who asks, if a member does: see `Flow`. If start_session fails, the calls that are
-    waiting at that moment end as it did.
+    The first call starts the session while the others wait. A refused nonce is renewed
+    once for all calls. In the same way, if a member asks, the first call lets the site
+    say who asks: see `Flow`. If start_session fails, the calls that wait at that moment
+    end in the same way.
 
-    `endpoint` is an `Endpoint` or what `Endpoint.parse` takes. `session` is one
-    from before. `page` is the address of the page that its nonce came from: if the
-    nonce is refused, the page is visited again (`renewal` of `Flow`), at an address
-    that `random` makes new to caches. `headers` go with each request. `proxy` is a
-    `Proxy` or its URL; an `HTTPCall` leaves proxies to the library.
+    `endpoint` is an `Endpoint` or a text for `Endpoint.parse`. `session` is an earlier
+    session. `page` is the address of the page with its nonce: if the nonce is refused,
+    the page is visited again (`renewal` of `Flow`), at an address that `random` makes
+    new to caches. `headers` are sent with each request. `proxy` is a `Proxy` or its URL;
+    an `HTTPCall` leaves proxies to the library.
 
-    `retries` is how often a question is asked again that reached nobody, or that the
-    server put off with 429 or 503 and a Retry-After of at most `longest_wait`
-    seconds. The pause before it grows from 0.5 to 8 seconds; `random`, a
-    `random.Random` or its method `random`, makes it different for each call.
+    `retries` is how often to repeat a question that did not reach the server, or that
+    the server postponed with 429 or 503 and a Retry-After of at most `longest_wait`
+    seconds. The pause grows from 0.5 to 8 seconds; `random`, a `random.Random` or its
+    method `random`, varies it between calls.
 
-    `signal` makes what a driver waits for at `Wait`: `trio.Event`,
-    `asyncio.Event`, `threading.Event`. Without it, drivers ask again. `lock`, such
-    as a `threading.RLock()`, is held during each change if calls belong to several
-    threads. `observer(call, item)` receives each step, report and event, in order,
-    after the change and outside the lock; what it raises comes out of the method
-    that was called, and no event is lost by that.
+    `signal` makes the object that a driver waits for at `Wait`: `trio.Event`,
+    `asyncio.Event` or `threading.Event`. Without it, drivers ask again from time to time.
+    `lock`, such as a `threading.RLock()`, is held during each change, for calls in
+    several threads. `observer(call, item)` receives each step, report and event, in
+    order, after the change and outside the lock. If it raises, the method that was
+    called raises, and no event is lost.
 
-    Raises `ValueError` for an address, a session, headers, a proxy or numbers that
-    cannot be used, `TypeError` for values of wrong types.
+    Raises `ValueError` for an unusable address, session, header field, proxy or number,
+    `TypeError` for wrong types.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class Channel:
             if function is not None and not callable(function):
                 raise TypeError(f"{name}: expected a callable or None, got {type(function).__name__}")
         self.endpoint: Endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
-        """Where the questions go."""
+        """The site."""
         self.limits = limits
         self.timeouts = timeouts
         self.proxy: Proxy | None = Proxy.parse(proxy) if isinstance(proxy, str) else proxy
-        """The proxy that calls go through, if there is one."""
+        """The proxy, or None."""
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self._retries = Retries(retries, longest_wait, random)
         self._new_signal = signal
@@ -130,16 +130,16 @@ class Channel:
         draw: Any = getattr(random, "random", random)
         self._draw: Callable[[], float] = draw or (lambda: 0.0)
         self._session = session
-        # Raises now what would be raised with each question.
+        # Raises now instead of with each question.
         self._session = self._flow(Submit(new_message="?"), session).session
 
     def __repr__(self) -> str:
-        """Where it asks."""
+        """The site."""
         return f"<Channel to {self.endpoint.origin}>"
 
     @property
     def session(self) -> Session | None:
-        """The session as it stands, for the next channel; None until a call has started one."""
+        """The current session, for the next channel; None until a call has started one."""
         return self._session
 
     def call(
@@ -151,23 +151,22 @@ class Channel:
         files: Iterable[Upload] = (),
         **options: Unpack[QuestionOptions],
     ) -> Call:
-        """A question over connections of your own: a text, a list of messages, a `Submit`, a `Query` or an `Upload`.
+        """Ask over your own connections: a text, a list of messages, a `Submit`, a `Query` or an `Upload`.
 
-        With a `conversation`, a text is asked after its messages. A complete answer is
-        added to it; a broken one changes nothing, but a response id that the server
-        did not accept is dropped. `chat_id` names a question that has no chat id, and a
-        new conversation keeps it; the core draws nothing at random. `options` save a
-        `Submit` from being written: `call("Hi", bot_id="sales")`.
+        With a `conversation`, a text is asked with its messages. A complete answer is
+        added; a broken one changes nothing, except that a response id which the server
+        did not accept is dropped. `chat_id` is for a question without a chat id, and a
+        new conversation keeps it; the core draws nothing at random. `options` are fields
+        of `Submit`: `call("Hi", bot_id="sales")`.
 
-        `files` are uploaded first, one after the other, in the session that the question
-        is asked in, and the question names their ids. A file that the site does not take
-        ends the reply with that `Broken`, and nothing was asked. Sites read several files
-        only since 3.1.2, and older ones ignore them, as 2.9.9 does all but one: see
-        `Bot.max_files`. No file is read before 1.9.94.
+        `files` are uploaded first, one after the other, in the question's session, and
+        the question names their ids. If the site refuses a file, the reply ends with that
+        `Broken`, and the question is not asked. Sites read several files only since 3.1.2;
+        older ones ignore all but one (2.9.9) or all (before 1.9.94): see `Bot.max_files`.
 
-        Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
-        `TypeError` for other types and for options that the question or the conversation
-        has already, `RuntimeError` if the conversation is being asked another question.
+        Raises `InvalidMessages` or another `ValueError` for a question that cannot be
+        sent, `TypeError` for wrong types and for options that the question or conversation
+        already has, `RuntimeError` if the conversation is being asked another question.
         """
         asked, attached = self._to_question(question, conversation, chat_id, files, options)
         return Call(self, asked, conversation, attached)
@@ -204,20 +203,20 @@ class Channel:
             for file in attached:
                 if file.size > most:
                     raise ValueError(f"files: expected at most {most} bytes (Limits.upload_bytes) in {file.name!r}")
-            self._flow(submit)  # raises if it is too large, before anything is uploaded
+            self._flow(submit)  # raises if it is too large, before any upload
         return submit, attached
 
     def visit(self, url: str, *, fresh: str | None = None, file: bool = False) -> Call:
-        """A visit to a page, of this site or another: its one event is `End(None)`, and then `call.page`, or `Broken`.
+        """Visit a page of this site or another. The one event is `End(None)`, with `call.page` set, or `Broken`.
 
-        The session's cookies and the header fields go with it if the page is on this
-        site: see `Visit`, also for `fresh` and `file`. Raises `ValueError` for what is not an address
-        of a page.
+        For a page on this site, the session's cookies and the header fields are sent: see
+        `Visit`, also for `fresh` and `file`. Raises `ValueError` for anything but a page's
+        address.
         """
         return Call(self, self._visits(url, fresh, file=file))
 
     def http_visit(self, url: str, *, fresh: str | None = None, file: bool = False) -> HTTPCall:
-        """As `visit`, over an HTTP library, which must not follow redirects itself."""
+        """As `visit`, over an HTTP library. It must not follow redirects itself."""
         return HTTPCall(self, self._visits(url, fresh, file=file))
 
     def _visits(self, url: str, fresh: str | None, *, file: bool = False) -> Callable[[], Visit]:

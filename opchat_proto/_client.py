@@ -1,4 +1,4 @@
-"""The middle ring: a flow over HTTP/1.1, one connection per request, and the steps to take with each connection."""
+"""The middle ring: a flow over HTTP/1.1, with one connection per request, as steps for a driver."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -25,18 +25,18 @@ class State(StrEnum):
 
     CONNECT = "CONNECT"
     PROXY_TLS = "PROXY_TLS"  # TLS with the proxy
-    TUNNEL_SEND = "TUNNEL_SEND"  # the proxy is to be told something
+    TUNNEL_SEND = "TUNNEL_SEND"  # bytes for the proxy are due
     TUNNEL_RECEIVE = "TUNNEL_RECEIVE"
     TLS = "TLS"  # TLS with the site
-    SEND = "SEND"  # a request is due, and the driver has not seen it yet
-    SENDING = "SENDING"  # the driver has it
+    SEND = "SEND"  # a request is due, and not handed out yet
+    SENDING = "SENDING"  # the request was handed out
     RECEIVE = "RECEIVE"
     DONE = "DONE"
 
 
 @final
 class Input(StrEnum):
-    """What a driver reports; then what that leads to."""
+    """What a driver reports, then what follows from it."""
 
     STEP_DONE = "step_done"
     PIECE_SENT = "step_done, with more to send"
@@ -145,20 +145,19 @@ TABLE: Table[State, Input] = Table(
     },
 )
 
-_RECEIVE = State.RECEIVE  # a global is looked up much faster than the member of an enum
-ANY_RECEIVE = Receive()  # always the same one, so that it can be compared by `is`
+_RECEIVE = State.RECEIVE  # looking up a global is much faster than a member of an enum
+ANY_RECEIVE = Receive()  # always the same object, so that it can be compared with `is`
 _TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
 _ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
-_PIECE = 256 * 1024  # bytes of one Send: so a clock for sending measures the network, and not the size of a file
+_PIECE = 256 * 1024  # bytes of one Send, so that the write clock measures the network, and not the size of a file
 _NO_ANSWER = "the connection was closed before any answer"
 
 
 class FlowLike(Protocol):
-    """What `Client` needs of a `Flow`: any machine that makes requests one after the other and reads their responses.
+    """The methods of `Flow` that `Client` needs: a machine that makes requests in sequence and reads their responses.
 
-    The URL of a request is an absolute one of http or https, with an ASCII host
-    name and a path. A machine whose `awaiting` is not None owes a request, or waits for the
-    response to it.
+    The URL of a request is absolute, with http or https, an ASCII host name and a path.
+    While `awaiting` is not None, the machine owes a request or waits for a response.
     """
 
     @property
@@ -202,7 +201,7 @@ class FlowLike(Protocol):
 
 @final
 class Client:
-    """One question over connections of your own: a loop around `next_step()`.
+    """One question over your own connections: a loop around `next_step()`.
 
         while True:
             match client.next_step():
@@ -212,23 +211,21 @@ class Client:
                 case Receive(): events = client.receive_data(...)
                 case Done(): break
 
-    Inputs return the events that they complete: over the whole life
-    `Live* (End | Broken)`. After the terminal event every input returns [] and
-    the step is `Done`.
+    Inputs return the events that they complete: in total `Live* (End | Broken)`. After
+    the terminal event every input returns [] and the step is `Done`.
 
-    A connection carries one request, and says so to the server (RFC 9112, 9.6).
-    Each request begins with a `Connect` to the host of its URL.
+    A connection carries one request and announces its close (RFC 9112, 9.6). Each
+    request begins with a `Connect` to the host of its URL.
 
-    A Connect, StartTLS or Send that was cancelled may have done anything: call
-    `close()`, and close the connection.
+    A cancelled Connect, StartTLS or Send may have done anything: call `close()`, and
+    close the connection.
 
-    `flow` is a `Flow`, or another machine with its methods (`FlowLike`). It
-    belongs to the client from then on. `proxy` is one to go through: its steps
-    come before those of the site, and what goes wrong with it is
-    `Broken(PROXY)`. With an https proxy and an https site there are two
-    `StartTLS`, the second inside the first.
+    `flow` is a `Flow`, or another machine with its methods (`FlowLike`); the client
+    owns it. `proxy` is a proxy: its steps come before the site's, and its faults are
+    `Broken(PROXY)`. An https proxy in front of an https site needs two `StartTLS`, the
+    second inside the first.
 
-    Raises `ValueError` for a flow that has begun already.
+    Raises `ValueError` for a flow that has already begun.
     """
 
     def __init__(self, flow: FlowLike, *, proxy: Proxy | None = None) -> None:
@@ -241,12 +238,12 @@ class Client:
         self._flow = flow
         self._proxy = proxy
         self._state = State.CONNECT
-        self._request: Request | None = None  # from Connect until it was sent
+        self._request: Request | None = None  # from Connect until it is sent
         self._scheme, self._host, self._port = "", "", 0  # of that request
         self._tunnel: HTTPTunnel | SOCKSTunnel | None = None  # while it is being opened
         self._exchange = Exchange(flow.limits)
-        self._out = b""  # the request as bytes, until it was sent
-        self._sent = 0  # bytes of it that were sent
+        self._out = b""  # the request as bytes, until it is sent
+        self._sent = 0  # how many of them were sent
         self._submit_started = False
 
     def __repr__(self) -> str:
@@ -260,7 +257,7 @@ class Client:
 
     @property
     def awaiting(self) -> Awaiting | None:
-        """See `Flow.awaiting`; besides, PROXY while a proxy has to reply."""
+        """See `Flow.awaiting`; also PROXY while a proxy must reply."""
         if self._state is not _RECEIVE and self._state in _TUNNEL:
             return Awaiting.PROXY
         return self._flow.awaiting
@@ -272,16 +269,15 @@ class Client:
 
     @property
     def sent(self) -> tuple[int, int]:
-        """How many bytes of the request were sent, and of how many; (0, 0) before and after that."""
+        """How many bytes of the request were sent, and its size; (0, 0) before and after sending."""
         return self._sent, len(self._out)
 
     # ---------------------------------------------------------------- output
 
     def next_step(self) -> Connect | StartTLS | Send | Receive | Done:
-        """What to do next: always the same until it is reported.
+        """Return what to do next. The same until you report on it.
 
-        Raises `LocalProtocolError` if somebody else has taken the request that
-        is due from the flow.
+        Raises `LocalProtocolError` if the flow's request was already taken elsewhere.
         """
         if self._state is _RECEIVE:
             return ANY_RECEIVE  # the step of nearly every call
@@ -312,13 +308,13 @@ class Client:
             return
         self._request = self._flow.next_request()
         if self._request is None:
-            raise LocalProtocolError("Client: somebody else has taken the request from its flow")
+            raise LocalProtocolError("Client: the request of its flow was already taken")
         url = urlsplit(self._request.url)
         self._scheme, self._host = url.scheme, url.hostname or ""
         self._port = url.port or PORTS[url.scheme]
 
     def _write_request(self) -> None:
-        """Make the bytes of the request, which the exchange needs to know before it reads any answer."""
+        """Encode the request, which the exchange must know before it reads an answer."""
         if self._out:
             return
         request = self._request
@@ -328,7 +324,7 @@ class Client:
             assert self._proxy is not None
             target, more = request.url, [*more, *self._proxy.authorization]  # RFC 9112, 3.2.2
         self._out = self._exchange.send(request, target, more)
-        self._request = None  # its body is in there
+        self._request = None  # its body is in `_out`
 
     def _hand_out(self) -> None:
         if self._state is State.SEND:
@@ -338,7 +334,7 @@ class Client:
 
     @property
     def _is_relayed(self) -> bool:
-        """Whether the proxy reads our requests, instead of opening a tunnel."""
+        """Whether the proxy forwards requests instead of opening a tunnel."""
         return self._proxy is not None and self._proxy.relays(self._scheme)
 
     # ---------------------------------------------------------------- reports
@@ -348,7 +344,7 @@ class Client:
         if self._state is State.DONE:
             return
         if self._state is State.SEND:
-            self._hand_out()  # for a driver that did not ask again what to send
+            self._hand_out()  # for a driver that did not ask for the step
         state = self._state
         if state is State.SENDING and len(self._out) > self._sent + _PIECE:
             self._move(Input.PIECE_SENT)
@@ -387,18 +383,17 @@ class Client:
         self._move(Input.TLS_DUE if self._scheme == "https" else Input.REQUEST_DUE)
 
     def step_failed(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """The step failed: `detail` is what the I/O library says of it, to which this adds where it was.
+        """The step failed. `detail` is the I/O library's message, to which this adds the place.
 
-        LOST at `Send` means that not everything could be sent. The server may have
-        answered all the same, so the next step is `Receive`. `limit` names the clock
-        that ran out, with the reason TIMEOUT. Legal at any step; raises
-        `TypeError` for wrong types.
+        LOST at `Send` means that not everything was sent. The server may have answered,
+        so the next step is `Receive`. `limit` names the clock that ran out, with the
+        reason TIMEOUT. Legal at any step; raises `TypeError` for wrong types.
         """
         check_failure(detail, reason)
         if self._state is State.DONE:
             return []
         if self._state is State.CONNECT:
-            self._take_request()  # for a driver that did not ask where to
+            self._take_request()  # for a driver that did not ask for the step
         state = self._state
         self._move(Input.STEP_FAILED)
         if reason is Reason.LOST and state in (State.SENDING, State.TUNNEL_SEND):
@@ -428,14 +423,14 @@ class Client:
         return self._receive([Fault(detail, reason, limit)])
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Bytes from the connection; inside TLS, the decrypted ones. `b""` is always legal and changes nothing.
+        """Take bytes from the connection, decrypted if it has TLS. `b""` is always legal and changes nothing.
 
-        At `Connect` they are late news of the previous connection, and ignored. At
-        `Send` they are an early answer. Where TLS is due they came in the clear:
-        `Broken`. Raises `TypeError` if not bytes-like.
+        At `Connect` they are late news of the previous connection, and ignored. At `Send`
+        they are an early answer. If TLS is due, they came unencrypted: `Broken`. Raises
+        `TypeError` if they are not bytes-like.
         """
         if self._state is _RECEIVE and type(data) is bytes and data:
-            # The shortest way through what follows, for the reads that a stream mostly consists of.
+            # The shortest path, for nearly all reads of a stream.
             return self._receive(self._exchange.receive_data(data))
         if not memoryview(data).nbytes or self._state is State.DONE:
             return []
@@ -448,7 +443,7 @@ class Client:
             case State.TUNNEL_SEND | State.TUNNEL_RECEIVE:
                 return self._receive_from_proxy(data)
             case State.TLS if self._proxy is not None:
-                return self._receive([UNASKED])  # as if they had come with the proxy's last reply
+                return self._receive([UNASKED])  # as if they came with the proxy's last reply
             case State.TLS:
                 return self._receive(
                     [Fault("the server sent bytes in the clear where TLS was to begin", Reason.TRUNCATED)]
@@ -460,7 +455,7 @@ class Client:
         return self._receive(self._exchange.receive_data(data))
 
     def receive_eof(self) -> list[Event]:
-        """The peer has closed its side. At `Connect` it is late news of the previous connection, and ignored."""
+        """The peer has closed its side. At `Connect` this is late news of the previous connection, and ignored."""
         if self._state is State.DONE:
             return []
         self._move(Input.EOF)
@@ -473,9 +468,9 @@ class Client:
         return self._receive([Fault(_NO_ANSWER, Reason.LOST)])
 
     def close(self) -> list[Event]:
-        """The caller leaves: close the connection. If the reply is not over, its last event is `Broken`.
+        """The caller leaves: close the connection. Unless the reply is over, its last event is `Broken`.
 
-        Its reason is TRUNCATED once the answer has begun, else LOST. Always legal.
+        The reason is TRUNCATED once the answer has begun, else LOST. Always legal.
         """
         if self._state is State.DONE:
             return []
@@ -492,7 +487,7 @@ class Client:
         self._state = TABLE.next(self._state, given)
 
     def _forget_request(self) -> None:
-        self._request, self._out, self._sent = None, b"", 0  # a question can be large, and its answer take long
+        self._request, self._out, self._sent = None, b"", 0  # a question can be large, and its answer can take long
 
     def _receive_from_proxy(self, data: bytes | bytearray | memoryview) -> list[Event]:
         assert self._tunnel is not None
@@ -501,7 +496,7 @@ class Client:
             return self._receive([fault])
         if self._tunnel.is_open:
             self._reach_the_site()
-        elif self._tunnel.out != unsent:  # but what could not be sent is not tried again
+        elif self._tunnel.out != unsent:  # but bytes that could not be sent are not retried
             self._move(Input.TUNNEL_DUE)
         return []
 
@@ -512,7 +507,7 @@ class Client:
             if events and type(events[-1]) is not Live:
                 return self._end(events, Input.TERMINAL)
             if type(item) is not bytes and self._state is State.CONNECT:
-                break  # the rest belongs to no request
+                break  # the rest does not belong to a request
         return events
 
     def _receive_other(self, item: Head | EndOfBody | Fault) -> list[Event]:
@@ -536,12 +531,12 @@ class Client:
         self._forget_request()
         self._tunnel = None
         last = events[-1]
-        # The flow counts a request as sent when it is taken from it, which is before the connection is open.
+        # The flow counts a request as sent when it hands it out, before the connection is open.
         if isinstance(last, Broken) and last.asked and not self._submit_started:
             events = [*events[:-1], replace(last, asked=False)]
         return events
 
 
 def _server_name(host: str) -> str:
-    """The name to look for in a certificate: without the trailing dot that DNS allows (RFC 6066, 3)."""
+    """The name for the certificate: without the trailing dot that DNS allows (RFC 6066, 3)."""
     return host.removesuffix(".")

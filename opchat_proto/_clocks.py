@@ -18,22 +18,22 @@ _LONGEST = 1_000_000  # seconds, eleven days: poll() counts milliseconds in 32 b
 class Timeouts:
     """How long to wait for the peer, in seconds. None switches a clock off.
 
-    The clocks measure the network and the server, never the caller: a reply that
-    nobody reads does not time out. When one runs out, the reply ends with
-    `Broken(TIMEOUT)`, whose `limit` is its name.
+    The clocks measure the network and the server, never the caller: a reply that is not
+    being read does not time out. If a clock runs out, the reply ends with
+    `Broken(TIMEOUT)`, and `limit` is its name.
 
-    Raises `TypeError` for a value that is not a number, `ValueError` for one that is
-    not above 0 and at most a million.
+    Raises `TypeError` for a value that is not a number, `ValueError` unless it is above 0
+    and at most a million.
     """
 
     connect: float | None = 10
-    """For a connection, the lookup of its name included; again for TLS, and again for each reply of a proxy."""
+    """To connect, with the name lookup; the same again for TLS, and for each reply of a proxy."""
     write: float | None = 30
-    """For sending a request, or each 256 KiB of a large one."""
+    """To send a request, or each 256 KiB of a large one."""
     first_event: float | None = 300
-    """For the answer of start_session, and then for the first event: a model may think for long."""
+    """To the answer of start_session, and then to the first event: a model may think for long."""
     idle: float | None = 120
-    """Between two events of an answer. Comments that keep a connection alive are no events."""
+    """Between two events of an answer. Keep-alive comments do not count."""
 
     def __post_init__(self) -> None:
         """Check each field."""
@@ -47,7 +47,7 @@ class Timeouts:
                 raise ValueError(f"Timeouts.{field.name}: expected above 0 and at most {_LONGEST} seconds, got {value}")
 
 
-# What a clock measures: a kind of step, or for `Receive` what the server owes us. Its name, and what has not come.
+# For each phase, a kind of step or for `Receive` what the server owes: the name of its clock, and what did not happen.
 _CLOCKS: dict[type[object] | Awaiting, tuple[str, str]] = {
     Connect: ("connect", "no connection"),
     StartTLS: ("connect", "no handshake"),
@@ -63,7 +63,7 @@ _CLOCKS: dict[type[object] | Awaiting, tuple[str, str]] = {
 
 @final
 class Clock:
-    """The clock of the step that a question is at. It runs from `start` until `stop`."""
+    """The clock of a question's current step. It runs from `start` to `stop`."""
 
     __slots__ = ("_seconds", "_timeouts", "deadline", "phase")
 
@@ -72,10 +72,10 @@ class Clock:
         self.phase: type[object] | Awaiting = Connect
         self._seconds = timeouts.connect
         self.deadline: float | None = None
-        """When it runs out: infinity if it is switched off, None if it does not run."""
+        """The deadline: infinity if it is switched off, None if it is not running."""
 
     def start(self, phase: type[object] | Awaiting, now: float) -> float:
-        """The deadline of this phase. While the phase stays the same, so does the deadline, until `stop`."""
+        """Return the deadline of this phase. It stays the same for the same phase, until `stop`."""
         if phase is not self.phase:
             self.phase = phase
             self._seconds = self._choose(phase)
@@ -85,7 +85,7 @@ class Clock:
         return self.deadline
 
     def stop(self) -> None:
-        """The step is over, or it brought an event: the next `start` sets a new deadline."""
+        """The step is over, or gave an event: the next `start` sets a new deadline."""
         self.deadline = None
 
     @property
@@ -94,7 +94,7 @@ class Clock:
         return _CLOCKS[self.phase][0]
 
     def words(self, events: int) -> str:
-        """What has not come in time, for a person, after so many events."""
+        """What did not happen in time, for a person, after this many events."""
         limit, what = _CLOCKS[self.phase]
         after = f"{events} event{'' if events == 1 else 's'}"
         return f"{what} within {self._seconds:g} s (timeout {limit!r}), after {after}"
@@ -102,8 +102,8 @@ class Clock:
     def _choose(self, phase: type[object] | Awaiting) -> float | None:
         timeouts = self._timeouts
         if phase is Request or phase is Wait:
-            # The library connects, sends and reads the head without telling us in between; so does the call that
-            # starts the session for those that wait.
+            # The library connects, sends and reads the head without reports in between. So does, for the calls that
+            # wait, the call that starts the session.
             if timeouts.connect is None or timeouts.write is None or timeouts.first_event is None:
                 return None
             return timeouts.connect + timeouts.write + timeouts.first_event

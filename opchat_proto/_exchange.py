@@ -46,10 +46,11 @@ class Fault:
 Received: TypeAlias = Head | bytes | EndOfBody | Fault
 """Bytes are a piece of the body."""
 
-# While heads are read. What follows a head is copied to see how long the head was, and a read can hold many 1xx heads.
+# Bytes passed to h11 at once while it reads heads: the rest is copied to find the length of a head, and a read can
+# contain many 1xx heads.
 _BLOCK = 4 * 1024
 
-# A chunk's own line and its end are rarely longer; only then is it worth looking what is left in h11's buffer.
+# A chunk's line and its end are rarely longer; only if they are, h11's buffer is examined.
 _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
@@ -58,16 +59,16 @@ _Data = h11.Data
 
 @final
 class Exchange:
-    """A connection that carries one request."""
+    """One connection with one request."""
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.head_bytes
-        # h11 never holds more than the limit, so its own check, which depends on the cuts, never comes to a verdict.
+        # h11 never holds more than the limit, so its own check, which depends on the cuts, never triggers.
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.head_bytes)
         self._held = 0  # bytes in h11's buffer, or a few more (see receive_data); with those after the answer
-        self._head = bytearray()  # what has come of the head that is being read
+        self._head = bytearray()  # the received part of the current head
         self._begun = False
-        self._in_body = False  # the head was read, and the end was not
+        self._in_body = False  # between the head and the end of the body
         self._ended = False
 
     def send(self, request: Request, target: str, more: Iterable[tuple[str, str]] = ()) -> bytes:
@@ -88,7 +89,7 @@ class Exchange:
 
     @property
     def holds_more(self) -> bool:
-        """Whether bytes have come that belong to no answer."""
+        """Whether bytes have come that do not belong to the answer."""
         return self._held > 0
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
@@ -96,17 +97,17 @@ class Exchange:
         received: list[Received] = []
         self._begun = True
         if self._in_body and type(data) is bytes and self._held + len(data) <= self._limit:
-            # The shortest way through what follows, for the reads that a stream mostly consists of.
+            # The shortest path, for nearly all reads of a stream.
             self._h11.receive_data(data)
             self._held += len(data)
             self._drain(received, data)
             return received
-        rest = memoryview(bytes(data))  # a view can have items of several bytes, or gaps
+        rest = memoryview(bytes(data))  # a memoryview can have gaps, or items of several bytes
         while rest and not self._ended:
-            # h11 looks for the end of a line, or of a head, in what it holds. As it never holds more than the limit, it
-            # misses one that is longer in one read as well as in many.
+            # h11 searches its buffer for the end of a line or head. The buffer never exceeds the limit, so an overlong
+            # one is missed equally in one read and in many.
             if self._held == self._limit:
-                self._held = len(self._h11.trailing_data[0])  # h11 takes a chunk's header or footer without an event
+                self._held = len(self._h11.trailing_data[0])  # h11 consumes a chunk's header or footer without an event
             room = self._limit - self._held
             if not room:
                 received.append(self._too_long())
@@ -123,7 +124,7 @@ class Exchange:
         return received
 
     def receive_eof(self) -> list[Received]:
-        """What the end of the connection completes: a body that has no length, or a fault."""
+        """Return what the end of the connection completes: a body without a length, or a fault."""
         if self._reading_head:
             return [self._fault("the connection was closed inside the head of the answer")]
         received: list[Received] = []
@@ -136,11 +137,11 @@ class Exchange:
         return self._h11.their_state is h11.SEND_RESPONSE
 
     def _drain(self, received: list[Received], read: bytes) -> None:
-        """Collect what h11 makes of the bytes that it holds. `read` are those that came last."""
+        """Collect the items in the bytes that h11 holds. `read` are the last bytes received."""
         pieces: list[bytes] = []
         progress = False
         outcome: Received | None = None
-        left: int | None = None  # bytes in h11's buffer, if that has been looked at
+        left: int | None = None  # bytes in h11's buffer, if known
         most_left = self._held
         next_event = self._h11.next_event
         while not self._ended:
@@ -148,7 +149,7 @@ class Exchange:
                 event = next_event()
             except h11.RemoteProtocolError as error:
                 outcome = self._fault(f"HTTP: {self._what_is_wrong(error)}")
-                # h11 keeps the error in a frame of its traceback: a cycle that would hold all callers, the driver too.
+                # h11 keeps the error in a frame of its traceback: a cycle that would keep all callers alive.
                 error.__traceback__ = None
             else:
                 if type(event) is _Data:
@@ -156,10 +157,10 @@ class Exchange:
                     pieces.append(data)
                     most_left -= len(data)
                     if most_left < _FRAMING and event.chunk_end:
-                        # A read mostly ends here, and to ask h11 for more costs a quarter of what this event did.
+                        # Most reads end here, and asking h11 for more would cost a quarter more.
                         if event.chunk_start and read == _ONE_CHUNK % (len(data), data):
-                            # All that has come is this chunk: before its data there is no room for anything but its
-                            # size, which therefore leaves nothing but its end in h11's buffer.
+                            # The read is exactly this chunk: only its size can come before its data, so h11's buffer
+                            # can hold only its end.
                             received.append(bytes(data))
                             self._held = 2
                             return
@@ -176,7 +177,7 @@ class Exchange:
                     break
             progress = True
         if pieces:
-            received.append(b"".join(pieces))  # once a read: what comes next judges a longer piece faster
+            received.append(b"".join(pieces))  # one piece per read: the decoder handles longer pieces faster
         if outcome is not None:
             received.append(outcome)
         if left is not None:
@@ -198,8 +199,8 @@ class Exchange:
 
     def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
         if self._head and self._head[0] <= 0x20:
-            return "no status line"  # h11 has other words for it, which depend on how much of the head is there
-        # What h11 quotes can be as long as a head, hold a cookie, or be as much of a chunk's footer as came at once.
+            return "no status line"  # h11's words depend on how much of the head has come
+        # h11's quotation can be as long as a head, contain a cookie, or depend on the cuts of a chunk's footer.
         return str(error).partition(": bytearray(")[0]
 
     def _too_long(self) -> Fault:

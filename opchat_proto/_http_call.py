@@ -1,4 +1,4 @@
-"""One question over an HTTP library, which sees to connections, proxies and TLS."""
+"""One question over an HTTP library, which handles connections, proxies and TLS."""
 
 from dataclasses import replace
 from typing import final
@@ -20,21 +20,20 @@ __all__ = ["HTTPCall"]
 class HTTPCall(CallBase[Request | Receive]):
     """One question over an HTTP library, made by `Channel.http_call`.
 
-    The steps: `Request`, to be sent and then reported with `receive_head`;
-    `Receive`, for the next piece of the body, or its end, reported with
-    `receive_data` and `receive_eof`; `Wait`; `Done`, at which the response is to be
-    closed. The library sees to connections, proxies and TLS. A `Request` may take as
-    long as connect, write and first_event of `Timeouts` together.
+    The steps: `Request`: send it, and report with `receive_head`. `Receive`: read the
+    next piece of the body or its end, and report with `receive_data` or `receive_eof`.
+    `Wait`. `Done`: close the response. The library handles connections, proxies and
+    TLS. A `Request` may take connect, write and first_event of `Timeouts` together.
     """
 
     __slots__ = ("_is_reached", "_machine", "_request")
 
     _machine: Flow | Visit
-    _request: Request | None  # from when it is due until its head has come
+    _request: Request | None  # while it is due, and until its head has come
     _is_reached: bool  # whether the server has begun to answer a submit
 
     def receive_head(self, status: int, headers: Headers) -> None:
-        """The head of the response to the request, interim ones included; see `ReplyDecoder.receive_head`.
+        """Take a head of the response, final or interim; see `ReplyDecoder.receive_head`.
 
         Raises `LocalProtocolError` unless a request waits for it, `TypeError` for
         wrong types.
@@ -56,11 +55,11 @@ class HTTPCall(CallBase[Request | Receive]):
     def step_failed(
         self, detail: str, reason: Reason = Reason.LOST, *, sent: bool = True, limit: str | None = None
     ) -> None:
-        """The request or the reading of its response failed: `detail` is what the library says of it.
+        """The request failed, or reading its response: `detail` is the library's message.
 
-        `sent=False` says that it is certain that no byte of the request has left.
-        `limit` names the clock that ran out in the library, with the reason TIMEOUT.
-        Ignored while no connection is wanted.
+        `sent=False` means that certainly no byte of the request was sent. `limit` names
+        the library's clock that ran out, with the reason TIMEOUT. Ignored while no
+        connection is wanted.
         """
         check_failure(detail, reason)
         with self._channel._lock:

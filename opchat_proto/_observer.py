@@ -1,4 +1,4 @@
-"""What a call tells its observer: each step, report and event, once and in order."""
+"""Tells the observer of a call each step, report and event, once and in order."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ Observer: TypeAlias = Callable[["Call | HTTPCall", Step | Report | Event], objec
 
 @final
 class Outbox:
-    """What has happened to one call and its observer has not heard yet. Filled under the lock, emptied outside it."""
+    """The items of one call that its observer has not received yet. Filled under the lock, emptied outside it."""
 
     __slots__ = ("_is_telling", "_items", "_lock", "_observer", "_step")
 
@@ -32,11 +32,11 @@ class Outbox:
         self._observer = observer
         self._lock = lock
         self._items: deque[Step | Report | Event] = deque()
-        self._step: Step | None = None  # that was told, until it is reported
+        self._step: Step | None = None  # the step that was told, until it is reported
         self._is_telling = False
 
     def put_step(self, step: Any) -> None:
-        """A step was handed out. It is told once, however often the driver asks for it."""
+        """A step was handed out. It is told once, even if the driver asks again."""
         if step != self._step:
             self._step = step
             self._items.append(step)
@@ -45,14 +45,14 @@ class Outbox:
         """A report has changed the call."""
         self._items.append(report)
         if type(self._step) is Receive or not isinstance(report, DataReceived | HeadReceived):
-            self._step = None  # else it is an early answer, and the step goes on
+            self._step = None  # otherwise it is an early answer, and the step continues
 
     def put_events(self, events: Sequence[Event]) -> None:
         """Events were queued."""
         self._items += events
 
     def tell(self, call: Any) -> None:
-        """Call the observer with all that waits, in order, whichever thread comes first. What it raises comes out."""
+        """Call the observer with all waiting items in order, in whichever thread is first. Its exceptions propagate."""
         while True:
             with self._lock:
                 if self._is_telling or not self._items:

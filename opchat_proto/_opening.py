@@ -1,4 +1,4 @@
-"""A start_session that several calls share: one of them asks for it, and the others wait."""
+"""A start_session that several calls share: one of them sends it, and the others wait."""
 
 import weakref
 from typing import Protocol, final
@@ -10,23 +10,23 @@ __all__ = ["Signal"]
 
 
 class Signal(Protocol):
-    """`trio.Event`, `asyncio.Event` or `threading.Event`: what a driver waits for at `Wait`."""
+    """`trio.Event`, `asyncio.Event` or `threading.Event`: a driver waits for it at `Wait`."""
 
     def set(self) -> None:
-        """Let the driver go on."""
+        """Wake the driver."""
 
 
 @final
 class Opening:
-    """A start_session that is under way: which call asks for it, and the signals of those that wait."""
+    """A running start_session: the call that sends it, and the signals of the calls that wait."""
 
     __slots__ = ("outcome", "signals", "starter")
 
     def __init__(self, starter: object) -> None:
         self.outcome: Session | Broken | None = None
         self.signals: list[Signal] = []
-        # Weak, so that others go on where somebody forgets to close the reply. The callback may run at any time and in
-        # any thread, so it takes no lock: those who are woken look for themselves.
+        # Weak, so that the others continue if a reply is dropped without closing. The callback may run at any time in
+        # any thread, so it takes no lock: the calls that it wakes check for themselves.
         self.starter: weakref.ref[object] | None = weakref.ref(starter, lambda _: self.wake())
 
     @property
@@ -38,7 +38,7 @@ class Opening:
         return self.outcome is not None or self.is_abandoned
 
     def settle(self, outcome: Session | Broken | None) -> None:
-        """It is over; None means that the starter has left."""
+        """The start_session is over; None means that its call has left."""
         self.outcome = outcome
         self.starter = None
         self.wake()

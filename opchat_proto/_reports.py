@@ -1,4 +1,4 @@
-"""What a driver reported, as values for an observer. Each is named after the method that was called."""
+"""A driver's reports as values for an observer, named after the methods."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
@@ -11,13 +11,13 @@ __all__ = ["Closed", "DataReceived", "EOFReceived", "HeadReceived", "Report", "S
 @final
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """`step_done()`: the Connect, StartTLS or Send before it is done."""
+    """`step_done()`: the previous Connect, StartTLS or Send is done."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """`step_failed()`: the step before it failed. `detail` is the I/O library's message."""
+    """`step_failed()`: the previous step failed. `detail` is the I/O library's message."""
 
     detail: str
     reason: Reason
@@ -29,7 +29,7 @@ class HeadReceived:
     """`receive_head()` of an `HTTPCall`."""
 
     status: int
-    headers: tuple[tuple[str | bytes, str | bytes], ...] = field(repr=False)  # they may hold a cookie
+    headers: tuple[tuple[str | bytes, str | bytes], ...] = field(repr=False)  # they may contain a cookie
 
 
 @final
@@ -37,7 +37,7 @@ class HeadReceived:
 class DataReceived:
     """`receive_data()`."""
 
-    data: bytes = field(repr=False)  # it may hold a nonce
+    data: bytes = field(repr=False)  # it may contain a nonce
 
 
 @final

@@ -1,4 +1,4 @@
-"""Whether a question that failed is asked again, and after how long. The caller does the waiting."""
+"""Decides whether to repeat a failed question, and after how long. The caller waits."""
 
 from collections.abc import Callable
 from typing import Protocol, final
@@ -13,17 +13,17 @@ _NO_CONNECTION = (Reason.LOST, Reason.PROXY, Reason.TIMEOUT)
 
 
 class RandomSource(Protocol):
-    """`random.Random`, or anything else with its method `random`."""
+    """`random.Random`, or anything with its method `random`."""
 
     def random(self) -> float:
-        """At least 0, below 1."""
+        """Return a number from 0 up to, but not including, 1."""
 
 
 @final
 class Retries:
-    """Each submit may cost the site's owner money, so a question is asked again in two cases only.
+    """Decides about retries. Each submit may cost the site's owner money, so there are only two cases.
 
-    Either nobody can have acted on a byte of it, or the server said itself when to
+    Either the server cannot have acted on a byte of the question, or it said when to
     come back: 429 or 503 with Retry-After (RFC 9110, 10.2.3).
 
     Raises `ValueError` for a negative number, `TypeError` for values of other types.
@@ -38,7 +38,7 @@ class Retries:
             raise TypeError(f"longest_wait: expected seconds, got {type(longest_wait).__name__}")
         if not longest_wait >= 0:
             raise ValueError(f"longest_wait: expected 0 or more seconds, got {longest_wait}")
-        draw = getattr(random, "random", random)  # `random.Random()`, the module, and its function `random` will do
+        draw = getattr(random, "random", random)  # accepts `random.Random()`, the module, and its function `random`
         if draw is not None and not callable(draw):
             raise TypeError(f"random: expected a random.Random, got {type(random).__name__}")
         self._most = most
@@ -46,14 +46,14 @@ class Retries:
         self._draw: Callable[[], float] | None = draw
 
     def pause(self, broken: Broken, made: int) -> float | None:
-        """Seconds to wait before the question is asked again, after so many retries; None: it is not."""
+        """Return the seconds to wait before the next retry, after `made` retries; None for no retry."""
         if made >= self._most:
             return None
         match broken:
             case Broken(Reason.REFUSED, status=429 | 503, retry_after=int(seconds)):
                 return seconds if seconds <= self._longest_wait else None
             case Broken(reason, asked=False) if reason in _NO_CONNECTION:
-                # Anything up to a bound that doubles, so that those who failed together do not come back together.
+                # Random up to a bound that doubles, so that calls that failed together do not return together.
                 bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
                 share = 1.0 if self._draw is None else self._draw()
                 return min(_SHORTEST_BACK_OFF + share * (bound - _SHORTEST_BACK_OFF), self._longest_wait)

@@ -1,4 +1,4 @@
-"""The steps that a machine asks its driver to take. A driver is a loop around these."""
+"""The steps that a machine asks its driver to perform. A driver is a loop around these."""
 
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -18,7 +18,7 @@ class Connect:
 @final
 @dataclass(frozen=True, slots=True)
 class StartTLS:
-    """Begin TLS on the connection and check the certificate for this name. Then `step_done()`."""
+    """Start TLS on the connection, and check the certificate for this name. Then `step_done()`."""
 
     server_name: str
 
@@ -28,13 +28,13 @@ class StartTLS:
 class Send:
     """Send all of these bytes. Then `step_done()`, or `step_failed()` if they could not be sent."""
 
-    data: bytes = field(repr=False)  # it may hold the nonce and the cookie
+    data: bytes = field(repr=False)  # it may contain the nonce and the cookie
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Read once and report what came: `receive_data`, `receive_eof` or `step_failed`."""
+    """Read once, and report the result: `receive_data`, `receive_eof` or `step_failed`."""
 
 
 @final
@@ -42,8 +42,8 @@ class Receive:
 class Wait:
     """Close the connection if there is one, and ask for the next step when `signal` is set or the time is reached.
 
-    It needs no report. `signal` comes from the factory that the channel was given;
-    None if there was none: then ask again from time to time.
+    It needs no report. `signal` comes from the channel's factory; without a factory it
+    is None: then ask again from time to time.
     """
 
     signal: Any = field(repr=False)
@@ -52,4 +52,4 @@ class Wait:
 @final
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It is over: close the connection."""
+    """The question is over: close the connection."""

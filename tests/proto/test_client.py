@@ -162,7 +162,7 @@ def test_a_flow_whose_request_was_already_taken_is_refused(take: Callable[[Clien
     asking = Client(flow)
     flow.next_request()
     before = frozen(asking)
-    with pytest.raises(LocalProtocolError, match=r"^Client: somebody else has taken the request from its flow$"):
+    with pytest.raises(LocalProtocolError, match=r"^Client: the request of its flow was already taken$"):
         take(asking)
     assert frozen(asking) == before
     assert asking.close() == [Broken(Reason.LOST, CLOSED)]
