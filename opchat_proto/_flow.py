@@ -1,4 +1,4 @@
-"""The inner ring: start_session, submit, and once again if the nonce was stale. HTTP as values."""
+"""The inner ring: start_session, submit, and one repetition after a stale nonce. HTTP as values."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Awaiting", "Flow"]
 
-# Host and framing belong to HTTP, the coding to what we can read, the next two to `Session`, the last to `Proxy`.
+# Host and framing belong to HTTP, the coding is ours, the next two belong to `Session`, the last to `Proxy`.
 NOT_THE_CALLERS = frozenset(
     (
         "host",
@@ -36,39 +36,39 @@ NOT_THE_CALLERS = frozenset(
     )
 )
 _STALE = {(401, "rest_forbidden"), (403, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
-_API = "https://api.w.org/"  # the relation by which WordPress names its REST root in a Link field
+_API = "https://api.w.org/"  # the relation of WordPress's REST root in a Link field
 _NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
-# Why start_session is not there though the question is refused for want of its nonce (WIRE 2.1, 2.5).
+# Why a question can need a nonce although start_session is missing (WIRE 2.1, 2.5).
 _OTHER_ROOT = "versions up to 3.0.2 know start_session only under another root: {}"
 _NOT_BY_PASSWORD = ", and an application password gets none there: sign in with a browser's cookies"
-_IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce stands in the site's page"
+_IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce is in the site's page"
 
 
 @final
 class Awaiting(StrEnum):
-    """What the server owes us: the transport's clock depends on it."""
+    """What the server owes: it decides which clock of the transport runs."""
 
     SESSION = "session"
-    """The answer of start_session."""
+    """The answer to start_session."""
     FIRST_EVENT = "first event"
     """The first event of the reply."""
     EVENT = "event"
     """The next event."""
     PROXY = "proxy"
-    """The proxy's reply, which comes before all that. Only a `Client` waits for it."""
+    """The proxy's reply, before the others. Only a `Client` waits for it."""
 
 
 @final
 class State(StrEnum):
-    """Where in the exchange we are."""
+    """The stage of the exchange."""
 
-    SESSION = "SESSION"  # start_session, or another request that brings a nonce, is to be sent
+    SESSION = "SESSION"  # start_session, or another request for a nonce, is due
     SESSION_HEAD = "SESSION_HEAD"  # it was handed out
     SESSION_BODY = "SESSION_BODY"  # its answer has begun
-    PROOF = "PROOF"  # as above, for users/me, which says who asks
+    PROOF = "PROOF"  # likewise, for users/me, which says who asks
     PROOF_HEAD = "PROOF_HEAD"
     PROOF_BODY = "PROOF_BODY"
-    SUBMIT = "SUBMIT"  # as above, for the submit, and for what is to be known before it
+    SUBMIT = "SUBMIT"  # likewise, for the submit, and for queries before it
     SUBMIT_HEAD = "SUBMIT_HEAD"
     SUBMIT_BODY = "SUBMIT_BODY"
     DONE = "DONE"
@@ -183,7 +183,7 @@ TABLE: Table[State, Input] = Table(
 )
 
 _TYPES = {"endpoint": Endpoint, "submit": Askable | None, "session": Session | None}
-_SUBMIT_BODY = State.SUBMIT_BODY  # which is looked up much faster than the member of an enum
+_SUBMIT_BODY = State.SUBMIT_BODY  # looking up a global is much faster than a member of an enum
 _EVENT = Awaiting.EVENT
 _SESSION_STATES = (State.SESSION, State.SESSION_HEAD, State.SESSION_BODY)
 _PROOF_STATES = (State.PROOF, State.PROOF_HEAD, State.PROOF_BODY)
@@ -201,10 +201,10 @@ class Flow:
                 events = flow.receive_data(piece)
             events = flow.receive_eof()  # or receive_failure("what happened")
 
-    Each input returns the events that it completes: over the whole life
-    `Live* (End | Broken)`. After the terminal event every input returns [].
+    Each input returns the events that it completes: in total `Live* (End | Broken)`.
+    After the terminal event every input returns [].
 
-    `endpoint` is an `Endpoint` or what `Endpoint.parse` takes.
+    `endpoint` is an `Endpoint` or a text for `Endpoint.parse`.
 
     `session=None` starts one first; `submit=None` does only that, and ends with
     `End(None)`. An `Upload` and what concerns discussions are sent as a submit is,
@@ -214,23 +214,21 @@ class Flow:
     new session and the submit once more, and only then is a question sent twice:
     the first was refused unread.
 
-    A member's question is never asked as a guest's. Before the first one `GET users/me`
-    must name who asks, which `session.member` then remembers; where the site takes the
-    member for a guest, nothing is asked, and `Broken.detail` says what may be the cause.
-    A member with cookies gets the first nonce, and another one in place of a refused one,
-    from WordPress's `wp-admin/admin-ajax.php?action=rest-nonce`, or from `renewal`.
+    A member's question is never asked as a guest's. Before the first question, `GET
+    users/me` must name the member, whom `session.member` then remembers. If the site
+    takes the member for a guest, nothing is asked, and `Broken.detail` names possible
+    causes. A member with cookies gets nonces, also after a refusal, from WordPress's
+    `wp-admin/admin-ajax.php?action=rest-nonce`, or from `renewal`.
 
-    `renewal` is a visit, not begun, to the page that the nonce came from, for a site
-    that gives a nonce in no other way (2.0.1 to 2.4.3) and for a member with cookies.
-    After a refusal the page is visited instead of a call to start_session, and the
-    question is asked again only if the page has another nonce, and a member's only if
-    the nonce is a member's.
+    `renewal` is an unused visit to the page with the nonce, for sites that give nonces
+    only in pages (2.0.1 to 2.4.3) and for members with cookies. After a refusal it
+    visits the page instead of calling start_session. The question is repeated only if
+    the page has a different nonce, and a member's question only with a member's nonce.
 
-    Raises `ValueError` for a session of another origin, for headers that are
-    not the caller's to set, for a question larger than `limits.request_bytes` or a
-    file larger than `limits.upload_bytes`, for a session without a submit, for a
-    `renewal` that has begun. Where only the id of a session that comes
-    later makes the question too large, the reply is `Broken(TOO_LARGE)`.
+    Raises `ValueError` for a session of another origin, headers that the caller must
+    not set, a question larger than `limits.request_bytes`, a file larger than
+    `limits.upload_bytes`, a session without a submit, and a used `renewal`. If only the
+    id of a later session makes the question too large, the reply is `Broken(TOO_LARGE)`.
     """
 
     def __init__(
@@ -255,12 +253,12 @@ class Flow:
         self._decoder: ReplyDecoder | Visit | NonceDecoder = ReplyDecoder(limits)
         self._renewal = renewal
         self.endpoint = endpoint
-        """Where the question goes."""
+        """The site."""
         self._submit = submit
         self._limits = limits
         self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, NOT_THE_CALLERS)
         self._session: Session | None = None
-        self._opening: Session  # what start_session's answer completes
+        self._opening: Session  # completed by start_session's answer
         if submit is not None and not submit._needs_session:
             session = session or Session()
         if session is None:
@@ -271,28 +269,28 @@ class Flow:
         else:
             self._state = State.SESSION
             self._take(self._own(session))
-        self._draft: Draft | None = None  # of what is asked next, once there is a session
-        self._before: Askable | None = None  # what is asked before the submit
+        self._draft: Draft | None = None  # of the next submit, once there is a session
+        self._before: Askable | None = None  # a query before the submit
         if submit is not None:
             draft, most = submit._draft(session), getattr(limits, submit._limit)
             if draft.size > most:
                 raise ValueError(f"submit: expected at most {most} bytes, got {draft.size}")
             self._before = submit._before()
             self._draft = draft if self._before is None else self._before._draft(None)
-        self._site_root: str | None = None  # which start_session's answer names
-        self._has_no_route = False  # start_session is not there
-        self._asked_nonce: str | None = None  # which went with the last submit
-        self._first_refusal: Broken | None = None  # what a second try that cannot be made leaves
+        self._site_root: str | None = None  # as named in start_session's answer
+        self._has_no_route = False  # whether start_session is missing
+        self._asked_nonce: str | None = None  # the nonce of the last submit
+        self._first_refusal: Broken | None = None  # the result if the submit cannot be repeated
         self._submit_started = False
         self._event_given = False
 
     def __repr__(self) -> str:
-        """Where it goes and the state."""
+        """The origin and the state."""
         return f"<Flow to {self.endpoint.origin} {self._state}>"
 
     @property
     def limits(self) -> Limits:
-        """The limits given."""
+        """The given limits."""
         return self._limits
 
     @property
@@ -302,18 +300,18 @@ class Flow:
 
     @property
     def session(self) -> Session | None:
-        """The session as it stands: None until there is one; read it back after the reply for the next question.
+        """The current session, or None. Read it after the reply, for the next question.
 
-        A member's has no `Session.member` until the site has said who asks.
+        A member's session has no `Session.member` until the site has named the member.
         """
         return self._session
 
     @property
     def awaiting(self) -> Awaiting | None:
-        """What the server owes us; None once the terminal event was given.
+        """What the server owes; None after the terminal event.
 
-        A transport's deadline is an instant, set when this changes or when an
-        input returned events.
+        A transport's deadline is an instant. It is set when this changes, or when an input
+        returns events.
         """
         if self._state is _SUBMIT_BODY and self._event_given:
             return _EVENT  # the answer of nearly every call
@@ -325,23 +323,23 @@ class Flow:
 
     @property
     def submit_started(self) -> bool:
-        """Whether a submit was handed out, so that the server may have acted on it. Stays true; false for an upload."""
+        """Whether a submit was handed out, so that the server may have acted on it. Stays True; False for an upload."""
         return self._submit_started
 
     @property
     def refusal(self) -> Broken | None:
-        """The refusal of the nonce which the reply ends with if no new session can be had."""
+        """The refusal of the nonce with which the reply ends if there is no new session."""
         return self._first_refusal
 
     def use_session(self, session: Session | None) -> list[Event]:
-        """Take this session instead of starting one: whoever asks several questions lets one flow start it for all.
+        """Use this session instead of starting one. With several questions, one flow can start it for all.
 
-        None says that no session could be had: the reply is then the refusal of the
-        first submit, or `Broken(LOST)` if nothing was asked yet. It is `Broken(TOO_LARGE)`
-        if the session's id makes the question larger than `limits.request_bytes`.
+        None means that there is no session: the reply is then the refusal of the first
+        submit, or `Broken(LOST)` if nothing was asked yet. It is `Broken(TOO_LARGE)` if the
+        session's id makes the question larger than `limits.request_bytes`.
 
-        Raises `LocalProtocolError` unless start_session is due and was not handed
-        out, `ValueError` for a session of another origin.
+        Raises `LocalProtocolError` unless start_session is due and was not handed out,
+        `ValueError` for a session of another origin.
         """
         if not isinstance(session, Session | None):
             raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")
@@ -349,7 +347,7 @@ class Flow:
             return []
         TABLE.next(self._state, Input.USE_SESSION)
         if self._first_refusal is not None and session is not None and session.nonce is None:
-            session = None  # without a nonce the question would be refused once more
+            session = None  # without a nonce the question would be refused again
         if session is not None:
             session = self._own(session)
             if self._submit is not None:
@@ -362,18 +360,18 @@ class Flow:
         return [self._first_refusal or Broken(Reason.LOST, "no session could be had", in_session=True)]
 
     def _take(self, session: Session) -> None:
-        """Go on with this session: to the question, or to what has to come before it."""
+        """Continue with this session: with the question, or with the requests before it."""
         self._session = self._opening = session
         if is_usable(session) or not self._adopts:
             self._go_on(Input.USE_SESSION)
         elif session.authorization or session.nonce is not None:
             self._go_on(Input.UNPROVED)
         else:
-            self._go_on(Input.NO_NONCE)  # without one, WordPress does not look at cookies
+            self._go_on(Input.NO_NONCE)  # without a nonce, WordPress ignores cookies
             self._decoder = self._nonce_decoder(session)
 
     def _nonce_decoder(self, session: Session) -> "ReplyDecoder | Visit | NonceDecoder":
-        """What judges the answer that brings a nonce for this session: start_session's, WordPress's own, or a page."""
+        """The decoder for the answer with a nonce for this session: start_session's, WordPress's own, or a page."""
         other = NonceDecoder(self._limits) if signs_in(session) else ReplyDecoder(self._limits)
         return self._renewal or other
 
@@ -386,7 +384,7 @@ class Flow:
     # ---------------------------------------------------------------- output
 
     def next_request(self) -> Request | None:
-        """The request to send now, once; None while its answer is awaited, and at the end."""
+        """Return the request to send, once; None while its answer is awaited, and after the end."""
         request: Request | None
         if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
@@ -404,7 +402,7 @@ class Flow:
             self._asked_nonce = self._session.nonce
             used = self._session if self._submit._needs_session else Session(authorization=self._session.authorization)
             request = self._request(self._draft, used)
-            self._draft = None  # it can be large, and the answer take long
+            self._draft = None  # it can be large, and the answer can take long
             if self._before is None:
                 self._submit_started = self._submit_started or self._submit._is_question
         else:
@@ -430,7 +428,7 @@ class Flow:
         if session.authorization:
             own["Authorization"] = session.authorization
         extra = self._headers
-        if draft.content_type != JSON:  # a file's form has a boundary, which stands in its type
+        if draft.content_type != JSON:  # the type of a file's form contains its boundary
             extra = tuple((name, value) for name, value in extra if name.lower() != "content-type")
         if extra:
             replaced = {name.lower() for name, _ in extra}
@@ -442,7 +440,7 @@ class Flow:
     # ---------------------------------------------------------------- inputs
 
     def receive_head(self, status: int, headers: Headers) -> list[Event]:
-        """The head of the response; see `ReplyDecoder.receive_head`.
+        """Take the head of the response; see `ReplyDecoder.receive_head`.
 
         Raises `LocalProtocolError` unless a request waits for it, `TypeError`
         for wrong types.
@@ -463,13 +461,13 @@ class Flow:
         return self._judge(events)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Bytes of the response's body; none are always legal.
+        """Take bytes of the response's body. No bytes are always legal.
 
         Raises `LocalProtocolError` unless a body is awaited, `TypeError` if not
         bytes-like.
         """
         if self._state is _SUBMIT_BODY and type(data) is bytes:
-            # The shortest way through what follows, for the reads that a stream mostly consists of.
+            # The shortest path, for nearly all reads of a stream.
             events = self._decoder.receive_data(data)
             if not events:
                 return events
@@ -483,7 +481,7 @@ class Flow:
         return self._judge(self._decoder.receive_data(data), Input.DATA)
 
     def receive_eof(self) -> list[Event]:
-        """The body has ended well; before the head: the connection was closed without an answer.
+        """The body has ended. Before the head: the connection was closed without an answer.
 
         Raises `LocalProtocolError` unless an answer is awaited.
         """
@@ -493,14 +491,14 @@ class Flow:
         return self._judge(self._decoder.receive_eof(), Input.EOF)
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """It cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
+        """The exchange cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
         check_failure(detail, reason)
         if self._state is State.DONE:
             return []
         return self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
 
     def close(self) -> list[Event]:
-        """The caller leaves. If the reply is not over, it ends with `Broken`: TRUNCATED in the answer, LOST before."""
+        """The caller leaves. Unless the reply is over, it ends with `Broken`: TRUNCATED in the answer, LOST before."""
         if self._state is State.DONE:
             return []
         reason = Reason.TRUNCATED if self._state is State.SUBMIT_BODY else Reason.LOST
@@ -511,11 +509,11 @@ class Flow:
     # ---------------------------------------------------------------- judging
 
     def _judge(self, events: list[Event], given: Input | None = None) -> list[Event]:
-        """The events as the reply's. `given` is the input that gave them: DATA in a session's body, EOF in any."""
+        """Turn a decoder's events into the reply's. `given` is their input: DATA in a session's body, EOF in any."""
         if self._state in _SESSION_STATES:
             if events:
                 return self._judge_session(events[-1], given)
-            if given is Input.EOF:  # of a visit, which goes on elsewhere
+            if given is Input.EOF:  # of a visit, which continues elsewhere
                 self._state = TABLE.next(self._state, Input.REDIRECTED)
             return []
         if self._state in _PROOF_STATES:
@@ -551,11 +549,13 @@ class Flow:
         return events
 
     def _judge_before(self, before: Askable, last: End | Broken, given: Input | None) -> list[Event]:
-        """Ask the question, unless what had to be known before it speaks against that."""
+        """Ask the question, unless the query before it rules that out."""
         judged = before._judge(last)
         if isinstance(judged, Broken):
             judged = replace(judged, detail=hide_login(self._session, judged.detail))
-        if isinstance(judged, End) and given is Input.DATA:  # more may follow, and would be taken for the next answer's
+        if (
+            isinstance(judged, End) and given is Input.DATA
+        ):  # more bytes may follow, and would be taken for the next answer
             judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "a stream where JSON is due")
         if isinstance(judged, Broken):
             self._state = TABLE.next(self._state, Input.TERMINAL)
@@ -568,11 +568,11 @@ class Flow:
 
     @property
     def _adopts(self) -> bool:
-        """Whether the answer is one of the session, which it may renew."""
+        """Whether the answer belongs to the session, and may renew it."""
         return self._submit is not None and self._submit._needs_session
 
     def _drop_nonce(self, session: Session) -> None:
-        """Get another nonce in place of the one that was refused, for whoever asked with that."""
+        """Get a new nonce in place of the refused one, for the same user."""
         self._session = self._opening = session = replace(session, nonce=None)
         self._go_on(Input.UNPROVED if session.authorization else Input.STALE)
         if not session.authorization:
@@ -583,9 +583,11 @@ class Flow:
         self._decoder = ReplyDecoder(self._limits)
 
     def _prepare(self, submit: Askable, session: Session) -> list[Event]:
-        """Write the question for this session, whose id may make it too large."""
-        if self._draft is None or session.session_id is not None or session.nonce is None:  # else it is written already
-            self._draft = None  # first, since it can be large
+        """Encode the question for this session, whose id may make it too large."""
+        if (
+            self._draft is None or session.session_id is not None or session.nonce is None
+        ):  # otherwise it is already encoded
+            self._draft = None  # freed first, because it can be large
             self._draft = submit._draft(session)
         most = getattr(self._limits, submit._limit)
         if self._draft.size <= most:
@@ -595,7 +597,7 @@ class Flow:
         return [Broken(Reason.TOO_LARGE, detail, limit=submit._limit, asked=self._submit_started)]
 
     def _explained(self, refusal: Broken) -> Broken:
-        """A refusal for want of a nonce, with what can be done where the site has no start_session to give one."""
+        """A refusal for a missing nonce, with advice if the site has no start_session."""
         path, _, query = self.endpoint.root.partition("?")
         if query and path.endswith("/"):
             why = _OTHER_ROOT.format(f"{self.endpoint.origin}{path}index.php?{query}")
@@ -606,9 +608,9 @@ class Flow:
 
     @property
     def _other_root(self) -> str:
-        """The root that the site itself names, as the end of a detail, unless it is the one that was asked."""
+        """The REST root that the site itself names, as the end of a detail; "" if it is the same one."""
         own = self.endpoint.origin + self.endpoint.root.rstrip("/")
-        # Behind a proxy that ends TLS a site may take itself for one of http: that is the same root.
+        # Behind a proxy that terminates TLS, a site may name itself with http: that is the same root.
         if self._site_root is None or self._site_root.rstrip("/") in (own, own.replace("https:", "http:", 1)):
             return ""
         return f"; the site names another REST root: {self._site_root}"
@@ -630,18 +632,18 @@ class Flow:
 
     @property
     def _is_renewing(self) -> bool:
-        """Whether the nonce comes from anything but start_session."""
+        """Whether the nonce comes from elsewhere than start_session."""
         return self._is_visiting or isinstance(self._decoder, NonceDecoder)
 
     def _without_nonce(self, last: Event) -> Broken:
-        """Why there is none: what the visit, or `NonceDecoder`, ended with."""
+        """Why there is no nonce: the last event of the visit or of `NonceDecoder`."""
         if isinstance(last, Broken):
             what = "the page" if self._is_visiting else FETCH_NONCE.route
             return replace(last, detail=f"{what}: {last.detail}")
         return explain_nonce(self._renewal.urls[-1] if self._renewal is not None else FETCH_NONCE.route)
 
     def _renewed(self) -> Session | None:
-        """The session with the nonce that the page, or WordPress, gave; if it is another one, and for the same kind."""
+        """The session with the new nonce from the page or WordPress, if it differs and is for the same kind of user."""
         nonce = self._decoder.nonce if isinstance(self._decoder, NonceDecoder) else self._nonce_of_page()
         return None if nonce in (None, self._asked_nonce) else replace(self._opening, nonce=nonce)
 
@@ -655,7 +657,7 @@ class Flow:
 
     def _judge_proof(self, last: Event, given: Input | None) -> list[Event]:
         if isinstance(last, Live):
-            return []  # this is no answer of WordPress; what it is comes at its end
+            return []  # not an answer of WordPress; it is judged at its end
         assert self._session is not None
         assert self._submit is not None
         session, known = self._session, self._opening.member
@@ -686,9 +688,9 @@ class Flow:
             case _ if self._is_renewing:
                 session, failure = self._renewed(), self._without_nonce(last)
             case Live():
-                return []  # no answer of start_session; what it is comes at its end
+                return []  # not an answer to start_session; it is judged at its end
             case End():
-                # An end event in a stream is no session, even if its payload looks like one.
+                # An end event in a stream is not a session, even if its payload looks like one.
                 session = None if given is Input.DATA else open_session(self._opening, last.payload())
                 failure = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back")
             case _:

@@ -1,4 +1,4 @@
-"""A question to a site, and the bytes of its answer, as the plugin writes them (WIRE 5 and 6)."""
+"""A question to a site, and the encoder of its answer, in the plugin's spelling (WIRE 5 and 6)."""
 
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
@@ -21,12 +21,12 @@ _HIDDEN = ("tool_args", "debug", "heartbeat")
 class Response:
     """One HTTP response, for any HTTP library.
 
-    What `Site.receive_request` gives is complete, what `Question.response`
-    gives is the beginning. A response to HEAD is sent without its body.
+    From `Site.receive_request` it is complete; from `Question.response` it is the
+    beginning. A response to HEAD is sent without its body.
     """
 
     status: int
-    headers: Fields = field(repr=False)  # they hold the nonce and the session id
+    headers: Fields = field(repr=False)  # they contain the nonce and the session id
     body: bytes = field(default=b"", repr=False)
 
 
@@ -36,26 +36,26 @@ class Question:
     """A question that passed all checks of WIRE 4.7, and the encoder of its answer.
 
     The application answers with events: any number of `Live`, then one `End` or
-    `Broken`. Call `response` with each until it gives one: that is the head, and
-    the body so far. With each event after that call `encode`, for the next bytes
-    of the body. The last event ends the body.
+    `Broken`. Call `response` with each event until it returns a response: the head,
+    and the body so far. Then call `encode` with each event, for the next bytes of the
+    body. The last event ends the body.
     """
 
     submit: Submit
     session_id: str = field(repr=False)
-    """Who asks: 1 to 256 characters of printable ASCII. Chosen by the client, so
-    good for statistics and limits, not for authentication (WIRE 1.2)."""
+    """Who asks: 1 to 256 characters of printable ASCII. The client chooses it, so use
+    it for statistics and limits, not for authentication (WIRE 1.2)."""
     new_token: str | None = field(default=None, repr=False)
-    """A nonce that replaces the client's, if that is in its second tick (WIRE 3.4)."""
+    """A new nonce for the client, if its own is in the second tick (WIRE 3.4)."""
     headers: Fields = field(default=(), repr=False)
-    """Header fields that belong to the answer: X-WP-Nonce and perhaps Set-Cookie."""
-    _held: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # half a pair, or nothing
+    """Header fields of the answer: X-WP-Nonce and perhaps Set-Cookie."""
+    _held: list[str] = field(default_factory=list, init=False, repr=False, compare=False)  # at most one lone surrogate
 
     def response(self, event: Event | None, *, now: float | None = None) -> Response | None:
-        """The response that begins with this event: the head, and the event's own bytes as the body so far.
+        """Return the response that begins with this event: the head, and the event's bytes as the body so far.
 
-        None if the event gives no bytes: a `Live` or a comment, when no stream
-        was asked for. Raises as `encode` does.
+        None if the event has no bytes: a `Live` or comment without a stream. Raises as
+        `encode` does.
         """
         body = self.encode(event, now=now)
         if self.submit.stream:
@@ -67,27 +67,24 @@ class Question:
         return json_response(200 if isinstance(event, End) else 500, body, self.headers)
 
     def encode(self, event: Event | None, *, now: float | None = None) -> bytes:
-        """This event as bytes of the body, as the plugin writes it: ASCII, any text safe.
+        """Encode this event as bytes of the body, in the plugin's spelling: ASCII, safe for any text.
 
-        None is no event but the comment `: keepalive` (WIRE 5.2), which shows a
-        proxy that the connection lives while the application has nothing to say;
-        not streamed, it is nothing.
+        None is encoded as the comment `: keepalive` (WIRE 5.2), which keeps proxies from
+        closing the connection while the application thinks; without a stream it gives
+        no bytes.
 
-        Streamed, it is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
-        seconds, is the timestamp of a `Live` that is not a piece of the answer. The
-        first half of a surrogate pair at the end of a piece is held back for the
-        next piece, or the last event: so a pair that was cut is one character, and
-        a piece with nothing but such a half gives no bytes yet.
-        Not streamed, it is nothing for a `Live`, and the whole JSON object for
-        the last event (WIRE 6.1, 6.2).
+        In a stream, an event is one server-sent event (WIRE 5.2 to 5.6); `now`, in Unix
+        seconds, is the timestamp of a `Live` that is not a piece of the answer. A lone
+        high surrogate at the end of a piece is held back for the next piece or the last
+        event, so a pair that was cut stays one character. Without a stream, a `Live`
+        gives no bytes, and the last event gives the whole JSON object (WIRE 6.1, 6.2).
 
-        `End.raw`, if it holds a payload, gives all keys but `reply` and the
-        nonce, which are this event's and this site's. `End(None)` without `raw`
-        is a reply that could not be encoded, streamed as `data: false`
-        (WIRE 5.7). Of a `Broken` only the detail goes out.
+        If `End.raw` has a payload, all its keys are sent except `reply` and the nonce,
+        which are this event's and this site's. `End(None)` without `raw` is a reply that
+        could not be encoded, streamed as `data: false` (WIRE 5.7). Only the detail of a
+        `Broken` is sent.
 
-        Raises `TypeError` for anything that is not an event, `ValueError` if `now`
-        is no time.
+        Raises `TypeError` for anything but an event, `ValueError` if `now` is not a time.
         """
         if not isinstance(event, Live | End | Broken | None):
             raise TypeError(f"expected Live, End or Broken, got {type(event).__name__}")
@@ -107,7 +104,7 @@ class Question:
                 return _piece(text)
             body = encode_event(encode_as_php(self._stream_object(event, now)))
             if self._held and not isinstance(event, Live):
-                body = _piece(self._held.pop()) + body  # the other half has not come
+                body = _piece(self._held.pop()) + body  # the other half did not come
             return body
         match event:
             case Live() | None:
@@ -135,7 +132,7 @@ class Question:
         try:
             return encode_as_php(self._payload_with(event.reply, event.payload()))
         except (ValueError, RecursionError):
-            # `raw` is not a JSON object, or one too deep to be written again.
+            # `raw` is not a JSON object, or too deep to be encoded again.
             return encode_as_php(self._payload_with(event.reply, {}))
 
     def _payload_with(self, reply: str | None, given: dict[str, Any]) -> dict[str, Any]:

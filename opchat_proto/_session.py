@@ -1,4 +1,4 @@
-"""Who the server takes us for: nonce, session id and cookies (WIRE 3)."""
+"""The client's identity for a server: nonce, session id and cookies (WIRE 3)."""
 
 import re
 from base64 import b64decode, b64encode
@@ -15,19 +15,19 @@ from ._json import decode
 __all__ = ["Session"]
 
 SESSION_COOKIE = "mwai_session_id"
-_LOGIN_COOKIE = "wordpress_logged_in"  # how the name of WordPress's begins (WIRE 3.3)
+_LOGIN_COOKIE = "wordpress_logged_in"  # the beginning of the name of WordPress's login cookie (WIRE 3.3)
 
-# What a peer gives is sent back in a header, in a cookie and in JSON, so it must be harmless in all three.
+# A peer's values are sent back in a header, a cookie and JSON, so they must be safe in all three.
 _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, comma and semicolon
 _FIELD_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _SESSION_IN_HEADER = rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*"
 
-# Some libraries join fields with commas. A new cookie begins where a name and "=" follow: none does in a date. A quoted
-# value is matched first, so that the commas in it part nothing.
+# Some libraries join fields with commas. A new cookie begins before a name and "=", which no date contains. A quoted
+# value is matched first, so that commas in it do not count.
 _QUOTED_OR_COMMA = r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)'
 _BLANK = " \t"
 _MAX_AGE = "-?[0-9]+"
-_DELETED = "deleted"  # what PHP writes in place of an empty value
+_DELETED = "deleted"  # PHP writes this in place of an empty value
 _SHORTEST_SECRET = 6  # characters: shorter values occur in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
@@ -37,13 +37,13 @@ _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 class Session:
     """A nonce, a session id and cookies. Read it back from `flow.session` and give it to the next flow.
 
-    `Session()` is the session of a site that needs none: nothing is started.
-    A session that a server has answered remembers the origin and goes nowhere
-    else. A session with `authorization`, or with other cookies than
-    `mwai_session_id`, is a signed-in member's: its nonce is never replaced by a guest's.
+    `Session()` is for sites that need no session: none is started. Once a server has
+    answered, the session remembers the origin and is used nowhere else. A session with
+    `authorization`, or with cookies other than `mwai_session_id`, is a signed-in
+    member's: its nonce is never replaced by a guest's.
 
-    Raises `ValueError` for a text that could break out of its header,
-    `TypeError` for a value of another type.
+    Raises `ValueError` for a text that could break out of its header, `TypeError` for
+    wrong types.
     """
 
     nonce: str | None = None
@@ -53,16 +53,16 @@ class Session:
     cookie: str = ""
     """The whole Cookie header."""
     origin: str | None = field(default=None, compare=False)
-    """Where this session belongs, such as "https://site.example"; None until a flow has used it."""
+    """The origin of the session, such as "https://site.example"; None until a flow has used it."""
     authorization: str = ""
     """The Authorization field, which signs a member in: see `from_application_password` and `from_token`."""
     member: str | None = field(default=None, compare=False)
-    """Whose session it is, as the site has said with this nonce (`GET users/me`, WIRE 3.3): it is asked for before the
-    first question, and a site that takes the member for a guest is asked nothing. "" if it is a member's whom nobody
-    has named yet, such as that of a bot on a page. None for a guest, and for a member before the first question."""
+    """The member's name, as the site said with this nonce (`GET users/me`, WIRE 3.3), before the first question. If the
+    site takes the member for a guest, nothing is asked. "" for a member who is not named yet, such as in the session
+    of a bot on a page. None for a guest, and for a member before the first question."""
 
     def __post_init__(self) -> None:
-        """Check that the texts stay in their places."""
+        """Check that no text can break out of its place."""
         for name in ("nonce", "session_id"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -84,15 +84,15 @@ class Session:
 
     @classmethod
     def from_application_password(cls, name: str, password: str) -> "Session":
-        """The session of a member who has made an application password on the profile page of WordPress.
+        """Make the session of a member with an application password from WordPress's profile page.
 
-        `name` is the user's name or e-mail address. Blanks in the password, as WordPress
-        shows it, make no difference to it. The password goes with each request, so
-        only over https or to this machine itself: a flow to any other site raises
-        `ValueError`. WordPress offers application passwords over https only.
+        `name` is the user's name or e-mail address. WordPress shows the password with
+        blanks; they make no difference. The password is sent with each request, so only
+        over https or to this machine: a flow to any other site raises `ValueError`.
+        WordPress offers application passwords over https only.
 
-        Raises `ValueError` for a name or a password that the scheme Basic cannot carry
-        (RFC 7617, 2), `TypeError` for values of other types.
+        Raises `ValueError` for a name or password that the Basic scheme cannot carry
+        (RFC 7617, 2), `TypeError` for wrong types.
         """
         if not isinstance(name, str) or not isinstance(password, str):
             raise TypeError("expected name and password as str")
@@ -103,16 +103,16 @@ class Session:
 
     @classmethod
     def from_cookies(cls, text: str, endpoint: Endpoint | str, *, now: float) -> "Session":
-        """The session of a member who is signed in with a browser, from that browser's cookies.
+        """Make the session of a member who is signed in with a browser, from the browser's cookies.
 
-        `text` is a file in Netscape's format (cookies.txt, with `#HttpOnly_` lines too)
-        or the value of a Cookie header. From a file come those cookies that the browser
-        would send to `endpoint` at `now`, in Unix seconds: by domain, path, `Secure`
-        and expiry, where 0 is the end of the browser's session. The nonce comes later,
-        see `Flow`, and until the site has named the member nothing is asked.
+        `text` is a file in Netscape's format (cookies.txt, also with `#HttpOnly_` lines)
+        or the value of a Cookie header. From a file it takes the cookies that the browser
+        would send to `endpoint` at `now`, in Unix seconds: by domain, path, `Secure` and
+        expiry (0 is the end of the browser's session). The nonce comes later, see `Flow`;
+        until the site has named the member, nothing is asked.
 
-        Raises `ValueError`, which shows no cookie, for another text and where no cookie
-        is left; `TypeError` for values of other types.
+        Raises `ValueError`, whose text shows no cookie, for any other text or if no cookie
+        is left; `TypeError` for wrong types.
         """
         if not isinstance(text, str):
             raise TypeError(f"text: expected a str, got {type(text).__name__}")
@@ -126,13 +126,13 @@ class Session:
 
     @classmethod
     def from_token(cls, token: str) -> "Session":
-        """The session of a site's owner, for a `Query`: the bearer token of the plugin's settings (WIRE 7.8).
+        """Make the session of a site's owner, for a `Query`, from the bearer token in the plugin's settings (WIRE 7.8).
 
-        Whoever has it asks as the site's first administrator. It goes with each request,
-        so only over https or to this machine itself, as an application password.
+        The token asks as the site's first administrator. It is sent with each request,
+        so only over https or to this machine, like an application password.
 
-        Raises `ValueError` for a token that is not printable ASCII without blanks,
-        `TypeError` for a value of another type.
+        Raises `ValueError` unless the token is printable ASCII without blanks,
+        `TypeError` for a wrong type.
         """
         if not isinstance(token, str):
             raise TypeError(f"token: expected a str, got {type(token).__name__}")
@@ -141,25 +141,25 @@ class Session:
         return cls(authorization=f"Bearer {token}")
 
     def __repr__(self) -> str:
-        """Which parts there are, never their values."""
+        """The names of its parts, never their values."""
         parts = [name for name in ("nonce", "session_id", "cookie", "authorization") if getattr(self, name)]
         return f"<Session {'with ' + ', '.join(parts) if parts else 'empty'}>"
 
     @property
     def is_member(self) -> bool:
-        """Whether somebody signs in: there is `authorization`, a cookie that is not the chat's own, or `member`."""
+        """Whether it is a member's: it has `authorization`, a cookie other than the chat's, or `member`."""
         return bool(self.authorization) or self.member is not None or has_other_cookies(self)
 
 
 def has_other_cookies(session: Session) -> bool:
-    """Whether there are cookies that are not the chat's own."""
+    """Whether it has cookies other than the chat's."""
     return not _cookie_names(session) <= {SESSION_COOKIE, ""}
 
 
 def signs_in(session: Session) -> bool:
-    """Whether the site is to say who asks before the first question: there is what WordPress signs a member in by.
+    """Whether the site must name the user before the first question: the session has a login for WordPress.
 
-    Other cookies can be those by which a guest passes a firewall.
+    Other cookies may be a guest's, for a firewall.
     """
     has_cookie = any(name.startswith(_LOGIN_COOKIE) for name in _cookie_names(session))
     return bool(session.authorization) or session.member is not None or has_cookie
@@ -170,12 +170,12 @@ def _cookie_names(session: Session) -> set[str]:
 
 
 def is_token(value: object) -> bool:
-    """Whether this is safe to be sent back as a nonce or a session id."""
+    """Whether this can safely be sent back as a nonce or session id."""
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
 def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[str, str]]) -> None:
-    """Raise `ValueError` where what signs a member in is missing, must not go, or would be replaced."""
+    """Raise `ValueError` if a member's login is missing, must not be sent to this site, or would be replaced."""
     if not session.authorization:
         if session.is_member and not has_other_cookies(session):
             raise ValueError("session: a member's, but without the cookies or the authorization that signs in")
@@ -187,12 +187,12 @@ def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[st
 
 
 def hide_login(session: Session | None, text: str) -> str:
-    """The text with *** for what a site has repeated of an Authorization field."""
+    """The text with *** in place of an Authorization field that a site has repeated."""
     if session is None or not session.authorization:
         return text
     secret = session.authorization.rpartition(" ")[2]
     secrets = [secret]
-    with suppress(ValueError):  # it need not be of the scheme Basic
+    with suppress(ValueError):  # it may have another scheme than Basic
         secrets += b64decode(secret, validate=True).decode().partition(":")[2:]
     for each in secrets:
         for spelled in (each, each.replace(" ", "")):
@@ -202,17 +202,17 @@ def hide_login(session: Session | None, text: str) -> str:
 
 
 def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: Endpoint, route: str) -> Session:
-    """The session after a response with these header fields (names in lower case).
+    """Return the session after a response with these header fields (names in lower case).
 
-    A cookie is adopted if it would be sent with a request to `route` of this
-    endpoint (RFC 6265, 5.4), and dropped if it has expired.
+    A cookie is adopted if it would be sent with a request to `route` of this endpoint
+    (RFC 6265, 5.4), and dropped if it has expired.
     """
     date: datetime | None = None
     for name, value in headers:
         if name == "x-wp-nonce" and is_token(value):
             session = replace(session, nonce=value)
         elif name == "set-cookie" and SESSION_COOKIE in value:
-            # Once: the fields may be many.
+            # Only once: there may be many fields.
             date = (
                 date or read_date(next((value for name, value in headers if name == "date"), "")) or _BEFORE_THE_PLUGIN
             )
@@ -231,7 +231,7 @@ def _split_set_cookie(field: str) -> Iterator[str]:
 
 
 def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoint, route: str) -> Session:
-    """The session after one cookie, as RFC 6265, 5.2 to 5.4 have it. Of equal attributes the last counts."""
+    """The session after one cookie (RFC 6265, 5.2 to 5.4). The last of equal attributes counts."""
     pair, *attributes = cookie.split(";")
     name, is_pair, value = pair.partition("=")
     value = value.strip(_BLANK)
@@ -274,9 +274,9 @@ def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoi
 
 
 def adopt_token(session: Session, raw: str, depth: int) -> Session:
-    """The session after a payload, as JSON text, that may carry a fresh nonce (WIRE 3.4)."""
+    """The session after a payload, as JSON text, which may have a fresh nonce (WIRE 3.4)."""
     if "new_token" not in raw:
-        return session  # spares most payloads, which can be large, a second parsing
+        return session  # most payloads, which can be large, are not parsed twice
     try:
         payload = decode(raw, depth)
     except ValueError:
@@ -286,7 +286,7 @@ def adopt_token(session: Session, raw: str, depth: int) -> Session:
 
 
 def open_session(session: Session, payload: Mapping[str, Any]) -> Session | None:
-    """The session that start_session gave (WIRE 3.1), or None if its nonce or session id cannot be used."""
+    """The session from start_session's answer (WIRE 3.1), or None if its nonce or session id is unusable."""
     nonce = payload.get("new_token") if is_token(payload.get("new_token")) else payload.get("restNonce")
     session_id: Any = payload.get("sessionId")
     if isinstance(session_id, int) and not isinstance(session_id, bool):

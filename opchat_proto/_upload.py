@@ -21,26 +21,26 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, mult
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload(Askable):
-    """A file that a question can name: asked like a `Submit`, but it costs no question.
+    """A file that a question can name. It is asked like a `Submit`, but costs no question.
 
-    The reply ends with `End(None)`, and `end.file_id` is what `Submit.file_ids` takes.
-    The site keeps the file for an hour, for this session.
-    What a site takes is its own affair: its refusal is a `Broken`.
+    The reply ends with `End(None)`, and `end.file_id` is the id for `Submit.file_ids`.
+    The site keeps the file for an hour, for this session. If the site refuses the file,
+    the reply is a `Broken`.
 
-    Raises `TypeError` for values of other types, `ValueError` for a name, a type or
-    a boundary that could break out of its field.
+    Raises `TypeError` for wrong types, `ValueError` for a name, type or boundary that
+    could break out of its field.
     """
 
     _limit: ClassVar[str] = "upload_bytes"
 
     name: str
-    """The file's name. WordPress goes by its extension."""
+    """The file's name. WordPress judges by its extension."""
     data: bytes = field(repr=False)
     content_type: str = "application/octet-stream"
     purpose: str = "N/A"
-    """What browsers send; every version that was tried takes it."""
+    """As browsers send it; accepted by every version tried."""
     boundary: str
-    """What separates the parts of the body: random text that `data` must not hold. The core draws nothing at random."""
+    """The separator of the parts: random text that `data` must not contain. The core draws nothing at random."""
 
     def __post_init__(self) -> None:
         """Check each field."""
@@ -61,7 +61,7 @@ class Upload(Askable):
 
     @property
     def size(self) -> int:
-        """How many bytes the body has that `encode` gives."""
+        """The number of bytes of the encoded body."""
         return sum(map(len, self._around())) + len(self.data)
 
     def encode(self) -> bytes:
@@ -90,9 +90,9 @@ class Upload(Askable):
 
 
 def _is_dropped(refusal: Broken) -> bool:
-    """Whether PHP has dropped a file, as it does above upload_max_filesize and post_max_size (WIRE 7.5).
+    """Whether PHP dropped the file, as it does above upload_max_filesize and post_max_size (WIRE 7.5).
 
-    The plugin does not expect the former: a fatal error, as a page or in WordPress's JSON.
+    The plugin does not expect the former: it gives a fatal error, as a page or in WordPress's JSON.
     """
     is_fatal = refusal.raw.startswith("<") or refusal.code == "internal_server_error"
     return (refusal.status == 500 and is_fatal) or refusal.detail == "No file provided."

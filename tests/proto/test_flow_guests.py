@@ -39,7 +39,7 @@ def test_a_site_without_start_session_is_asked_without_a_nonce() -> None:
 
 
 ROOT_FIELD = ("Link", '<https://site.example/blog/wp-json/>; rel="https://api.w.org/"')
-IN_PAGE = "; the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce stands in the site's page"
+IN_PAGE = "; the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce is in the site's page"
 OTHER_ROOT = "; versions up to 3.0.2 know start_session only under another root: {}"
 NAMED = "; the site names another REST root: https://site.example/blog/wp-json/"
 BAD_NONCE: list[tuple[int, str]] = [(401, FORBIDDEN), (403, FORBIDDEN), (403, EXPIRED)]
