@@ -20,6 +20,7 @@ _TEXTS = ("chat_id", "previous_response_id")
 _SCALARS = ("bot_id", "custom_id", "context_id")
 _SESSION_TEXTS = ("nonce", "session_id", "cookie", "origin")
 _MEMBER_TEXTS = ("authorization", "member")  # only a member's session has these
+_GUEST = Session()
 
 
 @final
@@ -247,8 +248,8 @@ class Conversation:
 
 
 def _session_values(session: Session) -> dict[str, str | None]:
-    values = {name: getattr(session, name) for name in _SESSION_TEXTS}
-    return values | {name: value for name in _MEMBER_TEXTS if (value := getattr(session, name))}
+    names = (*_SESSION_TEXTS, *(name for name in _MEMBER_TEXTS if getattr(session, name) != getattr(_GUEST, name)))
+    return {name: getattr(session, name) for name in names}
 
 
 def _is_an_error_of_the_bot(broken: Broken) -> bool:

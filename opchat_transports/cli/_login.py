@@ -50,7 +50,9 @@ class Login:
 
     def secrets(self, endpoint: Endpoint) -> list[str]:
         """List what must not stand in a recording."""
-        return [self.secret, self.session(endpoint).authorization.rpartition(" ")[2]] if self.user is not None else []
+        if self.user is None:
+            return []
+        return [self.secret, self.secret.replace(" ", ""), self.session(endpoint).authorization.rpartition(" ")[2]]
 
 
 def login_options(command: Callable[..., int]) -> Callable[..., int]:

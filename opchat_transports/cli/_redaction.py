@@ -37,6 +37,8 @@ _KEYED = re.compile(
     rb"""\s*:\s*(?:(?P=quote)(?P<text>.*?)(?:(?<!\\)(?P=quote)|\Z)|(?P<number>[0-9]+))""" % _NAMES,
     re.DOTALL,
 )
+# WordPress gives a member a nonce as the whole answer.
+_ALONE = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*([0-9a-f]{10})\s*\Z")
 # In the scripts of WordPress's pages, and in URLs: in links, Location fields and requests.
 _IN_PAGES = re.compile(rb"""createNonceMiddleware\(\s*["']([0-9A-Za-z]+)""")
 _IN_ADDRESSES = re.compile(
@@ -170,7 +172,7 @@ def _hide_by_place(stream: _Stream, fields: re.Pattern[bytes]) -> set[bytes]:
         if match[group] not in _NO_SECRETS:
             found.add(match[group])
             stream.hide_in_body(*match.span(group), match[group])
-    for pattern in (_IN_PAGES, _IN_ADDRESSES):
+    for pattern in (_ALONE, _IN_PAGES, _IN_ADDRESSES):
         for match in pattern.finditer(body):
             place = match.lastindex or 0
             found.add(match[place])

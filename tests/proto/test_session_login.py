@@ -64,6 +64,10 @@ def test_it_is_copied_whole_and_not_shown() -> None:
     assert Session.from_application_password("alice", "another") != ALICE
     conversation = Conversation(session=ALICE)
     assert Conversation.from_dict(conversation.to_dict()).session == ALICE
+    unnamed = Conversation(session=Session(cookie="a=b", member=""))
+    again = Conversation.from_dict(unnamed.to_dict()).session
+    assert again is not None
+    assert again.member == ""
     for shown in (Flow("https://site.example", ASK, session=ALICE), conversation):
         assert TOKEN not in repr(shown)
 

@@ -196,6 +196,12 @@ def test_a_recording_and_a_trace_hold_no_secret(via: str, tmp_path: Path, cookie
             shown = result.stdout + result.stderr + file.read_text()
             for secret in (PASSWORD, TOKEN, COOKIE.partition("=")[2], site.member_nonce):
                 assert secret not in shown
+            decoded = opchat("decode", str(file))
+            assert (decoded.stdout.count("broken"), decoded.returncode) == (0, 0)
+            assert "to me, status 200" in decoded.stdout
+        site.knows_password = False
+        opchat("record", str(file), "--via", via, "--url", site.url, "--user", "alice", "Hi", env=KNOWN)
+        assert "(status 401, rest_not_logged_in)" in opchat("decode", str(file)).stdout
 
 
 def test_the_bots_of_a_members_page(cookies: str) -> None:

@@ -64,6 +64,13 @@ def test_the_longest_of_several_known_secrets_is_replaced() -> None:
     assert found[0].data.endswith(b"xxxxxxxxx xxxxxxxxxc xxxxxxxxxxx")
 
 
+@pytest.mark.parametrize("body", [b"1635c20365", b"\xef\xbb\xbf1635c20365\r\n"])
+def test_a_nonce_that_is_the_whole_answer_is_replaced(body: bytes) -> None:
+    found = [happening(b"HTTP/1.1 200 OK\r\n\r\n" + body)]
+    replace_secrets(found)
+    assert found[0].data == b"HTTP/1.1 200 OK\r\n\r\n" + body.replace(b"1635c20365", b"xxxxxxxxxx")
+
+
 @pytest.mark.parametrize("size", [16, 1000])
 def test_the_work_is_linear_in_the_number_of_secrets(size: int) -> None:
     def lines_run(count: int) -> int:

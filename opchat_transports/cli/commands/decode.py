@@ -17,6 +17,10 @@ from .._terminal import Output
 __all__ = ["decode_command"]
 
 
+# What a member asks WordPress before a question: its answers are not for the chat, and only a refusal is a fault.
+_NOT_OF_THE_CHAT = ("me", "admin-ajax.php?action=rest-nonce")
+
+
 @click.command("decode", epilog=EPILOG)
 @click.argument("file", default="-", type=click.Path(allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer and per event.")
@@ -38,6 +42,8 @@ def decode_command(file: str, as_json: bool, raw: bool) -> int:
             output.json(head)
         else:
             output.text(_answer_line(head))
+        if part.exchange is not None and part.exchange.route in _NOT_OF_THE_CHAT and part.answer.status == 200:
+            continue
         for event, offset in part.answer.events:
             fault = _fault_fields(part, event) if isinstance(event, Broken) else {}
             if as_json:
