@@ -96,6 +96,6 @@ def _read_line(number: int, line: str) -> _Cookie:
     domain, subdomains, path, secure, expires, name, value = fields
     if expires and not re.fullmatch(_NUMBER, expires):
         raise ValueError(f"cookies: line {number}: expected the time in Unix seconds, or 0, in field 5")
-    return _Cookie(
-        domain, subdomains.upper() == "TRUE", path, secure.upper() == "TRUE", float(expires or 0), f"{name}={value}"
-    )
+    pair = "" if "=" in name else f"{name}={value}"  # it would be sent with another name
+    is_for_subdomains, is_secure = subdomains.upper() == "TRUE", secure.upper() == "TRUE"
+    return _Cookie(domain, is_for_subdomains, path, is_secure, float(expires or 0), pair)

@@ -30,6 +30,7 @@ TARGETS = (
     "messages",
     "conversation",
     "page",
+    "member",
 )
 """Their names; the functions are in `targets`, which atheris must see imported after its own preparations."""
 

@@ -34,6 +34,8 @@ def seeds(target: str) -> list[bytes]:
         then = bytes([0, 1, 1, 3, 3, 6, 0, *moved, *[3, 0, 0] * 2])
         found.append(seed(_ANSWERS[1][1], b"moved", page, _ANSWERS[2][1], decisions=then))
         found.append(seed(_ANSWERS[2][1], decisions=bytes([0, 1, 1, 1, 3, 0, 0])))
+    if target == "member":
+        found += [seed(text, nonce, user) for text in _COOKIES for nonce in _NONCES for user in _USERS]
     if target == "call":
         opened, refused, answer = (_response(*it) for it in _ANSWERS)
         strings = [opened, refused, opened, answer, refused, answer, opened, answer, answer]
@@ -48,6 +50,19 @@ _ANSWERS = (
     (b"200 OK", b'{"success":true,"sessionId":"s","restNonce":"n"}'),
     (b"403 No", b'{"code":"rest_cookie_invalid_nonce"}'),
     (b"200 OK", b'{"success":true,"reply":"Hi"}'),
+)
+
+
+_COOKIES = (
+    b"# Netscape HTTP Cookie File\n#HttpOnly_site.example\tFALSE\t/\tFALSE\t0\twordpress_logged_in_1\tx\n",
+    b".site.example\tTRUE\t/\tTRUE\t99999999999\ta\tb\r\nsite.example\tFALSE\t/wp-json\tFALSE\t1\tc\td\r\n",
+    b"Cookie: wordpress_logged_in_1=x; mwai_session_id=y\n",
+)
+_NONCES = (b"1635c20365", b"\xef\xbb\xbf<br />\n<b>Notice</b>: x\n1635c20365\n", b"0")
+_USERS = (
+    b'{"id":2,"name":"Alice","slug":"alice"}',
+    b'<b>Notice</b>{"id":2,"meta":{"id":3}}',
+    b'{"code":"rest_not_logged_in","message":"You are not currently logged in."}',
 )
 
 

@@ -6,6 +6,7 @@ from tests.fuzz import pages
 from tests.fuzz.targets_asked import asked
 from tests.fuzz.targets_call import call
 from tests.fuzz.targets_decoders import json_text, reply, sse
+from tests.fuzz.targets_member import member
 from tests.fuzz.targets_requests import client, flow
 from tests.fuzz.targets_values import conversation, endpoint, messages, proxy, server, upload
 
@@ -24,4 +25,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "messages": messages,
     "conversation": conversation,
     "page": pages.page,
+    "member": member,
 }

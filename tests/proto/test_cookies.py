@@ -67,6 +67,7 @@ def test_a_file_gives_what_the_browser_would_send(text: str) -> None:
         (line(pair="a=b;c"), "https://site.example", "1 unusable"),
         (line(pair="a=é"), "https://site.example", "1 unusable"),
         (line(pair="=b"), "https://site.example", "1 unusable"),
+        ("\t".join(["site.example", "FALSE", "/", "TRUE", "0", "a=b", "c"]), "https://site.example", "1 unusable"),
         ("\n".join([line("o.example"), line(expires=1), line("o.example")]), "https://site.example",
          "2 of other sites, 1 expired"),
     ],
