@@ -551,15 +551,11 @@ class Flow:
     def _judge_before(self, before: Askable, last: End | Broken, given: Input | None) -> list[Event]:
         """Ask the question, unless the query before it rules that out."""
         judged = before._judge(last)
-        if isinstance(judged, Broken):
-            judged = replace(judged, detail=hide_login(self._session, judged.detail))
-        if (
-            isinstance(judged, End) and given is Input.DATA
-        ):  # more bytes may follow, and would be taken for the next answer
+        if isinstance(judged, End) and given is Input.DATA:  # what follows would be taken for the next answer
             judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "a stream where JSON is due")
         if isinstance(judged, Broken):
             self._state = TABLE.next(self._state, Input.TERMINAL)
-            return [judged]
+            return [replace(judged, detail=hide_login(self._session, judged.detail))]
         assert self._submit is not None
         assert self._session is not None
         self._before = None

@@ -47,12 +47,12 @@ def test_a_stream_is_not_a_list_and_its_pieces_are_not_events() -> None:
 
 
 def test_what_may_be_followed_by_more_is_final() -> None:
-    missing = b'{"code":"rest_no_route","message":"No route"}'
+    missing = b'{"code":"rest_no_route","message":"No route for throwaway-token"}'
     for body, detail in (
-        (missing + b" " * 100, "No route"),
+        (missing + b" " * 100, "No route for ***"),
         (b'data: {"type":"end","data":"' + BOTS.replace(b'"', b'\\"') + b'"}\n\n', "a stream where JSON is due"),
     ):
-        flow = Flow(SITE, NAMED, session=OWNER, limits=Limits(refusal_bytes=60))
+        flow = Flow(SITE, NAMED, session=OWNER, limits=Limits(refusal_bytes=80))
         take(flow)
         flow.receive_head(404 if body.startswith(missing) else 200, [])
         (broken,) = flow.receive_data(body)
