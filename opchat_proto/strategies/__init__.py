@@ -28,6 +28,7 @@ from .._messages import Message, Submit
 from .._query import Query
 from .._session import Session
 from .._sse import ServerSentEvent
+from .._upload import Upload
 from ._bodies import Body, FaultyBody, HTTPResponse, bodies, faulty_bodies, responses
 from ._pages import HTMLPage, pages
 from ._rules import call_rules, client_rules
@@ -48,6 +49,7 @@ from ._values import (
     sessions,
     submits,
     texts,
+    uploads,
 )
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "sessions",
     "submits",
     "texts",
+    "uploads",
 ]
 
 for _name in __all__:  # as in opchat_proto
@@ -84,6 +87,7 @@ for _name in __all__:  # as in opchat_proto
 st.register_type_strategy(Message, lambda _: messages())
 st.register_type_strategy(Submit, lambda _: submits())
 st.register_type_strategy(Query, lambda _: queries())
+st.register_type_strategy(Upload, lambda _: uploads())
 st.register_type_strategy(Discussion, lambda _: discussions())
 st.register_type_strategy(Session, lambda _: sessions())
 st.register_type_strategy(Endpoint, lambda _: endpoints())

@@ -17,6 +17,7 @@ from .._messages import ROLES, SUBMIT_ROUTE, Message, Scalar, Submit
 from .._query import Query
 from .._session import SESSION_COOKIE, Session
 from .._sse import ServerSentEvent
+from .._upload import Upload
 
 __all__ = [
     "cuts",
@@ -70,6 +71,15 @@ def submits() -> SearchStrategy[Submit]:
         shortcut_name=maybe(texts()),
         previous_response_id=maybe(texts()),
     )
+
+
+def uploads() -> SearchStrategy[Upload]:
+    """A small file for a bot, with content that may look like the lines of a form."""
+    parts = st.sampled_from([b"\r\n", b"--", b"--edge", b"\r", b"Content-Type: a/b\r\n\r\n", b"\0", b"\xff"])
+    data = st.lists(parts | st.binary(max_size=20), max_size=8).map(b"".join)
+    names = texts().map(lambda text: text.replace("\0", "")).map("{}.png".format)
+    boundaries = st.text("0123456789abcdef", min_size=32, max_size=32).map("opchat-{}".format)
+    return st.builds(Upload, name=names, data=data, content_type=st.just("image/png"), boundary=boundaries)
 
 
 def queries() -> SearchStrategy[Query]:
