@@ -26,7 +26,7 @@ from ._serving import OncePerSecond
 
 __all__ = ["BoundedProtocol"]
 
-_CHECKS = Site(b"checks heads, and makes no nonces")
+_CHECKS = Site(b"checks heads, and makes no nonces", upload_types=("any",))  # the application may take none
 _log = logging.getLogger("uvicorn.error")
 _log.addFilter(OncePerSecond())  # every warning of uvicorn about connections and requests
 
@@ -149,7 +149,10 @@ class _Connection(h11.Connection):
         event = super().next_event()
         if type(event) is h11.Request:
             head = received[: len(received) - len(self.trailing_data[0])]
-            self.refusal = _CHECKS.check_head(event.headers, version=event.http_version.decode(), raw=head)
+            method, target = event.method.decode(), event.target.decode()
+            upload = _CHECKS.receive_upload(method, target, event.headers, now=0) is not None
+            version = event.http_version.decode()
+            self.refusal = _CHECKS.check_head(event.headers, version=version, raw=head, upload=upload)
             if self.refusal is not None:
                 raise h11.RemoteProtocolError("refused")
         return event

@@ -19,7 +19,7 @@ from .command import opchat
 from .served import free_port, started
 
 SERVERS = ["uvicorn", "small"]
-CAT = Upload(name="cat.png", data=b"\x89PNG\r\n--" * 100_000, content_type="image/png", boundary="edge")
+CAT = Upload(name="cat.png", data=b"\x89PNG\r\n--" * 200_000, content_type="image/png", boundary="edge")
 each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 
 
@@ -75,7 +75,7 @@ def test_a_bot_reads_the_files_of_a_question(ask: Ask, url: str) -> None:
     other = Upload(name="a.txt", data=b"", content_type="text/plain", boundary="edge")
     end = ask_with(ask, url, CAT, other)
     assert isinstance(end, End)
-    assert end.reply == "cat.png image/png 800000 True\na.txt text/plain 0 False\n"
+    assert end.reply == "cat.png image/png 1600000 True\na.txt text/plain 0 False\n"
 
 
 @each
@@ -94,8 +94,8 @@ def test_a_file_that_is_gone_is_an_error_of_the_question(url: str) -> None:
 
 
 def test_a_small_server_keeps_nothing_of_what_is_refused_or_left(tmp_path: Path) -> None:
-    with serving("small", tmp_path, limits=Limits(upload_bytes=1_000_000)) as url:
-        large = Upload(name="cat.png", data=bytes(1_100_000), boundary="edge")
+    with serving("small", tmp_path, limits=Limits(upload_bytes=2_000_000)) as url:
+        large = Upload(name="cat.png", data=bytes(2_100_000), boundary="edge")
         [broken] = ASKS["blocking"](url, question=large)
         assert (broken.reason, broken.status) == (Reason.REFUSED, 413)
         with ASKS["blocking"].kind(url) as transport:
@@ -105,7 +105,7 @@ def test_a_small_server_keeps_nothing_of_what_is_refused_or_left(tmp_path: Path)
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), 20) as connection:
             connection.sendall(
-                b"POST /wp-json/mwai-ui/v1/files/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 800290\r\n"
+                b"POST /wp-json/mwai-ui/v1/files/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1600290\r\n"
                 b'Content-Type: multipart/form-data; boundary="edge"\r\nX-WP-Nonce: %s\r\n\r\n'
                 % nonce.encode()
                 + CAT.encode()[:400_000]
