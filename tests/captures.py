@@ -1,4 +1,4 @@
-"""What real sites answered, if recordings are at hand beside the repository, and three answers of our own."""
+"""Recorded answers of real sites, if they are beside the repository, and three of our own."""
 
 import json
 from collections import Counter

@@ -53,11 +53,11 @@ SECRET = b"secret"
 
 Case: TypeAlias = dict[str, Any]
 Pieces: TypeAlias = list[list[bytes]]
-"""For each of a case's byte strings, what it is cut into."""
+"""The pieces of each byte string of a case."""
 
 
 def files() -> dict[str, dict[str, Any]]:
-    """All of the corpus, by the names of its files."""
+    """The whole corpus, by file name."""
     return {path.name: json.loads(path.read_text("ascii")) for path in sorted(FOLDER.glob("*.json"))}
 
 
@@ -98,7 +98,7 @@ def to_text(recipe: Any) -> str:
 # ------------------------------------------------------------------------------ cuts
 
 _SMALL = 1500  # up to here, every two-way cut
-_BLOCKS = (4096, 65536)  # sizes at which implementations like to stop
+_BLOCKS = (4096, 65536)  # common buffer sizes of implementations
 
 
 def cuts_of(recipe: Any, limits: Sequence[int]) -> Iterator[list[bytes]]:
@@ -149,7 +149,7 @@ def byte_strings(case: Case) -> list[Any]:
 
 
 def run(case: Case, pieces: Pieces) -> Any:
-    """All that can be seen of this case when its bytes come in these pieces."""
+    """Everything observable about this case when its bytes come in these pieces."""
     return _LEVELS[case["level"]](case, pieces)
 
 
@@ -385,7 +385,7 @@ def _server(case: Case, pieces: Pieces) -> Any:
 
 
 def read_responses(data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-    """What a server said, as another implementation of HTTP reads it: status, header fields, body."""
+    """A server's response, as read by another HTTP implementation: status, header fields, body."""
     responses = []
     while data:
         reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)

@@ -1,4 +1,4 @@
-"""How the public conformance suites see this library; `.ci/run` gives it to their runner where they are at hand."""
+"""Connects the public conformance suites to this library. `.ci/run` uses it if the suites are available."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How Hypothesis runs here, and what children of tests inherit."""
+"""The profiles of Hypothesis, and the environment of child processes."""
 
 import gc
 import importlib.util
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def thorough(pytestconfig: pytest.Config) -> bool:
-    """Whether every case is run, as `.ci/run` does once, or a sample of them."""
+    """Whether to run every case, as `.ci/run` does once, or a sample."""
     return _is_thorough(pytestconfig)
 
 
@@ -52,7 +52,7 @@ def _is_thorough(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the cases of a test that is marked with `sample(n)`, a sample is every nth."""
+    """Keep every nth case of a test marked with `sample(n)`."""
     if _is_thorough(config):
         return
     seen: Counter[str] = Counter()

@@ -135,7 +135,7 @@ def memory(process: subprocess.Popen[bytes]) -> int:
 
 
 def ask(port: int) -> float:
-    """Ask a question; how many seconds it took. Raises `RuntimeError` for no answer."""
+    """Ask a question, and return the seconds it took. Raises `RuntimeError` without an answer."""
     begin = time.monotonic()
     with BlockingTransport(f"http://127.0.0.1:{port}", timeouts=PATIENCE) as transport, transport.ask("Hello") as reply:
         *_, last = reply

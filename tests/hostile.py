@@ -190,7 +190,7 @@ WAYS: dict[str, Callable[[str, ssl.SSLContext, list[int], int], None]] = {
 def attack(
     way: str, *, secure: bool, questions: int, seed: int, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> str:
-    """Ask so many questions. Returns what came of it; raises `AssertionError` if a promise was broken."""
+    """Ask this many questions, and return the outcomes. Raises `AssertionError` if a promise was broken."""
     gc.collect()
     descriptors, threads = sorted(os.listdir("/proc/self/fd")), threading.active_count()
     dice = random.Random(seed)
@@ -204,7 +204,7 @@ def attack(
     assert max(submits.values(), default=0) <= 1, "a question was sent twice with one nonce"
     per_question = Counter(chat_id for chat_id, _ in submits)
     assert max(per_question.values(), default=0) <= 2, "a question was sent more than twice"
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    gc.collect()  # anything left open gives a ResourceWarning, which is an error
     assert sorted(os.listdir("/proc/self/fd")) == descriptors, "a descriptor is left"
     assert threading.active_count() == threads, "a thread is left"
     return f"{way}, {'TLS' if secure else 'plain'}: {questions} questions, {requests} requests, {len(submits)} submits"

@@ -1,4 +1,4 @@
-"""What holds for the packages as a whole: what they export, and what they keep away from."""
+"""The packages as a whole: their exports, and what they must not import."""
 
 import ast
 import importlib
@@ -145,7 +145,7 @@ DECISIONS = {"Awaiting", "Client", "Clock", "Exchange", "Flow", "ReplyDecoder", 
 
 @pytest.mark.parametrize("module", [*TRANSPORTS, *BESIDE])
 def test_a_transport_takes_no_decisions(module: str) -> None:
-    """Those are `Call`'s."""
+    """Decisions belong to `Call`."""
     path = ROOT / "opchat_transports" / f"{module}.py"
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
     assert {node.module for node in nodes if str(node.module).startswith("opchat_proto")} <= {"opchat_proto"}

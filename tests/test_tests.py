@@ -1,4 +1,4 @@
-"""The tests themselves: what they may import, and that each folder explains its files."""
+"""The tests themselves: their imports, and a README in each folder that explains its files."""
 
 import ast
 import fnmatch

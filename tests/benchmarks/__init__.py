@@ -1,1 +1,1 @@
-"""How fast the library is, beside its peers and beside the least that is possible: `python -m tests.benchmarks`."""
+"""Measures the library beside its peers and beside the theoretical minimum: `python -m tests.benchmarks`."""

@@ -18,7 +18,7 @@ _QUICK, _FULL = 40, 400  # events of a stream
 
 
 def right_events(candidate: Candidate, workload: Workload) -> bool:
-    """Whether this one gets right what it is measured with."""
+    """Whether this candidate gives the right events."""
     try:
         results = candidate.prepare(workload.pieces)()
         return candidate.pair is None or [candidate.pair(result) for result in results] == workload.expected
@@ -59,7 +59,7 @@ def compare(group: int, tool: str, count: int, seconds: float) -> Table:
 
 
 def profile(count: int) -> None:
-    """Where this library spends its time, for whoever wants to go on."""
+    """Profile this library."""
     for group, name in ((0, "opchat: ReplyDecoder"), (1, "opchat: Client"), (1, "opchat: TrioTransport")):
         candidates, workloads = counting.groups(count)[group]
         prepare = next(candidate.prepare for candidate in candidates if candidate.name == name)

@@ -1,4 +1,4 @@
-"""What is aimed at, and what was measured: ratios within one run."""
+"""The goals, and the measured ratios of one run."""
 
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -6,7 +6,7 @@ from typing import TypeAlias
 from tests.benchmarks.tables import Table
 
 Bound: TypeAlias = tuple[str, float, float]
-"""What, its ratio, and the most that it should be."""
+"""A measurement: its name, its ratio, and the bound."""
 
 _QUESTION = 1.5
 _EVENT = (

@@ -22,11 +22,11 @@ class Candidate:
 
     name: str
     prepare: Callable[[list[bytes]], Run]
-    """What is not measured: imports, clients, connection pools. It gives what is."""
+    """Prepares what is not measured (imports, clients, connection pools), and returns what is."""
     pair: Callable[[Any], Pair] | None = as_pair
-    """What each result means; None for a reference, which gives no events."""
+    """Turns a result into events; None for a reference, which has no events."""
     package: str = ""
-    """What has to be installed."""
+    """The packages that must be installed."""
 
     @property
     def is_installed(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a piece of work costs: instructions where they can be counted, else CPU time.
+"""The cost of a piece of work: instructions if they can be counted, else CPU time.
 
 Instructions repeat to a percent whatever else the machine does, so one run is
 enough. `perf` counts them where the machine lets it, else callgrind, which runs a
@@ -31,7 +31,7 @@ _ROUNDS = 2
 
 
 def groups(count: int) -> list[tuple[list[Candidate], list[Workload]]]:
-    """All that is measured: who, and with what."""
+    """Everything to measure: candidates and workloads."""
     return [(BODY, bodies(count)), (WIRE, responses(count)), (QUESTIONS, [asked()])]
 
 
@@ -87,7 +87,7 @@ def statement(tool: str, code: str) -> int:
 
 @contextmanager
 def bytecode() -> Iterator[Mapping[str, str]]:
-    """An environment in which Python keeps what it compiles, whatever is set outside."""
+    """An environment in which Python writes bytecode, whatever the outer one says."""
     with tempfile.TemporaryDirectory() as directory:
         yield {**_environment(), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": directory}
 
@@ -154,7 +154,7 @@ def _work(tool: str, group: str, candidate: str, count: str, *more: str) -> None
     for _, run in [*runs, *runs]:
         run()
     gc.collect()
-    gc.freeze()  # what was imported is not looked at any more, however much it is
+    gc.freeze()  # imported objects no longer cost collection time
     subprocess.run(["callgrind_control", "--instr=on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
     # A copy's count begins with ours, which grows by the same for each copy.
     dumps = [(workload, [_dump_of_child(run, rounds) for rounds in (0, 0, _ROUNDS)]) for workload, run in runs]

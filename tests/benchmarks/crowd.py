@@ -145,7 +145,7 @@ def _aiohttp(session: Any) -> Stream:
 
 
 class _Crowd:
-    """Once each stream has had its event, the next round begins: so each event is a read of its own."""
+    """A round begins when each stream has had its event, so each event is a separate read."""
 
     def __init__(self, streams: int, events: int, all_wait: Any) -> None:
         command = [sys.executable, "-m", "tests.benchmarks.crowd", "server", str(streams), str(events)]
@@ -221,7 +221,7 @@ async def _on_asyncio(who: str, streams: int, events: int) -> None:
 
 
 def _memory() -> float:
-    """KiB of this process: what Python's objects hold where that is traced, else what is resident."""
+    """KiB of this process: the memory of Python objects if traced, else the resident set."""
     if tracemalloc.is_tracing():
         return tracemalloc.get_traced_memory()[0] / 1024
     with open("/proc/self/statm") as file:

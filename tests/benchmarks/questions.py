@@ -143,7 +143,7 @@ def _async(run: Callable[..., list[Any]], make: Callable[[str], Any]) -> Callabl
                 return event
 
         def work() -> list[Any]:
-            transport._loop = None  # each run has a loop of its own
+            transport._loop = None  # each run has its own loop
             return run(_all, ask)
 
         return work

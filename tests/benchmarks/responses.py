@@ -209,7 +209,7 @@ def _trio(pieces: list[bytes]) -> Run:
     transport = TrioTransport(ENDPOINT, session=Session(), proxy=None)
 
     def run() -> list[Event]:
-        transport._loop = None  # each run has a loop of its own
+        transport._loop = None  # each run has its own loop
         with _replaced(trio, "open_tcp_stream", connect):
             return trio.run(_read, transport)
 
@@ -232,7 +232,7 @@ def _asyncio(pieces: list[bytes]) -> Run:
     from opchat_transports import asyncio_streams
 
     class MemoryStream:
-        """As httpcore's mock, it waits for nothing."""
+        """Like httpcore's mock, it never waits."""
 
         def __init__(self) -> None:
             self.pieces = iter(pieces)
@@ -250,7 +250,7 @@ def _asyncio(pieces: list[bytes]) -> Run:
     transport = asyncio_streams.AsyncioTransport(ENDPOINT, session=Session(), proxy=None)
 
     def run() -> list[Event]:
-        transport._loop = None  # each run has a loop of its own
+        transport._loop = None  # each run has its own loop
         with _replaced(asyncio_streams.AsyncioReply, "_connect", staticmethod(connect)):
             return asyncio.run(_read(transport))
 
@@ -263,7 +263,7 @@ def _httpx(pieces: list[bytes]) -> Run:
     transport = HttpxTransport(ENDPOINT, _memory_client("httpx", pieces, is_async=True), session=Session())
 
     def run() -> list[Event]:
-        transport._loop = None  # each run has a loop of its own
+        transport._loop = None  # each run has its own loop
         return asyncio.run(_read(transport))
 
     return run

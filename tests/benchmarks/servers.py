@@ -46,7 +46,7 @@ def _measure(who: str, events: int, requests: int) -> tuple[float, ...]:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         try:
-            _ask(port, 1)  # what is imported late
+            _ask(port, 1)  # for late imports
             short_wall, short_cpu = _time(server.pid, port, 1, requests)
             long_wall, long_cpu = _time(server.pid, port, events, max(1, requests // 10))
         finally:

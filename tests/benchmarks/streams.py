@@ -73,7 +73,7 @@ def _pairs(url: str) -> Iterator[tuple[Count, Count]]:
             return len([json.loads(event.data) for event in source.iter_sse()])
 
     async def own_async(transport: Any) -> int:
-        transport._loop = None  # each run has a loop of its own
+        transport._loop = None  # each run has its own loop
         async with transport.ask(_QUESTION) as reply:
             return len([event async for event in reply])
 
@@ -123,7 +123,7 @@ def _serve(events: int, paced: bool) -> None:
                     continue
                 for part in parts:
                     connection.sendall(part)
-                    time.sleep(_PACE)  # the pace is what is measured
+                    time.sleep(_PACE)  # the pace is measured here
 
 
 if __name__ == "__main__":

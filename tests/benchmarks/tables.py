@@ -1,10 +1,10 @@
-"""A table of what was measured, as Markdown and as numbers."""
+"""A table of measurements, as Markdown and as numbers."""
 
 from collections.abc import Sequence
 
 
 class Table:
-    """Rows of costs, one column for each workload. Where there is no cost, words say why."""
+    """Rows of costs, one column for each workload. Without a cost, a text says why."""
 
     def __init__(self, title: str, columns: Sequence[str]) -> None:
         self.title = title

@@ -1,4 +1,4 @@
-"""What is measured once and as a whole: a huge end event, hostile streams, the import."""
+"""Measured once and as a whole: a huge end event, hostile streams, the import."""
 
 import gc
 import json
@@ -54,7 +54,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def hostile(most: int) -> str:
-    """Streams that are meant to be slow: the cost of each byte at two sizes, which is the same if work is linear."""
+    """Streams made to be slow: the cost of a byte at two sizes, equal if the work is linear."""
     shapes: dict[str, Callable[[int], Iterable[bytes]]] = {
         "an endless line": lambda size: in_pieces(b"data: " + b"x" * size, READ),
         "an endless line, byte by byte": lambda size: in_pieces(b"data: " + b"x" * (size // 16), 1),

@@ -1,4 +1,4 @@
-"""What is measured: the same events as a body and as HTTP, in reads of several sizes."""
+"""The workloads: the same events as a body and as HTTP, in reads of several sizes."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from tests.proto.cuts import in_pieces
 READ = 64 * 1024
 
 Pair: TypeAlias = tuple[str, str]
-"""What must come out, however a candidate calls it: "content" or a subtype, and the text; then "end", and the reply."""
+"""The expected events, the same for all candidates: "content" or a subtype, and the text; then "end", and the reply."""
 
 _WORDS = [
     "The",
@@ -34,11 +34,11 @@ class Workload:
     """One stream, cut in one way."""
 
     name: str
-    """As the tables call it."""
+    """Its name in the tables."""
     pieces: list[bytes]
-    """What each read gives."""
+    """The bytes of each read."""
     expected: list[Pair]
-    """What must come out."""
+    """The expected events."""
 
     @property
     def events(self) -> int:
@@ -46,7 +46,7 @@ class Workload:
 
 
 def as_pair(event: dict[str, Any]) -> Pair:
-    """An event's JSON, as those give it who leave the rest to their users."""
+    """An event's JSON, from libraries that leave the rest to their users."""
     if event["type"] == "end":
         return "end", json.loads(event["data"])["reply"]
     return event.get("subtype") or "content", event["data"]
@@ -63,7 +63,7 @@ def short(count: int) -> list[dict[str, Any]]:
 
 
 def with_subtype(count: int) -> list[dict[str, Any]]:
-    """Event objects, as the plugin sends them where event logs are on (WIRE 5.4)."""
+    """Event objects, as the plugin sends them with event logs on (WIRE 5.4)."""
     more = {"visibility": "visible", "metadata": {"count": 2}}
     events = [
         {"type": "live", "data": word, "timestamp": 1751412345.125 + index, "subtype": kind, **more}

@@ -10,7 +10,7 @@ from .suite import Authority
 
 @pytest.fixture(autouse=True)
 def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers of these tests are on this machine, whatever proxies its environment names."""
+    """Ignore proxies in the environment: the servers of these tests are local."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 

@@ -1,4 +1,4 @@
-"""How the recipes for toolkits are called: each as its program would, in the main thread."""
+"""Calls the recipes for toolkits as a program would, in the main thread."""
 
 import os
 

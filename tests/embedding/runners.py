@@ -1,4 +1,4 @@
-"""How each recipe is called, so that one suite can run them all."""
+"""Calls each recipe, so that one suite can run them all."""
 
 import asyncio
 import gc
@@ -61,7 +61,7 @@ def of_threads(question: Question) -> None:
 
 
 def of_twisted(question: Question) -> None:
-    """The reactor runs in a thread of its own until these tests are over: it cannot run twice."""
+    """The reactor runs in its own thread until these tests end, because it cannot run twice."""
     loop: Any = reactor
     if not loop.running:
         threading.Thread(target=loop.run, kwargs={"installSignalHandlers": False}, daemon=True).start()

@@ -11,7 +11,7 @@ from opchat_proto import Client, Connect, Done, Event, Flow, Reason, Receive, Se
 
 
 def proceed(client: Client, wire: socket.socket, on_event: Callable[[Event], object]) -> socket.socket:
-    """To the end, or to where `on_event` says something true. Gives the connection as it is then."""
+    """Drive it to the end, or until `on_event` returns something true. Return the connection in its present state."""
     wire.settimeout(120)
     while (step := client.next_step()) != Done():
         events: list[Event] = []

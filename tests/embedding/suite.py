@@ -1,4 +1,4 @@
-"""What every recipe must do, held against the core: ten recorded answers, and what can go wrong with a connection."""
+"""What every recipe must do, compared with the core: ten recorded answers, and the faults of connections."""
 
 import socket
 import ssl
@@ -60,7 +60,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Question:
-    """What a recipe is to ask, and who hears the answer."""
+    """A question for a recipe, and the listener for its answer."""
 
     url: str
     hear: Callable[[Event], object]
@@ -100,11 +100,11 @@ class Question:
 
 
 Recipe: TypeAlias = Callable[[Question], None]
-"""Asks, and comes back when it is over and the connection is closed."""
+"""Asks, and returns when the reply is over and the connection is closed."""
 
 
 def events_of(answer: bytes, end: Callable[[Client], list[Event]] = Client.receive_eof) -> list[Event]:
-    """What the core makes of an answer in one piece, and then of its end if that is not the last event yet."""
+    """The core's events for an answer in one piece, and for its end if that is needed."""
     client = Client(Flow("http://127.0.0.1:8000", Submit(new_message="Hi!")))
     events: list[Event] = []
     for data in (SESSION, answer):

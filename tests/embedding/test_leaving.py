@@ -1,4 +1,4 @@
-"""A question that somebody else ends, while its answer is waited for: the connection is closed at once."""
+"""A question that another task ends during the wait for its answer: the connection is closed at once."""
 
 import asyncio
 import ssl
@@ -31,7 +31,7 @@ from .suite import LITTLE, PATIENCE, PLENTY, Question, answer, cut_after, events
 
 TLS = ssl.create_default_context()
 Leaver = Callable[[Question], None]
-"""Asks, and ends the question when the piece " seven" was heard. The rest never comes."""
+"""Asks, and ends the question after the piece " seven". The rest never comes."""
 
 
 def is_the_last(event: Event) -> bool:
@@ -39,7 +39,7 @@ def is_the_last(event: Event) -> bool:
 
 
 def cancelled(ask: Callable[[Question, Callable[[Event], object]], Awaitable[object]]) -> Leaver:
-    """As `Task.cancel` does it."""
+    """With `Task.cancel`."""
 
     async def run(question: Question) -> None:
         heard = asyncio.Event()
@@ -63,7 +63,7 @@ async def with_httpx(question: Question, hear: Callable[[Event], object]) -> Non
 
 
 def cancelled_scope(ask: Callable[[Question, Callable[[Event], object]], Awaitable[object]]) -> Leaver:
-    """As trio's `CancelScope.cancel` does it."""
+    """With trio's `CancelScope.cancel`."""
 
     async def run(question: Question) -> None:
         with trio.CancelScope() as scope:
@@ -80,7 +80,7 @@ def cancelled_scope(ask: Callable[[Question, Callable[[Event], object]], Awaitab
 
 
 def killed(question: Question) -> None:
-    """As gevent does it."""
+    """With gevent's kill."""
     heard = gevent.event.Event()
 
     def hear(event: Event) -> None:
@@ -95,7 +95,7 @@ def killed(question: Question) -> None:
 
 
 def left_by_another_thread(question: Question) -> None:
-    """With `Call.close`: the thread that asks hears only what came before."""
+    """With `Call.close`: the asking thread gets only the events from before."""
     call = question.channel(threading.Event, threading.RLock()).call("Hi!")
     heard = threading.Event()
 
@@ -147,7 +147,7 @@ def test_a_question_that_is_ended_from_outside(name: str) -> None:
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool) -> None:
-    """Tornado's, whose stream keeps the socket to itself meanwhile."""
+    """Tornado's, whose stream keeps the socket to itself."""
     begun, closed = threading.Event(), threading.Event()
     events: list[Event] = []
 

@@ -1,4 +1,4 @@
-"""What some recipes can do besides: many questions at once that share a session, and a race."""
+"""What some recipes can also do: many questions at once on one session, and a race."""
 
 import ssl
 import threading

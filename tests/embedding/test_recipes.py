@@ -43,7 +43,7 @@ def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None
 
 @pytest.mark.parametrize("name", OF_BYTES)
 def test_leaving_early_when_the_close_has_come_already(name: str) -> None:
-    """Nothing is heard afterwards, whatever the library says of the connection."""
+    """No event comes afterwards, whatever the library reports about the connection."""
     events: list[Event] = []
 
     def play(peer: Peer) -> None:
@@ -88,7 +88,7 @@ KEEPS_WHAT_CAME = {"selectors_loop", "threads_queue", "gevent_sockets", "trio_st
 
 @pytest.mark.parametrize("name", OF_BYTES)
 def test_a_server_that_answers_a_long_question_without_reading_it(name: str) -> None:
-    """What a recipe does with a Send that failed, or with an answer that is there before all was sent."""
+    """A failed Send, and an answer that comes before everything was sent."""
     events = answer_early(name, lambda peer: None)
     lost = [Broken(Reason.LOST, "said", asked=True)]
     assert events == events_of(STREAMS["refused"]) or (name not in KEEPS_WHAT_CAME and without_words(events) == lost)

@@ -1,4 +1,4 @@
-"""What the recipes are: short, made of public names, and listed in the README beside them."""
+"""The recipes are short, use only public names, and are listed in the README beside them."""
 
 import ast
 import os
@@ -42,7 +42,7 @@ RECIPES = {
     "embedding/snapshot.py": "continues in another process, or from one point twice",
 }
 
-GUI = {"embedding/qt_socket.py", "embedding/pygame_frames.py"}  # which need the extra `gui`
+GUI = {"embedding/qt_socket.py", "embedding/pygame_frames.py"}  # these need the extra `gui`
 HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 MACHINES = {"Call", "HTTPCall", "Client"}
 LONG = {  # lines of those that see to sockets, callbacks and timers themselves; of all others: 45
@@ -55,7 +55,7 @@ LONG = {  # lines of those that see to sockets, callbacks and timers themselves;
 
 
 def names_used(path: str) -> list[str]:
-    """What the recipe imports from the library."""
+    """The names that the recipe imports from the library."""
     return [
         alias.name
         for node in ast.walk(ast.parse((TESTS / path).read_text()))

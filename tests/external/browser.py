@@ -1,4 +1,4 @@
-"""The chat page in a browser, as its reader sees and uses it."""
+"""The chat page in a browser, as a user sees and uses it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ SECRET = b"a secret of this site"
 
 
 class Window:
-    """The chat window of a server, as its reader sees and uses it: by keyboard alone."""
+    """The chat page of a server, used with the keyboard alone."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver

@@ -26,7 +26,7 @@ Render = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def render(driver: Any) -> Iterator[Render]:
-    """What texts become that arrive in pieces of so many characters."""
+    """The rendering of texts that arrive in pieces of this size."""
 
     def function(*texts: str, size: int = 1 << 30) -> list[str]:
         found = driver.execute_async_script(RENDER, texts, size)

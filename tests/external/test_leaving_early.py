@@ -38,7 +38,7 @@ PIECES = (STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
 
 
 class Site:
-    """A server in a thread of its own, which lets the client run between any two pieces."""
+    """A server in its own thread, which lets the client run between pieces."""
 
     def __init__(self) -> None:
         self.journal: Counter[str] = Counter()
@@ -214,7 +214,7 @@ def test_ten_thousand_streams_that_are_left(
     before = sorted(os.listdir("/proc/self/fd"))
     with Site() as site:
         way(site.url, random.Random(SEED))
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    gc.collect()  # anything left open gives a ResourceWarning, which is an error
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
     questions = {name: count for name, count in site.journal.items() if name != "a session"}

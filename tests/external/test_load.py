@@ -72,7 +72,7 @@ class Served:
 
 @pytest.fixture(scope="module", autouse=True)
 def many_files() -> Iterator[int]:
-    """As many open files as the system lets us have; the servers inherit it."""
+    """Raise the limit of open files to the maximum; the servers inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard
@@ -193,7 +193,7 @@ def test_slow_heads_leave_the_server_answering(served: Served, say: Say) -> None
 
 
 def endless(served: Served, beginning: bytes, piece: bytes) -> tuple[int, bytes]:
-    """Send without end: how many bytes were sent before the server closed, and what it said."""
+    """Send endlessly. Return how many bytes were sent before the server closed, and its answer."""
     sent, said = len(beginning), b""
     with closing(served.connect()) as connection:
         connection.sendall(beginning)

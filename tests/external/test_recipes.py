@@ -47,7 +47,7 @@ loop.run()
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
-    """A screen that nobody sees."""
+    """A virtual screen."""
     program = shutil.which("Xvfb")
     assert program is not None, "Xvfb is not installed; see .ci/run"
     reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""What is drawn from an input: heads, plans of calls, how a server sees a request."""
+"""Draws heads, plans of calls and requests from an input."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ Plan = list[tuple[Any, ...]]
 
 
 def draw_plan(choices: Choices) -> Plan:
-    """What is done, in order; the ordinary exchange where nothing was decided."""
+    """The actions in order; the ordinary exchange by default."""
     strings = [string for string in choices.strings if string]
     plan: Plan = []
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""What must hold for any input, in one place: the targets say only what is run."""
+"""What must hold for any input, in one place; the targets only say what to run."""
 
 import copy
 import pickle
@@ -225,7 +225,7 @@ def check_secrets(*shown: object) -> None:
 
 
 def unchanged(machine: object, call: Callable[[], object], error: type[Exception]) -> bool:
-    """Whether the call raised this error; then it must have changed nothing."""
+    """Return whether the call raised this error; if so, check that it changed nothing."""
     before = pickle.dumps(machine)
     try:
         call()
@@ -236,7 +236,7 @@ def unchanged(machine: object, call: Callable[[], object], error: type[Exception
 
 
 def attempt(call: Callable[[Any], T], argument: object, error: type[E]) -> tuple[T | None, E | None]:
-    """What the call returns, or the one error that it may raise."""
+    """The result of the call, or the one error that it may raise."""
     try:
         return call(argument), None
     except error as raised:

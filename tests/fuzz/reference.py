@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Stream(NamedTuple):
-    """What a stream comes to: events as (type, data, last event id), then the fields of the stream."""
+    """The outcome of a stream: events as (type, data, last event id), then the fields of the stream."""
 
     events: list[tuple[str, str, str]]
     retry: int | None
@@ -219,7 +219,7 @@ class Number(NamedTuple):
 
 
 def depth_of(value: Any) -> int:
-    """How many objects and arrays are inside one another."""
+    """The nesting depth of objects and arrays."""
     deepest = 0
     waiting = [(value, 1)]
     while waiting:
@@ -243,7 +243,7 @@ _DIGITS = 4300
 
 
 def read_reply(body: bytes, failure: str, kept: int = 64 * 1024) -> list[Verdict]:
-    """What a body under status 200 comes to. `failure` is the reason if it was cut, and "" if it ended well.
+    """The outcome of a body with status 200. `failure` is the reason if it was cut, and "" if it ended well.
 
     An object that cannot be read has the reason "malformed or unfinished": a grammar does not say which.
     """

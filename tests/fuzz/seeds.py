@@ -1,4 +1,4 @@
-"""Where the fuzz targets begin: the corpus as inputs, and the words of a dictionary."""
+"""The start of the fuzz targets: the corpus as inputs, and a dictionary."""
 
 import json
 import re

@@ -60,7 +60,7 @@ def call(data: bytes) -> None:
 
 
 class _OneCall:
-    """A call, and what it has asked for and given."""
+    """A call, its steps and its events."""
 
     def __init__(self, call: Call) -> None:
         self.call = call

@@ -62,7 +62,7 @@ from tests.fuzz.oracles import (
 
 
 class _Calls:
-    """A machine that is driven: what it has given, and what it may give."""
+    """A driven machine: its events, and those that it may give."""
 
     def __init__(
         self, machine: Any, session: Session | None, limits: Limits, again: Again, chance: random.Random

@@ -144,7 +144,7 @@ any_status = st.sampled_from([200, 200, 200, 100, 101, 103, 301, 401, 403, 404, 
 
 
 Again: TypeAlias = Callable[[Any], Any]
-"""What is done to a machine before each input: nothing, or it is replaced by its copy."""
+"""Applied to a machine before each input: nothing, or replacing it by a copy."""
 
 
 def the_same(machine: Any) -> Any:
@@ -163,7 +163,7 @@ copiers = st.sampled_from([deep_copied, *map(pickled, range(2, pickle.HIGHEST_PR
 
 
 def decode_events(pieces: Iterable[bytes], limits: Limits, again: Again = the_same) -> tuple[Any, ...]:
-    """All that can be seen of an `SSEDecoder` over these bytes."""
+    """Everything observable of an `SSEDecoder` over these bytes."""
     decoder = SSEDecoder(limits)
     given = []
     for piece in pieces:

@@ -47,14 +47,14 @@ def client(
 
 
 def asked(*, session: Session | None = NO_SESSION_NEEDED, limits: Limits = NO_RESTART) -> Client:
-    """A client whose next step is to receive."""
+    """A client at the step Receive."""
     asking = client(session=session, limits=limits)
     ask(asking)
     return asking
 
 
 def ask(asking: Client) -> list[Connect | StartTLS | Send]:
-    """Do all steps as they should be done, until there is nothing to do but to receive."""
+    """Perform all steps correctly, up to Receive."""
     steps = []
     while not isinstance(step := asking.next_step(), Receive | Done):
         steps.append(step)
@@ -63,7 +63,7 @@ def ask(asking: Client) -> list[Connect | StartTLS | Send]:
 
 
 def answered(pieces: Iterable[bytes], *, limits: Limits = NO_RESTART, close: bool = True) -> list[Event]:
-    """The events of an answer in these pieces, after which the server closes."""
+    """The events of an answer in these pieces, followed by a close."""
     asking = asked(limits=limits)
     events = [event for piece in pieces for event in asking.receive_data(piece)]
     return events + asking.receive_eof() if close else events
@@ -127,7 +127,7 @@ class Way:
 
 
 def connect(target: bytes, credentials: bytes = b"") -> Send:
-    """What asks an HTTP proxy for a tunnel."""
+    """The request for a tunnel to an HTTP proxy."""
     return Send(
         b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: opchat/%b\r\n" % (target, target, __version__.encode())
         + (b"Proxy-Authorization: Basic %b\r\n" % credentials if credentials else b"")
@@ -230,7 +230,7 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def follow(asking: Client, script: Iterable[Step | bytes], cut: Cut = whole) -> list[Event]:
-    """Do these steps, which must be the next ones, and give the replies in pieces."""
+    """Perform these steps, which must be the next ones, and report the replies in pieces."""
     events: list[Event] = []
     for item in script:
         if isinstance(item, bytes):

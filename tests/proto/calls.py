@@ -1,4 +1,4 @@
-"""Calls of both kinds in virtual time, driven by hand: what they ask, are told, and give."""
+"""Calls of both kinds in virtual time, driven by hand: their steps, reports and events."""
 
 import gc
 import math

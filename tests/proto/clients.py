@@ -1,4 +1,4 @@
-"""What the tests of `Client` share: its ways to a site, answers, and a site that answers."""
+"""Shared by the tests of `Client`: its ways to a site, answers, and a site."""
 
 import pickle
 from dataclasses import dataclass

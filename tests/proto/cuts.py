@@ -39,7 +39,7 @@ def random_cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
 
 
 def copies(value: T) -> Iterator[T]:
-    """The value copied in every way that there is: copy, deepcopy, and pickle's protocols for classes with slots."""
+    """The value, copied in every way: copy, deepcopy, and pickle's protocols for classes with slots."""
     yield copy.copy(value)
     yield copy.deepcopy(value)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
@@ -47,7 +47,7 @@ def copies(value: T) -> Iterator[T]:
 
 
 def clones(machine: T) -> Iterator[T]:
-    """The machine copied in every way that leaves nothing shared: so each copy can go on by itself."""
+    """The machine, copied in every way that shares nothing, so each copy can continue alone."""
     yield copy.deepcopy(machine)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         yield pickle.loads(pickle.dumps(machine, protocol))

@@ -1,4 +1,4 @@
-"""The outcome of an answer's bytes, and an `Exchange` of its own."""
+"""The outcome of an answer's bytes, and of an `Exchange` alone."""
 
 from opchat_proto import Broken, End, Event, Limits, Reason, Request
 from tests.proto.asking import NO_RESTART, answered

@@ -1,4 +1,4 @@
-"""Flows to one site, and what it answers: sessions, replies, refusals."""
+"""Flows to one site, and its answers: sessions, replies, refusals."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ PLAIN_HINT = "; no REST API here; with plain permalinks the root is https://site
 
 
 def refusal(status: int, text: str) -> Broken:
-    """What a WordPress error under this status is judged to be, in answer to a question."""
+    """The event for a WordPress error with this status, as the answer to a question."""
     error = json.loads(text)
     return Broken(Reason.REFUSED, error["message"], status, error["code"], raw=text, asked=True)
 
@@ -48,7 +48,7 @@ def answer(flow: Flow, response: Answer) -> list[Event]:
 
 
 def run(flow: Flow, *responses: Answer) -> tuple[list[Request], list[Event]]:
-    """All requests and all events, with these responses."""
+    """All requests and events, given these responses."""
     requests, events = [], []
     for response in responses:
         requests.append(take(flow))
@@ -212,7 +212,7 @@ FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
 
 
 def fail(flow: Flow, response: Answer | None, failure: Reason | None) -> list[Event]:
-    """What comes after the request was handed out."""
+    """The events after the request was handed out."""
     events: list[Event] = []
     if response is not None:
         status, headers, body = response
@@ -232,7 +232,7 @@ STALE_IDS = ["missing", "expired", "missing for a member"]
 
 
 def refused_flow(*, limits: Limits = Limits()) -> Flow:
-    """One whose question was refused for its nonce, so that start_session is due."""
+    """A flow whose question was refused for its nonce, so that start_session is due."""
     flow = Flow(SITE, ASK, session=GIVEN, limits=limits)
     take(flow)
     assert answer(flow, STALE[1]) == []

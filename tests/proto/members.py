@@ -61,5 +61,5 @@ def asked(flow: Flow, *answers: Answer) -> tuple[list[Request], list[Event]]:
 
 
 def places(requests: list[Request]) -> list[tuple[str, str | None]]:
-    """Where each request went, with its nonce."""
+    """The place of each request, with its nonce."""
     return [(request.url.removeprefix(SITE), dict(request.headers).get("X-WP-Nonce")) for request in requests]

@@ -1,4 +1,4 @@
-"""What a decoder of server-sent events makes of a stream, under every cut."""
+"""The outcome of a stream of server-sent events, under every cut."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def outcome(pieces: Iterable[bytes], limit: int | None = None) -> Outcome:
 
 
 def under_every_cut(stream: bytes, limit: int | None = None) -> Outcome:
-    """What comes of the stream, having made sure that it is the same however it is cut."""
+    """The outcome of the stream, after checking that it does not depend on the cuts."""
     whole = outcome([stream], limit)
     for pieces in every_cut(stream):
         assert outcome(pieces, limit) == whole, pieces

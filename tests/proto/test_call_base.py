@@ -1,4 +1,4 @@
-"""A call in virtual time: what is legal when, its steps, and leaving early."""
+"""A call in virtual time: legal inputs in each state, its steps, and leaving early."""
 
 import math
 import threading
@@ -25,7 +25,7 @@ from opchat_proto import (
     Send,
     Session,
     Submit,
-    Timeouts,  # whose table is watched here
+    Timeouts,  # its table is watched here
     _call_base,  # whose table is replaced by one that remembers
 )
 from opchat_proto._call_base import TABLE, State  # the table itself is not public, and is walked over here

@@ -1,4 +1,4 @@
-"""What real sites answered: the outcome that the recordings' README states, however the bytes are cut."""
+"""Recorded answers of real sites: the outcomes match the recordings' README, however the bytes are cut."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""What is legal when: each call in each state, and each move of the table."""
+"""Legal inputs: each call in each state, and each row of the table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from opchat_proto import (
     Session,
     StartTLS,
     Submit,
-    _client,  # whose table is watched here
+    _client,  # its table is watched here
 )
 from opchat_proto._client import TABLE, State  # the table itself is not public, and is walked over here
 from tests.proto.asking import ANSWER, ANSWERED, ENDPOINT, WAYS, Recorder, ask, content_length, follow

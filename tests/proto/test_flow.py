@@ -1,4 +1,4 @@
-"""What a flow is made with, and the requests that it hands out."""
+"""The arguments of a flow, and its requests."""
 
 import json
 from dataclasses import replace

@@ -174,7 +174,7 @@ def exchanges(draw: st.DrawFn) -> list[tuple[int, Any, list[bytes], list[bytes],
 
 
 def drive(flow: Flow, responses: Iterator[tuple[int, Any, list[bytes], Any]]) -> tuple[list[Request], list[Event]]:
-    """What a driver does, until there is nothing to ask; an answer to a request that is left out is a close."""
+    """Drive it until nothing is due; a missing answer is a close."""
     requests: list[Request] = []
     events: list[Event] = []
     while request := flow.next_request():

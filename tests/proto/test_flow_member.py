@@ -51,7 +51,7 @@ def visiting(session: Session, **options: Any) -> Flow:
 
 
 def broken(*answers: Answer, flow: Flow) -> tuple[list[str], Broken]:
-    """What was asked, and the one event, of a flow that must not submit."""
+    """The requests, and the one event, of a flow that must not submit."""
     requests, events = asked(flow, *answers)
     (event,) = events
     assert isinstance(event, Broken)

@@ -1,4 +1,4 @@
-"""What is legal when: the table, walked over, and what raises and changes nothing."""
+"""Legal inputs: the table, walked completely, and calls that raise and change nothing."""
 
 import pickle
 from dataclasses import replace

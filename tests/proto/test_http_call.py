@@ -1,4 +1,4 @@
-"""What a call over an HTTP library has of its own."""
+"""The particulars of a call over an HTTP library."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an observer is told, and what it may do."""
+"""What an observer receives, and what it may do."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What holds for any input: the promise of the package, and that its machines agree.
+"""Properties for any input: the promise of the package, and that its machines agree.
 
 `python -m pytest tests/proto/test_properties.py --hypothesis-profile=explore` looks for more (see conftest.py).
 """

@@ -1,4 +1,4 @@
-"""Any calls in any order, held against what is legal when."""
+"""Any calls in any order, compared with the legal inputs of each state."""
 
 import pickle
 from typing import Any, NamedTuple
@@ -93,7 +93,7 @@ while_young = precondition(lambda self: self.late < 3)
 
 
 class Calls(RuleBasedStateMachine):
-    """What `Flow` and `Client` have in common: events are one reply, and an illegal call changes nothing."""
+    """Shared by `Flow` and `Client`: the events are one reply, and an illegal call changes nothing."""
 
     machine: Any
     start: Start
@@ -152,7 +152,7 @@ class Calls(RuleBasedStateMachine):
 
 
 class FlowCalls(Calls):
-    """Any inputs to a `Flow`, against what is legal when."""
+    """Any inputs to a `Flow`, compared with the legal ones."""
 
     @initialize(start=starts())
     def first(self, start: Start) -> None:
@@ -247,7 +247,7 @@ class FlowCalls(Calls):
 
 
 class ClientCalls(Calls):
-    """Any inputs to a `Client`, against what is legal when."""
+    """Any inputs to a `Client`, compared with the legal ones."""
 
     @initialize(start=starts(), proxy=ways)
     def first(self, start: Start, proxy: tuple[str, str, list[bytes]]) -> None:

@@ -1,4 +1,4 @@
-"""What holds for any limits, texts and values."""
+"""Properties for any limits, texts and values."""
 
 import copy
 import json

@@ -166,7 +166,7 @@ def test_pieces_of_lines_are_bounded_like_whole_ones(name: str) -> None:
 
 
 def either_way(text: str, limits: Limits = Limits()) -> list[Event]:
-    """What comes of an event, whose text begins as the plugin writes it, having been judged by both paths."""
+    """The outcome of an event in the plugin's spelling, after comparing both paths."""
     fast, exact = (judge([b"data: " + blank + text.encode() + b"\n\n" + END], limits=limits) for blank in (b"", b" "))
 
     def without_line(event: Event) -> Event:

@@ -1,4 +1,4 @@
-"""Bodies that are no answer: notices of PHP, pages."""
+"""Bodies that are not an answer: notices of PHP, pages."""
 
 import pytest
 

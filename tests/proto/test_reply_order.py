@@ -1,4 +1,4 @@
-"""What is legal when, which types are taken, copies, and what `repr` shows."""
+"""Legal inputs, accepted types, copies, and `repr`."""
 
 import pickle
 from array import array

@@ -1,4 +1,4 @@
-"""What is legal when on a server's connection; copies; anything at all."""
+"""Legal inputs of a server's connection; copies; arbitrary bytes."""
 
 import pickle
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a proxy replies, right and wrong, cut everywhere."""
+"""Replies of a proxy, right and wrong, cut everywhere."""
 
 import array
 import copy
@@ -20,7 +20,7 @@ from opchat_proto import (
     Reason,
     Receive,
     Send,
-    _tunnel,  # whose table is watched here
+    _tunnel,  # its table is watched here
 )
 from opchat_proto._tunnel import SOCKS_TABLE, SOCKSState  # the table itself is not public, and is walked over here
 from tests.proto.asking import (

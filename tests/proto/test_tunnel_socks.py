@@ -1,4 +1,4 @@
-"""What a SOCKS proxy replies that opens no tunnel."""
+"""Replies of a SOCKS proxy that do not open a tunnel."""
 
 import pytest
 

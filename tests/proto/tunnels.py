@@ -1,4 +1,4 @@
-"""A client that waits for a reply of its proxy, and what the reply comes to."""
+"""A client that waits for its proxy, and the outcome of the reply."""
 
 import copy
 

@@ -31,7 +31,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a TCP that is 
 
 
 def on_asyncio(main: Main, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> Any:
-    """Run it. Whatever it does, it must leave no task behind."""
+    """Run it, and check that it leaves no task behind."""
 
     async def alone() -> Any:
         result = await main()
@@ -44,7 +44,7 @@ def on_asyncio(main: Main, new_loop: Callable[[], asyncio.AbstractEventLoop] | N
 
 @dataclass(frozen=True)
 class Ask:
-    """Asks once and gives all events."""
+    """Asks once, and returns all events."""
 
     kind: Any
     """The transport's class."""
@@ -101,7 +101,7 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
 
 @contextmanager
 def full_queue() -> Iterator[int]:
-    """A port whose queue of new connections is full, so that nothing answers."""
+    """A port whose backlog is full, so that nothing answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         waiting = [socket.socket() for _ in range(8)]

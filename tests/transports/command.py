@@ -1,4 +1,4 @@
-"""The command: run in this process or in one of its own, started, or on a terminal."""
+"""Runs the command: in this process, in its own process, in the background, or on a terminal."""
 
 import fcntl
 import io
@@ -38,7 +38,7 @@ def opchat(
     env: dict[str, str] | None = None,
     encoding: str | None = "utf-8",
 ) -> subprocess.CompletedProcess[Any]:
-    """Run the command in this process, with standard streams and an environment of its own."""
+    """Run the command in this process, with its own standard streams and environment."""
     outputs = io.BytesIO(), io.BytesIO()
     given = io.BytesIO(input.encode() if isinstance(input, str) else input)
     streams = [io.TextIOWrapper(stream, "utf-8", "backslashreplace") for stream in (given, *outputs)]
@@ -98,7 +98,7 @@ class Terminal:
             terminal  # open until the process has shown something, so that there is no end before
         )
         self.shown = ""
-        """All that was on the screen, as it came."""
+        """The raw output on the screen."""
         self._seen = 0
 
     def enter(self, text: str) -> None:

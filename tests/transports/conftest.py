@@ -27,7 +27,7 @@ from .tls import FAULTS, certificate, trusting
 
 @pytest.fixture(autouse=True)
 def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers of these tests are on this machine, whatever proxies its environment names."""
+    """Ignore proxies in the environment: the servers of these tests are local."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
@@ -43,7 +43,7 @@ def log_of_its_own() -> None:
 
 @pytest.fixture(autouse=True)
 def state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the command keeps for --continue, it keeps here."""
+    """Keep the command's state in a temporary directory."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setitem(ENVIRONMENT, "XDG_STATE_HOME", str(tmp_path / "state"))
 
@@ -56,9 +56,9 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 @pytest.fixture
 def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No warning of a resource, and none of asyncio."""
+    """Fail on a ResourceWarning or a log line of asyncio."""
     yield
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    gc.collect()  # anything left open gives a ResourceWarning, which is an error
     assert [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO] == []
 
 
@@ -101,13 +101,13 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 @pytest.fixture(params=["asyncio", "trio"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """What `anyio.run` runs on."""
+    """The backend for `anyio.run`."""
     return str(request.param)
 
 
 @pytest.fixture
 def full_port() -> Iterator[int]:
-    """A port that accepts no connection and refuses none."""
+    """A port that neither accepts nor refuses connections."""
     with full_queue() as port:
         yield port
 
@@ -119,7 +119,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def trust(authority: trustme.CA) -> ssl.SSLContext:
-    """What a client needs to trust the authority."""
+    """The certificate of the authority, for clients."""
     return trusting(authority)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of every fault, and ways to ask a server that has one."""
+"""The outcome of every fault, and ways to ask a faulty server."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What the servers do to many questions."""
+"""What the servers of many questions do."""
 
 import random
 

@@ -25,7 +25,7 @@ BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
 
 @dataclass
 class Journal:
-    """What a proxy was asked, in order."""
+    """The requests to a proxy, in order."""
 
     targets: list[str] = field(default_factory=list)
     """host:port of each connection that was to be made."""
@@ -34,7 +34,7 @@ class Journal:
     heads: list[bytes] = field(default_factory=list)
     """The head of each HTTP request."""
     received: bytearray = field(default_factory=bytearray)
-    """What a hostile proxy received after its replies."""
+    """The bytes that a hostile proxy received after its replies."""
 
 
 class Net:

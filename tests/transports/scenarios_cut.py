@@ -37,7 +37,7 @@ def cut(data: bytes, *, reset: bool) -> Script:
 
 
 def judged(data: bytes, *, reset: bool) -> list[Event]:
-    """What the core says, without any I/O."""
+    """The core's events, without I/O."""
     client = Client(Flow(Endpoint.parse("http://h"), Submit(new_message="Hi"), session=Session()))
     for _ in range(2):  # the connect, and the sending
         client.next_step()

@@ -135,7 +135,7 @@ async def closed_unread(way: Way) -> None:
 
 
 async def a_slow_reader(way: Way) -> None:
-    """Holds the server back: what it sends stays in the buffers of TCP."""
+    """Blocks the server: its bytes stay in the buffers of TCP."""
     full = threading.Event()
     sent = 0
     pieces = 256

@@ -40,7 +40,7 @@ PATIENCE = 20.0  # seconds; only a test that fails waits that long
 
 
 def body_size(head: bytes) -> int:
-    """What a request's head says of its body; all requests here say it."""
+    """The Content-Length in a request's head, which all requests here have."""
     found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     assert found is not None, head
     return int(found[1])

@@ -1,4 +1,4 @@
-"""The application that real servers run in tests, and those servers, in processes of their own."""
+"""The application for real servers in tests, and those servers in their own processes."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What the scenarios share: a way of asking, and servers that misbehave."""
+"""Shared by the scenarios: a way of asking, and misbehaving servers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the ASGI application makes of bots: pieces, events, whole answers, several bots."""
+"""Bots of the ASGI application: pieces, events, whole answers, several bots."""
 
 import json
 from collections.abc import AsyncIterator

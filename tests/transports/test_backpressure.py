@@ -1,4 +1,4 @@
-"""A server that writes faster than somebody reads is held back by TCP: nothing piles up here."""
+"""TCP slows down a server that writes faster than the client reads: nothing is buffered here."""
 
 import asyncio
 import threading

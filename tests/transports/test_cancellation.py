@@ -149,7 +149,7 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
             nth += stride
             count += 1
             assert nth < 500
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    gc.collect()  # anything left open gives a ResourceWarning, which is an error
     assert nth > 10
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
     questions = set(asked) - {"again"}

@@ -1,4 +1,4 @@
-"""What real sites answered, served again over loopback: the outcome that the recordings' README states."""
+"""Recorded answers of real sites, served over loopback: the outcomes match the recordings' README."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""`opchat decode`: what is in a recording, a raw response or a body, and where it went wrong."""
+"""`opchat decode`: the events in a recording, a raw response or a body, and the first fault."""
 
 import json
 import re
@@ -129,7 +129,7 @@ def test_a_recording_that_was_cut_is_read_up_to_there(tmp_path: Path) -> None:
 
 
 def asked(data: bytes, *, closed: bool = False) -> list[Event]:
-    """What a client makes of these bytes after its submit."""
+    """The events of a client that receives these bytes after its submit."""
     limits = Limits(restarts=0)
     flow = Flow(Endpoint.parse("http://h"), Submit(new_message="?"), session=Session(), limits=limits)
     client = Client(flow)

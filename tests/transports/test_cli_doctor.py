@@ -59,7 +59,7 @@ def problems(checks: dict[str, Any]) -> set[str]:
 
 
 def examine(script: Script, *arguments: str, path: str = "/contact", **options: Any) -> tuple[dict[str, Any], int]:
-    """What is found, and the exit code. Without --ask nothing is asked."""
+    """The findings and the exit code. Without --ask no question is asked."""
     with FaultServer(script, **options) as server:
         result = opchat("doctor", f"{server.url}{path}", "--json", *arguments)
     assert len(server.questions) == ("--ask" in arguments)

@@ -1,4 +1,4 @@
-"""What a server writes is shown, never obeyed, and cannot look like lines of ours."""
+"""A server's text is shown, but cannot control the terminal or imitate lines of the command."""
 
 from itertools import pairwise
 

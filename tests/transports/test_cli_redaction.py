@@ -1,4 +1,4 @@
-"""Secrets are taken out of recordings, wherever they stand."""
+"""Secrets in recordings are replaced everywhere."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What holds on each transport, asyncio's on uvloop too, and is no question of one answer (scenarios.py has those)."""
+"""Rules for every transport, also on uvloop, beyond a single answer (scenarios.py has those)."""
 
 import inspect
 import ssl

@@ -40,7 +40,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     yield
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    gc.collect()  # anything left open gives a ResourceWarning, which is an error
 
 
 def ask(url: str, messages: Any = HI, **options: Any) -> list[str]:

@@ -230,7 +230,7 @@ def test_a_script_for_start_session_lets_a_submit_through() -> None:
 
 
 def none_is_left(before: set[threading.Thread]) -> bool:
-    gc.collect()  # what was not closed is a ResourceWarning, which is an error
+    gc.collect()  # anything left open gives a ResourceWarning, which is an error
     return set(threading.enumerate()) <= before
 
 
