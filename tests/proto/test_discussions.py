@@ -247,10 +247,13 @@ def test_what_sites_answered(path: Any) -> None:
     call.receive_eof()
     call.next_step(0)
     last = call.next_event()
+    assert isinstance(last, End | Broken)
+    if name not in NAMES:
+        return  # of a version that is not described here
     found: Any = last.detail if isinstance(last, Broken) else None
     if isinstance(last, End) and name.split("_")[1] == "list":
         page = DiscussionPage.from_end(last)
         first = page.discussions[0]
         found = (len(page), page.total, first.chat_id, first.previous_response_id)
         assert first.messages[-1] == Message("assistant", "discussion two")
-    assert name not in NAMES or found == NAMES[name]
+    assert found == NAMES[name]

@@ -1,11 +1,13 @@
 """A question by the official API: its request, the look at the list of bots, and what the answers of sites come to."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opchat_proto import (
     Broken,
+    Call,
     Channel,
     Done,
     End,
@@ -150,24 +152,48 @@ def test_what_cannot_be_sent_is_refused(arguments: Any, error: type[Exception]) 
 
 
 NAMES = {  # of recordings, and what each comes to: the reply, or the status of a refusal
-    "api_chatbot": "bot by the API",
-    "api_chatbot_2": "bot second by the API",
-    "api_chatbot_file": "I see 1 image(s).",
-    "api_chatbot_fail": 500,
-    "api_text_notoken": 401,
+    "2.4.9/api_chatbot": "bot by the API",
+    "2.4.9/api_chatbot_2": "bot second by the API",
+    "2.4.9/api_chatbot_fail": 500,
+    "2.4.9/api_chatbot_unknown": 500,
+    "2.4.9/api_text_notoken": 401,
+    "3.6.2/api_chatbot": "bot by the API",
+    "3.6.2/api_chatbot_2": "bot second by the API",
+    "3.6.2/api_chatbot_fail": 500,
+    "3.6.2/api_chatbot_file": "I see 1 image(s).",
+    "3.6.2/api_chatbot_unknown": "x",  # the default bot's: hence the list
+    "3.6.2/api_text_notoken": 401,
 }
 
 
-@pytest.mark.parametrize("path", sorted(RECORDINGS.glob("*/api_*.response.bin")), ids=lambda path: path.parent.name)
-def test_what_sites_answered(path: Any) -> None:
-    name = path.name.removesuffix(".response.bin")
-    if name not in NAMES:
-        return
-    call = Channel("http://localhost", session=OWNER).call(Query("Hi"))
+def replayed(call: Call, path: Path) -> None:
+    """Take every step up to the answer to the next request, which is in this file."""
     while not isinstance(call.next_step(0)[0], Receive):
         call.step_done()
     call.receive_data(path.read_bytes())
     call.receive_eof()
+
+
+@pytest.mark.parametrize("path", sorted(RECORDINGS.glob("*/api_*.response.bin")), ids=lambda path: path.name)
+def test_what_sites_answered(path: Path) -> None:
+    call = Channel("http://localhost", session=OWNER).call(Query("Hi"))
+    replayed(call, path)
     assert isinstance(call.next_step(0)[0], Done)
     last = call.next_event()
-    assert (last.reply if isinstance(last, End) else isinstance(last, Broken) and last.status) == NAMES[name]
+    assert isinstance(last, End | Broken)
+    name = f"{path.parent.name}/{path.name.removesuffix('.response.bin')}"
+    if name in NAMES:
+        assert (last.reply if isinstance(last, End) else last.status) == NAMES[name]
+
+
+@pytest.mark.parametrize(("bot_id", "is_there"), [("second", True), ("nope", False)])
+@pytest.mark.parametrize("path", sorted(RECORDINGS.glob("3.6.2/api_bots.response.bin")), ids=lambda path: path.name)
+def test_the_bots_that_a_site_listed(path: Path, bot_id: str, is_there: bool) -> None:
+    call = Channel("http://localhost", session=OWNER).call(Query("Hi", bot_id))
+    replayed(call, path)
+    assert isinstance(call.next_step(0)[0], Done) is not is_there
+    if is_there:
+        replayed(call, path.with_name("api_chatbot.response.bin"))
+        call.next_step(0)
+    last = call.next_event()
+    assert isinstance(last, End) is is_there
