@@ -89,5 +89,5 @@ def test_help_names_its_options_and_not_those_of_a_question() -> None:
     text = opchat("bots", "--help").stdout
     assert "--json" in text
     assert "--via" in text
-    assert "--bot" not in text.replace("--bot takes", "")
+    assert "--bot" not in text.replace("the name for --bot", "")
     assert "--url" not in text
