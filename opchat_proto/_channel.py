@@ -219,9 +219,11 @@ class Channel:
         """As `visit`, over an HTTP library. It must not follow redirects itself."""
         return HTTPCall(self, self._visits(url, fresh, file=file))
 
-    def _visits(self, url: str, fresh: str | None, *, file: bool = False) -> Callable[[], Visit]:
+    def _visits(
+        self, url: str, fresh: str | None, *, file: bool = False, session: Session | None = None
+    ) -> Callable[[], Visit]:
         is_own = Visit(url).origin == self.endpoint.origin
-        session = self._session if is_own else None
+        session = (session or self._session) if is_own else None
         headers = [field for field in self._headers if is_own or field[0].lower() in HARMLESS]
         return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh, file=file)
 
@@ -230,7 +232,7 @@ class Channel:
             session = self._session
         renewal = None
         if self._page is not None:
-            renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}")()
+            renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}", session=session)()
         flow = Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
         if session is not None and session.authorization and self.proxy and self.endpoint.scheme == "http":
             raise ValueError("session: what signs a member in goes through no proxy, unless the site has https")

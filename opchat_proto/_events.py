@@ -177,7 +177,7 @@ class Broken:
     limit: str | None = field(default=None, kw_only=True)
     """The name of the exceeded limit in `Limits` or `Timeouts`, such as "event_bytes" or "idle"."""
     in_session: bool = field(default=False, kw_only=True)
-    """Whether it happened in start_session, before the question."""
+    """Whether it happened before the question: in start_session, or when the site was to say who asks."""
     asked: bool = field(default=False, kw_only=True)
     """Whether the question may have reached the server. False from `ReplyDecoder`, which reads only answers."""
 

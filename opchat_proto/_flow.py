@@ -49,7 +49,7 @@ class Awaiting(StrEnum):
     """What the server owes: it decides which clock of the transport runs."""
 
     SESSION = "session"
-    """The answer to start_session."""
+    """The answer to start_session, or to what else comes before the question, such as who asks."""
     FIRST_EVENT = "first event"
     """The first event of the reply."""
     EVENT = "event"
@@ -338,8 +338,10 @@ class Flow:
         submit, or `Broken(LOST)` if nothing was asked yet. It is `Broken(TOO_LARGE)` if the
         session's id makes the question larger than `limits.request_bytes`.
 
-        Raises `LocalProtocolError` unless start_session is due and was not handed out,
-        `ValueError` for a session of another origin.
+        A member's session whose nonce is missing or not proved yet leads there first.
+
+        Raises `LocalProtocolError` unless start_session, or what else comes before the
+        question, is due and was not handed out, `ValueError` for a session of another origin.
         """
         if not isinstance(session, Session | None):
             raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")

@@ -161,8 +161,9 @@ def signs_in(session: Session) -> bool:
 
     Other cookies may be a guest's, for a firewall.
     """
-    has_cookie = any(name.startswith(_LOGIN_COOKIE) for name in _cookie_names(session))
-    return bool(session.authorization) or session.member is not None or has_cookie
+    if session.authorization or session.member is not None:
+        return True
+    return _LOGIN_COOKIE in session.cookie and any(name.startswith(_LOGIN_COOKIE) for name in _cookie_names(session))
 
 
 def _cookie_names(session: Session) -> set[str]:

@@ -49,7 +49,8 @@ class Options(TypedDict, total=False):
     session: Session | None
     """An earlier `transport.session`. By default the first question starts one."""
     page: str | None
-    """The address of the page with the session's nonce, which is visited again if the nonce is refused."""
+    """The address of the page with the session's nonce. It is visited again if the nonce is refused, and for a member
+    with cookies and without a nonce. Without it such a member's nonces come from WordPress's admin-ajax.php."""
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     """Header fields for each request to the site."""
     limits: Limits

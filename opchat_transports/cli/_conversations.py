@@ -11,6 +11,7 @@ from opchat_proto import Conversation, Message, Observer, Submit, Upload
 from .._common import new_chat_id
 from ._attachments import tell_progress
 from ._history import read_messages
+from ._login import merge
 from ._options import Settings
 from ._printer import Printer
 from ._store import Store
@@ -31,6 +32,8 @@ def begin(settings: Settings, store: Store, *, go_on: bool, history: Path | None
         except ValueError as error:
             raise click.UsageError(f"{error}; ask without --continue to begin a new one") from None
         if conversation is not None:
+            if settings.endpoint is not None:
+                merge(settings.login, settings.endpoint, conversation.session)  # raises if only its member may go on
             return conversation
         say("there is no conversation to continue, so this begins one")
     messages = () if history is None else read_messages(history)

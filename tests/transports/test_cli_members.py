@@ -172,9 +172,10 @@ def test_a_conversation_goes_on_as_the_same_member_and_no_secret_is_kept(cookies
         assert len(kept) == 1
         assert json.loads(kept[0])["session"] == {"session_id": None, "origin": site.url, "member": "alice"}
         assert len(json.loads(kept[0])["messages"]) == 4
-        result = opchat("ask", "--url", site.url, "--continue", "Hi", env=env)
-        assert (result.stdout, result.returncode) == ("", 2)
-        assert "this conversation is one of alice's: sign in with --user or --cookie-file" in result.stderr
+        for command, question in (("ask", ["Hi"]), ("chat", [])):
+            result = opchat(command, "--url", site.url, "--continue", *question, env=env)
+            assert (result.stdout, result.returncode) == ("", 2)
+            assert "this conversation is one of alice's: sign in with --user or --cookie-file" in result.stderr
         assert all(site.member_nonce not in text and TOKEN not in text and COOKIE not in text for text in kept)
 
 
