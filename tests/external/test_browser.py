@@ -1,4 +1,4 @@
-"""The chat window, and a script that behaves as the plugin's own, in headless Chromium.
+"""The chat page, and a script that behaves like the plugin's own, in headless Chromium.
 
 Needs Chromium and selenium; see conftest.py.
 """

@@ -1,4 +1,4 @@
-"""Ten thousand streams that are left at any step, over each transport: nothing stays behind, nothing is asked twice.
+"""Ten thousand streams that are left at any step, over each transport: nothing leaks, nothing is asked twice.
 
 The plain suite leaves hundreds, and at every single await; this is for what adds up.
 """
@@ -85,7 +85,7 @@ class Site:
                     pieces = PIECES
                 for piece in pieces:
                     writer.write(piece)
-                    await asyncio.sleep(0)  # no time: others run, so that a stream can be left between two pieces
+                    await asyncio.sleep(0)  # other tasks run, so that a stream can be left between two pieces
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client has left
         finally:
@@ -159,7 +159,7 @@ async def by_scope(work: Awaitable[None], nth: int) -> None:
 
 
 async def natively(work: Awaitable[None], nth: int) -> None:
-    """As asyncio cancels: once, and at half of the times one step of the loop later, when the wait may be over."""
+    """Cancel as asyncio does; half of the time one step of the loop later, when the wait may be over."""
 
     async def run() -> None:
         task = asyncio.current_task()
@@ -220,4 +220,4 @@ def test_ten_thousand_streams_that_are_left(
     questions = {name: count for name, count in site.journal.items() if name != "a session"}
     assert questions["questionlast"] == 1
     assert max(questions.values()) == 1
-    assert len(questions) > STREAMS / 10  # and not all were left before they were asked
+    assert len(questions) > STREAMS / 10  # and not all were left before the question was sent

@@ -1,4 +1,4 @@
-"""The servers under load and under attack, over loopback. What each test did, and at what pace, is printed.
+"""The servers under load and under attack, over loopback. Each test prints what it did and how fast.
 
 `pytest tests/external` runs this, plain `pytest` does not. Nothing here asserts on a pace.
 """
@@ -120,7 +120,7 @@ def unchunked(body: bytes) -> bytes:
 
 
 def read_all(connections: list[socket.socket]) -> list[bytes]:
-    """All that the server sends on each until it closes."""
+    """Everything that the server sends on each connection until it closes."""
     received = {connection: bytearray() for connection in connections}
     with selectors.DefaultSelector() as selector:
         for connection in connections:
@@ -186,7 +186,7 @@ def test_slow_heads_leave_the_server_answering(served: Served, say: Say) -> None
         connections = [stack.enter_context(served.connect()) for _ in range(400)]
         for place in range(len(head)):
             for connection in connections:
-                with suppress(OSError):  # it has closed the connection, as it may
+                with suppress(OSError):  # it may have closed the connection
                     connection.sendall(head[place : place + 1])
         assert served.answers()
         say(f"{len(connections)} heads, a byte at a time, {served.grown() / MEBI:.0f} MiB")
@@ -233,7 +233,7 @@ def test_what_has_no_end_is_refused(served: Served, beginning: bytes, piece: byt
     assert served.answers()
 
 
-# Requests that HTTP knows nothing about, after which a connection ends; and such that only the site refuses.
+# Requests that are not HTTP, which end the connection; and requests that only the site refuses.
 NO_HTTP = [
     b"\r\n\r\n\r\nGARBAGE\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40 + b"\r\n\r\n",
@@ -263,7 +263,7 @@ NO_QUESTION = [
     ("POST", SUBMIT, JSON + "X-WP-Nonce: {nonce}\r\n", b'{"botId":"default","newMessage":"","shortcutId":"x"}', 400),
     ("POST", SUBMIT, "Content-Type: text/plain\r\nX-WP-Nonce: {nonce}\r\n", b"\xff\xfe", 403),
 ]
-LAST = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"  # where the connection has gone on
+LAST = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"  # if the connection is still open
 REQUESTS = 100_000
 BATCH = 50
 

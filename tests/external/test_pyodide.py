@@ -1,4 +1,4 @@
-"""The recipe for a browser's page, in headless Chromium: everything comes from one server on loopback, the page too.
+"""The recipe for web pages, in headless Chromium. One server on loopback serves everything, including the page.
 
 Needs Chromium (Debian: chromium) and the npm package `pyodide`, whose folder the variable PYODIDE names; see .ci/run.
 """
@@ -86,7 +86,7 @@ base64.b64encode(pickle.dumps(heard)).decode()
 
 
 class Site:
-    """The page, what it needs, and a chat for each case under a path of its own."""
+    """The page, its files, and a chat for each case under its own path."""
 
     def __init__(self, answers: dict[str, Callable[[BaseHTTPRequestHandler], object]]) -> None:
         self.answers = answers
@@ -148,7 +148,7 @@ class Site:
         return (file.read_bytes(), TYPES.get(file.suffix, "application/octet-stream")) if file.exists() else (b"", "")
 
     def visit(self, profile: Path) -> dict[str, list[Event]]:
-        """What the page has heard, in each case."""
+        """What the page has received in each case."""
         browser = shutil.which("chromium")
         assert browser is not None, "Chromium is not installed; see .ci/run"
         command = [browser, *FLAGS, f"--user-data-dir={profile}", self.url]
@@ -186,7 +186,7 @@ def sends(*pieces: bytes) -> Callable[[BaseHTTPRequestHandler], object]:
 
 
 def relays(port: int) -> Callable[[Any], object]:
-    """To a server that the page could not ask itself, as it comes from another origin."""
+    """For a server of another origin, which the page itself could not ask."""
 
     def relay(handler: Any) -> None:
         route = handler.path.removeprefix("/library")
@@ -229,7 +229,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
 
     def cuts(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(CUT)
-        assert site.heard["cut"].wait(PATIENCE)  # a page forgets what it has not read when its connection fails
+        assert site.heard["cut"].wait(PATIENCE)  # a page discards what it has not read when its connection fails
         handler.wfile.write(HALF)
 
     def stalls(handler: BaseHTTPRequestHandler) -> None:

@@ -48,7 +48,7 @@ def trust(authority: trustme.CA) -> ssl.SSLContext:
 
 @contextmanager
 def running(port: int, *command: str | Path) -> Iterator[None]:
-    """A server in a process of its own, from when it listens."""
+    """Run a server in its own process. Yields when it listens."""
     program = shutil.which(str(command[0]), path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, f"{command[0]} is not installed; see .ci/run"
     process = subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -91,7 +91,7 @@ def squid(folder: Path, authority: trustme.CA, *, tls: bool = False) -> tuple[Ex
     folder.chmod(0o755)
     pem = folder / "proxy.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    pem.chmod(0o644)  # where root starts it, it becomes another user
+    pem.chmod(0o644)  # if root starts it, it becomes another user
     listens = f"https_port 127.0.0.1:{port} tls-cert={pem}" if tls else f"http_port 127.0.0.1:{port}"
     config = folder / "squid.conf"
     config.write_text(
@@ -145,7 +145,7 @@ def proxy(
 
 
 def answers_any(peer: Peer) -> None:
-    """A proxy may ask for each thing over a connection of its own."""
+    """A proxy may open a connection for each request."""
     peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with suppress(ConnectionError):
         while True:

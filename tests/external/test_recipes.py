@@ -78,7 +78,7 @@ class TestTkinter(Suite):
 
 
 class TestGLib(Suite):
-    """The whole suite in GLib's main loop, in a process of the Python that PyGObject belongs to."""
+    """The whole suite in GLib's main loop, in a process of the Python that has PyGObject."""
 
     @pytest.fixture
     def recipe(self, tmp_path: Path) -> Callable[[Question], None]:

@@ -30,7 +30,7 @@ def test_the_pieces_of_a_bot_are_sent_one_by_one_and_are_the_reply(backend: str)
     assert end.reply == "hi"
 
 
-def test_a_character_may_be_cut_between_two_pieces(backend: str) -> None:
+def test_a_character_may_be_split_between_two_pieces(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
         yield "\ud83d"
         yield "\ude00"
@@ -40,7 +40,7 @@ def test_a_character_may_be_cut_between_two_pieces(backend: str) -> None:
     assert (piece, end.reply) == (Live("\N{GRINNING FACE}"), "\N{GRINNING FACE}")
 
 
-def test_a_question_without_a_stream_gets_one_object(backend: str) -> None:
+def test_a_question_without_streaming_gets_one_json_object(backend: str) -> None:
     peer = ask(backend, echo, stream=False)
     assert len(peer.sent) == 2
     assert ("content-length", str(len(peer.response.body))) in peer.response.headers
@@ -49,7 +49,7 @@ def test_a_question_without_a_stream_gets_one_object(backend: str) -> None:
     assert end.reply == "hi"
 
 
-def test_a_bot_may_give_events_and_nothing_after_the_last(backend: str) -> None:
+def test_a_bot_may_yield_events_and_the_last_one_ends_the_answer(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str | Event]:
         yield Live("Thinking...", "thinking")
         yield "a"
@@ -98,7 +98,7 @@ async def awaited(submit: Submit) -> Letters:
 @pytest.mark.parametrize(
     "bot", [awaited, Callable_(), lambda submit: Letters("ab")], ids=["awaited", "object", "lambda"]
 )
-def test_a_bot_is_any_callable_that_gives_an_async_iterable(backend: str, bot: Any) -> None:
+def test_a_bot_is_any_callable_that_returns_an_async_iterable(backend: str, bot: Any) -> None:
     assert ask(backend, bot).events[:2] == [Live("a"), Live("b")]
 
 
@@ -116,7 +116,7 @@ def test_a_bot_sees_the_whole_question(backend: str) -> None:
 # ------------------------------------------------------------------------------ several bots
 
 
-def test_a_question_is_answered_by_the_bot_that_it_names(backend: str) -> None:
+def test_the_bot_that_a_question_names_answers_it(backend: str) -> None:
     async def seven(submit: Submit) -> AsyncIterator[str]:
         yield "seven"
 

@@ -1,4 +1,4 @@
-"""Bots that are not async run in threads."""
+"""Blocking bots run in threads."""
 
 import sqlite3
 import threading
@@ -27,22 +27,22 @@ class Lettered:
 
 
 @pytest.mark.parametrize("bot", [letters, Lettered(), lambda submit: list(submit.new_message)])
-def test_a_bot_need_not_be_async(backend: str, bot: Any) -> None:
+def test_a_blocking_bot_answers(backend: str, bot: Any) -> None:
     events = ask(backend, bot).events
     assert events[:2] == [Live("h"), Live("i")]
     assert isinstance(events[2], End)
     assert (len(events), events[2].reply) == (3, "hi")
 
 
-def test_a_question_has_one_thread_and_one_context(backend: str) -> None:
+def test_a_blocking_bot_runs_in_one_thread_and_one_context(backend: str) -> None:
     who: ContextVar[str] = ContextVar("who", default="nobody")
-    guard = threading.RLock()  # its owner alone may release it
+    guard = threading.RLock()  # only its owner may release it
     seen: list[tuple[str, str, int]] = []
 
     def bot(submit: Submit) -> Iterator[str]:
         before = who.get()
         who.set(submit.new_message)
-        database = sqlite3.connect(":memory:")  # which one thread alone may use
+        database = sqlite3.connect(":memory:")  # only one thread may use it
         threads = {threading.get_ident()}
         try:
             with guard:
@@ -68,7 +68,7 @@ def test_a_question_has_one_thread_and_one_context(backend: str) -> None:
     assert sorted(seen) == sorted(("nobody", str(number), 1) for number in range(20))
 
 
-def test_there_are_so_many_threads_and_no_more(backend: str) -> None:
+def test_the_number_of_threads_is_bounded(backend: str) -> None:
     running, most = 0, 0
     guard = threading.Lock()
     together = threading.Barrier(3)
@@ -98,7 +98,7 @@ def test_there_are_so_many_threads_and_no_more(backend: str) -> None:
 
 
 @pytest.mark.parametrize("gives_more", [True, False])
-def test_nobody_waits_for_a_bot_that_thinks_when_its_client_has_left(backend: str, gives_more: bool) -> None:
+def test_a_busy_bot_whose_client_has_left_is_not_waited_for(backend: str, gives_more: bool) -> None:
     thinks, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     def bot(submit: Submit) -> Iterator[str]:
@@ -116,11 +116,11 @@ def test_nobody_waits_for_a_bot_that_thinks_when_its_client_has_left(backend: st
 
     assert leave(backend, bot, client).sent == []
     assert not closed.is_set()
-    goes_on.set()  # the event loop has ended meanwhile
+    goes_on.set()  # after the event loop has ended
     assert closed.wait(PATIENCE)
 
 
-def test_a_bot_between_two_pieces_is_closed_before_the_answer_is_over(backend: str) -> None:
+def test_a_blocking_bot_is_closed_before_its_answer_ends(backend: str) -> None:
     closed: list[int] = []
 
     def bot(submit: Submit) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Bots that fail under ASGI: what their clients are told, and what the log is."""
+"""Failing bots under ASGI: what clients see and what is logged."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ def exits_in_a_thread(submit: Submit) -> Iterator[str]:
         *(fails_in_a_thread, exits_in_a_thread, lambda submit: 5, lambda submit: [5]),
     ],
 )
-def test_a_bot_that_fails_is_an_error_event_without_details(
+def test_a_failing_bot_becomes_an_error_event_without_details(
     backend: str, bot: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = ask(backend, bot)
@@ -84,13 +84,13 @@ def test_a_bot_that_fails_is_an_error_event_without_details(
     assert caplog.records[0].exc_info is not None
 
 
-def test_a_bot_that_fails_later_has_said_what_it_has_said(backend: str) -> None:
+def test_pieces_before_a_failure_are_sent(backend: str) -> None:
     events = ask(backend, broken("a", "b")).events
     assert events[:2] == [Live("a"), Live("b")]
     assert isinstance(events[2], Broken)
 
 
-def test_a_bot_that_fails_without_a_stream_is_status_500(backend: str) -> None:
+def test_without_streaming_a_failing_bot_becomes_status_500(backend: str) -> None:
     peer = ask(backend, broken("a"), stream=False)
     assert peer.response.status == 500
     assert json.loads(peer.response.body)["message"].startswith(OOPS)
@@ -103,7 +103,7 @@ def test_a_bots_exception_is_shown_in_debug_only(backend: str) -> None:
     assert b"1234" not in ask(backend, broken()).response.body
 
 
-def test_a_task_of_the_bot_that_is_cancelled_is_a_failure_of_the_bot() -> None:
+def test_a_cancelled_task_of_the_bot_is_a_failure_of_the_bot() -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
         yield "a"
         raise asyncio.CancelledError
@@ -114,7 +114,7 @@ def test_a_task_of_the_bot_that_is_cancelled_is_a_failure_of_the_bot() -> None:
         assert isinstance(events[1], Broken)
 
 
-def test_a_group_of_what_a_bot_may_raise_is_a_failure_of_the_bot(backend: str) -> None:
+def test_an_exception_group_is_a_failure_of_the_bot(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
         yield "a"
         raise BaseExceptionGroup("both", [SystemExit(3), BaseExceptionGroup("inner", [asyncio.CancelledError()])])
@@ -123,7 +123,7 @@ def test_a_group_of_what_a_bot_may_raise_is_a_failure_of_the_bot(backend: str) -
     assert (events[0], type(events[1])) == (Live("a"), Broken)
 
 
-def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(
+def test_control_characters_in_a_bots_exception_are_escaped_in_the_log(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
@@ -136,7 +136,7 @@ def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(
     assert text.endswith("\n    LookupError: a\\x1b[2J\n    INFO: all is well")
 
 
-def test_a_bot_that_fails_when_it_is_closed_has_answered(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_is_complete_even_if_closing_the_bot_fails(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str | Event]:
         try:
             yield End("a")

@@ -15,7 +15,7 @@ from .asgi import APP, PATIENCE, SECRET, Peer, ask, leave, question, request, ru
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_while_the_bot_thinks_cancels_it(backend: str, stream: bool) -> None:
+def test_a_client_that_leaves_early_cancels_the_bot(backend: str, stream: bool) -> None:
     log: list[str] = []
     thinks: list[anyio.Event] = [anyio.Event()]
 
@@ -50,7 +50,7 @@ def test_a_client_that_leaves_while_the_bot_streams_closes_it(backend: str) -> N
             log.append("closed")
 
     async def client(peer: Peer) -> None:
-        peer.gates[2] = anyio.Event()  # which nobody opens: the client does not read
+        peer.gates[2] = anyio.Event()  # never set: the client does not read
         peer.came[2] = anyio.Event()
         await peer.came[2].wait()
         peer.left.set()
@@ -60,7 +60,7 @@ def test_a_client_that_leaves_while_the_bot_streams_closes_it(backend: str) -> N
     assert log == ["asked", "asked", "closed"]
 
 
-def test_a_server_may_tell_that_the_client_has_left_only_when_something_is_sent(backend: str) -> None:
+def test_a_server_may_report_a_lost_client_only_on_send(backend: str) -> None:
     log: list[str] = []
 
     async def bot(submit: Submit) -> AsyncIterator[str]:
@@ -80,8 +80,8 @@ def test_a_server_may_tell_that_the_client_has_left_only_when_something_is_sent(
     assert log == ["closed"]
 
 
-def test_a_server_that_takes_everything_at_once_still_tells_that_the_client_has_left(backend: str) -> None:
-    """Neither the bot nor the server waits for anything, so nobody else would have a turn."""
+def test_a_lost_client_is_noticed_even_if_neither_bot_nor_server_waits(backend: str) -> None:
+    """Neither the bot nor the server waits, so no other task would get a turn."""
 
     async def bot(submit: Submit) -> AsyncIterator[str]:
         while True:
@@ -104,7 +104,7 @@ def test_a_server_that_takes_everything_at_once_still_tells_that_the_client_has_
     assert 100 <= run(backend, main) < 200
 
 
-def test_a_server_may_tell_of_the_end_while_it_takes_the_last_event(backend: str) -> None:
+def test_a_server_may_report_a_disconnect_during_the_last_send(backend: str) -> None:
     async def main() -> Peer:
         class Closing(Peer):
             async def send(self, message: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_server_may_tell_of_the_end_while_it_takes_the_last_event(backend: str
     assert isinstance(run(backend, main).events[-1], End)
 
 
-def test_a_bot_that_does_not_mind_being_cancelled_is_asked_for_no_more(backend: str) -> None:
+def test_a_bot_that_swallows_its_cancellation_gets_no_further_turn(backend: str) -> None:
     log: list[str] = []
     thinks: list[anyio.Event] = [anyio.Event()]
 
@@ -143,7 +143,7 @@ def test_a_bot_that_does_not_mind_being_cancelled_is_asked_for_no_more(backend: 
     assert log == ["cancelled", "asked"]
 
 
-def test_a_bot_may_tidy_up_behind_a_shield(backend: str) -> None:
+def test_a_bot_may_clean_up_in_a_shielded_scope(backend: str) -> None:
     log: list[str] = []
     thinks: list[anyio.Event] = [anyio.Event()]
 
@@ -165,7 +165,7 @@ def test_a_bot_may_tidy_up_behind_a_shield(backend: str) -> None:
     assert log == ["tidy"]
 
 
-def test_a_bot_may_hold_scopes_and_task_groups_open_while_it_gives_pieces(backend: str) -> None:
+def test_a_bot_may_yield_inside_cancel_scopes_and_task_groups(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.sleep_forever)
@@ -185,7 +185,7 @@ def test_a_bot_may_hold_scopes_and_task_groups_open_while_it_gives_pieces(backen
     assert leave(backend, bot, client).pieces() == ["a", "b"]
 
 
-def test_a_client_that_leaves_before_its_question_is_there(backend: str) -> None:
+def test_a_client_that_leaves_during_its_request_reaches_no_bot(backend: str) -> None:
     head, messages = question()
     messages[0]["more_body"] = True
     peer = request(backend, APP, head, *messages, {"type": "http.disconnect"})

@@ -1,4 +1,4 @@
-"""The pace of an answer: as fast as it is taken, and comments while a bot is silent."""
+"""The pace of an answer: backpressure, and comments while a bot is silent."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +14,7 @@ from opchat_transports.asgi import application
 from .asgi import SECRET, Peer, ask, leave, question, run
 
 
-def test_a_bot_is_asked_for_a_piece_when_the_one_before_was_taken(backend: str) -> None:
+def test_the_next_piece_is_requested_when_the_server_has_taken_the_previous_one(backend: str) -> None:
     asked = 0
 
     async def bot(submit: Submit) -> AsyncIterator[str]:
@@ -64,7 +64,7 @@ def test_comments_keep_a_stream_alive_while_the_bot_is_silent(backend: str) -> N
 
 @pytest.fixture
 def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interval is over as soon as others have had their turn."""
+    """An interval ends as soon as the other tasks have had a turn."""
 
     async def sleep(seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
@@ -78,12 +78,12 @@ async def many_turns() -> None:
 
 
 @pytest.mark.usefixtures("timeless")
-def test_no_comment_comes_after_the_last_event(backend: str) -> None:
+def test_no_comment_follows_the_last_event(backend: str) -> None:
     async def main() -> Peer:
         class Slow(Peer):
             async def send(self, message: Any) -> None:
                 if message.get("more_body") is False:
-                    await many_turns()  # comments are due meanwhile
+                    await many_turns()  # comments are due here
                 await super().send(message)
 
         async def bot(submit: Submit) -> AsyncIterator[str | Event]:
@@ -103,7 +103,7 @@ def test_no_comment_comes_after_the_last_event(backend: str) -> None:
 
 
 @pytest.mark.usefixtures("timeless")
-def test_without_an_interval_and_without_a_stream_there_are_no_comments(backend: str) -> None:
+def test_without_keep_alive_or_streaming_there_are_no_comments(backend: str) -> None:
     async def bot(submit: Submit) -> AsyncIterator[str]:
         await many_turns()
         yield "a"

@@ -26,7 +26,7 @@ START = "/wp-json/mwai/v1/start_session"
 # ------------------------------------------------------------------------------ requests
 
 
-def test_a_session_is_started_and_a_question_asked_with_it(backend: str) -> None:
+def test_a_session_is_started_and_used_for_a_question(backend: str) -> None:
     started = request(backend, APP, scope(START), *body(b"")).response
     assert started.status == 200
     nonce = json.loads(started.body)["restNonce"]
@@ -43,14 +43,14 @@ def test_what_the_site_refuses_is_refused(backend: str) -> None:
     assert request(backend, APP, scope(f"/index.php{START}"), *body(b"")).response.status == 200
 
 
-def test_head_has_no_body(backend: str) -> None:
+def test_a_head_request_gets_no_body(backend: str) -> None:
     get = request(backend, APP, scope("/", "GET"), *body(b"")).response
     head = request(backend, APP, scope("/", "HEAD"), *body(b"")).response
     assert (head.status, head.headers, head.body) == (200, get.headers, b"")
     assert b"mwai-chatbot-container" in get.body
 
 
-def test_a_server_need_not_tell_the_path_as_it_was_sent(backend: str) -> None:
+def test_a_server_may_omit_the_raw_path(backend: str) -> None:
     head = scope(START)
     del head["raw_path"], head["query_string"], head["root_path"], head["scheme"]
     assert request(backend, APP, head, {"type": "http.request"}).response.status == 200
@@ -65,7 +65,7 @@ def test_an_application_may_be_mounted_under_a_path(backend: str, path: str) -> 
     assert request(backend, APP, scope(f"/chat{START}", root_path="/chat"), *body(b"")).response.status == 200
 
 
-def test_cookies_are_marked_where_the_client_came_by_https(backend: str) -> None:
+def test_cookies_are_secure_over_https(backend: str) -> None:
     for scheme, marked in (("http", False), ("https", True)):
         response = request(backend, APP, scope(START, scheme=scheme), *body(b"")).response
         assert ("secure" in dict(response.headers)["set-cookie"]) is marked
@@ -85,7 +85,7 @@ def test_pages_of_named_origins_may_ask(backend: str) -> None:
     assert (large.status, dict(large.headers)["access-control-allow-origin"]) == (413, "https://shop.example")
 
 
-def test_any_number_of_processes_are_one_site(backend: str) -> None:
+def test_processes_with_the_same_secret_are_one_site(backend: str) -> None:
     here, there = application(echo, secret=SECRET), application(echo, secret=SECRET)
     nonce = json.loads(request(backend, here, scope(START), *body(b"")).response.body)["restNonce"]
     values = b'{"botId":"default","newMessage":"hi"}'
@@ -95,7 +95,7 @@ def test_any_number_of_processes_are_one_site(backend: str) -> None:
     assert request(backend, other, head, *body(values)).response.status == 403
 
 
-def test_a_name_that_was_rebound_to_the_site_reaches_nothing(backend: str) -> None:
+def test_dns_rebinding_gets_status_421(backend: str) -> None:
     app = application(echo, secret=SECRET, allowed_hosts=["Site.example"])
     head, messages = question()
     for target, method in (("/", "GET"), (START, "POST"), (SUBMIT, "POST")):
@@ -111,7 +111,7 @@ def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(backen
     assert (listed.status, listed.body) == (200, b'{"success":false,"message":"You need to be connected."}')
 
 
-# ------------------------------------------------------------------------------ requests that are too much
+# ------------------------------------------------------------------------------ limits
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(backen
         ([(b"a", b"b")] * 129, "2", 431),
     ],
 )
-def test_a_head_that_can_be_read_in_two_ways_is_refused(backend: str, headers: Any, version: str, status: int) -> None:
+def test_an_ambiguous_head_is_refused(backend: str, headers: Any, version: str, status: int) -> None:
     messages = body(b"abc")
     peer = request(backend, APP, scope(START, headers=headers, http_version=version), *messages)
     assert (peer.response.status, ("connection", "close") in peer.response.headers) == (status, version != "2")
     assert peer.waiting == messages
 
 
-def test_of_bodies_that_are_too_large_together_the_largest_is_refused(backend: str) -> None:
+def test_when_all_bodies_together_are_too_large_the_largest_is_refused(backend: str) -> None:
     async def main() -> list[Peer]:
         app = application(echo, secret=SECRET, body_bytes=100)
         large, other = Peer(*body(b"x" * 60, b"", b"")[:1]), Peer(*body(b"x" * 30, b"x" * 20, b"x" * 49))
@@ -175,7 +175,7 @@ def test_the_body_of_a_question_counts_until_it_is_answered(backend: str) -> Non
 # ------------------------------------------------------------------------------ the log
 
 
-def test_each_request_has_a_line_in_the_log(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_request_is_logged(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "opchat_transports.access")
     client = ("192.0.2.7", 5000)
     request(backend, APP, scope("/?a=1", "GET", client=client), *body(b""))
@@ -192,7 +192,7 @@ def test_each_request_has_a_line_in_the_log(backend: str, caplog: pytest.LogCapt
     ]
 
 
-def test_an_answer_that_was_not_taken_is_in_the_log(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_the_client_did_not_read_is_logged(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "opchat_transports.access")
 
     async def bot(submit: Submit) -> AsyncIterator[str]:
@@ -208,10 +208,10 @@ def test_an_answer_that_was_not_taken_is_in_the_log(backend: str, caplog: pytest
     assert re.sub(r" \d+\.\d{3} s$", "", caplog.messages[0]) == f'-:0 "POST {SUBMIT}" 200 left'
 
 
-# ------------------------------------------------------------------------------ more requests that are too much
+# ------------------------------------------------------------------------------ more limits
 
 
-def test_a_body_is_as_large_as_its_limit_and_no_larger(backend: str) -> None:
+def test_the_limit_of_a_body_is_exact(backend: str) -> None:
     app = application(echo, secret=SECRET, limits=Limits(request_bytes=10))
     assert request(backend, app, scope(START), *body(b"12345", b"67890")).response.status == 200
     refused = request(backend, app, scope(START), *body(b"12345", b"67890", b"1", b"more")).response
@@ -220,7 +220,7 @@ def test_a_body_is_as_large_as_its_limit_and_no_larger(backend: str) -> None:
 
 
 @pytest.mark.parametrize("length", [b"11", b"9" * 5000])
-def test_a_body_that_will_be_too_large_is_not_asked_for(backend: str, length: bytes) -> None:
+def test_a_body_announced_as_too_large_is_refused_unread(backend: str, length: bytes) -> None:
     app = application(echo, secret=SECRET, limits=Limits(request_bytes=10))
     messages = body(b"12345678901")
     peer = request(backend, app, scope(START, headers=[(b"content-length", length)]), *messages)
@@ -228,7 +228,7 @@ def test_a_body_that_will_be_too_large_is_not_asked_for(backend: str, length: by
     assert peer.waiting == messages
 
 
-def test_a_request_that_takes_too_long_is_refused(backend: str) -> None:
+def test_a_slow_request_is_refused(backend: str) -> None:
     app = application(echo, secret=SECRET, request_timeout=0.01)
     half = body(b"{", b"}")[:1]
     refused = request(backend, app, scope(START), *half).response
@@ -250,12 +250,12 @@ def test_a_websocket_is_refused(backend: str) -> None:
     assert peer.sent == [{"type": "websocket.close"}]
 
 
-def test_another_protocol_is_an_error(backend: str) -> None:
+def test_an_unknown_protocol_raises_value_error(backend: str) -> None:
     with pytest.raises(ValueError, match="expected http, lifespan or websocket, got 'smtp'"):
         request(backend, APP, {"type": "smtp"})
 
 
-def test_an_error_of_the_server_is_not_hidden(backend: str) -> None:
+def test_an_exception_from_the_server_propagates(backend: str) -> None:
     async def main() -> None:
         async def send(message: Any) -> None:
             raise ZeroDivisionError
@@ -287,12 +287,12 @@ def test_a_wrong_argument_is_refused(options: Any, error: type[Exception], text:
         application(echo, **options)
 
 
-def test_its_repr_names_the_bot_and_no_secret() -> None:
+def test_the_repr_names_the_bot_but_not_the_secret() -> None:
     assert repr(APP) == "<Application echo>"
     assert repr(application(Callable_(), secret=SECRET)) == "<Application Callable_>"
 
 
-def test_our_own_client_talks_with_it_without_a_socket(backend: str) -> None:
+def test_our_client_gets_an_answer_without_a_socket(backend: str) -> None:
     async def main() -> list[Event]:
         async with (
             httpx.AsyncClient(transport=httpx.ASGITransport(APP)) as client,
@@ -306,7 +306,7 @@ def test_our_own_client_talks_with_it_without_a_socket(backend: str) -> None:
     assert events[3].reply == "abc"
 
 
-def test_it_imports_no_server_and_no_http_library() -> None:
+def test_importing_it_loads_no_server_and_no_http_library() -> None:
     names = ["httpx", "uvicorn", "trio", "click", "starlette"]
     code = f"import sys, opchat_transports.asgi; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The ASGI application under real servers, over loopback: our clients, and bytes of our own."""
+"""The ASGI application under real servers, over loopback: our clients, and raw bytes."""
 
 import json
 import re
@@ -23,7 +23,7 @@ SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
 
 
 class Served:
-    """A server that runs, and the file that tells which bots were closed early."""
+    """A running server, and the file that lists the bots that were closed early."""
 
     def __init__(self, name: str, port: int, left: Path) -> None:
         self.name = name
@@ -32,7 +32,7 @@ class Served:
         self.url = f"http://127.0.0.1:{port}"
 
     def is_left(self, what: str) -> bool:
-        """Whether the bot for this question is closed before our patience ends."""
+        """Whether the bot for this question is closed in time."""
         end = time.monotonic() + PATIENCE
         waiting = threading.Event()
         while time.monotonic() < end:
@@ -70,7 +70,7 @@ def test_no_piece_of_a_long_answer_is_lost(served: Served, ask: Ask) -> None:
     assert isinstance(events[-1], End)
 
 
-def test_a_bot_that_fails_is_an_error_event(served: Served, ask: Ask) -> None:
+def test_a_failing_bot_becomes_an_error_event(served: Served, ask: Ask) -> None:
     first, broken = ask(served.url, question="fail")
     assert first == Live("a")
     assert (broken.reason, broken.detail[:5]) == (Reason.REMOTE, "Oops!")
@@ -83,14 +83,14 @@ def test_a_stale_nonce_is_renewed(served: Served, ask: Ask) -> None:
 
 
 def test_many_questions_share_a_session(served: Served) -> None:
-    """The processes of a server are one site: a nonce of one is good for the others."""
+    """The processes of a server are one site: the nonce of one is valid for the others."""
     with BlockingTransport(served.url) as transport:
         for number in range(20):
             with transport.ask(f"echo {number}") as reply:
                 assert [event for event in reply if isinstance(event, Broken)] == []
 
 
-# ---------------------------------------------------------------- bytes of our own
+# ---------------------------------------------------------------- raw bytes
 
 
 def submit(text: str, *headers: str) -> bytes:
@@ -107,7 +107,7 @@ def submit(text: str, *headers: str) -> bytes:
 
 
 def exchange(served: Served, *pieces: bytes) -> bytes:
-    """All that the server sends until it closes."""
+    """Everything that the server sends until it closes."""
     with closing(served.connect()) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -163,7 +163,7 @@ def test_the_bytes_match_the_plugins(served: Served) -> None:
     )
 
 
-def test_each_piece_is_there_before_the_bot_gives_the_next(served: Served) -> None:
+def test_each_piece_arrives_before_the_bot_yields_the_next(served: Served) -> None:
     with closing(served.connect()) as connection:
         connection.sendall(submit("think first"))
         until(connection, b"thinking")
@@ -178,7 +178,7 @@ def test_comments_come_while_the_bot_is_silent(served: Served) -> None:
     assert received.index(b": keepalive\n\n") < received.index(b"at last")
 
 
-def test_a_client_that_leaves_cancels_a_bot_that_thinks(served: Served) -> None:
+def test_a_client_that_leaves_cancels_a_waiting_bot(served: Served) -> None:
     with closing(served.connect()) as connection:
         connection.sendall(submit("think twice"))
         until(connection, b"thinking")
@@ -186,7 +186,7 @@ def test_a_client_that_leaves_cancels_a_bot_that_thinks(served: Served) -> None:
     assert served.is_left("twice")
 
 
-def test_a_client_that_leaves_cancels_a_bot_that_streams(served: Served) -> None:
+def test_a_client_that_leaves_cancels_a_streaming_bot(served: Served) -> None:
     with closing(served.connect()) as connection:
         connection.sendall(submit("flood away"))
         until(connection, b"xxxx")
@@ -205,15 +205,15 @@ def test_the_page_is_at_the_root(served: Served) -> None:
     assert (head[:12], body) == (b"HTTP/1.1 200", b"")
 
 
-def test_the_page_is_in_no_frame_and_browsers_that_want_an_icon_get_none(served: Served) -> None:
+def test_the_page_forbids_frames_and_has_no_icon(served: Served) -> None:
     head, _ = unchunked(exchange(served, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
     assert b"frame-ancestors 'none'" in head
     head, body = unchunked(exchange(served, b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
     assert (head[:12], body) == (b"HTTP/1.1 204", b"")
 
 
-def test_a_question_is_answered_by_the_bot_that_it_names(served: Served) -> None:
-    """One that is not async has one thread for all of its answer."""
+def test_the_bot_that_a_question_names_answers_it(served: Served) -> None:
+    """A blocking bot keeps one thread for its whole answer."""
     [whole] = ASKS["blocking"](served.url, question=Submit(new_message="hi", bot_id="thread", stream=False))
     first, second = whole.reply.split()
     assert first == second
@@ -228,7 +228,7 @@ def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(served
     assert (head[:12], body) == (b"HTTP/1.1 200", b'{"success":false,"message":"You need to be connected."}')
 
 
-def test_a_head_that_can_be_read_in_two_ways_reaches_no_bot(served: Served) -> None:
+def test_an_ambiguous_head_reaches_no_bot(served: Served) -> None:
     """Refused by the application if the server lets it see both framings, else by the server: granian reads chunks."""
     question = submit("flood smuggled", "Transfer-Encoding: chunked", "Connection: close")
     head, _ = unchunked(exchange(served, question))
@@ -252,13 +252,13 @@ def test_a_head_that_can_be_read_in_two_ways_reaches_no_bot(served: Served) -> N
         (f"POST {START} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n", 408, "request_timeout"),
     ],
 )
-def test_what_is_refused_is_refused_as_wordpress_does(served: Served, request_: str, status: int, code: str) -> None:
+def test_refusals_are_those_of_wordpress(served: Served, request_: str, status: int, code: str) -> None:
     head, body = unchunked(exchange(served, f"{request_}Connection: close\r\n\r\n".encode()))
     assert int(head.split()[1]) == status
     assert json.loads(body)["code"] == code
 
 
-def test_a_body_without_end_is_refused(served: Served) -> None:
+def test_an_endless_body_is_refused(served: Served) -> None:
     head = f"POST {START} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with closing(served.connect()) as connection:

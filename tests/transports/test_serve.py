@@ -31,19 +31,19 @@ def test_the_pieces_of_a_bot_arrive_and_are_the_reply() -> None:
     assert [event.reply for event in events[3:]] == ["abc"]
 
 
-def test_a_bot_may_answer_with_a_list_and_with_nothing() -> None:
+def test_a_bot_may_return_a_list_or_nothing() -> None:
     with serve(lambda submit: ["x"] if submit.new_message == "x" else []) as server:
         assert ask(server, "x")[-1].reply == "x"
         assert [event.reply for event in ask(server, "y")] == [""]
 
 
-def test_a_character_may_be_cut_between_two_pieces() -> None:
+def test_a_character_may_be_split_between_two_pieces() -> None:
     with serve(lambda submit: ["a\ud83d", "\ude00b"]) as server:
         *pieces, end = ask(server)
     assert (pieces, end.reply) == ([Live("a"), Live("\N{GRINNING FACE}b")], "a\N{GRINNING FACE}b")
 
 
-def test_a_bot_may_give_events() -> None:
+def test_a_bot_may_yield_events() -> None:
     events: list[Any] = [Live("Thinking...", "thinking"), Live("a"), End("A", '{"responseId":"r"}')]
     with serve(lambda submit: [*events, "ignored"]) as server:
         answer = ask(server)
@@ -64,7 +64,7 @@ def test_a_bot_sees_the_whole_question() -> None:
     assert len(seen[0].chat_id or "") == 10
 
 
-def test_a_question_without_a_stream_gets_the_whole_answer() -> None:
+def test_a_question_without_streaming_gets_the_whole_answer() -> None:
     with serve(echo) as server:
         [end] = ask(server, Submit(new_message="abc", stream=False))
     assert end.reply == "abc"
@@ -80,7 +80,9 @@ def test_a_bot_may_refuse() -> None:
 
 
 @pytest.mark.parametrize("fault", ["at once", "later", "exits", "no event", "no iterable"])
-def test_a_bot_that_fails_is_an_error_event_and_a_traceback(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_bot_becomes_an_error_event_and_a_logged_traceback(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def failing(submit: Submit) -> Iterator[Any]:
         yield "a"
         if fault == "later":
@@ -150,7 +152,7 @@ def test_a_bot_is_closed_when_the_server_closes() -> None:
         assert [event.reason for event in reply if isinstance(event, Broken)] == [Reason.TRUNCATED]
 
 
-def test_a_bot_is_finished_after_its_end() -> None:
+def test_a_bot_is_closed_after_its_end_event() -> None:
     closed = threading.Event()
 
     def bot(submit: Submit) -> Iterator[Any]:
@@ -164,7 +166,7 @@ def test_a_bot_is_finished_after_its_end() -> None:
         assert closed.wait(PATIENCE)
 
 
-def test_many_ask_at_once() -> None:
+def test_many_questions_at_once_are_answered() -> None:
     answers: list[str] = []
     with serve(echo) as server, BlockingTransport(server.url) as transport:
         threads = [
@@ -178,7 +180,7 @@ def test_many_ask_at_once() -> None:
     assert sorted(answers) == sorted(f"question {n}" for n in range(50))
 
 
-def test_an_idle_client_does_not_hold_up_others_nor_the_close() -> None:
+def test_an_idle_client_delays_neither_others_nor_close() -> None:
     with serve(echo) as server:
         idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
         idle[0].sendall(b"POST / HT")
@@ -189,7 +191,7 @@ def test_an_idle_client_does_not_hold_up_others_nor_the_close() -> None:
         connection.close()
 
 
-def test_the_same_secret_keeps_a_session_beyond_a_restart() -> None:
+def test_the_same_secret_keeps_a_session_valid_after_a_restart() -> None:
     with serve(echo, secret=b"s") as server, BlockingTransport(server.url) as transport:
         collect(transport.ask("Hi"))
         session, port = transport.session, server.port
@@ -206,7 +208,7 @@ def test_a_port_in_use_is_an_error() -> None:
         serve(echo, port=server.port)
 
 
-def test_closing_twice_and_waiting_for_it() -> None:
+def test_close_is_idempotent_and_ends_wait() -> None:
     server = serve(echo)
     waiter = threading.Thread(target=server.wait)
     waiter.start()
@@ -218,7 +220,7 @@ def test_closing_twice_and_waiting_for_it() -> None:
         socket.create_connection(("127.0.0.1", server.port))
 
 
-def test_the_address_can_be_asked() -> None:
+def test_the_url_is_one_that_a_client_can_use() -> None:
     with serve(echo, "0.0.0.0") as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert repr(server) == f"<BlockingServer at {server.url}>"
@@ -226,7 +228,7 @@ def test_the_address_can_be_asked() -> None:
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
-def test_ipv6() -> None:
+def test_it_listens_on_ipv6() -> None:
     try:
         server = serve(echo, "::1")
     except OSError:
@@ -279,16 +281,16 @@ def test_pages_of_named_origins_may_ask() -> None:
     assert b"Access-Control-Allow-Origin: https://shop.example\r\n" in answer
 
 
-# ------------------------------------------------------------------------------ requests one after another, and at once
+# ------------------------------------------------------------------------------ pipelined and concurrent requests
 
 
-def test_questions_that_come_at_once_are_each_answered() -> None:
+def test_pipelined_questions_are_each_answered() -> None:
     with serve(echo, secret=SECRET) as server:
         many = b"".join(asking(text) for text in ("a", "bc", "")) + asking("d", "Connection: close")
         assert replies(all_of(server, many)) == ["a", "bc", "d"]
 
 
-def test_a_question_has_a_context_of_its_own() -> None:
+def test_each_question_runs_in_its_own_context() -> None:
     who: ContextVar[str] = ContextVar("who", default="nobody")
     seen: list[tuple[str, str]] = []
 
@@ -307,10 +309,10 @@ def test_a_question_has_a_context_of_its_own() -> None:
     assert seen == [("nobody", "one"), ("nobody", "two")]
 
 
-# ------------------------------------------------------------------------------ names of the site, and what it shows
+# ------------------------------------------------------------------------------ host names, and the page
 
 
-def test_a_name_that_was_rebound_to_the_server_reaches_nothing() -> None:
+def test_dns_rebinding_gets_status_421() -> None:
     with serve(echo, allowed_hosts=["Localhost", "127.0.0.1"]) as server:
         assert ask(server)[-1].reply == "Hi"
         refused = all_of(server, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
@@ -325,7 +327,7 @@ def test_a_name_that_was_rebound_to_the_server_reaches_nothing() -> None:
 # ------------------------------------------------------------------------------ logs
 
 
-def test_each_request_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "opchat_transports.access")
     lines = (
         b"GET /?a=1 HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -350,7 +352,7 @@ def test_each_request_has_a_line_in_the_log(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
-def test_a_client_that_leaves_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_leaves_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "opchat_transports.access")
     begun = threading.Event()
 
@@ -368,7 +370,7 @@ def test_a_client_that_leaves_is_in_the_log(caplog: pytest.LogCaptureFixture) ->
     assert " - left " in line
 
 
-def test_a_flood_of_malformed_requests_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_malformed_requests_logs_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     clock = [0.0]
     once = OncePerSecond(lambda: clock[0])
     log = logging.getLogger("test of a flood")

@@ -16,7 +16,7 @@ from .asked import all_of, ask, echo
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")
 
 
-# ------------------------------------------------------------------------------ bots that fail in stranger ways
+# ------------------------------------------------------------------------------ unusual failures
 
 
 async def cancels_itself(submit: Submit) -> AsyncIterator[str]:
@@ -43,7 +43,7 @@ def raises_what_cannot_be_shown(submit: Submit) -> Iterator[str]:
 
 @pytest.mark.parametrize("bot", [as_sync(cancels_itself), as_sync(groups), raises_what_cannot_be_shown])
 @pytest.mark.parametrize("debug", [False, True])
-def test_whatever_a_bot_raises_its_client_gets_the_error_event(
+def test_any_exception_of_a_bot_becomes_the_error_event(
     bot: Any, debug: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(bot, debug=debug) as server:
@@ -54,7 +54,7 @@ def test_whatever_a_bot_raises_its_client_gets_the_error_event(
     assert [record.message for record in caplog.records] == ["the bot failed"] * 2
 
 
-def test_a_bot_that_fails_when_it_is_closed_has_answered(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_is_complete_even_if_closing_the_bot_fails(caplog: pytest.LogCaptureFixture) -> None:
     def bot(submit: Submit) -> Iterator[Any]:
         try:
             yield End("a")
@@ -66,7 +66,7 @@ def test_a_bot_that_fails_when_it_is_closed_has_answered(caplog: pytest.LogCaptu
     assert [record.message for record in caplog.records] == ["the bot failed while it was being closed"] * 2
 
 
-def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_control_characters_in_a_bots_exception_are_escaped_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     def bot(submit: Submit) -> Iterator[str]:
         raise LookupError("a\x1b[2J\x07\u202eb\r\nINFO: all is well\x85\u2028INFO: really")
         yield ""
@@ -86,7 +86,7 @@ def test_what_a_bot_raised_cannot_command_a_terminal_or_forge_a_line(caplog: pyt
 # ------------------------------------------------------------------------------ several bots
 
 
-def test_a_question_is_answered_by_the_bot_that_it_names() -> None:
+def test_the_bot_that_a_question_names_answers_it() -> None:
     bots = {"sales": lambda submit: ["buy"], "7": lambda submit: ["seven"], "custom": lambda submit: ["made"]}
     with serve(bots=bots) as server:
 
@@ -119,6 +119,6 @@ def test_a_single_bot_answers_to_every_name() -> None:
         ({"bots": {7: echo}}, ValueError),
     ],
 )
-def test_there_is_one_bot_or_there_are_several_with_names(bots: Any, error: type[Exception]) -> None:
+def test_either_bot_or_named_bots_are_required(bots: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="expected"):
         serve(**bots)

@@ -1,4 +1,4 @@
-"""What `serve` does with too many connections, too large bodies, and clients that send too little."""
+"""The bounds of `serve`: too many connections, too large bodies, slow clients."""
 
 import select
 import socket
@@ -25,7 +25,7 @@ def test_a_request_that_is_too_large_gets_its_answer() -> None:
     assert (broken.reason, broken.status) == (Reason.REFUSED, 413)
 
 
-def test_a_client_that_sends_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_sends_too_slowly_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opchat_transports.blocking_server._REQUEST_WITHIN", 0.1)
     with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(PATIENCE)
@@ -33,7 +33,7 @@ def test_a_client_that_sends_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch)
         assert not received(connection)
 
 
-def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opchat_transports.blocking_server._PIECE_SENT_WITHIN", 0.1)
     closed = threading.Event()
 
@@ -66,7 +66,7 @@ def head(connection: socket.socket) -> bytes:
     return received[:12]
 
 
-def test_for_one_connection_too_many_an_idle_one_is_closed() -> None:
+def test_one_connection_too_many_closes_an_idle_one() -> None:
     with serve(echo, connections=2) as server, ExitStack() as stack:
         address = ("127.0.0.1", server.port)
         first, second, third = (stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(3))
@@ -117,7 +117,7 @@ def test_a_server_that_waits_for_room_can_be_closed() -> None:
     assert not first.is_alive()
 
 
-def test_a_server_has_room_for_a_connection() -> None:
+def test_a_server_without_connections_is_refused() -> None:
     with pytest.raises(ValueError, match="connections: expected at least 1, got 0"):
         serve(echo, connections=0)
 
@@ -125,7 +125,7 @@ def test_a_server_has_room_for_a_connection() -> None:
 # ------------------------------------------------------------------------------ bounds
 
 
-def test_if_all_bodies_are_too_large_together_the_largest_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_when_all_bodies_together_are_too_large_the_largest_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     head = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nHost: a\r\nContent-Length: 65000\r\n\r\n"
     address = "127.0.0.1"
     with serve(echo, body_bytes=70_000) as server, ExitStack() as stack:
@@ -145,14 +145,14 @@ def test_if_all_bodies_are_too_large_together_the_largest_is_dropped(caplog: pyt
 
 
 def wait_for_bytes(server: BlockingServer, counts: range) -> None:
-    """Until the server holds so many bytes of bodies. Nothing but time shows from outside what it holds."""
+    """Wait until the server holds this many bytes of bodies. From outside, only time shows it."""
     end, waiting = time.monotonic() + PATIENCE, threading.Event()
     while server._bodies._sum not in counts:
         assert time.monotonic() < end
         waiting.wait(0.01)
 
 
-def test_a_body_that_is_complete_counts_and_is_not_given_up() -> None:
+def test_a_complete_body_counts_but_is_not_dropped() -> None:
     goes_on = threading.Event()
 
     def bot(submit: Submit) -> Iterator[str]:
@@ -172,7 +172,7 @@ def test_a_body_that_is_complete_counts_and_is_not_given_up() -> None:
     assert replies(answers[0]) == ["ab"]
 
 
-# ------------------------------------------------------------------------------ connections that send too little
+# ------------------------------------------------------------------------------ slow and silent connections
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_body_that_is_complete_counts_and_is_not_given_up() -> None:
     ],
     ids=["silent", "a byte", "half a head", "half a body", "refused, and not closed"],
 )
-def test_for_one_connection_too_many_the_one_that_waits_longest_is_closed(sent: bytes) -> None:
+def test_one_connection_too_many_closes_the_one_that_waited_longest(sent: bytes) -> None:
     with serve(echo, connections=3) as server, ExitStack() as stack:
         address = ("127.0.0.1", server.port)
         first = stack.enter_context(socket.create_connection(address, PATIENCE))
@@ -203,14 +203,14 @@ def test_for_one_connection_too_many_the_one_that_waits_longest_is_closed(sent: 
 
 
 def wait_for_idle(server: BlockingServer, has_thread: bool) -> None:
-    """Until the server has a connection, and a thread for it if it has sent something."""
+    """Wait until the server has a connection, and a thread for it if it has sent something."""
     end, waiting = time.monotonic() + PATIENCE, threading.Event()
     while has_thread and not server._idle:
         assert time.monotonic() < end
         waiting.wait(0.01)
 
 
-def test_a_silent_client_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opchat_transports.blocking_server._REQUEST_WITHIN", 0.1)
     with serve(echo) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         assert received(connection) == b""

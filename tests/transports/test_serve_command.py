@@ -1,4 +1,4 @@
-"""`opchat serve`: bots of any kind, processes, and what is done without uvicorn."""
+"""`opchat serve`: bots of any kind, processes, and the small server without uvicorn."""
 
 import json
 import re
@@ -121,7 +121,7 @@ async def fails_later(submit: Submit) -> Any:
 
 
 @pytest.mark.parametrize("bot", [fails, fails_later, lambda submit: [].__getitem__(5)])
-def test_what_a_bot_raises_is_raised(bot: Callable[[Submit], Any]) -> None:
+def test_a_bots_exception_propagates(bot: Callable[[Submit], Any]) -> None:
     with pytest.raises(LookupError):
         list(as_sync(bot)(HI))
 
@@ -141,7 +141,7 @@ def test_an_iterator_need_not_be_closable() -> None:
     anyio.run(main)
 
 
-def test_a_bot_is_found_by_its_name() -> None:
+def test_a_bot_is_loaded_by_its_name() -> None:
     assert load_bot("opchat_transports.bots:small_talk") is small_talk
     assert callable(load_bot("opchat_proto:Submit.from_messages"))
 
@@ -159,7 +159,7 @@ def test_a_bot_is_found_by_its_name() -> None:
         ("sales=opchat_transports.bots:nobody", "cannot load opchat_transports.bots:nobody: module"),
     ],
 )
-def test_a_name_of_no_bot_is_wrong_usage(name: str, words: str) -> None:
+def test_a_name_without_a_bot_is_wrong_usage(name: str, words: str) -> None:
     result = CliRunner().invoke(serve_command, ["--port", "0", "--bot", name])
     assert (result.exit_code, words in " ".join(result.output.split())) == (2, True)
 
@@ -188,7 +188,7 @@ def test_a_module_that_cannot_be_imported_is_wrong_usage(tmp_path: Path, text: s
 
 
 @pytest.mark.parametrize("bots", [["a:b", "c:d"], ["x=a:b", "c:d"], ["x=a:b", "x=c:d"]])
-def test_several_bots_have_a_name_each(bots: list[str]) -> None:
+def test_several_bots_need_different_names(bots: list[str]) -> None:
     result = CliRunner().invoke(serve_command, [argument for bot in bots for argument in ("--bot", bot)])
     told = " ".join(result.output.split())
     assert (result.exit_code, "each of several bots needs a name of its own" in told) == (2, True)
@@ -210,13 +210,13 @@ def test_a_wrong_option_is_wrong_usage(arguments: list[str], words: str) -> None
     assert (result.exit_code, words in result.output) == (2, True)
 
 
-def test_without_uvicorn_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_workers_need_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_serve, "find_spec", lambda name: None)
     result = CliRunner().invoke(serve_command, ["--port", "0", "--workers", "2"])
     assert (result.exit_code, "pip install 'opchat[serve]'" in result.output) == (2, True)
 
 
-def test_a_worker_does_as_the_command_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_takes_the_options_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {
         "bots": {"sales": "opchat_transports.bots:small_talk"},
         "secret": "00ff",
@@ -234,14 +234,14 @@ def test_a_worker_does_as_the_command_was_told(monkeypatch: pytest.MonkeyPatch) 
     assert repr(application_of_command()) == "<Application sales>"
 
 
-def test_the_address_is_one_that_can_be_asked() -> None:
+def test_the_url_of_a_wildcard_address_is_its_loopback_address() -> None:
     assert server_url("0.0.0.0", 80) == "http://127.0.0.1:80"
     assert server_url("::", 80) == "http://[::1]:80"
 
 
 @contextmanager
 def log_of(*arguments: str, code: str, where: Path) -> Iterator[tuple[str, list[str]]]:
-    """The same, and what it has written to standard error, line by line, when it has ended."""
+    """As `serving`, with the lines that it has written to standard error when it has ended."""
     log: list[str] = []
     with serving(*arguments, code=code, where=where, log=log) as url:
         yield url, log
@@ -249,7 +249,7 @@ def log_of(*arguments: str, code: str, where: Path) -> Iterator[tuple[str, list[
 
 @contextmanager
 def serving(*arguments: str, code: str = "", where: Path, log: list[str] | None = None) -> Iterator[str]:
-    """`opchat serve`, as a process. Gives its URL; at the end Ctrl-C, and exit code 0."""
+    """Run `opchat serve` in a process. Yields its URL; ends with Ctrl-C and exit code 0."""
     run = f"import sys\n{code}\nfrom opchat_transports.__main__ import main\nsys.exit(main())"
     command = [
         sys.executable,
@@ -325,7 +325,7 @@ OWN = ("localhost", "127.0.0.1", "[::1]")
         ("0.0.0.0", ("site.example", "*"), ()),
     ],
 )
-def test_on_loopback_a_site_answers_to_the_names_of_its_own_machine(
+def test_on_loopback_a_site_allows_only_local_names(
     host: str, allowed: tuple[str, ...], hosts: tuple[str, ...]
 ) -> None:
     assert _serve._hosts(host, allowed) == hosts  # private, since a test cannot listen on every address
@@ -341,7 +341,7 @@ def status(url: str, host: str) -> int:
 
 
 @pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
-def test_names_bots_and_a_line_for_each_request(tmp_path: Path, code: str) -> None:
+def test_allowed_names_named_bots_and_logged_requests(tmp_path: Path, code: str) -> None:
     (tmp_path / "mine.py").write_text(BOT)
     bots = ("--bot", "sales=mine:bot", "--bot", "pid=mine:plain")
     with log_of(*bots, "--allowed-host", "site.example", code=code, where=tmp_path) as (url, log):
@@ -355,7 +355,7 @@ def test_names_bots_and_a_line_for_each_request(tmp_path: Path, code: str) -> No
         assert [status(url, host) for host in ("localhost", "SITE.example:1", "evil.example")] == [200, 200, 421]
     lines = [re.findall(r'INFO: 127\.0\.0\.1:\d+ "(.*)" (.*) \d+\.\d+ s$', line) for line in log]
     submit = ("POST /wp-json/mwai-ui/v1/chats/submit", "200")
-    # A line is written when its connection is over, which another thread may be first to say.
+    # A line is written when its connection ends, and threads may end in any order.
     assert sorted(line[0] for line in lines if line) == sorted(
         [
             ("POST /wp-json/mwai/v1/start_session", "200"),
@@ -366,7 +366,7 @@ def test_names_bots_and_a_line_for_each_request(tmp_path: Path, code: str) -> No
 
 
 @pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
-def test_a_quiet_server_logs_what_goes_wrong_and_no_more(tmp_path: Path, code: str) -> None:
+def test_a_quiet_server_logs_only_failures(tmp_path: Path, code: str) -> None:
     (tmp_path / "mine.py").write_text("def bot(submit):\n    raise LookupError('a\\x1b[2J')\n")
     with log_of("--bot", "mine:bot", "--quiet", code=code, where=tmp_path) as (url, log):
         with BlockingTransport(url) as transport, transport.ask("Hi") as reply:
@@ -380,9 +380,7 @@ def test_a_quiet_server_logs_what_goes_wrong_and_no_more(tmp_path: Path, code: s
 
 @pytest.mark.parametrize("bot", [(), ("--bot", "mine:bot")], ids=["built-in", "a file"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_modules_in_the_current_directory_come_after_those_that_are_installed(
-    tmp_path: Path, bot: tuple[str, ...], workers: str
-) -> None:
+def test_installed_modules_precede_the_current_directory(tmp_path: Path, bot: tuple[str, ...], workers: str) -> None:
     (tmp_path / "mine.py").write_text(BOT)
     names = ("uvicorn", "anyio", "h11", "click", "json", "opchat_proto", "resource")
     for name in names:
@@ -392,7 +390,7 @@ def test_modules_in_the_current_directory_come_after_those_that_are_installed(
     assert list(tmp_path.glob("* was imported")) == []
 
 
-def test_the_same_holds_where_python_puts_the_current_directory_first(tmp_path: Path) -> None:
+def test_installed_modules_precede_it_even_if_python_puts_it_first(tmp_path: Path) -> None:
     names = ("uvicorn", "anyio", "click")
     for name in names:
         (tmp_path / f"{name}.py").write_text(f"open('{name} was imported', 'w').close()")
@@ -402,7 +400,7 @@ def test_the_same_holds_where_python_puts_the_current_directory_first(tmp_path: 
     assert list(tmp_path.glob("* was imported")) == []
 
 
-def test_without_uvicorn_one_in_the_current_directory_is_not_it(tmp_path: Path) -> None:
+def test_a_uvicorn_in_the_current_directory_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(BOT)
     (tmp_path / "uvicorn.py").write_text("open('uvicorn was imported', 'w').close()")
     where = site_packages_without(tmp_path, "uvicorn")
@@ -413,7 +411,7 @@ def test_without_uvicorn_one_in_the_current_directory_is_not_it(tmp_path: Path) 
 
 
 def site_packages_without(directory: Path, name: str) -> list[str]:
-    """The module path of this process, where nothing of this name is installed."""
+    """The module path of this process, without modules of this name."""
     links = directory / "installed"
     links.mkdir()
     found: list[str] = []
