@@ -250,7 +250,7 @@ class Flow:
             raise TypeError(f"renewal: expected a Visit or None, got {type(renewal).__name__}")
         if renewal is not None and not renewal.is_ready:
             raise ValueError("renewal: expected a visit that has not begun")
-        self._decoder: ReplyDecoder | Visit | NonceDecoder = ReplyDecoder(limits)
+        self._decoder: ReplyDecoder | Visit | NonceDecoder
         self._renewal = renewal
         self.endpoint = endpoint
         """The site."""
@@ -263,7 +263,7 @@ class Flow:
             session = session or Session()
         if session is None:
             self._opening = Session(origin=endpoint.origin)
-            self._state = State.SESSION
+            self._state, self._decoder = State.SESSION, ReplyDecoder(limits)
         elif submit is None:
             raise ValueError("session: there is one already, so nothing is to be done without a submit")
         else:

@@ -153,7 +153,7 @@ class Session:
 
 def has_other_cookies(session: Session) -> bool:
     """Whether it has cookies other than the chat's."""
-    return not _cookie_names(session) <= {SESSION_COOKIE, ""}
+    return bool(session.cookie) and not _cookie_names(session) <= {SESSION_COOKIE, ""}
 
 
 def signs_in(session: Session) -> bool:

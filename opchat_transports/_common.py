@@ -153,12 +153,14 @@ def words(error: BaseException) -> str:
 
 # TCP_KEEPALIVE is macOS's name for TCP_KEEPIDLE.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPALIVE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _KEEP_ALIVE if hasattr(socket, name)),
+]
 
 
 def tune(connection: Any) -> None:
     """Switch off Nagle's algorithm and switch on TCP keep-alive. `connection` has `setsockopt`, as a socket."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEP_ALIVE:
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    for level, name, value in _OPTIONS:
+        connection.setsockopt(level, name, value)
