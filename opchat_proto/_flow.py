@@ -40,7 +40,7 @@ _API = "https://api.w.org/"  # the relation of WordPress's REST root in a Link f
 _NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
 # Why a question can need a nonce although start_session is missing (WIRE 2.1, 2.5).
 _OTHER_ROOT = "versions up to 3.0.2 know start_session only under another root: {}"
-_NOT_BY_PASSWORD = ", and an application password gets none there: sign in with a browser's cookies"
+_NOT_BY_PASSWORD = "; an application password gets no nonce there: sign in with a browser's cookies"
 _IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce is in the site's page"
 
 
@@ -697,6 +697,8 @@ class Flow:
                     self._has_no_route = True
                     session = replace(self._opening, nonce=None)
                 failure = replace(last, detail=f"start_session: {hide_login(self._opening, last.detail)}")
+                if self._opening.authorization and last.status in (401, 403):  # 2.9.0 and 2.9.1 refuse everybody
+                    failure = replace(failure, detail=failure.detail + _NOT_BY_PASSWORD)
                 is_page = last.raw.startswith("<") and last.status in (None, 404)
                 if is_page and self._site_root is None and "?" not in self.endpoint.root:
                     hint = _NO_REST.format(self.endpoint.origin + self.endpoint.site)

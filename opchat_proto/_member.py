@@ -95,7 +95,7 @@ class NonceDecoder:
         return events
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Bytes of the body, of which more than `Limits.refusal_bytes` are no nonce."""
+        """Bytes of the body. A body of more than `Limits.refusal_bytes` is not a nonce."""
         self._text += memoryview(data).tobytes()[: self._room + 1 - len(self._text)]
         return [self._refused()] if len(self._text) > self._room else []
 
@@ -109,7 +109,7 @@ class NonceDecoder:
         return [self._refused()]
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """It cannot go on. A nonce may be cut, so there is none."""
+        """It cannot go on. What came is not used, since a nonce may be cut."""
         if self._status and reason is Reason.LOST:
             reason = Reason.TRUNCATED
         return [Broken(reason, detail, limit=limit)]

@@ -185,13 +185,21 @@ def test_a_version_that_gives_nonces_only_in_pages_says_so() -> None:
     requests, event = broken(user(), NO_ROUTE, FORBIDDEN, flow=Flow(SITE, ASK, session=ALICE))
     assert requests == [ME, START, SUBMIT]
     assert "the plugin has no start_session" in event.detail
-    assert "an application password gets none there" in event.detail
+    assert "an application password gets no nonce there" in event.detail
 
 
 def test_an_application_password_does_not_use_a_page() -> None:
     flow = visiting(replace(PROVED, nonce="aca71a50b1"))
     requests, _ = asked(flow, FORBIDDEN, user(), OPENED, ANSWER)
     assert [place for place, _ in places(requests)] == [SUBMIT, ME, START, SUBMIT]
+
+
+def test_a_start_session_that_refuses_everybody_is_explained() -> None:
+    requests, event = broken(user(), FORBIDDEN, flow=Flow(SITE, ASK, session=ALICE))
+    assert requests == [ME, START]
+    assert event.detail == (
+        "start_session: Not allowed.; an application password gets no nonce there: sign in with a browser's cookies"
+    )
 
 
 # ---------------------------------------------------------------- cookies

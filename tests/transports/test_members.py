@@ -60,7 +60,7 @@ def test_where_only_pages_give_nonces_a_password_is_not_enough(ask: Ask, version
     with served(MemberSite(version)) as site:
         ((event,), _) = asked(ask, site, session=ALICE)
     assert isinstance(event, Broken)
-    assert "an application password gets none there: sign in with a browser's cookies" in event.detail
+    assert "an application password gets no nonce there: sign in with a browser's cookies" in event.detail
 
 
 @pytest.mark.parametrize("version", VERSIONS)
