@@ -38,11 +38,14 @@ def seeds(target: str) -> list[bytes]:
         found += [seed(text, nonce, user) for text in _COOKIES for nonce in _NONCES for user in _USERS]
     if target == "call":
         opened, refused, answer = (_response(*it) for it in _ANSWERS)
+        kept = _response(b"200 OK", b'{"success":true,"data":{"id":"f1"}}')
         strings = [opened, refused, opened, answer, refused, answer, opened, answer, answer]
+        with_files = [opened, kept, answer, refused, opened, kept, kept, answer, answer]
         in_turn = [*[12] * 10, *[8, 0, 15, 15] * 5, *[1, 0, 0] * 8]  # a step each, then an answer to one of them
         for scatter in range(24):
             decisions = [0, 0, 0, 0, 0, scatter % 2, scatter % 2, 2, scatter]
-            found += [seed(*strings, decisions=bytes([*decisions, *then])) for then in (in_turn, [1, 0, 0] * 16)]
+            for order in (in_turn, [1, 0, 0] * 16):
+                found += [seed(*it, decisions=bytes([*decisions, *order])) for it in (strings, with_files)]
     return found
 
 

@@ -3,6 +3,7 @@
 import math
 import random
 import threading
+from dataclasses import replace
 from typing import Any
 
 from opchat_proto import (
@@ -25,7 +26,7 @@ from opchat_proto import (
     Visit,
     Wait,
 )
-from tests.fuzz.drawing import ENDPOINTS, MOST_CALLS, PROXIES, QUESTION, SESSIONS, as_bytes, draw_plan
+from tests.fuzz.drawing import ENDPOINTS, MOST_CALLS, PROXIES, QUESTION, SESSIONS, UPLOAD, as_bytes, draw_plan
 from tests.fuzz.oracles import Again, Choices, Cut, check_all_ways, check_events, check_reply, check_secrets
 
 _TIMEOUTS = (Timeouts(), Timeouts(connect=4, write=3, first_event=2, idle=1))
@@ -44,13 +45,14 @@ def call(data: bytes) -> None:
     signal = choices.one_of((None, threading.Event))
     count = 1 + choices.number(3)
     chance = random.Random(choices.number(256))
+    has_file = [chance.random() < 0.3 for _ in range(count)]
     plan = [(chance.randrange(count), chance.choice(_SECONDS), action) for action in draw_plan(choices)]
 
     def run(cut: Cut, _: Again) -> tuple[Any, ...]:
         channel = Channel(
             endpoint, session=session, limits=limits, proxy=proxy, retries=retries, timeouts=timeouts, signal=signal
         )
-        calls = _ManyCalls(channel, retries, limits, count)
+        calls = _ManyCalls(channel, retries, limits, has_file)
         for place, seconds, action in plan:
             calls.act(calls.all[place], seconds, action, cut)
         calls.end()
@@ -83,11 +85,11 @@ class _OneCall:
 class _ManyCalls:
     """Calls of one channel, and the time."""
 
-    def __init__(self, channel: Channel, retries: int, limits: Limits, count: int) -> None:
+    def __init__(self, channel: Channel, retries: int, limits: Limits, has_file: list[bool]) -> None:
         self.retries = retries
         self.limits = limits
         self.now = 1000.0
-        self.all = [_OneCall(channel.call(QUESTION)) for _ in range(count)]
+        self.all = [_OneCall(channel.call(QUESTION, files=[UPLOAD] if has else [])) for has in has_file]
 
     def act(self, it: _OneCall, seconds: float, action: tuple[Any, ...], cut: Cut) -> None:
         match action:
@@ -164,7 +166,13 @@ class _ManyCalls:
                     assert not other.starts, "two sessions are started at a time"
             it.starts = True
             return
-        assert asked == QUESTION
+        if isinstance(asked, Upload):
+            assert it.call.upload == UPLOAD, "a file was sent that nobody attached, or after it was kept"
+            assert not it.submits, "a file was sent after its question"
+            return
+        assert isinstance(asked, Submit)
+        assert replace(asked, file_ids=()) == QUESTION
+        assert it.call.upload is None, "a question was asked before its file was kept"
         it.submits += 1
         assert it.submits <= (1 + self.limits.restarts if it.refused else 1), "a question was sent again"
 
