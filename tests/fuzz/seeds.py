@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 from tests import cases
 from tests.fuzz import pages
-from tests.fuzz.drawing import FIELDS, NOW, PROXIES, SITE, WORDS
+from tests.fuzz.drawing import FIELDS, NOW, PROXIES, SITE, UPLOAD, WORDS
 from tests.fuzz.oracles import SECRET, seed
 from tests.proto.pages import SYSTEM, element
 
@@ -36,6 +37,12 @@ def seeds(target: str) -> list[bytes]:
         found.append(seed(_ANSWERS[2][1], decisions=bytes([0, 1, 1, 1, 3, 0, 0])))
     if target == "member":
         found += [seed(text, nonce, user) for text in _COOKIES for nonce in _NONCES for user in _USERS]
+    if target == "server":
+        head = b"POST /wp-json/mwai-ui/v1/files/upload HTTP/1.1\r\nHost: a\r\nX-WP-Nonce: {nonce}\r\n"
+        kind = b"Content-Type: multipart/form-data; boundary=edge\r\n"
+        form = replace(UPLOAD, name="a.png").encode()
+        found.append(seed(head + kind + b"Content-Length: %d\r\n\r\n%b" % (len(form), form)))
+        found.append(seed(head + kind + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(form), form)))
     if target == "call":
         opened, refused, answer = (_response(*it) for it in _ANSWERS)
         kept = _response(b"200 OK", b'{"success":true,"data":{"id":"f1"}}')

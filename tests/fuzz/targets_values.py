@@ -21,6 +21,8 @@ from opchat_proto import (
     Flow,
     IncomingFile,
     InvalidMessages,
+    Keep,
+    Kept,
     Limits,
     Live,
     Proxy,
@@ -105,12 +107,12 @@ def server(data: bytes) -> None:
     choices = Choices(data)
     limits = choices.limits()
     bot = choices.one_of(_BOTS)
-    site = Site(b"secret of the site", limits=limits)
+    site = Site(b"secret of the site", limits=limits, upload_types=("png",))
     request = b"".join(choices.strings).replace(b"{nonce}", site.nonce(NOW).encode())
 
     def run(cut: Cut, again: Again) -> tuple[Any, ...]:
         machine = Server(site)
-        out = b""
+        out = kept = b""
         submits = []
         for piece in cut(request):
             machine = again(machine)
@@ -124,6 +126,11 @@ def server(data: bytes) -> None:
                     machine.send(event, now=NOW)
                     if not isinstance(event, Live):
                         events = iter(bot)
+                elif isinstance(step, Keep):
+                    kept += step.data
+                    machine.step_done()
+                elif isinstance(step, Kept):
+                    machine.respond(step.file.kept("f1"))
                 else:
                     out += step.data
                     machine.step_done()
