@@ -415,19 +415,17 @@ def _session(facts: Facts) -> Iterator[Finding]:
         return
     session = exchange.session
     if session is None or session.nonce is None:
-        yield _without_nonce(facts, exchange.last.status == 404, version)
+        yield _without_start_session(facts, version)
         return
     yield _ok("session", "start_session gives one")
     yield from _nonce(facts)
     yield from _cookie(exchange, session, version)
 
 
-def _without_nonce(facts: Facts, has_no_route: bool, version: tuple[int, ...]) -> Finding:
-    """What it means that start_session is not there, or gives no nonce (WIRE 2.1, 2.5)."""
+def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:
+    """What it means that start_session is not there (WIRE 2.1, 2.5)."""
     check = "nonce"
-    if not has_no_route:
-        text, advice = "start_session gives none", "ask the site's owner: something changes its answer"
-    elif version >= _HAS_START_SESSION:
+    if version >= _HAS_START_SESSION:
         check, text = "session", f"start_session is not there under {_root(facts.endpoint)}"
         advice = "give the root as the site writes it, such as index.php?rest_route=, or the address of a page"
     elif version >= _NONCE_NEEDED:

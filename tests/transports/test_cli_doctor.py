@@ -236,7 +236,7 @@ FAULTS: dict[str, tuple[str, int, Script]] = {
     "start_session is a page": ("session", 5, site(session=text("<title>Home</title>"), check=None)),
     "start_session fails": ("session", 8, site(session=examined.object_({"success": False, "message": "Oh"}, 200),
                                                check=None)),
-    "start_session gives no nonce": ("nonce", 4, site(session=session("3.6.2", restNonce=None), check=None)),
+    "start_session gives no nonce": ("session", 5, site(session=session("3.6.2", restNonce=None), check=None)),
     "no nonce anywhere": (
         "nonce", 4, site("2.1.9", page=page("2.1.9", restNonce=None), session=no_route(), check=None)
     ),
