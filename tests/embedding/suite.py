@@ -36,7 +36,8 @@ from opchat_proto import (
 from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
 from tests.captures import NAMES, check, recording_of
-from tests.transports.scripted import SESSION, Peer, Script, Scripted, chunk, live, object_
+from tests.transports.scripted import Peer, Play, Scripted
+from tests.transports.wire import SESSION, chunk, live, object_
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}
 PATIENCE = 20.0  # seconds; only a test that fails waits that long
@@ -136,7 +137,7 @@ def answer(peer: Peer, *pieces: bytes) -> None:
         peer.send(*pieces)
 
 
-def answering(*pieces: bytes) -> Script:
+def answering(*pieces: bytes) -> Play:
     """`answer`, and then the close."""
     return lambda peer: answer(peer, *pieces)
 

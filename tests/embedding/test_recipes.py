@@ -4,7 +4,7 @@ import pytest
 
 from opchat_proto import Broken, Event, Live, Proxy, Reason, Session
 from tests.transports.proxies import Journal, http_proxy, socks_proxy
-from tests.transports.scripted import Peer, Script, Scripted
+from tests.transports.scripted import Peer, Play, Scripted
 
 from .runners import RUNNERS
 from .suite import STREAMS, Authority, Question, Recipe, Suite, answering, cut_after, events_of, without_words
@@ -94,7 +94,7 @@ def test_a_server_that_answers_a_long_question_without_reading_it(name: str) -> 
     assert events == events_of(STREAMS["refused"]) or (name not in KEEPS_WHAT_CAME and without_words(events) == lost)
 
 
-def answer_early(name: str, go_on: Script) -> list[Event]:
+def answer_early(name: str, go_on: Play) -> list[Event]:
     events: list[Event] = []
 
     def play(peer: Peer) -> None:

@@ -6,7 +6,8 @@ from contextlib import suppress
 from multiprocessing import get_context
 
 from opchat_proto import Broken, Client, End, Event, Flow, Live, Reason, Submit
-from tests.transports.scripted import Peer, Scripted, end, live
+from tests.transports.scripted import Peer, Scripted
+from tests.transports.wire import end, live
 
 from .snapshot import proceed, what_if
 from .suite import PATIENCE, STREAMS, answer, cut_after, events_of

@@ -30,8 +30,9 @@ import opchat_proto
 from opchat_proto import Broken, End, Event, Live, Reason
 from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
+from opchat_transports.testing import FaultServer
 from tests.embedding.suite import PATIENCE, STREAMS, Authority, cut_after, events_of, failed, without_words
-from tests.transports.scripted import SESSION, STREAM, Scripted, answers, chunk, live
+from tests.transports.wire import SESSION, STREAM, answers, chunk, live
 
 RECIPE = Path(__file__).parent / "pyodide_fetch.py"
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
@@ -259,7 +260,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
         port = listener.getsockname()[1]
     site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PATIENCE)
     context = Authority(tmp_path_factory.mktemp("authority")).server
-    with Scripted(answers(STREAMS["plain"]), tls=context) as untrusted, serve(small_talk) as library:
+    with FaultServer(answers(STREAMS["plain"]), ssl_context=context) as untrusted, serve(small_talk) as library:
         site.answers["library"] = relays(int(library.url.rsplit(":", 1)[1]))
         site.cases["library"] = (f"{site.url}/library", False, PATIENCE)
         site.cases["untrusted"] = (untrusted.url, False, PATIENCE)

@@ -19,8 +19,9 @@ import trustme
 from opchat_proto import End, Live, Reason, Session
 
 from ..transports.asking import ASKS, Ask
-from ..transports.scripted import LAST, SESSION, STREAM, Peer, Scripted, end, live, tells
+from ..transports.scripted import Peer, Scripted
 from ..transports.tls import tls_server, trusting
+from ..transports.wire import LAST, SESSION, STREAM, end, live, tells
 
 STARTS_WITHIN = 20.0
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .scripted import PATIENCE, Peer, Script, Scripted, body_size
+from .scripted import PATIENCE, Peer, Play, Script, Scripted, body_size
 from .tls import NAME
 
 ROUTES = ["direct", "http", "https", "socks5", "socks5h"]
@@ -87,12 +87,12 @@ class Nets(Protocol):
 # ------------------------------------------------------------------------------------------------ honest
 
 
-def proxy_of(route: str, journal: Journal, credentials: str = "") -> Script:
+def proxy_of(route: str, journal: Journal, credentials: str = "") -> Play:
     """One of this scheme."""
     return (socks_proxy if route.startswith("socks") else http_proxy)(journal, credentials)
 
 
-def http_proxy(journal: Journal, credentials: str = "") -> Script:
+def http_proxy(journal: Journal, credentials: str = "") -> Play:
     """CONNECT and the absolute form. With credentials, 407 for others."""
 
     def play(peer: Peer) -> None:
@@ -153,7 +153,7 @@ class _Relay:
         return given
 
 
-def socks_proxy(journal: Journal, credentials: str = "") -> Script:
+def socks_proxy(journal: Journal, credentials: str = "") -> Play:
     """SOCKS5. With credentials, none but those."""
 
     def play(peer: Peer) -> None:
@@ -250,7 +250,7 @@ def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], b
 # ------------------------------------------------------------------------------------------------ hostile
 
 
-def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Script:
+def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Play:
     """Each piece answers something that the client says. What it says after that is taken down."""
 
     def play(peer: Peer) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from opchat_proto import Broken, Event, Reason, Session
 from opchat_transports import AsyncTransport
 
-from .scripted import STREAM, Script, Scripted, answer, event, live
+from .scripted import Script, Scripted
 from .serving import (
     BOTH,
     HEAD_SOON,
@@ -24,6 +24,7 @@ from .serving import (
     stalls,
     without_details,
 )
+from .wire import STREAM, answer, event, live
 
 
 @dataclass

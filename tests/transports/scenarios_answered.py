@@ -7,7 +7,7 @@ from typing import Any
 from opchat_proto import Broken, End, Event, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 
-from .scripted import LAST, PATIENCE, STREAM, Script, answer, chunk, end, event, live, object_
+from .scripted import PATIENCE, Script
 from .serving import (
     BIG,
     BOTH,
@@ -30,6 +30,7 @@ from .serving import (
     stalls,
     stalls_at_once,
 )
+from .wire import LAST, STREAM, answer, chunk, end, event, live, object_
 
 
 @dataclass(frozen=True)

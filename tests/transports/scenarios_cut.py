@@ -6,8 +6,9 @@ from opchat_proto import Broken, Client, End, Endpoint, Event, Flow, Reason, Ses
 
 from .scenarios_again import Fixed
 from .scenarios_answered import broken
-from .scripted import LAST, Peer, Script, event, live
+from .scripted import Peer, Script
 from .serving import HELLO, Way, free_port, read, serving, without_details
+from .wire import LAST, event, live
 
 
 async def a_refused_connection(way: Way) -> None:

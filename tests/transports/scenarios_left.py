@@ -10,7 +10,7 @@ from opchat_proto import Broken, End, Event, Live, Reason, Session
 from opchat_transports import AsyncReply, AsyncTransport
 
 from .scenarios_answered import broken
-from .scripted import LAST, PATIENCE, STREAM, Peer, end, live
+from .scripted import PATIENCE, Peer
 from .serving import (
     BOTH,
     HELLO,
@@ -26,6 +26,7 @@ from .serving import (
     stalls,
     without_details,
 )
+from .wire import LAST, STREAM, end, live
 
 
 async def each_piece_comes_before_the_next_is_sent(way: Way) -> None:

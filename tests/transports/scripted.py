@@ -4,7 +4,6 @@ A script here may wait for the test, count what it could send, be a proxy. Where
 tuple of steps will do, use `FaultServer`.
 """
 
-import json
 import re
 import socket
 import ssl
@@ -13,28 +12,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
-from opchat_transports.testing import chunk, response
+from opchat_transports import testing
+from opchat_transports.testing import Write
 
-__all__ = [
-    "LAST",
-    "PATIENCE",
-    "SESSION",
-    "STREAM",
-    "Peer",
-    "Script",
-    "Scripted",
-    "answer",
-    "answers",
-    "body_size",
-    "chunk",
-    "end",
-    "event",
-    "live",
-    "object_",
-    "tells",
-]
+from .wire import SESSION
 
 PATIENCE = 20.0  # seconds; only a test that fails waits that long
 
@@ -86,6 +69,11 @@ class Peer:
         self._buffer = request + self._buffer
         self._unread = True
 
+    def answer(self, *pieces: bytes) -> None:
+        """Read a request and send these."""
+        self.read()
+        self.send(*pieces)
+
     def send(self, *pieces: bytes) -> None:
         for piece in pieces:
             self.socket.sendall(piece)
@@ -116,7 +104,8 @@ class Peer:
         return True
 
 
-Script: TypeAlias = Callable[[Peer], object]
+Play: TypeAlias = Callable[[Peer], object]
+Script: TypeAlias = Play | testing.Script
 
 
 class Scripted:
@@ -189,7 +178,11 @@ class Scripted:
                     return  # the client has left
             peer = Peer(connection, self.requests)
             if not self._answers_session or self._answer_sessions(peer):
-                self._next_script()(peer)
+                script = self._next_script()
+                if isinstance(script, tuple):
+                    peer.answer(*(step.data for step in script if isinstance(step, Write)))
+                else:
+                    script(peer)
         except ssl.SSLError:
             pass  # the client did not like our certificate
         except BaseException as error:
@@ -210,47 +203,3 @@ class Scripted:
         with self._guard:
             self._given += 1
             return self._scripts[min(self._given, len(self._scripts)) - 1]
-
-
-def answer(body: bytes, status: int = 200, **headers: str) -> bytes:
-    """A response with a length."""
-    fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return response(body, status=status, headers=fields, framing="length", keep_alive=True)
-
-
-def object_(status: int = 200, /, **payload: Any) -> bytes:
-    """A response that is a JSON object."""
-    return answer(json.dumps(payload).encode(), status, Content_Type="application/json")
-
-
-SESSION = object_(success=True, sessionId="64f1c0ffee123", restNonce="0123456789")
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-LAST = chunk(b"")
-
-
-def event(**fields: Any) -> bytes:
-    """One server-sent event in a chunk of its own."""
-    return chunk(b"data: " + json.dumps(fields).encode() + b"\n\n")
-
-
-def live(text: str) -> bytes:
-    return event(type="live", data=text)
-
-
-def end(reply: str, **more: Any) -> bytes:
-    return event(type="end", data=json.dumps({"success": True, "reply": reply, **more}))
-
-
-def answers(*pieces: bytes) -> Script:
-    """This answer to the submit."""
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(*pieces)
-
-    return play
-
-
-def tells(*texts: str) -> Script:
-    """A stream of these pieces."""
-    return answers(STREAM, *map(live, texts), end("".join(texts)), LAST)

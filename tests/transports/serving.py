@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from opchat_proto import Broken, End, Event, Live, Session
 from opchat_transports import AsyncTransport, Timeouts
 
-from .scripted import LAST, STREAM, Peer, Script, Scripted, chunk, end, live, object_
+from .scripted import Peer, Play, Script, Scripted
+from .wire import LAST, STREAM, chunk, end, live, object_
 
 SOON = 0.2  # seconds of a clock that is to run out
 
@@ -53,7 +54,7 @@ def serving(*scripts: Script, port: int = 0, session: bool = True) -> Iterator[S
     assert len({(question, *nonce) for question, nonce in zip(questions, nonces, strict=True)}) == len(submits)
 
 
-def says(*pieces: bytes) -> Script:
+def says(*pieces: bytes) -> Play:
     """Answers the submit with these bytes."""
 
     def play(peer: Peer) -> None:

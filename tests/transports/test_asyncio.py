@@ -12,11 +12,13 @@ import trustme
 from opchat_proto import Broken, Endpoint, Limits, Live, Reason, Send, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
+from opchat_transports.testing import FaultServer
 
 from .asking import linux
 from .on_asyncio import Run, read, secured, wait_for
-from .scripted import LAST, PATIENCE, STREAM, Peer, Scripted, answers, end, live, object_, tells
+from .scripted import PATIENCE, Peer, Scripted
 from .tls import tls_server, trusting, without_close_notify
+from .wire import LAST, STREAM, answers, end, live, object_, tells
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -169,7 +171,7 @@ def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -
             await asyncio.wait([counting])
             return len(events)
 
-    with Scripted(answers(STREAM, live("a") * pieces + end("") + LAST)) as server:
+    with FaultServer(answers(STREAM, live("a") * pieces + end("") + LAST)) as server:
         assert run(main) == pieces + 1
     assert turns >= 4
 

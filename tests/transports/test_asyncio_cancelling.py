@@ -17,8 +17,9 @@ from opchat_transports.blocking_server import serve
 
 from .asking import CancelledAt, full_queue, linux
 from .on_asyncio import Run, read, secured, wait_for
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Script, Scripted, end, live
+from .scripted import PATIENCE, Peer, Script, Scripted
 from .tls import tls_server, trusting
+from .wire import LAST, SESSION, STREAM, end, live
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

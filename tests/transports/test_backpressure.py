@@ -16,7 +16,8 @@ from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
-from .scripted import PATIENCE, STREAM, Peer, Scripted, live
+from .scripted import PATIENCE, Peer, Scripted
+from .wire import STREAM, live
 
 MIB = 1024 * 1024
 ALL = 100 * MIB

@@ -21,10 +21,12 @@ from opchat_proto import (
 )
 from opchat_transports import Timeouts
 from opchat_transports.blocking_sockets import BlockingReply, BlockingTransport
+from opchat_transports.testing import FaultServer
 
 from .asking import in_thread, linux
-from .scripted import PATIENCE, STREAM, Peer, Scripted, live, tells
+from .scripted import PATIENCE, Peer, Scripted
 from .tls import tls_server, trusting
+from .wire import STREAM, live, tells
 
 LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
@@ -42,7 +44,7 @@ def ask(url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:
 
 @linux
 def test_a_second_address_is_tried_within_the_same_clock(full_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         addresses = [
             (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
             for port in (full_port, server.port)

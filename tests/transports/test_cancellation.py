@@ -23,8 +23,9 @@ from opchat_transports.trio_streams import TrioTransport
 
 from .asking import CancelledAt, on_asyncio
 from .proxies import CREDENTIALS, USERINFO, Journal, proxy_of
-from .scripted import LAST, SESSION, STREAM, Peer, Script, Scripted, end, live
+from .scripted import Peer, Play, Script, Scripted
 from .tls import NAME
+from .wire import LAST, SESSION, STREAM, end, live
 
 Work = Coroutine[Any, Any, None]
 Cancelled = Callable[[Work, int], Awaitable[bool]]
@@ -76,7 +77,7 @@ WAYS: dict[str, tuple[Any, Any, Cancelled]] = {
 ROUTES = [("http", "https"), ("https", "https"), ("https", "http"), ("socks5", "https"), ("socks5", "http")]
 
 
-def left_at_any_time(script: Script, tls: ssl.SSLContext | None = None) -> Script:
+def left_at_any_time(script: Play, tls: ssl.SSLContext | None = None) -> Script:
     def play(peer: Peer) -> None:
         with suppress(OSError):
             if tls is not None:
@@ -87,7 +88,7 @@ def left_at_any_time(script: Script, tls: ssl.SSLContext | None = None) -> Scrip
     return play
 
 
-def answers_any(asked: list[str]) -> Script:
+def answers_any(asked: list[str]) -> Play:
     def play(peer: Peer) -> None:
         request = peer.read()
         if b"start_session" in request.split(b"\r\n", 1)[0]:

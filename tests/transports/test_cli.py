@@ -13,23 +13,11 @@ from opchat_transports import __main__ as entry
 from opchat_transports import collect
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.cli import run
+from opchat_transports.testing import FaultServer
 
 from .command import ENVIRONMENT, asking, opchat, opchat_process, start
-from .scripted import (
-    LAST,
-    PATIENCE,
-    STREAM,
-    Peer,
-    Script,
-    Scripted,
-    answer,
-    answers,
-    end,
-    event,
-    live,
-    object_,
-    tells,
-)
+from .scripted import PATIENCE, Peer, Script, Scripted
+from .wire import LAST, STREAM, answer, answers, end, event, live, object_, tells
 
 # ------------------------------------------------------------------------------------------------ ask
 
@@ -54,7 +42,7 @@ def test_a_site_is_asked() -> None:
 
 
 def test_the_site_may_come_from_the_environment() -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         assert opchat("ask", "Hi", env=ENVIRONMENT | {"OPCHAT_URL": server.url}).stdout == "a\n"
 
 
@@ -62,7 +50,7 @@ def test_each_piece_is_printed_before_the_next_is_sent() -> None:
     seen = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert seen.wait(PATIENCE)
         peer.send(live(" second"), end("first second"), LAST)
 
@@ -141,7 +129,7 @@ def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
 
 
 def test_a_letter_that_the_terminal_cannot_show_does_not_fail() -> None:
-    with Scripted(tells("\u00e9\u2713")) as server:
+    with FaultServer(tells("\u00e9\u2713")) as server:
         result = opchat_process("ask", "--url", server.url, "Hi", env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
     assert (result.stdout, result.returncode) == ("\\xe9\\u2713\n", 0)
 
@@ -155,7 +143,7 @@ def nonce(code: str, status: int) -> bytes:
 
 def stalls(*pieces: bytes) -> Script:
     def play(peer: Peer) -> None:
-        answers(*pieces)(peer)
+        peer.answer(*pieces)
         assert peer.is_left()
 
     return play
@@ -203,7 +191,7 @@ def test_a_refusal_of_start_session_is_one_of_the_session() -> None:
 
 
 def test_no_connection() -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         url = server.url
     result = opchat("ask", "--url", url, "Hi")
     assert (result.stdout, result.returncode) == ("", 7)
@@ -283,7 +271,7 @@ def test_ctrl_c_closes_the_connection() -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
@@ -301,7 +289,7 @@ def test_a_closed_pipe_is_silent() -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM)(peer)
+        peer.answer(STREAM)
         while not peer.is_left(within=0.02):
             peer.send(live("and "))
         left.set()
@@ -330,7 +318,7 @@ def test_closed_outputs(arguments: Any, closed: str) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_one_line() -> None:
-    with Scripted(tells("a")) as server, open("/dev/full", "w") as full:
+    with FaultServer(tells("a")) as server, open("/dev/full", "w") as full:
         result = opchat_process(
             "ask", "--url", server.url, "Hi", capture_output=False, stdout=full, stderr=subprocess.PIPE
         )

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from opchat_transports.testing import FaultServer
+
 from .command import ENVIRONMENT, PATIENCE, Terminal, asking, opchat, opchat_process, start
-from .scripted import LAST, STREAM, Peer, Scripted, answer, answers, end, event, live, object_, tells
+from .scripted import Peer, Scripted
+from .wire import LAST, STREAM, answer, answers, end, event, live, object_, tells
 
 VIAS = pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
 
@@ -38,7 +41,7 @@ def test_ctrl_c_closes_the_connection_of_each_transport(via: str) -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
@@ -94,7 +97,7 @@ def test_each_piece_is_out_before_the_next_is_sent(via: str, option: tuple[str, 
     seen = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert seen.wait(PATIENCE)
         peer.send(end("first"), LAST)
 
@@ -202,7 +205,7 @@ def test_headers_timeouts_and_limits_arrive() -> None:
     assert "--limit-event-bytes allows more" in result.stderr
 
     def stalls(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
+        peer.answer(STREAM, live("a"))
         assert peer.is_left()
 
     result = asking(stalls, "--timeout", "20", "--timeout-idle", "0.3", "Hi")
@@ -246,7 +249,7 @@ def test_arguments_are_utf_8_in_any_locale(variables: Any, tmp_path: Path) -> No
 
 
 def test_a_bound_that_no_memory_holds() -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         result = opchat("ask", "--limit-request-bytes", "9" * 18, "--url", server.url, input="Hi")
     assert (result.stdout, result.stderr, result.returncode) == ("a\n", "", 0)
 
@@ -256,7 +259,7 @@ def test_a_proxy_that_is_not_there() -> None:
     assert result.returncode == 7
     assert "opchat: the proxy failed: " in result.stderr
     assert "SECRET" not in result.stderr
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         environment = ENVIRONMENT | {"http_proxy": "http://127.0.0.1:1"}
         assert opchat("ask", "--url", server.url, "--proxy", "none", "Hi", env=environment).stdout == "a\n"
 
@@ -359,7 +362,7 @@ def test_a_response_id_that_the_provider_has_forgotten_is_sent_once(arguments: l
 
 
 def test_a_state_that_cannot_be_read_or_written(tmp_path: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         (file,) = (tmp_path / "state" / "opchat").iterdir()
         file.write_text("{")
@@ -399,7 +402,7 @@ def test_on_a_terminal_it_spins_until_the_first_piece() -> None:
 @pytest.mark.parametrize(("term", "variables"), [("dumb", {}), ("xterm", {"NO_COLOR": "1"})])
 def test_dumb_terminals_and_no_color_are_respected(term: str, variables: Any) -> None:
     pieces = [event(type="live", data="Hm", subtype="thinking"), live("**Hello**"), end("**Hello**")]
-    with Scripted(answers(STREAM, *pieces, LAST)) as server:
+    with FaultServer(answers(STREAM, *pieces, LAST)) as server:
         arguments = ["ask", "--markdown", "--show", "all", "--url", server.url, "Hi"]
         with Terminal(*arguments, term=term, **variables) as terminal:
             assert terminal.wait() == 0
@@ -423,7 +426,7 @@ def test_markdown_is_rendered_as_it_grows() -> None:
     go = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("A **bo"))(peer)
+        peer.answer(STREAM, live("A **bo"))
         assert go.wait(PATIENCE)
         link = "[label](http://link.example) <b>x</b> \x1b]8;;http://evil\x07"
         peer.send(live(f"ld** word\n\n- {link}\n\n```\n# no\n\n# yes\n```\n"), end("x"), LAST)

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from opchat_transports.testing import FaultServer
+
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
-from .scripted import LAST, STREAM, Peer, Script, Scripted, answers, end, event, live, tells
+from .scripted import Peer, Script, Scripted
+from .wire import LAST, STREAM, answers, end, event, live, tells
 
 
 def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:
@@ -108,7 +111,7 @@ def test_ctrl_c_ends_a_chat_in_a_pipe() -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
@@ -187,7 +190,7 @@ def test_the_answer_is_shown_as_it_comes_and_escaped() -> None:
     go = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("one \x1b]0;x\x07"))(peer)
+        peer.answer(STREAM, live("one \x1b]0;x\x07"))
         assert go.wait(PATIENCE)
         peer.send(event(type="error", data="No\x9b."), LAST)
 
@@ -289,7 +292,7 @@ def test_a_line_that_ends_with_a_backslash_goes_on_in_a_pipe_too() -> None:
 
 
 def test_it_says_which_bot_answers_and_where(tmp_path: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         url = f"{server.url}/blog/wp-json"  # "/blog" alone may be a page, and would be visited
         with Terminal("chat", "--url", url, "--bot", "parrot") as terminal:
             greeting = terminal.until("> ")
@@ -325,7 +328,7 @@ def test_commands_are_completed_by_tab() -> None:
 
 def test_the_hint_of_ctrl_c_tells_the_truth() -> None:
     def stalls(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         peer.is_left()
 
     with Scripted(stalls) as server, Terminal("chat", "--url", server.url) as terminal:

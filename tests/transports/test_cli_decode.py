@@ -13,7 +13,8 @@ from opchat_transports.cli import _fault_location, run  # its machine is counted
 from opchat_transports.cli._answer_files import parts  # the command has no public functions
 
 from .command import opchat, start
-from .scripted import LAST, STREAM, Peer, Script, Scripted, answer, answers, chunk, end, event, live, object_, tells
+from .scripted import Peer, Script, Scripted
+from .wire import LAST, STREAM, answer, chunk, end, event, live, object_, tells
 
 CAPTURES = Path(__file__).resolve().parents[2] / ".." / "shared" / "captures"
 RAW = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
@@ -109,7 +110,7 @@ def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -
 
 def test_a_clock_that_ran_out_is_one_in_the_recording_too(tmp_path: Path) -> None:
     def stalls(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
+        peer.answer(STREAM, live("a"))
         assert peer.is_left()
 
     assert record(tmp_path / "a", stalls, "--timeout-idle", "0.3").returncode == 6

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from opchat_transports.cli._escaping import PiecewiseEscaper, escape, escape_line  # the command has no public functions
 
 from .command import Terminal, asking, opchat
-from .scripted import LAST, STREAM, Scripted, answers, end, event, live
+from .scripted import Scripted
+from .wire import LAST, STREAM, answers, end, event, live
 
 FLAG = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # England
 INVISIBLE = "\u00ad\u180e\u200b\u2028\u2029\u2060\u2061\u2064\u206a\u206f\ufeff\ufff9"

@@ -15,7 +15,8 @@ from opchat_transports.cli import _markdown  # its console is watched here
 from opchat_transports.cli._markdown import BlockSplitter, GrowingMarkdown  # the renderer alone is not public
 
 from .command import Terminal
-from .scripted import LAST, STREAM, Scripted, answers, end, live
+from .scripted import Scripted
+from .wire import LAST, STREAM, answers, end, live
 
 
 def blocks(text: str, size: int) -> list[str]:

@@ -12,9 +12,11 @@ import pytest
 import trustme
 
 from opchat_transports.cli import COMMANDS
+from opchat_transports.testing import FaultServer
 
 from .command import ENVIRONMENT, Terminal, asking, opchat
-from .scripted import Peer, Scripted, answer, answers, object_, tells
+from .scripted import Peer, Scripted
+from .wire import answer, answers, object_, tells
 
 VIAS = ["blocking", "trio", "asyncio", "httpx"]
 
@@ -46,7 +48,7 @@ TRUST_IT = "if you trust it, name its certificate with --cacert FILE or in the v
 def test_a_self_signed_certificate_names_what_to_do(
     via: str, certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
-    with Scripted(tells("a"), tls=certificates["good"]) as server:
+    with FaultServer(tells("a"), ssl_context=certificates["good"]) as server:
         url = f"https://localhost:{server.port}"
         result = opchat("ask", "--via", via, "--url", url, "Hi")
         assert result.returncode == 7
@@ -63,7 +65,7 @@ def test_a_certificate_that_does_not_fit_is_not_to_be_trusted(
     kind: str, certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with Scripted(tells("a"), tls=certificates[kind]) as server:
+    with FaultServer(tells("a"), ssl_context=certificates[kind]) as server:
         url = f"https://localhost:{server.port}"
         result = opchat("ask", "--cacert", str(tmp_path / "ca.pem"), "--url", url, "Hi")
     assert result.returncode == 7
@@ -146,7 +148,7 @@ def test_a_more_specific_answer_is_not_questioned(response: bytes, line: str) ->
 @pytest.mark.parametrize("command", [["ask", "Hi"], ["record", "FILE", "Hi"], ["chat"]])
 def test_the_line_names_the_path_of_the_site(command: list[str], path: str, shown: str, tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
-    with Scripted(answers(object_(500, code="x", message="No."))) as server:
+    with FaultServer(answers(object_(500, code="x", message="No."))) as server:
         result = opchat(*words, "--url", f"{server.url}{path}", input="Hi" if words == ["chat"] else "")
     assert f"(at {server.url}{shown}; " in result.stderr
 
@@ -224,7 +226,7 @@ def without_rich(directory: Path) -> dict[str, str]:
 
 def test_without_rich_there_is_no_spinner(tmp_path: Path) -> None:
     environment = without_rich(tmp_path)
-    with Scripted(tells("Hello")) as server:
+    with FaultServer(tells("Hello")) as server:
         with Terminal("ask", "--url", server.url, "Hi", **environment) as terminal:
             assert terminal.wait() == 0
         assert terminal.shown == "Hello\r\n"
@@ -253,7 +255,7 @@ def test_help_of_ask_has_three_examples_that_it_understands(tmp_path: Path) -> N
     assert len(examples) == 3
     for example in examples:
         words = [a or b for a, b in re.findall(r'"([^"]*)"|(\S+)', example.partition("opchat ")[2])]
-        with Scripted(tells("a")) as server:
+        with FaultServer(tells("a")) as server:
             given = [server.url if word == "https://site.example" else word for word in words]
             assert opchat(*given, input="text").stdout == "a\n"
 
@@ -264,7 +266,7 @@ def test_help_of_ask_has_three_examples_that_it_understands(tmp_path: Path) -> N
 @pytest.mark.parametrize("command", [["ask", "Hi"], ["ask", "--json", "Hi"], ["chat"], ["record", "FILE", "Hi"]])
 def test_each_command_that_asks_does_so_over_each_transport(command: list[str], via: str, tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
-    with Scripted(tells("Hel", "lo")) as server:
+    with FaultServer(tells("Hel", "lo")) as server:
         result = opchat(*words, "-v", "--via", via, "--url", server.url, input="Hi" if words == ["chat"] else "")
     assert result.returncode == 0
     assert result.stderr.count("> POST /wp-json/mwai") == 2

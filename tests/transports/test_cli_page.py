@@ -8,7 +8,8 @@ import pytest
 
 from .command import opchat
 from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
-from .scripted import Peer, Scripted, tells
+from .scripted import Peer, Scripted
+from .wire import tells
 
 
 def asked(site: PageSite, *arguments: str, path: str = "/contact/", command: str = "ask") -> Any:

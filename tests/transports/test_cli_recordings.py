@@ -16,11 +16,13 @@ import trustme
 
 from opchat_proto import End, Event, Live
 from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.testing import FaultServer
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .proxies import CREDENTIALS, USERINFO, Nets
-from .scripted import LAST, STREAM, Peer, Script, Scripted, answer, answers, chunk, end, live, object_, tells
+from .scripted import Peer, Script, Scripted
 from .tls import NAME
+from .wire import LAST, STREAM, answer, answers, chunk, end, live, object_, tells
 
 RAW = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
 BODY = b"".join(re.findall(rb"data: [^\r]*\n\n", RAW))
@@ -107,7 +109,7 @@ def test_a_broken_answer_is_recorded_with_the_exit_code_of_ask(tmp_path: Path) -
 
 def test_an_interrupted_exchange_is_kept(tmp_path: Path) -> None:
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert peer.is_left()
 
     file = tmp_path / "a"
@@ -148,7 +150,7 @@ def test_secrets_are_replaced_wherever_they_are_and_nothing_moves(size: int, tmp
     stream = b"data: " + json.dumps({"type": "end", "data": payload}).encode() + b"\n\n"
 
     pieces = [chunk(stream[at : at + size]) for at in range(0, len(stream), size)]
-    scripts = [
+    scripts: list[Script] = [
         answers(chunked + headers + cut_up(session.replace(b"/", b"\\/"), size)),
         answers(b"".join((chunked, b"\r\n", *pieces, LAST))),  # in one piece, so that both runs read the whole answer
     ]
@@ -244,13 +246,13 @@ def test_only_what_was_asked_replaces_a_file(tmp_path: Path) -> None:
 
 
 def test_a_recording_goes_through_a_pipe_and_a_full_disk_is_one_line() -> None:
-    with Scripted(tells("a")) as server, start("record", "/dev/stdout", "Hi", "--url", server.url) as process:
+    with FaultServer(tells("a")) as server, start("record", "/dev/stdout", "Hi", "--url", server.url) as process:
         assert process.stdout is not None
         answer, header, *_, last = process.stdout.read().splitlines()
         assert process.wait(PATIENCE) == 0
     assert (answer, json.loads(header)["format"]) == ("a", "opchat recording")
     assert json.loads(last)["event"] in ("received", "closed")
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         result = opchat("record", "/dev/full", "Hi", "--url", server.url)
     assert (result.stdout, result.returncode, result.stderr.count("\n")) == ("a\n", 2, 1)
     assert "/dev/full cannot be written: No space left on device" in result.stderr
@@ -266,7 +268,7 @@ def test_recordings_of_wrong_usage(tmp_path: Path) -> None:
 
 
 def stalls_after_a_piece(peer: Peer) -> None:
-    answers(STREAM, live("first"))(peer)
+    peer.answer(STREAM, live("first"))
     assert peer.is_left()
 
 
@@ -323,7 +325,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
     go = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("first"))(peer)
+        peer.answer(STREAM, live("first"))
         assert go.wait(PATIENCE)
         peer.send(end("first"), LAST)
 
@@ -337,7 +339,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
 
 
 def test_a_chat_on_a_terminal_ends_by_a_signal_and_is_kept(tmp_path: Path) -> None:
-    with Scripted(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
+    with FaultServer(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("A\r")
         terminal.until("one\r\n")
@@ -451,7 +453,7 @@ def test_a_speed_that_is_not_a_number(tmp_path: Path) -> None:
 
 def test_replay_cannot_listen(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(RAW)
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         result = opchat("replay", str(tmp_path / "a"), "--port", str(server.port))
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "cannot listen" in result.stderr

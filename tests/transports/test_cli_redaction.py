@@ -12,7 +12,8 @@ from opchat_transports.cli._recording_format import Happening  # the command has
 from opchat_transports.cli._redaction import replace_secrets  # redaction alone is not public
 
 from .command import opchat
-from .scripted import LAST, STREAM, Script, Scripted, answers, end, event, live
+from .scripted import Script, Scripted
+from .wire import LAST, STREAM, answers, end, event, live
 
 
 def received(file: Path, script: Script, *, session: bool = True) -> bytes:

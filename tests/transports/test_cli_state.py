@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from opchat_transports.testing import FaultServer
+
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
-from .scripted import LAST, STREAM, Peer, Scripted, end, live, tells
+from .scripted import Peer, Scripted
+from .wire import LAST, STREAM, end, live, tells
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_a_symbolic_link_is_not_followed(command: str, directory: Path, tmp_path
 
 @pytest.mark.parametrize("command", ["ask", "chat"])
 def test_a_pipe_is_not_waited_for(command: str, directory: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         file = kept(directory)
         file.unlink()
@@ -88,7 +91,7 @@ def test_the_lines_of_chats_are_read_and_written_in_the_same_way(directory: Path
 def test_a_directory_of_others_is_not_used(mode: int, owner: int | None, line: str, directory: Path) -> None:
     if owner is not None and os.geteuid() != 0:
         pytest.skip("only root can make a file of another user's")
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         before = kept(directory).read_text()
         directory.chmod(mode)
@@ -106,7 +109,7 @@ def test_a_directory_of_others_is_not_used(mode: int, owner: int | None, line: s
 def test_a_directory_that_only_others_may_read_is_used(directory: Path) -> None:
     directory.mkdir(parents=True)
     directory.chmod(0o755)
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         assert opchat("ask", "--url", server.url, "A").stderr == ""
     assert stat.S_IMODE(kept(directory).stat().st_mode) == 0o600
 
@@ -150,14 +153,14 @@ def test_several_that_continue_wait_for_one_another_and_lose_nothing(before: lis
 
 @pytest.mark.parametrize("option", ["", "--no-save"])
 def test_no_lock_stays_behind(option: str, directory: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         assert opchat("ask", *option.split(), "--continue", "--url", server.url, "B").returncode == 0
     assert list(directory.iterdir()) == [kept(directory)]
 
 
 def test_a_chat_says_that_another_one_has_gone_on_meanwhile(directory: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         with Terminal("chat", "--continue", "--url", server.url) as terminal:
             terminal.until("> ")
@@ -182,7 +185,7 @@ def where(monkeypatch: pytest.MonkeyPatch, platform: str, **variables: str) -> P
     monkeypatch.setitem(sys.modules, "platformdirs", module)
     monkeypatch.setattr(sys, "platform", platform)
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "XDG_STATE_HOME"} | variables
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         assert opchat("ask", "--url", server.url, "A", env=environment).stderr == ""
     (file,) = Path(variables["HOME"]).rglob("*.json")
     return file.parent.relative_to(variables["HOME"])
@@ -201,7 +204,7 @@ def test_a_place_that_needs_a_package_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     monkeypatch.setattr(sys, "platform", "darwin")
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "XDG_STATE_HOME"}
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         result = opchat("ask", "--url", server.url, "A", env=environment)
     assert (result.stdout, result.returncode) == ("one\n", 0)
     assert 'platformdirs is missing: pip install "opchat[cli]"' in result.stderr

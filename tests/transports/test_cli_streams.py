@@ -19,9 +19,11 @@ from opchat_proto import End, Live
 from opchat_transports.cli import _stdin  # its clock is set and watched here
 from opchat_transports.cli._printer import Printer  # the command has no public functions
 from opchat_transports.cli._terminal import Output  # the output alone is not public
+from opchat_transports.testing import FaultServer
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
-from .scripted import LAST, STREAM, Scripted, answers, end, event, live, tells
+from .scripted import Scripted
+from .wire import LAST, STREAM, answers, end, event, live, tells
 
 PIECE = "0123456789abcdef" * 1024
 LONG = PIECE * 40  # ten times what a pipe holds
@@ -61,7 +63,7 @@ def long_answer(tmp_path: Path) -> Iterator[dict[str, list[str]]]:
     (tmp_path / "history").write_text(
         json.dumps([{"role": "user", "content": "A"}, {"role": "assistant", "content": LONG}])
     )
-    with Scripted(tells(*[PIECE] * 40)) as server:
+    with FaultServer(tells(*[PIECE] * 40)) as server:
         there = ["--url", server.url, "--no-save"]
         yield {
             "ask": ["ask", *there, "Hi"],
@@ -93,7 +95,7 @@ def test_all_of_standard_error_comes_where_it_does_not_block() -> None:
     reading, writing = nonblocking_pipe()
     thoughts = event(type="live", data=PIECE, subtype="thinking")
     with (
-        Scripted(answers(STREAM, *[thoughts] * 40, end("x"), LAST)) as server,
+        FaultServer(answers(STREAM, *[thoughts] * 40, end("x"), LAST)) as server,
         start("ask", "--show", "all", "--url", server.url, "Hi", stderr=writing) as process,
     ):
         os.close(writing)
@@ -119,7 +121,10 @@ def test_help_is_whole_where_standard_output_does_not_block_and_is_full() -> Non
 
 def test_a_reader_that_leaves_ends_the_command_also_where_it_does_not_block() -> None:
     reading, writing = nonblocking_pipe()
-    with Scripted(tells(*[PIECE] * 40)) as server, start("ask", "--url", server.url, "Hi", stdout=writing) as process:
+    with (
+        FaultServer(tells(*[PIECE] * 40)) as server,
+        start("ask", "--url", server.url, "Hi", stdout=writing) as process,
+    ):
         os.close(writing)
         os.set_blocking(reading, True)
         assert os.read(reading, 10)
@@ -130,7 +135,10 @@ def test_a_reader_that_leaves_ends_the_command_also_where_it_does_not_block() ->
 def test_ctrl_c_ends_a_command_whose_output_nobody_reads() -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with Scripted(tells(*[PIECE] * 40)) as server, start("ask", "--url", server.url, "Hi", stdout=writing) as process:
+    with (
+        FaultServer(tells(*[PIECE] * 40)) as server,
+        start("ask", "--url", server.url, "Hi", stdout=writing) as process,
+    ):
         os.close(writing)
         assert os.read(reading, 1)
         state = Path(f"/proc/{process.pid}/stat")
@@ -364,7 +372,7 @@ def test_a_line_that_never_ends_is_refused() -> None:
 
 @pytest.mark.parametrize("command", ["decode", "replay"])
 def test_a_recording_that_an_editor_or_a_shell_has_saved_anew_is_read(command: str, tmp_path: Path) -> None:
-    with Scripted(tells("Hel", "lo")) as server:
+    with FaultServer(tells("Hel", "lo")) as server:
         assert opchat("record", str(tmp_path / "a"), "Hi", "--url", server.url).returncode == 0
     text = (tmp_path / "a").read_text()
     for data in (

@@ -14,8 +14,9 @@ from opchat_transports.blocking_server import serve
 from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Reset, Write
 
 from .asking import EACH, TRANSPORTS, Ask, linux, on_asyncio
-from .scripted import PATIENCE, SESSION, STREAM, Peer, Scripted, live, object_, tells
+from .scripted import PATIENCE, Peer, Scripted
 from .tls import tls_server, trusting
+from .wire import SESSION, STREAM, live, object_, tells
 
 LARGE = Limits(request_bytes=64 * 1024 * 1024)
 
@@ -110,7 +111,7 @@ def test_a_reply_does_not_go_on_in_another_event_loop(ask: Ask) -> None:
 
     assert ask.run is not None
     replies: list[Any] = []
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         transport = ask.kind(server.url)
         ask.run(first)
         ask.run(then)

@@ -14,10 +14,12 @@ import pytest
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.testing import FaultServer
 
 from .asking import full_queue, linux
 from .on_httpx import NO_TRUST, OWN, WAYS, Way, mocked, owns, read, ways
-from .scripted import PATIENCE, STREAM, Peer, Scripted, answers, chunk, live, object_
+from .scripted import PATIENCE, Peer, Scripted
+from .wire import STREAM, answers, chunk, live, object_
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -186,7 +188,7 @@ def test_the_wait_for_a_free_connection_is_bounded() -> None:
                 [broken] = await read(second)
             assert broken.reason is Reason.TIMEOUT
 
-    with Scripted(answers(STREAM, live("a"))) as server:
+    with FaultServer(answers(STREAM, live("a"))) as server:
         OWN.run(main)
 
 
@@ -194,7 +196,7 @@ def test_the_wait_for_a_free_connection_is_bounded() -> None:
 
 
 def test_a_refusal_is_refused_whatever_the_client() -> None:
-    with Scripted(answers(object_(429, code="too_many", message="Slow down."))) as server:
+    with FaultServer(answers(object_(429, code="too_many", message="Slow down."))) as server:
         brokens = [way.ask(server.url, session=Session()) for way in WAYS]
     assert [(broken.status, broken.code, broken.detail) for [broken] in brokens] == [
         (429, "too_many", "Slow down.")

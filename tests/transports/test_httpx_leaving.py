@@ -22,8 +22,9 @@ from opchat_transports.blocking_server import serve
 
 from .asking import CancelledAt
 from .on_httpx import OWN, Way, read, ways
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Script, Scripted, body_size, chunk, end, live
+from .scripted import PATIENCE, Peer, Script, Scripted, body_size
 from .tls import tls_server, trusting
+from .wire import LAST, SESSION, STREAM, chunk, end, live
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

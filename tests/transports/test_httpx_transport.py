@@ -15,9 +15,11 @@ import pytest
 from opchat_proto import End, Reason, Session
 from opchat_transports import AsyncTransport, asyncio_httpx
 from opchat_transports.asyncio_httpx import HttpxTransport
+from opchat_transports.testing import FaultServer
 
 from .on_httpx import CALLERS, NO_TRUST, OWN, Way, mocked, named, owns, read, ways
-from .scripted import LAST, PATIENCE, SESSION, STREAM, Peer, Scripted, answer, answers, chunk, end, live, tells
+from .scripted import PATIENCE, Peer, Scripted
+from .wire import LAST, SESSION, STREAM, answer, answers, chunk, end, live, tells
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -80,7 +82,7 @@ def test_its_own_client_follows_no_redirect_and_keeps_no_cookie() -> None:
 
 
 def test_its_own_client_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         transport = HttpxTransport(server.url, proxy=None, session=Session())
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 

@@ -14,8 +14,9 @@ from opchat_transports import Timeouts
 
 from .asking import ASKS, EACH, Ask, linux
 from .proxies import SITES, Nets
-from .scripted import LAST, SESSION, STREAM, Peer, Scripted, chunk, end, live
+from .scripted import Peer, Scripted
 from .tls import NAME
+from .wire import LAST, SESSION, STREAM, chunk, end, live
 
 ROUTES = ["direct", "http", "https", "socks5"]
 PROXIES = ROUTES[1:]

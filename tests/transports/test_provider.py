@@ -15,22 +15,10 @@ from opchat_proto import InvalidMessages, Reason
 from opchat_transports import ReplyBroken, Timeouts
 from opchat_transports.blocking_server import serve
 from opchat_transports.provider import Opchatgpts
+from opchat_transports.testing import FaultServer
 
-from .scripted import (
-    LAST,
-    PATIENCE,
-    STREAM,
-    Peer,
-    Scripted,
-    answer,
-    answers,
-    chunk,
-    end,
-    event,
-    live,
-    object_,
-    tells,
-)
+from .scripted import PATIENCE, Peer, Scripted
+from .wire import LAST, STREAM, answer, answers, chunk, end, event, live, object_, tells
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -100,13 +88,13 @@ def test_the_librarys_own_server_answers() -> None:
 
 
 def test_the_whole_answer_as_a_text() -> None:
-    with Scripted(tells("Hel", "lo")) as server:
+    with FaultServer(tells("Hel", "lo")) as server:
         assert asyncio.run(Opchatgpts.create_async("gpt-3.5-turbo", HI, url=server.url)) == "Hello"
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_pieces_without_async(stream: bool) -> None:
-    with Scripted(tells("Hel", "", "lo")) as server:
+    with FaultServer(tells("Hel", "", "lo")) as server:
         assert list(Opchatgpts.create_completion("gpt-3.5-turbo", HI, stream, url=server.url)) == ["Hel", "", "lo"]
 
 
@@ -123,7 +111,7 @@ def test_without_async_leaving_early_closes_the_connection() -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
+        peer.answer(STREAM, live("a"))
         assert peer.is_left()
         left.set()
 
@@ -151,7 +139,7 @@ def test_all_arguments_can_be_given_by_position_or_name() -> None:
         ):
             assert [piece async for piece in generator] == ["a"]
 
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         asyncio.run(main(server.url))
 
 
@@ -217,21 +205,21 @@ def test_a_malformed_proxy() -> None:
 
 @pytest.mark.parametrize("first", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n", b"\n\n", b"<b>Warning</b>: x<br />\n"])
 def test_bytes_before_the_first_event_do_no_harm(first: bytes) -> None:
-    with Scripted(answers(STREAM, chunk(first), live("a"), live("b"), end("ab"), LAST)) as server:
+    with FaultServer(answers(STREAM, chunk(first), live("a"), live("b"), end("ab"), LAST)) as server:
         assert ask(server.url) == ["a", "b"]
 
 
 def test_only_the_content_comes_out() -> None:
     status = event(type="live", data="Thinking...", subtype="status")
     content = event(type="live", data="a", subtype="content", visibility="visible")
-    with Scripted(
+    with FaultServer(
         answers(STREAM, status, content, event(type="new", data="x"), chunk(b"data: \n\n"), end("a"), LAST)
     ) as server:
         assert ask(server.url) == ["a"]
 
 
 def test_a_json_object_is_an_answer() -> None:
-    with Scripted(answers(object_(success=True, reply="Hello"))) as server:
+    with FaultServer(answers(object_(success=True, reply="Hello"))) as server:
         assert ask(server.url) == ["Hello"]
 
 
@@ -248,7 +236,7 @@ def test_a_json_object_is_an_answer() -> None:
     ],
 )
 def test_the_final_text_counts_where_no_piece_came(pieces: list[bytes], expected: list[str]) -> None:
-    with Scripted(answers(STREAM, *pieces, LAST)) as server:
+    with FaultServer(answers(STREAM, *pieces, LAST)) as server:
         assert ask(server.url) == expected
 
 
@@ -287,7 +275,7 @@ def test_a_page_is_raised() -> None:
 @pytest.mark.parametrize("timeout", [0.2, Timeouts(idle=0.2)])
 def test_a_clock_is_raised(timeout: Any) -> None:
     def play(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
+        peer.answer(STREAM, live("a"))
         assert peer.is_left()
 
     with Scripted(play) as server, pytest.raises(ReplyBroken, match=r"within 0\.2 s") as caught:
@@ -309,7 +297,7 @@ def test_leaving_early_closes_the_connection(how: str) -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
+        peer.answer(STREAM, live("a"))
         assert peer.is_left()
         left.set()
 
@@ -349,7 +337,7 @@ def test_a_generator_that_is_dropped_closes_it_a_little_later() -> None:
     left = threading.Event()
 
     def play(peer: Peer) -> None:
-        answers(STREAM, live("a"))(peer)
+        peer.answer(STREAM, live("a"))
         assert peer.is_left()
         left.set()
 

@@ -27,8 +27,9 @@ from .proxies import (
     http_proxy,
     talks,
 )
-from .scripted import LAST, PATIENCE, STREAM, Peer, Scripted, end, live, tells
+from .scripted import PATIENCE, Peer, Scripted
 from .tls import FAULTS, NAME
+from .wire import LAST, STREAM, end, live, tells
 
 # ------------------------------------------------------------------------------------------------ what works
 

@@ -15,8 +15,9 @@ from opchat_proto import Broken, End, Event, Live, Reason, Session
 
 from .asking import ASKS, TRANSPORTS, Ask, in_thread
 from .proxies import SITES, Journal, Nets, proxy_of, pump
-from .scripted import PATIENCE, STREAM, Peer, Script, Scripted, end, live, tells
+from .scripted import PATIENCE, Peer, Script, Scripted
 from .tls import IDN, NAME, tls_server, without_close_notify
+from .wire import STREAM, end, live, tells
 
 ROUTES = ["direct", "http", "https", "socks5"]
 ASYNC = {name: ask for name, ask in ASKS.items() if ask.run is not None}

@@ -14,18 +14,9 @@ from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Li
 from opchat_transports.blocking_server import serve
 from opchat_transports.trio_streams import TrioTransport
 
-from .scripted import (
-    LAST,
-    PATIENCE,
-    SESSION,
-    STREAM,
-    Peer,
-    Scripted,
-    chunk,
-    end,
-    live,
-)
+from .scripted import PATIENCE, Peer, Scripted
 from .tls import tls_server, trusting
+from .wire import LAST, SESSION, STREAM, chunk, end, live
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

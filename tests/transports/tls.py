@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trustme
 
-from .scripted import Peer, Script, answers
+from .scripted import Peer, Script
 
 __all__ = ["FAULTS", "IDN", "NAME", "certificate", "tls_server", "trusting", "without_close_notify"]
 
@@ -59,7 +59,7 @@ def without_close_notify(*pieces: bytes) -> Script:
     """Ends the connection and not its TLS, as whoever cuts it would."""
 
     def play(peer: Peer) -> None:
-        answers(*pieces)(peer)
+        peer.answer(*pieces)
         socket.socket.shutdown(peer.socket, socket.SHUT_WR)
         assert peer.is_left()
 
