@@ -94,11 +94,11 @@ def application(
     32 random bytes. All processes and machines with the same secret serve the same
     clients, even after a restart.
 
-    `files` takes uploads, with the plugin's answers (WIRE 7.5), and a bot is then called
-    as `bot(submit, files)`, with a tuple of `StoredFile` for the ids that the question
-    names; one that is not there is an error of the question. A file may take a second for
-    each 64 KiB beyond `request_timeout`. It is written as it comes, in threads of anyio.
-    Without `files` there is no such route.
+    With `files` the site takes uploads and gives the plugin's answers (WIRE 7.5). A bot is
+    then called as `bot(submit, files)`: a tuple of `StoredFile`, one for each id in the
+    question. An unknown id makes the answer an error. An upload has one second more than
+    `request_timeout` for each 64 KiB, and is written as it arrives, in threads of anyio.
+    Without `files` the route does not exist.
 
     `origins` are other origins whose pages may ask, such as "https://shop.example".
     `allowed_hosts` are the host names that requests may use, such as "site.example",

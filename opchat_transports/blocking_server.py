@@ -104,9 +104,10 @@ def serve(
     request bodies together hold at most `body_bytes`; beyond that, the connection with
     the largest incomplete body is closed.
 
-    `files` takes uploads, with the plugin's answers (WIRE 7.5), and a bot is then called as
-    `bot(submit, files)`, with a tuple of `StoredFile` for the ids that the question names.
-    A file may take a second more for each 64 KiB. Without `files` there is no such route.
+    With `files` the site takes uploads and gives the plugin's answers (WIRE 7.5). A bot is
+    then called as `bot(submit, files)`: a tuple of `StoredFile`, one for each id in the
+    question. An upload has one second more for each 64 KiB. Without `files` the route does
+    not exist.
     The logger "opchat_transports.access" writes
     a line for each request at INFO.
 

@@ -49,9 +49,9 @@ BotWithFiles: TypeAlias = Callable[[Submit, tuple[StoredFile, ...]], Any]
 class FileStore:
     """Uploaded files in a directory, which only the owner of this process may read.
 
-    A file is deleted `keep_seconds` after it came, by default an hour, as the plugin
-    does. All together they have at most `total_bytes`. `types` are the extensions of
-    the files that are taken. Who has the random id of a file may name it in a question.
+    A file is deleted `keep_seconds` after its arrival, by default an hour, as in the
+    plugin. Together the files have at most `total_bytes`. `types` are the extensions of
+    the files that are taken. Anyone who knows a file's random id can name it in a question.
 
     Raises `OSError` if the directory can be neither used nor made, `ValueError` for
     numbers below 1, and for no types. Its methods may be called from any thread.
