@@ -161,8 +161,10 @@ class Channel:
 
         `files` are uploaded first, one after the other, in the question's session, and
         the question names their ids. If the site refuses a file, the reply ends with that
-        `Broken`, and the question is not asked. Sites read several files only since 3.1.2;
-        older ones ignore all but one (2.9.9) or all (before 1.9.94): see `Bot.max_files`.
+        `Broken`, and the question is not asked. If the nonce is renewed meanwhile, the
+        files stay valid: they belong to the session id, which start_session returns again
+        (WIRE 3.1, 7.5). Of several files, sites read all since 3.1.2, one from 2.9.7 on, and
+        none before that: see `Bot.max_files`. Uploads exist since 1.9.94.
 
         Raises `InvalidMessages` or another `ValueError` for a question that cannot be
         sent, `TypeError` for wrong types and for options that the question or conversation
