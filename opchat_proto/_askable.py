@@ -18,9 +18,9 @@ class Draft:
     """A request before the site, the session and the caller add their part to it."""
 
     route: str
-    """It may have a query: "/wp/v2/users/me?context=edit"."""
+    """The route, perhaps with a query: "/wp/v2/users/me?context=edit"."""
     body: bytes | None = field(default=None, repr=False)
-    """None for a request that has no body, such as a GET."""
+    """None for a request without a body, such as a GET."""
     method: str = "POST"
     accept: str = JSON
     content_type: str = JSON
@@ -40,7 +40,7 @@ START_SESSION = Draft(SESSION_ROUTE, b"")
 
 
 class Askable(ABC):
-    """What `Flow` needs to know about a kind of question. `Submit`, `Upload`, `Query` and others implement it."""
+    """The interface between `Flow` and a kind of question. `Submit`, `Upload`, `Query` and others implement it."""
 
     __slots__ = ()
 
@@ -52,7 +52,7 @@ class Askable(ABC):
     """The field of `Limits` that bounds the body."""
 
     def _before(self) -> "Askable | None":
-        """What is asked first. Only if that ends with `End`, this is asked."""
+        """A query to send first. This is asked only if that ends with `End`."""
         return None
 
     @abstractmethod
@@ -60,5 +60,5 @@ class Askable(ABC):
         """The request in this session. None: the session is not known yet."""
 
     def _judge(self, last: End | Broken) -> End | Broken:
-        """The last event. `last` is what the rules of `ReplyDecoder` gave."""
+        """Return the last event, given the one of `ReplyDecoder`."""
         return last

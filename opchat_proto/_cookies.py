@@ -1,9 +1,8 @@
-"""The cookies of a browser, from a file in Netscape's format: those that it would send to a site (RFC 6265, 5.4).
+"""Reads a file in Netscape's format, and selects the cookies that a browser would send to a site (RFC 6265, 5.4).
 
-Python's own `MozillaCookieJar` takes a session's cookies, whose expiry is 0, for
-expired ones, needs a certain first line, and refuses a whole file for a line whose
-second field does not fit the dot of the first. Browsers and their extensions write
-all of these.
+Python's own `MozillaCookieJar` treats session cookies (expiry 0) as expired, requires a
+certain first line, and refuses a whole file if the second field of a line does not match
+the dot of its first. Browsers and their extensions write all of these.
 """
 
 import re
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 
 __all__: list[str] = []
 
-_ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: no domain has one
+_ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: never in a domain
 _HTTP_ONLY = "#HttpOnly_"
 _FIELDS = 7
 _NUMBER = r"-?[0-9]{1,18}(?:\.[0-9]*)?"
@@ -74,7 +73,7 @@ def read_cookies(text: str, host: str, target: str, now: float, *, is_https: boo
     if not good:
         why = ", ".join(f"{count} {problem}" for problem, count in problems.items())
         raise ValueError(f"cookies: none for {host}{why and f' ({why})'}")
-    good.sort(key=lambda cookie: len(cookie.path), reverse=True)  # RFC 6265, 5.4: those with longer paths come first
+    good.sort(key=lambda cookie: len(cookie.path), reverse=True)  # RFC 6265, 5.4: longer paths come first
     return "; ".join(dict.fromkeys(cookie.pair for cookie in good))
 
 
@@ -90,7 +89,7 @@ def _read_header(text: str) -> str:
 def _read_line(number: int, line: str) -> _Cookie:
     fields = line.split("\t")
     if len(fields) == _FIELDS - 1:
-        fields.append("")  # of a cookie without a value, where an editor has taken the last tab away
+        fields.append("")  # a cookie without a value, if an editor removed the last tab
     if len(fields) != _FIELDS:
         raise ValueError(f"cookies: line {number}: expected {_FIELDS} fields with tabs between them")
     domain, subdomains, path, secure, expires, name, value = fields

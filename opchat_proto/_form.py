@@ -1,4 +1,4 @@
-"""multipart/form-data, piece by piece (RFC 7578): the parts of a form, whatever the cuts of its bytes."""
+"""Decodes multipart/form-data piece by piece (RFC 7578), however the bytes are cut."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TypeAlias, final
 
 __all__: list[str] = []
 
-_HEAD_BYTES = 8 * 1024  # of one part
+_HEAD_BYTES = 8 * 1024  # the most bytes of a part's head
 _PARTS = 64
 _LONGEST_NAME = 200  # characters
 _BOUNDARY = r'(?i)boundary=(?:"([^"]{1,200})"|([^\s";,]{1,200}))'
@@ -23,7 +23,7 @@ class Part:
 
     name: str
     filename: str | None
-    """Without folders and control characters. None for a field."""
+    """The file name, without folders and control characters. None for a field."""
     content_type: str
 
 
@@ -32,21 +32,21 @@ FormEvent: TypeAlias = Part | bytes
 
 @final
 class State(StrEnum):
-    """Where in the form we are."""
+    """The position in the form."""
 
     PREAMBLE = "PREAMBLE"
-    EDGE = "EDGE"  # behind a boundary
+    EDGE = "EDGE"  # after a boundary
     HEAD = "HEAD"
     CONTENT = "CONTENT"
-    END = "END"  # behind the last boundary
+    END = "END"  # after the last boundary
     BROKEN = "BROKEN"
 
 
 @final
 class FormDecoder:
-    """The parts of one form. What is not a form is `BROKEN`, and the rest is ignored.
+    """Decodes the parts of one form. A malformed form is `BROKEN`, and its rest is ignored.
 
-    Memory is bounded by the head of one part, and time grows in proportion to the bytes.
+    Memory is bounded by the head of one part; the time is linear.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -56,8 +56,8 @@ class FormDecoder:
         self._edge = (
             b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace") if boundary is not None else b""
         )
-        self._held = bytearray(b"\r\n")  # before which the first boundary stands
-        self._searched = 0  # of the head that is held
+        self._held = bytearray(b"\r\n")  # the line end before the first boundary
+        self._searched = 0  # bytes of the held head searched so far
         self._parts = 0
 
     @property
@@ -65,7 +65,7 @@ class FormDecoder:
         return self._state
 
     def receive_data(self, data: bytes) -> list[FormEvent]:
-        """The parts and contents in these bytes. A content is given in pieces as large as they come."""
+        """Return the parts and contents in these bytes. Contents come in pieces as large as the input."""
         events: list[FormEvent] = []
         self._held += data
         while self._step(events):
@@ -73,7 +73,7 @@ class FormDecoder:
         return events
 
     def _step(self, events: list[FormEvent]) -> bool:
-        """Go one boundary or head further. Returns False if more bytes are needed, or none."""
+        """Read one boundary or head. Return False if more bytes are needed, or the form is over."""
         held = self._held
         match self._state:
             case State.PREAMBLE | State.CONTENT:
@@ -92,7 +92,7 @@ class FormDecoder:
                     self._state = State.END
                 elif held.startswith(b"\r\n") and self._parts < _PARTS:
                     self._parts += 1
-                    self._state = State.HEAD  # its first line end stays, so that an empty head is one
+                    self._state = State.HEAD  # its first line end stays, so that an empty head is recognised
                 else:
                     self._state = State.BROKEN
             case State.HEAD:

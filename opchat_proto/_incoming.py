@@ -1,4 +1,4 @@
-"""A file that a client uploads: what is kept of the request, and what is answered (WIRE 7.5)."""
+"""A file that a client uploads: decodes the request, and makes the response (WIRE 7.5)."""
 
 from typing import final
 
@@ -13,22 +13,22 @@ _TEXTS = ("csv", "doc", "docx", "ics", "odp", "ods", "odt", "pdf", "ppt", "pptx"
 _TABLES = ("xls", "xlsx")
 _SOUNDS = ("flac", "m4a", "mov", "mp3", "mp4", "mpeg", "mpg", "mpga", "oga", "ogg", "ogv", "wav", "webm")
 UPLOAD_TYPES: tuple[str, ...] = (*_IMAGES, *_TEXTS, *_TABLES, *_SOUNDS)
-"""The extensions of the files that a site takes by default: those of WordPress that hold no program."""
+"""The file extensions that a site accepts by default: WordPress's, without programs."""
 
 
 @final
 class IncomingFile:
-    """An upload on its way in, made by `Site.receive_upload`. It holds no more of a file than what it was given last.
+    """An incoming upload, made by `Site.receive_upload`. It holds only the last piece of a file.
 
         for data in body:
             for piece in file.receive_data(data):
                 ...                          # write it, under a name of your own: `file.name` is the client's
             if file.is_over:
                 break
-        refusal = file.receive_eof()         # to be sent in place of what follows, and nothing is kept
+        refusal = file.receive_eof()         # if not None, send it and discard the file
         response = file.kept(file_id)        # or file.failed(why)
 
-    Whatever the bytes are, they are a file or a refusal.
+    Any bytes give a file or a refusal.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class IncomingFile:
         too_large: Response,
         refusal: Response | None,
     ) -> None:
-        """For `Site`."""
+        """Made by `Site`."""
         self._form = FormDecoder(content_type)
         self._headers = headers
         self._base = base
@@ -51,8 +51,8 @@ class IncomingFile:
         self._most = most
         self._too_large = too_large
         self._refusal = refusal
-        self._size = 0  # of the body
-        self._part: Part | None = None  # that the content belongs to
+        self._size = 0  # bytes of the body so far
+        self._part: Part | None = None  # the part of the current content
         self._file: Part | None = None
         self._has_purpose = False
         self._is_over = False
@@ -60,17 +60,17 @@ class IncomingFile:
         """The client's session; see `Question.session_id`."""
 
     def __repr__(self) -> str:
-        """The name, and how much of the request was read."""
+        """The name, and the number of bytes read."""
         return f"<IncomingFile {self.name!r} after {self._size} bytes>"
 
     @property
     def name(self) -> str | None:
-        """The client's name for it, without folders. None until it begins, and if it is refused."""
+        """The client's name for the file, without folders. None before it begins, and if it is refused."""
         return None if self._file is None else self._file.filename
 
     @property
     def content_type(self) -> str:
-        """What the client says it is: "type/subtype"."""
+        """The client's content type: "type/subtype"."""
         return "application/octet-stream" if self._file is None else self._file.content_type
 
     @property
@@ -79,7 +79,7 @@ class IncomingFile:
         return self._is_over
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        """Bytes of the body. Returns those of the file. Raises `TypeError` for anything but bytes."""
+        """Take bytes of the body, and return the bytes of the file. Raises `TypeError` for anything but bytes."""
         data = bytes(memoryview(data))
         self._size += len(data)
         if self._size > self._most:
@@ -103,7 +103,7 @@ class IncomingFile:
         return pieces
 
     def receive_eof(self) -> Response | None:
-        """The body is over. Returns the refusal, or None for a file that is whole."""
+        """The body has ended. Return the refusal, or None if the file is complete."""
         if self._refusal is None and (self._file is None or self._form.state is not State.END):
             self._refusal = self._fault("No file provided.")
         if self._refusal is None and not self._has_purpose:
@@ -111,13 +111,13 @@ class IncomingFile:
         return self._refusal
 
     def kept(self, file_id: str) -> Response:
-        """The answer for a file that was kept under this id. Nothing is served at the URL that it names."""
+        """The response for a file that was stored under this id. Nothing is served at the URL in it."""
         url = f"{self._base}/wp-content/uploads/{file_id}.{(self.name or '').rpartition('.')[2].lower()}"
         payload = {"success": True, "data": {"id": file_id, "url": url}}
         return json_response(200, encode_as_php(payload).encode(), self._headers)
 
     def failed(self, why: str, status: int = 500) -> Response:
-        """The answer for a file that could not be kept."""
+        """The response for a file that could not be stored."""
         return self._fault(why, status)
 
     def _fault(self, why: str, status: int = 400) -> Response:

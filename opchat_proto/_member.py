@@ -1,4 +1,4 @@
-"""Whether a member is asked as a member: what WordPress says of who asks, and the nonce that it gives (WIRE 3.3)."""
+"""Verifies that a question is asked as a member: WordPress's answer to "who asks", and its nonce (WIRE 3.3)."""
 
 import re
 from dataclasses import replace
@@ -17,10 +17,10 @@ WHO_ASKS = Draft("/wp/v2/users/me", method="GET")
 FETCH_NONCE = Draft("wp-admin/admin-ajax.php?action=rest-nonce", method="GET", accept="*/*")
 """Its route begins at the site's front page, not at the REST root."""
 
-_USER = re.compile(r'\{\s*+"id"\s*+:')  # behind notices of PHP
+_USER = re.compile(r'\{\s*+"id"\s*+:')  # also after notices of PHP
 _SLUG = re.compile("[!-~]{1,64}")
-_NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # behind notices of PHP, or a byte order mark, as well
-_NOBODY = (b"0", b"-1")  # what WordPress says to whom it does not know
+_NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # also after notices of PHP or a byte order mark
+_NOBODY = (b"0", b"-1")  # WordPress's answers to unknown users
 
 _GUEST = "the site takes you for a guest, so nothing was asked"
 _PASSWORD = (
@@ -32,18 +32,18 @@ _HIDDEN = "a security plugin may hide who is signed in: nothing was asked, since
 
 
 def is_usable(session: Session) -> bool:
-    """Whether a question may go with this session at once.
+    """Whether a question may be asked with this session at once.
 
-    A member's may if a site has said who asks with this nonce: it would refuse the
-    nonce from anybody else. What goes without a nonce is proved anew each time.
+    A member's session may, if a site has named the member with this nonce: it would refuse
+    the nonce from any other user. Without a nonce, the member is verified each time.
     """
     return not signs_in(session) or (bool(session.member) and session.nonce is not None)
 
 
 def read_member(answer: Event, depth: int) -> str | None:
-    """Who asks, from what `ReplyDecoder` made of the answer to `WHO_ASKS`; None if it does not say."""
+    """The member's name in the answer to `WHO_ASKS`, or None."""
     if not isinstance(answer, Broken) or answer.reason is not Reason.MALFORMED:
-        return None  # of another status, or with "success"
+        return None  # another status, or an object with "success"
     try:
         user = decode(answer.raw, depth)
     except ValueError:
@@ -69,7 +69,7 @@ def explain_guest(answer: Event, session: Session) -> Broken:
 
 
 def explain_nonce(where: str) -> Broken:
-    """Why a member's question is not asked, where no nonce was found for a member, or none but the refused one."""
+    """Why a member's question is not asked, if there is no nonce for a member except the refused one."""
     return Broken(Reason.REFUSED, f"{where}: no nonce for a member; {_GUEST}: {_COOKIES}")
 
 
@@ -77,18 +77,18 @@ def explain_nonce(where: str) -> Broken:
 class NonceDecoder:
     """The response to `FETCH_NONCE`: the text of a nonce, or "0". It is never quoted.
 
-    The events are one `End`, and then `nonce` is there, or one `Broken`.
+    There is one event: `End`, after which `nonce` is set, or `Broken`.
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._head = ReplyDecoder(limits)  # which judges the head, and is given no body
+        self._head = ReplyDecoder(limits)  # judges the head; it gets no body
         self._room = limits.refusal_bytes
         self._status = 0
         self._text = bytearray()
         self.nonce: str | None = None
 
     def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
-        """See `ReplyDecoder.receive_head`. `fields` are decoded already."""
+        """See `ReplyDecoder.receive_head`. `fields` are already decoded."""
         events = self._head._receive_head(status, fields)
         if not 100 <= status < 200:
             self._status = status
@@ -100,7 +100,7 @@ class NonceDecoder:
         return [self._refused()] if len(self._text) > self._room else []
 
     def receive_eof(self) -> list[Event]:
-        """The body is over; before the head: the connection was closed."""
+        """The body has ended. Before the head: the connection was closed."""
         if not self._status:
             return self._head.receive_eof()
         if self._status == 200 and (found := _NONCE.search(self._text)):

@@ -18,36 +18,35 @@ __all__ = ["AsyncDiscussions", "Discussions"]
 
 
 class Discussions:
-    """Discussions of a transport."""
+    """The discussions of a transport."""
 
     def discussions(
         self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
     ) -> DiscussionPage:
-        """What the site keeps of the member's conversations with this bot (WIRE 7.7).
+        """Return the member's conversations with this bot that the site keeps (WIRE 7.7).
 
             for discussion in transport.discussions():
                 conversation = discussion.conversation(transport.session)
 
-        The one that was changed last comes first; `offset` and `limit` choose a page of
-        them, and `total` is the number of all. The transport needs the session of a
-        signed-in member. It costs no question, so `retries` may repeat it.
+        The most recently changed one comes first. `offset` and `limit` choose a page, and
+        `total` is the number of all. The transport needs a signed-in member's session. It
+        costs no question, so `retries` may repeat it.
 
-        Raises `ReplyBroken` where there is no list: a guest is told "You need to be
-        connected."; `ValueError` for numbers out of range, `RuntimeError` if the
-        transport is closed.
+        Raises `ReplyBroken` if there is no list (a guest gets "You need to be connected."),
+        `ValueError` for numbers out of range, `RuntimeError` if the transport is closed.
         """
         return DiscussionPage.from_end(_run(self, _list(bot_id, custom_id, offset, limit)))
 
     def rename_discussion(self, chat_id: str, title: str) -> None:
-        """Give a discussion another title. The site says yes as well where there is no such discussion.
+        """Give a discussion another title. The site confirms it even if there is no such discussion.
 
-        Raises `ReplyBroken` if the site refuses, as it does to a guest; `ValueError` for
-        what cannot be sent, `RuntimeError` if the transport is closed.
+        Raises `ReplyBroken` if the site refuses, as for a guest; `ValueError` for values
+        that cannot be sent, `RuntimeError` if the transport is closed.
         """
         _run(self, RenameDiscussion(chat_id, title))
 
     def delete_discussions(self, *chat_ids: str) -> None:
-        """Delete discussions, for good: all of them, or none if one is somebody else's.
+        """Delete discussions for good: all of these, or none if one belongs to another member.
 
         Raises as `rename_discussion`, and `ValueError` for no chat id.
         """
@@ -60,15 +59,15 @@ class AsyncDiscussions:
     async def discussions(
         self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
     ) -> DiscussionPage:
-        """As `BlockingTransport.discussions`. Cancelled, it leaves no connection open."""
+        """As `BlockingTransport.discussions`. If cancelled, its connection is closed."""
         return DiscussionPage.from_end(await _arun(self, _list(bot_id, custom_id, offset, limit)))
 
     async def rename_discussion(self, chat_id: str, title: str) -> None:
-        """As `BlockingTransport.rename_discussion`. Cancelled, it may have been done."""
+        """As `BlockingTransport.rename_discussion`. If cancelled, it may have been done."""
         await _arun(self, RenameDiscussion(chat_id, title))
 
     async def delete_discussions(self, *chat_ids: str) -> None:
-        """As `BlockingTransport.delete_discussions`. Cancelled, it may have been done."""
+        """As `BlockingTransport.delete_discussions`. If cancelled, it may have been done."""
         await _arun(self, DeleteDiscussions(chat_ids))
 
 

@@ -1,4 +1,4 @@
-"""A place for the files that clients upload: `application(bot, files=FileStore("uploads"))`, and the same for `serve`.
+"""Stores the files that clients upload: `application(bot, files=FileStore("uploads"))`, and the same for `serve`.
 
 Processes that serve one site can share its directory.
 """
@@ -21,40 +21,40 @@ __all__ = ["BotWithFiles", "FileStore", "FileWriter", "StoredFile"]
 
 _ID = re.compile("[0-9a-f]{32}")
 _OURS = re.compile(r"[0-9a-f]{32}\.(?:part|data|json)")  # nothing else in the directory is touched
-_SMALLEST = 4096  # bytes that the smallest file counts as, so that their number is bounded too
-_COUNTED_EVERY = 1024 * 1024  # bytes of a file that is written
+_SMALLEST = 4096  # bytes that a small file counts as, so that the number of files is bounded too
+_COUNTED_EVERY = 1024 * 1024  # bytes written between two counts
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that a client has uploaded. Its content is untrusted, and so is what the client says of it."""
+    """A file that a client has uploaded. Its content, name and type are untrusted."""
 
     file_id: str
     name: str
-    """The client's name for it, without folders."""
+    """The client's name for the file, without folders."""
     content_type: str
-    """What the client says it is."""
+    """The client's content type."""
     size: int
-    """Bytes."""
+    """The size in bytes."""
     path: Path
-    """Where it is, until it is deleted."""
+    """The path, until the file is deleted."""
 
 
 BotWithFiles: TypeAlias = Callable[[Submit, tuple[StoredFile, ...]], Any]
-"""A bot of any kind, called with a question and the files that came with it."""
+"""A bot of any kind, called with a question and its files."""
 
 
 @final
 class FileStore:
-    """Uploaded files in a directory, which only the owner of this process may read.
+    """Uploaded files in a directory that only the user of this process may read.
 
     A file is deleted `keep_seconds` after its arrival, by default an hour, as in the
     plugin. Together the files have at most `total_bytes`. `types` are the extensions of
     the files that are taken. Anyone who knows a file's random id can name it in a question.
 
-    Raises `OSError` if the directory can be neither used nor made, `ValueError` for
-    numbers below 1, and for no types. Its methods may be called from any thread.
+    Raises `OSError` if the directory can be neither used nor created, `ValueError` for
+    numbers below 1 and for empty types. Thread-safe.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FileStore:
         keep_seconds: float = 3600,
         types: Iterable[str] = UPLOAD_TYPES,
     ) -> None:
-        """Make the directory, and delete what is too old in it."""
+        """Create the directory, and delete old files in it."""
         self.types = tuple(kind.lower().removeprefix(".") for kind in types)
         if total_bytes < 1 or keep_seconds < 1 or not self.types:
             raise ValueError("expected total_bytes and keep_seconds of at least 1, and at least one of types")
@@ -82,12 +82,12 @@ class FileStore:
         return f"<FileStore in {str(self._directory)!r}>"
 
     def begin(self, name: str, content_type: str) -> "FileWriter":
-        """A new file, to be written piece by piece. Raises `OSError`."""
+        """Begin a new file, to be written piece by piece. Raises `OSError`."""
         self.purge()
         return FileWriter(self, self._directory / secrets.token_hex(16), name, content_type)
 
     def find(self, file_id: str) -> StoredFile | None:
-        """The file of this id, None if there is none (any more). Raises `OSError` if it cannot be read."""
+        """Return the file with this id, or None. Raises `OSError` if it cannot be read."""
         if not _ID.fullmatch(file_id):
             return None
         path = self._directory / f"{file_id}.data"
@@ -101,12 +101,12 @@ class FileStore:
         return StoredFile(file_id, told["name"], told["content_type"], status.st_size, path)
 
     def find_all(self, file_ids: Iterable[str]) -> tuple[StoredFile, ...] | None:
-        """The files of these ids, None if one of them is not there. Raises as `find`."""
+        """Return the files with these ids, or None if one is missing. Raises as `find`."""
         found = [self.find(file_id) for file_id in file_ids]
         return None if None in found else tuple(file for file in found if file is not None)
 
     def purge(self) -> int:
-        """Delete the files that are too old. Returns how many bytes the others count as."""
+        """Delete old files. Return how many bytes the others count as."""
         total, now = 0, time.time()
         for entry in self._entries():
             with suppress(FileNotFoundError):  # another process does the same
@@ -127,7 +127,7 @@ class FileStore:
         """Delete old files, now and as long as there are files."""
         with self._guard:
             self._timer = None
-        with suppress(OSError):  # the directory is gone, for one
+        with suppress(OSError):  # for example, the directory is gone
             if self.purge():
                 self._clean_up_later()
 
@@ -141,20 +141,20 @@ class FileStore:
 
 @final
 class FileWriter:
-    """A file on its way into a store, made by `FileStore.begin`. `keep` or `discard` ends it."""
+    """A file being written to a store, made by `FileStore.begin`. `keep` or `discard` ends it."""
 
     def __init__(self, store: FileStore, path: Path, name: str, content_type: str) -> None:
-        """For `FileStore`."""
+        """Made by `FileStore`."""
         self._store = store
         self._path = path
         self._told = {"name": name, "content_type": content_type}
         self._size = 0
-        self._uncounted = _COUNTED_EVERY  # bytes that were written since the files were counted
+        self._uncounted = _COUNTED_EVERY  # bytes written since the last count
         self._part = path.with_suffix(".part")
         self._file = open(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115  # `keep` and `discard` close it
 
     def write(self, data: bytes) -> None:
-        """The next bytes. Raises `OSError`, also where there is no room; then `discard` it."""
+        """Write the next bytes. Raises `OSError`, also if the store is full; then `discard` it."""
         self._uncounted += len(data)
         if self._uncounted >= _COUNTED_EVERY:
             self._file.flush()
@@ -165,7 +165,7 @@ class FileWriter:
         self._size += len(data)
 
     def keep(self) -> StoredFile:
-        """It is whole. Raises `OSError`; then `discard` it."""
+        """The file is complete. Raises `OSError`; then `discard` it."""
         self._file.close()
         descriptor = os.open(self._path.with_suffix(".json"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -176,7 +176,7 @@ class FileWriter:
         return StoredFile(self._path.name, self._told["name"], self._told["content_type"], self._size, path)
 
     def discard(self) -> None:
-        """Delete it, unless it was kept. Idempotent."""
+        """Delete the file, unless it was kept. Idempotent."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Files that go with a question, how far they are, and images that come back."""
+"""Files for a question and their progress, and images in an answer."""
 
 import base64
 import re
@@ -19,8 +19,8 @@ from ._transports import download
 
 __all__ = ["attach", "save_images", "tell_progress"]
 
-_LARGE = 1024 * 1024  # bytes of a file whose progress is worth a look
-_NAME_LENGTH = 80  # characters of a file's name, without what makes it another
+_LARGE = 1024 * 1024  # bytes of a file whose progress is shown
+_NAME_LENGTH = 80  # characters of a file name, without number and extension
 _SAME_NAMES = 1000
 _IMAGES = (  # the first bytes, and the extension
     (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
@@ -34,7 +34,7 @@ _IMAGES = (  # the first bytes, and the extension
 
 
 def attach(settings: Settings, paths: Sequence[Path]) -> list[Upload]:
-    """The files, read. Raises `UsageError`, also for more files than the bot's page offers to take."""
+    """Read the files. Raises `UsageError`, also for more files than the bot's page accepts."""
     most = settings.limits.upload_bytes
     uploads = []
     for path in paths:
@@ -55,7 +55,7 @@ def attach(settings: Settings, paths: Sequence[Path]) -> list[Upload]:
 
 
 def tell_progress(tell: Callable[[str], None]) -> Callable[[Call | HTTPCall, object], None]:
-    """An observer that tells how far a large file is, in a line for a person. httpx does not let it see that."""
+    """An observer that shows the progress of a large file, in a line for a person. httpx does not report it."""
 
     def observe(call: Call | HTTPCall, item: object) -> None:
         if not isinstance(call, Call) or call.upload is None or not isinstance(item, Send | StepDone):
@@ -71,7 +71,7 @@ def tell_progress(tell: Callable[[str], None]) -> Callable[[Call | HTTPCall, obj
 
 
 def save_images(settings: Settings, images: Sequence[str], directory: Path) -> int:
-    """Save the images that an answer names, each under a new name in this directory. Returns how many could not be."""
+    """Save an answer's images under new names in this directory. Return how many failed."""
     failed = 0
     for number, url in enumerate(images, 1):
         try:
@@ -110,7 +110,7 @@ def _read(settings: Settings, url: str) -> bytes:
 
 
 def _stem(url: str, number: int) -> str:
-    """A file name that means nothing to any system, from what the site chose."""
+    """A harmless file name, from the site's name for the file."""
     path = "" if url[:5].lower() == "data:" else urlsplit(url).path
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.rpartition("/")[2].rpartition(".")[0]).strip("-")[:_NAME_LENGTH]
     return f"image-{name or number}"

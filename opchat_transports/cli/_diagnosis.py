@@ -1,4 +1,4 @@
-"""What `opchat doctor` makes of the facts: whether a question would be answered, and what prevents it. No I/O."""
+"""The judgement of `opchat doctor`: whether a question would be answered, and what prevents it. No I/O."""
 
 import re
 import ssl
@@ -21,7 +21,7 @@ _NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
 _REFUSED = EXIT_CODES[Reason.REFUSED]
 _MOST_SKEW = 300  # seconds
 _TELLING = 1.0  # seconds after which the pieces of an answer that come all at once were held back
-_SHOWN = 200  # characters of a text of the site
+_SHOWN = 200  # characters of a quoted text of the site
 _STALE, _NO_ROUTE = "rest_cookie_invalid_nonce", "rest_no_route"
 
 _WORDPRESS = re.compile(r"/wp-(?:content|includes|json)/|https://api\.w\.org/|content=.WordPress ", re.IGNORECASE)
@@ -71,15 +71,15 @@ _NONCE_NEEDED, _HAS_START_SESSION, _COOKIE_SET = (2, 0, 1), (2, 4, 4), (2, 8, 5)
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of the report. `text` and `advice` may hold words of the site: untrusted."""
+    """One line of the report. `text` and `advice` may quote the site: untrusted."""
 
     check: str
-    """What was looked at. These names do not change."""
+    """The name of the check. These names do not change."""
     text: str
     advice: str = ""
     """What to do about a problem; "" if all is well."""
     exit_code: int = 0
-    """How the command ends if a question would not be answered because of this; 0 if it would be all the same."""
+    """The exit code if this prevents an answer; 0 if a question would still be answered."""
 
     @property
     def is_problem(self) -> bool:
@@ -91,7 +91,7 @@ class Finding:
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """The findings, in the order in which they matter. Those that depend on a problem are left out."""
+    """The findings in the order of importance, without those that depend on a problem."""
     return list(_diagnose(facts))
 
 
@@ -139,7 +139,7 @@ def _firewall(what: str, outcome: End | Broken) -> Finding:
 
 
 def _failure(exchange: Exchange, check: str, where: str) -> Finding:
-    """What has kept an exchange from its answer, under the name of the check that it belongs to."""
+    """The finding about an exchange without an answer, under the name of its check."""
     broken = exchange.outcome
     assert isinstance(broken, Broken)
     last, text, advice = exchange.last, broken_line(broken), what_to_try(broken, where)
@@ -164,7 +164,7 @@ def _failure(exchange: Exchange, check: str, where: str) -> Finding:
 
 
 def _is_firewalls(answer: Answer, check: str) -> bool:
-    """Whether something before the site has answered: WordPress refuses a request to its REST API with JSON."""
+    """Whether something in front of the site answered: WordPress refuses a request to its REST API with JSON."""
     is_page = check == "page"
     if answer.header("cf-mitigated"):
         return True
@@ -203,7 +203,7 @@ def _way(facts: Facts, first: Exchange) -> Iterator[Finding]:
 
 
 def _certificate(certificate: Mapping[str, Any]) -> str:
-    """Whose it is, and until when."""
+    """The names in a certificate, and its expiry."""
     names = [str(name) for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     owner = ", ".join(names[:3]) or _name(certificate.get("subject", ())) or "nobody"
     text = f"for {owner}{', ...' if len(names) > 3 else ''}"
@@ -239,7 +239,7 @@ def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
 
 
 def _is_same_site(url: str, other: str) -> bool:
-    """Whether two addresses are of one site: with or without "www." and TLS."""
+    """Whether two addresses belong to one site: with or without "www." and TLS."""
     one, two = (Endpoint.parse("/".join(it.split("/", 3)[:3])) for it in (url, other))
     ports = {one.port, two.port}
     return one.host.removeprefix("www.") == two.host.removeprefix("www.") and (len(ports) == 1 or ports == {80, 443})
@@ -275,7 +275,7 @@ def _linked_root(exchange: Exchange) -> str | None:
 
 
 def _site(facts: Facts) -> list[Finding]:
-    """Is it WordPress, where is its REST API, and is AI Engine there?"""
+    """Whether it is WordPress, where its REST API is, and whether AI Engine is there."""
     if not _is_wordpress(facts):
         return [
             _problem(
@@ -327,7 +327,7 @@ def _root(endpoint: Endpoint) -> str:
 
 
 def _code(exchange: Exchange | None) -> str | None:
-    """With which code of WordPress's it was refused."""
+    """WordPress's code of the refusal."""
     return exchange.outcome.code if exchange is not None and isinstance(exchange.outcome, Broken) else None
 
 
@@ -358,7 +358,7 @@ def _routes(index: dict[str, Any] | None) -> set[str]:
 
 
 def _version(facts: Facts, routes: set[str]) -> tuple[int, ...]:
-    """The plugin is of this version or a later one; () if nothing tells."""
+    """The lowest version that the plugin can have; () if unknown."""
     bot = _bot(facts)
     signs = [version for route, version in _ROUTES.items() if route in routes]
     if bot is not None:
@@ -438,7 +438,7 @@ def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:
 
 def _nonce(facts: Facts) -> Iterator[Finding]:
     if _is_renewed(facts):
-        return  # what is wrong is the cache
+        return  # the cache is the problem
     if _code(facts.check) == _STALE:
         yield _problem(
             "nonce",
@@ -453,7 +453,7 @@ def _nonce(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_renewed(facts: Facts) -> bool:
-    """Whether a page that comes out of no cache has another nonce than the first, which nothing has accepted."""
+    """Whether an uncached page has another nonce than the first page, whose nonce was not accepted."""
     bot, fresh = _bot(facts), choose_bot(facts.fresh and facts.fresh.page, facts.bot)
     return bot is not None and fresh is not None and fresh.nonce not in (None, bot.nonce)
 
@@ -541,7 +541,7 @@ def _clock(facts: Facts) -> Iterator[Finding]:
 def _skew(answer: Answer) -> float | None:
     try:
         date = parsedate_to_datetime(answer.header("date"))
-        age = int(answer.header("age") or 0)  # a cache keeps the date of when it was made (RFC 9111, 5.1)
+        age = int(answer.header("age") or 0)  # a cache keeps the original date (RFC 9111, 5.1)
         return date.replace(tzinfo=date.tzinfo or UTC).timestamp() + age - answer.at
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

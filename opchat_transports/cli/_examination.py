@@ -1,4 +1,4 @@
-"""What `opchat doctor` does to a site: the I/O behind the facts."""
+"""The I/O of `opchat doctor`: gathers the facts about a site."""
 
 import math
 import re
@@ -59,7 +59,7 @@ _QUESTION = "Hello! Please count from one to ten."
 _CODING = "content-encoding"
 _CODING_FIELD = re.compile(rb"\r\ncontent-encoding:[ \t]*([!-~]+)", re.IGNORECASE)
 _NO_CHECK_OF_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
-_LATE = {  # which clock runs at a step, and what has not come
+_LATE = {  # the clock of each step, and what did not happen
     Connect: ("connect", "no connection"),
     StartTLS: ("connect", "no handshake"),
     Send: ("write", "not all of it was taken"),
@@ -68,11 +68,11 @@ _LATE = {  # which clock runs at a step, and what has not come
 
 
 def examine(settings: Settings, url: str, *, with_question: bool) -> Facts:
-    """The facts about the site of this address.
+    """Gather the facts about the site of this address.
 
-    Nothing is asked unless `with_question`, nor where it would not be answered.
-    Every wait has its clock in `settings.timeouts`, and every answer its limit in
-    `settings.limits`. Raises `UsageError` for options that cannot be used.
+    It asks a question only `with_question`, and only if an answer is possible. Every wait
+    has its clock in `settings.timeouts`, and every answer its limit in
+    `settings.limits`. Raises `UsageError` for unusable options.
     """
     return _Examination(settings, url).run(with_question=with_question)
 
@@ -131,12 +131,12 @@ class _Examination:
         return facts
 
     def _site_of(self, visit: Exchange) -> Endpoint:
-        """Where the site's REST API may be, if its page does not say."""
+        """Where the REST API may be, if the page does not name it."""
         origin = Visit(visit.last.url).origin
         return self._endpoint if origin == self._origin else Endpoint.parse(origin)
 
     def _headers(self, origin: str) -> tuple[tuple[str, str], ...]:
-        """The caller's header fields, which go to the site of the address only."""
+        """The caller's header fields, sent only to the site of the address."""
         return self._settings.headers if origin == self._origin else ()
 
     def _visit(self, url: str, *, fresh: str | None = None, nonce: str | None = None) -> Exchange:
@@ -174,7 +174,7 @@ class _Examination:
     # ---------------------------------------------------------------- one exchange
 
     def _run(self, machine: Visit | Flow, nonce: str | None = None) -> Exchange:
-        """Drive a machine to its end, over blocking sockets. The nonce goes with its first request."""
+        """Drive a machine to its end, over blocking sockets. Its first request has the nonce."""
         witness: Any = _Witness(machine, self._settings.limits.page_bytes, nonce)
         client = Client(witness, proxy=self._proxy)
         connection = _Connection(self._tls, self._proxy is None)
@@ -191,7 +191,7 @@ class _Examination:
                 before = type(step)
                 try:
                     data = connection.take(step, until)
-                except (OSError, ValueError) as error:  # ValueError: a name that the DNS, or a certificate, cannot have
+                except (OSError, ValueError) as error:  # ValueError: an impossible name for DNS or a certificate
                     if isinstance(error, TimeoutError) and error.errno is None:
                         late = f"{_LATE[type(step)][1]} within {seconds:g} s (timeout {limit!r})"
                         self._tell(TimedOut(limit))
@@ -223,14 +223,14 @@ class _Examination:
         if self._context is None:
             try:
                 self._context = load_trust_store()
-            except OSError as error:  # a file that the TLS library was told to use
+            except OSError as error:  # from a file that the TLS library is configured to use
                 raise click.UsageError(f"{error.filename}: {error.strerror}") from None
         return self._context
 
 
 @final
 class _Witness:
-    """A machine, and what it hears."""
+    """A machine, and what it received."""
 
     def __init__(self, machine: Visit | Flow, most: int, nonce: str | None) -> None:
         self._machine = machine
@@ -280,17 +280,17 @@ def _text(value: Any) -> str:
 
 @final
 class _Connection:
-    """The connection of the moment, and what became of all."""
+    """The current connection, and the outcome of all."""
 
     def __init__(self, context: Callable[[], ssl.SSLContext], is_direct: bool) -> None:
         self._context = context
-        self._is_direct = is_direct  # and not through a proxy
+        self._is_direct = is_direct  # not through a proxy
         self.contacts: list[Contact] = []
         self._link: SocketStream | None = None
         self._stream: SocketStream | TLSStream | None = None
 
     def take(self, step: Connect | StartTLS | Send | Receive, until: float) -> bytes:
-        """Perform a step until then. Returns the bytes that a `Receive` gave."""
+        """Perform a step until the deadline. Return the bytes of a `Receive`."""
         if isinstance(step, Connect):
             self.close()
             self._connect(step.host, step.port, until)
@@ -339,7 +339,7 @@ class _Connection:
 
 
 def _look_up(host: str, port: int, until: float) -> list[Any]:
-    """The addresses of a name. The system's lookup cannot be interrupted, so it is left alone in a thread."""
+    """Look up the addresses of a name. The system's lookup cannot be interrupted, so it runs in its own thread."""
     found: Future[list[Any]] = Future()
 
     def look_up() -> None:
@@ -353,7 +353,7 @@ def _look_up(host: str, port: int, until: float) -> list[Any]:
 
 
 def _open(addresses: list[Any], until: float) -> socket.socket:
-    """A connection to the first of these addresses that takes one. Raises the `OSError` of the last."""
+    """Connect to the first of these addresses that accepts. Raises the `OSError` of the last."""
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         opened = socket.socket(family, kind, protocol)
         try:
@@ -370,10 +370,10 @@ def _open(addresses: list[Any], until: float) -> socket.socket:
 
 
 def _untrusted(contact: Contact, server_name: str, until: float) -> Mapping[str, Any] | None:
-    """The certificate that a handshake did not trust, read over connections that carry nothing; None if it is not had.
+    """Return the untrusted certificate of a handshake, read over separate connections without data; None on failure.
 
-    Python reads only a certificate that it trusts. So this one is trusted, for nothing
-    but to be read, whatever its name and its days.
+    Python parses only a certificate that it trusts. So this one is trusted, with any name
+    and dates, only to be read.
     """
     reading = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     reading.check_hostname, reading.verify_mode = False, ssl.CERT_NONE

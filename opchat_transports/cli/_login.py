@@ -1,4 +1,4 @@
-"""`--user` and `--cookie-file`: how a member signs in. The secrets are only in memory, and never in a file of ours."""
+"""`--user` and `--cookie-file`: sign a member in. The secrets stay in memory, and are never written to a file."""
 
 import getpass
 import os
@@ -26,7 +26,7 @@ _MOST = 1024 * 1024  # bytes in a file of cookies
 @final
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What signs a member in at the site of --url, and at no other one."""
+    """A member's login for the site of --url, and for no other."""
 
     origin: str
     user: str | None
@@ -35,7 +35,7 @@ class Login:
     """The application password, or the text of the file of cookies."""
 
     def session(self, endpoint: Endpoint) -> Session:
-        """Make the session that begins with it. Raises `UsageError` for another site, and where nothing signs in."""
+        """Make a session with this login. Raises `UsageError` for another site, or if there is no login."""
         if endpoint.origin != self.origin:
             raise click.UsageError(
                 f"the chat is at {endpoint.origin}, and you sign in at {self.origin}: give --url the former"
@@ -49,7 +49,7 @@ class Login:
             raise click.UsageError(f"{what}{str(error).removeprefix('cookies: ')}") from None
 
     def secrets(self, endpoint: Endpoint) -> list[str]:
-        """List what must not stand in a recording."""
+        """The secrets that a recording must not contain."""
         if self.user is None:
             return []
         return [self.secret, self.secret.replace(" ", ""), self.session(endpoint).authorization.rpartition(" ")[2]]
@@ -71,7 +71,7 @@ def login_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def login_of(values: dict[str, Any], endpoint: Endpoint | None) -> Login | None:
-    """Remove these options from the values, and return what they say. Raises `UsageError`."""
+    """Remove these options from the values, and return the login. Raises `UsageError`."""
     user, cookie_file = values.pop("user", None), values.pop("cookie_file", None)
     if user is None and cookie_file is None:
         return None
@@ -83,14 +83,14 @@ def login_of(values: dict[str, Any], endpoint: Endpoint | None) -> Login | None:
         login = Login(endpoint.origin, utf8_text(user), _password())
     else:
         login = Login(endpoint.origin, None, _read(cookie_file))
-    login.session(endpoint)  # which says now what cannot be used
+    login.session(endpoint)  # raises now if it is unusable
     return login
 
 
 def merge(login: Login | None, endpoint: Endpoint, session: Session | None) -> Session | None:
-    """The session to ask with: that of before, or of the page, for whoever signs in. Raises `UsageError`."""
+    """The session to ask with: an earlier one or the page's, with the login. Raises `UsageError`."""
     if session is not None and session.is_member and (session.authorization or session.cookie):
-        return session  # of a question before
+        return session  # from an earlier question
     if login is None:
         if session is not None and session.member is not None:
             whose = session.member or "a member"
@@ -100,7 +100,7 @@ def merge(login: Login | None, endpoint: Endpoint, session: Session | None) -> S
     if session is None:
         return own
     if session.member is None:
-        return replace(own, session_id=session.session_id)  # and not a guest's nonce
+        return replace(own, session_id=session.session_id)  # without a guest's nonce
     nonce = session.nonce if login.user is None else None
     return replace(own, nonce=nonce, session_id=session.session_id, member=session.member)
 

@@ -1,4 +1,4 @@
-"""`ask --official`: a question by the site's official REST API, with its owner's token."""
+"""`ask --official`: asks through the site's official REST API, with the owner's token."""
 
 import os
 
@@ -24,9 +24,9 @@ _ADVICE = {
 
 
 def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Session]:
-    """The settings with the bot of the page, and the session of the owner. Raises `UsageError`.
+    """The settings with the bot of the page, and the owner's session. Raises `UsageError`.
 
-    `alone` says that no option asks for more than one question and its answer.
+    `alone` means that no option needs more than one question and its answer.
     """
     if not alone:
         raise click.UsageError("--official: expected no --continue, --history, --file and --save-images")
@@ -47,7 +47,7 @@ def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Sessio
 
 
 def ask_officially(settings: Settings, text: str, session: Session, printer: Printer) -> None:
-    """Ask and print. Raises `UsageError` for what cannot be sent, and for a site that a token must not go to."""
+    """Ask and print. Raises `UsageError` for a question that cannot be sent, or a site that must not get the token."""
     found = None if settings.found is None else settings.found.bot_id
     query = Query(text, settings.bot if settings.bot_is_given else found)
     ask(settings, query, session, printer.print, *([Trace(printer.output)] if settings.verbose else []))

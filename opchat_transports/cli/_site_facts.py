@@ -1,4 +1,4 @@
-"""What `opchat doctor` has seen of a site: values, and what can be read off them at once. No I/O."""
+"""The facts of `opchat doctor` about a site, as values. No I/O."""
 
 import json
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ __all__ = ["Answer", "Contact", "Exchange", "Facts", "Question", "choose_bot", "
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
-    """A connection, as far as it came."""
+    """A connection, complete or not."""
 
     host: str
     port: int
     addresses: tuple[str, ...] = ()
-    """What the name stands for."""
+    """The addresses of the name."""
     failed_at: Literal["", "name", "connection", "tls"] = ""
     certificate: Mapping[str, Any] | None = None
-    """As `ssl.SSLSocket.getpeercert` gives it, even if untrusted; None without TLS, or if it is unknown."""
+    """The certificate as from `ssl.SSLSocket.getpeercert`, even if untrusted; None without TLS, or if unknown."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A response, as far as it came."""
+    """A response, complete or not."""
 
     url: str
     status: int
@@ -63,9 +63,9 @@ class Exchange:
     answers: tuple[Answer, ...] = ()
     contacts: tuple[Contact, ...] = ()
     page: Page | None = None
-    """What a visit has found."""
+    """The visited page."""
     session: Session | None = None
-    """What start_session has given."""
+    """The session from start_session."""
 
     @property
     def last(self) -> Answer:
@@ -76,14 +76,14 @@ class Exchange:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What came of the one question."""
+    """The outcome of the one question."""
 
     outcome: End | Broken
     pieces: int = 0
     at_once: bool = False
     """Whether the first piece and the end came in the same read."""
     waited: float = 0.0
-    """Seconds until then."""
+    """Seconds until the end."""
     coding: str = ""
     """The Content-Encoding of the answer."""
 
@@ -91,13 +91,13 @@ class Question:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What was seen of a site. What was not tried is None."""
+    """The facts about a site. None for anything that was not tried."""
 
     url: str
     endpoint: Endpoint
-    """Where a question would go."""
+    """The endpoint of a question."""
     bot: str | None = None
-    """The name that --bot gives."""
+    """The name in --bot."""
     proxy: str | None = None
     page: Exchange | None = None
     """The visit; None if the address is a REST root."""
@@ -108,12 +108,12 @@ class Facts:
     check: Exchange | None = None
     """The index once more, with the nonce."""
     fresh: Exchange | None = None
-    """The page once more, not out of a cache; made if its nonce is not accepted."""
+    """The page once more, past caches, if its nonce was not accepted."""
     question: Question | None = None
 
 
 def choose_bot(page: Page | None, name: str | None) -> Bot | None:
-    """The bot of this name, by default the first; None if the page has no such bot that can be asked."""
+    """The bot with this name, by default the first; None if the page has no such bot that can be asked."""
     bots = [] if page is None else [bot for bot in page.bots if bot.endpoint is not None]
     return next((bot for bot in bots if name is None or name == bot_name(bot)), None)
 

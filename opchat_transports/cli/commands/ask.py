@@ -1,4 +1,4 @@
-"""`opchat ask`: one question."""
+"""`opchat ask`: asks one question."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,9 +48,9 @@ Examples:
     "--save-images",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Save the answer's images there. Exit code 7 if one cannot be.",
+    help="Save the answer's images in this directory. Exit code 7 if one fails.",
 )
-@click.option("--no-save", is_flag=True, help="Keep nothing for --continue.")
+@click.option("--no-save", is_flag=True, help="Save nothing for --continue.")
 @stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("--official", is_flag=True, help="Ask by the official REST API, as the owner: token in OPCHAT_TOKEN.")
@@ -74,11 +74,11 @@ def ask_command(
 ) -> int:
     """Ask QUESTION and print the answer as it comes.
 
-    Standard input, unless it is a terminal, is put behind QUESTION or takes its
-    place. A pipe is read to its end; --no-stdin or </dev/null does not wait.
+    Standard input, unless it is a terminal, is appended to QUESTION or replaces it.
+    A pipe is read to its end; --no-stdin or </dev/null does not wait.
     """
     text = whole_question(question, settings.limits, no_stdin=no_stdin)
-    quiet = settings.verbose  # whose lines would be mixed up with it
+    quiet = settings.verbose  # its lines would mix with the animation
     printing: dict[str, Any] = {"kinds": show, "as_json": as_json, "markdown": markdown, "quiet": quiet}
     if official:
         settings, session = check_official(settings, alone=not (go_on or history or files or save_images))

@@ -36,7 +36,7 @@ def discussions_command() -> None:
 
 
 def _on_site(command: Callable[..., int]) -> Callable[..., int]:
-    """Call a command with `site=` in place of the settings, and say what goes wrong there."""
+    """Call a command with `site=` instead of the settings, and report its failures."""
 
     @functools.wraps(command)
     def with_site(settings: Settings, **values: Any) -> int:
@@ -56,7 +56,7 @@ def _on_site(command: Callable[..., int]) -> Callable[..., int]:
 
 @final
 class _Site:
-    """The site, and the session in which it is asked."""
+    """The site, and the session to ask with."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -74,7 +74,7 @@ class _Site:
         return page
 
     def all(self) -> Iterator[Discussion]:
-        """All discussions with it, the one that was changed last first. Raises `ReplyBroken`."""
+        """All discussions with it, the most recently changed first. Raises `ReplyBroken`."""
         seen: set[str] = set()
         while True:
             page = self.page(len(seen), _AT_ONCE)
@@ -117,7 +117,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 @_json_option
 @_on_site
 def _list(site: _Site, count: int, offset: int, as_json: bool) -> int:
-    """List your discussions, the one that was changed last first."""
+    """List your discussions, the most recently changed first."""
     page = site.page(offset, count)
     for discussion in page:
         if as_json:
@@ -155,8 +155,8 @@ def _show(site: _Site, chat_id: str, as_json: bool) -> int:
 def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
     """Write your discussions to FILE, all or those named, as one JSON object a line.
 
-    FILE is private, and - is standard output. An object has what a conversation
-    has in `Conversation.to_dict`, without its session, and title and times.
+    FILE is private, and - is standard output. An object has the fields of
+    `Conversation.to_dict` without the session, and also title and times.
     """
     discussions = site.chosen(chat_ids) if chat_ids else list(site.all())
     if str(file) == "-":

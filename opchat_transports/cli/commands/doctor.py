@@ -1,4 +1,4 @@
-"""`opchat doctor`: what stands between a person and an answer."""
+"""`opchat doctor`: finds out why a site does not answer."""
 
 import click
 
@@ -23,7 +23,7 @@ Examples:
 @click.option("--ask", "with_question", is_flag=True, help="Ask one short question too, to see how the answer comes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")
 def doctor_command(url: str, settings: Settings, with_question: bool, as_json: bool) -> int:
-    """Look for what stands between you and an answer from the chat at URL.
+    """Find out what prevents an answer from the chat at URL.
 
     URL is a page with the chat, a site or a REST root. Each line is one check, ok or a
     problem, with what to do about it. Nothing is asked without --ask. The exit code is
