@@ -250,9 +250,9 @@ def test_help_lists_each_option_once_in_sections(command: str) -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
-def test_help_of_ask_has_three_examples_that_it_understands(tmp_path: Path) -> None:
+def test_help_of_ask_has_four_examples_that_it_understands() -> None:
     examples = re.findall(r"(?m)^  (.*\bopchat ask .*)$", opchat("ask", "--help").stdout)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         words = [a or b for a, b in re.findall(r'"([^"]*)"|(\S+)', example.partition("opchat ")[2])]
         with FaultServer(tells("a")) as server:
