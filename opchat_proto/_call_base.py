@@ -12,7 +12,7 @@ from ._client import Client
 from ._clocks import Clock
 from ._conversation import Conversation
 from ._events import Broken, End, Event, Live, Reason
-from ._flow import Awaiting, Flow
+from ._flow import Awaiting, Flow, TooLarge
 from ._member import is_usable
 from ._messages import Submit
 from ._observer import Outbox
@@ -281,7 +281,12 @@ class CallBase(ABC, Generic[_S]):
     def _new_flow(self, session: Session | None) -> Flow | Visit:
         if callable(self._what):
             return self._what()
-        return self._channel._flow(self._files[0] if self._files else self._what, session)
+        asked = self._files[0] if self._files else self._what
+        try:
+            return self._channel._flow(asked, session)
+        except TooLarge:
+            # If only the session's id makes it too large, the reply is `Broken`, whenever the session has come.
+            return self._channel._flow(asked)
 
     @abstractmethod
     def _begin(self, session: Session | None) -> None:

@@ -44,6 +44,10 @@ _NOT_BY_PASSWORD = "; an application password gets no nonce there: sign in with 
 _IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce is in the site's page"
 
 
+class TooLarge(ValueError):
+    """A question is larger than the limit, possibly only because of its session's id."""
+
+
 @final
 class Awaiting(StrEnum):
     """What the server owes: it decides which clock of the transport runs."""
@@ -274,7 +278,7 @@ class Flow:
         if submit is not None:
             draft, most = submit._draft(session), getattr(limits, submit._limit)
             if draft.size > most:
-                raise ValueError(f"submit: expected at most {most} bytes, got {draft.size}")
+                raise TooLarge(f"submit: expected at most {most} bytes, got {draft.size}")
             self._before = submit._before()
             self._draft = draft if self._before is None else self._before._draft(None)
         self._site_root: str | None = None  # as named in start_session's answer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from opchat_proto import Conversation, Session
-from tests.proto.calls import FRESH, Make, asks, at_once, both, channel, tell
+from opchat_proto import Broken, Conversation, Limits, Reason, Session, Submit
+from tests.proto.calls import FRESH, Make, Reply, asks, at_once, both, channel, ended, tell
 
 
 @both
@@ -24,3 +24,29 @@ def test_the_session_of_a_conversation_is_for_a_channel_that_has_none(
     assert asks(call) == asked
     tell(call, FRESH)
     assert site.session == Session("n9")
+
+
+QUESTION = Submit(new_message="How do I get there?")
+SIZE = len(QUESTION.encode())
+TOO_LARGE = f"more than {SIZE} bytes in the question (Limits.request_bytes)"
+
+
+@both
+def test_only_the_id_of_a_session_that_is_there_makes_a_question_too_large(make: Make) -> None:
+    site = channel(session=Session("n0", "s0s0s0"), limits=Limits(request_bytes=SIZE))
+    call = make(site, QUESTION)
+    assert asks(call) == "Done"
+    assert ended(call) == [Broken(Reason.TOO_LARGE, TOO_LARGE, limit="request_bytes")]
+    with pytest.raises(ValueError, match=rf"^submit: expected at most {SIZE} bytes, got {SIZE + 1}$"):
+        make(site, Submit(new_message=f"{QUESTION.new_message}?"))
+
+
+@both
+def test_a_question_that_is_asked_again_may_have_become_too_large_for_its_session(make: Make) -> None:
+    site = channel(session=Session("n0"), limits=Limits(request_bytes=SIZE), retries=1)
+    call = make(site, QUESTION)
+    assert asks(call) == "submit n0"
+    site._session = Session("n1", "s1s1s1", origin="http://site.example")  # as another question would bring it
+    tell(call, Reply(b"later", 429, (("Retry-After", "1"),)))
+    assert (asks(call), asks(call, 2.0)) == ("Wait", "Done")
+    assert ended(call) == [Broken(Reason.TOO_LARGE, TOO_LARGE, limit="request_bytes")]
