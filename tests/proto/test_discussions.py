@@ -1,6 +1,7 @@
 """A member's discussions: what is asked, what is read, and what is not a list of them."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -106,6 +107,29 @@ def test_a_stale_nonce_is_renewed_once() -> None:
     assert events == [End(None, '{"success": true}')]
 
 
+def test_the_bounds_of_a_page_can_be_met() -> None:
+    assert (ListDiscussions(offset=2**31 - 1, limit=1).offset, ListDiscussions(limit=2**31 - 1).limit) == (
+        2**31 - 1,
+    ) * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ListDiscussions(offset=-1), "ListDiscussions.offset: expected 0 to 2147483647, got -1"),
+        (lambda: ListDiscussions(limit=0), "ListDiscussions.limit: expected 1 to 2147483647, got 0"),
+        (lambda: ListDiscussions(offset=True), "ListDiscussions.offset: expected an int, got bool"),
+        (lambda: RenameDiscussion("", "a"), "RenameDiscussion.chat_id: expected a chat id, got ''"),
+        (lambda: DeleteDiscussions(()), "DeleteDiscussions.chat_ids: expected at least one"),
+        (lambda: DeleteDiscussions(("",)), "DeleteDiscussions.chat_ids: expected a chat id, got ''"),
+    ],
+)
+def test_the_message_names_the_field(make: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as raised:
+        make()
+    assert str(raised.value) == message
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -151,6 +175,9 @@ def test_a_row_becomes_a_discussion_and_that_a_conversation() -> None:
         ({"messages": TURNS, "extra": "[]"}, {"previous_response_id": None}),
         ({"extra": {"previousResponseId": 5}}, {"previous_response_id": None}),
         ({"extra": {"previousResponseId": "x" * 257}}, {"previous_response_id": None}),
+        ({"extra": {"previousResponseId": "x" * 256}}, {"previous_response_id": "x" * 256}),
+        ({"extra": {"previousResponseId": "x"}}, {"previous_response_id": "x"}),
+        ({"extra": {"previousResponseId": ""}}, {"previous_response_id": None}),
         ({"messages": '[{"content":5}]'}, {"messages": (Message("", "5"),)}),
     ],
 )
@@ -160,7 +187,7 @@ def test_what_is_missing_is_left_out(changes: dict[str, Any], expected: dict[str
     assert discussion.conversation().ask("And?").chat_id == "conv3c568a9"
 
 
-@pytest.mark.parametrize(("total", "expected"), [(None, 1), (7, 7), ("0", 0)])
+@pytest.mark.parametrize(("total", "expected"), [(None, 1), (7, 7), ("0", 0), ("9" * 18, 10**18 - 1)])
 def test_the_total_is_a_text_or_a_number(total: Any, expected: int) -> None:
     assert listed(ROW, total=total).total == expected
 
@@ -173,7 +200,7 @@ NO_LISTS: dict[str, tuple[Any, str]] = {
     "a number as chat id": ({"success": True, "chats": [{**ROW, "chatId": 5}]}, "a discussion without a chat id"),
     "messages that are not JSON": (
         {"success": True, "chats": [{**ROW, "messages": "[{"}]},
-        "discussion 'conv3c568a9': ",
+        "discussion 'conv3c568a9': .+",
     ),
     "messages of another shape": (
         {"success": True, "chats": [{**ROW, "messages": '{"a":1}'}]},
@@ -181,7 +208,7 @@ NO_LISTS: dict[str, tuple[Any, str]] = {
     ),
     "a message of another type": (
         {"success": True, "chats": [{**ROW, "messages": "[5]"}]},
-        "discussion 'conv3c568a9': messages[0]: expected",
+        r"discussion 'conv3c568a9': messages\[0\]: expected .+",
     ),
     "messages too deep": (
         {"success": True, "chats": [{**ROW, "messages": "[" * 100_000}]},
@@ -193,6 +220,7 @@ NO_LISTS: dict[str, tuple[Any, str]] = {
     ),
     "a total in words": ({"success": True, "chats": [], "total": "many"}, "a total that is not a number"),
     "a total of another type": ({"success": True, "chats": [], "total": True}, "a total that is not a number"),
+    "a total of 19 digits": ({"success": True, "chats": [], "total": "9" * 19}, "a total that is not a number"),
     "a total of 5000 digits": ({"success": True, "chats": [], "total": "9" * 5000}, "a total that is not a number"),
 }
 
@@ -202,7 +230,7 @@ def test_what_is_not_a_list_of_discussions_is_malformed(payload: Any, detail: st
     _, [last] = asked(ListDiscussions(), (200, payload))
     assert isinstance(last, Broken)
     assert last.reason is Reason.MALFORMED
-    assert last.detail.startswith(f"discussions/list: {detail}")
+    assert re.fullmatch(f"discussions/list: {detail}", last.detail)
     assert last.raw == json.dumps(payload)
 
 
