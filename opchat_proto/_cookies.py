@@ -58,7 +58,7 @@ class _Cookie:
 
 
 def read_cookies(text: str, host: str, target: str, now: float, *, is_https: bool) -> str:
-    """The Cookie header for this place. Raises `ValueError`, which shows no cookie, if there is none."""
+    """The Cookie header for this place. Raises `ValueError`, whose text shows no cookie, if no cookie is left."""
     text, host = text.removeprefix("\ufeff"), host.removesuffix(".")
     if "\t" not in text:
         return _read_header(text)

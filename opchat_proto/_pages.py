@@ -60,7 +60,7 @@ class Bot:
     max_length: int | None
     """The longest question, in characters (before 2.4.9: bytes); None if the page sets no bound."""
     start_sentence: str
-    """The greeting; "" if there is none."""
+    """The greeting, or ""."""
     compliance: str
     """The legal text below the chat, or ""."""
     takes_images: bool

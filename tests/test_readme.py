@@ -78,11 +78,12 @@ def test_an_example_runs_and_prints_an_answer(path: str, example: str) -> None:
             [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=True
         )
     assert "This is question 1 of our conversation." in done.stdout
+    assert ("This is question 2 of our conversation." in done.stdout) == ("And on Sundays?" in code)
     assert done.stderr == ""
 
 
 def test_the_first_example_is_a_conversation_in_four_lines() -> None:
-    path, code = EXAMPLES[0]
+    path, code = EXAMPLES[0]  # README.md comes first
     lines = [line for line in code.splitlines() if line and not line.startswith("from ")]
     assert (path, len(lines), code.count("conversation).text()")) == ("README.md", 4, 2)
 

@@ -45,7 +45,7 @@ class Answered:
     session: bool = True
     """Whether the server answers start_session by itself; else the scripts do."""
     detail: str | None = None
-    """What the detail holds, where not all transports have the same words; else it is that of the event."""
+    """A part of the detail, if the transports word it differently; else the event's whole detail counts."""
 
     async def play(self, way: Way) -> None:
         with serving(*self.scripts, session=self.session) as server:
@@ -122,7 +122,7 @@ ANSWERED = [
         [broken(Reason.TOO_LARGE, "more than 1024 bytes in one event (Limits.event_bytes)", limit="event_bytes")],
         options={"limits": Limits(event_bytes=1024)},
     ),
-    # ---- an answer that is none
+    # ---- not an answer
     Answered(
         "an error event",
         (says(STREAM, live("a"), event(type="error", data="Overloaded"), LAST),),
