@@ -151,7 +151,7 @@ class FileWriter:
         self._size = 0
         self._uncounted = _COUNTED_EVERY  # bytes written since the last count
         self._part = path.with_suffix(".part")
-        self._file = open(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115  # `keep` and `discard` close it
+        self._file = open(self._part, "xb", opener=_private)  # noqa: SIM115  # `keep` and `discard` close it
 
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises `OSError`, also if the store is full; then `discard` it."""
@@ -167,8 +167,7 @@ class FileWriter:
     def keep(self) -> StoredFile:
         """The file is complete. Raises `OSError`; then `discard` it."""
         self._file.close()
-        descriptor = os.open(self._path.with_suffix(".json"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(self._path.with_suffix(".json"), "x", encoding="utf-8", opener=_private) as file:
             json.dump(self._told, file)
         path = self._path.with_suffix(".data")
         self._part.rename(path)
@@ -181,3 +180,7 @@ class FileWriter:
             self._file.close()
         with suppress(OSError):
             self._part.unlink()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
