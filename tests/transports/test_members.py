@@ -1,9 +1,11 @@
 """Members ask by each transport, at sites of each version, and never as guests."""
 
+import ssl
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import trustme
 
 from opchat_proto import Broken, End, Reason, Session
 from opchat_transports.asyncio_httpx import HttpxTransport
@@ -11,6 +13,7 @@ from opchat_transports.asyncio_httpx import HttpxTransport
 from .asking import Ask
 from .member_site import AJAX, ALICE, BY_PASSWORD, COOKIE, ME, START, SUBMIT, MemberSite
 from .pages import HAS_START_SESSION, PAGE_HAS_NONCE, VERSIONS, served
+from .tls import tls_server
 
 COOKIES = Session(cookie=COOKIE)
 
@@ -134,6 +137,22 @@ def test_a_page_of_a_member_has_a_session_that_needs_the_cookies(ask: Ask) -> No
             ask.kind(site.url, session=bot.session)
         events, _ = asked(ask, site, session=replace(bot.session, cookie=COOKIE))
     assert replies(events) == ["alice: Hi"]
+
+
+def test_a_password_goes_over_tls_and_follows_no_redirect(
+    ask: Ask, authority: trustme.CA, trust: ssl.SSLContext
+) -> None:
+    with (
+        served(MemberSite(), tls_server(authority, "localhost"), "localhost") as site,
+        served(MemberSite()) as other,
+    ):
+        options: Any = {"session": ALICE, "ssl_context": trust}
+        assert replies(asked(ask, site, **options)[0]) == ["alice: Hi"]
+        site.redirects[ME] = f"{other.url}{ME}"
+        ((event,), _) = asked(ask, site, **options)
+        assert isinstance(event, Broken)
+        assert (event.status, event.in_session) == (302, True)
+    assert other.requests == []
 
 
 def test_a_client_of_httpx_keeps_its_own_auth_and_must_not_replace_a_members() -> None:
