@@ -22,7 +22,6 @@ from opchat_transports.cli._terminal import Output  # the output alone is not pu
 from opchat_transports.testing import FaultServer
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
-from .scripted import Scripted
 from .wire import LAST, STREAM, answers, end, event, live, tells
 
 PIECE = "0123456789abcdef" * 1024
@@ -49,8 +48,8 @@ def read_slowly(descriptor: int) -> bytes:
     return bytes(data)
 
 
-def question(server: Scripted) -> str:
-    return str(json.loads(server.requests[-1].split(b"\r\n\r\n", 1)[1])["newMessage"])
+def question(server: FaultServer) -> str:
+    return str(json.loads(server.requests[-1].body)["newMessage"])
 
 
 # ------------------------------------------------------------------------------------------------ outputs
@@ -175,7 +174,7 @@ def fed_slowly(data: bytes, *arguments: str) -> Iterator["subprocess.Popen[str]"
 
 
 def test_all_of_the_input_is_asked_where_standard_input_does_not_block() -> None:
-    with Scripted(tells("a")) as server, fed_slowly(LONG[:300_000].encode(), "ask", "--url", server.url) as process:
+    with FaultServer(tells("a")) as server, fed_slowly(LONG[:300_000].encode(), "ask", "--url", server.url) as process:
         assert process.wait(PATIENCE) == 0
         assert question(server) == LONG[:300_000]
 
@@ -183,11 +182,11 @@ def test_all_of_the_input_is_asked_where_standard_input_does_not_block() -> None
 def test_all_lines_are_asked_where_standard_input_does_not_block() -> None:
     lines = ["a" * 50_000, "b" * 50_000, "c"]
     with (
-        Scripted(tells("a")) as server,
+        FaultServer(tells("a")) as server,
         fed_slowly("\n".join(lines).encode(), "chat", "--no-save", "--url", server.url) as process,
     ):
         assert process.wait(PATIENCE) == 0
-    assert [json.loads(request.split(b"\r\n\r\n", 1)[1])["newMessage"] for request in server.requests[1:]] == lines
+    assert [json.loads(request.body)["newMessage"] for request in server.requests[1:]] == lines
 
 
 def test_all_of_a_body_is_decoded_where_standard_input_does_not_block() -> None:
@@ -235,14 +234,14 @@ def test_a_standard_input_that_cannot_be_read_is_wrong_usage(command: str, tmp_p
 def test_a_pipe_is_waited_for_and_that_is_said(command: list[str], tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
     with (
-        Scripted(tells("a")) as server,
+        FaultServer(tells("a")) as server,
         start(*words, "--url", server.url, "Summarise:", stdin=subprocess.PIPE) as process,
     ):
         assert process.stdin is not None
         assert process.stderr is not None
         line = process.stderr.readline()
         assert line == "opchat: waiting for the end of standard input (</dev/null or --no-stdin does not wait)\n"
-        assert server.requests == []
+        assert server.requests == ()
         process.stdin.write("text")
         process.stdin.close()
         assert process.wait(PATIENCE) == 0
@@ -263,7 +262,7 @@ def test_a_pipe_that_brings_something_now_and_then_is_not_complained_about(
 def test_no_stdin_does_not_wait(command: list[str], tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
     with (
-        Scripted(tells("a")) as server,
+        FaultServer(tells("a")) as server,
         start(*words, "--no-stdin", "--url", server.url, "Hi", stdin=subprocess.PIPE) as process,
     ):
         assert process.wait(PATIENCE) == 0
@@ -275,7 +274,7 @@ def test_no_stdin_does_not_wait(command: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [["ask"], ["record", "FILE"]])
 def test_a_terminal_is_not_waited_for(command: list[str], tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
-    with Scripted(tells("a")) as server, Terminal(*words, "--url", server.url, "Hi") as terminal:
+    with FaultServer(tells("a")) as server, Terminal(*words, "--url", server.url, "Hi") as terminal:
         assert terminal.wait() == 0
     assert question(server) == "Hi"
 
@@ -312,7 +311,7 @@ NO_TEXT = pytest.mark.parametrize(
 def test_text_on_standard_input_in_any_form(encode: Any, end_: str, tmp_path: Path) -> None:
     data = encode(end_.join(["h\u00e9\U0001f600", "two", ""]))
     for command in (["ask"], ["record", str(tmp_path / "a")]):
-        with Scripted(tells("a")) as server:
+        with FaultServer(tells("a")) as server:
             assert opchat(*command, "--url", server.url, input=data).returncode == 0
         assert question(server) == "h\u00e9\U0001f600\ntwo"
 
@@ -321,10 +320,10 @@ def test_text_on_standard_input_in_any_form(encode: Any, end_: str, tmp_path: Pa
 @LINE_ENDS
 def test_lines_of_a_chat_in_any_form(encode: Any, end_: str) -> None:
     data = encode(end_.join(["h\u00e9\U0001f600", "/history", "/quit", "never"]))
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         result = opchat("chat", "--url", server.url, input=data)
     assert (result.stdout, result.stderr) == ("one\nuser: h\u00e9\U0001f600\nassistant: one\n", "")
-    assert server.routes == ["start_session", "submit"]
+    assert server.routes == ("start_session", "submit")
 
 
 @ENCODINGS
@@ -333,10 +332,10 @@ def test_a_history_in_any_form(encode: Any, end_: str, tmp_path: Path) -> None:
     lines = ['{"role":"user","content":"h\u00e9"}', '{"role":"assistant","content":"B"}']
     (tmp_path / "history").write_bytes(encode(end_.join(lines)))
     for command in (["ask", "C"], ["chat"]):
-        with Scripted(tells("a")) as server:
+        with FaultServer(tells("a")) as server:
             arguments = [*command, "--history", str(tmp_path / "history"), "--url", server.url]
             assert opchat(*arguments, input="C" if command == ["chat"] else "").returncode == 0
-        assert [m["content"] for m in json.loads(server.requests[-1].split(b"\r\n\r\n", 1)[1])["messages"]] == [
+        assert [m["content"] for m in json.loads(server.requests[-1].body)["messages"]] == [
             "h\u00e9",
             "B",
         ]
@@ -352,9 +351,9 @@ def test_what_is_not_text_is_refused(data: bytes, tmp_path: Path) -> None:
         (["ask", "--history", str(tmp_path / "data"), "Hi"], b""),
         (["chat", "--history", str(tmp_path / "data")], b"Hi"),
     ):
-        with Scripted(tells("a")) as server:
+        with FaultServer(tells("a")) as server:
             result = opchat(*arguments, "--url", server.url, input=given)
-        assert (result.stdout, result.returncode, server.requests) == ("", 2, [])
+        assert (result.stdout, result.returncode, server.requests) == ("", 2, ())
         assert "this is not text: expected UTF-8, or UTF-16 with a byte order mark" in result.stderr
 
 
