@@ -1,4 +1,4 @@
-"""The benchmarks measure the right thing: what is measured gives the right events, and numbers are read right."""
+"""The benchmarks measure the right thing: candidates give the right events, and numbers are read correctly."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every case of the corpus, in all cuts; and that the corpus is what its README says."""
+"""Every case of the corpus, in all cuts; and the corpus matches its README."""
 
 import re
 from collections import Counter

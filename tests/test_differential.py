@@ -287,7 +287,7 @@ def test_an_event_is_taken_if_its_json_is_strict(text: str, depth: int) -> None:
 
 
 class _Socket:
-    """As much of a socket as http.client reads a response from."""
+    """The part of a socket that http.client needs to read a response."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data

@@ -169,7 +169,7 @@ def without_clocks(endpoint: Endpoint, **options: Any) -> Channel:
 
 
 class Separate:
-    """A channel whose calls share nothing."""
+    """A channel whose calls do not share a session."""
 
     session = None
 

@@ -1,4 +1,4 @@
-"""Whatever a peer or a caller can make large costs in proportion to its size: twice as much, twice the work."""
+"""Work is linear in everything that a peer or caller can make large: twice the size, twice the work."""
 
 import sys
 from collections.abc import Callable

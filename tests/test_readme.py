@@ -1,4 +1,4 @@
-"""What the READMEs say is true: their code runs, their tables and diagrams match the code, their links exist."""
+"""The READMEs are true: their code runs, their tables and diagrams match the code, their links exist."""
 
 import importlib
 import os
@@ -210,7 +210,7 @@ def without_code(text: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """What GitHub calls the headings of a page."""
+    """GitHub's anchors for the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

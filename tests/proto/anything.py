@@ -81,7 +81,7 @@ WIRE = [
     *(b"Connection: close\r\n", b"Location: /\xe9\r\n", b"Retry-After: 600\r\n", b"\r\n", b"\r\n\r\n"),
     *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\n", b"5;a=b\r\n", b"ffffffffffffffffffff\r\n"),
 ]
-# Proxies, and what they reply until the way is open. The first is given whole URLs, and asked for no tunnel.
+# Proxies, and their replies until the tunnel is open. The first one gets whole URLs, without a tunnel.
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
 PROXIES: list[tuple[str, str, list[bytes]]] = [
     ("http://proxy.example:3128", "http", []),
@@ -98,7 +98,7 @@ def noise(pieces: Sequence[bytes]) -> SearchStrategy[bytes]:
 
 @st.composite
 def spoiled(draw: DrawFn, whole: SearchStrategy[bytes], pieces: Sequence[bytes]) -> bytes:
-    """What `whole` gives with something cut out, put in, or both."""
+    """`whole` with bytes removed, inserted, or both."""
     data = draw(whole)
     start, end = sorted(draw(st.tuples(st.integers(0, len(data)), st.integers(0, len(data)))))
     return data[:start] + draw(st.just(b"") | noise(pieces)) + data[end:]
@@ -219,7 +219,7 @@ def run_client(
     *,
     greeting: Sequence[bytes] = (),
 ) -> tuple[list[Event], list[Connect | StartTLS | Send], Session | None]:
-    """A client whose server sends the next of these after each request, and closes when it has no more.
+    """A client whose server sends the next of these after each request, and closes after the last one.
 
     On each connection the greeting comes first: what a proxy replies.
     """
@@ -234,7 +234,7 @@ def run_client(
                     given += client.receive_data(piece)
                     client = again(client)
             case Receive():
-                for piece in cut(next(answers, b"")):  # what comes after the answer is ignored
+                for piece in cut(next(answers, b"")):  # bytes after the answer are ignored
                     given += client.receive_data(piece)
                     client = again(client)
                 if isinstance(peek(client), Receive):  # no length, or the answer breaks off
@@ -269,5 +269,5 @@ any_head = st.builds(Answered, any_status.filter(lambda status: not 100 <= statu
 
 
 def unasked(event: Event) -> Event:
-    """As a decoder gives it, which does not know whether somebody has asked."""
+    """As from a decoder, which does not know whether a question was asked."""
     return replace(event, asked=False) if isinstance(event, Broken) else event

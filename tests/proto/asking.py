@@ -216,7 +216,7 @@ WAYS = {
             NO_PASSWORD,
             b"\x05\x00",
             Send(b"\x05\x01\x00\x04\x20\x01\x0d\xb8" + 11 * b"\x00" + b"\x01\x01\xbb"),
-            b"\x05\x00\x00\x03\xff" + 255 * b"\xff" + b"\x00\x00",  # what it is called matters to nobody
+            b"\x05\x00\x00\x03\xff" + 255 * b"\xff" + b"\x00\x00",  # the name does not matter
             StartTLS("2001:db8::1"),
         ),
     ),

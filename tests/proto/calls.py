@@ -25,7 +25,7 @@ from opchat_proto import (
     Session,
     Wait,
 )
-from opchat_proto._call_base import State  # the table itself is not public, and is walked over here
+from opchat_proto._call_base import State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWER, content_length
 from tests.proto.uploads import CAT
 
@@ -80,13 +80,13 @@ def put_off(seconds: int) -> Reply:
 
 
 def refused(seconds: int, **more: Any) -> Broken:
-    """What `put_off` is to the question, or with `in_session` to all that wait for a session."""
+    """The event of `put_off` for the question, or with `in_session` for all calls that wait for a session."""
     detail = "start_session: later" if more else "later"
     return Broken(Reason.REFUSED, detail, 429, None, seconds, "later", **(more or {"asked": True}))
 
 
 def asks(call: AnyCall, now: float = 0.0) -> str:
-    """Take every step up to a request, and that one too over a connection: what is asked; or the step that is left."""
+    """Perform all steps up to a request, and over a connection also its Send. Return the request, or another step."""
     while True:
         step, _ = call.next_step(now)
         match step:
@@ -125,7 +125,7 @@ def begin(call: AnyCall, body: bytes) -> None:
 
 
 def reach_nobody(call: AnyCall) -> None:
-    """The step failed, and it is certain that nobody has been asked."""
+    """The step failed, and the question certainly did not reach the server."""
     if isinstance(call, Call):
         call.step_failed("refused")
     else:
@@ -155,7 +155,7 @@ def signal_of(call: AnyCall, now: float = 0.0) -> threading.Event:
 
 
 def at_once(make: Make, count: int, **options: Any) -> tuple[Channel, list[AnyCall]]:
-    """A channel with signals, and so many calls. Without a session the first starts one, and the others wait."""
+    """A channel with signals, and this many calls. Without a session the first starts one, and the others wait."""
     site = channel(signal=threading.Event, **options)
     calls = [make(site, "Hi?") for _ in range(count)]
     if site.session is None:
@@ -168,7 +168,7 @@ def state_of(call: AnyCall) -> str:
 
 
 def stale(make: Make, count: int, **options: Any) -> tuple[Channel, list[AnyCall]]:
-    """Calls whose nonce was refused: the first renews it, and the others wait. Each has got words of its own."""
+    """Calls whose nonce was refused: the first renews it, and the others wait. Each refusal has its own words."""
     site, calls = at_once(make, count, session=Session("n0"), **options)
     for number, call in enumerate(calls):
         assert asks(call) == "submit n0"

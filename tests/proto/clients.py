@@ -22,7 +22,7 @@ from opchat_proto import (
     Session,
     StartTLS,
 )
-from opchat_proto._client import State  # the table itself is not public, and is walked over here
+from opchat_proto._client import State  # the table is not public, and this test walks it
 from tests.proto.asking import END, HI, NO_SESSION_NEEDED, WAYS, Way, ask, client, content_length, follow
 
 HTTPS = Endpoint.parse("https://site.example")
@@ -72,7 +72,7 @@ UNFINISHED = list(PLACES)
 def bring(asking: Client, state: State) -> Client:
     for _ in range(PLACES[state][1]):
         asking.step_done()
-    if state is not State.SEND:  # which is left when its step is asked for
+    if state is not State.SEND:  # asking for the step leaves it
         asking.next_step()
     assert state_of(asking) == state
     return asking
@@ -93,7 +93,7 @@ def state_of(asking: Client) -> str:
 THE_PROXY = "the proxy https://proxy.example:3128: "
 CLEAR = [Broken(Reason.TRUNCATED, "the server sent bytes in the clear where TLS was to begin")]
 
-# What stands before the driver's own words: where a connection was lost, and in any other case.
+# The text before the driver's own words: for a lost connection, and in other cases.
 SAID: dict[State, tuple[str, str]] = {
     State.CONNECT: ("could not connect to site.example:80: ", "could not connect to site.example:80: "),
     State.PROXY_TLS: (THE_PROXY + "TLS failed: ", THE_PROXY + "TLS failed: "),

@@ -27,7 +27,7 @@ def judge(
     limits: Limits = Limits(),
     failure: Reason | None = None,
 ) -> list[Event]:
-    """All events of a response with this body that ends well, or with a failure."""
+    """All events of a response with this body, complete or with a failure."""
     decoder = ReplyDecoder(limits)
     events = decoder.receive_head(status, headers)
     for piece in pieces:
@@ -36,7 +36,7 @@ def judge(
 
 
 def cuttings(body: bytes) -> Iterator[list[bytes]]:
-    """Every cut in two; of what is long, cuts around its beginning, middle and end."""
+    """Every cut in two; for long bodies, cuts around the beginning, middle and end."""
     if len(body) <= 700:
         yield from every_cut(body)
         return

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from opchat_proto import Answer, Done, End, Event, Keep, Kept, Limits, Live, Receive, Response, Send, Server, Submit
-from opchat_proto._server import State  # the table itself is not public, and is walked over here
+from opchat_proto._server import State  # the table is not public, and this test walks it
 from tests.proto.sites import (
     DATE,
     NONCE,

@@ -175,7 +175,7 @@ def slow_utf8(stream: bytes) -> str:
 
 
 def slow_overflow(stream: bytes, limit: int) -> int | None:
-    """Where the byte stands that is too much: the unfinished line and the data lines of the unfinished event."""
+    """The offset of the first byte beyond the limit: the unfinished line and the data lines of its event."""
     offset = len(BOM) if stream.startswith(BOM) else 0
     if not offset and BOM.startswith(stream):
         return None  # it may still become one

@@ -1,4 +1,4 @@
-"""Whatever a flow is given to ask says itself what its request is, under both forms of root."""
+"""Each kind of question defines its own request, under both forms of root."""
 
 import pytest
 

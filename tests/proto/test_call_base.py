@@ -28,7 +28,7 @@ from opchat_proto import (
     Timeouts,  # its table is watched here
     _call_base,  # whose table is replaced by one that remembers
 )
-from opchat_proto._call_base import TABLE, State  # the table itself is not public, and is walked over here
+from opchat_proto._call_base import TABLE, State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWERED, END, HI, Recorder, content_length
 from tests.proto.calls import (
     CLOSED,
@@ -95,7 +95,7 @@ LEGAL: dict[State, dict[str, State]] = {
     State.LAST: {**dict.fromkeys(CALLS, State.LAST), "next_step": State.OVER},
     State.OVER: dict.fromkeys(CALLS, State.OVER),
 }
-# At Connect bytes and a close are late news; at Request there is no answer yet that bytes could belong to.
+# At Connect, bytes and a close are late news; at Request, there is no answer yet.
 AT_WORK: dict[type, dict[str, State | None]] = {
     Call: {"receive_data": None, "receive_eof": None},
     HTTPCall: {"receive_eof": State.LAST},
@@ -180,7 +180,7 @@ def test_the_same_step_is_given_until_it_is_reported_and_at_one_time(make: Make,
 
 
 def ask_three_at_once(make: Make) -> None:
-    """The starter leaves, the next one is put off, and then nobody can start a session."""
+    """The starter leaves, the next one is postponed, and then no call can start a session."""
     _, (starter, second, third) = at_once(make, 3, retries=1)
     starter.close()
     assert (asks(second), asks(third)) == ("start_session", "Wait")

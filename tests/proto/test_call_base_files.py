@@ -51,7 +51,7 @@ def kept(file_id: object) -> Reply:
 
 
 def body_of(call: AnyCall) -> dict[str, Any]:
-    """What is asked next, as JSON."""
+    """The next request, as JSON."""
     while True:
         step, _ = call.next_step(0)
         match step:
@@ -100,7 +100,7 @@ def test_a_file_goes_with_a_conversation_and_with_ids_from_before(make: Make) ->
 
 @both
 def test_a_file_stays_when_the_nonce_is_renewed_before_the_question(make: Make) -> None:
-    """It belongs to the session's id, which start_session gives again to who sends its cookie (WIRE 3.1, 7.5)."""
+    """It belongs to the session id, which start_session returns again for the session's cookie (WIRE 3.1, 7.5)."""
     site = channel(session=Session("n0", "s0", "mwai_session_id=s0"))
     call = make(site, "Hi?", files=[CAT])
     assert asks(call) == "upload n0"
@@ -175,7 +175,7 @@ def test_retries_repeat_the_upload_and_not_those_before_it(make: Make) -> None:
     assert asks(call) == "upload n0"
     begin(call, b"{")
     call.step_failed("reset")
-    assert asks(call) == "Done"  # a broken answer is no lost connection
+    assert asks(call) == "Done"  # a broken answer is not a lost connection
     call = make(channel(session=Session("n0"), retries=3), "Hi?", files=[CAT, DOG])
     assert asks(call) == "upload n0"
     tell(call, KEPT)

@@ -1,4 +1,4 @@
-"""A member's calls: one of them lets the site say who asks, and the others wait for that."""
+"""A member's calls: one of them lets the site name the member, while the others wait."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ AJAX = "/wp-admin/admin-ajax.php?action=rest-nonce"
 
 
 def asks(call: HTTPCall) -> str:
-    """What it asks for, or the step that it takes instead."""
+    """The request, or the step instead."""
     step, _ = call.next_step(0)
     return step.url.removeprefix(SITE) if isinstance(step, Request) else type(step).__name__
 
@@ -44,7 +44,7 @@ def tell(call: HTTPCall, answer: Answer) -> None:
 
 
 def asked(call: HTTPCall, *answers: Answer) -> list[str]:
-    """All that it asks for until it is over."""
+    """All its requests until it is over."""
     waiting, places = list(answers), []
     while (place := asks(call)) != "Done":
         places.append(place)

@@ -118,7 +118,7 @@ def test_a_question_refused_while_another_starts_a_session_without_a_nonce_stays
     site = channel()
     starter = make(site, "1?")
     assert asks(starter) == "start_session"
-    call = make(site, "2?", Conversation(session=Session("n0")))  # brings a session, which turns out to be stale
+    call = make(site, "2?", Conversation(session=Session("n0")))  # has a session, which turns out to be stale
     assert asks(call) == "submit n0"
     tell(call, STALE)
     assert asks(call) == "Wait"

@@ -1,4 +1,4 @@
-"""What a channel takes, what it refuses, and what can be asked."""
+"""The arguments of a channel, valid and invalid, and the kinds of questions."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A channel of a member's: where the password may go, and who proves whose question it is."""
+"""A member's channel: where the password may be sent, and which call verifies the member."""
 
 import pytest
 

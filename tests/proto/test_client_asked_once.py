@@ -1,4 +1,4 @@
-"""A question is handed out once, whatever fails when, and whatever is called."""
+"""A question is handed out once, whatever fails, and whatever is called."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ from opchat_proto import (
     Session,
     StartTLS,
 )
-from opchat_proto._client import State  # the table itself is not public, and is walked over here
+from opchat_proto._client import State  # the table is not public, and this test walks it
 from tests.proto.asking import (
     ANSWER,
     BOUND_V4,
@@ -55,7 +55,7 @@ from tests.proto.cuts import byte_by_byte, random_cuts
 
 @dataclass
 class Fault:
-    """What goes wrong, once, in the life of a question."""
+    """One fault in the life of a question."""
 
     kind: str
     at: int  # how many bytes the server has sent before, or how many requests were sent
@@ -63,11 +63,11 @@ class Fault:
 
 @dataclass
 class Server:
-    """A site that answers over one connection after the other, and what was asked of it."""
+    """A site that answers one connection after the other, and its requests."""
 
     fault: Fault
     early: bytes = b""
-    """What it answers to a request that could not be sent."""
+    """Its answer to a request that could not be sent."""
     given: int = 0
     submits: int = 0
     requests: int = 0

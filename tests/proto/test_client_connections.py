@@ -1,4 +1,4 @@
-"""Each request has a connection of its own, and nothing is asked again because one broke."""
+"""Each request has its own connection, and a broken one does not repeat a question."""
 
 import copy
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_nothing_is_asked_again_because_its_connection_broke(lose: Callable[[Cli
     assert (broken.in_session, broken.asked) == (False, True)
     asking.receive_data(STALE)
     ask(asking)
-    assert (lose(asking), asking.next_step()) == ([REFUSAL], Done())  # what is left, if no session can be had
+    assert (lose(asking), asking.next_step()) == ([REFUSAL], Done())  # the result without a session
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"])

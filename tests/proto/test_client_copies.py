@@ -37,7 +37,7 @@ def secrets_of(asking: Client) -> None:
 
 
 def advance(asking: Client, piece: bytes) -> list[Event]:
-    """Give these bytes; if there are none, the step was done."""
+    """Report these bytes; without bytes, report the step as done."""
     if piece:
         return asking.receive_data(piece)
     asking.step_done()

@@ -1,4 +1,4 @@
-"""How a question ends: failures, a caller who leaves, answers that begin before the request is sent."""
+"""The end of a question: failures, a caller who leaves, answers that begin before the request is sent."""
 
 import copy
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from opchat_proto import Broken, Client, Connect, Done, Endpoint, Limits, Live, Reason, Receive, Send, Session
-from opchat_proto._client import State  # the table itself is not public, and is walked over here
+from opchat_proto._client import State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWER, ANSWERED, HI, ask, asked, client, content_length
 from tests.proto.clients import (
     BUSY,

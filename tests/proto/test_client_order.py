@@ -23,7 +23,7 @@ from opchat_proto import (
     Submit,
     _client,  # its table is watched here
 )
-from opchat_proto._client import TABLE, State  # the table itself is not public, and is walked over here
+from opchat_proto._client import TABLE, State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWER, ANSWERED, ENDPOINT, WAYS, Recorder, ask, content_length, follow
 from tests.proto.clients import (
     CLEAR,

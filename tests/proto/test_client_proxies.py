@@ -53,7 +53,7 @@ def test_the_tunnel_comes_first_and_the_proxy_learns_only_the_target(way: Way) -
         headers={"X-Extra": "extra"},
     )
     asking = Client(flow, proxy=Proxy.parse(way.proxy))
-    assert follow(asking, way.script) == []  # which compares every byte of what is sent
+    assert follow(asking, way.script) == []  # compares every byte sent
     assert not asking.submit_started
     _, fields, _ = parts_of(asking.next_step())
     assert {b"X-WP-Nonce: n0nce", b"Cookie: mwai_session_id=c00kie", b"X-Extra: extra"} <= fields

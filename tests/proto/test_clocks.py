@@ -1,4 +1,4 @@
-"""The clocks of a question: which one runs, from when, and what it means that one has run out."""
+"""The clocks of a question: which one runs, since when, and what happens when one runs out."""
 
 import math
 from collections.abc import Callable
@@ -219,7 +219,7 @@ def tell_in_time(call: AnyCall, until: float) -> None:
 late = pytest.mark.parametrize("run_out", [ask_late, ask_later_still, tell_in_time])
 RunOut = Callable[[AnyCall, float], None]
 
-# How often a step is done, and what is received, before the clock runs out, and then what has happened.
+# How many steps are done, and what is received, before the clock runs out; then the outcome.
 PLACES: list[tuple[int, bytes, Broken]] = [
     (
         0,

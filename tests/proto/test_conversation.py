@@ -1,4 +1,4 @@
-"""A conversation: what was said, kept between two questions."""
+"""A conversation: the memory between two questions."""
 
 from typing import Any
 

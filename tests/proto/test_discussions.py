@@ -1,4 +1,4 @@
-"""A member's discussions: what is asked, what is read, and what is not a list of them."""
+"""A member's discussions: requests, answers, and answers that are not a list."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def asked(question: Any, *answers: tuple[int, Any]) -> tuple[list[Request], list
 
 
 def listed(*rows: Any, total: Any = "1") -> Any:
-    """What the list of these rows comes to: a page, or a `Broken`."""
+    """The outcome of a list with these rows: a page, or a `Broken`."""
     _, [last] = asked(ListDiscussions(), (200, {"success": True, "total": total, "chats": list(rows)}))
     return DiscussionPage.from_end(last) if isinstance(last, End) else last
 
@@ -249,7 +249,7 @@ def test_they_are_asked_over_a_channel_and_have_no_options() -> None:
 
 # ------------------------------------------------------------------------------------------------ recordings
 
-NAMES: dict[str, Any] = {  # of recordings, and what each comes to
+NAMES: dict[str, Any] = {  # of recordings, and the outcome of each
     "2.4.9/discussions_list_member": (4, 4, "convb24ef41", None),
     "2.4.9/discussions_list_guest": "You need to be connected.",
     "3.6.2/discussions_list_member": (10, 19, "conv3c568a9", "resp_lab3e11ae4d9ed53e85"),

@@ -1,4 +1,4 @@
-"""What the official API puts into "extra" is read like what the chat puts beside the reply."""
+"""The official API's "extra" is read like the chat's fields next to the reply."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses, right and wrong, cut everywhere: what an answer's bytes come to."""
+"""HTTP/1.1 responses, right and wrong, cut everywhere: the outcome of an answer's bytes."""
 
 from dataclasses import replace
 

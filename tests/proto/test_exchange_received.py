@@ -1,4 +1,4 @@
-"""What an `Exchange` gives for each read, and what it keeps."""
+"""The items of an `Exchange` for each read, and the bytes it keeps."""
 
 import array
 import copy
@@ -88,7 +88,7 @@ def test_any_number_of_bytes_after_an_answer_is_not_a_fault() -> None:
     st.data(),
 )
 def test_no_read_leaves_anything_for_the_next_that_its_bytes_complete(body: bytes, data: st.DataObject) -> None:
-    """However much of a body has come, there is the same of it as if it had come byte by byte."""
+    """At any point, the body so far is the same as if it had come byte by byte."""
     in_reads, in_bytes = exchange(), exchange()
     ended = False
     for read in [CHUNKED, *filter(None, data.draw(strategies.cuts(body)))]:

@@ -1,4 +1,4 @@
-"""What a session adopts from the site's answers: nonces, tokens and the chat's own cookies."""
+"""A session adopts nonces, tokens and the chat's own cookies from the site's answers."""
 
 import json
 from dataclasses import replace

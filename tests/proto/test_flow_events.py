@@ -1,4 +1,4 @@
-"""The events of a flow, what is awaited meanwhile, and what its end says: clocks, limits, leaving."""
+"""The events of a flow, what is awaited meanwhile, and its ends: clocks, limits, leaving."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Awaiting, Broken, End, Event, Flow, Limits, Live, Reason, Session
-from opchat_proto._flow import State  # the table itself is not public, and is walked over here
+from opchat_proto._flow import State  # the table is not public, and this test walks it
 from tests.proto.cuts import byte_by_byte
 from tests.proto.flows import (
     ASK,

@@ -1,4 +1,4 @@
-"""A member's question is asked only once the site has said who asks, and never as a guest's."""
+"""A member's question is asked only after the site has named the member, and never as a guest's."""
 
 import pickle
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Awaiting, Broken, End, Endpoint, Flow, Limits, Live, Reason, Request, Session, Submit, Visit
-from opchat_proto._flow import TABLE  # the table itself is not public, and is walked over here
+from opchat_proto._flow import TABLE  # the table is not public, and this test walks it
 from tests.proto import asking
 from tests.proto.members import (
     AJAX,

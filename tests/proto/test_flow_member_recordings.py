@@ -1,4 +1,4 @@
-"""What a real site answered to a member, replayed over connections in pieces of several sizes."""
+"""A real site's answers to a member, replayed over connections in pieces of several sizes."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason="the recordings ar
 
 
 def replayed(session: Session, *names: str, size: int) -> tuple[list[str], list[Event]]:
-    """Where the requests went, and the events, with these recorded answers."""
+    """The places of the requests, and the events, with these recorded answers."""
     client = Client(Flow("https://site.example", Submit(new_message="echo app password"), session=session))
     waiting, places, events = list(names), [], []
     while not isinstance(step := client.next_step(), Done):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, End, LocalProtocolError, Reason
-from opchat_proto._flow import TABLE, Input, State  # the table itself is not public, and is walked over here
+from opchat_proto._flow import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.flows import GIVEN, MEMBER, OPENED, STALE, answer, call, in_state
 
 
@@ -47,7 +47,7 @@ def test_the_table_has_every_state() -> None:
 
 _BY_ANSWERS_ALONE = (Input.STALE, Input.REDIRECTED, Input.PASSED, Input.PROVED)
 CALLABLE = [given_input for given_input in Input if given_input not in _BY_ANSWERS_ALONE]
-BY_ANSWERS = (  # what a caller can do as well, in other states
+BY_ANSWERS = (  # what a caller can also do, in other states
     (State.SESSION_BODY, Input.UNPROVED),
     (State.PROOF_BODY, Input.NO_NONCE),
     (State.SUBMIT_BODY, Input.UNPROVED),

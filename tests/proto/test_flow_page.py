@@ -45,7 +45,7 @@ def page(nonce: object = "1111111111", **system: Any) -> tuple[int, Any, str]:
 
 
 def asked(*answers: tuple[int, Any, str], flow: Flow) -> tuple[list[tuple[str, str | None]], list[Event]]:
-    """Where each request went, with its nonce; and the events."""
+    """The place of each request with its nonce, and the events."""
     waiting, events, requests = list(answers), [], []
     while request := flow.next_request():
         requests.append((request.url.removeprefix(SITE), dict(request.headers).get("X-WP-Nonce")))

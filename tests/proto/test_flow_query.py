@@ -1,9 +1,9 @@
-"""What is asked before a question, and a question that needs no session."""
+"""Queries before a question, and a question without a session."""
 
 import pytest
 
 from opchat_proto import Awaiting, Broken, Channel, End, Flow, Limits, LocalProtocolError, Query, Reason, Session
-from opchat_proto._flow import TABLE, Input, State  # the table itself is not public, and is walked over here
+from opchat_proto._flow import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.calls import AnyCall, Make, Reply, both, ended, tell
 from tests.proto.flows import take
 

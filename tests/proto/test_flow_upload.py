@@ -1,4 +1,4 @@
-"""A file takes the way of a question, with a request, a limit and one renewal of its own, and asks nothing."""
+"""An upload works like a question, with its own request, limit and renewal, but costs none."""
 
 import pytest
 

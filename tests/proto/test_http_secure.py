@@ -1,4 +1,4 @@
-"""Where a password may go: over https, and to this machine itself."""
+"""Where a password may be sent: over https, and to this machine."""
 
 import pytest
 

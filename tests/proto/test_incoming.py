@@ -1,4 +1,4 @@
-"""An upload on its way in: the file, or what is answered instead."""
+"""An incoming upload: the file, or the response instead."""
 
 import json
 

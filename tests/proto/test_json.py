@@ -236,7 +236,7 @@ def test_the_deepest_limit_is_kept_with_half_pairs_at_the_bottom() -> None:
 )
 def test_a_repeated_key_is_refused_however_it_is_spelled(text: str) -> None:
     assert refusal(text, unique=("data", "type")) == "the key 'type' is there more than once"
-    assert decode(text, 64) == json.loads(text)  # where nobody asks, the last one wins
+    assert decode(text, 64) == json.loads(text)  # without `unique`, the last one wins
 
 
 @pytest.mark.parametrize("key", ["new_token", "sessionId", "A1 ", "_"])

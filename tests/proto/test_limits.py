@@ -1,4 +1,4 @@
-"""Limits: finite, checked, named in what they raise."""
+"""Limits: finite, checked, and named in errors."""
 
 import sys
 from dataclasses import FrozenInstanceError, fields

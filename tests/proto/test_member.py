@@ -1,4 +1,4 @@
-"""What WordPress says of who asks, and the nonce that it gives: judged, and never quoted."""
+"""WordPress's answer to who asks, and its nonce: judged, and never quoted."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""One session for all calls of a channel: who starts it, who waits, who takes over, and what renews it."""
+"""One session for all calls of a channel: which call starts it, which ones wait, take over and renew it."""
 
 import threading
 from collections.abc import Callable

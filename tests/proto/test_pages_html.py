@@ -1,4 +1,4 @@
-"""HTML as browsers read it, so that what is no element is no bot; and pages that are made to be slow."""
+"""HTML as browsers read it, so that only elements are bots; and pages made to be slow."""
 
 import html
 import tracemalloc
@@ -182,7 +182,7 @@ def test_unclosed_svg_ends_at_the_next_html_element() -> None:
 
 ELEMENT = "<i class=mwai-chatbot-container data-system='"
 
-# What comes once, and what comes again and again.
+# The part that comes once, and the repeated part.
 HOSTILE = {
     "tags without end": ("", "<a "),
     "declarations": ("", "<![["),

@@ -1,4 +1,4 @@
-"""A page that was made for a member: whose session it gives, and where WordPress lies."""
+"""A page made for a member: its session, and the place of WordPress."""
 
 from typing import Any
 

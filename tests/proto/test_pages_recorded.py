@@ -59,7 +59,7 @@ def test_any_text_is_a_page(text: str, url: str, headers: list[tuple[str, str]])
 
 
 def recorded(name: str) -> Page:
-    """What a site answered to a GET of a page."""
+    """A site's answer to a GET of a page."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
     connection.send(h11.EndOfMessage())

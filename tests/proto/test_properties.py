@@ -203,7 +203,7 @@ def test_a_copy_of_a_server_goes_on_like_its_original(again: Again, data: DataOb
 
 @st.composite
 def scripts(draw: DrawFn) -> list[Answered]:
-    """The answers to the requests of one flow, mostly such that it goes on for long."""
+    """The answers to the requests of one flow, mostly such that it continues for long."""
     steps = draw(
         st.lists(st.sampled_from([OPENED, RENEWED, STALE, EXPIRED, NO_ROUTE, OPENED, STALE, PAGE]), max_size=4)
     )
@@ -298,7 +298,7 @@ def test_a_question_arrives_as_it_was_asked_and_its_answer_comes_back(
 
 
 def _what_arrives(event: Event) -> tuple[Any, ...]:
-    """What a server's event is on the other side: all of a `Live` but `raw`, of a `Broken` only what went wrong."""
+    """A server's event as the client sees it: a `Live` without `raw`, and only the detail of a `Broken`."""
     match event:
         case Live():
             return event.text, event.kind

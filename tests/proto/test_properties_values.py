@@ -54,7 +54,7 @@ from tests.proto.anything import (
 
 
 def least(passes: Callable[[int], bool], most: int) -> int:
-    """The least number from 1 to `most` that passes, if whatever is larger than one that passes does too."""
+    """The least number from 1 to `most` that passes, if every larger one passes too."""
     low, high = 1, most
     while low < high:
         middle = (low + high) // 2
@@ -63,7 +63,7 @@ def least(passes: Callable[[int], bool], most: int) -> int:
 
 
 def check_limit(name: str, need: int, run: Callable[[Limits], list[Event]], *, smallest: int = 1) -> None:
-    """What is needed passes, and so does one more; one less is TOO_LARGE by this limit's name."""
+    """The exact limit passes, and so does one more; one less is TOO_LARGE with this limit's name."""
     expected = run(NO_RESTART)
     for enough in (need, need + 1):
         assert run(replace(NO_RESTART, **{name: enough})) == expected

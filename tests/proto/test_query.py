@@ -1,4 +1,4 @@
-"""A question by the official API: its request, the look at the list of bots, and what the answers of sites come to."""
+"""A question through the official API: its request, the list of bots, and the outcomes of answers."""
 
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def test_what_cannot_be_sent_is_refused(arguments: Any, error: type[Exception]) 
         Query(*arguments)
 
 
-NAMES = {  # of recordings, and what each comes to: the reply, or the status of a refusal
+NAMES = {  # of recordings, and the outcome of each: the reply, or the status of a refusal
     "2.4.9/api_chatbot": "bot by the API",
     "2.4.9/api_chatbot_2": "bot second by the API",
     "2.4.9/api_chatbot_fail": 500,

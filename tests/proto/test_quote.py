@@ -1,4 +1,4 @@
-"""What a detail quotes of a peer: no tags, no secrets, however they are written."""
+"""A detail quotes a peer without tags and secrets, in any spelling."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The body of an answer by its bytes: which is a stream, which is JSON, and when its events are given."""
+"""The body of an answer, judged by its bytes: streams, JSON, and when the events come."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, Limits, Live, LocalProtocolError, Reason, ReplyDecoder
-from opchat_proto._reply import TABLE, Input, State  # the table itself is not public, and is walked over here
+from opchat_proto._reply import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.cuts import clones, in_pieces
 from tests.proto.replies import BOM, END, HI, KIB, PAGE, RICH, STALE, call, error, judge, live
 
@@ -168,7 +168,7 @@ def test_the_callers_buffer_is_not_held() -> None:
     decoder = ReplyDecoder()
     decoder.receive_head(200, [])
     assert decoder.receive_data(buffer) == []
-    buffer[:] = b"\n"  # which would raise BufferError if a view were left
+    buffer[:] = b"\n"  # raises BufferError if a view is left
     assert decoder.receive_data(buffer) == [Live("a")]
 
 

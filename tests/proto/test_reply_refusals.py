@@ -1,4 +1,4 @@
-"""Status and header fields: what is not followed, and what a refusal says."""
+"""Status and header fields: what is not followed, and the details of refusals."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""What an observer is told of the driver's reports."""
+"""The driver's reports, as an observer receives them."""
 
 import dataclasses
 from collections.abc import Callable

@@ -57,7 +57,7 @@ def test_numbers_that_cannot_be_used_are_named(options: dict[str, Any], error: t
 
 
 def pauses(make: Make, **options: Any) -> list[float]:
-    """Seconds before each retry of a question that reaches nobody."""
+    """The pauses before each retry of a question that does not reach the server."""
     call = make(channel(session=Session(), **options), "Hi?")
     seconds: list[float] = []
     now = 0.0
@@ -72,7 +72,7 @@ def pauses(make: Make, **options: Any) -> list[float]:
 
 
 def asks_nobody(call: AnyCall, now: float) -> bool:
-    """Begin to ask, and reach nobody: whether that is the end."""
+    """Begin to ask, and fail to connect. Return whether that is the end."""
     call.next_step(now)
     reach_nobody(call)
     return " LAST " in repr(call)

@@ -15,7 +15,7 @@ KIND = FORM_HEAD[0]
 
 
 def uploaded(pieces: list[bytes], site: Site = WITH_FILES) -> tuple[bytes, list[tuple[str | None, bytes]], bytes]:
-    """What the server sent, the files that were whole, and what was written of the last one that was not."""
+    """The bytes that the server sent, the complete files, and the written part of an incomplete last one."""
     server, sent, files, content = Server(site), b"", list[tuple[str | None, bytes]](), b""
     given = iter(pieces)
     while True:

@@ -22,7 +22,7 @@ from opchat_proto import (
     Server,
     Site,
 )
-from opchat_proto._server import TABLE, Input, State  # the table itself is not public, and is walked over here
+from opchat_proto._server import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.cuts import copies, cut_at
 from tests.proto.servers import (
     ANSWERED,

@@ -1,4 +1,4 @@
-"""A session as a value: who the server takes us for."""
+"""A session as a value."""
 
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a session takes over: from header fields, from a payload, from start_session."""
+"""What a session adopts from header fields, a payload, and start_session."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What signs a member in: an application password, which goes nowhere where it could be read, and is shown nowhere."""
+"""A member's application password: it is never sent where it could be read, and never shown."""
 
 import copy
 import pickle

@@ -27,7 +27,7 @@ from tests.proto.sites import (
 
 
 def shown(path: str, *, root: str, origin: str, nonce: str) -> Response | None:
-    """Shows what it was asked for, but for nothing at /nowhere."""
+    """Shows the request, and nothing at /nowhere."""
     return (
         None if path == "/nowhere" else Response(200, (("X-Shown", "yes"),), f"{path} {root} {origin} {nonce}".encode())
     )

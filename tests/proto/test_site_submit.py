@@ -1,4 +1,4 @@
-"""Questions to a site: its checks in the plugin's order, and what is understood."""
+"""Questions to a site: the checks in the plugin's order, and the decoded values."""
 
 from typing import Any
 

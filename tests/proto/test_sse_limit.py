@@ -10,7 +10,7 @@ from tests.proto.streams import BOM, Outcome, data, outcome, slow_overflow, unde
 
 LIMIT = 24
 EXACT: dict[str, tuple[bytes, bytes, bytes, int]] = {
-    # what comes first, the byte with which the limit is reached, what follows, and how many events there are then
+    # the bytes before, the byte at the limit, the bytes after, and the number of events then
     "one data line": (b"data: " + b"x" * 17, b"x", b"\n\n", 1),
     "one data line without a space": (b"data:" + b"x" * 18, b"x", b"\n\n", 1),
     "an unfinished data line": (b"data: " + b"x" * 17, b"x", b"", 0),

@@ -14,7 +14,7 @@ from tests.proto.streams import BOM, STREAMS, slow_utf8
 
 
 def mended(pieces: Iterable[bytes], limit: int = 200) -> tuple[list[str], bool, bool, str | None]:
-    """The events' data, whether there was too much, whether a data line was seen, what was ignored first."""
+    """The events' data, `overflowed`, `data_seen`, and the first ignored line."""
     decoder = SSEDecoder(Limits(event_bytes=limit), mend=True)
     events = [event for piece in pieces for event in decoder.receive_data(piece)]
     seen = decoder.data_seen

@@ -17,7 +17,7 @@ MEBI = 1024 * 1024
 
 @contextmanager
 def at_most(most: int) -> Iterator[None]:
-    """No more than so many bytes are held by Python at any moment, beyond those held before."""
+    """Check that Python never holds more than this many additional bytes."""
     tracemalloc.start()
     try:
         yield
@@ -67,7 +67,7 @@ def test_what_no_event_needs_any_more_is_not_kept() -> None:
 
 
 def calls(stream: bytes, size: int) -> int:
-    """How many functions, Python's and C's, are called for a stream in pieces of this size."""
+    """The number of calls, in Python and C, for a stream in pieces of this size."""
     count = 0
     decoder = SSEDecoder()
     pieces = in_pieces(stream, size)

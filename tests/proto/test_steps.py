@@ -1,4 +1,4 @@
-"""The steps that a driver is told to take."""
+"""The steps of a driver."""
 
 from dataclasses import FrozenInstanceError, fields
 from typing import TypeAlias

@@ -1,4 +1,4 @@
-"""What the strategies promise: what they give, what they never give, and that nothing they should give is missing."""
+"""The promises of the strategies: what they give, what they never give, and that nothing is missing."""
 
 import importlib
 import re

@@ -103,7 +103,7 @@ class StaysAfterClose(Wrapper):
 
 
 class AsksAgain(Wrapper):
-    """Asks once more where an answer did not come."""
+    """Repeats a question whose answer did not come."""
 
     def __init__(self, flow: Flow, *, proxy: Proxy | None = None) -> None:
         self.again = copy.deepcopy(flow)
@@ -198,7 +198,7 @@ class KeepsTheEnd(CallWrapper):
 
 
 class SendsTwice(CallWrapper):
-    """Asks once more where an answer did not come."""
+    """Repeats a question whose answer did not come."""
 
     def receive_eof(self) -> None:
         sent = isinstance(self.call.next_step(0)[0], Receive)
@@ -214,7 +214,7 @@ class HidesFaults(CallWrapper):
 
 
 class Leaks(CallWrapper):
-    """It is held by somebody, so dropping it is not enough."""
+    """It is referenced elsewhere, so dropping it is not enough."""
 
     held: ClassVar[list[Any]] = []
 
@@ -224,7 +224,7 @@ class Leaks(CallWrapper):
 
 
 class StartsASessionItself(CallWrapper):
-    """Has a channel of its own, and so its own start_session."""
+    """Has its own channel, and so its own start_session."""
 
     def __init__(self, channel: Channel) -> None:
         options = {"proxy": channel.proxy, "timeouts": channel.timeouts, "limits": channel.limits}

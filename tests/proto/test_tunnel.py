@@ -22,7 +22,7 @@ from opchat_proto import (
     Send,
     _tunnel,  # its table is watched here
 )
-from opchat_proto._tunnel import SOCKS_TABLE, SOCKSState  # the table itself is not public, and is walked over here
+from opchat_proto._tunnel import SOCKS_TABLE, SOCKSState  # the table is not public, and this test walks it
 from tests.proto.asking import (
     ANSWER,
     ANSWERED,

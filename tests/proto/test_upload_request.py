@@ -1,4 +1,4 @@
-"""The request that a file becomes, and what is said of its refusal."""
+"""The request for a file, and the details of refusals."""
 
 import pytest
 

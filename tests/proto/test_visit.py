@@ -1,4 +1,4 @@
-"""A visit to a page: what is asked for, and which answers are a page."""
+"""A visit to a page: its requests, and the answers that are a page."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A file that is fetched, as a page is: its bytes, of any kind."""
+"""A file downloaded like a page: bytes of any kind."""
 
 import pytest
 

@@ -23,7 +23,7 @@ from opchat_proto import (
     StartTLS,
     Visit,
 )
-from opchat_proto._visit import TABLE, Input, State  # the table itself is not public, and is walked over here
+from opchat_proto._visit import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.cuts import clones, every_cut, random_cuts
 from tests.proto.pages import CHAT, PAGE, URL
 from tests.proto.visits import FOUND, Answer, answer, take, to
@@ -194,7 +194,7 @@ def bytes_of(response: Answer) -> bytes:
 
 
 def steps(client: Client, answers: Iterator[Answer]) -> Iterator[Any]:
-    """What a client does with these answers, step by step; then its events."""
+    """The steps of a client with these answers, then its events."""
     while True:
         step = client.next_step()
         match step:

@@ -8,14 +8,14 @@ from tests.proto.cuts import every_cut, in_pieces
 
 
 def at_reply(way: Way, number: int, *, limits: Limits = NO_RESTART) -> Client:
-    """Where the proxy is to give this reply of its replies, the first is 0."""
+    """A client at the proxy's reply with this index."""
     asking = way.client(limits=limits)
     follow(asking, way.script[: way.replies[number]])
     return asking
 
 
 def outcome_of(asking: Client, reply: bytes) -> list[Event]:
-    """What this reply and then a close come to, the same for every cut, and nothing is asked of the site."""
+    """The outcome of this reply and a close, the same for every cut, without a request to the site."""
     outcomes = []
     for pieces in every_cut(reply) if len(reply) < 500 else ([reply], in_pieces(reply, 1), in_pieces(reply, 1000)):
         reading = copy.deepcopy(asking)

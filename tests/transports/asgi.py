@@ -28,7 +28,7 @@ def run(backend: str, main: Callable[[], Awaitable[Any]]) -> Any:
 
 
 class Peer:
-    """An ASGI server with one client, who sends these messages, and leaves when it is told."""
+    """An ASGI server with one client, who sends these messages and leaves on request."""
 
     def __init__(self, *messages: Message) -> None:
         self.waiting = list(messages)
@@ -161,7 +161,7 @@ class Callable_:
 
 
 def leave(backend: str, bot: Any, client: Callable[[Peer], Coroutine[Any, Any, None]], **options: Any) -> Peer:
-    """Ask, and let the client do something meanwhile. Gives what it got."""
+    """Ask, and let the client act meanwhile. Return what it received."""
 
     async def main() -> Peer:
         head, messages = question(stream=options.pop("stream", True))

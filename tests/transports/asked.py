@@ -47,7 +47,7 @@ def asking(text: str, *headers: str) -> bytes:
 
 
 def all_of(server: BlockingServer, *pieces: bytes) -> bytes:
-    """What the server sends until it closes."""
+    """The bytes that the server sends until it closes."""
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         for piece in pieces:
             connection.sendall(piece)

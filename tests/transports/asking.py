@@ -64,7 +64,7 @@ class Ask:
 
     @property
     def is_httpx(self) -> bool:
-        """Whether a library makes the connections, which does not tell all that happens."""
+        """Whether a library makes the connections, which hides some faults."""
         return self.kind is HttpxTransport
 
 
@@ -79,7 +79,7 @@ TRANSPORTS = [ask.kind for ask in ASKS.values()]
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Start it; what is returned waits for the result."""
+    """Start it, and return a function that waits for the result."""
     results: queue.Queue[Any] = queue.Queue()
 
     def run() -> None:

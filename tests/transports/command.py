@@ -23,7 +23,7 @@ from .scripted import Script, Scripted
 
 PATIENCE = 20.0  # seconds; a process takes several to begin where others want the same processor
 
-# Not in development mode, in which asyncio logs what takes long on a busy machine.
+# Not in development mode, where asyncio logs slow callbacks on a busy machine.
 COMMAND = [sys.executable, "-W", "error", "-m", "opchat_transports"]
 ENVIRONMENT = {
     name: value
@@ -56,7 +56,7 @@ def opchat(
 
 
 def opchat_process(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command as a process, for what it has from the system: descriptors, a locale, modules of its own."""
+    """Run the command as a process, with its own descriptors, locale and modules."""
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
     options = {"env": ENVIRONMENT, "timeout": PATIENCE, "capture_output": True, "encoding": "utf-8", **options}
@@ -83,7 +83,7 @@ def asking(script: Script, *arguments: str, session: bool = True) -> subprocess.
 
 
 class Terminal:
-    """A process on a pseudo-terminal of its own, which is its standard input, output and error."""
+    """A process on its own pseudo-terminal, which is its standard input, output and error."""
 
     def __init__(self, *arguments: str, term: str = "xterm-256color", **variables: str) -> None:
         self._main, terminal = pty.openpty()
@@ -123,7 +123,7 @@ class Terminal:
             os.sched_yield()
 
     def until(self, text: str) -> str:
-        """Wait until this is shown, behind what was waited for before. Returns what was shown up to there."""
+        """Wait until this is shown, after the last such text. Return the output up to it."""
         end = time.monotonic() + PATIENCE
         while (at := self.shown.find(text, self._seen)) < 0:
             assert self._read(end), f"{text!r} was not shown, but {self.shown!r}"

@@ -34,7 +34,7 @@ def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def log_of_its_own() -> None:
-    """What was logged in the test before is no reason to leave out a line of this one."""
+    """Reset the filters, so that the previous test's log does not suppress lines of this one."""
     for name in ("uvicorn.error", "opchat_transports.blocking_server"):
         for once in logging.getLogger(name).filters:
             assert isinstance(once, OncePerSecond)
@@ -84,7 +84,7 @@ def open_files() -> int:
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Run it on asyncio's loop, or on uvloop's. Whatever it does, it must leave no task behind."""
+    """Run it on asyncio's loop or uvloop's, and check that it leaves no task behind."""
 
     async def alone(main: Main) -> Any:
         asyncio.get_running_loop().slow_callback_duration = PATIENCE

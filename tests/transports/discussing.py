@@ -54,5 +54,5 @@ class DiscussingSite(MemberSite):
 
 
 def _refuse(action: str) -> tuple[int, Any]:
-    """What a guest is told."""
+    """The answer to a guest."""
     return (200, {"success": False, "message": "You need to be connected."}) if action == "list" else (401, FORBIDDEN)

@@ -114,5 +114,5 @@ def site(version: str = "3.6.2", *, url: str = "contact", **answers: bytes | Non
 
 
 def seen(server: FaultServer) -> list[str]:
-    """What was asked for."""
+    """The requests."""
     return [f"{request.method} {request.target}" for request in server.requests]

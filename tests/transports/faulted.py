@@ -241,7 +241,7 @@ def clocks(expected: Sequence[Event]) -> Timeouts:
 
 
 def without_words(events: list[Event], url: str) -> list[Event]:
-    """The events without what is h11's to say, or depends on what the system reports first."""
+    """The events without h11's words and anything that depends on the order of the system's reports."""
     *before, last = events
     if isinstance(last, Broken):
         detail = last.detail.replace(url, "URL")
@@ -268,7 +268,7 @@ def check(name: str, events: list[Event], expected: list[Event], journal: Journa
 
 
 def outcome(*scripts: Script, **options: Any) -> list[Event]:
-    """Of a call without a network, its verdict's raw text left out."""
+    """The events of a call without a network, without raw texts."""
     return without_words(list(MemoryServer(*scripts).run(a_call(**options))), SITE)
 
 
@@ -280,7 +280,7 @@ REQUEST = (
 
 
 def talk(port: int, *sent: bytes) -> bytes:
-    """What a client gets that sends this and reads to the end."""
+    """The answer to a client that sends this and reads to the end."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         for data in sent:
             connection.sendall(data)

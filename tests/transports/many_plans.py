@@ -25,7 +25,7 @@ def play(
     concurrency: int = 1,
     takes: float = 1.0,
 ) -> list[tuple[float, Any]]:
-    """Ask all; each answer takes so many seconds. Returns when each question was asked."""
+    """Ask all; each answer takes this many seconds. Return the time of each question."""
     for question in questions:
         plan.add(question)
     plan.end_input()

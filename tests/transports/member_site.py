@@ -1,4 +1,4 @@
-"""A site with a page, to whose members it answers as WordPress does: by password, or by cookies and a nonce."""
+"""A site with a page, whose members sign in as in WordPress: by password, or by cookies and a nonce."""
 
 import json
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ class OfficialSite(PageSite):
     """It answers to the token, as 3.6.2 does unless a test says otherwise."""
 
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    """What a route answers in place of that."""
+    """Other answers by route."""
 
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
         route = path.rpartition("/mwai/v1/")[2]

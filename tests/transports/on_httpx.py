@@ -1,4 +1,4 @@
-"""Questions over `HttpxTransport`: whose client, on which event loop."""
+"""Questions over `HttpxTransport`, by client and event loop."""
 
 import asyncio
 import ssl
@@ -24,7 +24,7 @@ NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 @dataclass(frozen=True)
 class Way:
-    """An event loop, and whose client."""
+    """An event loop, and the owner of the client."""
 
     loop: str
     module: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""A site with a page, as versions of the plugin have it: what a visitor and then a question meet."""
+"""A site with a page, as in versions of the plugin, for a visit and a question."""
 
 import json
 import ssl
@@ -21,19 +21,19 @@ SESSION_ID = "6b02fc304cdb0"
 
 @dataclass
 class PageSite:
-    """What it is, and what it was asked."""
+    """The site and its requests."""
 
     version: str = "3.6.2"
     bots: tuple[str, ...] = ("default",)
     nonce: str = "0b2576d756"
     cached_nonce: str | None = None
-    """What the page says to who takes it from the cache."""
+    """The nonce in the cached page."""
     page_nonce: str | None = None
-    """What the page says to all others, if that is not the nonce."""
+    """The nonce in the uncached page, if not the valid one."""
     params: dict[str, Any] = field(default_factory=dict)
-    """What is in data-params."""
+    """The content of data-params."""
     text: str = ""
-    """What else is on the page."""
+    """The rest of the page."""
     redirects: dict[str, str] = field(default_factory=dict)
     url: str = ""
     requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)

@@ -109,7 +109,7 @@ def http_proxy(journal: Journal, credentials: str = "") -> Play:
         given = _basic(head)
         journal.credentials.append(given)
         if given != credentials:
-            # It says all it knows, which nobody must show.
+            # Its answer contains everything it knows, which must not be shown.
             peer.send(b"HTTP/1.1 407 %b\r\nContent-Length: 0\r\n\r\n" % head.replace(b"\r\n", b" "))
             record(peer, Journal())
             return
@@ -220,7 +220,7 @@ def take(peer: Peer, count: int) -> bytes:
 
 
 def pending(connection: socket.socket) -> bytes:
-    """Bytes that TLS has read and nobody has taken. A selector does not know about them."""
+    """Bytes that TLS has read and that were not taken yet; a selector does not see them."""
     data = b""
     while isinstance(connection, ssl.SSLSocket) and connection.pending():
         data += connection.recv(65536)

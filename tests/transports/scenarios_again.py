@@ -74,7 +74,7 @@ async def a_site_that_says_when(way: Way) -> None:
 
 
 async def never_repeated(way: Way) -> None:
-    """Whatever the server may have acted on, and whatever it will refuse again."""
+    """Faults after which the server may have acted, or will refuse again."""
     faults: list[Script] = [
         hangs_up,
         says(HELLO[:20]),

@@ -43,7 +43,7 @@ class Answered:
     routes: tuple[str, ...] = BOTH
     options: Mapping[str, Any] = field(default_factory=dict)
     session: bool = True
-    """Whether the server answers start_session by itself; else the scripts do."""
+    """Whether the server answers start_session itself; otherwise the scripts do."""
     detail: str | None = None
     """A part of the detail, if the transports word it differently; else the event's whole detail counts."""
 

@@ -90,7 +90,7 @@ class Peer:
         self.socket.close()
 
     def is_left(self, within: float = PATIENCE) -> bool:
-        """Whether the client closes within so many seconds."""
+        """Whether the client closes within this many seconds."""
         self.socket.settimeout(within)
         try:
             while self.socket.recv(65536):

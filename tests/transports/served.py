@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"a secret that all processes share"
 STARTS_WITHIN = 60.0  # seconds
 LEFT = "OPCHAT_TEST_LEFT"
-"""Names a file, to which the application adds a line when a bot is closed early."""
+"""The file to which the application adds a line when a bot is closed early."""
 
 SERVERS = {
     # The application runs in one process, or two, behind one address.
@@ -65,7 +65,7 @@ async def bot(submit: Submit) -> AsyncIterator[str | Event]:
 
 
 def thread(submit: Submit) -> Iterator[str]:
-    """Tell which thread it runs in, twice."""
+    """Yield the name of its thread, twice."""
     for _ in range(2):
         yield f"{threading.get_ident()} "
 
@@ -110,7 +110,7 @@ def running(name: str, left: Path, where: str = "tests.transports.served:app") -
 
 @contextmanager
 def started(port: int, *arguments: str, left: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Python with these arguments, which make a server, from when it answers."""
+    """Run Python with these arguments, which start a server, and wait until it answers."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env={**environment, LEFT: str(left)})
     try:

@@ -23,7 +23,7 @@ class Way(Protocol):
     """One way of asking."""
 
     head_is_ours: bool
-    """Whether our own HTTP reads the head of a response, and not a library that says little about its faults."""
+    """Whether our own HTTP reads the head of a response, not a library that hides its faults."""
     keeps_connections: bool
     """Whether a connection may carry several requests."""
 
@@ -44,7 +44,7 @@ async def read(transport: AsyncTransport, question: Any = "Hi") -> list[Event]:
 
 @contextmanager
 def serving(*scripts: Script, port: int = 0, session: bool = True) -> Iterator[Scripted]:
-    """A scripted server, whose journal must show each question once, and twice only with another nonce."""
+    """A scripted server. Its journal must show each question once, or twice with another nonce."""
     with Scripted(*scripts, port=port, session=session) as server:
         yield server
     submits = [request for request in server.requests if b"/submit HTTP" in request]
@@ -59,7 +59,7 @@ def says(*pieces: bytes) -> Play:
 
     def play(peer: Peer) -> None:
         peer.read()
-        with suppress(ConnectionError):  # who has the end event leaves; the pieces after it may find nobody
+        with suppress(ConnectionError):  # the client leaves after the end event, perhaps before the last pieces
             peer.send(*pieces)
 
     return play

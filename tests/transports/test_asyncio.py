@@ -36,7 +36,7 @@ def ask(run: Run, url: str | Endpoint, question: Any = "Hi", **options: Any) -> 
 
 
 def ask_by_name(run: Run, port: int, *addresses: str, **options: Any) -> list[Any]:
-    """Ask a site whose name has these addresses."""
+    """Ask a site whose name resolves to these addresses."""
 
     async def look_up(host: Any, port: int, **options: Any) -> Any:
         assert host == "site.example"
@@ -153,7 +153,7 @@ def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trus
 
 
 def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -> None:
-    """And what has not been read waits for the loop, so that others run again and again."""
+    """Unread data waits for the loop, so other tasks run in between."""
     pieces = 20_000
     turns = 0
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def patient(submitted: list[str], tls: ssl.SSLContext | None) -> Script:
-    """Answers, and does not mind whatever moment the client leaves at."""
+    """Answers, and accepts that the client leaves at any moment."""
 
     def play(peer: Peer) -> None:
         with suppress(OSError):

@@ -27,7 +27,7 @@ EVENT = live("x" * 1000)
 
 
 class Writer:
-    """Writes until nobody takes any more, and says then how much that was."""
+    """Writes until the client stops reading, and then reports how much that was."""
 
     def __init__(self) -> None:
         self.written = 0

@@ -56,7 +56,7 @@ def test_a_second_address_is_tried_within_the_same_clock(full_port: int, monkeyp
 
 
 def lookup(names: Callable[[], Any]) -> Callable[..., Any]:
-    """Replaces `socket.getaddrinfo`, which is asked for an address first."""
+    """Replaces `socket.getaddrinfo`, which is called first."""
 
     def look_up(host: Any, *_: Any, flags: int = 0, **__: Any) -> Any:
         if flags & socket.AI_NUMERICHOST:

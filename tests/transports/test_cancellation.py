@@ -59,7 +59,7 @@ async def natively(work: Work, nth: int, steps_later: int = 0) -> bool:
 
 
 async def natively_a_step_later(work: Work, nth: int) -> bool:
-    """When what it waited for may have come, and it does not know yet."""
+    """At a moment when the awaited data may have come, unnoticed."""
     return await natively(work, nth, 1)
 
 

@@ -111,7 +111,7 @@ def test_a_piece_that_was_lost_does_not_shorten_the_answer_silently() -> None:
     assert result.stderr == (
         "opchat: a piece was lost or the site changed its answer; the final text is: You said: lost\\x1b\n"
     )
-    # As after a call of a function, whose last turn is the final text.
+    # As after a function call, whose last turn is the final text.
     result = asking(answers(STREAM, live("I look it up. "), live("It rains."), end("It rains."), LAST))
     assert (result.stdout, result.stderr) == ("I look it up. It rains.\n", "")
 

@@ -211,7 +211,7 @@ def test_many_questions_to_a_site_need_a_yes(questions: str) -> None:
     ("options", "count"), [(["--yes"], 40), (["--max", "20"], 20), (["--url", "http://a.localhost"], 40)]
 )
 def test_or_that_there_are_few_or_that_it_is_this_machine(questions: str, options: list[str], count: int) -> None:
-    proxy = "http://127.0.0.1:9"  # where nobody listens
+    proxy = "http://127.0.0.1:9"  # nothing listens there
     result = opchat("batch", "--url", "http://site.example", "--proxy", proxy, *options, questions)
     assert Counter((line["reason"], line["asked"]) for line in lines(result.stdout)) == {("proxy", False): count}
 
@@ -447,7 +447,7 @@ def test_an_answer_that_is_compared_does_not_command_the_terminal(
 
 
 class _Page(HTMLParser):
-    """What is in a page."""
+    """The content of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -136,7 +136,7 @@ def test_lines_are_edited_and_remembered(tmp_path: Path) -> None:
             terminal.enter("Ad\x7f!\r")  # the backspace is obeyed
             terminal.until("one\r\n")
             terminal.until("> ")
-            terminal.enter("\x1b[A?\r")  # the line before, and a letter behind it
+            terminal.enter("\x1b[A?\r")  # the previous line, and one more letter
             terminal.until("two\r\n")
             terminal.until("> ")
             terminal.enter("\x04")
@@ -215,7 +215,7 @@ def no_readline(directory: Path) -> dict[str, str]:
 
 
 def like_libedit(directory: Path) -> dict[str, str]:
-    """An environment whose Python takes its readline for libedit."""
+    """An environment whose Python believes its readline to be libedit."""
     (directory / "sitecustomize.py").write_text("import readline; readline.backend = 'editline'")
     return {"PYTHONPATH": str(directory)}
 
@@ -355,7 +355,7 @@ def test_new_begins_another_conversation_with_the_same_session() -> None:
 
 
 def editor(directory: Path, text: str | None) -> dict[str, str]:
-    """An environment whose editor shows what it is given, and saves this text."""
+    """An environment whose editor shows its input and saves this text."""
     script = directory / "editor"
     save = "" if text is None else f"printf '%s' '{text}' > \"$1\"; touch -d '+1 minute' \"$1\""
     script.write_text(f'#!/bin/sh\ncat "$1" > "{directory}/shown"\n{save}\n')

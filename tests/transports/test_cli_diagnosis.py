@@ -1,4 +1,4 @@
-"""What `opchat doctor` makes of any bytes, cut anywhere: findings, and never an exception."""
+"""`opchat doctor` with any bytes, cut anywhere: findings, and never an exception."""
 
 import json
 import secrets
@@ -56,7 +56,7 @@ _Heads = st.tuples(_statuses, _fields, _bodies, st.sampled_from(["eof", "cut", "
 
 
 def heard(machine: Visit | Flow, answers: list[Any], contact: Contact) -> Exchange:
-    """What becomes of a machine that gets these answers."""
+    """The outcome of a machine with these answers."""
     kept: list[Answer] = []
     events: list[Any] = []
     for status, fields, body, ends in answers:

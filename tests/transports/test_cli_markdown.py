@@ -1,4 +1,4 @@
-"""`--markdown`: blocks, what is drawn, and how often."""
+"""`--markdown`: blocks, the output, and how often it is drawn."""
 
 import io
 import sys
@@ -64,7 +64,7 @@ def test_code_that_fills_several_blocks_stays_code() -> None:
 
 
 class Drawn:
-    """What is drawn on a terminal in memory, and how much Markdown is rendered for it."""
+    """The output on an in-memory terminal, and how much Markdown was rendered for it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.file = io.StringIO()

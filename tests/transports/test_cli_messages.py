@@ -1,4 +1,4 @@
-"""What the command says of sites that cannot be asked, what it makes of addresses, and its help."""
+"""Messages of the command about failing sites, its reading of addresses, and its help."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def via(request: pytest.FixtureRequest) -> str:
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:
-    """Let these names lead to this machine. Gives what is looked up."""
+    """Make these names resolve to this machine. Return the list of lookups."""
     asked: list[str] = []
     look_up = socket.getaddrinfo
 

@@ -1,4 +1,4 @@
-"""`opchat ask --official`: as the site's owner, with a token that nobody else sees."""
+"""`opchat ask --official`: as the site's owner, with a secret token."""
 
 import json
 import subprocess

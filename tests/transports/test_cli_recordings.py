@@ -423,7 +423,7 @@ def test_a_refusal_and_what_follows_it_are_replayed(tmp_path: Path) -> None:
 
 
 def with_times(file: Path, gap: float) -> None:
-    """Make a recording in which each happening comes so many seconds after the one before."""
+    """Make a recording with this many seconds between two events."""
     header, *rest = file.read_text().splitlines()
     for number, line in enumerate(rest):
         rest[number] = json.dumps(json.loads(line) | {"time": number * gap})
@@ -433,7 +433,7 @@ def with_times(file: Path, gap: float) -> None:
 def test_a_replay_keeps_the_times(tmp_path: Path) -> None:
     file = tmp_path / "a"
     record(file, answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST))
-    with_times(file, 1e6)  # which nobody waits for
+    with_times(file, 1e6)  # longer than anyone waits
     with Replay(file) as replay:
         assert opchat("ask", "--url", replay.url, "--timeout", "0.5", "Hi").returncode == 6
     for speed in ("0", "1000000"):

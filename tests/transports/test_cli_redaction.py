@@ -17,7 +17,7 @@ from .wire import LAST, STREAM, answers, end, event, live
 
 
 def received(file: Path, script: Script, *, session: bool = True) -> bytes:
-    """What a recording of this script holds as received."""
+    """The received bytes in a recording of this script."""
     with Scripted(script, session=session) as server:
         opchat("record", str(file), "Hi", "--url", server.url)
     happenings = [json.loads(line) for line in file.read_text().splitlines()[1:]]

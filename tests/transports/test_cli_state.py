@@ -1,4 +1,4 @@
-"""What the command keeps of its own: where, whose files it reads and writes, and several commands at once."""
+"""The command's own files: their place, their owner, and several commands at once."""
 
 import json
 import os

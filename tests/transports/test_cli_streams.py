@@ -38,7 +38,7 @@ def nonblocking_pipe() -> tuple[int, int]:
 
 
 def read_slowly(descriptor: int) -> bytes:
-    """All that comes, a bit at a time, once the pipe has been full."""
+    """All output, read slowly after the pipe was full."""
     os.set_blocking(descriptor, True)
     data = bytearray()
     with open(descriptor, "rb", buffering=0) as file:

@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 
 
 def with_transport(ask: Ask, url: str, do: Callable[[Any], Any], **options: Any) -> Any:
-    """What a method of a transport gives."""
+    """The result of a transport's method."""
 
     async def main() -> Any:
         async with ask.kind(url, **options) as transport:

@@ -91,7 +91,7 @@ def test_tls_from_session_to_end(ask: Ask, authority: trustme.CA) -> None:
 @pytest.mark.parametrize("milliseconds", [0, 2, 20])
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
 def test_a_server_that_says_keep_alive_and_closes_loses_no_question(ask: Ask, milliseconds: int) -> None:
-    """It closes so long after start_session, without announcing it, as proxies do."""
+    """It closes this long after start_session, without announcing it, as proxies do."""
     keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
     session = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close())
     with FaultServer((*session, Expect(), Write(ANSWER))) as server:
@@ -149,7 +149,7 @@ def test_an_observer_that_raises_at_an_event_closes_the_connection_also_if_it_ra
 
 
 class ObserverError(Exception):
-    """What an observer raises."""
+    """The exception of an observer."""
 
 
 def raises_at(*kinds: type) -> Callable[[Any, Any], None]:

@@ -21,7 +21,7 @@ from .wire import LAST, SESSION, STREAM, chunk, end, live
 ROUTES = ["direct", "http", "https", "socks5"]
 PROXIES = ROUTES[1:]
 SOON = 0.3  # seconds; on a busy machine a tenth is too short for a connection on loopback
-ENOUGH = 0.4  # for what comes before: a handshake with a proxy
+ENOUGH = 0.4  # for the handshake with a proxy before it
 LATER = 20.0
 ANSWER = STREAM + end("a") + LAST
 
