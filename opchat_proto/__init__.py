@@ -19,38 +19,38 @@ The modules. All names are imported from here:
                 _http_call     HTTPCall: a question over an HTTP library
                 _opening       one start_session that several calls share
                 _clocks        Timeouts, and the deadline of each step
-                _retries       whether a question is asked again, and after how long
-                _observer      what a call tells its observer
-                _reports       what a driver reported, as values
+                _retries       whether and when to repeat a failed question
+                _observer      tells the observer of a call each step, report and event
+                _reports       a driver's reports as values
     bytes       _client        Client: a flow over HTTP/1.1, one connection for each request
                 _exchange      one HTTP/1.1 request and its response, on h11
-                _tunnel        Proxy: the way through CONNECT or SOCKS5
-                _steps         Connect, StartTLS, Send, Receive, Wait, Done: what a driver is asked to do
-    values      _flow          Flow: start_session, submit, and once again if the nonce was stale
-                _askable       what a flow can ask: the request of each kind, and how its answer is judged
-                _member        whether a member is asked as a member: users/me, and WordPress's own nonce
+                _tunnel        Proxy: a tunnel by CONNECT or SOCKS5
+                _steps         Connect, StartTLS, Send, Receive, Wait, Done: the steps for a driver
+    values      _flow          Flow: start_session, submit, and one repetition after a stale nonce
+                _askable       the interface of everything that a flow can ask
+                _member        verifies that a member asks as a member: users/me, and WordPress's nonce
                 _session       Session: nonce, session id and cookies
-                _cookies       those of a browser, from a file: which it would send to a site
-                _reply         ReplyDecoder: one response judged, Live* (End | Broken)
+                _cookies       a browser's cookies from a file, for a site
+                _reply         ReplyDecoder: judges one response, Live* (End | Broken)
                 _sse           SSEDecoder: server-sent events, by the WHATWG rules
                 _events        Live, End, Broken and the Reason
                 _messages      Submit and Message: a question
-                _query         Query: a question by the official API, as the site's owner
+                _query         Query: a question through the official API, as the site's owner
                 _upload        Upload: a file that a question can name
-                _conversation  Conversation: what is remembered between two questions
-                _discussions   Discussion: what a site keeps for a member; list, rename, delete
-                _http          Endpoint and Request: where a site is, and a request to it
+                _conversation  Conversation: the memory between two questions
+                _discussions   Discussion: a conversation that a site keeps for a member; list, rename, delete
+                _http          Endpoint and Request: the place of a site, and a request to it
                 _pages         Page: the bots that a page's HTML names
-                _visit         Visit: a page fetched, with the redirects on the way
+                _visit         Visit: fetches a page, with its redirects
     other side  _site          Site: requests become questions, or responses
                 _question      Question, Response: events become answers
                 _server        Server: one HTTP/1.1 connection of a site
-                _incoming      IncomingFile: an upload on its way in
+                _incoming      IncomingFile: an upload that arrives
                 _form          multipart/form-data, piece by piece
     all         _limits        Limits: how much a peer may make us hold or read
-                _errors        what the caller did wrong
+                _errors        exceptions for the caller's mistakes
                 _json          strict JSON from hostile text
-                _quote         how a detail quotes a peer: without tags, and without secrets
+                _quote         quotes a peer without tags and secrets
                 _table         one state machine as one table
                 _version       the version
     testing     strategies     Hypothesis strategies, for the extra `fuzz`; not imported from here

@@ -276,7 +276,7 @@ class CallBase(ABC, Generic[_S]):
         """The last event, once `next_event` has returned it."""
         return self._last if self._state is _OVER and not (self._queue or self._next_events) else None
 
-    # ---------------------------------------------------------------- what the two kinds of call differ in
+    # ---------------------------------------------------------------- the differences between the two kinds of call
 
     def _new_flow(self, session: Session | None) -> Flow | Visit:
         if callable(self._what):

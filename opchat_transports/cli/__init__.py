@@ -3,23 +3,23 @@
     commands            one file for each: ask, batch, bots, chat, decode, discussions, doctor, record, replay, serve
 
     _options            --url, --bot, --timeout and the other options of the commands that ask a site
-    _login              --user and --cookie-file: how a member signs in
+    _login              --user and --cookie-file: sign a member in
     _stdin              the question from the arguments and standard input; standard input as lines or bytes
-    _text               bytes that people give as text: UTF-8, UTF-16, any line ends
-    _line_editing       lines typed at a terminal: edited, remembered, completed, pasted in one piece
-    _page_bots          from the address of a page to the bot on it that is asked
+    _text               the user's text: UTF-8, UTF-16, any line ends
+    _line_editing       lines typed at a terminal: editing, history, completion, pasting
+    _page_bots          finds the bot to ask from the address of a page
     _transports         asks a question, or visits a page, over the transport of --via; the built-in bot without --url
-    _conversations      begins or continues a conversation, asks it, and keeps it
-    _owner              asks by the official REST API, as the site's owner
+    _conversations      begins or continues a conversation, asks, and saves it
+    _owner              asks through the official REST API, as the site's owner
     _store              private files below the state directory, for --continue
     _history            files of messages, for --history and /save
 
-    _terminal           what is printed on standard output and error
+    _terminal           prints to standard output and error
     _escaping           makes a server's text safe to show
-    _standard_streams   standard streams that wait where their descriptor does not block
+    _standard_streams   standard streams that wait even if their descriptor is non-blocking
     _signals            SIGTERM and SIGHUP end the command as Ctrl-C does
     _printer            prints the events of an answer as they come
-    _attachments        files that go with a question, and images that come back
+    _attachments        files for a question, and images in an answer
     _markdown           renders Markdown on a terminal while it grows, for --markdown
     _exits              exit codes, and the line about what went wrong and what to try
     _trace              the lines of -v

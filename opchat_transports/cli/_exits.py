@@ -132,7 +132,7 @@ def what_to_try(broken: Broken, where: str) -> str:
     if broken.reason is Reason.REFUSED:
         if _is_for_nonce(broken):
             if "start_session" in broken.detail and not broken.in_session:  # the detail says what to do
-                return "this address gives nobody a nonce"
+                return "this address gives no nonces"
             return "the site's chat may be for signed-in members, or its REST API closed to others"
         if broken.status in (429, 500, 502, 503, 504):
             return "ask again later"

@@ -355,7 +355,7 @@ class _Served:
                     case Done():
                         yield Close()
                     case Keep() | Kept():
-                        raise RuntimeError("the site of this server takes uploads, and nobody keeps them here")
+                        raise RuntimeError("the site of this server takes uploads, and nothing stores them here")
                     case Receive():
                         raise RuntimeError("client and server both wait for the other")
         finally:

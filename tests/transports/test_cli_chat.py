@@ -304,7 +304,7 @@ def test_it_says_which_bot_answers_and_where(tmp_path: Path) -> None:
             assert terminal.wait() == 0
         with Terminal("chat", "--url", url, "--bot", "parrot", "--continue") as terminal:
             greeting = terminal.until("> ")
-            assert 'opchat: this goes on after 2 messages, the last question: "A question"\r\n' in greeting
+            assert 'opchat: this continues after 2 messages, the last question: "A question"\r\n' in greeting
         with Terminal("chat", "--url", url, "--continue") as terminal:
             assert "there is no conversation to continue, so this begins one" in terminal.until("> ")
 

@@ -89,7 +89,7 @@ def test_a_site_that_gives_nobody_a_nonce_is_not_taken_for_one_of_members() -> N
         result = ask("--url", server.url)
     assert result.returncode == 4
     assert "Not allowed.; the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce" in result.stderr
-    assert result.stderr.endswith(f"(at {server.url}; this address gives nobody a nonce)\n")
+    assert result.stderr.endswith(f"(at {server.url}; this address gives no nonces)\n")
 
 
 def test_the_same_codes_on_a_terminal() -> None:

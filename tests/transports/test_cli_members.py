@@ -211,7 +211,7 @@ def test_the_bots_of_a_members_page(cookies: str) -> None:
         assert (json.loads(result.stdout)["is_member"], result.stderr) == (True, "")
         result = opchat("bots", "--json", f"{site.url}/contact/", "--user", "alice", env=KNOWN)
         assert json.loads(result.stdout)["is_member"] is False
-        assert "signs nobody in on a page" in result.stderr
+        assert "does not sign in on a page" in result.stderr
     assert all("Authorization" not in fields for _, _, fields, _ in site.requests)
 
 

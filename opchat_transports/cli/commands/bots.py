@@ -39,7 +39,7 @@ def bots_command(url: str, settings: Settings, as_json: bool) -> int:
     """
     output = Output()
     if settings.login is not None and settings.login.user is not None:
-        output.say("an application password signs nobody in on a page, so these are the bots of guests")
+        output.say("an application password does not sign in on a page, so these are the bots for guests")
     try:
         page = visit(settings, url, *([Trace(output)] if settings.verbose else []))
     except ReplyBroken as error:

@@ -123,7 +123,7 @@ class _Chat:
         if self._conversation.messages:
             count = len(self._conversation.messages)
             last = f', the last question: "{_cut(self._question)}"' if self._question else ""
-            self._output.say(f"this goes on after {count} messages{last}")
+            self._output.say(f"this continues after {count} messages{last}")
         self._output.notice(how)
 
     def _obey(self, line: str) -> None:
