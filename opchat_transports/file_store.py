@@ -74,6 +74,8 @@ class FileStore:
         self._total_bytes = total_bytes
         self._keep_seconds = keep_seconds
         self._guard = threading.Lock()
+        self._counted = 0  # bytes that the files had when they were counted last
+        self._since = 0  # bytes that were written since
         self._timer: threading.Timer | None = None
         self._clean_up()
 
@@ -83,7 +85,9 @@ class FileStore:
 
     def begin(self, name: str, content_type: str) -> "FileWriter":
         """Begin a new file, to be written piece by piece. Raises `OSError`."""
-        self.purge()
+        with self._guard:
+            self._counted, self._since = self.purge(), 0
+        self._reserve(_SMALLEST)
         return FileWriter(self, self._directory / secrets.token_hex(16), name, content_type)
 
     def find(self, file_id: str) -> StoredFile | None:
@@ -117,6 +121,15 @@ class FileStore:
                     total += max(status.st_size, _SMALLEST)
         return total
 
+    def _reserve(self, size: int) -> None:
+        """Make room for so many bytes. Raises `OSError`. What other processes write is seen a MiB later."""
+        with self._guard:
+            self._since += size
+            if self._since >= _COUNTED_EVERY or self._counted + self._since > self._total_bytes:
+                self._counted, self._since = self.purge(), size
+            if self._counted + self._since > self._total_bytes:
+                raise OSError(None, "the store has no room for this file", str(self._directory))
+
     def _entries(self) -> "Iterator[os.DirEntry[str]]":
         with os.scandir(self._directory) as entries:
             for entry in entries:
@@ -149,18 +162,12 @@ class FileWriter:
         self._path = path
         self._told = {"name": name, "content_type": content_type}
         self._size = 0
-        self._uncounted = _COUNTED_EVERY  # bytes written since the last count
         self._part = path.with_suffix(".part")
         self._file = open(self._part, "xb", opener=_private)  # noqa: SIM115  # `keep` and `discard` close it
 
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises `OSError`, also if the store is full; then `discard` it."""
-        self._uncounted += len(data)
-        if self._uncounted >= _COUNTED_EVERY:
-            self._file.flush()
-            self._uncounted = 0
-            if self._store.purge() + len(data) > self._store._total_bytes:
-                raise OSError(None, "the store has no room for this file", str(self._store._directory))
+        self._store._reserve(len(data))
         self._file.write(data)
         self._size += len(data)
 

@@ -4,6 +4,7 @@ import os
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
     writer.discard()
     for _ in range(10):
         put(store)
+    with pytest.raises(OSError, match="no room"):  # those of before a restart count, too
+        FileStore(tmp_path, total_bytes=1_500_000).begin("c.png", "image/png")
     few = FileStore(tmp_path / "few", total_bytes=3 * 4096)
     put(few)
     put(few)
@@ -108,6 +111,20 @@ def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}])
+def test_the_bound_holds_for_files_that_are_written_at_the_same_time(tmp_path: Path) -> None:
+    store = FileStore(tmp_path, total_bytes=500_000)
+    writers = [store.begin("a.png", "image/png") for _ in range(10)]
+    written = 0
+    for writer in writers * 10:
+        with suppress(OSError):
+            writer.write(bytes(10_000))
+            written += 10_000
+    assert 400_000 < written <= 500_000
+    for writer in writers:
+        writer.discard()
+    put(store, bytes(490_000))
+
+
 def test_a_store_for_nothing_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^expected total_bytes and keep_seconds of at least 1, and at least one"):
         FileStore(tmp_path, **options)
