@@ -206,7 +206,9 @@ def _reply(case: Case, pieces: Pieces) -> Any:
 
 
 def to_session(given: Any) -> Session | None:
-    return None if given is None else Session(given["nonce"], given["session_id"], given["cookie"])
+    if given is None:
+        return None
+    return Session(given["nonce"], given["session_id"], given["cookie"], member=given.get("member"))
 
 
 def _flow(case: Case, pieces: Pieces) -> Any:

@@ -176,8 +176,8 @@ class Separate:
     def __init__(self, endpoint: Endpoint, **options: Any) -> None:
         self.new = partial(Channel, endpoint, **options)
 
-    def call(self, question: Submit) -> Call:
-        return self.new().call(question)
+    def call(self, question: Submit, **options: Any) -> Call:
+        return self.new().call(question, **options)
 
 
 class Mute:
