@@ -151,7 +151,7 @@ EXPECTED: dict[str, list[Event]] = {
     "not HTTP": truncated("HTTP"),
     "broken chunk": truncated("HTTP", FIRST),
     "two framings": truncated("Content-Length together with Transfer-Encoding"),
-    "unasked upgrade": truncated("status 101: the server switched protocols, unasked"),
+    "unasked upgrade": truncated("HTTP"),
     "400 expired shortcut": no_answer(400, "Invalid or expired shortcut."),
     "403 rejected": no_answer(403, "Sorry, your query has been rejected."),
     "500 exception": no_answer(500, "You have reached the limit."),
