@@ -255,6 +255,9 @@ def test_help_of_ask_has_four_examples_that_it_understands() -> None:
     assert len(examples) == 4
     for example in examples:
         words = [a or b for a, b in re.findall(r'"([^"]*)"|(\S+)', example.partition("opchat ")[2])]
+        if "--file" in words:  # test_cli_files.py sends files
+            assert COMMANDS["ask"].make_context("ask", words[1:]).params["question"] == ("What is this?",)
+            continue
         with FaultServer(tells("a")) as server:
             given = [server.url if word == "https://site.example" else word for word in words]
             assert opchat(*given, input="text").stdout == "a\n"
