@@ -94,7 +94,7 @@ class TransportBase(Generic[_R]):
         may repeat an upload. Paths are read now, without letting other tasks run. Sites
         read several files since 3.1.2, older ones only one, or none of them: see `Bot.max_files`.
 
-        Raises `InvalidMessages` or another `ValueError` for what cannot be sent,
+        Raises `InvalidMessages` or another `ValueError` for a question that cannot be sent,
         `TypeError` for other types, `OSError` for a file that cannot be read,
         `RuntimeError` if the transport is closed or the conversation is being asked another question.
         """

@@ -138,7 +138,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                     data = self._receive(until)
                 else:
                     self._take(step, until)
-            except (OSError, ValueError) as error:  # ValueError: a name that the DNS, or a certificate, cannot have
+            except (OSError, ValueError) as error:  # ValueError: an impossible name for DNS or a certificate
                 # A TimeoutError with an errno is from the system: a lost connection.
                 is_ours = isinstance(error, TimeoutError) and error.errno is None
                 call.timed_out() if is_ours else call.step_failed(words(error))

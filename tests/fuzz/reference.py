@@ -31,7 +31,7 @@ def read_stream(data: bytes) -> Stream:
             continue
         lines.append(line)
         line = ""
-    # What follows the last line end is no line: an event that it belongs to could not be dispatched any more.
+    # The text after the last line end is not a line: its event could not be dispatched any more.
 
     events: list[tuple[str, str, str]] = []
     data_buffer = type_buffer = id_buffer = last_event_id = ""
