@@ -110,7 +110,6 @@ def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
     writer.discard()
 
 
-@pytest.mark.parametrize("options", [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}])
 def test_the_bound_holds_for_files_that_are_written_at_the_same_time(tmp_path: Path) -> None:
     store = FileStore(tmp_path, total_bytes=500_000)
     writers = [store.begin("a.png", "image/png") for _ in range(10)]
@@ -125,6 +124,7 @@ def test_the_bound_holds_for_files_that_are_written_at_the_same_time(tmp_path: P
     put(store, bytes(490_000))
 
 
+@pytest.mark.parametrize("options", [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}])
 def test_a_store_for_nothing_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^expected total_bytes and keep_seconds of at least 1, and at least one"):
         FileStore(tmp_path, **options)
