@@ -378,8 +378,9 @@ class Flow:
 
     def _nonce_decoder(self, session: Session) -> "ReplyDecoder | Visit | NonceDecoder":
         """The decoder for the answer with a nonce for this session: start_session's, WordPress's own, or a page."""
-        other = NonceDecoder(self._limits) if signs_in(session) else ReplyDecoder(self._limits)
-        return self._renewal or other
+        if self._renewal is not None and self._renewal.is_ready:
+            return self._renewal
+        return NonceDecoder(self._limits) if signs_in(session) else ReplyDecoder(self._limits)
 
     def _own(self, session: Session) -> Session:
         if session.origin not in (None, self.endpoint.origin):

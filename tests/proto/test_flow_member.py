@@ -381,6 +381,18 @@ def test_what_another_question_has_proved_is_taken() -> None:
     ]
 
 
+def test_a_page_is_visited_once_also_for_another_session() -> None:
+    flow = visiting(COOKIES)
+    assert flow.next_request() is not None
+    status, headers, body = page()
+    assert flow.receive_head(status, headers) + flow.receive_data(body.encode()) + flow.receive_eof() == []
+    other = Session(cookie=f"{COOKIE}; other=1")
+    assert flow.use_session(other) == []
+    requests, events = asked(flow, NONCE, user(), ANSWER)
+    assert (places(requests)[0], events) == ((AJAX, None), ANSWERED)
+    assert {dict(request.headers)["Cookie"] for request in requests} == {other.cookie}
+
+
 def test_every_transition_of_a_member_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     table = asking.Recorder(TABLE)
     monkeypatch.setattr("opchat_proto._flow.TABLE", table)
