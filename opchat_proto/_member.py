@@ -18,6 +18,7 @@ FETCH_NONCE = Draft("wp-admin/admin-ajax.php?action=rest-nonce", method="GET", a
 """Its route begins at the site's front page, not at the REST root."""
 
 _USER = re.compile(r'\{\s*+"id"\s*+:')  # also after notices of PHP
+_NOTHING_MORE = re.compile(r"(?s)(?:\s|<!--(?>.*?-->))*+")  # cache plugins add comments
 _SLUG = re.compile("[!-~]{1,64}")
 _NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # also after notices of PHP or a byte order mark
 _NOBODY = (b"0", b"-1")  # WordPress's answers to unknown users
@@ -47,7 +48,9 @@ def read_member(answer: Event, depth: int) -> str | None:
     try:
         user = decode(answer.raw, depth)
     except ValueError:
-        user, _ = find_last(answer.raw, _USER, depth) or (None, "")
+        user, text = find_last(answer.raw, _USER, depth) or (None, "")
+        if not _NOTHING_MORE.fullmatch(answer.raw, answer.raw.rindex(text) + len(text)):
+            return None  # a page, whose scripts name posts and authors like this
     number = user.get("id") if isinstance(user, dict) else None
     if type(number) is not int or number <= 0:
         return None
