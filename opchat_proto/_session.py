@@ -198,8 +198,20 @@ def hide_login(session: Session | None, text: str) -> str:
     for each in secrets:
         for spelled in (each, each.replace(" ", "")):
             if len(spelled) >= _SHORTEST_SECRET:
-                text = text.replace(spelled, "***")
+                text = _hide(spelled, text)
     return text
+
+
+def _hide(secret: str, text: str) -> str:
+    """The text without this secret, also where a quotation ends within it. Its beginning elsewhere may be a word."""
+    begin, rest = secret[:_SHORTEST_SECRET], secret[_SHORTEST_SECRET:]
+    first, *others = text.replace(secret, "***").split(begin)
+    shown = [first]
+    for piece in others:
+        shared = next((place for place, (one, other) in enumerate(zip(piece, rest, strict=False)) if one != other), None)
+        after = piece[len(rest) if shared is None else shared :]
+        shown += ["***", after] if after[:1] in ("", ";") else [begin, piece]
+    return "".join(shown)
 
 
 def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: Endpoint, route: str) -> Session:

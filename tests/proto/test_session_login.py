@@ -112,6 +112,9 @@ def test_it_does_not_go_to_a_page() -> None:
         (f"wrong password {PASSWORD}", "wrong password ***"),
         (f"wrong password {PASSWORD.replace(' ', '')}", "wrong password ***"),
         ("alice", "alice"),
+        (f"Bad: {TOKEN[:-2]}", "Bad: ***"),
+        (f"Bad: {TOKEN[:7]}, {TOKEN[:-1]}; is it right?", f"Bad: {TOKEN[:7]}, ***; is it right?"),
+        (f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}", f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}"),
     ],
 )
 def test_what_a_site_repeats_of_it_is_hidden(said: str, shown: str) -> None:
