@@ -6,7 +6,7 @@ from typing import Any, ClassVar, final
 from ._askable import Askable, Draft
 from ._events import Broken, End, Reason
 from ._messages import COMPACT, Scalar, check_scalar, check_text
-from ._quote import SHOWN
+from ._quote import SHOWN, mask
 from ._session import Session
 
 __all__ = ["Query"]
@@ -99,5 +99,5 @@ class _Lookup(Askable):
         ids = [str(bot["id"]) for bot in bots if isinstance(bot, dict) and isinstance(bot.get("id"), str | int)]
         if str(self.bot_id) in ids:
             return last
-        detail = f"listChatbots: no bot {str(self.bot_id)!r}; there are: {', '.join(ids)[:SHOWN]}"
+        detail = f"listChatbots: no bot {str(self.bot_id)!r}; there are: {mask(', '.join(ids))[:SHOWN]}"
         return Broken(Reason.REFUSED, detail, raw=last.raw)

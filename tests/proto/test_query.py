@@ -92,6 +92,11 @@ def test_a_site_without_the_list_is_asked_at_once() -> None:
 
 LOOKUPS: dict[str, tuple[int, str, Broken]] = {
     "unknown": (200, BOTS, Broken(Reason.REFUSED, "no bot 'nope'; there are: default, 7, sales")),
+    "secret": (
+        200,
+        '{"success":true,"data":[{"id":"restNonce: 5EcReT1"}]}',
+        Broken(Reason.REFUSED, "no bot 'nope'; there are: restNonce: ***"),
+    ),
     "no list": (200, '{"success":true,"data":{}}', Broken(Reason.MALFORMED, "no list of bots")),
     "no data": (200, '{"success":true}', Broken(Reason.MALFORMED, "no list of bots")),
     "a failure": (200, FAILED, Broken(Reason.REMOTE, "From OpenAI: sorry")),
