@@ -208,8 +208,8 @@ def _hide(secret: str, text: str) -> str:
     first, *others = text.replace(secret, "***").split(begin)
     shown = [first]
     for piece in others:
-        shared = next((place for place, (one, other) in enumerate(zip(piece, rest, strict=False)) if one != other), None)
-        after = piece[len(rest) if shared is None else shared :]
+        pairs = enumerate(zip(piece, rest, strict=False))
+        after = piece[next((place for place, (one, other) in pairs if one != other), len(rest)) :]
         shown += ["***", after] if after[:1] in ("", ";") else [begin, piece]
     return "".join(shown)
 
