@@ -56,7 +56,7 @@ async def cut_at_every_byte(way: Way, *, reset: bool, **options: Any) -> None:
                 if at < len(SHORT_HEAD) and not way.head_is_ours:
                     expected = [broken(Reason.LOST)]  # however much of the head came
                 assert without_details(await read(transport)) == expected, f"cut at {at}"
-    assert server.routes == ["submit"] * len(cuts)
+    assert server.routes == ("submit",) * len(cuts)
     assert server.connections == len(cuts)
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from opchat_transports import testing
-from opchat_transports.testing import Write
+from opchat_transports.testing import Received, Write
 
 from .wire import SESSION
 
@@ -29,10 +29,18 @@ def body_size(head: bytes) -> int:
     return int(found[1])
 
 
+def received(request: bytes) -> Received:
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _ = first.split(" ")
+    fields = (line.partition(":") for line in lines)
+    return Received(method, target, tuple((name.lower(), value.strip()) for name, _, value in fields), body, request)
+
+
 class Peer:
     """One accepted connection, for a script."""
 
-    def __init__(self, connection: socket.socket, requests: list[bytes]) -> None:
+    def __init__(self, connection: socket.socket, requests: list[Received]) -> None:
         self.socket = connection
         self._requests = requests
         self._buffer = b""
@@ -61,7 +69,7 @@ class Peer:
         if self._unread:
             self._unread = False
         else:
-            self._requests.append(request)
+            self._requests.append(received(request))
         return request
 
     def unread(self, request: bytes) -> None:
@@ -122,7 +130,7 @@ class Scripted:
     def __init__(
         self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0, session: bool = True
     ) -> None:
-        self.requests: list[bytes] = []
+        self.requests: list[Received] = []
         self.connections = 0
         self._scripts = scripts
         self._tls = tls
@@ -137,9 +145,9 @@ class Scripted:
         self.url = f"{'https' if tls else 'http'}://{'localhost' if tls else '127.0.0.1'}:{self.port}"
 
     @property
-    def routes(self) -> list[str]:
+    def routes(self) -> tuple[str, ...]:
         """The routes that were asked for, in order."""
-        return [request.split(b" ", 2)[1].decode().rsplit("/", 1)[1] for request in self.requests]
+        return tuple(request.route for request in self.requests)
 
     def __enter__(self) -> Self:
         self._acceptor = threading.Thread(target=self._accept)

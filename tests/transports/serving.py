@@ -47,11 +47,11 @@ def serving(*scripts: Script, port: int = 0, session: bool = True) -> Iterator[S
     """A scripted server. Its journal must show each question once, or twice with another nonce."""
     with Scripted(*scripts, port=port, session=session) as server:
         yield server
-    submits = [request for request in server.requests if b"/submit HTTP" in request]
-    questions = [re.findall(rb'"chatId":"(.*?)"', request)[0] for request in submits]
-    nonces = [re.findall(rb"(?i)\r\nx-wp-nonce: (.*)\r\n", request) for request in submits]
+    submits = [request for request in server.requests if request.route == "submit"]
+    questions = [re.findall(rb'"chatId":"(.*?)"', request.body)[0] for request in submits]
+    nonces = [request.nonce for request in submits]
     assert max(Counter(questions).values(), default=0) <= 2
-    assert len({(question, *nonce) for question, nonce in zip(questions, nonces, strict=True)}) == len(submits)
+    assert len(set(zip(questions, nonces, strict=True))) == len(submits)
 
 
 def says(*pieces: bytes) -> Play:

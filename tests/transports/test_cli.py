@@ -33,12 +33,12 @@ def test_the_main_job() -> None:
 
 
 def test_a_site_is_asked() -> None:
-    with Scripted(tells("Hel", "lo")) as server:
+    with FaultServer(tells("Hel", "lo")) as server:
         result = opchat("ask", "--url", server.url, "--bot", "parrot", "Who", "are", "you?")
     assert (result.stdout, result.stderr, result.returncode) == ("Hello\n", "", 0)
-    assert server.routes == ["start_session", "submit"]
-    assert b'"botId":"parrot"' in server.requests[1]
-    assert b'"newMessage":"Who are you?"' in server.requests[1]
+    assert server.routes == ("start_session", "submit")
+    assert b'"botId":"parrot"' in server.requests[1].raw
+    assert b'"newMessage":"Who are you?"' in server.requests[1].raw
 
 
 def test_the_site_may_come_from_the_environment() -> None:
@@ -241,17 +241,17 @@ def test_a_question_that_is_too_large_is_wrong_usage() -> None:
     ],
 )
 def test_standard_input_is_joined_with_the_question(arguments: Any, given: str, question: Any) -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         result = opchat("ask", "--url", server.url, *arguments, input=given)
     assert (result.stdout, result.stderr) == ("a\n", "")
-    assert f'"newMessage":"{question}"'.encode() in server.requests[1]
+    assert f'"newMessage":"{question}"'.encode() in server.requests[1].raw
 
 
 def test_a_file_is_standard_input(tmp_path: Path) -> None:
     (tmp_path / "question").write_text("from a file")
-    with Scripted(tells("a")) as server, (tmp_path / "question").open() as file:
+    with FaultServer(tells("a")) as server, (tmp_path / "question").open() as file:
         opchat_process("ask", "--url", server.url, "Hi", stdin=file)
-    assert b'"newMessage":"Hi\\n\\nfrom a file"' in server.requests[1]
+    assert b'"newMessage":"Hi\\n\\nfrom a file"' in server.requests[1].raw
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")

@@ -88,7 +88,7 @@ def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
     assert "< status 200; " in result.stderr
     assert "set-cookie: ..." in result.stderr
     assert "SECRET" not in result.stderr
-    assert b"SECRETHEADER" in server.requests[0]
+    assert b"SECRETHEADER" in server.requests[0].raw
 
 
 @VIAS
@@ -159,10 +159,10 @@ def test_json_of_a_broken_answer_holds_the_exit_code() -> None:
 
 
 def test_no_stream_asks_for_one_piece() -> None:
-    with Scripted(answers(object_(success=True, reply="whole"))) as server:
+    with FaultServer(answers(object_(success=True, reply="whole"))) as server:
         result = opchat("ask", "--no-stream", "--url", server.url, "Hi")
     assert (result.stdout, result.returncode) == ("whole\n", 0)
-    assert b'"stream":false' in server.requests[1]
+    assert b'"stream":false' in server.requests[1].raw
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_raw_switches_the_escaping_off() -> None:
 
 
 def test_headers_timeouts_and_limits_arrive() -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         result = opchat("ask", "--url", server.url, "--header", "X-One: 1", "--header", "x-two:a:b", "Hi")
     assert result.returncode == 0
-    assert all(b"X-One: 1\r\n" in request and b"x-two: a:b\r\n" in request for request in server.requests)
+    assert all(b"X-One: 1\r\n" in request.raw and b"x-two: a:b\r\n" in request.raw for request in server.requests)
     result = asking(answers(STREAM, live("x" * 3000)), "--limit-event-bytes", "2KiB", "Hi")
     assert result.returncode == 9
     assert "more than 2048 bytes in one event" in result.stderr
@@ -238,13 +238,13 @@ def test_wrong_usage_is_one_line(arguments: Any, line: str) -> None:
 
 @pytest.mark.parametrize("variables", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=str)
 def test_arguments_are_utf_8_in_any_locale(variables: Any, tmp_path: Path) -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         for question, asked in (("h\u00e9", "h\u00e9"), (b"h\xe9", "h\ufffd")):
             arguments: Any = (question, "--bot", question, "--url", server.url)
             environment = ENVIRONMENT | {"XDG_STATE_HOME": str(tmp_path)} | variables
             result = opchat_process("ask", *arguments, env=environment)
             assert (result.stdout, result.stderr, result.returncode) == ("a\n", "", 0)
-            body = json.loads(server.requests[-1].partition(b"\r\n\r\n")[2])
+            body = json.loads(server.requests[-1].body)
             assert (body["newMessage"], body["botId"]) == (asked, asked)
 
 
@@ -287,8 +287,8 @@ def test_a_refusal_of_start_session(status: int, code: int) -> None:
 # ------------------------------------------------------------------------------------------------ conversations
 
 
-def question(server: Scripted) -> Any:
-    return json.loads(server.requests[-1].split(b"\r\n\r\n", 1)[1])
+def question(server: FaultServer | Scripted) -> Any:
+    return json.loads(server.requests[-1].body)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def question(server: Scripted) -> Any:
 )
 def test_a_history_from_a_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "history").write_text(text)
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         assert opchat("ask", "--history", str(tmp_path / "history"), "--url", server.url, "Hi").stdout == "a\n"
     assert question(server)["messages"] == [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}]
 
@@ -323,7 +323,7 @@ def test_a_malformed_history(text: str, line: str, tmp_path: Path) -> None:
 
 
 def test_continue_goes_on_with_the_last_conversation_of_this_bot(tmp_path: Path) -> None:
-    with Scripted(tells("one"), tells("two"), tells("three")) as server:
+    with FaultServer(tells("one"), tells("two"), tells("three")) as server:
         opchat("ask", "--url", server.url, "A")
         first = question(server)
         result = opchat("ask", "--url", server.url, "--continue", "B")
@@ -331,7 +331,7 @@ def test_continue_goes_on_with_the_last_conversation_of_this_bot(tmp_path: Path)
         result = opchat("ask", "--url", server.url, "--continue", "--bot", "other", "C")
     assert second["messages"] == [{"role": "user", "content": "A"}, {"role": "assistant", "content": "one"}]
     assert second["chatId"] == first["chatId"]
-    assert server.routes == ["start_session", "submit", "submit", "start_session", "submit"]
+    assert server.routes == ("start_session", "submit", "submit", "start_session", "submit")
     assert "no conversation to continue" in result.stderr
     assert result.returncode == 0
     files = list((tmp_path / "state" / "opchat").iterdir())
@@ -341,7 +341,7 @@ def test_continue_goes_on_with_the_last_conversation_of_this_bot(tmp_path: Path)
 
 
 def test_a_broken_answer_and_no_save_keep_what_was_there(tmp_path: Path) -> None:
-    with Scripted(tells("one"), answers(STREAM, live("half")), tells("x"), tells("two")) as server:
+    with FaultServer(tells("one"), answers(STREAM, live("half")), tells("x"), tells("two")) as server:
         for arguments in (["A"], ["--continue", "B"], ["--continue", "--no-save", "C"], ["--continue", "D"]):
             opchat("ask", "--url", server.url, *arguments)
     assert [message["content"] for message in question(server)["messages"]] == ["A", "one"]
@@ -356,7 +356,7 @@ def test_a_response_id_that_the_provider_has_forgotten_is_sent_once(arguments: l
     with Scripted(first, failing, tells("two")) as server:
         for continued in ([], ["--continue"], ["--continue"]):
             opchat("ask", "--url", server.url, *continued, *(arguments if continued else []), "Hi")
-    bodies = [request.split(b"\r\n\r\n", 1)[1] for request in server.requests]
+    bodies = [request.body for request in server.requests]
     asked = [json.loads(body) for body in bodies if body]
     assert [submit.get("previousResponseId") for submit in asked] == [None, "r1", None]
 

@@ -23,8 +23,8 @@ def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:
     return result, submits(server)
 
 
-def submits(server: Scripted) -> list[Any]:
-    bodies = [request.split(b"\r\n\r\n", 1)[1] for request in server.requests]
+def submits(server: FaultServer | Scripted) -> list[Any]:
+    bodies = [request.body for request in server.requests]
     return [json.loads(body) for body in bodies if body]
 
 
@@ -44,9 +44,9 @@ def test_a_conversation_through_a_pipe() -> None:
 
 
 def test_one_session_serves_the_conversation() -> None:
-    with Scripted(tells("one"), tells("two")) as server:
+    with FaultServer(tells("one"), tells("two")) as server:
         opchat("chat", "--url", server.url, input="A\nB\n")
-    assert server.routes == ["start_session", "submit", "submit"]
+    assert server.routes == ("start_session", "submit", "submit")
 
 
 def test_a_broken_answer_leaves_the_conversation_usable() -> None:
@@ -72,7 +72,7 @@ def test_retry_replaces_a_complete_answer_but_a_broken_one_does_not() -> None:
 
 
 def test_retry_after_continue_asks_the_last_question_again() -> None:
-    with Scripted(tells("one"), tells("two")) as server:
+    with FaultServer(tells("one"), tells("two")) as server:
         opchat("ask", "--url", server.url, "A")
         opchat("chat", "--url", server.url, "--continue", input="/retry\n/save\n")
         result = opchat("chat", "--url", server.url, input="/retry\n/nonsense\n/help\n/save\n")
@@ -94,7 +94,7 @@ def test_save_writes_what_history_reads(tmp_path: Path) -> None:
 
 
 def test_chat_is_kept_for_continue_unless_told_otherwise(tmp_path: Path) -> None:
-    with Scripted(tells("one"), tells("x"), tells("two")) as server:
+    with FaultServer(tells("one"), tells("x"), tells("two")) as server:
         opchat("chat", "--url", server.url, input="A\n")
         opchat("chat", "--url", server.url, "--no-save", input="B\n")
         opchat("ask", "--url", server.url, "--continue", "C")
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_a_chat_in_a_pipe() -> None:
 
 
 def test_lines_are_edited_and_remembered(tmp_path: Path) -> None:
-    with Scripted(tells("one"), tells("two"), tells("three")) as server:
+    with FaultServer(tells("one"), tells("two"), tells("three")) as server:
         with Terminal("chat", "--url", server.url) as terminal:
             terminal.until("> ")
             terminal.enter("Ad\x7f!\r")  # the backspace is obeyed
@@ -223,17 +223,17 @@ def like_libedit(directory: Path) -> dict[str, str]:
 PASTED = "\x1b[200~one\rtwo\r/three\x1b[201~"
 
 
-def questions(server: Scripted) -> list[str]:
+def questions(server: FaultServer | Scripted) -> list[str]:
     return [submit["newMessage"] for submit in submits(server)]
 
 
 def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
-    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
+    with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
         assert "Pasted lines are one question" in terminal.until("> ")
         assert "\x1b[?2004h" in terminal.shown
         terminal.enter(PASTED)
         terminal.until("/three")
-        assert server.requests == []
+        assert server.requests == ()
         terminal.enter("\r")
         terminal.until("a\r\n")
         terminal.until("> ")
@@ -243,7 +243,7 @@ def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
         terminal.enter("\x04")
         assert terminal.wait() == 0
     assert questions(server) == ["one\ntwo\n/three"] * 2
-    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
+    with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("\x1b[A\r")  # also in the next chat
         terminal.until("a\r\n")
@@ -254,12 +254,12 @@ def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
 @pytest.mark.parametrize(("pasted", "more"), [("one\rtwo\rthree\r", ""), ("one\rtwo\rthree", "\r")])
 def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str, more: str, tmp_path: Path) -> None:
     variables = environment(tmp_path)
-    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
+    with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
         assert "Pasted lines are asked as one question" in terminal.until("> ")
         terminal.enter(pasted)
         if more:
             terminal.until("three")
-            assert server.requests == []
+            assert server.requests == ()
             terminal.enter(more)
         terminal.until("a\r\n")
         terminal.until("> ")
@@ -271,7 +271,7 @@ def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str
 
 @pytest.mark.parametrize("environment", [lambda _: {}, no_readline, like_libedit, lambda _: {"TERM": "dumb"}])
 def test_a_line_that_ends_with_a_backslash_goes_on(environment: Any, tmp_path: Path) -> None:
-    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **environment(tmp_path)) as terminal:
+    with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url, **environment(tmp_path)) as terminal:
         terminal.until("> ")
         terminal.enter("one\\\r")
         terminal.until(". ")
@@ -364,7 +364,7 @@ def editor(directory: Path, text: str | None) -> dict[str, str]:
 
 
 def test_edit_asks_the_changed_question_in_place_of_the_last(tmp_path: Path) -> None:
-    with Scripted(tells("one"), tells("two"), tells("three")) as server:
+    with FaultServer(tells("one"), tells("two"), tells("three")) as server:
         lines = "A\nB\n/edit\n/history\n"
         result = opchat("chat", "--url", server.url, input=lines, env=editor(tmp_path, "B2\nmore"))
     assert (tmp_path / "shown").read_text().strip() == "B"
@@ -373,7 +373,7 @@ def test_edit_asks_the_changed_question_in_place_of_the_last(tmp_path: Path) -> 
 
 
 def test_edit_of_a_broken_question_replaces_nothing(tmp_path: Path) -> None:
-    with Scripted(tells("one"), answers(STREAM), tells("three")) as server:
+    with FaultServer(tells("one"), answers(STREAM), tells("three")) as server:
         result = opchat("chat", "--url", server.url, input="A\nB\n/edit\n", env=editor(tmp_path, "B2"))
     assert result.stdout == "one\nthree\n"
     assert said(submits(server)[-1]) == ["A", "one", "B2"]
@@ -381,7 +381,7 @@ def test_edit_of_a_broken_question_replaces_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
 def test_nothing_that_was_saved_is_nothing_that_is_asked(text: str | None, tmp_path: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         result = opchat("chat", "--url", server.url, input="A\n/edit\n", env=editor(tmp_path, text))
     assert "nothing was saved, so nothing is asked" in result.stderr
     assert len(submits(server)) == 1
@@ -421,7 +421,7 @@ def test_an_answer_that_the_provider_has_forgotten_is_not_named_again(command: s
 def test_a_terminal_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.set_blocking(0, False)")
     variables = no_readline(tmp_path)
-    with Scripted(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
+    with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
         terminal.until("> ")
         terminal.enter("one\r")
         terminal.until("a\r\n")

@@ -207,7 +207,7 @@ def test_a_name_with_other_letters_is_looked_up_in_its_ascii_form(monkeypatch: p
     with Scripted(tells("a")) as server:
         assert opchat("ask", "--url", f"http://b\u00fccher.example:{server.port}", "Hi").stdout == "a\n"
     assert "xn--bcher-kva.example" in asked
-    assert f"\r\nHost: xn--bcher-kva.example:{server.port}\r\n".encode() in server.requests[0]
+    assert f"\r\nHost: xn--bcher-kva.example:{server.port}\r\n".encode() in server.requests[0].raw
 
 
 def test_without_idna_there_is_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

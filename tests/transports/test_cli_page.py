@@ -88,7 +88,7 @@ def test_a_site_and_a_root_are_not_visited() -> None:
     for path in ("", "/", "/wp-json", "/index.php?rest_route=/"):
         with Scripted(tells("a")) as server:
             assert opchat("ask", "--url", server.url + path, "Hi").stdout == "a\n"
-        assert server.routes == ["start_session", "submit"]
+        assert server.routes == ("start_session", "submit")
 
 
 def test_where_nothing_answers_one_line_says_so() -> None:

@@ -62,7 +62,9 @@ def test_a_recording_holds_the_bytes_of_both_directions(via: str, tmp_path: Path
     header, *_ = lines(file.read_text())
     assert header == {"format": "opchat recording", "version": 1, "url": server.url, "secrets": True}
     happenings = recorded(file)
-    assert [line["data"] for line in happenings if line["event"] == "sent"] == server.requests
+    assert [line["data"] for line in happenings if line["event"] == "sent"] == [
+        request.raw for request in server.requests
+    ]
     # The last chunk may come after the end event, at which it leaves.
     assert joined(happenings, "received").removesuffix(LAST).endswith(RAW.removesuffix(LAST))
     assert happenings[0]["event"] == "connected"
@@ -206,7 +208,7 @@ def test_the_credentials_of_a_proxy_are_replaced(tmp_path: Path) -> None:
         result = opchat("record", "-v", str(tmp_path / "a"), "Hi", "--url", "http://site.example", "--proxy", address)
     assert (result.stdout, result.returncode) == ("a\n", 0)
     secret = base64.b64encode(b"user:password")
-    assert secret in proxy.requests[0]
+    assert secret in proxy.requests[0].raw
     assert secret not in joined(recorded(tmp_path / "a"), "sent")
     assert b"Proxy-Authorization: xxx" in joined(recorded(tmp_path / "a"), "sent")
     assert "password" not in result.stderr
@@ -224,7 +226,9 @@ def test_bytes_to_a_proxy_are_traced_but_not_recorded(
     result = opchat("record", "-v", "--secrets", str(tmp_path / "a"), "Hi", *given, env=environment)
     assert (result.stdout, result.returncode) == ("a\n", 0)
     happenings = recorded(tmp_path / "a")
-    assert [line["data"] for line in happenings if line["event"] == "sent"] == there.site.requests
+    assert [line["data"] for line in happenings if line["event"] == "sent"] == [
+        request.raw for request in there.site.requests
+    ]
     assert {line["data"][:5] for line in happenings if line["event"] == "received"} >= {b"HTTP/"}
     assert b"Connection established" not in joined(happenings, "received")
     secure = [NAME] if scheme == "https" else []

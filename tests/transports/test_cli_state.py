@@ -28,8 +28,8 @@ def kept(directory: Path) -> Path:
     return file
 
 
-def said(server: Scripted, index: int = -1) -> list[str]:
-    submit = json.loads(server.requests[index].split(b"\r\n\r\n", 1)[1])
+def said(server: FaultServer | Scripted, index: int = -1) -> list[str]:
+    submit = json.loads(server.requests[index].body)
     return [message["content"] for message in submit["messages"]] + [submit["newMessage"]]
 
 
@@ -38,7 +38,7 @@ def said(server: Scripted, index: int = -1) -> list[str]:
 
 @pytest.mark.parametrize("command", ["ask", "chat"])
 def test_a_symbolic_link_is_not_followed(command: str, directory: Path, tmp_path: Path) -> None:
-    with Scripted(tells("one")) as server:
+    with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         file, target = kept(directory), tmp_path / "target"
         target.write_text(file.read_text())
@@ -71,7 +71,7 @@ def test_the_lines_of_chats_are_read_and_written_in_the_same_way(directory: Path
     directory.mkdir(parents=True, mode=0o700)
     (tmp_path / "target").write_text('"from elsewhere"\n')
     (directory / "lines").symlink_to(tmp_path / "target")
-    with Scripted(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
+    with FaultServer(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("\x1b[AA\r")  # there is no line before
         terminal.until("one\r\n")

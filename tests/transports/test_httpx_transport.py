@@ -39,9 +39,9 @@ def telling(request: Any) -> Any:
 def test_its_own_client_has_a_connection_for_each_request_and_says_so(way: Way) -> None:
     with Scripted(tells("Hel", "lo")) as server:
         assert way.ask(server.url)[-1].reply == "Hello"
-    assert (server.routes, server.connections) == (["start_session", "submit"], 2)
-    assert [request.count(b"\r\nConnection: close\r\n") for request in server.requests] == [1, 1]
-    assert all(request.lower().count(b"\r\nconnection:") == 1 for request in server.requests)
+    assert (server.routes, server.connections) == (("start_session", "submit"), 2)
+    assert [request.raw.count(b"\r\nConnection: close\r\n") for request in server.requests] == [1, 1]
+    assert all(request.raw.lower().count(b"\r\nconnection:") == 1 for request in server.requests)
 
 
 @callers
@@ -59,13 +59,13 @@ def test_a_callers_client_keeps_its_connection(way: Way) -> None:
 
     with Scripted(play) as server:
         way.run(main)
-    assert (server.routes, server.connections) == (["start_session", *["submit"] * 3], 1)
+    assert (server.routes, server.connections) == (("start_session", *["submit"] * 3), 1)
 
 
 def test_plain_permalinks_go_out_as_they_are() -> None:
     with Scripted(tells("a")) as server:
         OWN.ask(f"{server.url}/blog/?rest_route=/", session=Session())
-    assert server.requests[0].startswith(b"POST /blog/?rest_route=/mwai-ui/v1/chats/submit HTTP/1.1\r\n")
+    assert server.requests[0].target == "/blog/?rest_route=/mwai-ui/v1/chats/submit"
 
 
 def test_its_own_client_follows_no_redirect_and_keeps_no_cookie() -> None:
@@ -78,7 +78,7 @@ def test_its_own_client_follows_no_redirect_and_keeps_no_cookie() -> None:
         [broken] = OWN.ask(server.url)
     assert (broken.reason, broken.status, server.connections) == (Reason.REFUSED, 302, 2)
     assert "http://elsewhere.example/" in broken.detail
-    assert b"\r\nCookie: mwai_session_id=me\r\n" in server.requests[1]
+    assert b"\r\nCookie: mwai_session_id=me\r\n" in server.requests[1].raw
 
 
 def test_its_own_client_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

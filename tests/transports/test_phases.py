@@ -196,7 +196,7 @@ def test_the_system_looks_after_a_connection_that_is_silent(
                 if each.getpeername()[1:2] == (first_hop,):
                     values = [each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
                     seen.append((each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *values))
-        peer.send(SESSION if b"start_session" in over.site.requests[-1] else ANSWER)
+        peer.send(SESSION if over.site.requests[-1].route == "start_session" else ANSWER)
 
     over = net(route, "http", play, session=False)
     assert ask(over.url, proxy=over.proxy, ssl_context=trust)[-1].reply == "a"

@@ -119,7 +119,7 @@ def test_a_situation(
         events[-1] = replace(events[-1], detail="")
     assert events == expected
     assert over.journal.targets == ([] if over.proxy is None else [f"{named(ask, route, host)}:{port}"])
-    assert [request.count(f"\r\nHost: {host}:{port}\r\n".encode()) for request in over.site.requests] == (
+    assert [request.raw.count(f"\r\nHost: {host}:{port}\r\n".encode()) for request in over.site.requests] == (
         [] if "TLS" in getattr(expected[-1], "detail", "") else [1]
     )
 
@@ -131,7 +131,7 @@ def test_an_address_of_ipv6_without_tls(ask: Ask, net: Nets, route: str, trust: 
         port = over.site.port if over.proxy else stack.enter_context(on_ipv6(over.site.port))
         assert ask(f"http://[::1]:{port}", proxy=over.proxy, ssl_context=trust, session=Session()) == ANSWER
     assert over.journal.targets == ([f"{named(ask, route, '[::1]')}:{port}"] if over.proxy else [])
-    assert f"\r\nHost: [::1]:{port}\r\n".encode() in over.site.requests[0]
+    assert f"\r\nHost: [::1]:{port}\r\n".encode() in over.site.requests[0].raw
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -184,7 +184,7 @@ def test_a_host_with_a_trailing_dot(
         return
     assert events == ANSWER
     assert called == [NAME]
-    assert f"\r\nHost: {target}\r\n".encode() in site.requests[0]
+    assert f"\r\nHost: {target}\r\n".encode() in site.requests[0].raw
     assert looked_up == ([f"{NAME}."] if url is None else [])
     assert journal.targets == ([] if url is None else [target])
 
@@ -234,4 +234,4 @@ def test_a_transport_in_a_second_event_loop(ask: Ask, net: Nets, route: str, tru
     for work in (main, unread.aclose):
         with pytest.raises(RuntimeError, match="belongs to another event loop"):
             run(work)
-    assert over.site.routes == ["start_session", "submit"]
+    assert over.site.routes == ("start_session", "submit")
