@@ -20,7 +20,7 @@ from .scripted import PATIENCE, Peer, Scripted
 from .tls import tls_server, trusting, without_close_notify
 from .wire import LAST, STREAM, answers, end, live, object_, tells
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
 
 def ask(run: Run, url: str | Endpoint, question: Any = "Hi", **options: Any) -> list[Any]:

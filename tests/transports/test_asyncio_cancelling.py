@@ -21,7 +21,7 @@ from .scripted import PATIENCE, Peer, Script, Scripted
 from .tls import tls_server, trusting
 from .wire import LAST, SESSION, STREAM, end, live
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
 
 # ------------------------------------------------------------------------------ cancelling

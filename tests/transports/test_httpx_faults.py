@@ -21,7 +21,7 @@ from .on_httpx import NO_TRUST, OWN, WAYS, Way, mocked, owns, read, ways
 from .scripted import PATIENCE, Peer, Scripted
 from .wire import STREAM, answers, chunk, live, object_
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
 
 # ------------------------------------------------------------------------------ what goes wrong

@@ -26,7 +26,7 @@ from .scripted import PATIENCE, Peer, Script, Scripted, body_size
 from .tls import tls_server, trusting
 from .wire import LAST, SESSION, STREAM, chunk, end, live
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
 
 async def wait_for(happened: threading.Event) -> None:

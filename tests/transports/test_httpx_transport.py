@@ -21,7 +21,7 @@ from .on_httpx import CALLERS, NO_TRUST, OWN, Way, mocked, named, owns, read, wa
 from .scripted import PATIENCE, Peer, Scripted
 from .wire import LAST, SESSION, STREAM, answer, answers, chunk, end, live, tells
 
-pytestmark = pytest.mark.usefixtures("nothing_is_left")
+pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
 callers = pytest.mark.parametrize("way", CALLERS, ids=named)
 
