@@ -63,7 +63,8 @@ def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upl
     else:
         path = Path(file)
         with path.open("rb") as opened:
-            data, name = opened.read(most + 1), name or path.name
+            data = opened.read(most + 1)
+        name = name or os.fsencode(path.name).decode("utf-8", "replace")  # on Linux it may be in another encoding
         if len(data) > most:
             raise ValueError(f"file: expected at most {most} bytes (Limits.upload_bytes)")
     if name is None:

@@ -71,6 +71,16 @@ def test_a_file_that_cannot_be_sent_is_wrong_usage(arguments: list[str], words: 
     assert words in " ".join(result.stderr.split())
 
 
+def test_a_name_in_another_encoding_is_sent_with_replacement_characters(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.png"  # Latin-1, in a system of UTF-8
+    path.write_bytes(PNG)
+    with FaultServer(kept(), answered()) as server:
+        result = opchat("ask", "--url", server.url, "--file", str(path), "What?")
+        upload, _ = (request for request in server.requests if request.route != "start_session")
+    assert (result.stdout, result.stderr, result.returncode) == ("A cat.\n", "", 0)
+    assert b'filename="caf\xef\xbf\xbd.png"' in upload.body
+
+
 def test_a_page_says_how_many_files_its_bot_takes(tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
