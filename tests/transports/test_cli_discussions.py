@@ -100,6 +100,17 @@ def test_those_that_are_named_are_deleted_with_a_yes(member: Discussions) -> Non
         assert member("delete", "--url", site.url, "--yes", "chat1").returncode == 4
 
 
+@pytest.mark.parametrize(
+    ("chat_id", "said"), [("", "expected the ids of discussions, got ''"), ("\udcff", "not allowed")]
+)
+def test_an_id_that_no_discussion_has_deletes_nothing(member: Discussions, chat_id: str, said: str) -> None:
+    with served(DiscussingSite()) as site:
+        result = member("delete", "--url", site.url, "--yes", chat_id, "chat1")
+        assert len(site.rows) == 3
+    assert (result.stdout, "Traceback" in result.stderr) == ("", False)
+    assert said in result.stderr
+
+
 def test_the_bot_of_a_page_is_the_one_that_counts(member: Discussions) -> None:
     with served(DiscussingSite(bots=("sales",))) as site:
         site.rows[1]["botId"] = "sales"

@@ -16,6 +16,7 @@ from .._exits import EPILOG, exit_code, failure_line
 from .._login import login_options
 from .._options import AskingCommand, Settings, asking_options
 from .._page_bots import find_bot
+from .._stdin import utf8_text
 from .._terminal import Output, is_terminal, json_line, say
 from .._trace import Trace
 from .._transports import call_method
@@ -179,6 +180,9 @@ def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
 @_on_site
 def _delete(site: _Site, chat_ids: tuple[str, ...], yes: bool) -> int:
     """Delete the discussions CHAT_IDS, for good."""
+    chat_ids = tuple(utf8_text(chat_id) for chat_id in chat_ids)
+    if "" in chat_ids:
+        raise click.UsageError("expected the ids of discussions, got ''")
     if not yes:
         text = f"This deletes {len(chat_ids)} discussions for good."
         if not is_terminal(sys.stdin):
