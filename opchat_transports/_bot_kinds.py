@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast, final
 from opchat_proto import Broken, Event, Reason, Submit
 
 from ._serving import bots_own, failed_when_closed
-from .file_store import BotWithFiles, FileStore
+from .file_store import BotWithFiles, FileStore, StoredFile
 
 __all__ = ["Threads", "WithFiles", "as_async", "as_sync", "load_bot", "with_files"]
 
@@ -85,7 +85,11 @@ def as_async(bot: Callable[[Submit], Any], threads: "Threads") -> Callable[[Subm
     """
 
     async def answer(submit: Submit) -> AsyncGenerator[str | Event]:
-        if is_async(bot):
+        if isinstance(bot, WithFiles) and is_async(bot) and submit.file_ids:
+            from anyio import to_thread
+
+            items = bot.ask(submit, await to_thread.run_sync(bot.find, submit))
+        elif is_async(bot):
             items = bot(submit)
         else:
             worker = _Worker(bot, submit)
@@ -122,7 +126,14 @@ class WithFiles:
         self._store = store
 
     def __call__(self, submit: Submit) -> Any:
-        files = self._store.find_all(submit.file_ids)
+        return self.ask(submit, self.find(submit))
+
+    def find(self, submit: Submit) -> tuple[StoredFile, ...] | None:
+        """The files of a question, or None if one is missing. Reads the disk."""
+        return self._store.find_all(submit.file_ids)
+
+    def ask(self, submit: Submit, files: tuple[StoredFile, ...] | None) -> Any:
+        """Call the bot with a question and its files."""
         if files is not None:
             return self.bot(submit, files)
         return _gone() if is_async(self.bot) else (_GONE,)

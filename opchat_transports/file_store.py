@@ -4,6 +4,7 @@ Processes that serve one site can share its directory.
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ __all__ = ["BotWithFiles", "FileStore", "FileWriter", "StoredFile"]
 _ID = re.compile("[0-9a-f]{32}")
 _OURS = re.compile(r"[0-9a-f]{32}\.(?:part|data|json)")  # nothing else in the directory is touched
 _SMALLEST = 4096  # bytes that a small file counts as, so that the number of files is bounded too
-_COUNTED_EVERY = 1024 * 1024  # bytes written between two counts
+_COUNTED_EVERY = 1.0  # seconds: a count reads the whole directory, so it cannot be made for each file
 
 
 @final
@@ -47,7 +48,7 @@ BotWithFiles: TypeAlias = Callable[[Submit, tuple[StoredFile, ...]], Any]
 
 @final
 class FileStore:
-    """Uploaded files in a directory that only the user of this process may read.
+    """Uploaded files in a directory. Only the user of this process may read them.
 
     A file is deleted `keep_seconds` after its arrival, by default an hour, as in the
     plugin. Together the files have at most `total_bytes`. `types` are the extensions of
@@ -69,14 +70,14 @@ class FileStore:
         self.types = tuple(kind.lower().removeprefix(".") for kind in types)
         if total_bytes < 1 or keep_seconds < 1 or not self.types:
             raise ValueError("expected total_bytes and keep_seconds of at least 1, and at least one of types")
-        self._directory = Path(directory)
+        self._directory = Path(directory).absolute()  # the process may change its directory
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._total_bytes = total_bytes
         self._keep_seconds = keep_seconds
         self._guard = threading.Lock()
-        self._counted = 0  # bytes that the files had when they were counted last
-        self._since = 0  # bytes that were written since
         self._timer: threading.Timer | None = None
+        self._total = 0  # bytes that the files had when they were counted, and what was written since
+        self._counted_at = -math.inf
         self._clean_up()
 
     def __repr__(self) -> str:
@@ -84,10 +85,8 @@ class FileStore:
         return f"<FileStore in {str(self._directory)!r}>"
 
     def begin(self, name: str, content_type: str) -> "FileWriter":
-        """Begin a new file, to be written piece by piece. Raises `OSError`."""
-        with self._guard:
-            self._counted, self._since = self.purge(), 0
-        self._reserve(_SMALLEST)
+        """Begin a new file, to be written piece by piece. Raises `OSError`, also if the store is full."""
+        self._claim(_SMALLEST)
         return FileWriter(self, self._directory / secrets.token_hex(16), name, content_type)
 
     def find(self, file_id: str) -> StoredFile | None:
@@ -113,7 +112,7 @@ class FileStore:
         """Delete old files. Return how many bytes the others count as."""
         total, now = 0, time.time()
         for entry in self._entries():
-            with suppress(FileNotFoundError):  # another process does the same
+            with suppress(OSError):  # another process does the same, or on Windows a bot reads the file
                 status = entry.stat(follow_symlinks=False)
                 if now - status.st_mtime > self._keep_seconds:
                     os.unlink(entry.path)
@@ -121,13 +120,14 @@ class FileStore:
                     total += max(status.st_size, _SMALLEST)
         return total
 
-    def _reserve(self, size: int) -> None:
-        """Make room for so many bytes. Raises `OSError`. What other processes write is seen a MiB later."""
+    def _claim(self, size: int) -> None:
+        """Make room for so many bytes. Raises `OSError`. What other processes write is seen a second later."""
         with self._guard:
-            self._since += size
-            if self._since >= _COUNTED_EVERY or self._counted + self._since > self._total_bytes:
-                self._counted, self._since = self.purge(), size
-            if self._counted + self._since > self._total_bytes:
+            now = time.monotonic()
+            self._total += size
+            if now - self._counted_at >= _COUNTED_EVERY or self._total > self._total_bytes:
+                self._total, self._counted_at = self.purge() + size, now
+            if self._total > self._total_bytes:
                 raise OSError(None, "the store has no room for this file", str(self._directory))
 
     def _entries(self) -> "Iterator[os.DirEntry[str]]":
@@ -167,9 +167,11 @@ class FileWriter:
 
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises `OSError`, also if the store is full; then `discard` it."""
-        self._store._reserve(len(data))
+        size = self._size + len(data)
+        self._store._claim(max(size, _SMALLEST) - max(self._size, _SMALLEST))
         self._file.write(data)
-        self._size += len(data)
+        self._file.flush()  # for the next count
+        self._size = size
 
     def keep(self) -> StoredFile:
         """The file is complete. Raises `OSError`; then `discard` it."""

@@ -1,6 +1,7 @@
 """Uploads to the ASGI application, and bots that are given them."""
 
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -146,3 +147,21 @@ def test_the_page_offers_uploads_where_they_are_taken(backend: str, tmp_path: Pa
         bot: Any = blocking if files else (lambda submit: ())
         page = request(backend, application(bot, secret=SECRET, files=files), scope("/", "GET"), *body(b"")).response
         assert b"&quot;imageUpload&quot;:" + offered in page.body
+
+
+@pytest.mark.parametrize("bot", [blocking, generator, coroutine, Bot()])
+def test_the_files_of_a_question_are_looked_up_outside_of_the_event_loop(
+    backend: str, bot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    find_all = FileStore.find_all
+
+    def noted(store: FileStore, file_ids: Any) -> Any:
+        threads.append(threading.get_ident())
+        return find_all(store, file_ids)
+
+    monkeypatch.setattr(FileStore, "find_all", noted)
+    app = application(bot, secret=SECRET, files=FileStore(tmp_path))
+    ask(backend, app, "0" * 32)
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]

@@ -49,8 +49,9 @@ def test_a_file_is_gone_after_an_hour(tmp_path: Path) -> None:
     old = put(store)
     age(tmp_path, 3601)
     assert store.find(old.file_id) is None
-    file = put(store)
-    assert {path.name for path in tmp_path.iterdir()} == {"other.txt", file.path.name, f"{file.file_id}.json"}
+    assert store.purge() == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"other.txt"}
+    put(store)
     age(tmp_path, 3601)
     FileStore(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"other.txt"}
@@ -101,13 +102,55 @@ def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
         put(store)
     with pytest.raises(OSError, match="no room"):  # those of before a restart count, too
         FileStore(tmp_path, total_bytes=1_500_000).begin("c.png", "image/png")
-    few = FileStore(tmp_path / "few", total_bytes=3 * 4096)
-    put(few)
-    put(few)
-    writer = few.begin("c.png", "image/png")
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(4096)])
+def test_small_files_have_a_bound_in_number(data: bytes, tmp_path: Path) -> None:
+    store = FileStore(tmp_path, total_bytes=3 * 4096)
+    for _ in range(3):
+        put(store, data)
     with pytest.raises(OSError, match="no room"):
-        writer.write(b"x")
-    writer.discard()
+        store.begin("d.png", "image/png")
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_many_files_do_not_have_the_directory_read_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    counts = 0
+    scandir = os.scandir
+
+    def counted(path: Path) -> Any:
+        nonlocal counts
+        counts += 1
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    for _ in range(100):
+        put(store)
+    assert counts == 1
+    now += 1
+    put(store)
+    assert counts == 2
+
+
+def test_files_of_another_process_count_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, other = FileStore(tmp_path, total_bytes=2 * 4096), FileStore(tmp_path)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    put(store)
+    put(other)
+    now += 1
+    with pytest.raises(OSError, match="no room"):
+        store.begin("b.png", "image/png")
+
+
+def test_a_store_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = FileStore("files")
+    monkeypatch.chdir("/")
+    assert put(store).path.parent == tmp_path / "files"
 
 
 def test_the_bound_holds_for_files_that_are_written_at_the_same_time(tmp_path: Path) -> None:
