@@ -27,7 +27,9 @@ The modules. All names are imported from here:
                 _tunnel        Proxy: a tunnel by CONNECT or SOCKS5
                 _steps         Connect, StartTLS, Send, Receive, Wait, Done: the steps for a driver
     values      _flow          Flow: start_session, submit, and one repetition after a stale nonce
+                _flow_table    Awaiting; the states of a flow, and what leads from one to the next
                 _askable       the interface of everything that a flow can ask
+                _roots         the site's REST root, and advice where the given one seems wrong
                 _member        verifies that a member asks as a member: users/me, and WordPress's nonce
                 _session       Session: nonce, session id and cookies
                 _cookies       a browser's cookies from a file, for a site
@@ -66,7 +68,8 @@ from ._conversation import Conversation
 from ._discussions import DeleteDiscussions, Discussion, DiscussionPage, ListDiscussions, RenameDiscussion
 from ._errors import InvalidMessages, LocalProtocolError
 from ._events import Broken, End, Event, Live, Reason
-from ._flow import Awaiting, Flow
+from ._flow import Flow
+from ._flow_table import Awaiting
 from ._http import Endpoint, Headers, Request
 from ._http_call import HTTPCall
 from ._incoming import UPLOAD_TYPES, IncomingFile

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._events import Broken, End
+from ._http import Endpoint, Request
 from ._session import Session
+from ._version import __version__
 
 __all__: list[str] = []
 
@@ -18,7 +20,8 @@ class Draft:
     """A request before the site, the session and the caller add their part to it."""
 
     route: str
-    """The route, perhaps with a query: "/wp/v2/users/me?context=edit"."""
+    """The route under the REST root, perhaps with a query: "/wp/v2/users/me?context=edit". Without a slash at the
+    beginning it is under the site's front page."""
     body: bytes | None = field(default=None, repr=False)
     """None for a request without a body, such as a GET."""
     method: str = "POST"
@@ -30,10 +33,30 @@ class Draft:
         """The length of the body."""
         return len(self.body or b"")
 
-    @property
-    def fields(self) -> dict[str, str]:
-        """The header fields that describe the body."""
-        return {} if self.body is None else {"Content-Type": self.content_type, "Content-Length": str(self.size)}
+    def to_request(self, endpoint: Endpoint, session: Session, headers: tuple[tuple[str, str], ...]) -> Request:
+        """The request to this site, in this session. The caller's `headers` replace ours."""
+        own = {
+            "Host": endpoint.authority,
+            "User-Agent": f"opchat/{__version__}",
+            "Accept": self.accept,
+            "Accept-Encoding": "identity",
+        }
+        if self.body is not None:
+            own |= {"Content-Type": self.content_type, "Content-Length": str(self.size)}
+        own |= {"Origin": endpoint.origin, "Referer": endpoint.origin + endpoint.site}
+        if session.nonce is not None:
+            own["X-WP-Nonce"] = session.nonce
+        if session.cookie:
+            own["Cookie"] = session.cookie
+        if session.authorization:
+            own["Authorization"] = session.authorization
+        if self.content_type != JSON:  # the type of a file's form contains its boundary
+            headers = tuple((name, value) for name, value in headers if name.lower() != "content-type")
+        if headers:
+            replaced = {name.lower() for name, _ in headers}
+            own = {name: value for name, value in own.items() if name.lower() not in replaced}
+        target = endpoint.target(self.route) if self.route.startswith("/") else endpoint.site + self.route
+        return Request(self.method, endpoint.origin + target, (*own.items(), *headers), self.body or b"")
 
 
 START_SESSION = Draft(SESSION_ROUTE, b"")

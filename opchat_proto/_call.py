@@ -5,7 +5,7 @@ from typing import Any, final
 from ._call_base import CallBase, Input
 from ._client import ANY_RECEIVE, Client
 from ._events import Event, Reason, check_failure
-from ._flow import Awaiting
+from ._flow_table import Awaiting
 from ._reports import StepDone, StepFailed
 from ._session import Session
 from ._steps import Connect, Receive, Send, StartTLS

@@ -12,7 +12,8 @@ from ._client import Client
 from ._clocks import Clock
 from ._conversation import Conversation
 from ._events import Broken, End, Event, Live, Reason
-from ._flow import Awaiting, Flow, TooLarge
+from ._flow import Flow, TooLarge
+from ._flow_table import Awaiting
 from ._member import is_usable
 from ._messages import Submit
 from ._observer import Outbox

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from ._errors import LocalProtocolError
 from ._events import Broken, Event, Live, Reason, check_failure
 from ._exchange import EndOfBody, Exchange, Fault, Head, Received
-from ._flow import Awaiting
+from ._flow_table import Awaiting
 from ._http import PORTS, Headers, Request
 from ._limits import Limits
 from ._session import Session

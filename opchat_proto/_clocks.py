@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import final
 
-from ._flow import Awaiting
+from ._flow_table import Awaiting
 from ._http import Request
 from ._steps import Connect, Send, StartTLS, Wait
 

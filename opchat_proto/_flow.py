@@ -2,189 +2,30 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, final
 
-from ._askable import JSON, SESSION_ROUTE, START_SESSION, Askable, Draft
+from ._askable import SESSION_ROUTE, START_SESSION, Askable, Draft
 from ._events import CLOSED, Broken, End, Event, Live, Reason, check_failure
+from ._flow_table import TABLE, Awaiting, Input, State
 from ._http import Endpoint, Headers, Request, check_headers, decode_head, find_link
 from ._limits import Limits
 from ._member import FETCH_NONCE, WHO_ASKS, NonceDecoder, explain_guest, explain_nonce, is_usable, read_member
 from ._messages import SUBMIT_ROUTE
 from ._reply import ReplyDecoder
+from ._roots import NOT_BY_PASSWORD, REST_LINK, explain_missing, no_rest, other_root
 from ._session import Session, adopt_headers, adopt_token, check_login, hide_login, is_token, open_session, signs_in
-from ._table import Table
-from ._version import __version__
 
 if TYPE_CHECKING:
     from ._visit import Visit
 
-__all__ = ["Awaiting", "Flow"]
+__all__ = ["Flow"]
 
-# Host and framing belong to HTTP, the coding is ours, the next two belong to `Session`, the last to `Proxy`.
-NOT_THE_CALLERS = frozenset(
-    (
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "expect",
-        "accept-encoding",
-        "cookie",
-        "x-wp-nonce",
-        "proxy-authorization",
-    )
-)
 _STALE = {(401, "rest_forbidden"), (403, "rest_forbidden"), (403, "rest_cookie_invalid_nonce")}  # WIRE 3.5
-_API = "https://api.w.org/"  # the relation of WordPress's REST root in a Link field
-_NO_REST = "no REST API here; with plain permalinks the root is {}index.php?rest_route="
-# Why a question can need a nonce although start_session is missing (WIRE 2.1, 2.5).
-_OTHER_ROOT = "versions up to 3.0.2 know start_session only under another root: {}"
-_NOT_BY_PASSWORD = "; an application password gets no nonce there: sign in with a browser's cookies"
-_IN_PAGE = "the plugin has no start_session: for versions 2.0.1 to 2.4.3 the nonce is in the site's page"
 
 
 class TooLarge(ValueError):
     """A question is larger than the limit, possibly only because of its session's id."""
 
-
-@final
-class Awaiting(StrEnum):
-    """What the server owes: it decides which clock of the transport runs."""
-
-    SESSION = "session"
-    """The answer to start_session, or to what else comes before the question, such as who asks."""
-    FIRST_EVENT = "first event"
-    """The first event of the reply."""
-    EVENT = "event"
-    """The next event."""
-    PROXY = "proxy"
-    """The proxy's reply, before the others. Only a `Client` waits for it."""
-
-
-@final
-class State(StrEnum):
-    """The stage of the exchange."""
-
-    SESSION = "SESSION"  # start_session, or another request for a nonce, is due
-    SESSION_HEAD = "SESSION_HEAD"  # it was handed out
-    SESSION_BODY = "SESSION_BODY"  # its answer has begun
-    PROOF = "PROOF"  # likewise, for users/me, which says who asks
-    PROOF_HEAD = "PROOF_HEAD"
-    PROOF_BODY = "PROOF_BODY"
-    SUBMIT = "SUBMIT"  # likewise, for the submit, and for queries before it
-    SUBMIT_HEAD = "SUBMIT_HEAD"
-    SUBMIT_BODY = "SUBMIT_BODY"
-    DONE = "DONE"
-
-
-@final
-class Input(StrEnum):
-    """What can happen to an exchange."""
-
-    REQUEST = "next_request"
-    HEAD = "receive_head"
-    INTERIM = "receive_head (1xx)"
-    DATA = "receive_data"
-    EOF = "receive_eof"
-    FAILURE = "receive_failure"
-    USE_SESSION = "use_session"
-    CLOSE = "close"
-    NO_NONCE = "no nonce yet"
-    UNPROVED = "member to be proved"
-    PROVED = "member proved"
-    OPENED = "session opened"
-    REDIRECTED = "page redirects"
-    STALE = "nonce refused"
-    PASSED = "question may be asked"
-    TERMINAL = "terminal event"
-
-
-TABLE: Table[State, Input] = Table(
-    "Flow",
-    (State.SESSION, State.PROOF, State.SUBMIT),
-    {
-        State.SESSION: {
-            Input.REQUEST: State.SESSION_HEAD,
-            Input.USE_SESSION: State.SUBMIT,
-            Input.UNPROVED: State.PROOF,
-            Input.NO_NONCE: State.SESSION,
-            Input.FAILURE: State.SESSION,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.SESSION_HEAD: {
-            Input.HEAD: State.SESSION_BODY,
-            Input.INTERIM: State.SESSION_HEAD,
-            Input.EOF: State.SESSION_HEAD,
-            Input.FAILURE: State.SESSION_HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.SESSION_BODY: {
-            Input.DATA: State.SESSION_BODY,
-            Input.EOF: State.SESSION_BODY,
-            Input.FAILURE: State.SESSION_BODY,
-            Input.OPENED: State.SUBMIT,
-            Input.UNPROVED: State.PROOF,
-            Input.REDIRECTED: State.SESSION,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.PROOF: {
-            Input.REQUEST: State.PROOF_HEAD,
-            Input.USE_SESSION: State.SUBMIT,
-            Input.UNPROVED: State.PROOF,
-            Input.NO_NONCE: State.SESSION,
-            Input.FAILURE: State.PROOF,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.PROOF_HEAD: {
-            Input.HEAD: State.PROOF_BODY,
-            Input.INTERIM: State.PROOF_HEAD,
-            Input.EOF: State.PROOF_HEAD,
-            Input.FAILURE: State.PROOF_HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.PROOF_BODY: {
-            Input.DATA: State.PROOF_BODY,
-            Input.EOF: State.PROOF_BODY,
-            Input.FAILURE: State.PROOF_BODY,
-            Input.PROVED: State.SUBMIT,
-            Input.NO_NONCE: State.SESSION,
-            Input.STALE: State.SESSION,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.SUBMIT: {
-            Input.REQUEST: State.SUBMIT_HEAD,
-            Input.FAILURE: State.SUBMIT,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.SUBMIT_HEAD: {
-            Input.HEAD: State.SUBMIT_BODY,
-            Input.INTERIM: State.SUBMIT_HEAD,
-            Input.EOF: State.SUBMIT_HEAD,
-            Input.FAILURE: State.SUBMIT_HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.SUBMIT_BODY: {
-            Input.DATA: State.SUBMIT_BODY,
-            Input.EOF: State.SUBMIT_BODY,
-            Input.FAILURE: State.SUBMIT_BODY,
-            Input.STALE: State.SESSION,
-            Input.PASSED: State.SUBMIT,
-            Input.UNPROVED: State.PROOF,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
-        },
-        State.DONE: {},
-    },
-)
 
 _TYPES = {"endpoint": Endpoint, "submit": Askable | None, "session": Session | None}
 _SUBMIT_BODY = State.SUBMIT_BODY  # looking up a global is much faster than a member of an enum
@@ -260,7 +101,7 @@ class Flow:
         """The site."""
         self._submit = submit
         self._limits = limits
-        self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, NOT_THE_CALLERS)
+        self._headers = check_headers(headers)
         self._session: Session | None = None
         self._opening: Session  # completed by start_session's answer
         if submit is not None and not submit._needs_session:
@@ -397,18 +238,19 @@ class Flow:
             request = self._renewal.next_request()
         elif self._state is State.SESSION:
             is_own = isinstance(self._decoder, NonceDecoder)
-            request = self._request(FETCH_NONCE if is_own else START_SESSION, replace(self._opening, nonce=None))
+            draft = FETCH_NONCE if is_own else START_SESSION
+            request = draft.to_request(self.endpoint, replace(self._opening, nonce=None), self._headers)
         elif self._state is State.PROOF:
             assert self._session is not None
             self._asked_nonce = self._session.nonce
-            request = self._request(WHO_ASKS, self._session)
+            request = WHO_ASKS.to_request(self.endpoint, self._session, self._headers)
         elif self._state is State.SUBMIT:
             assert self._submit is not None
             assert self._session is not None
             assert self._draft is not None
             self._asked_nonce = self._session.nonce
             used = self._session if self._submit._needs_session else Session(authorization=self._session.authorization)
-            request = self._request(self._draft, used)
+            request = self._draft.to_request(self.endpoint, used, self._headers)
             self._draft = None  # it can be large, and the answer can take long
             if self._before is None:
                 self._submit_started = self._submit_started or self._submit._is_question
@@ -416,33 +258,6 @@ class Flow:
             return None
         self._state = TABLE.next(self._state, Input.REQUEST)
         return request
-
-    def _request(self, draft: Draft, session: Session) -> Request:
-        origin = self.endpoint.origin
-        own = {
-            "Host": self.endpoint.authority,
-            "User-Agent": f"opchat/{__version__}",
-            "Accept": draft.accept,
-            "Accept-Encoding": "identity",
-            **draft.fields,
-            "Origin": origin,
-            "Referer": origin + self.endpoint.site,
-        }
-        if session.nonce is not None:
-            own["X-WP-Nonce"] = session.nonce
-        if session.cookie:
-            own["Cookie"] = session.cookie
-        if session.authorization:
-            own["Authorization"] = session.authorization
-        extra = self._headers
-        if draft.content_type != JSON:  # the type of a file's form contains its boundary
-            extra = tuple((name, value) for name, value in extra if name.lower() != "content-type")
-        if extra:
-            replaced = {name.lower() for name, _ in extra}
-            own = {name: value for name, value in own.items() if name.lower() not in replaced}
-        headers = (*own.items(), *extra)
-        target = self.endpoint.site + draft.route if draft is FETCH_NONCE else self.endpoint.target(draft.route)
-        return Request(draft.method, origin + target, headers, draft.body or b"")
 
     # ---------------------------------------------------------------- inputs
 
@@ -460,7 +275,7 @@ class Flow:
         events = self._decoder._receive_head(status, fields)
         self._state = state
         if state is State.SESSION_BODY and type(self._decoder) is ReplyDecoder:
-            self._site_root = find_link(fields, _API, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
+            self._site_root = find_link(fields, REST_LINK, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
         elif (state is State.SUBMIT_BODY and self._adopts) or state is State.PROOF_BODY:
             assert self._session is not None
@@ -601,22 +416,12 @@ class Flow:
 
     def _explained(self, refusal: Broken) -> Broken:
         """A refusal for a missing nonce, with advice if the site has no start_session."""
-        path, _, query = self.endpoint.root.partition("?")
-        if query and path.endswith("/"):
-            why = _OTHER_ROOT.format(f"{self.endpoint.origin}{path}index.php?{query}")
-        else:
-            is_by_password = self._session is not None and self._session.authorization
-            why = _IN_PAGE + (_NOT_BY_PASSWORD if is_by_password else "")
+        why = explain_missing(self.endpoint, self._session)
         return replace(refusal, detail=f"{refusal.detail}; {why}{self._other_root}")
 
     @property
     def _other_root(self) -> str:
-        """The REST root that the site itself names, as the end of a detail; "" if it is the same one."""
-        own = self.endpoint.origin + self.endpoint.root.rstrip("/")
-        # Behind a proxy that terminates TLS, a site may name itself with http: that is the same root.
-        if self._site_root is None or self._site_root.rstrip("/") in (own, own.replace("https:", "http:", 1)):
-            return ""
-        return f"; the site names another REST root: {self._site_root}"
+        return other_root(self.endpoint, self._site_root)
 
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
@@ -703,11 +508,10 @@ class Flow:
                     session = replace(self._opening, nonce=None)
                 failure = replace(last, detail=f"start_session: {hide_login(self._opening, last.detail)}")
                 if self._opening.authorization and last.status in (401, 403):  # 2.9.0 and 2.9.1 refuse everybody
-                    failure = replace(failure, detail=failure.detail + _NOT_BY_PASSWORD)
+                    failure = replace(failure, detail=failure.detail + NOT_BY_PASSWORD)
                 is_page = last.raw.startswith("<") and last.status in (None, 404)
                 if is_page and self._site_root is None and "?" not in self.endpoint.root:
-                    hint = _NO_REST.format(self.endpoint.origin + self.endpoint.site)
-                    failure = replace(failure, detail=f"{failure.detail}; {hint}")
+                    failure = replace(failure, detail=f"{failure.detail}; {no_rest(self.endpoint)}")
         failure = replace(failure, detail=failure.detail + self._other_root, in_session=True)
         if self._first_refusal is not None and (session is None or session.nonce is None):
             failure, session = self._first_refusal, None

@@ -1,7 +1,7 @@
 """HTTP as values: where a site's REST API is, and a request to it."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -243,17 +243,33 @@ def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str |
     return None
 
 
-def check_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """A copy of the caller's extra header fields. Raises `ValueError` for one that breaks its line or is `refused`."""
+# Host and framing belong to HTTP, the coding is ours, the next two belong to `Session`, the last to `Proxy`.
+_NOT_THE_CALLERS = frozenset(
+    (
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "accept-encoding",
+        "cookie",
+        "x-wp-nonce",
+        "proxy-authorization",
+    )
+)
+
+
+def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """A copy of the caller's extra header fields. Raises `ValueError` for one that breaks its line or is not theirs."""
     checked = []
-    for name, value in map(_pair, headers):
+    for name, value in map(_pair, headers.items() if isinstance(headers, Mapping) else headers):
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: expected pairs of str, got {type(name).__name__} and {type(value).__name__}")
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # a token: RFC 9110, 5.6.2
             raise ValueError(f"headers: expected a field name, got {name!r}")
         if not re.fullmatch(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?", value):  # RFC 9110, 5.5
             raise ValueError(f"headers: {name}: expected a value without control characters and blanks at its ends")
-        if name.lower() in refused:
+        if name.lower() in _NOT_THE_CALLERS:
             raise ValueError(f"headers: {name} is not yours to set here")
         checked.append((name, value))
     return tuple(checked)

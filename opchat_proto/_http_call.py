@@ -6,7 +6,8 @@ from typing import final
 from ._call_base import CallBase, Input
 from ._client import ANY_RECEIVE
 from ._events import Broken, Event, Reason, check_failure
-from ._flow import Awaiting, Flow
+from ._flow import Flow
+from ._flow_table import Awaiting
 from ._http import Headers, Request, decode_head
 from ._reports import HeadReceived, StepFailed
 from ._session import Session

@@ -15,7 +15,6 @@ __all__: list[str] = []
 
 WHO_ASKS = Draft("/wp/v2/users/me", method="GET")
 FETCH_NONCE = Draft("wp-admin/admin-ajax.php?action=rest-nonce", method="GET", accept="*/*")
-"""Its route begins at the site's front page, not at the REST root."""
 
 _USER = re.compile(r'\{\s*+"id"\s*+:')  # also after notices of PHP
 _NOTHING_MORE = re.compile(r"(?s)(?:\s|<!--(?>.*?-->))*+")  # cache plugins add comments

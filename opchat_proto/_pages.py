@@ -13,13 +13,13 @@ from ._http import Endpoint, Headers, decode_headers, find_links
 from ._json import decode, encodable
 from ._limits import Limits
 from ._messages import Scalar, Submit
+from ._roots import REST_LINK
 from ._session import Session, is_token
 
 __all__ = ["Bot", "Page"]
 
 _CHATBOT, _DISCUSSIONS = "mwai-chatbot-container", "mwai-discussions-container"
 _CONTAINERS = frozenset((_CHATBOT, _DISCUSSIONS))
-_REST_LINK = "https://api.w.org/"
 _DEPTH = Limits().json_depth
 _LONGEST_URL = 2048  # characters
 _NONCE_DIGITS = 10  # WIRE 1.2
@@ -181,7 +181,7 @@ class Page:
             if not isinstance(value, str):
                 raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
         html = encodable(html)
-        roots = list(find_links(decode_headers(headers), _REST_LINK))
+        roots = list(find_links(decode_headers(headers), REST_LINK))
         elements: list[tuple[str, dict[str, str]]] = []
         notes: list[str] = []
         for tag, found in _scan(html):
@@ -191,7 +191,7 @@ class Page:
                     f"the shortcode {_on_one_line(text)} was not expanded" for text in re.findall(_SHORTCODE, found)
                 ]
                 continue
-            if tag == "link" and _REST_LINK in _unescape(found.get("rel", "")):
+            if tag == "link" and REST_LINK in _unescape(found.get("rel", "")):
                 roots.append(_unescape(found.get("href", "")))
             classes = _CONTAINERS.intersection(_unescape(found.get("class", "")).split())
             elements += [(name, found) for name in sorted(classes)]

@@ -8,7 +8,7 @@ from typing import final
 from urllib.parse import quote, urljoin, urlsplit
 
 from ._events import CLOSED, Broken, End, Event, Reason, check_failure
-from ._flow import NOT_THE_CALLERS, Awaiting
+from ._flow_table import Awaiting
 from ._http import PATH_CHARACTERS, Endpoint, Headers, Request, check_headers, decode_head
 from ._json import encodable
 from ._limits import Limits
@@ -161,7 +161,7 @@ class Visit:
         if session is not None and session.origin not in (None, self._site.origin):
             raise ValueError(f"session: it belongs to {session.origin}, not to {self._site.origin}")
         self._origin = self._site.origin
-        self._headers = check_headers(headers.items() if isinstance(headers, Mapping) else headers, NOT_THE_CALLERS)
+        self._headers = check_headers(headers)
         self._session = session
         self._fresh = fresh
         self._limits = limits

@@ -17,7 +17,7 @@ from opchat_proto import (  # the tables are not public, and are compared with t
     Reason,
     _call_base,
     _client,
-    _flow,
+    _flow_table,
     _reply,
     _server,
     _tunnel,
@@ -153,7 +153,15 @@ def test_a_command_that_takes_long_has_arguments_that_exist(line: str) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [_call_base.TABLE, _flow.TABLE, _client.TABLE, _tunnel.SOCKS_TABLE, _reply.TABLE, _visit.TABLE, _server.TABLE],
+    [
+        _call_base.TABLE,
+        _flow_table.TABLE,
+        _client.TABLE,
+        _tunnel.SOCKS_TABLE,
+        _reply.TABLE,
+        _visit.TABLE,
+        _server.TABLE,
+    ],
     ids=lambda table: str(table.name),
 )
 def test_a_diagram_is_printed_from_its_table(table: Table[Reason, Reason]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from opchat_proto import Awaiting, Broken, End, Endpoint, Event, Flow, Limits, Live, Reason, Request, Session, Submit
-from opchat_proto._flow import State  # the table is not public, and this test walks it
+from opchat_proto._flow_table import State  # the table is not public, and this test walks it
 
 SITE = Endpoint.parse("https://site.example")
 ASK = Submit(new_message="Où ?", chat_id="k3v9x0q2ab")

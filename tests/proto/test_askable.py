@@ -1,8 +1,10 @@
 """Each kind of question defines its own request, under both forms of root."""
 
+from dataclasses import replace
+
 import pytest
 
-from opchat_proto import Broken, End, Flow, Limits, Reason, Session
+from opchat_proto import Broken, End, Endpoint, Flow, Limits, Reason, Request, Session, __version__
 from opchat_proto._askable import Askable, Draft  # only its subclasses are public
 
 SITES = {
@@ -40,3 +42,41 @@ def test_what_says_nothing_else_is_judged_as_a_reply_and_costs_nothing(body: byt
     assert flow.next_request() is not None
     assert flow.receive_head(200, []) + flow.receive_data(body) + flow.receive_eof() == [last]
     assert not flow.submit_started
+
+
+SITE = Endpoint.parse("https://site.example/blog/wp-json")
+OURS = (
+    ("Host", "site.example"),
+    ("User-Agent", f"opchat/{__version__}"),
+    ("Accept", "application/json"),
+    ("Accept-Encoding", "identity"),
+    ("Content-Type", "application/json"),
+    ("Content-Length", "2"),
+    ("Origin", "https://site.example"),
+    ("Referer", "https://site.example/blog/"),
+)
+
+
+def test_a_request_has_what_its_session_has() -> None:
+    session = replace(Session.from_application_password("ada", "pass"), nonce="n1", cookie="mwai_session_id=s1")
+    request = Draft("/x", b"{}").to_request(SITE, session, ())
+    own = (("X-WP-Nonce", "n1"), ("Cookie", "mwai_session_id=s1"), ("Authorization", "Basic YWRhOnBhc3M="))
+    assert request == Request("POST", "https://site.example/blog/wp-json/x", (*OURS, *own), b"{}")
+
+
+def test_the_callers_fields_replace_ours_in_any_case() -> None:
+    theirs = (("user-agent", "x"), ("Content-Type", "text/plain"), ("X-A", "b"))
+    request = Draft("/x", b"{}").to_request(SITE, Session(), theirs)
+    replaced = ("User-Agent", "Content-Type")
+    assert request.headers == (*(field for field in OURS if field[0] not in replaced), *theirs)
+
+
+def test_the_type_of_a_form_is_ours() -> None:
+    kind = ("Content-Type", "multipart/form-data; boundary=b")
+    request = Draft("/x", b"{}", content_type=kind[1]).to_request(SITE, Session(), (("content-type", "x"), ("A", "b")))
+    assert request.headers == (*OURS[:4], kind, *OURS[5:], ("A", "b"))
+
+
+def test_a_route_without_a_slash_is_under_the_front_page() -> None:
+    request = Draft("wp-admin/admin-ajax.php?action=x", method="GET").to_request(SITE, Session(), ())
+    assert request.url == "https://site.example/blog/wp-admin/admin-ajax.php?action=x"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Awaiting, Broken, End, Event, Flow, Limits, Live, Reason, Session
-from opchat_proto._flow import State  # the table is not public, and this test walks it
+from opchat_proto._flow_table import State  # the table is not public, and this test walks it
 from tests.proto.cuts import byte_by_byte
 from tests.proto.flows import (
     ASK,

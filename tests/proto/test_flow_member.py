@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Awaiting, Broken, End, Endpoint, Flow, Limits, Live, Reason, Request, Session, Submit, Visit
-from opchat_proto._flow import TABLE  # the table is not public, and this test walks it
+from opchat_proto._flow_table import TABLE  # the table is not public, and this test walks it
 from tests.proto import asking
 from tests.proto.members import (
     AJAX,

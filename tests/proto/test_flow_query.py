@@ -3,7 +3,7 @@
 import pytest
 
 from opchat_proto import Awaiting, Broken, Channel, End, Flow, Limits, LocalProtocolError, Query, Reason, Session
-from opchat_proto._flow import TABLE, Input, State  # the table is not public, and this test walks it
+from opchat_proto._flow_table import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.calls import AnyCall, Make, Reply, both, ended, tell
 from tests.proto.flows import take
 

@@ -50,8 +50,9 @@ def test_fields_that_are_not_pairs_of_texts_are_a_type_error(headers: Any, text:
     with pytest.raises(TypeError) as caught:
         decode_headers(headers)
     assert str(caught.value) == text
+    given = list(headers)  # since a caller's fields may be a mapping
     with pytest.raises(TypeError, match=r"^headers: expected pairs of "):
-        check_headers(headers, frozenset())
+        check_headers(given)
 
 
 def test_a_head_is_a_status_and_such_fields() -> None:
@@ -129,7 +130,7 @@ def test_a_long_link_field_is_read_in_one_pass(value: str) -> None:
 
 @pytest.mark.parametrize("headers", [None, 5])
 def test_fields_that_cannot_be_walked_over_are_a_type_error(headers: Any) -> None:
-    for call in (decode_headers, lambda given: check_headers(given, frozenset())):
+    for call in (decode_headers, lambda given: check_headers(given)):
         with pytest.raises(TypeError):
             call(headers)
 
@@ -147,7 +148,7 @@ def test_fields_that_cannot_be_walked_over_are_a_type_error(headers: Any) -> Non
 )
 def test_a_callers_field_is_copied_as_it_is(field: tuple[str, str]) -> None:
     given = [field, ("A", "b")]
-    checked = check_headers(given, frozenset({"host"}))
+    checked = check_headers(given)
     given.clear()
     assert checked == (field, ("A", "b"))
 
@@ -157,7 +158,7 @@ def test_a_callers_field_is_copied_as_it_is(field: tuple[str, str]) -> None:
 )
 def test_a_name_that_is_not_a_token_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"^headers: expected a field name, got ") as caught:
-        check_headers([(name, "x")], frozenset())
+        check_headers([(name, "x")])
     assert str(caught.value).endswith(repr(name))
 
 
@@ -170,7 +171,7 @@ def test_a_name_that_is_not_a_token_is_refused(name: str) -> None:
 )  # fmt: skip
 def test_a_value_that_could_break_out_of_its_line_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        check_headers([("X-A", value)], frozenset())
+        check_headers([("X-A", value)])
     expected = "headers: X-A: expected a value without control characters and blanks at its ends"
     assert str(caught.value) == expected
 
@@ -178,13 +179,13 @@ def test_a_value_that_could_break_out_of_its_line_is_refused_and_not_shown(value
 @pytest.mark.parametrize("name", ["Host", "host", "HOST", "hOsT"])
 def test_a_field_that_is_not_the_callers_is_refused_in_any_case(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^headers: {name} is not yours to set here$"):
-        check_headers([("Accept", "a"), (name, "x")], frozenset({"host", "cookie"}))
+        check_headers([("Accept", "a"), (name, "x")])
 
 
 @pytest.mark.parametrize("field", [(b"a", "b"), ("a", b"b"), ("a", 5), (None, "b")])
 def test_a_callers_field_is_a_pair_of_str(field: Any) -> None:
     with pytest.raises(TypeError, match=r"^headers: expected pairs of str, got \w+ and \w+$"):
-        check_headers([field], frozenset())
+        check_headers([field])
 
 
 @pytest.mark.parametrize(
@@ -192,4 +193,4 @@ def test_a_callers_field_is_a_pair_of_str(field: Any) -> None:
 )
 def test_a_long_value_is_refused_in_one_pass(value: str) -> None:
     with pytest.raises(ValueError, match=r"^headers: A: expected a value"):
-        check_headers([("A", value)], frozenset())
+        check_headers([("A", value)])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, End, LocalProtocolError, Reason
-from opchat_proto._flow import TABLE, Input, State  # the table is not public, and this test walks it
+from opchat_proto._flow_table import TABLE, Input, State  # the table is not public, and this test walks it
 from tests.proto.flows import GIVEN, MEMBER, OPENED, STALE, answer, call, in_state
 
 
