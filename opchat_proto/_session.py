@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, final
+from urllib.parse import unquote
 
 from ._cookies import domain_matches, path_matches, read_cookies
 from ._http import Endpoint, read_cookie_date, read_date
@@ -188,18 +189,24 @@ def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[st
 
 
 def hide_login(session: Session | None, text: str) -> str:
-    """The text with *** in place of an Authorization field that a site has repeated."""
-    if session is None or not session.authorization:
-        return text
-    secret = session.authorization.rpartition(" ")[2]
-    secrets = [secret]
-    with suppress(ValueError):  # it may have another scheme than Basic
-        secrets += b64decode(secret, validate=True).decode().partition(":")[2:]
-    for each in secrets:
-        for spelled in (each, each.replace(" ", "")):
-            if len(spelled) >= _SHORTEST_SECRET:
-                text = _hide(spelled, text)
+    """The text with *** in place of what signs in, if a site has repeated it: the nonce, cookies and Authorization."""
+    for secret in () if session is None else _secrets(session):
+        if len(secret) >= _SHORTEST_SECRET and secret[:_SHORTEST_SECRET] in text:
+            text = _hide(secret, text)
     return text
+
+
+def _secrets(session: Session) -> Iterator[str]:
+    """Each secret, in each spelling in which a site may repeat it."""
+    own = session.authorization.rpartition(" ")[2]
+    yield own
+    with suppress(ValueError):  # it may have another scheme than Basic
+        password = b64decode(own, validate=True).decode().partition(":")[2]
+        yield from (password, password.replace(" ", ""))
+    cookies = [cookie.partition("=")[2].strip(' "') for cookie in session.cookie.split(";")]
+    for value in (session.nonce or "", *cookies):
+        if re.search("[0-9]", value):  # otherwise it may be a word
+            yield from (value, unquote(value))
 
 
 def _hide(secret: str, text: str) -> str:

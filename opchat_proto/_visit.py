@@ -15,7 +15,7 @@ from ._limits import Limits
 from ._pages import Page
 from ._quote import mask
 from ._reply import ReplyDecoder
-from ._session import Session, has_other_cookies
+from ._session import Session, has_other_cookies, hide_login
 from ._table import Table
 from ._version import __version__
 
@@ -339,7 +339,10 @@ class Visit:
     def _end(self, events: list[Event], given: Input) -> list[Event]:
         self._state = TABLE.next(self._state, given)
         self._text = bytearray()
-        return events
+        return [
+            replace(event, detail=hide_login(self._session, event.detail)) if isinstance(event, Broken) else event
+            for event in events
+        ]
 
     def _follow(self) -> list[Event]:
         shown = re.sub("//[^/?#]*@", "//", encodable(self._location))[:_SHOWN]  # without user and password

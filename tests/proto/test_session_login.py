@@ -1,4 +1,4 @@
-"""A member's application password: it is never sent where it could be read, and never shown."""
+"""What signs a member in: it is never sent where it could be read, and never shown."""
 
 import copy
 import pickle
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from opchat_proto import Channel, Conversation, Event, Flow, Session, Submit, Visit
+from opchat_proto import Broken, Channel, Conversation, Event, Flow, Session, Submit, Visit
 from opchat_proto._session import hide_login  # what a flow does to a detail is not public
 
 PASSWORD = "abcd EFGH ijkl 1234 mnop QRST"
@@ -120,6 +120,30 @@ def test_it_does_not_go_to_a_page() -> None:
 def test_what_a_site_repeats_of_it_is_hidden(said: str, shown: str) -> None:
     assert hide_login(ALICE, said) == shown
     assert hide_login(Session("n", None, "wordpress_logged_in_1=x"), said) == hide_login(None, said) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Invalid: alice%7C17%7Chmac", "Invalid: ***"),
+        ("Invalid: alice|17|hmac", "Invalid: ***"),
+        ("[fw] => 0123456789 nonce 2b24c02613", "[fw] => *** nonce ***"),
+        ("lang english, tz utc+1, alice%7C1", "lang english, tz utc+1, ***"),
+    ],
+)
+def test_cookies_and_the_nonce_are_hidden_as_well(said: str, shown: str) -> None:
+    cookie = 'wordpress_logged_in_1=alice%7C17%7Chmac; fw="0123456789"; lang=english; tz=utc+1'
+    assert hide_login(Session("2b24c02613", None, cookie), said) == shown
+
+
+def test_a_page_that_repeats_a_cookie_is_not_quoted_with_it() -> None:
+    visit = Visit("https://site.example/", session=Session(cookie="wordpress_logged_in_1=alice%7C17%7Chmac"))
+    assert visit.next_request() is not None
+    visit.receive_head(403, [])
+    visit.receive_data(b"Who is alice|17|hmac?")
+    (event,) = visit.receive_eof()
+    assert isinstance(event, Broken)
+    assert event.detail == "Who is ***?"
 
 
 def test_other_schemes_are_hidden_as_well() -> None:
