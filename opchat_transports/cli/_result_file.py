@@ -10,6 +10,7 @@ from typing import Self, final
 import click
 
 from ..many import BatchQuestion, QuestionId, Result, read_results
+from ._store import try_lock
 from ._terminal import OutputClosedError, json_line, say
 
 __all__ = ["ResultFile", "read_result_file"]
@@ -28,15 +29,22 @@ def read_result_file(path: Path) -> dict[QuestionId, Result | str]:
 
 @final
 class ResultFile:
-    """Appends lines, each flushed at once. An unfinished last line is removed first."""
+    """Appends lines, each flushed at once. An unfinished last line is removed first. Other runs are locked out."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises `UsageError` for a file that cannot be written."""
+    def __init__(self, path: Path, size: int) -> None:
+        """`size` is the file's when it was read.
+
+        Raises `UsageError` for a file that cannot be written, or that another run writes or
+        has written since.
+        """
         self._path = path
         self._has_failed = False
         try:
             path.touch()
             self._file = path.open("r+b")
+            if path.is_file() and not (try_lock(self._file.fileno()) and self._file.seek(0, os.SEEK_END) == size):
+                self._file.close()
+                raise click.UsageError(f"--output {path}: another run is writing to it")
             self._seek_end()
         except OSError as error:
             raise click.UsageError(f"--output {path}: {error.strerror}") from None

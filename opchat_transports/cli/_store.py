@@ -16,9 +16,10 @@ from opchat_proto import Conversation, Endpoint
 
 from .._files import replace_file
 
-__all__ = ["Store", "read_state", "write_state"]
+__all__ = ["Store", "read_state", "try_lock", "write_state"]
 
 _RETRIED = 0.1  # seconds between two attempts to lock
+_NEVER_WRITTEN = 2**40  # an offset
 
 
 def read_state(name: str) -> str | None:
@@ -149,11 +150,11 @@ class Store:
             except OSError:
                 yield
                 return
-            if not _lock(descriptor):
+            if not try_lock(descriptor):
                 if not is_told:
                     busy()
                 is_told = True
-                while not _lock(descriptor):
+                while not try_lock(descriptor):
                     time.sleep(_RETRIED)  # a blocking lock cannot be interrupted on every system
             if not _is_at(path, descriptor):  # the last holder removed it, and another process may have made a new one
                 os.close(descriptor)
@@ -173,12 +174,13 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _lock(descriptor: int) -> bool:
-    """Try to lock it. Return True also if locks are not supported."""
+def try_lock(descriptor: int) -> bool:
+    """Lock a file until it is closed; False if another one holds the lock. True also if locks are not supported."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
+            os.lseek(descriptor, _NEVER_WRITTEN, os.SEEK_SET)  # nobody else can read what is locked
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl

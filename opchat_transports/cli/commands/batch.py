@@ -110,12 +110,13 @@ def batch_command(
     if dask is not None and (settings.verbose or settings.cacert is not None or settings.via != "asyncio"):
         raise click.UsageError("--dask: workers take no --verbose, --cacert and --via")
     questions = _read_questions(file, repeat)
+    size = output.stat().st_size if output is not None and output.exists() else 0
     settled, unwritten = _find_settled(questions, output, resuming=resuming, again=again)
     with ExitStack() as stack:
         if any(question.url is None and question.id not in settled for question in questions):
             settings = find_bot(stack.enter_context(site(settings)))
         _check_sites(questions, settled, settings, options["most"], yes=yes, is_free_to_ask=str(file) != "-")
-        record = None if output is None else stack.enter_context(ResultFile(output))
+        record = None if output is None else stack.enter_context(ResultFile(output, size))
         for result in unwritten:
             if record is not None:
                 record.add(result)
