@@ -115,6 +115,18 @@ class PlainStream(asyncio.StreamReader):
         self.writer.transport.abort()
 
 
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Lets asyncio log no lost connection: the stream reports it.
+
+    The base class has a future for it, which nobody awaits, and silences that in
+    `__del__`: too late if the garbage collector deletes the future first.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.__del__()
+
+
 async def connect(host: str, port: int) -> PlainStream:
     """Connect to the first address of a name that accepts (RFC 8305). If cancelled, no connection stays open.
 
@@ -149,7 +161,7 @@ async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainS
         await asyncio.wait(previous[-1:], timeout=_NEXT_ATTEMPT * len(previous))
     loop = asyncio.get_running_loop()
     stream = PlainStream(limit=READ, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(stream, loop=loop)
+    protocol = _Protocol(stream, loop=loop)
     transport, _ = await loop.create_connection(lambda: protocol, *address[:2], family=family)
     transport.set_write_buffer_limits(0)  # a drained write has reached the system
     tune(transport.get_extra_info("socket"))

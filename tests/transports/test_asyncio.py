@@ -1,6 +1,8 @@
 """`AsyncioTransport`'s own: its streams, on asyncio's loop and on uvloop's."""
 
 import asyncio
+import gc
+import itertools
 import socket
 import threading
 from contextlib import ExitStack, suppress
@@ -12,7 +14,7 @@ import trustme
 from opchat_proto import Broken, Endpoint, Limits, Live, Reason, Send, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import ANSWER, FaultServer, reset
 
 from .asking import linux
 from .on_asyncio import Run, read, secured, wait_for
@@ -150,6 +152,28 @@ def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trus
 
 
 # ------------------------------------------------------------------------------ loops and tasks
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_a_reset_is_not_logged_whenever_garbage_was_collected(run: Run, nth: int) -> None:
+    """A collection before a connection's own future is made lets a later one delete the future before its owner."""
+
+    async def main() -> list[Any]:
+        loop: Any = asyncio.get_running_loop()
+        create_future, count = loop.create_future, itertools.count(1)
+
+        def collect_and_create() -> Any:
+            if next(count) == nth:
+                gc.collect(0)
+            return create_future()
+
+        loop.create_future = collect_and_create
+        async with AsyncioTransport(server.url, session=Session()) as transport:
+            return await read(transport)
+
+    with FaultServer(reset(len(ANSWER) // 2)) as server:
+        [*_, broken] = run(main)
+    assert (broken.reason, broken.detail) == (Reason.TRUNCATED, "the connection failed: Connection reset by peer")
 
 
 def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -> None:
