@@ -56,6 +56,7 @@ from ._transports import ask, trusting
 __all__ = ["examine"]
 
 _QUESTION = "Hello! Please count from one to ten."
+_PAGE_WITHIN = 30.0  # seconds for an answer that no language model has to write, unless an option says otherwise
 _CODING = "content-encoding"
 _CODING_FIELD = re.compile(rb"\r\ncontent-encoding:[ \t]*([!-~]+)", re.IGNORECASE)
 _NO_CHECK_OF_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
@@ -71,8 +72,9 @@ def examine(settings: Settings, url: str, *, with_question: bool) -> Facts:
     """Gather the facts about the site of this address.
 
     It asks a question only `with_question`, and only if an answer is possible. Every wait
-    has its clock in `settings.timeouts`, and every answer its limit in
-    `settings.limits`. Raises `UsageError` for unusable options.
+    has its clock in `settings.timeouts` (by default 30 s for an answer that is not the
+    question's), and every answer its limit in `settings.limits`. Raises `UsageError` for
+    unusable options.
     """
     return _Examination(settings, url).run(with_question=with_question)
 
@@ -89,6 +91,8 @@ class _Examination:
             self._origin = Visit(url, headers=settings.headers).origin
         except ValueError as error:
             raise click.UsageError(str(error)) from None
+        is_given = settings.first_event_is_given
+        self._timeouts = settings.timeouts if is_given else replace(settings.timeouts, first_event=_PAGE_WITHIN)
         self._context = None if settings.cacert is None else trusting(settings.cacert)
         self._trace = Trace(Output()) if settings.verbose else None
 
@@ -186,7 +190,7 @@ class _Examination:
                 self._tell(step)
                 if type(step) is not before or not isinstance(step, Receive):
                     limit = _LATE[type(step)][0]
-                    seconds = getattr(self._settings.timeouts, limit)
+                    seconds = getattr(self._timeouts, limit)
                     until = math.inf if seconds is None else time.monotonic() + seconds
                 before = type(step)
                 try:

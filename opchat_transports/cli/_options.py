@@ -67,6 +67,8 @@ class Settings:
     headers: tuple[tuple[str, str], ...]
     proxy: ProxyLike
     timeouts: Timeouts
+    first_event_is_given: bool
+    """Whether an option sets that clock."""
     limits: Limits
     cacert: str | None
     """A file of certificates to trust in addition to the system's."""
@@ -291,6 +293,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             headers=headers,
             proxy=ENVIRONMENT if proxy is None else None if proxy == "none" else _with_ascii_host(proxy),
             timeouts=Timeouts(**{clock: value for clock, value in clocks.items() if value is not _UNSET}),
+            first_event_is_given=clocks["first_event"] is not _UNSET,
             limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
             cacert=values.pop("cacert"),
             via=values.pop("via"),

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Broken, End, Endpoint, Flow, Limits, Reason, Visit
-from opchat_transports.cli._diagnosis import diagnose  # no part of the library
+from opchat_transports.cli import _examination  # no part of the library
+from opchat_transports.cli._diagnosis import diagnose  # nor this
 from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index  # nor this
-from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script
+from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script, Stall
 
 from .command import opchat
 from .examined import FRESH, at, check, html, index, page, session
@@ -189,3 +190,16 @@ def test_every_fault_at_every_request_gives_a_report(name: str, route: str, monk
     assert lines
     assert (result.returncode != 0) == any(line["blocks"] for line in lines)
     assert server.questions == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "waited"), [((), "0.5"), (("--timeout", "0.6"), "0.6"), (("--timeout-first-event", "0.7"), "0.7")]
+)
+def test_a_page_is_not_waited_for_as_long_as_the_answer_to_a_question(
+    arguments: tuple[str, ...], waited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_examination, "_PAGE_WITHIN", 0.5)
+    with FaultServer((Accept(), Stall())) as server:
+        result = opchat("doctor", f"{server.url}/contact", *arguments)
+    assert f"problem  page: timed out: no whole answer within {waited} s" in result.stdout
+    assert result.returncode == 6
