@@ -58,6 +58,8 @@ _CHALLENGE_WITHIN = 64 * 1024  # characters
 # How the core begins when a site does not take a member for one.
 _IS_MEMBERS = re.compile(r"users/me: |the page: |wp-admin/|https?://\S+: no nonce for a member")
 
+_IS_FILES = re.compile("file ['\"]")  # how the core begins when an upload fails
+
 _TRY = {
     Reason.REMOTE: "the message is the site's: ask its owner, or try another --bot",
     Reason.REFUSED: "-v shows what was exchanged",
@@ -136,6 +138,8 @@ def what_to_try(broken: Broken, where: str) -> str:
             return "the site's chat may be for signed-in members, or its REST API closed to others"
         if broken.status in (429, 500, 502, 503, 504):
             return "ask again later"
+        if broken.status == 404 and _IS_FILES.match(broken.detail):
+            return "the site may not take files"
         if broken.status == 404:
             return "check --url: is this the site's address, and does it run AI Engine?"
     return _TRY[broken.reason]

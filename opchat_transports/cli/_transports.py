@@ -32,10 +32,13 @@ def site(settings: Settings) -> Iterator[Settings]:
     if settings.endpoint is not None:
         yield settings
         return
+    from tempfile import TemporaryDirectory
+
     from ..blocking_server import serve
     from ..bots import small_talk
+    from ..file_store import FileStore
 
-    with serve(small_talk) as server:
+    with TemporaryDirectory() as directory, serve(small_talk, files=FileStore(directory)) as server:
         say(f"no --url, so the built-in bot answers, at {server.url}")
         proxy = None if settings.proxy == ENVIRONMENT else settings.proxy
         yield replace(settings, endpoint=Endpoint.parse(server.url), proxy=proxy)

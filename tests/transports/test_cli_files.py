@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,27 @@ def test_a_file_that_is_not_taken_is_a_line(tmp_path: Path) -> None:
         result = opchat("ask", "--url", server.url, "--file", str(path), "What?")
     assert (result.stdout, result.returncode) == ("", 3)
     assert "the server refused (status 400): file 'x.php': Invalid file type." in result.stderr
+
+
+@pytest.mark.parametrize("name", ["x.png", "it's.png"])
+def test_a_site_that_takes_no_files_is_not_taken_for_a_wrong_address(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(PNG)
+    refused = json_object(status=404, code="rest_no_route", message="No route was found.")
+    with FaultServer((Expect("upload"), Write(refused), Close())) as server:
+        result = opchat("ask", "--url", server.url, "--file", str(path), "What?")
+    assert (result.stdout, result.returncode) == ("", 3)
+    assert result.stderr.endswith(f"(at {server.url}; the site may not take files)\n")
+
+
+def test_the_built_in_bot_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, temporary = tmp_path / "cat.png", tmp_path / "temporary"
+    path.write_bytes(PNG)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    result = opchat("ask", "--file", str(path), "Hello")
+    assert (result.returncode, list(temporary.iterdir())) == (0, [])
+    assert result.stdout == f"I have cat.png ({len(PNG)} bytes). Hello! This is question 1 of our conversation.\n"
 
 
 @pytest.mark.parametrize(
