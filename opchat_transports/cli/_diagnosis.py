@@ -405,7 +405,7 @@ def _session(facts: Facts) -> Iterator[Finding]:
     version = _version(facts, _routes(read_index(facts.index)))
     if exchange is None:
         if bot is not None and bot.nonce is not None:
-            yield _ok("session", "none to start: the page gives the nonce, as versions 2.0.1 to 2.4.3 do")
+            yield _ok("session", "none to start: the page gives the nonce")
             yield from _nonce(facts)
         return
     if isinstance(broken := exchange.outcome, Broken):
@@ -446,7 +446,7 @@ def _nonce(facts: Facts) -> Iterator[Finding]:
             "ask the site's owner to keep caches away from pages with the chat, and from the REST API",
             NONCE_REFUSED,
         )
-    elif is_accepted(facts.check):
+    elif is_accepted(facts.check) or (facts.question is not None and isinstance(facts.question.outcome, End)):
         yield _ok("nonce", "it is accepted")
     else:
         yield _ok("nonce", "only a question would tell whether it is accepted")

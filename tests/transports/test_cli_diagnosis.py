@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Broken, End, Endpoint, Flow, Limits, Reason, Visit
+from opchat_transports.blocking_server import serve
+from opchat_transports.bots import small_talk
 from opchat_transports.cli import _examination  # no part of the library
 from opchat_transports.cli._diagnosis import diagnose  # nor this
 from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index  # nor this
@@ -190,6 +192,12 @@ def test_every_fault_at_every_request_gives_a_report(name: str, route: str, monk
     assert lines
     assert (result.returncode != 0) == any(line["blocks"] for line in lines)
     assert server.questions == ()
+
+
+def test_an_answer_shows_that_the_nonce_is_accepted() -> None:
+    with serve(small_talk) as server:
+        shown = opchat("doctor", "--ask", f"{server.url}/").stdout
+    assert "ok       session: none to start: the page gives the nonce\nok       nonce: it is accepted\n" in shown
 
 
 @pytest.mark.parametrize(
