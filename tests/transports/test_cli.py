@@ -365,6 +365,13 @@ def test_help_names_the_exit_codes_and_fits_a_screen() -> None:
     assert len(opchat("--help").stdout.splitlines()) <= 24
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["discussions", "--help"]])
+def test_each_command_of_a_list_has_a_whole_sentence(arguments: list[str]) -> None:
+    listed = opchat(*arguments).stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) >= 4
+    assert [line for line in listed if not re.fullmatch(r"  [a-z]+ +[A-Z].*[^.]\.", line)] == []
+
+
 def test_the_version() -> None:
     assert opchat("--version").stdout.startswith("opchat, version ")
 

@@ -32,7 +32,7 @@ __all__ = ["chat_command"]
 _SHOWN = 60  # characters of a quoted question
 
 
-@click.command("chat", cls=AskingCommand, epilog=EPILOG)
+@click.command("chat", cls=AskingCommand, epilog=EPILOG, short_help="Hold a conversation, a question a line.")
 @asking_options
 @login_options
 @history_options

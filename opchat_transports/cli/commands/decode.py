@@ -21,7 +21,7 @@ __all__ = ["decode_command"]
 _NOT_OF_THE_CHAT = ("me", "admin-ajax.php?action=rest-nonce")
 
 
-@click.command("decode", epilog=EPILOG)
+@click.command("decode", epilog=EPILOG, short_help="Print the events in FILE, and explain the first fault.")
 @click.argument("file", default="-", type=click.Path(allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer and per event.")
 @click.option("--raw", is_flag=True, help="Do not escape control characters.")

@@ -28,7 +28,7 @@ _WIDEST = 60  # characters of a title in the table
 _GUEST = "You need to be connected."
 
 
-@click.group("discussions", epilog=EPILOG)
+@click.group("discussions", epilog=EPILOG, short_help="The conversations that a site keeps for you.")
 def discussions_command() -> None:
     """List, show, export or delete the conversations that a site keeps for you.
 
@@ -147,7 +147,7 @@ def _show(site: _Site, chat_id: str, as_json: bool) -> int:
     return 0
 
 
-@discussions_command.command("export", cls=AskingCommand, epilog=EPILOG)
+@discussions_command.command("export", cls=AskingCommand, epilog=EPILOG, short_help="Write discussions to FILE.")
 @asking_options
 @login_options
 @click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
@@ -176,14 +176,14 @@ def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
 @asking_options
 @login_options
 @click.argument("chat_ids", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Delete without being asked.")
+@click.option("--yes", "confirmed", is_flag=True, help="Delete without being asked.")
 @_on_site
-def _delete(site: _Site, chat_ids: tuple[str, ...], yes: bool) -> int:
+def _delete(site: _Site, chat_ids: tuple[str, ...], confirmed: bool) -> int:
     """Delete the discussions CHAT_IDS, for good."""
     chat_ids = tuple(utf8_text(chat_id) for chat_id in chat_ids)
     if "" in chat_ids:
         raise click.UsageError("expected the ids of discussions, got ''")
-    if not yes:
+    if not confirmed:
         text = f"This deletes {len(chat_ids)} discussions for good."
         if not is_terminal(sys.stdin):
             raise click.UsageError(f"{text} --yes says so")
