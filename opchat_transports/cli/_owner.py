@@ -41,9 +41,15 @@ def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Sessio
         session = Session.from_token(token)
     except ValueError as error:
         raise click.UsageError(f"{_TOKEN}: {error}") from None
-    settings = find_bot(settings)
+    found = find_bot(settings)
+    assert found.endpoint is not None
+    if found.endpoint.origin != settings.endpoint.origin:
+        raise click.UsageError(
+            f"the chat is at {found.endpoint.origin}, and {_TOKEN} is for {settings.endpoint.origin}: "
+            "give --url the former"
+        )
     say(_AS_ADMINISTRATOR)
-    return settings, session
+    return found, session
 
 
 def ask_officially(settings: Settings, text: str, session: Session, printer: Printer) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from .command import ENVIRONMENT, opchat
 from .official import NO_ROUTE, TOKEN, OfficialSite
-from .pages import served
+from .pages import PageSite, served
 
 ADMINISTRATOR = "opchat: asked with the owner's token, the question runs as the site's first administrator\n"
 
@@ -32,6 +32,14 @@ def test_from_a_pages_address_its_bot_is_asked_and_the_page_sees_no_token() -> N
     [end] = map(json.loads, result.stdout.splitlines())
     assert (end["reply"], end["payload"]["extra"]["chatId"]) == ("sales: Hello", "c1")
     assert ["Authorization" in headers for _, _, headers, _ in site.requests] == [False, True, True]
+
+
+def test_a_page_cannot_send_the_token_to_another_site() -> None:
+    with served(OfficialSite()) as other, served(PageSite(redirects={"/contact/": f"{other.url}/contact/"})) as site:
+        result = official("--url", f"{site.url}/contact/", "Hello")
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert f"the chat is at {other.url}, and OPCHAT_TOKEN is for {site.url}: give --url the former" in result.stderr
+    assert [path for _, path, _, _ in other.requests] == ["/contact/"]
 
 
 def test_the_default_bot_is_not_looked_up() -> None:
