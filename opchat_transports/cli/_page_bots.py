@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import click
 
-from opchat_proto import Bot, Reason
+from opchat_proto import Bot, Endpoint, Reason
 
 from .._broken import ReplyBroken
 from ._exits import exit_code, failure_line
@@ -17,6 +17,7 @@ from ._transports import visit
 __all__ = ["bot_table", "find_bot"]
 
 _HEAD = ("BOT", "MODE", "QUESTION", "FILES", "REST ROOT", "FIRST WORDS")
+_FOR_ANY_SITE = ("accept", "accept-language", "user-agent")  # header fields that a visit sends to other sites too
 _WIDEST = 40  # characters of a text from the page
 
 
@@ -44,7 +45,7 @@ def find_bot(settings: Settings) -> Settings:
     if not bots:
         for note in page.notes:
             say(note)
-        return replace(settings, endpoint=page.endpoint or settings.endpoint, page=None)
+        return replace(_at(page.endpoint, settings), page=None)
     chosen = [bot for bot in bots.values() if not settings.bot_is_given or settings.bot == bot_name(bot)]
     if len(chosen) != 1:
         for line in bot_table(bots.values()).splitlines():
@@ -53,7 +54,18 @@ def find_bot(settings: Settings) -> Settings:
             f"no bot {settings.bot!r} on this page" if settings.bot_is_given else "several bots: choose one with --bot"
         )
     (bot,) = chosen
-    return replace(settings, endpoint=bot.endpoint, bot=bot_name(bot), page=page.url, found=bot)
+    return replace(_at(bot.endpoint, settings), bot=bot_name(bot), page=page.url, found=bot)
+
+
+def _at(endpoint: Endpoint | None, settings: Settings) -> Settings:
+    """The settings for the chat at this endpoint. At another origin than --url's it gets no secrets from --header."""
+    assert settings.endpoint is not None
+    if endpoint is None or endpoint.origin == settings.endpoint.origin:
+        return replace(settings, endpoint=endpoint or settings.endpoint)
+    headers = tuple(field for field in settings.headers if field[0].lower() in _FOR_ANY_SITE)
+    if headers != settings.headers:
+        say(f"the chat is at {endpoint.origin}, where --header is not sent: give --url that address")
+    return replace(settings, endpoint=endpoint, headers=headers)
 
 
 def bot_name(bot: Bot) -> str:

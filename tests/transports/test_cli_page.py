@@ -84,6 +84,19 @@ def test_an_address_without_a_page_may_be_a_site_in_a_directory() -> None:
     ]
 
 
+def test_at_another_site_than_the_pages_a_secret_header_is_not_sent() -> None:
+    fields = ("--header", "Authorization: Basic c2VjcmV0", "--header", "X-Key: secret", "--header", "User-Agent: me")
+    with served(PageSite()) as other:
+        site = PageSite(bots=(), text=other.page("/contact/"))
+        result = asked(site, *fields)
+    assert (result.stdout, result.returncode) == ("default: Hi\n", 0)
+    assert f"the chat is at {other.url}, where --header is not sent: give --url that address" in result.stderr
+    assert [headers["X-Key"] for _, _, headers, _ in site.requests] == ["secret"]
+    assert len(submits(other)) == 1
+    assert {headers["User-Agent"] for _, _, headers, _ in other.requests} == {"me"}
+    assert not any({"Authorization", "X-Key"} & set(headers) for _, _, headers, _ in other.requests)
+
+
 def test_a_site_and_a_root_are_not_visited() -> None:
     for path in ("", "/", "/wp-json", "/index.php?rest_route=/"):
         with Scripted(tells("a")) as server:
