@@ -32,6 +32,8 @@
     _site_facts         what `doctor` has seen of a site
     _examination        the requests and connections that it makes for this
     _diagnosis          what it finds wrong
+    _finding            one line of that, and the lines that any request may need
+    _least_version      the lowest version that the plugin can have
 
     _recording_format   the file that `record` writes
     _redaction          replaces secrets in a recording

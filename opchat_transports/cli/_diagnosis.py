@@ -1,27 +1,26 @@
 """The judgement of `opchat doctor`: whether a question would be answered, and what prevents it. No I/O."""
 
 import re
-import ssl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, final
+from typing import Any
 
-from opchat_proto import Bot, Broken, End, Endpoint, Page, Reason, Session
+from opchat_proto import Broken, End, Endpoint, Page, Reason, Session
 
 from .._broken import broken_line
 from ._exits import EXIT_CODES, NONCE_REFUSED, exit_code, is_challenge_text, what_to_try
+from ._finding import SHOWN, Finding, certificate_text, compression, failure, firewall, ok, problem
+from ._least_version import NONCE_NEEDED, least_version
 from ._page_bots import bot_name
 from ._site_facts import Answer, Exchange, Facts, Question, choose_bot, is_accepted, read_index
 
-__all__ = ["Finding", "diagnose"]
+__all__ = ["diagnose"]
 
 _NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
-_REFUSED = EXIT_CODES[Reason.REFUSED]
 _MOST_SKEW = 300  # seconds
 _TELLING = 1.0  # seconds after which the pieces of an answer that come all at once were held back
-_SHOWN = 200  # characters of a quoted text of the site
 _STALE, _NO_ROUTE = "rest_cookie_invalid_nonce", "rest_no_route"
 
 _WORDPRESS = re.compile(r"/wp-(?:content|includes|json)/|https://api\.w\.org/|content=.WordPress ", re.IGNORECASE)
@@ -40,51 +39,9 @@ _CACHES = (
 )
 _HIT = re.compile("hit|stale|updating", re.IGNORECASE)
 
-# What shows that the plugin is of this version or a later one (WIRE 1.4, 2.3): routes of its API, keys of data-system.
-_ROUTES = {
-    "/mwai-ui/v1/discussions/list": (1, 6, 79),
-    "/mwai-ui/v1/files/upload": (1, 9, 95),
-    "/mwai/v1/simpleJsonQuery": (1, 9, 96),
-    "/mwai-ui/v1/files/list": (2, 1, 5),
-    "/mwai/v1/simpleAuthCheck": (2, 1, 6),
-    "/mwai/v1/start_session": (2, 4, 4),
-    "/mwai-ui/v1/discussions/edit": (2, 6, 5),
-    "/mwai/v1/listChatbots": (2, 8, 5),
-    "/mwai/v1/simpleTranscribeAudio": (2, 8, 9),
-    "/mwai/v1/simpleFastTextQuery": (2, 9, 2),
-    "/mwai/v1/simpleFileUpload": (2, 9, 3),
-    "/mwai-ui/v1/cross-site/auth": (2, 9, 9),
-}
-_KEYS = {
-    "botId": (1, 6, 82),
-    "stream": (1, 6, 95),
-    "customId": (1, 9, 8),
-    "actions": (2, 5, 2),
-    "eventLogs": (2, 8, 5),
-    "crossSite": (2, 9, 9),
-}
 _OLD_NAMESPACES = ("ai-engine/v1", "ai-chatbot/v1", "mwai-bot/v1")  # up to 1.6.75
 _REFUSED_SESSION = "ask the site's owner: versions 2.9.0 and 2.9.1 refuse everybody, and security plugins may"
-_NONCE_NEEDED, _HAS_START_SESSION, _COOKIE_SET = (2, 0, 1), (2, 4, 4), (2, 8, 5)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of the report. `text` and `advice` may quote the site: untrusted."""
-
-    check: str
-    """The name of the check. These names do not change."""
-    text: str
-    advice: str = ""
-    """What to do about a problem; "" if all is well."""
-    exit_code: int = 0
-    """The exit code if this prevents an answer; 0 if a question would still be answered."""
-
-    @property
-    def is_problem(self) -> bool:
-        """Whether something should be done."""
-        return self.advice != ""
+_HAS_START_SESSION, _COOKIE_SET = (2, 4, 4), (2, 8, 5)
 
 
 # ---------------------------------------------------------------- the report
@@ -100,11 +57,11 @@ def _diagnose(facts: Facts) -> Iterator[Finding]:
     assert first is not None
     yield from _way(facts, first)
     if not first.answers or (facts.page is not None and facts.page.page is None):
-        yield _failure(first, "page" if facts.page is not None else "rest", facts.url)
+        yield failure(first, "page" if facts.page is not None else "rest", facts.url)
         return
     if facts.page is not None:
         if _is_challenge_page(facts):
-            yield _firewall("a challenge page in place of the page", facts.page.outcome)
+            yield firewall("a challenge page in place of the page", facts.page.outcome)
             return
         yield from _visit(facts, facts.page)
     site = _site(facts)
@@ -120,68 +77,6 @@ def _diagnose(facts: Facts) -> Iterator[Finding]:
     yield from _passwords(facts)
 
 
-def _ok(check: str, text: str) -> Finding:
-    return Finding(check=check, text=text)
-
-
-def _problem(check: str, text: str, advice: str, code: int = 0) -> Finding:
-    return Finding(check=check, text=text, advice=advice, exit_code=code)
-
-
-def _firewall(what: str, outcome: End | Broken) -> Finding:
-    code = exit_code(outcome) if isinstance(outcome, Broken) else _REFUSED
-    return _problem(
-        "firewall",
-        f"a firewall answers with {what}",
-        "ask the site's owner to let this address, and the REST API, through the firewall",
-        _REFUSED if code == NONCE_REFUSED else code,
-    )
-
-
-def _failure(exchange: Exchange, check: str, where: str) -> Finding:
-    """The finding about an exchange without an answer, under the name of its check."""
-    broken = exchange.outcome
-    assert isinstance(broken, Broken)
-    last, text, advice = exchange.last, broken_line(broken), what_to_try(broken, where)
-    if broken.reason is Reason.PROXY:
-        check = "proxy"
-    elif exchange.contacts and exchange.contacts[-1].failed_at:
-        contact = exchange.contacts[-1]
-        check = contact.failed_at
-        if contact.certificate is not None:
-            text += f"; it is {_certificate(contact.certificate)}"
-        if check == "name":
-            advice = "check the spelling of the address, and this computer's network"
-        elif check == "connection":
-            advice = "check the address and its port, this computer's network, and firewalls on the way"
-    elif broken.reason is Reason.MALFORMED and (coding := last.header("content-encoding")):
-        return _compression(coding, exit_code(broken))
-    elif _is_firewalls(last, check):
-        return _firewall(f"status {last.status}: {broken.detail}" if broken.detail else f"status {last.status}", broken)
-    elif check == "page" and broken.status == 404:
-        advice = "check the address: the site has no such page"
-    return _problem(check, text, advice, exit_code(broken))
-
-
-def _is_firewalls(answer: Answer, check: str) -> bool:
-    """Whether something in front of the site answered: WordPress refuses a request to its REST API with JSON."""
-    is_page = check == "page"
-    if answer.header("cf-mitigated"):
-        return True
-    if not answer.is_html or (is_page and answer.status == 200):
-        return False
-    return answer.status in ((403, 406) if is_page else (401, 403, 406, 429, 503)) or is_challenge_text(answer.text)
-
-
-def _compression(coding: str, code: int) -> Finding:
-    return _problem(
-        "compression",
-        f"answers are coded as {coding[:_SHOWN]}, though none was asked for",
-        "let the server leave answers alone where the request says Accept-Encoding: identity",
-        code,
-    )
-
-
 # ---------------------------------------------------------------- the way there
 
 
@@ -189,49 +84,30 @@ def _way(facts: Facts, first: Exchange) -> Iterator[Finding]:
     if facts.proxy is not None:
         if isinstance(first.outcome, Broken) and first.outcome.reason is Reason.PROXY:
             return
-        yield _ok("proxy", f"through {facts.proxy}")
+        yield ok("proxy", f"through {facts.proxy}")
     elif first.contacts and first.contacts[0].failed_at != "name":
         contact = first.contacts[0]
-        yield _ok("name", f"{contact.host} is {', '.join(contact.addresses)}")
+        yield ok("name", f"{contact.host} is {', '.join(contact.addresses)}")
         if contact.failed_at != "connection":
-            yield _ok("connection", f"port {contact.port} is open")
+            yield ok("connection", f"port {contact.port} is open")
     if not first.answers or first.contacts[-1].failed_at:
         return
     seen = {contact.host: contact.certificate for contact in first.contacts if contact.certificate is not None}
-    said = [f"the certificate of {host} is {_certificate(certificate)}" for host, certificate in seen.items()]
-    yield _ok("tls", "; ".join(said) or "none: what is asked and answered can be read on the way")
-
-
-def _certificate(certificate: Mapping[str, Any]) -> str:
-    """The names in a certificate, and its expiry."""
-    names = [str(name) for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    owner = ", ".join(names[:3]) or _name(certificate.get("subject", ())) or "nobody"
-    text = f"for {owner}{', ...' if len(names) > 3 else ''}"
-    if issuer := _name(certificate.get("issuer", ())):
-        text += f", issued by {issuer}"
-    try:
-        until = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate.get("notAfter", "")), UTC)
-    except (ValueError, OverflowError):
-        return text
-    return f"{text}, good until {until:%Y-%m-%d}"
-
-
-def _name(parts: Any) -> str:
-    given = {key: value for part in parts for key, value in part}
-    return str(given.get("organizationName") or given.get("commonName") or "")
+    said = [f"the certificate of {host} is {certificate_text(certificate)}" for host, certificate in seen.items()]
+    yield ok("tls", "; ".join(said) or "none: what is asked and answered can be read on the way")
 
 
 def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
     page = visit.page
     assert page is not None
-    yield _ok("page", f"{len(visit.last.body)} bytes of {page.url}")
+    yield ok("page", f"{len(visit.last.body)} bytes of {page.url}")
     urls = [answer.url for answer in visit.answers]
     if len(urls) > 1:
         way = f"{len(urls) - 1} to {page.url}"
         if _is_same_site(urls[0], page.url):
-            yield _ok("redirects", way)
+            yield ok("redirects", way)
         else:
-            yield _problem(
+            yield problem(
                 "redirects",
                 f"{way}, which is another site",
                 "check that this is meant, and give the address that it leads to",
@@ -278,43 +154,43 @@ def _site(facts: Facts) -> list[Finding]:
     """Whether it is WordPress, where its REST API is, and whether AI Engine is there."""
     if not _is_wordpress(facts):
         return [
-            _problem(
+            problem(
                 "wordpress", "no sign of it", "check the address: AI Engine is a plugin of WordPress", _NOT_THE_CHAT
             )
         ]
-    return [_ok("wordpress", "WordPress, or a server that answers as it does"), *_rest(facts)]
+    return [ok("wordpress", "WordPress, or a server that answers as it does"), *_rest(facts)]
 
 
 def _rest(facts: Facts) -> Iterator[Finding]:
     index, exchange, root = read_index(facts.index), facts.index, _root(facts.endpoint)
     links = "plain permalinks" if "?" in root else "pretty permalinks"
     if index is not None:
-        yield _ok("rest", f"its root is {root} ({links})")
+        yield ok("rest", f"its root is {root} ({links})")
         yield _ai_engine(facts, index)
         return
     assert exchange is not None
     linked = _linked_root(exchange)
     if exchange.last.status in (200, 404) and linked is not None and linked != root:
-        yield _problem(
+        yield problem(
             "rest",
             f"nothing at {root}: the site has its REST API at {linked}{' (plain permalinks)' if '?' in linked else ''}",
             f"give --url {linked}",
             _NOT_THE_CHAT,
         )
     elif _gives_nonce(facts) or _code(exchange) == _NO_ROUTE:
-        yield _ok("rest", f"its root is {root} ({links}); its index is not shown to guests")
+        yield ok("rest", f"its root is {root} ({links}); its index is not shown to guests")
         yield _ai_engine(facts, None)
     elif isinstance(exchange.outcome, Broken):
-        failure = _failure(exchange, "rest", root)
-        if failure.check == "rest" and exchange.last.status in (401, 403):
+        finding = failure(exchange, "rest", root)
+        if finding.check == "rest" and exchange.last.status in (401, 403):
             advice = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
-            failure = replace(failure, advice=advice)
-        elif failure.check == "rest" and exchange.last.status == 404:
+            finding = replace(finding, advice=advice)
+        elif finding.check == "rest" and exchange.last.status == 404:
             advice = "ask the site's owner whether the REST API is switched off, and which address it has"
-            failure = replace(failure, advice=advice)
-        yield failure
+            finding = replace(finding, advice=advice)
+        yield finding
     else:
-        yield _problem(
+        yield problem(
             "rest",
             f"what is at {root} is no REST API",
             f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route=",
@@ -332,19 +208,19 @@ def _code(exchange: Exchange | None) -> str | None:
 
 
 def _ai_engine(facts: Facts, index: dict[str, Any] | None) -> Finding:
-    namespaces, routes = (index or {}).get("namespaces", []), _routes(index)
-    problem = ""
+    namespaces = (index or {}).get("namespaces", [])
+    fault = ""
     if "mwai-ui/v1" not in namespaces and not (index is None and _shows_plugin(facts)):
         old = [name for name in _OLD_NAMESPACES if name in namespaces]
-        problem, advice = "it is not there", "check the address, or ask the site's owner whether AI Engine is active"
+        fault, advice = "it is not there", "check the address, or ask the site's owner whether AI Engine is active"
         if old:
-            problem, advice = "it is older than 1.6.76, with another protocol", "ask the site's owner to update it"
+            fault, advice = "it is older than 1.6.76, with another protocol", "ask the site's owner to update it"
         elif "mwai/v1" in namespaces:
-            problem, advice = "its chatbots are switched off", "ask the site's owner to switch on the module Chatbots"
-    if problem:
-        return _problem("ai_engine", problem, advice, _NOT_THE_CHAT)
-    version = _version(facts, routes)
-    return _ok("ai_engine", f"at least {'.'.join(map(str, version))}" if version else "it is there")
+            fault, advice = "its chatbots are switched off", "ask the site's owner to switch on the module Chatbots"
+    if fault:
+        return problem("ai_engine", fault, advice, _NOT_THE_CHAT)
+    version = least_version(facts)
+    return ok("ai_engine", f"at least {'.'.join(map(str, version))}" if version else "it is there")
 
 
 def _shows_plugin(facts: Facts) -> bool:
@@ -352,64 +228,44 @@ def _shows_plugin(facts: Facts) -> bool:
     return _gives_nonce(facts) or (page is not None and bool(page.bots or page.discussions or page.notes))
 
 
-def _routes(index: dict[str, Any] | None) -> set[str]:
-    routes = (index or {}).get("routes")
-    return set(routes) if isinstance(routes, dict) else set()
-
-
-def _version(facts: Facts, routes: set[str]) -> tuple[int, ...]:
-    """The lowest version that the plugin can have; () if unknown."""
-    bot = _bot(facts)
-    signs = [version for route, version in _ROUTES.items() if route in routes]
-    if bot is not None:
-        signs += [version for key, version in _KEYS.items() if f'"{key}":' in bot.raw_system]
-        if bot.nonce is not None and not bot.is_member and '"customId":' in bot.raw_system:
-            signs.append(_NONCE_NEEDED)
-    return max(signs, default=())
-
-
-def _bot(facts: Facts) -> Bot | None:
-    return choose_bot(facts.page and facts.page.page, facts.bot)
-
-
 def _bots(facts: Facts) -> Iterator[Finding]:
     if facts.page is None:
-        yield _ok("bots", "not looked at: the address is a REST root, and no page")
+        yield ok("bots", "not looked at: the address is a REST root, and no page")
         return
     page = facts.page.page
     assert page is not None
     names = list(dict.fromkeys(bot_name(bot) for bot in page.bots if bot.endpoint is not None))
-    shown = ", ".join(name[:_SHOWN] for name in names)
+    shown = ", ".join(name[:SHOWN] for name in names)
     if not names:
-        yield _problem(
+        yield problem(
             "bots",
             "; ".join(("none on this page", *page.notes)),
             "give the address of a page that shows the chat",
             _NOT_THE_CHAT,
         )
     elif facts.bot is not None and facts.bot not in names:
-        yield _problem(
+        yield problem(
             "bots", f"no {facts.bot!r} on this page, but {shown}", "choose one of them with --bot", _NOT_THE_CHAT
         )
     elif facts.bot is None and len(names) > 1:
-        yield _ok("bots", f"{shown}; --bot chooses one")
+        yield ok("bots", f"{shown}; --bot chooses one")
     else:
-        yield _ok("bots", facts.bot or shown)
+        yield ok("bots", facts.bot or shown)
 
 
 # ---------------------------------------------------------------- the session
 
 
 def _session(facts: Facts) -> Iterator[Finding]:
-    bot, exchange = _bot(facts), facts.session
-    version = _version(facts, _routes(read_index(facts.index)))
+    bot, exchange = facts.chosen, facts.session
+    version = least_version(facts)
     if exchange is None:
         if bot is not None and bot.nonce is not None:
-            yield _ok("session", "none to start: the page gives the nonce")
+            yield ok("session", "none to start: the page gives the nonce")
             yield from _nonce(facts)
         return
     if isinstance(broken := exchange.outcome, Broken):
-        finding = _failure(exchange, "session", facts.endpoint.origin)
+        finding = failure(exchange, "session", facts.endpoint.origin)
         is_closed = finding.check == "session" and broken.status in (401, 403)
         yield replace(finding, advice=_REFUSED_SESSION) if is_closed else finding
         return
@@ -417,7 +273,7 @@ def _session(facts: Facts) -> Iterator[Finding]:
     if session is None or session.nonce is None:
         yield _without_start_session(facts, version)
         return
-    yield _ok("session", "start_session gives one")
+    yield ok("session", "start_session gives one")
     yield from _nonce(facts)
     yield from _cookie(exchange, session, version)
 
@@ -428,47 +284,47 @@ def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:
     if version >= _HAS_START_SESSION:
         check, text = "session", f"start_session is not there under {_root(facts.endpoint)}"
         advice = "give the root as the site writes it, such as index.php?rest_route=, or the address of a page"
-    elif version >= _NONCE_NEEDED:
+    elif version >= NONCE_NEEDED:
         text = "neither the page nor start_session gives one, and this version demands it"
         advice = "give the address of a page that shows the chat, or ask the site's owner to update AI Engine"
     else:
-        return _ok("session", "none to start: before 2.0.0 no nonce is needed (2.0.0 itself answers no guest)")
-    return _problem(check, text, advice, NONCE_REFUSED)
+        return ok("session", "none to start: before 2.0.0 no nonce is needed (2.0.0 itself answers no guest)")
+    return problem(check, text, advice, NONCE_REFUSED)
 
 
 def _nonce(facts: Facts) -> Iterator[Finding]:
     if _is_renewed(facts):
         return  # the cache is the problem
     if _code(facts.check) == _STALE:
-        yield _problem(
+        yield problem(
             "nonce",
             f"it is refused at once ({_STALE})",
             "ask the site's owner to keep caches away from pages with the chat, and from the REST API",
             NONCE_REFUSED,
         )
     elif is_accepted(facts.check) or (facts.question is not None and isinstance(facts.question.outcome, End)):
-        yield _ok("nonce", "it is accepted")
+        yield ok("nonce", "it is accepted")
     else:
-        yield _ok("nonce", "only a question would tell whether it is accepted")
+        yield ok("nonce", "only a question would tell whether it is accepted")
 
 
 def _is_renewed(facts: Facts) -> bool:
     """Whether an uncached page has another nonce than the first page, whose nonce was not accepted."""
-    bot, fresh = _bot(facts), choose_bot(facts.fresh and facts.fresh.page, facts.bot)
+    bot, fresh = facts.chosen, choose_bot(facts.fresh and facts.fresh.page, facts.bot)
     return bot is not None and fresh is not None and fresh.nonce not in (None, bot.nonce)
 
 
 def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> Iterator[Finding]:
     if "mwai_session_id=" in session.cookie:
-        yield _ok("cookie", "start_session sets mwai_session_id")
+        yield ok("cookie", "start_session sets mwai_session_id")
     elif session.session_id not in (None, "N/A") or version >= _COOKIE_SET:
-        yield _problem(
+        yield problem(
             "cookie",
             "start_session sets no mwai_session_id: files and discussions would not be remembered as yours",
             "look for a proxy that takes Set-Cookie away, or a plugin that prints before the headers",
         )
     else:
-        yield _ok("cookie", "none, as before 2.8.5")
+        yield ok("cookie", "none, as before 2.8.5")
 
 
 # ---------------------------------------------------------------- what is on the way
@@ -478,22 +334,22 @@ def _caches(facts: Facts) -> Iterator[Finding]:
     signs = [sign for visit in (facts.page, facts.index) if visit is not None for sign in _cache_signs(visit.last)]
     text = f"signs of one: {'; '.join(dict.fromkeys(signs))}" if signs else "no sign of one"
     if _is_renewed(facts):
-        yield _problem(
+        yield problem(
             "cache",
             f"the nonce in the page is stale; {text}",
             "ask the site's owner to keep the page for less than 12 hours (opchat visits it anew by itself)",
         )
     else:
-        yield _ok("cache", text)
+        yield ok("cache", text)
 
 
 def _cache_signs(answer: Answer) -> Iterator[str]:
     age = answer.header("age").strip()
     if age.isdecimal() and age.strip("0"):
-        yield f"Age: {age[:_SHOWN]}"
+        yield f"Age: {age[:SHOWN]}"
     for name in _CACHES:
         if _HIT.search(value := answer.header(name)):
-            yield f"{name.title()}: {value[:_SHOWN]}"
+            yield f"{name.title()}: {value[:SHOWN]}"
     if found := _CACHE_PLUGIN.search(answer.text[-_PAGE_END:].rpartition("<!--")[2]):
         yield found[0]
 
@@ -501,20 +357,20 @@ def _cache_signs(answer: Answer) -> Iterator[str]:
 def _question(question: Question, where: str) -> Iterator[Finding]:
     outcome = question.outcome
     if isinstance(outcome, Broken) and outcome.reason is Reason.MALFORMED and question.coding:
-        yield _compression(question.coding, exit_code(outcome))
+        yield compression(question.coding, exit_code(outcome))
         return
     if isinstance(outcome, Broken):
-        yield _problem("question", broken_line(outcome), what_to_try(outcome, where), exit_code(outcome))
+        yield problem("question", broken_line(outcome), what_to_try(outcome, where), exit_code(outcome))
         return
-    yield _ok("question", f"answered, in {question.pieces} pieces")
+    yield ok("question", f"answered, in {question.pieces} pieces")
     if question.pieces < 2:
         return
     if not question.at_once:
-        yield _ok("buffering", "the first piece came before the last")
+        yield ok("buffering", "the first piece came before the last")
     elif question.waited < _TELLING:
-        yield _ok("buffering", "cannot be told: the answer was too fast")
+        yield ok("buffering", "cannot be told: the answer was too fast")
     else:
-        yield _problem(
+        yield problem(
             "buffering",
             "all pieces of the answer came at once, with its end",
             "ask the site's owner to switch off buffering for the REST API (nginx: X-Accel-Buffering, proxies)",
@@ -529,9 +385,9 @@ def _clock(facts: Facts) -> Iterator[Finding]:
         return
     skew = min(skews, key=abs)
     if abs(skew) <= _MOST_SKEW:
-        yield _ok("clock", f"the server's differs by {abs(skew):.0f} s")
+        yield ok("clock", f"the server's differs by {abs(skew):.0f} s")
     else:
-        yield _problem(
+        yield problem(
             "clock",
             f"the server's is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this computer's",
             "set this computer's clock, or ask the site's owner to set the server's",
@@ -553,4 +409,4 @@ def _passwords(facts: Facts) -> Iterator[Finding]:
         return
     given = index.get("authentication")
     offered = isinstance(given, dict) and "application-passwords" in given
-    yield _ok("application_passwords", "offered to members" if offered else "not offered")
+    yield ok("application_passwords", "offered to members" if offered else "not offered")

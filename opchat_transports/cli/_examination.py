@@ -107,7 +107,7 @@ class _Examination:
                 return facts
             bot = choose_bot(visit.page, name)
             facts = replace(facts, endpoint=(bot and bot.endpoint) or visit.page.endpoint or self._site_of(visit))
-        bot = choose_bot(facts.page and facts.page.page, name)
+        bot = facts.chosen
         endpoint = facts.endpoint
         facts = replace(facts, index=self._visit(endpoint.origin + endpoint.target("/")))
         assert facts.index is not None

@@ -111,6 +111,11 @@ class Facts:
     """The page once more, past caches, if its nonce was not accepted."""
     question: Question | None = None
 
+    @property
+    def chosen(self) -> Bot | None:
+        """The bot of the page."""
+        return choose_bot(self.page and self.page.page, self.bot)
+
 
 def choose_bot(page: Page | None, name: str | None) -> Bot | None:
     """The bot with this name, by default the first; None if the page has no such bot that can be asked."""
