@@ -113,7 +113,10 @@ def _starlette() -> Any:
 def _opchat() -> Any:
     from opchat_transports.asgi import application
 
-    return application(lambda submit: _pieces(int(submit.new_message)), secret=_SECRET)
+    async def bot(submit: Submit) -> AsyncIterator[str]:  # not a plain function, which would be called in a thread
+        return _pieces(int(submit.new_message))
+
+    return application(bot, secret=_SECRET)
 
 
 def _serve(who: str) -> None:
