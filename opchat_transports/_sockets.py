@@ -2,14 +2,16 @@
 
 import math
 import socket
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ._common import READ
+from ._common import READ, tune
 
-__all__ = ["SocketStream", "at_once", "send_all", "set_timeout", "shut_down"]
+__all__ = ["SocketStream", "at_once", "connect", "look_up", "send_all", "set_timeout", "shut_down"]
 
 _T = TypeVar("_T")
 _LONGEST = 1_000_000.0  # seconds, instead of no timeout
@@ -28,6 +30,47 @@ def set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
     before = connection.gettimeout()
     if not before or abs(before - left) > _IMMATERIAL:
         connection.settimeout(left)
+
+
+def look_up(host: str, port: int, end: float, found: "Future[list[Any]]") -> list[Any]:
+    """Return the addresses of a name. Raises `OSError`, `UnicodeError`, and `TimeoutError` if `end` passes.
+
+    The system's lookup cannot be interrupted, so it runs in a daemon thread. An exception
+    set on `found` ends the wait.
+    """
+
+    def run() -> None:
+        with suppress(InvalidStateError):  # nobody waits any more
+            try:  # with bytes, since for a str Python would import its IDNA codec
+                found.set_result(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.set_exception(error)
+
+    threading.Thread(target=run, name="opchat lookup", daemon=True).start()
+    return found.result(None if end == math.inf else max(0.0, end - time.monotonic()))
+
+
+def connect(
+    addresses: list[Any], end: float, opened: Callable[[socket.socket], object] = lambda _: None
+) -> socket.socket:
+    """Connect to the first address that accepts, each with its share of the time.
+
+    `opened` gets each socket before it connects. Raises the `OSError` of the last address.
+    """
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            opened(connection)
+            set_timeout(connection, end, share=len(addresses) - index)
+            connection.connect(address)
+            tune(connection)
+        except OSError:
+            connection.close()
+            if index == len(addresses) - 1:
+                raise
+        else:
+            return connection
+    raise OSError("the name has no address")
 
 
 def send_all(connection: socket.socket, data: bytes, end: float) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Self, final
 from opchat_proto import Call, Connect, Done, Event, Receive, Send, StartTLS, Wait
 
 from ._base import ReplyBase, TransportBase
-from ._common import READ, tune, words
+from ._common import READ, words
 from ._discussions import Discussions
-from ._sockets import SocketStream, at_once, set_timeout, shut_down
+from ._sockets import SocketStream, at_once, connect, look_up, set_timeout, shut_down
 from ._text import Text
 from ._tls import TLSStream
 from ._uploads import Uploads
@@ -179,42 +179,24 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         return self._tls or self._link
 
     def _connect(self, host: str, port: int, until: float) -> None:
-        addresses = self._look_up(host, port, until)
-        for index, (family, kind, protocol, _, address) in enumerate(addresses):
-            try:
-                opened = socket.socket(family, kind, protocol)
-                with self._guard:
-                    self._link = SocketStream(opened)
-                if self._closed:
-                    raise OSError(_CLOSED)
-                set_timeout(opened, until, share=len(addresses) - index)
-                opened.connect(address)
-                tune(opened)
-                return
-            except OSError:
-                self._disconnect()
-                if index == len(addresses) - 1 or self._closed:
-                    raise
+        connect(self._look_up(host, port, until), until, self._hold)
+
+    def _hold(self, opened: socket.socket) -> None:
+        with self._guard:
+            self._link = SocketStream(opened)
+        if self._closed:
+            raise OSError(_CLOSED)
 
     def _look_up(self, host: str, port: int, until: float) -> list[Any]:
-        name = host.encode("ascii")  # for a str Python would import its IDNA codec
+        name = host.encode("ascii")
         with suppress(OSError):
             return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         found: Future[list[Any]] = Future()
-
-        def look_up() -> None:
-            with suppress(InvalidStateError):  # the reply was closed meanwhile
-                try:
-                    found.set_result(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
-                except (OSError, UnicodeError) as error:
-                    found.set_exception(error)
-
         with self._guard:
             if self._closed:
                 raise OSError(_CLOSED)
             self._lookup = found
-        threading.Thread(target=look_up, name="opchat lookup", daemon=True).start()
-        return found.result(None if until == math.inf else max(0.0, until - time.monotonic()))
+        return look_up(host, port, until, found)
 
     def _disconnect(self) -> None:
         with self._guard:

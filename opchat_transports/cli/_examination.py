@@ -5,7 +5,6 @@ import re
 import secrets
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -42,9 +41,9 @@ from opchat_proto import (
     Visit,
 )
 
-from .._common import load_trust_store, tune, words
+from .._common import load_trust_store, words
 from .._proxies import choose_proxy
-from .._sockets import SocketStream, at_once, set_timeout
+from .._sockets import SocketStream, at_once, connect, look_up, set_timeout
 from .._tls import TLSStream
 from ._diagnosis import diagnose
 from ._options import Settings, is_rest_root
@@ -318,10 +317,10 @@ class _Connection:
 
     def _connect(self, host: str, port: int, until: float) -> None:
         self.contacts.append(Contact(host=host, port=port, failed_at="name"))
-        found = _look_up(host, port, until)
+        found = look_up(host, port, until, Future())
         addresses = tuple(dict.fromkeys(str(address[0]) for *_, address in found))
         self._note(addresses=addresses, failed_at="connection")
-        self._link = SocketStream(_open(found, until))
+        self._link = SocketStream(connect(found, until))
         self._stream = self._link
         self._note(failed_at="")
 
@@ -340,37 +339,6 @@ class _Connection:
 
     def _note(self, **changes: Any) -> None:
         self.contacts[-1] = replace(self.contacts[-1], **changes)
-
-
-def _look_up(host: str, port: int, until: float) -> list[Any]:
-    """Look up the addresses of a name. The system's lookup cannot be interrupted, so it runs in its own thread."""
-    found: Future[list[Any]] = Future()
-
-    def look_up() -> None:
-        try:
-            found.set_result(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            found.set_exception(error)
-
-    threading.Thread(target=look_up, name="opchat lookup", daemon=True).start()
-    return found.result(None if until == math.inf else max(0.0, until - time.monotonic()))
-
-
-def _open(addresses: list[Any], until: float) -> socket.socket:
-    """Connect to the first of these addresses that accepts. Raises the `OSError` of the last."""
-    for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        opened = socket.socket(family, kind, protocol)
-        try:
-            set_timeout(opened, until, share=len(addresses) - index)
-            opened.connect(address)
-            tune(opened)
-        except OSError:
-            opened.close()
-            if index == len(addresses) - 1:
-                raise
-        else:
-            return opened
-    raise OSError("the name has no address")
 
 
 def _untrusted(contact: Contact, server_name: str, until: float) -> Mapping[str, Any] | None:
@@ -395,7 +363,7 @@ def _untrusted(contact: Contact, server_name: str, until: float) -> Mapping[str,
 def _shake_hands(
     contact: Contact, context: ssl.SSLContext, server_name: str, until: float
 ) -> tuple[Mapping[str, Any], bytes]:
-    opened = _open(socket.getaddrinfo(contact.addresses[0], contact.port, type=socket.SOCK_STREAM), until)
+    opened = connect(socket.getaddrinfo(contact.addresses[0], contact.port, type=socket.SOCK_STREAM), until)
     with opened:
         set_timeout(opened, until)
         with context.wrap_socket(opened, server_hostname=server_name) as encrypted:
