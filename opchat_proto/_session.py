@@ -29,6 +29,7 @@ _QUOTED_OR_COMMA = r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9
 _BLANK = " \t"
 _MAX_AGE = "-?[0-9]+"
 _DELETED = "deleted"  # PHP writes this in place of an empty value
+_LONGEST_QUOTATION = 2000  # characters of a text that may be cut; longer ones are whole messages
 _SHORTEST_SECRET = 6  # characters: shorter values occur in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
@@ -190,9 +191,12 @@ def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[st
 
 def hide_login(session: Session | None, text: str) -> str:
     """The text with *** in place of what signs in, if a site has repeated it: the nonce, cookies and Authorization."""
-    for secret in () if session is None else _secrets(session):
-        if len(secret) >= _SHORTEST_SECRET and secret[:_SHORTEST_SECRET] in text:
-            text = _hide(secret, text)
+    secrets = () if session is None else dict.fromkeys(_secrets(session))
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+            if len(text) <= _LONGEST_QUOTATION:
+                text = _hide_beginning(secret, text)
     return text
 
 
@@ -209,10 +213,10 @@ def _secrets(session: Session) -> Iterator[str]:
             yield from (value, unquote(value))
 
 
-def _hide(secret: str, text: str) -> str:
-    """The text without this secret, also where a quotation ends within it. Its beginning elsewhere may be a word."""
+def _hide_beginning(secret: str, text: str) -> str:
+    """The text without this secret where a quotation ends within it. Its beginning elsewhere may be a word."""
     begin, rest = secret[:_SHORTEST_SECRET], secret[_SHORTEST_SECRET:]
-    first, *others = text.replace(secret, "***").split(begin)
+    first, *others = text.split(begin)
     shown = [first]
     for piece in others:
         pairs = enumerate(zip(piece, rest, strict=False))

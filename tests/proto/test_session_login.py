@@ -114,6 +114,7 @@ def test_it_does_not_go_to_a_page() -> None:
         ("alice", "alice"),
         (f"Bad: {TOKEN[:-2]}", "Bad: ***"),
         (f"Bad: {TOKEN[:7]}, {TOKEN[:-1]}; is it right?", f"Bad: {TOKEN[:7]}, ***; is it right?"),
+        (f"{'x' * 3000} {TOKEN}", f"{'x' * 3000} ***"),  # a whole message, of any size
         (f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}", f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}"),
     ],
 )
