@@ -48,6 +48,7 @@ The modules. All names are imported from here:
                 _question      Question, Response: events become answers
                 _server        Server: one HTTP/1.1 connection of a site
                 _incoming      IncomingFile: an upload that arrives
+                _outgoing      OutgoingFile: an uploaded file that a client fetches
                 _form          multipart/form-data, piece by piece
     all         _limits        Limits: how much a peer may make us hold or read
                 _errors        exceptions for the caller's mistakes
@@ -77,6 +78,7 @@ from ._limits import Limits
 from ._messages import Message, Scalar, Submit
 from ._observer import Observer
 from ._opening import Signal
+from ._outgoing import OutgoingFile
 from ._pages import Bot, Page
 from ._query import Query
 from ._question import Question, Response
@@ -92,7 +94,7 @@ from ._reports import (
     TimedOut,
 )
 from ._retries import RandomSource
-from ._server import Answer, Keep, Kept, Server
+from ._server import Answer, Find, Keep, Kept, SendFile, Server
 from ._session import Session
 from ._site import PageHandler, Site
 from ._sse import ServerSentEvent, SSEDecoder
@@ -123,6 +125,7 @@ __all__ = [
     "End",
     "Endpoint",
     "Event",
+    "Find",
     "Flow",
     "FlowLike",
     "HTTPCall",
@@ -138,6 +141,7 @@ __all__ = [
     "LocalProtocolError",
     "Message",
     "Observer",
+    "OutgoingFile",
     "Page",
     "PageHandler",
     "Proxy",
@@ -156,6 +160,7 @@ __all__ = [
     "SSEDecoder",
     "Scalar",
     "Send",
+    "SendFile",
     "Server",
     "ServerSentEvent",
     "Session",

@@ -8,12 +8,17 @@ from ._question import Fields, Response, failure, json_response
 
 __all__ = ["UPLOAD_TYPES", "IncomingFile"]
 
-_IMAGES = ("avif", "bmp", "gif", "heic", "ico", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+IMAGES = ("avif", "bmp", "gif", "heic", "ico", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _TEXTS = ("csv", "doc", "docx", "ics", "odp", "ods", "odt", "pdf", "ppt", "pptx", "rtf", "srt", "tsv", "txt", "vtt")
 _TABLES = ("xls", "xlsx")
 _SOUNDS = ("flac", "m4a", "mov", "mp3", "mp4", "mpeg", "mpg", "mpga", "oga", "ogg", "ogv", "wav", "webm")
-UPLOAD_TYPES: tuple[str, ...] = (*_IMAGES, *_TEXTS, *_TABLES, *_SOUNDS)
+UPLOAD_TYPES: tuple[str, ...] = (*IMAGES, *_TEXTS, *_TABLES, *_SOUNDS)
 """The file extensions that a site accepts by default: WordPress's, without programs."""
+UPLOADS = "/wp-content/uploads/"
+
+
+def extension_of(name: str) -> str:
+    return name.rpartition(".")[2].lower()
 
 
 @final
@@ -92,7 +97,7 @@ class IncomingFile:
             if isinstance(event, Part):
                 self._part = event
                 if event.name == "file" and event.filename and self._file is None:
-                    if event.filename.rpartition(".")[2].lower() not in self._types:
+                    if extension_of(event.filename) not in self._types:
                         self._refusal = self._fault("Invalid file type.")
                         return []
                     self._file = event
@@ -111,8 +116,11 @@ class IncomingFile:
         return self._refusal
 
     def kept(self, file_id: str) -> Response:
-        """The response for a file that was stored under this id. Nothing is served at the URL in it."""
-        url = f"{self._base}/wp-content/uploads/{file_id}.{(self.name or '').rpartition('.')[2].lower()}"
+        """The response for a file that was stored under this id: letters, digits, - and _.
+
+        A request for the URL in it becomes an `OutgoingFile`.
+        """
+        url = f"{self._base}{UPLOADS}{file_id}.{extension_of(self.name or '')}"
         payload = {"success": True, "data": {"id": file_id, "url": url}}
         return json_response(200, encode_as_php(payload).encode(), self._headers)
 

@@ -28,6 +28,8 @@ class Response:
     status: int
     headers: Fields = field(repr=False)  # they contain the nonce and the session id
     body: bytes = field(default=b"", repr=False)
+    file_bytes: int = field(default=0, repr=False)
+    """How many bytes of a file follow the body; above 0 only from `OutgoingFile.found`."""
 
 
 @final

@@ -8,7 +8,7 @@ HTTP  <-> [ Site: nonces, routes, checks  |  Question: events -> response ]     
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import final
+from typing import cast, final
 
 import h11
 
@@ -16,12 +16,13 @@ from ._events import Event, Live
 from ._http import format_date
 from ._incoming import IncomingFile
 from ._messages import Submit
+from ._outgoing import OutgoingFile
 from ._question import Question, Response, check_now
 from ._site import PHRASES, Site, http_error, too_large
 from ._steps import Done, Receive, Send
 from ._table import Table
 
-__all__ = ["Answer", "Keep", "Kept", "Server"]
+__all__ = ["Answer", "Find", "Keep", "Kept", "SendFile", "Server"]
 
 
 @final
@@ -52,6 +53,23 @@ class Kept:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Find an uploaded file that the client asks for, and `respond(file.found(...))`, or `respond(file.failed())`."""
+
+    file: OutgoingFile
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SendFile:
+    """Send this data, then the `size` bytes of the file that was found. Then `step_done()`."""
+
+    data: bytes = field(repr=False)
+    size: int
+
+
+@final
 class State(StrEnum):
     """The state of a `Server`."""
 
@@ -60,8 +78,8 @@ class State(StrEnum):
     """Telling a client to send the body that it announced."""
     KEEPING = "KEEPING"
     """Writing a part of a file."""
-    KEPT = "KEPT"
-    """Writing has ended, and the file is whole."""
+    RESPONDING = "RESPONDING"
+    """The application makes the response about a file that is whole, or is asked for."""
     ANSWERING = "ANSWERING"
     SENDING = "SENDING"
     """Sending a part of an answer."""
@@ -103,7 +121,7 @@ TABLE: Table[State, Input] = Table(
             Input.EXPECTATION: State.CONTINUING,
             Input.QUESTION: State.ANSWERING,
             Input.FILE_PART: State.KEEPING,
-            Input.FILE: State.KEPT,
+            Input.FILE: State.RESPONDING,
             Input.RESPONSE: State.FINISHING,
             Input.LAST_RESPONSE: State.CLOSING,
             **_GONE,
@@ -120,8 +138,8 @@ TABLE: Table[State, Input] = Table(
             Input.FLOOD: State.DONE,
             **_GONE,
         },
-        State.KEPT: {
-            Input.RECEIVE_DATA: State.KEPT,
+        State.RESPONDING: {
+            Input.RECEIVE_DATA: State.RESPONDING,
             Input.RESPOND: State.FINISHING,
             Input.LAST_RESPONSE: State.CLOSING,
             Input.FLOOD: State.DONE,
@@ -190,6 +208,11 @@ class Server:
                     server.step_done()
                 case Kept(file):
                     server.respond(file.kept(file_id))
+                case Find(file):
+                    server.respond(file.found(name, content_type, size))
+                case SendFile(data, size):
+                    ...
+                    server.step_done()
                 case Done():
                     break
 
@@ -214,6 +237,7 @@ class Server:
         self._now = 0.0  # when the last bytes came
         self._received = bytearray()  # not read yet
         self._out = b""  # the data of `Send`
+        self._file_bytes = 0  # of a file, to be sent after it
         self._target: tuple[str, str] | None = None
         self._status: int | None = None
         self._expect_request()
@@ -228,6 +252,7 @@ class Server:
         self._is_whole = False  # whether the body is
         self._file: IncomingFile | None = None  # that the request brings
         self._part = bytearray()  # bytes of it that nobody has written yet
+        self._wanted: OutgoingFile | None = None
         self._question: Question | None = None
 
     def __repr__(self) -> str:
@@ -249,7 +274,7 @@ class Server:
         """How many bytes of requests are held: a body and unread bytes, without a partial line of chunked framing."""
         return len(self._body) + len(self._received) + len(self._part)
 
-    def next_step(self) -> Receive | Send | Answer | Keep | Kept | Done:
+    def next_step(self) -> Receive | Send | Answer | Keep | Kept | Find | SendFile | Done:
         """What to do next."""
         if self._state is State.RECEIVING:
             return Receive()
@@ -258,10 +283,12 @@ class Server:
         if self._state is State.ANSWERING:
             assert self._question is not None
             return Answer(self._question.submit, self._question.session_id)
-        if self._state in (State.KEEPING, State.KEPT):
+        if self._state in (State.KEEPING, State.RESPONDING):
+            if self._wanted is not None:
+                return Find(self._wanted)
             assert self._file is not None
             return Keep(self._file, bytes(self._part)) if self._state is State.KEEPING else Kept(self._file)
-        return Send(self._out)
+        return SendFile(self._out, self._file_bytes) if self._file_bytes else Send(self._out)
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Take bytes that arrived at `now`, in Unix seconds. Always legal; no bytes change nothing.
@@ -296,9 +323,9 @@ class Server:
             self._move(Input.STEP_FAILED)
 
     def step_done(self) -> None:
-        """The data of `Send` was sent, or that of `Keep` written. Raises `LocalProtocolError` at any other step."""
+        """`Send`, `SendFile` or `Keep` is done. Raises `LocalProtocolError` at any other step."""
         self._move(Input.STEP_DONE)
-        self._out = b""
+        self._out, self._file_bytes = b"", 0
         self._part.clear()
         if self._state is State.RECEIVING:
             self._read()  # the next request may have arrived already
@@ -335,7 +362,7 @@ class Server:
             self._finish(data)
 
     def respond(self, response: Response) -> None:
-        """Take the answer for a file that is whole: `IncomingFile.kept` or `IncomingFile.failed`.
+        """Take the answer for the file of `Kept` or `Find`, made by that file's methods.
 
         After the end of the connection this does nothing. Raises `LocalProtocolError`
         if no file waits, `TypeError` for anything but a response.
@@ -440,7 +467,7 @@ class Server:
 
     def _answer(self) -> None:
         assert self._request is not None
-        outcome: Response | Question | None
+        outcome: Response | Question | OutgoingFile | None
         if self._file is not None:
             outcome = self._file.receive_eof()
             if outcome is None:
@@ -450,6 +477,9 @@ class Server:
             outcome = self._site.receive_request(*self._request, bytes(self._body), now=self._now)
         if isinstance(outcome, Response):
             self._respond(outcome)
+        elif isinstance(outcome, OutgoingFile):
+            self._wanted = outcome
+            self._move(Input.FILE)
         else:
             self._question = outcome
             self._move(Input.QUESTION)
@@ -465,6 +495,9 @@ class Server:
         data = self._write_head(response, self._now)
         if self._request is None or self._request[0] != "HEAD":
             data += self._h11.send(h11.Data(response.body))
+            self._file_bytes = response.file_bytes
+            # h11 only counts these bytes, which the driver sends.
+            self._h11.send_with_data_passthrough(h11.Data(cast(bytes, range(response.file_bytes))))
         self._finish(data)
 
     def _write_head(self, response: Response, now: float) -> bytes:
@@ -479,6 +512,6 @@ class Server:
         self._out = data + self._h11.send(h11.EndOfMessage())
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._expect_request()
-            self._move(Input.RESPOND if self._state is State.KEPT else Input.RESPONSE)
+            self._move(Input.RESPOND if self._state is State.RESPONDING else Input.RESPONSE)
         else:
             self._move(Input.LAST_RESPONSE)

@@ -13,10 +13,11 @@ from ._askable import SESSION_ROUTE
 from ._errors import InvalidMessages
 from ._events import Broken, Reason
 from ._http import FOLDED_LINE, Headers, decode_headers
-from ._incoming import IncomingFile
+from ._incoming import UPLOADS, IncomingFile
 from ._json import decode, encode_as_php
 from ._limits import Limits
 from ._messages import SUBMIT_ROUTE, Submit
+from ._outgoing import OutgoingFile
 from ._question import Fields, Question, Response, check_now, failure, json_response
 from ._session import SESSION_COOKIE, is_token
 from ._upload import UPLOAD_ROUTE
@@ -30,6 +31,7 @@ _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() removes (WIRE 4.2)
 _SESSION_IN_COOKIES = rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)"
 _ABSOLUTE_FORM = r"(?i)https?://([^/?]*)"  # RFC 9112, 3.2.2
 _HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the final dot that a name may have
+_FILE = rf"{UPLOADS}([A-Za-z0-9_-]{{1,64}})\.([^/.]+)"
 _AUTHORITY = rf"({_HOST})\.?(?::[0-9]*)?"
 _VERSION = r"1(?:\.[0-9]+)?|2|3"  # in ASGI's form; h11 accepts any version and gives two digits
 _NO_NONCE = "rest_forbidden", "Sorry, you are not allowed to do that."
@@ -133,8 +135,8 @@ class Site:
 
     def receive_request(
         self, method: str, target: str, headers: Headers, body: bytes = b"", *, now: float, root: str = ""
-    ) -> Response | Question:
-        """Judge a request: return the response to send, or the question to answer.
+    ) -> Response | Question | OutgoingFile:
+        """Judge a request: return the response to send, the question to answer, or the uploaded file to send.
 
         `target` is the request target as it was sent; `body` has no transfer coding;
         `now` is in Unix seconds; `root` is the path of the site, such as "" or "/blog".
@@ -142,7 +144,8 @@ class Site:
         as JSON only after a good nonce, and start_session's body is never read. Every
         fault of the request becomes a response.
 
-        GET and HEAD of any other path are answered by `page`, if the site has one.
+        GET and HEAD of an uploaded file's URL ask for that file, if the site takes
+        uploads. Those of any other path are answered by `page`, if the site has one.
 
         Raises `TypeError` for wrong types, `ValueError` if `now` is not a time.
         """
@@ -152,7 +155,7 @@ class Site:
         fields = decode_headers(headers)
         fresh = self.nonce(now)
         cors = self._cors(fields)
-        outcome: Response | Question
+        outcome: Response | Question | OutgoingFile
         if self.hosts and not self._is_named(target, fields):
             outcome = http_error(421, "This site is not known by that name.")
         elif len(body) > self.limits.request_bytes:
@@ -160,8 +163,8 @@ class Site:
         elif method == "OPTIONS" and len(cors) > 1 and _value(fields, "access-control-request-method") is not None:
             outcome = _PREFLIGHT
         else:
-            page = self._page(method, target, fields, root, fresh)
-            outcome = page or self._judge(method, target, fields, body, fresh, now)
+            found = self._find(method, target, fields, root, fresh)
+            outcome = found or self._judge(method, target, fields, body, fresh, now)
         return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
 
     def receive_upload(
@@ -307,16 +310,19 @@ class Site:
             return _error(400, "rest_invalid_json", "Invalid JSON body passed.", answer, fault)
         return self._submit(values, cookie, new_token, answer, now)
 
-    def _page(self, method: str, target: str, fields: list[tuple[str, str]], root: str, fresh: str) -> Response | None:
+    def _find(
+        self, method: str, target: str, fields: list[tuple[str, str]], root: str, fresh: str
+    ) -> Response | OutgoingFile | None:
+        """The uploaded file or the part of the page that is at this path."""
         path, _, query = target.partition("?")
-        if self.page is None or method not in ("GET", "HEAD") or "rest_route=" in query:
+        if method not in ("GET", "HEAD") or "rest_route=" in query:
             return None
-        return self.page(
-            re.sub(_ABSOLUTE_FORM, "", path, count=1).removeprefix(root),
-            root=root,
-            origin=self._origin(fields),
-            nonce=fresh,
-        )
+        path = re.sub(_ABSOLUTE_FORM, "", path, count=1).removeprefix(root)
+        file = re.fullmatch(_FILE, path)
+        if file is not None and file[2] in self.upload_types:
+            policy = "cross-origin" if self.origins else "same-origin"  # whose pages may show it
+            return OutgoingFile(file[1], file[2], (("Cross-Origin-Resource-Policy", policy),))
+        return None if self.page is None else self.page(path, root=root, origin=self._origin(fields), nonce=fresh)
 
     def _origin(self, fields: list[tuple[str, str]]) -> str:
         """The scheme and name that the request used, or "" without a valid name."""

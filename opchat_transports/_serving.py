@@ -7,11 +7,12 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, final
 
-from opchat_proto import Broken, Event, Limits, Live, Reason, Site, Submit
+from opchat_proto import Broken, Event, Limits, Live, OutgoingFile, Reason, Response, Site, Submit
 
 from ._bot_events import BlockingBot, events_of
+from ._common import READ
 from .page import chat_page
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ __all__ = [
     "failed_when_closed",
     "log_access",
     "make_site",
+    "open_file",
+    "read_file",
     "server_url",
     "store_failed",
 ]
@@ -102,6 +105,32 @@ def failed_when_closed(error: BaseException) -> None:
 def store_failed(error: OSError) -> None:
     """Log why a file of a client's could not be kept."""
     _LOG.error("a file cannot be kept: %s", error.strerror or error)
+
+
+def open_file(store: "FileStore", wanted: OutgoingFile) -> tuple[Response, BinaryIO | None]:
+    """The response to a request for a file, and the open file whose bytes follow it, if there are any."""
+    try:
+        stored = store.find(wanted.file_id)
+        if stored is not None:
+            response = wanted.found(stored.name, stored.content_type, stored.size)
+            return response, open(stored.path, "rb") if response.file_bytes else None
+    except FileNotFoundError:
+        pass  # deleted a moment ago
+    except OSError as error:
+        _LOG.error("a file cannot be read: %s", error.strerror or error)
+        return wanted.failed("The file cannot be read.", 500), None
+    return wanted.failed(), None
+
+
+def read_file(file: BinaryIO, left: int) -> bytes:
+    """Read the next bytes of a file that has so many left. Logs and raises `OSError`."""
+    try:
+        if data := file.read(min(left, READ)):
+            return data
+        raise OSError(None, "it has become shorter")
+    except OSError as error:
+        _LOG.error("the rest of a file cannot be read: %s", error.strerror or error)
+        raise
 
 
 class _Escaped(logging.Filter):

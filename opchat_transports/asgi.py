@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any, TypeAlias, final
 from urllib.parse import quote
@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError as _error:
     raise missing(_error, "serve") from None
 
-from opchat_proto import Event, Headers, IncomingFile, Limits, Live, Question, Response, Site, Submit
+from opchat_proto import Event, Headers, IncomingFile, Limits, Live, OutgoingFile, Question, Response, Site, Submit
 
 from ._bot_events import BlockingBot, Items
 from ._bot_kinds import Threads, as_async, with_files
@@ -39,6 +39,8 @@ from ._serving import (
     failed_when_closed,
     log_access,
     make_site,
+    open_file,
+    read_file,
     store_failed,
 )
 from .file_store import BotWithFiles, FileStore, FileWriter
@@ -99,7 +101,8 @@ def application(
     then called as `bot(submit, files)`: a tuple of `StoredFile`, one for each id in the
     question. An unknown id makes the answer an error. An upload has one second more than
     `request_timeout` for each 64 KiB, and is written as it arrives, in threads of anyio.
-    Without `files` the route does not exist.
+    Anyone who knows the URL in the answer can fetch the file. Without `files` there are
+    no such routes.
 
     `origins` are other origins whose pages may ask, such as "https://shop.example".
     `allowed_hosts` are the host names that requests may use, such as "site.example",
@@ -211,6 +214,8 @@ class Application:
             outcome = await self._receive_request(site, scope, receive, key)
             if isinstance(outcome, Question):
                 await _Answer(outcome, reply, self._keep_alive).run(self, receive)
+            elif isinstance(outcome, OutgoingFile):
+                await self._send_file(outcome, reply)
             elif outcome is not None:
                 await reply.begin(outcome, more=False)
         finally:
@@ -222,7 +227,7 @@ class Application:
 
     async def _receive_request(
         self, site: Site, scope: MutableMapping[str, Any], receive: _Receive, key: object
-    ) -> Response | Question | None:
+    ) -> Response | Question | OutgoingFile | None:
         """Read and judge a request. None if the client left before it was complete."""
         headers: list[tuple[bytes, bytes]] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         version = scope.get("http_version", "1.1")
@@ -274,6 +279,19 @@ class Application:
         finally:
             if writer is not None:
                 writer.discard()  # unless it was kept
+
+    async def _send_file(self, wanted: OutgoingFile, reply: "_Reply") -> None:
+        """Send a stored file piece by piece. If it cannot be read to its end, the response stays unfinished."""
+        assert self._files is not None  # for which the site takes uploads
+        response, file = await anyio.to_thread.run_sync(open_file, self._files, wanted)
+        left = 0 if file is None or reply.is_head else response.file_bytes
+        with file or nullcontext(), suppress(OSError):  # the file has become shorter, or the client has left
+            await reply.begin(response, more=left > 0)
+            while left:
+                assert file is not None
+                piece = await anyio.to_thread.run_sync(read_file, file, left)
+                left -= len(piece)
+                await reply.go_on(piece, more=left > 0)
 
     async def _read(self, site: Site, headers: Headers, receive: _Receive, key: object) -> bytes | Response | None:
         """Return the body of a request, a refusal, or None if the client left."""
@@ -335,7 +353,7 @@ class _Reply:
 
     def __init__(self, send: _Send, *, is_head: bool) -> None:
         self._send = send
-        self._is_head = is_head
+        self.is_head = is_head
         self.status: int | None = None
         """The status; None before the response has begun."""
         self.is_over = False
@@ -345,7 +363,7 @@ class _Reply:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
         self.status = response.status
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self.go_on(b"" if self._is_head else response.body, more=more)
+        await self.go_on(b"" if self.is_head else response.body, more=more)
 
     async def go_on(self, body: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, final
+from typing import BinaryIO, Self, final
 
 from opchat_proto import (
     Answer,
     Done,
     Event,
+    Find,
     IncomingFile,
     Keep,
     Kept,
@@ -25,6 +26,7 @@ from opchat_proto import (
     Receive,
     Response,
     Send,
+    SendFile,
     Server,
     Site,
     Submit,
@@ -45,6 +47,8 @@ from ._serving import (
     by_name,
     log_access,
     make_site,
+    open_file,
+    read_file,
     server_url,
     store_failed,
 )
@@ -106,8 +110,8 @@ def serve(
 
     With `files` the site takes uploads and gives the plugin's answers (WIRE 7.5). A bot is
     then called as `bot(submit, files)`: a tuple of `StoredFile`, one for each id in the
-    question. An upload has one second more for each 64 KiB. Without `files` the route does
-    not exist.
+    question. An upload has one second more for each 64 KiB. Anyone who knows the URL in
+    the answer can fetch the file. Without `files` there are no such routes.
     The logger "opchat_transports.access" writes
     a line for each request at INFO.
 
@@ -282,6 +286,7 @@ class BlockingServer:
         server = Server(self._site)
         answer: _Answering | None = None
         file: _Keeping | None = None
+        found: BinaryIO | None = None  # to be sent
         begin: float | None = None  # when the answer began, until it is logged
         end = time.monotonic() + _REQUEST_WITHIN
         try:
@@ -305,7 +310,12 @@ class BlockingServer:
                         self._no_longer_idle(connection)
                         assert self._files is not None
                         server.respond((file or _Keeping(self._files)).keep(incoming))
-                    case Send(data):
+                    case Find(wanted):
+                        self._no_longer_idle(connection)
+                        assert self._files is not None
+                        response, found = open_file(self._files, wanted)
+                        server.respond(response)
+                    case (Send(data) | SendFile(data)) as step:
                         self._no_longer_idle(connection)
                         if file is not None:
                             file.discard()  # unless it was kept
@@ -313,6 +323,10 @@ class BlockingServer:
                         if server.status is not None:
                             begin = begin or time.monotonic()
                         send_all(connection, data, time.monotonic() + _PIECE_SENT_WITHIN)
+                        if found is not None:
+                            with found:
+                                _send_file(connection, found, step.size if isinstance(step, SendFile) else 0)
+                            found = None
                         if begin is not None and answer is None:
                             _log_request(client, server, begin)
                             self._bodies.drop(connection)
@@ -343,6 +357,8 @@ class BlockingServer:
                 answer.close()
             if file is not None:
                 file.discard()
+            if found is not None:
+                found.close()
             if begin is not None:
                 _log_request(client, server, begin, left=True)
             with self._guard:
@@ -485,6 +501,13 @@ def _report(server: Server, connection: socket.socket) -> bool:
     else:
         server.receive_eof()
     return bool(data)
+
+
+def _send_file(connection: socket.socket, file: BinaryIO, left: int) -> None:
+    while left:
+        data = read_file(file, left)
+        send_all(connection, data, time.monotonic() + _PIECE_SENT_WITHIN)
+        left -= len(data)
 
 
 def _look_for_leaver(server: Server, connection: socket.socket) -> None:

@@ -52,7 +52,7 @@ class FileStore:
 
     A file is deleted `keep_seconds` after its arrival, by default an hour, as in the
     plugin. Together the files have at most `total_bytes`. `types` are the extensions of
-    the files that are taken. Anyone who knows a file's random id can name it in a question.
+    the files that are taken. Anyone who knows a file's random id can fetch it, and name it in a question.
 
     Raises `OSError` if the directory can be neither used nor created, `ValueError` for
     numbers below 1 and for empty types. Thread-safe.

@@ -10,12 +10,14 @@ from opchat_proto import (
     Connect,
     Done,
     Event,
+    Find,
     Keep,
     Kept,
     Live,
     Reason,
     Receive,
     Send,
+    SendFile,
     Server,
     Site,
     StartTLS,
@@ -106,7 +108,7 @@ class _Untimed:
 class ServerLike(Protocol):
     """The methods of `Server` that a driver uses."""
 
-    def next_step(self) -> Receive | Send | Answer | Keep | Kept | Done:
+    def next_step(self) -> Receive | Send | Answer | Keep | Kept | Find | SendFile | Done:
         """See `Server.next_step`."""
 
     def step_done(self) -> None:
@@ -354,7 +356,7 @@ class _Served:
                             answer = None
                     case Done():
                         yield Close()
-                    case Keep() | Kept():
+                    case Keep() | Kept() | Find() | SendFile():
                         raise RuntimeError("the site of this server takes uploads, and nothing stores them here")
                     case Receive():
                         raise RuntimeError("client and server both wait for the other")

@@ -305,6 +305,9 @@ ATTACHING = PLUGIN.replace(
   if (!result.upload.success) {
     return;
   }
+  const shown = Object.assign(new Image(), { src: result.upload.data.url });
+  await shown.decode();
+  result.shown = [shown.naturalWidth, shown.naturalHeight];
   const body = {""",
 ).replace("newFileIds: null", "newFileIds: [result.upload.data.id]")
 ATTACHING = ATTACHING.replace("const question", "const arguments_ = arguments;\nconst question")
@@ -319,6 +322,7 @@ def test_a_script_that_behaves_as_the_plugins_attaches_a_picture(driver: Any, tm
     with serve(bot, secret=SECRET, files=FileStore(tmp_path)) as server:
         driver.get(server.url)
         result = driver.execute_async_script(ATTACHING, "What is this?", 'a b"\u00e9.png')
+        assert result["shown"] == [3, 2], result
         assert result["end"]["reply"] == r"a b%22é.png image/png b'\x89PNG' True", result
         refused = driver.execute_async_script(ATTACHING, "What is this?", "a.php")
         assert refused["upload"] == {"success": False, "message": "Invalid file type."}

@@ -8,6 +8,7 @@ from opchat_proto import (
     Endpoint,
     Event,
     Flow,
+    OutgoingFile,
     Query,
     Question,
     Reason,
@@ -135,6 +136,7 @@ def as_server(request: Request) -> Response | Submit | Upload | Query | Visit:
     outcome = SITE.receive_request(
         request.method, request.target, [*fields, ("X-WP-Nonce", SITE.nonce(NOW))], request.body, now=NOW
     )
+    assert not isinstance(outcome, OutgoingFile), "the site takes no uploads"
     return outcome.submit if isinstance(outcome, Question) else outcome
 
 

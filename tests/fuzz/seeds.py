@@ -43,6 +43,7 @@ def seeds(target: str) -> list[bytes]:
         form = replace(UPLOAD, name="a.png").encode()
         found.append(seed(head + kind + b"Content-Length: %d\r\n\r\n%b" % (len(form), form)))
         found.append(seed(head + kind + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(form), form)))
+        found.append(seed(b"GET /wp-content/uploads/f1.png HTTP/1.1\r\nHost: a\r\n\r\n" * 2))
     if target == "call":
         opened, refused, answer = (_response(*it) for it in _ANSWERS)
         kept = _response(b"200 OK", b'{"success":true,"data":{"id":"f1"}}')

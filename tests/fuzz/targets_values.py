@@ -18,6 +18,7 @@ from opchat_proto import (
     End,
     Endpoint,
     Event,
+    Find,
     Flow,
     IncomingFile,
     InvalidMessages,
@@ -29,6 +30,7 @@ from opchat_proto import (
     Reason,
     Receive,
     Send,
+    SendFile,
     Server,
     Session,
     Site,
@@ -131,6 +133,11 @@ def server(data: bytes) -> None:
                     machine.step_done()
                 elif isinstance(step, Kept):
                     machine.respond(step.file.kept("f1"))
+                elif isinstance(step, Find):
+                    machine.respond(step.file.found("cat.png", "image/png", 3))
+                elif isinstance(step, SendFile):
+                    out += step.data + b"cat"
+                    machine.step_done()
                 else:
                     out += step.data
                     machine.step_done()

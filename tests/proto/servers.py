@@ -161,7 +161,7 @@ MAKE: dict[State, Callable[[], Server]] = {
     State.RECEIVING: lambda: after(SUBMIT_REQUEST[:-9]),
     State.CONTINUING: lambda: after(EXPECTING[:HEAD_SIZE]),
     State.KEEPING: lambda: uploading(UPLOAD[:-3]),
-    State.KEPT: lambda: uploading(UPLOAD, kept=True),
+    State.RESPONDING: lambda: uploading(UPLOAD, kept=True),
     State.ANSWERING: lambda: after(SUBMIT_REQUEST),
     State.SENDING: sending,
     State.FINISHING: lambda: after(START_REQUEST),

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from opchat_proto import Event, Question, Response, Site
+from opchat_proto import Event, OutgoingFile, Question, Response, Site
 
 SECRET = b"a secret of this site"
 NOW = 1_795_357_744.314801  # 6b02fc30 and 4cdb0 in hex
@@ -56,7 +56,7 @@ def ask(
     nonce: str | None = NONCE,
     now: float = NOW,
     site: Site = SITE,
-) -> Response | Question:
+) -> Response | Question | OutgoingFile:
     """What the site says to a submit with this JSON body, bytes as they are."""
     body = values if isinstance(values, bytes) else json.dumps(values).encode()
     fields = [JSON_TYPE, *headers] if nonce is None else [JSON_TYPE, ("X-WP-Nonce", nonce), *headers]
@@ -69,7 +69,7 @@ def asked(*args: Any, **kwargs: Any) -> Question:
     return question
 
 
-def start(*headers: tuple[str, str], body: bytes = b"", site: Site = SITE) -> Response | Question:
+def start(*headers: tuple[str, str], body: bytes = b"", site: Site = SITE) -> Response | Question | OutgoingFile:
     return site.receive_request("POST", START, headers, body, now=NOW)
 
 
@@ -79,7 +79,7 @@ def begun(question: Question, event: Event) -> Response:
     return response
 
 
-def response_of(value: Response | Question) -> Response:
+def response_of(value: Response | Question | OutgoingFile) -> Response:
     assert isinstance(value, Response)
     return value
 

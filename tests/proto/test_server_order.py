@@ -80,7 +80,7 @@ def lead(state: State, given: Input) -> Server:
             server = uploading(UPLOAD)
         case Input.FILE:
             server = uploading(UPLOAD, kept=True)
-        case Input.LAST_RESPONSE if state is State.KEPT:
+        case Input.LAST_RESPONSE if state is State.RESPONDING:
             server = uploading(UPLOAD.replace(b"Host", b"Connection: close\r\nHost"), kept=True)
             server.respond(Response(200, ()))
         case Input.EXPECTATION | Input.QUESTION | Input.RESPONSE | Input.LAST_RESPONSE:
@@ -106,7 +106,7 @@ def state_of(server: Server) -> str:
 STEPS = {
     State.RECEIVING: Receive,
     State.KEEPING: Keep,
-    State.KEPT: Kept,
+    State.RESPONDING: Kept,
     State.ANSWERING: Answer,
     State.DONE: Done,
 }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto import Answer, Limits, Message, Question, Response, Site, Submit
+from opchat_proto import Answer, Limits, Message, OutgoingFile, Question, Response, Site, Submit
 from tests.proto.cuts import copies
 from tests.proto.sites import (
     FORBIDDEN,
@@ -148,7 +148,7 @@ def test_a_guest_has_no_discussions() -> None:
     """As 3.6.2 answers; its script asks at load (WIRE 7.7, 13)."""
     body = b'{"botId":"default","offset":0,"limit":10}'
 
-    def listed(*headers: tuple[str, str], method: str = "POST") -> Response | Question:
+    def listed(*headers: tuple[str, str], method: str = "POST") -> Response | Question | OutgoingFile:
         return SITE.receive_request(method, DISCUSSIONS, [JSON_TYPE, *headers], body, now=NOW)
 
     assert listed() == json_response(200, NOT_CONNECTED)

@@ -3,52 +3,21 @@
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from opchat_proto import Broken, End, Limits, Reason, Submit, Upload
+from opchat_proto import Broken, End, Limits, Reason, Upload
 from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
-from opchat_transports.file_store import FileStore, StoredFile
+from opchat_transports.file_store import FileStore
 
 from .asking import ASKS, Ask
 from .command import opchat
-from .served import free_port, started
+from .keeping import CAT, SERVERS, bot, serving
 
-SERVERS = ["uvicorn", "small"]
-CAT = Upload(name="cat.png", data=b"\x89PNG\r\n--" * 200_000, content_type="image/png", boundary="edge")
 each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
-
-
-def bot(submit: Submit, files: tuple[StoredFile, ...]) -> Iterator[str]:
-    for file in files:
-        data = file.path.read_bytes()
-        yield f"{file.name} {file.content_type} {len(data)} {data == CAT.data}\n"
-
-
-@contextmanager
-def serving(kind: str, directory: Path, **options: Any) -> Iterator[str]:
-    if kind == "small":
-        with serve(bot, files=FileStore(directory), **options) as server:
-            yield server.url
-        return
-    port = free_port()
-    arguments = (
-        "--port",
-        str(port),
-        "--files",
-        str(directory),
-        "--bot",
-        f"{__name__}:bot",
-        "--quiet",
-        "--allowed-host",
-        "a",
-    )
-    with started(port, "-m", "opchat_transports", "serve", *arguments):
-        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module", params=SERVERS)
