@@ -1,10 +1,10 @@
 """A broken reply as an exception, and as a line for people."""
 
-from typing import final
+from typing import Any, final
 
 from opchat_proto import Broken, Reason
 
-__all__ = ["ReplyBroken", "broken_line"]
+__all__ = ["ReplyBroken", "arun", "broken_line", "run"]
 
 _WHAT_HAPPENED = {
     Reason.REMOTE: "the server reported an error",
@@ -54,3 +54,25 @@ class ReplyBroken(RuntimeError):
 
     def __str__(self) -> str:
         return broken_line(self.broken)
+
+
+def run(reply: Any) -> Any:
+    """Read a reply to its end, close it and return it. Raises `ReplyBroken`."""
+    with reply:
+        for _ in reply:
+            pass
+    return _whole(reply)
+
+
+async def arun(reply: Any) -> Any:
+    """As `run`, in async code. If cancelled, the reply is closed."""
+    async with reply:
+        async for _ in reply:
+            pass
+    return _whole(reply)
+
+
+def _whole(reply: Any) -> Any:
+    if reply.broken is not None:
+        raise ReplyBroken(reply.broken)
+    return reply

@@ -3,16 +3,14 @@
 from typing import Any
 
 from opchat_proto import (
-    Broken,
     DeleteDiscussions,
     DiscussionPage,
-    End,
     ListDiscussions,
     RenameDiscussion,
     Scalar,
 )
 
-from ._broken import ReplyBroken
+from ._broken import arun, run
 
 __all__ = ["AsyncDiscussions", "Discussions"]
 
@@ -35,7 +33,7 @@ class Discussions:
         Raises `ReplyBroken` if there is no list (a guest gets "You need to be connected."),
         `ValueError` for numbers out of range, `RuntimeError` if the transport is closed.
         """
-        return DiscussionPage.from_end(_run(self, _list(bot_id, custom_id, offset, limit)))
+        return _page(run(_reply(self, _list(bot_id, custom_id, offset, limit))))
 
     def rename_discussion(self, chat_id: str, title: str) -> None:
         """Give a discussion another title. The site confirms it even if there is no such discussion.
@@ -43,14 +41,14 @@ class Discussions:
         Raises `ReplyBroken` if the site refuses, as for a guest; `ValueError` for values
         that cannot be sent, `RuntimeError` if the transport is closed.
         """
-        _run(self, RenameDiscussion(chat_id, title))
+        run(_reply(self, RenameDiscussion(chat_id, title)))
 
     def delete_discussions(self, *chat_ids: str) -> None:
         """Delete discussions for good: all of these, or none if one belongs to another member.
 
         Raises as `rename_discussion`, and `ValueError` for no chat id.
         """
-        _run(self, DeleteDiscussions(chat_ids))
+        run(_reply(self, DeleteDiscussions(chat_ids)))
 
 
 class AsyncDiscussions:
@@ -60,37 +58,24 @@ class AsyncDiscussions:
         self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
     ) -> DiscussionPage:
         """As `BlockingTransport.discussions`. If cancelled, its connection is closed."""
-        return DiscussionPage.from_end(await _arun(self, _list(bot_id, custom_id, offset, limit)))
+        return _page(await arun(_reply(self, _list(bot_id, custom_id, offset, limit))))
 
     async def rename_discussion(self, chat_id: str, title: str) -> None:
         """As `BlockingTransport.rename_discussion`. If cancelled, it may have been done."""
-        await _arun(self, RenameDiscussion(chat_id, title))
+        await arun(_reply(self, RenameDiscussion(chat_id, title)))
 
     async def delete_discussions(self, *chat_ids: str) -> None:
         """As `BlockingTransport.delete_discussions`. If cancelled, it may have been done."""
-        await _arun(self, DeleteDiscussions(chat_ids))
+        await arun(_reply(self, DeleteDiscussions(chat_ids)))
 
 
 def _list(bot_id: Scalar | None, custom_id: Scalar | None, offset: int, limit: int) -> ListDiscussions:
     return ListDiscussions(bot_id=bot_id, custom_id=custom_id, offset=offset, limit=limit)
 
 
-def _run(transport: Any, question: ListDiscussions | RenameDiscussion | DeleteDiscussions) -> End:
-    with transport._open(transport._new_call(question)) as reply:
-        for _ in reply:
-            pass
-    return _end(reply)
+def _reply(transport: Any, question: ListDiscussions | RenameDiscussion | DeleteDiscussions) -> Any:
+    return transport._open(transport._new_call(question))
 
 
-async def _arun(transport: Any, question: ListDiscussions | RenameDiscussion | DeleteDiscussions) -> End:
-    async with transport._open(transport._new_call(question)) as reply:
-        async for _ in reply:
-            pass
-    return _end(reply)
-
-
-def _end(reply: Any) -> End:
-    if isinstance(reply.broken, Broken):
-        raise ReplyBroken(reply.broken)
-    assert isinstance(reply.end, End)
-    return reply.end
+def _page(reply: Any) -> DiscussionPage:
+    return DiscussionPage.from_end(reply.end)

@@ -6,9 +6,9 @@ import secrets
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from opchat_proto import Broken, End, Reason, Upload
+from opchat_proto import Broken, Reason, Upload
 
-from ._broken import ReplyBroken
+from ._broken import ReplyBroken, arun, run
 
 __all__ = ["AsyncUploads", "FileLike", "Uploads", "to_upload"]
 
@@ -30,10 +30,7 @@ class Uploads:
         read, `ValueError` for one larger than `Limits.upload_bytes`, `RuntimeError` if
         the transport is closed.
         """
-        with _reply(self, file, name) as reply:
-            for _ in reply:
-                pass
-        return _file_id(reply)
+        return _file_id(run(_reply(self, file, name)))
 
 
 class AsyncUploads:
@@ -46,10 +43,7 @@ class AsyncUploads:
         takes too long. Raises as it does. If cancelled, its connection is closed; the
         site may have received the file.
         """
-        async with _reply(self, file, name) as reply:
-            async for _ in reply:
-                pass
-        return _file_id(reply)
+        return _file_id(await arun(_reply(self, file, name)))
 
 
 def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upload:
@@ -84,9 +78,7 @@ def _reply(transport: Any, file: FileLike | bytes, name: str | None) -> Any:
 
 
 def _file_id(reply: Any) -> str:
-    if isinstance(reply.broken, Broken):
-        raise ReplyBroken(reply.broken)
-    assert isinstance(reply.end, End)
-    if reply.end.file_id is None:
+    file_id: str | None = reply.end.file_id
+    if file_id is None:
         raise ReplyBroken(Broken(Reason.MALFORMED, "the site took the file and gave no id", raw=reply.end.raw))
-    return reply.end.file_id
+    return file_id

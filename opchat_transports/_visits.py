@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from opchat_proto import Broken, Page
+from opchat_proto import Page
 
-from ._broken import ReplyBroken
+from ._broken import arun, run
 from ._common import new_chat_id
 
 __all__ = ["AsyncVisits", "Visits"]
@@ -24,10 +24,7 @@ class Visits:
         Raises `ReplyBroken` if the visit fails, `ValueError` for anything but a page's
         address, `RuntimeError` if the transport is closed.
         """
-        with _reply(self, url, fresh) as reply:
-            for _ in reply:
-                pass
-        return _page(reply)
+        return _page(run(_reply(self, url, fresh)))
 
     def download(self, url: str) -> bytes:
         """Download the file at `url`, such as an image in an answer; at most `Limits.upload_bytes`.
@@ -35,10 +32,7 @@ class Visits:
         It works like `visit`. Raises `ReplyBroken` if that fails, `ValueError` for anything
         but an address, `RuntimeError` if the transport is closed.
         """
-        with _reply(self, url, False, file=True) as reply:
-            for _ in reply:
-                pass
-        return _content(reply)
+        return _content(run(_reply(self, url, False, file=True)))
 
 
 class AsyncVisits:
@@ -51,10 +45,7 @@ class AsyncVisits:
         address, `RuntimeError` if the transport is closed. If cancelled, its connection is
         closed.
         """
-        async with _reply(self, url, fresh) as reply:
-            async for _ in reply:
-                pass
-        return _page(reply)
+        return _page(await arun(_reply(self, url, fresh)))
 
     async def download(self, url: str) -> bytes:
         """As `BlockingTransport.download`: download the file at `url`, at most `Limits.upload_bytes`.
@@ -62,10 +53,7 @@ class AsyncVisits:
         Raises `ReplyBroken` if that fails, `ValueError` for anything but an address,
         `RuntimeError` if the transport is closed. If cancelled, its connection is closed.
         """
-        async with _reply(self, url, False, file=True) as reply:
-            async for _ in reply:
-                pass
-        return _content(reply)
+        return _content(await arun(_reply(self, url, False, file=True)))
 
 
 def _reply(transport: Any, url: str, fresh: bool, *, file: bool = False) -> Any:
@@ -73,16 +61,10 @@ def _reply(transport: Any, url: str, fresh: bool, *, file: bool = False) -> Any:
 
 
 def _content(reply: Any) -> bytes:
-    content: bytes | None = reply._call.content
-    if content is None:
-        assert isinstance(reply.broken, Broken)
-        raise ReplyBroken(reply.broken)
+    content: bytes = reply._call.content
     return content
 
 
 def _page(reply: Any) -> Page:
-    page: Page | None = reply._call.page
-    if page is None:
-        assert isinstance(reply.broken, Broken)
-        raise ReplyBroken(reply.broken)
+    page: Page = reply._call.page
     return page
