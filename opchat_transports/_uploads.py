@@ -63,11 +63,11 @@ def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upl
             raise ValueError(f"file: expected at most {most} bytes (Limits.upload_bytes)")
     if name is None:
         raise TypeError("name: expected one, since bytes have none")
-    content_type, _ = mimetypes.guess_type(name)
+    content_type, coding = mimetypes.guess_type(name)
     return Upload(
         name=name,
         data=data,
-        content_type=content_type or "application/octet-stream",
+        content_type=content_type if content_type and not coding else "application/octet-stream",
         boundary=f"opchat-{secrets.token_hex(16)}",
     )
 

@@ -92,3 +92,13 @@ def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
         upload(ask, "http://site.example", b"x", "a.txt", limits=Limits(upload_bytes=10))
     with pytest.raises(ValueError, match=r"^file: expected at most 1000 bytes \(Limits\.upload_bytes\)$"):
         upload(ask, "http://site.example", "/dev/zero", limits=Limits(upload_bytes=1000))
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [("cat.png", "image/png"), ("cat.png.gz", "application/octet-stream"), ("cat", "application/octet-stream")],
+)
+def test_the_content_type_is_that_of_the_bytes(name: str, content_type: str) -> None:
+    with FaultServer(KEPT) as server:
+        upload(ASKS["blocking"], server.url, b"x", name)
+    assert f"\r\nContent-Type: {content_type}\r\n\r\nx\r\n".encode() in server.requests[-1].body
