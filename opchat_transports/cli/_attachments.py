@@ -121,9 +121,14 @@ def _write(directory: Path, stem: str, kind: str, data: bytes) -> Path:
     for number in range(1, _SAME_NAMES):
         path = directory / f"{stem}{f'-{number}' if number > 1 else ''}{kind}"
         try:
-            with path.open("xb") as file:
-                file.write(data)
+            file = path.open("xb")
         except FileExistsError:
             continue
+        try:
+            with file:
+                file.write(data)
+        except OSError:
+            path.unlink()  # half of an image
+            raise
         return path
     raise ValueError(f"there are too many files of its name in {directory}")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import tempfile
 from contextlib import ExitStack
@@ -206,3 +207,19 @@ def test_chat_attaches_a_file_to_the_next_question(tmp_path: Path) -> None:
         f"opchat: --file {tmp_path}/none: No such file or directory",
         "opchat: my cat.png goes with the next question",
     ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a bound on the size of files")
+def test_half_of_an_image_is_not_left(tmp_path: Path) -> None:
+    import resource
+
+    picture = f"data:image/png;base64,{base64.b64encode(PNG + bytes(300_000)).decode()}"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with FaultServer(answered(images=[picture])) as server:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+        try:
+            result = opchat("ask", "--url", server.url, "--no-save", "--save-images", str(tmp_path / "new"), "Paint.")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.stdout, result.returncode, list((tmp_path / "new").iterdir())) == ("A cat.\n", 7, [])
+    assert result.stderr.endswith("new: File too large\n")
