@@ -91,7 +91,8 @@ class TransportBase(Generic[_R]):
         `files` are paths, pairs of a name and bytes, or `Upload`s. They are uploaded
         first, in the same session, and the question names their ids. A file that the site
         does not take ends the reply with that `Broken`, and nothing was asked; `retries`
-        may repeat an upload. Paths are read now, without letting other tasks run. Sites
+        may repeat an upload. Paths are read now, without letting other tasks run; an async
+        `upload` reads them in a thread, for `file_ids`. Sites
         read several files since 3.1.2, older ones only one, or none of them: see `Bot.max_files`.
 
         Raises `InvalidMessages` or another `ValueError` for a question that cannot be sent,

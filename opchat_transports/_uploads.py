@@ -3,6 +3,7 @@
 import mimetypes
 import os
 import secrets
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,13 +37,17 @@ class Uploads:
 class AsyncUploads:
     """The same in async code."""
 
+    _in_thread: Callable[..., Awaitable[Upload]]  # calls a function in a thread, which a cancellation does not wait for
+
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """As `BlockingTransport.upload`: send a file, and return its id.
 
-        A path is read first, without letting other tasks run; pass the bytes if that
-        takes too long. Raises as it does. If cancelled, its connection is closed; the
-        site may have received the file.
+        A path is read first, in a thread. Raises as it does. If cancelled, its
+        connection is closed; the site may have received the file.
         """
+        if isinstance(file, str | os.PathLike):
+            most = self._channel.limits.upload_bytes  # type: ignore[attr-defined]  # of the transport
+            file = await self._in_thread(to_upload, file, most, name)
         return _file_id(await arun(_reply(self, file, name)))
 
 

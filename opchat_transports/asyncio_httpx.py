@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Unpack, final
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from ._extras import missing
 try:
     import anyio
     import anyio.lowlevel
+    import anyio.to_thread
 except ModuleNotFoundError as _error:
     raise missing(_error, "httpx") from None
 
@@ -71,6 +73,7 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     _signal = anyio.Event
     _current_loop = staticmethod(_current_loop)
     _checkpoint = staticmethod(anyio.lowlevel.checkpoint)
+    _in_thread = staticmethod(partial(anyio.to_thread.run_sync, abandon_on_cancel=True))
 
     def __init__(
         self,

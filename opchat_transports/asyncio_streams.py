@@ -27,6 +27,7 @@ class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
     _signal = asyncio.Event
     _current_loop = staticmethod(asyncio.get_running_loop)
     _checkpoint = staticmethod(lambda: asyncio.sleep(0))  # lets asyncio close aborted connections
+    _in_thread = staticmethod(lambda read, *options: asyncio.to_thread(read, *options))
 
     def _reply(self, call: Call) -> "AsyncioReply":
         return AsyncioReply(self, call)

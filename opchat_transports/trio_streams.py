@@ -1,6 +1,7 @@
 """Trio: `TrioTransport` drives calls on trio's streams, without nursery or background task."""
 
 import socket
+from functools import partial
 from typing import ClassVar, final
 
 from ._extras import missing
@@ -80,6 +81,7 @@ class TrioTransport(AsyncTransportBase["TrioReply"]):
     _signal = trio.Event
     _current_loop = staticmethod(trio.lowlevel.current_trio_token)
     _checkpoint = staticmethod(trio.lowlevel.checkpoint)
+    _in_thread = staticmethod(partial(trio.to_thread.run_sync, abandon_on_cancel=True))
 
     def _reply(self, call: Call) -> "TrioReply":
         return TrioReply(self, call)
