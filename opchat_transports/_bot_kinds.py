@@ -155,7 +155,7 @@ def with_files(
                 inspect.signature(bot).bind(None, ())
             except TypeError:
                 called = "the bot" if name is None else f"the bot {name!r}"
-                raise TypeError(f"files: {called} is called with a question and a tuple of its files") from None
+                raise TypeError(f"files: {called} must take a question and a tuple of its files") from None
     return {name: WithFiles(bot, store) for name, bot in bots.items()}
 
 

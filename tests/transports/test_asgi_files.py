@@ -136,9 +136,9 @@ def test_a_bot_that_takes_no_files_is_refused(tmp_path: Path) -> None:
         yield "no files"
 
     store = FileStore(tmp_path)
-    with pytest.raises(TypeError, match=r"^files: the bot is called with a question and a tuple of its files$"):
+    with pytest.raises(TypeError, match=r"^files: the bot must take a question and a tuple of its files$"):
         application(one, secret=SECRET, files=store)
-    with pytest.raises(TypeError, match=r"^files: the bot 'a' is called with a question and a tuple of its files$"):
+    with pytest.raises(TypeError, match=r"^files: the bot 'a' must take a question and a tuple of its files$"):
         application(bots={"a": one}, secret=SECRET, files=store)
 
 

@@ -110,7 +110,7 @@ def test_the_built_in_bot_names_the_files(tmp_path: Path) -> None:
         (["--files", "/dev/null/x"], "--files: /dev/null/x: Not a directory"),
         (
             ["--files", "{}", "--bot", "tests.transports.served:bot"],
-            "the bot is called with a question and a tuple of",
+            "the bot must take a question and a tuple of",
         ),
     ],
 )
