@@ -20,7 +20,7 @@ from ._observer import Outbox
 from ._opening import Opening, Signal
 from ._pages import Page
 from ._reports import Closed, DataReceived, EOFReceived, Report, TimedOut
-from ._session import Session
+from ._session import Session, is_anothers
 from ._steps import Done, Wait
 from ._table import Table
 from ._upload import Upload
@@ -216,6 +216,12 @@ class CallBase(ABC, Generic[_S]):
         self._begin(session)
         if conversation is not None:
             with channel._lock:
+                given, current = conversation.session, channel._session
+                if given is not None and current is not None and is_anothers(given, current):
+                    raise ValueError(
+                        "conversation: its session is a member's, and the channel's is another's or a guest's; "
+                        "use another channel, or set conversation.session to None"
+                    )
                 conversation._begin(self, self.submit)
                 if channel._session is None:
                     channel._session = self._flow.session
@@ -604,7 +610,10 @@ class CallBase(ABC, Generic[_S]):
         if not opening.is_settled:
             return
         self._opening = self._signal = None
-        if isinstance(outcome, Session) and is_usable(outcome):
+        own = self._flow.session
+        if isinstance(outcome, Session) and own is not None and is_anothers(own, outcome):
+            self._move(Input.ABANDONED)  # a guest has started it, and this is a member's question
+        elif isinstance(outcome, Session) and is_usable(outcome):
             self._use(outcome)
         elif isinstance(outcome, Broken):
             self._do_without(outcome)

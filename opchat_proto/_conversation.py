@@ -53,7 +53,8 @@ class Conversation:
     custom_id: Scalar | None = None
     context_id: Scalar | None = None
     session: Session | None = None
-    """The session of the last question. A channel without a session continues with it."""
+    """The session of the last question. A channel without a session continues with it. If it is a member's, a
+    channel with the session of a guest or another member raises `ValueError`."""
     previous_response_id: str | None = None
     """`End.response_id` of the last answer. It is sent only while `messages` are the
     ones it was recorded with, because the provider remembers the original messages.

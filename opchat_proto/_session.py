@@ -168,6 +168,23 @@ def signs_in(session: Session) -> bool:
     return _LOGIN_COOKIE in session.cookie and any(name.startswith(_LOGIN_COOKIE) for name in _cookie_names(session))
 
 
+def is_anothers(session: Session, other: Session) -> bool:
+    """Whether `session` is a member's, and `other` a guest's or, as far as both tell, another member's."""
+    if not signs_in(session):
+        return False
+    if not signs_in(other):
+        return True
+    if session.member and other.member:
+        return session.member != other.member
+    own, given = _login(session), _login(other)
+    return any(own) and own != given
+
+
+def _login(session: Session) -> tuple[str, str]:
+    """What signs in: it stays the same when nonce and session id are renewed."""
+    return session.authorization, re.sub(_SESSION_IN_HEADER, "", session.cookie).strip("; ")
+
+
 def _cookie_names(session: Session) -> set[str]:
     return {cookie.split("=", 1)[0].strip() for cookie in session.cookie.split(";")}
 

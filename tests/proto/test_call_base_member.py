@@ -98,6 +98,28 @@ def test_a_members_session_may_come_with_the_conversation() -> None:
     assert asked(call, NONCE, user(), ANSWER) == [AJAX, ME, SUBMIT]
 
 
+@pytest.mark.parametrize("given", [Session("n"), COOKIES, replace(ALICE, member="bob")])
+def test_a_channel_with_a_guests_or_anothers_session_does_not_ask_a_members_conversation(given: Session) -> None:
+    channel = Channel(SITE, session=given)
+    conversation = Conversation(session=replace(ALICE, member="alice"))
+    with pytest.raises(ValueError, match=r"^conversation: its session is a member's, and the channel's is another's"):
+        channel.http_call("Hi", conversation, chat_id="c")
+    assert (channel.session, conversation.chat_id) == (replace(given, origin=SITE), None)
+    conversation.session = None
+    channel.http_call("Hi", conversation, chat_id="c")
+
+
+def test_a_members_question_does_not_use_the_session_that_a_guests_question_starts() -> None:
+    channel = Channel(SITE)
+    guest = channel.http_call("Hi")
+    assert asks(guest) == START
+    member = channel.http_call("Hi", Conversation(session=ALICE), chat_id="c")
+    assert asks(member) == "Wait"
+    tell(guest, OPENED)
+    assert asked(member, user(), OPENED, ANSWER) == [ME, START, SUBMIT]
+    assert asked(guest, ANSWER) == [SUBMIT]
+
+
 def test_if_the_site_knows_nobody_all_waiting_calls_end_and_the_next_tries_again() -> None:
     channel = Channel(SITE, session=ALICE)
     calls = [channel.http_call("Hi") for _ in range(3)]

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from opchat_proto import Broken, Channel, Conversation, Event, Flow, Session, Submit, Visit
-from opchat_proto._session import hide_login  # what a flow does to a detail is not public
+from opchat_proto._session import hide_login, is_anothers  # what a flow and a call do with them is not public
 
 PASSWORD = "abcd EFGH ijkl 1234 mnop QRST"
 ALICE = Session.from_application_password("alice", PASSWORD)
@@ -161,6 +161,29 @@ def test_a_detail_shows_nothing_of_it() -> None:
     events += flow.receive_eof()
     assert len(events) == 1
     assert not any(secret in str(events) for secret in (TOKEN, PASSWORD))
+
+
+COOKIES = Session(cookie="wordpress_logged_in_1=a")
+
+
+@pytest.mark.parametrize(
+    ("session", "other", "expected"),
+    [
+        (Session("n"), ALICE, False),
+        (Session(cookie="cf_clearance=x"), Session(), False),
+        (ALICE, Session("n"), True),
+        (ALICE, replace(ALICE, nonce="n", member="alice"), False),
+        (ALICE, Session.from_application_password("bob", PASSWORD), True),
+        (ALICE, COOKIES, True),
+        (replace(ALICE, member="alice"), replace(COOKIES, member="alice"), False),
+        (replace(ALICE, member="alice"), replace(ALICE, member="bob"), True),
+        (COOKIES, replace(COOKIES, cookie="mwai_session_id=x; wordpress_logged_in_1=a"), False),
+        (COOKIES, replace(COOKIES, cookie="wordpress_logged_in_1=b"), True),
+        (Session(member="alice"), COOKIES, False),
+    ],
+)
+def test_a_members_session_is_told_from_anothers(session: Session, other: Session, expected: bool) -> None:
+    assert is_anothers(session, other) is expected
 
 
 def test_a_member_has_a_name_and_something_that_signs_in() -> None:
