@@ -33,8 +33,11 @@ _IMAGES = (  # the first bytes, and the extension
 )
 
 
-def attach(settings: Settings, paths: Sequence[Path]) -> list[Upload]:
-    """Read the files. Raises `UsageError`, also for more files than the bot's page accepts."""
+def attach(settings: Settings, paths: Sequence[Path], before: int = 0) -> list[Upload]:
+    """Read the files. Raises `UsageError`, also for more files than the bot's page accepts.
+
+    `before` is the number of files that the question already has.
+    """
     most = settings.limits.upload_bytes
     uploads = []
     for path in paths:
@@ -44,12 +47,12 @@ def attach(settings: Settings, paths: Sequence[Path]) -> list[Upload]:
             raise click.UsageError(f"--file {path}: {error.strerror or error}") from None
         except ValueError:
             raise click.UsageError(f"--file {path}: more than {most} bytes (--limit-upload-bytes)") from None
-    bot = settings.found
-    if bot is not None and bot.max_files and len(uploads) > bot.max_files:
+    bot, count = settings.found, before + len(uploads)
+    if bot is not None and bot.max_files and count > bot.max_files:
         raise click.UsageError(f"this bot's page takes at most {bot.max_files} with a question: --file")
     if bot is not None and uploads and not bot.max_files:
         say("this bot's page offers no upload, so the site may refuse or ignore the file")
-    elif bot is None and len(uploads) > 1:
+    elif bot is None and uploads and count > 1:
         say("several files: sites up to plugin 3.1.1 read one of them, or none")
     return uploads
 

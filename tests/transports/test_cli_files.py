@@ -223,3 +223,28 @@ def test_half_of_an_image_is_not_left(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (result.stdout, result.returncode, list((tmp_path / "new").iterdir())) == ("A cat.\n", 7, [])
     assert result.stderr.endswith("new: File too large\n")
+
+
+def test_chat_counts_the_files_of_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    with FaultServer(kept("f1"), kept("f2"), answered()) as server:
+        result = opchat("chat", "--url", server.url, input=f"/file {path}\n/file {path}\nWhat?\n")
+        *_, request = server.requests
+    assert json.loads(request.body)["newFileIds"] == ["f1", "f2"]
+    assert result.stderr.splitlines() == [
+        "opchat: cat.png goes with the next question",
+        "opchat: several files: sites up to plugin 3.1.1 read one of them, or none",
+        "opchat: cat.png, cat.png go with the next question",
+    ]
+
+
+def test_chat_keeps_the_files_of_a_question_that_cannot_be_asked(tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    lines = f"/file {path}\n{'x' * 3000}\nWhat?\n"
+    with FaultServer(kept(), answered()) as server:
+        result = opchat("chat", "--url", server.url, "--limit-request-bytes", "2KiB", input=lines)
+        asked = [json.loads(request.body) for request in server.requests if request.route == "submit"]
+    assert [(body["newMessage"], body["newFileId"]) for body in asked] == [("What?", "f1")]
+    assert result.stdout == "A cat.\n"

@@ -161,6 +161,8 @@ class _Chat:
         except (InvalidMessages, click.UsageError) as error:  # for example, it is too large
             self._output.say(str(error))
             self._code = 2
+            if not again:
+                self._files = self._files_of_question  # for the next attempt
             return
         finally:
             self._conversation.session = conversation.session
@@ -201,11 +203,12 @@ class _Chat:
             self._output.say("expected a file: /file PATH")
             return
         try:
-            self._files += attach(self._settings, [Path(name).expanduser()])
+            self._files += attach(self._settings, [Path(name).expanduser()], before=len(self._files))
         except click.UsageError as error:
             self._output.say(str(error))
         else:
-            self._output.say(f"{', '.join(file.name for file in self._files)} goes with the next question")
+            names = ", ".join(file.name for file in self._files)
+            self._output.say(f"{names} {'go' if len(self._files) > 1 else 'goes'} with the next question")
 
     def _retry(self, _: str) -> None:
         if self._question:
