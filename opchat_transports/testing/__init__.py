@@ -42,6 +42,7 @@ As a fixture: `with FaultServer(...) as server: yield server`.
     how the bytes are changed   slices, `+`, `replace`: they are bytes
     how they are sent           Write(data, size, gap), Repeat(data), Delay(seconds)
     how it ends                 Close(), Reset(), Stall()
+    what no step does           Run(function)
     when                        Expect("submit"), Expect("start_session"), Accept()
 
 The first submit takes the first script, the second the second, and so on; the last
@@ -75,6 +76,7 @@ from ._scripts import (
     Framing,
     Repeat,
     Reset,
+    Run,
     Script,
     Stall,
     Step,
@@ -108,6 +110,7 @@ __all__ = [
     "Received",
     "Repeat",
     "Reset",
+    "Run",
     "Script",
     "ServerLike",
     "Stall",

@@ -20,6 +20,7 @@ from ._scripts import (
     Expect,
     Repeat,
     Reset,
+    Run,
     Script,
     Stall,
     Write,
@@ -163,7 +164,7 @@ class Journal:
         return _USUAL if route == "submit" else _NO_ROUTE
 
 
-Action: TypeAlias = Write | Delay | Stall | Close | Reset
+Action: TypeAlias = Write | Delay | Stall | Run | Close | Reset
 
 
 class Talk:

@@ -26,7 +26,7 @@ from opchat_proto import (
 
 from .._bot_events import BlockingBot, events_of
 from ._journal import Action, Journal
-from ._scripts import Close, Delay, Reset, Script, Stall, Write
+from ._scripts import Close, Delay, Reset, Run, Script, Stall, Write
 
 __all__ = ["CallLike", "ClientLike", "Cut", "MemoryServer", "ServerLike", "pair"]
 
@@ -146,8 +146,10 @@ class MemoryServer(Journal):
     """
 
     def __init__(self, *scripts: Script, cut: Cut = _whole) -> None:
-        """`cut` cuts each write into smaller pieces."""
+        """`cut` cuts each write into smaller pieces. Raises `ValueError` for `Run`, which needs a socket."""
         super().__init__(scripts)
+        if any(isinstance(step, Run) for script in scripts for step in script):
+            raise ValueError("Run needs a socket: use FaultServer")
         self._world = _World(self._begin, cut)
 
     @property

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, TypeAlias, final
@@ -22,6 +23,7 @@ __all__ = [
     "Framing",
     "Repeat",
     "Reset",
+    "Run",
     "Script",
     "Stall",
     "Step",
@@ -139,8 +141,31 @@ class Reset:
     """
 
 
-Step: TypeAlias = Accept | Expect | Write | Repeat | Delay | Stall | Close | Reset
-_STEPS = (Accept, Expect, Write, Repeat, Delay, Stall, Close, Reset)
+@final
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Call this function with the connection's socket, in a thread of its own. The next step follows its return.
+
+    Only for `FaultServer`, and for what no other step does: wait for the test, be a
+    proxy, look at the socket. The function may send, receive and close, but the journal
+    has none of that. The socket blocks, at most 20 seconds at a time. After
+    `Accept()` the function reads everything that the client sends.
+
+    A `ConnectionError` or `ssl.SSLError` means that the client left. Any other exception
+    also ends the connection, and is raised when the `with` block of the server ends.
+    That end waits for the function.
+    """
+
+    function: Callable[[socket.socket], object]
+
+    def __post_init__(self) -> None:
+        """Check the type."""
+        if not callable(self.function):
+            raise TypeError(f"Run.function: expected a function, got {type(self.function).__name__}")
+
+
+Step: TypeAlias = Accept | Expect | Write | Repeat | Delay | Stall | Run | Close | Reset
+_STEPS = (Accept, Expect, Write, Repeat, Delay, Stall, Run, Close, Reset)
 
 Script: TypeAlias = tuple[Step, ...]
 """What happens to one question: a tuple of steps, so it can be compared, hashed and pickled.

@@ -7,17 +7,19 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, final
 
 from ._journal import Action, Journal, Talk
-from ._scripts import Close, Delay, Reset, Script, Stall, Write
+from ._scripts import Close, Delay, Reset, Run, Script, Stall, Write
 
 __all__ = ["FaultServer"]
 
 _READ = 64 * 1024
 _TURN = 64  # steps of one connection before the next one's turn
+_PATIENCE = 20.0  # seconds that a function of `Run` waits for its socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no seconds
 
 
@@ -37,7 +39,8 @@ class FaultServer(Journal):
 
     One thread serves all connections, so the same `with` works in blocking, trio and
     asyncio code. A client may leave early. Leaving the block ends all connections at
-    once, even stalled ones: no thread or socket is left, and the journal is complete.
+    once, even stalled ones, and waits for the functions of `Run`: no thread or socket is
+    left, and the journal is complete.
     """
 
     def __init__(self, *scripts: Script, ssl_context: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -82,7 +85,7 @@ class FaultServer(Journal):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End all connections and wait for the thread. Raises the thread's exception, unless the block raised."""
+        """End all connections. Raises the exception of a `Run` or of the thread, unless the block raised."""
         self.close()
         if error is None and self._failure is not None:
             raise self._failure
@@ -92,9 +95,12 @@ class FaultServer(Journal):
         if self._thread is None:
             return
         self._closing = True
+        self._wake_up()
+        self._thread.join()
+
+    def _wake_up(self) -> None:
         with suppress(OSError):  # closed before
             self._wake.send(b"!")
-        self._thread.join()
 
     def _run(self) -> None:
         with self._listener, self._woken, self._wake, selectors.DefaultSelector() as selector:
@@ -106,6 +112,8 @@ class FaultServer(Journal):
                     wake_at = min((connection.wake_at for connection in connections), default=math.inf)
                     timeout = None if wake_at == math.inf else max(0.0, wake_at - time.monotonic())
                     ready = {key.fileobj for key, _ in selector.select(timeout)}
+                    if self._woken in ready:
+                        self._woken.recv(_READ)
                     if self._listener in ready:
                         self._accept(selector, connections)
                     now = time.monotonic()
@@ -114,6 +122,7 @@ class FaultServer(Journal):
                             connection.go_on(now)
                         if connection.is_over:
                             connections.remove(connection)
+                            self._failure = self._failure or connection.failure
             except BaseException as failure:
                 self._failure = failure
             finally:
@@ -121,6 +130,7 @@ class FaultServer(Journal):
                     self._accept(selector, connections)  # for the journal
                 for connection in connections:
                     connection.end(time.monotonic())
+                    self._failure = self._failure or connection.failure
 
     def _accept(self, selector: selectors.BaseSelector, connections: set["_Connection"]) -> None:
         while True:
@@ -130,7 +140,7 @@ class FaultServer(Journal):
                 return
             talk = self._begin()
             try:
-                connections.add(_Connection(talk, accepted, self._ssl_context, selector))
+                connections.add(_Connection(talk, accepted, self._ssl_context, selector, self._wake_up))
             except ConnectionError:  # the client has left
                 talk.left = 0.0
                 accepted.close()
@@ -148,12 +158,18 @@ class _Connection:
         accepted: socket.socket,
         ssl_context: ssl.SSLContext | None,
         selector: selectors.BaseSelector,
+        wake_up: Callable[[], None],
     ) -> None:
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.is_over = False
         self.wake_at = 0.0
+        self.failure: BaseException | None = None  # of a function
         self._talk = talk
+        self._wake_up = wake_up
+        self._function: threading.Thread | None = None
+        self._has_left = False  # whether the function noticed that the client left
+        self._is_new = True
         self._began = time.monotonic()
         self._out = memoryview(b"")
         self._ahead: Action | None = None
@@ -172,6 +188,11 @@ class _Connection:
         try:
             if self._shaking:
                 self._shake_hands()
+            if self._function is not None:
+                self._take_back(now)
+            if self._is_new and not self._shaking:
+                self._is_new = False
+                self._write(now)  # a function after `Accept` reads everything itself
             if not self._shaking:
                 self._read(now)
                 self._write(now)
@@ -180,6 +201,8 @@ class _Connection:
 
     def end(self, now: float) -> None:
         """Read the last bytes that came, and close."""
+        if self._function is not None:
+            self._take_back(now)
         with suppress(OSError):
             if not self._shaking:
                 self._read(now)
@@ -198,7 +221,7 @@ class _Connection:
             self._shaking = False
 
     def _read(self, now: float) -> None:
-        while not self.is_over:
+        while not self.is_over and self._function is None:
             try:
                 data = self.socket.recv(_READ)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -214,7 +237,7 @@ class _Connection:
     def _write(self, now: float) -> None:
         self._waits = self._waits and not self._heard
         for _ in range(_TURN):
-            if self.is_over:
+            if self.is_over or self._function is not None:
                 return
             if self._out:
                 try:
@@ -247,6 +270,11 @@ class _Connection:
                 self.wake_at = now + seconds
             case Stall():
                 self._waits = not self._heard  # something may have come meanwhile
+            case Run(function):
+                self.wake_at = math.inf
+                self._selector.unregister(self.socket)
+                self._function = threading.Thread(target=self._run, args=(function,), daemon=True)
+                self._function.start()
             case Reset():
                 self._talk.end()
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -259,6 +287,33 @@ class _Connection:
                         self.socket.unwrap()
                 # Not SSLSocket's own shutdown, which would drop TLS while there is more to read.
                 socket.socket.shutdown(self.socket, socket.SHUT_WR)
+
+    def _run(self, function: Callable[[socket.socket], object]) -> None:
+        try:
+            self.socket.settimeout(_PATIENCE)
+            function(self.socket)
+        except (ConnectionError, ssl.SSLError):
+            self._has_left = True
+        except BaseException as error:
+            self.failure = error
+        self.wake_at = 0.0
+        self._wake_up()
+
+    def _take_back(self, now: float) -> None:
+        """The function has returned, or is waited for. Go on with its socket."""
+        assert self._function is not None
+        self._function.join()
+        self._function = None
+        is_closed = self.socket.fileno() < 0
+        if not is_closed:
+            self.socket.setblocking(False)
+            self._selector.register(self.socket, self._interest)
+        if self._has_left:
+            self._talk.left = now - self._began
+        elif is_closed and self.failure is None:
+            self._talk.end()
+        if is_closed or self._has_left or self.failure is not None:
+            self._drop()
 
     def _next(self) -> Action:
         self._heard = False
@@ -281,5 +336,6 @@ class _Connection:
     def _drop(self) -> None:
         if not self.is_over:
             self.is_over = True
-            self._selector.unregister(self.socket)
+            if self.socket.fileno() >= 0:
+                self._selector.unregister(self.socket)
             self.socket.close()

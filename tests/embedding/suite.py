@@ -35,8 +35,9 @@ from opchat_proto import (
 )
 from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
+from opchat_transports.testing import Close, Delay, Expect, FaultServer, Script, Stall, Write
 from tests.captures import NAMES, check, recording_of
-from tests.transports.scripted import Peer, Play, Scripted
+from tests.transports.peer import Peer, plays
 from tests.transports.wire import SESSION, chunk, live, object_
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}
@@ -130,16 +131,9 @@ def cut_after(name: str, word: bytes) -> bytes:
     return data[: data.index(b"\r\n", data.index(word)) + 2]
 
 
-def answer(peer: Peer, *pieces: bytes) -> None:
-    """These pieces, to the question."""
-    peer.read()
-    with suppress(ConnectionError):  # what comes after the last event may find nobody
-        peer.send(*pieces)
-
-
-def answering(*pieces: bytes) -> Play:
-    """`answer`, and then the close."""
-    return lambda peer: answer(peer, *pieces)
+def answering(*pieces: bytes) -> Script:
+    """These pieces, to the question, and then the close."""
+    return tuple(map(Write, pieces))
 
 
 class Suite:
@@ -160,18 +154,19 @@ class Suite:
             if event == Live(" seven"):
                 heard.set()
 
+        @plays
         def play(peer: Peer) -> None:
-            answer(peer, cut)
+            peer.send(cut)
             assert heard.wait(PATIENCE)
             then(peer)
 
-        with Scripted(play) as server:
+        with FaultServer(play) as server:
             recipe(Question(server.url, hear))
         return events
 
     @pytest.mark.parametrize("name", STREAMS)
     def test_a_recorded_answer(self, recipe: Recipe, name: str) -> None:
-        with Scripted(answering(STREAMS[name])) as server:
+        with FaultServer(answering(STREAMS[name])) as server:
             assert self.ask(recipe, server.url) == events_of(STREAMS[name])
         assert server.routes == ("start_session", "submit")
 
@@ -188,28 +183,29 @@ class Suite:
         assert events == events_of(STREAMS["plain"])
 
     def test_over_tls(self, recipe: Recipe, authority: Authority) -> None:
-        with Scripted(answering(STREAMS["plain"]), tls=authority.server) as server:
+        with FaultServer(answering(STREAMS["plain"]), ssl_context=authority.server) as server:
             assert self.ask(recipe, server.url, authority.cafile) == events_of(STREAMS["plain"])
 
     def test_a_certificate_that_is_not_trusted(self, recipe: Recipe, authority: Authority) -> None:
-        with Scripted(answering(STREAMS["plain"]), tls=authority.server) as server:
+        with FaultServer(answering(STREAMS["plain"]), ssl_context=authority.server) as server:
             events = self.ask(recipe, server.url)
         assert without_words(events) == [Broken(Reason.LOST, "said", in_session=True)]
-        assert server.requests == []
+        assert server.requests == ()
 
     def test_leaving_early(self, recipe: Recipe) -> None:
         events: list[Event] = []
         left: list[bool] = []
 
+        @plays
         def play(peer: Peer) -> None:
-            answer(peer, STREAMS["plain"][:-50])
+            peer.send(STREAMS["plain"][:-50])
             left.append(peer.is_left())
 
         def hear(event: Event) -> bool:
             events.append(event)
             return True
 
-        with Scripted(play) as server:
+        with FaultServer(play) as server:
             recipe(Question(server.url, hear))
         assert events == [Live("Plain")]
         assert left == [True]
@@ -230,22 +226,19 @@ class Suite:
     def test_a_server_that_stalls(self, recipe: Recipe, drip: bytes) -> None:
         cut = cut_after("plain", b"seven")
 
+        @plays
         def play(peer: Peer) -> None:
-            answer(peer, cut)
+            peer.send(cut)
             while not peer.is_left(within=0.05):
                 with suppress(OSError):  # which says that it has left
                     peer.send(drip)
 
-        with Scripted(play) as server:
+        with FaultServer(play) as server:
             events = self.ask(recipe, server.url, timeouts=LITTLE)
         assert without_words(events) == without_words(events_of(cut, failed(Reason.TIMEOUT, "idle")))
 
     def test_a_server_that_stalls_before_it_answers(self, recipe: Recipe) -> None:
-        def play(peer: Peer) -> None:
-            peer.read()
-            assert peer.is_left()
-
-        with Scripted(play, session=False) as server:
+        with FaultServer((Expect("start_session"), Stall())) as server:
             events = self.ask(recipe, server.url, timeouts=LITTLE)
         assert without_words(events) == [Broken(Reason.TIMEOUT, "said", limit="first_event", in_session=True)]
 
@@ -261,13 +254,13 @@ class Suite:
         """The connection is closed during the pause, which is a `Wait`."""
         left: list[bool] = []
 
+        @plays
         def refuse(peer: Peer) -> None:
-            peer.read()
             peer.send(REFUSAL)
             left.append(peer.is_left())
 
         events: list[Event] = []
-        with Scripted(refuse, answering(STREAMS["plain"])) as server:
+        with FaultServer(refuse, answering(STREAMS["plain"])) as server:
             recipe(Question(server.url, events.append, retries=1))
         assert events == events_of(STREAMS["plain"])
         assert left == [True]
@@ -275,17 +268,13 @@ class Suite:
 
     @pytest.mark.parametrize("seconds", [0.0, 0.002, 0.02])
     def test_a_server_that_closes_a_connection_which_it_promised_to_keep(self, recipe: Recipe, seconds: float) -> None:
-        def only_the_session(peer: Peer) -> None:
-            peer.read()
-            peer.send(SESSION)
-            peer.is_left(within=seconds)
-
-        with Scripted(only_the_session, answering(STREAMS["plain"]), session=False) as server:
+        only_the_session = (Expect("start_session"), Write(SESSION), Delay(seconds), Close())
+        with FaultServer(only_the_session, answering(STREAMS["plain"])) as server:
             assert self.ask(recipe, server.url) == events_of(STREAMS["plain"])
         assert server.routes == ("start_session", "submit")
 
     def test_a_question_without_an_answer_is_not_repeated(self, recipe: Recipe) -> None:
-        with Scripted(answering()) as server:
+        with FaultServer(answering()) as server:
             events = self.ask(recipe, server.url)
         assert without_words(events) == [Broken(Reason.LOST, "said", asked=True)]
         assert server.routes == ("start_session", "submit")
@@ -295,7 +284,7 @@ class Suite:
     def test_what_a_real_site_answered(self, recipe: Recipe, name: str) -> None:
         recording, expected = recording_of(name)
         events: list[Event] = []
-        with Scripted(answering(recording.data)) as server:
+        with FaultServer(answering(recording.data)) as server:
             recipe(Question(server.url, events.append, session=Session(nonce="0b2576d756"), limits=Limits(restarts=0)))
         if expected.reason is Reason.TRUNCATED:
             expected = replace(expected, detail="")  # who follows HTTP says what is wrong with it

@@ -14,7 +14,8 @@ import pytest
 import trio
 
 from opchat_proto import Broken, Event, Live
-from tests.transports.scripted import Peer, Scripted
+from opchat_transports.testing import FaultServer
+from tests.transports.peer import Peer, plays, takes
 
 from . import (
     anyio_streams,
@@ -27,7 +28,7 @@ from . import (
     tornado_iostream,
     trio_streams,
 )
-from .suite import LITTLE, PATIENCE, PLENTY, Question, answer, cut_after, events_of
+from .suite import LITTLE, PATIENCE, PLENTY, Question, cut_after, events_of
 
 TLS = ssl.create_default_context()
 Leaver = Callable[[Question], None]
@@ -134,11 +135,12 @@ def test_a_question_that_is_ended_from_outside(name: str) -> None:
     events: list[Event] = []
     left: list[bool] = []
 
+    @plays
     def play(peer: Peer) -> None:
-        answer(peer, cut)
+        peer.send(cut)
         left.append(peer.is_left())
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         LEAVERS[name](Question(server.url, events.append))
         # Each of them has closed it before it came back, so that the server need not wait for anything else.
     assert events == events_of(cut)[:4]
@@ -151,6 +153,7 @@ def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool)
     begun, closed = threading.Event(), threading.Event()
     events: list[Event] = []
 
+    @takes
     def play(peer: Peer) -> None:
         peer.socket.recv(1)
         begun.set()
@@ -167,6 +170,6 @@ def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool)
         await asyncio.wait([task])
         assert await asyncio.to_thread(closed.wait, PATIENCE)  # while the loop runs, whose end would close all
 
-    with Scripted(play, session=False) as server:
+    with FaultServer(play) as server:
         asyncio.run(main(server.url))
     assert [type(event) for event in events] == ([] if is_cancelled else [Broken])

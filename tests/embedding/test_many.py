@@ -6,10 +6,11 @@ import threading
 import trio
 
 from opchat_proto import End, Event, Live
-from tests.transports.scripted import Peer, Scripted
+from opchat_transports.testing import FaultServer
+from tests.transports.peer import Peer, plays
 
 from . import selectors_loop, trio_streams
-from .suite import LITTLE, PATIENCE, STREAMS, Question, answer, answering, cut_after, events_of
+from .suite import LITTLE, PATIENCE, STREAMS, Question, cut_after, events_of
 
 MANY = 50
 
@@ -18,19 +19,21 @@ def test_selectors_hear_many_streams_on_one_thread_while_one_of_them_stalls() ->
     """One of them starts the session that all use."""
     all_there = threading.Barrier(MANY)  # nobody goes on before all have been asked
 
+    @plays
     def play(peer: Peer) -> None:
         cut = cut_after("plain", b"seven")
-        answer(peer, cut)
+        peer.send(cut)
         all_there.wait(PATIENCE)
         peer.send(STREAMS["plain"][len(cut) :])
 
+    @plays
     def stall(peer: Peer) -> None:
-        answer(peer, cut_after("plain", b"seven"))
+        peer.send(cut_after("plain", b"seven"))
         assert peer.is_left()
 
     heard: list[list[Event]] = [[] for _ in range(MANY + 1)]
     tls = ssl.create_default_context()
-    with Scripted(play) as server, Scripted(stall) as stalling:
+    with FaultServer(play) as server, FaultServer(stall) as stalling:
         channel = Question(server.url, print).channel()
         questions = [selectors_loop.ask(channel.call("Hi!"), events.append, tls) for events in heard[:-1]]
         late = selectors_loop.ask(Question(stalling.url, print, timeouts=LITTLE).call(), heard[-1].append, tls)
@@ -45,13 +48,15 @@ def test_the_first_whole_answer_cancels_the_others() -> None:
     heard: list[list[Event]] = [[], []]
     slow_one_is_there = threading.Event()
 
+    @plays
     def slow(peer: Peer) -> None:
-        answer(peer, cut_after("plain", b"seven"))
+        peer.send(cut_after("plain", b"seven"))
         left.append(peer.is_left())
 
+    @plays
     def quick(peer: Peer) -> None:
         assert slow_one_is_there.wait(PATIENCE)
-        answering(STREAMS["plain"])(peer)
+        peer.send(STREAMS["plain"])
 
     async def race(*urls: str) -> None:
         async with trio.open_nursery() as nursery:
@@ -67,7 +72,7 @@ def test_the_first_whole_answer_cancels_the_others() -> None:
                 call = Question(url, print).call(trio.Event)
                 nursery.start_soon(trio_streams.ask, call, hear, ssl.create_default_context())
 
-    with Scripted(slow) as loser, Scripted(quick) as winner:
+    with FaultServer(slow) as loser, FaultServer(quick) as winner:
         trio.run(race, loser.url, winner.url)
     assert heard == [events_of(STREAMS["plain"])[:4], events_of(STREAMS["plain"])]
     assert left == [True]

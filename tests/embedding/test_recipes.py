@@ -3,8 +3,9 @@
 import pytest
 
 from opchat_proto import Broken, Event, Live, Proxy, Reason, Session
+from opchat_transports.testing import FaultServer
+from tests.transports.peer import Peer, Play, plays, takes
 from tests.transports.proxies import Journal, http_proxy, socks_proxy
-from tests.transports.scripted import Peer, Play, Scripted
 
 from .runners import RUNNERS
 from .suite import STREAMS, Authority, Question, Recipe, Suite, answering, cut_after, events_of, without_words
@@ -36,7 +37,7 @@ def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None
     """The words are the core's own here. A library that finds a cut may forget what had come before it."""
     cut = STREAMS["plain"][:-missing]
     events: list[Event] = []
-    with Scripted(answering(cut)) as server:
+    with FaultServer(answering(cut)) as server:
         RUNNERS[name](Question(server.url, events.append))
     assert events == events_of(cut)
 
@@ -46,15 +47,15 @@ def test_leaving_early_when_the_close_has_come_already(name: str) -> None:
     """No event comes afterwards, whatever the library reports about the connection."""
     events: list[Event] = []
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send_and_close(STREAMS["plain"][:-50])
 
     def hear(event: Event) -> bool:
         events.append(event)
         return True
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         RUNNERS[name](Question(server.url, hear))
     assert events == [Live("Plain")]
 
@@ -68,7 +69,7 @@ def test_through_a_proxy(name: str, kind: str, scheme: str, authority: Authority
     play = (socks_proxy if kind == "socks5" else http_proxy)(journal)
     events: list[Event] = []
     tls = authority.server if scheme == "https" else None
-    with Scripted(answering(STREAMS["plain"]), tls=tls) as site, Scripted(play, session=False) as proxy:
+    with FaultServer(answering(STREAMS["plain"]), ssl_context=tls) as site, FaultServer(play) as proxy:
         through = Proxy.parse(f"{kind}://127.0.0.1:{proxy.port}")
         RUNNERS[name](Question(site.url, events.append, authority.cafile, proxy=through))
     assert events == events_of(STREAMS["plain"])
@@ -97,11 +98,12 @@ def test_a_server_that_answers_a_long_question_without_reading_it(name: str) -> 
 def answer_early(name: str, go_on: Play) -> list[Event]:
     events: list[Event] = []
 
+    @takes
     def play(peer: Peer) -> None:
         peer.read_head()
         peer.send(STREAMS["refused"])
         go_on(peer)
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         RUNNERS[name](Question(server.url, events.append, session=Session(), text="long" * 250_000))
     return events

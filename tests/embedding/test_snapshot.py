@@ -6,11 +6,12 @@ from contextlib import suppress
 from multiprocessing import get_context
 
 from opchat_proto import Broken, Client, End, Event, Flow, Live, Reason, Submit
-from tests.transports.scripted import Peer, Scripted
+from opchat_transports.testing import FaultServer
+from tests.transports.peer import Peer, plays
 from tests.transports.wire import end, live
 
 from .snapshot import proceed, what_if
-from .suite import PATIENCE, STREAMS, answer, cut_after, events_of
+from .suite import PATIENCE, STREAMS, cut_after, events_of
 
 
 def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
@@ -18,8 +19,9 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
     handed_over = threading.Event()
     events: list[Event] = []
 
+    @plays
     def play(peer: Peer) -> None:
-        answer(peer, cut)
+        peer.send(cut)
         assert handed_over.wait(PATIENCE)
         peer.send(STREAMS["plain"][len(cut) :])
 
@@ -29,7 +31,7 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
 
     there = get_context("spawn")
     ours, theirs = there.Pipe(duplex=False)
-    with Scripted(play) as server, ours:
+    with FaultServer(play) as server, ours:
         client = Client(Flow(server.url, Submit(new_message="Hi!")))
         connection = proceed(client, socket.socket(), hear)
         other = there.Process(target=proceed, args=(client, connection, theirs.send))
@@ -45,10 +47,11 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
 
 
 def test_two_ways_on_from_one_state() -> None:
+    @plays
     def play(peer: Peer) -> None:
-        answer(peer, cut_after("plain", b"seven"))
+        peer.send(cut_after("plain", b"seven"))
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         client = Client(Flow(server.url, Submit(new_message="Hi!")))
         connection = proceed(client, socket.socket(), Live(" seven").__eq__)
         connection.close()

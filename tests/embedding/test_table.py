@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import opchat_proto
-from tests.transports.scripted import Scripted
+from opchat_transports.testing import FaultServer
 
 from .suite import STREAMS, answering, events_of
 
@@ -109,7 +109,7 @@ BY_THEMSELVES = [path for path in RECIPES if path.startswith("embedding/")]
 @pytest.mark.parametrize("path", [path for path in BY_THEMSELVES if find_spec("PySide6") or path not in GUI])
 def test_a_recipe_runs_by_itself(path: str) -> None:
     answer = STREAMS["plain"]
-    with Scripted(answering(answer)) as server:
+    with FaultServer(answering(answer)) as server:
         command = [sys.executable, str(TESTS / path), server.url]
         done = subprocess.run(command, env=os.environ | HEADLESS, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -28,7 +28,7 @@ from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
 from ..transports.asking import CancelledAt
-from ..transports.scripted import PATIENCE
+from ..transports.peer import PATIENCE
 from ..transports.wire import LAST, SESSION, STREAM, end, live
 
 STREAMS = 10_000

@@ -17,11 +17,11 @@ import pytest
 import trustme
 
 from opchat_proto import End, Live, Reason, Session
+from opchat_transports.testing import FaultServer
 
 from ..transports.asking import ASKS, Ask
-from ..transports.scripted import Peer, Scripted
 from ..transports.tls import tls_server, trusting
-from ..transports.wire import LAST, SESSION, STREAM, end, live, tells
+from ..transports.wire import LAST, STREAM, end, live, serves, tells
 
 STARTS_WITHIN = 20.0
 
@@ -145,20 +145,12 @@ def proxy(
         yield url
 
 
-def answers_any(peer: Peer) -> None:
-    """A proxy may open a connection for each request."""
-    peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with suppress(ConnectionError):
-        while True:
-            if b"start_session" in peer.read():
-                peer.send(SESSION)
-            else:
-                peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
+ANSWERS_ANY = serves(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)  # a proxy may keep a connection
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
-    with Scripted(answers_any, tls=tls_server(authority) if scheme == "https" else None, session=False) as server:
+    with FaultServer(ANSWERS_ANY, ssl_context=tls_server(authority) if scheme == "https" else None) as server:
         events = ask(f"{scheme}://localhost:{server.port}", proxy=proxy, ssl_context=trust)
     assert events[:-1] == [Live("Hel"), Live("lo")]
     assert events[-1].reply == "Hello"
@@ -172,7 +164,7 @@ def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, tr
 def test_two_hundred_questions_are_all_answered(
     ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext
 ) -> None:
-    with Scripted(answers_any, tls=tls_server(authority) if scheme == "https" else None, session=False) as server:
+    with FaultServer(ANSWERS_ANY, ssl_context=tls_server(authority) if scheme == "https" else None) as server:
         url = f"{scheme}://localhost:{server.port}"
         last = [ask(url, proxy=proxy, ssl_context=trust)[-1] for _ in range(200)]
     assert [type(event) for event in last] == [End] * 200
@@ -182,12 +174,12 @@ def test_two_hundred_questions_are_all_answered(
 def test_a_site_with_an_untrusted_certificate(
     ask: Ask, proxy: str, authority: trustme.CA, trust: ssl.SSLContext
 ) -> None:
-    with Scripted(tells("a"), tls=tls_server(authority, "other.example")) as server:
+    with FaultServer(tells("a"), ssl_context=tls_server(authority, "other.example")) as server:
         url = f"https://localhost:{server.port}"
         [broken] = ask(url, proxy=proxy, ssl_context=trust, session=Session())
     assert broken.reason is Reason.LOST
     assert broken.detail.startswith("TLS with localhost failed: the certificate is not trusted: ")
-    assert server.requests == []
+    assert server.requests == ()
 
 
 def test_a_site_that_is_not_there(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:

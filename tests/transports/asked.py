@@ -11,7 +11,7 @@ from opchat_proto import Site, Submit
 from opchat_transports.blocking_server import BlockingServer
 from opchat_transports.blocking_sockets import BlockingTransport
 
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 SECRET = b"a secret of this site"
 

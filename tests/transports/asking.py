@@ -22,7 +22,7 @@ from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 __all__ = ["ASKS", "EACH", "TRANSPORTS", "Ask", "CancelledAt", "full_queue", "in_thread", "linux", "on_asyncio"]
 

@@ -18,8 +18,7 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from opchat_transports.cli import run
-
-from .scripted import Script, Scripted
+from opchat_transports.testing import Expect, FaultServer, Script
 
 PATIENCE = 20.0  # seconds; a process takes several to begin where others want the same processor
 
@@ -77,8 +76,8 @@ def start(*arguments: str, **options: Any) -> Process:
 
 
 def asking(script: Script, *arguments: str, session: bool = True) -> subprocess.CompletedProcess[str]:
-    """`opchat ask` of a server with this script; see `Scripted` for `session`."""
-    with Scripted(script, session=session) as server:
+    """`opchat ask` of a server with this script; without `session`, it is for start_session."""
+    with FaultServer(script if session else (Expect("start_session"), *script)) as server:
         return opchat("ask", "--url", server.url, *(arguments or ("Hi",)))
 
 

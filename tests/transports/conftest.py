@@ -20,8 +20,8 @@ from opchat_transports._serving import OncePerSecond  # private: loggers belong 
 from .asking import ASKS, Ask, full_queue
 from .command import ENVIRONMENT
 from .on_asyncio import Main, Run
+from .peer import PATIENCE
 from .proxies import Net, Nets
-from .scripted import PATIENCE
 from .tls import FAULTS, certificate, trusting
 
 

@@ -39,7 +39,7 @@ from opchat_transports.testing import (
 )
 from opchat_transports.trio_streams import TrioTransport
 
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 SOON = 0.3  # seconds of a clock that is to run out
 LIMITS = Limits(event_bytes=1_000_000, reply_bytes=3_000_000)

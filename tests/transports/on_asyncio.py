@@ -9,7 +9,7 @@ import pytest
 
 from opchat_transports.asyncio_streams import AsyncioTransport
 
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 Run = Callable[[Main], Any]

@@ -17,7 +17,7 @@ from opchat_proto import Endpoint, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_httpx import HttpxTransport
 
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

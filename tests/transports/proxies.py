@@ -1,4 +1,4 @@
-"""Small proxies that keep a journal, as scripts for `Scripted`. Whatever a site is called, it is on this machine."""
+"""Small proxies that keep a journal, as scripts. Whatever a site is called, it is on this machine."""
 
 import base64
 import re
@@ -11,7 +11,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .scripted import PATIENCE, Peer, Play, Script, Scripted, body_size
+from opchat_transports.testing import FaultServer, Script
+
+from .peer import PATIENCE, Peer, body_size, takes
 from .tls import NAME
 
 ROUTES = ["direct", "http", "https", "socks5", "socks5h"]
@@ -50,13 +52,11 @@ class Net:
         kind: str = "good",
         credentials: str = "",
         userinfo: str = "",
-        *,
-        session: bool = True,
     ) -> None:
         """Start both. `kind` is the site's certificate; `credentials` are those that the proxy wants."""
         self.journal = Journal()
         self.site = stack.enter_context(
-            Scripted(script, tls=certificates[kind] if scheme == "https" else None, session=session)
+            FaultServer(script, ssl_context=certificates[kind] if scheme == "https" else None)
         )
         host = "localhost" if route == "direct" else NAME
         self.url = f"{scheme}://{host}:{self.site.port}"
@@ -64,7 +64,7 @@ class Net:
         self.proxy: str | None = None
         if route != "direct":
             tls = certificates["good"] if route == "https" else None
-            proxy = Scripted(proxy_of(route, self.journal, credentials), tls=tls, session=False)
+            proxy = FaultServer(proxy_of(route, self.journal, credentials), ssl_context=tls)
             self.proxy = f"{route}://{userinfo}localhost:{stack.enter_context(proxy).port}"
 
 
@@ -79,22 +79,21 @@ class Nets(Protocol):
         kind: str = "good",
         credentials: str = "",
         userinfo: str = "",
-        *,
-        session: bool = True,
     ) -> Net: ...
 
 
 # ------------------------------------------------------------------------------------------------ honest
 
 
-def proxy_of(route: str, journal: Journal, credentials: str = "") -> Play:
+def proxy_of(route: str, journal: Journal, credentials: str = "") -> Script:
     """One of this scheme."""
     return (socks_proxy if route.startswith("socks") else http_proxy)(journal, credentials)
 
 
-def http_proxy(journal: Journal, credentials: str = "") -> Play:
+def http_proxy(journal: Journal, credentials: str = "") -> Script:
     """CONNECT and the absolute form. With credentials, 407 for others."""
 
+    @takes
     def play(peer: Peer) -> None:
         relay = _Relay(journal)
         while b"\r\n\r\n" not in relay.received:
@@ -153,9 +152,10 @@ class _Relay:
         return given
 
 
-def socks_proxy(journal: Journal, credentials: str = "") -> Play:
+def socks_proxy(journal: Journal, credentials: str = "") -> Script:
     """SOCKS5. With credentials, none but those."""
 
+    @takes
     def play(peer: Peer) -> None:
         version, count = take(peer, 2)
         assert version == 5
@@ -250,9 +250,10 @@ def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], b
 # ------------------------------------------------------------------------------------------------ hostile
 
 
-def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Play:
+def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Script:
     """Each piece answers something that the client says. What it says after that is taken down."""
 
+    @takes
     def play(peer: Peer) -> None:
         with suppress(ConnectionError):  # a client need not listen to all of it
             for piece in pieces:
@@ -271,10 +272,11 @@ def record(peer: Peer, journal: Journal) -> None:
             journal.received += data
 
 
-def cuts(replies: list[bytes]) -> list[Callable[[Peer], None]]:
+def cuts(replies: list[bytes]) -> list[Script]:
     """The same conversation again and again, cut off after each of its bytes but the last."""
 
-    def cut(left: int) -> Callable[[Peer], None]:
+    def cut(left: int) -> Script:
+        @takes
         def play(peer: Peer) -> None:
             rest = left
             with suppress(ConnectionError):

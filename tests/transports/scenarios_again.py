@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from opchat_proto import Broken, Event, Reason, Session
 from opchat_transports import AsyncTransport
+from opchat_transports.testing import FaultServer, Script
 
-from .scripted import Script, Scripted
 from .serving import (
     BOTH,
     HEAD_SOON,
@@ -17,14 +17,11 @@ from .serving import (
     SAID,
     Way,
     free_port,
-    hangs_up,
-    says,
-    serves,
     serving,
     stalls,
     without_details,
 )
-from .wire import STREAM, answer, event, live
+from .wire import STREAM, answer, answers, event, live, serves
 
 
 @dataclass
@@ -51,9 +48,9 @@ async def a_site_that_comes_up_late(way: Way) -> None:
     with ExitStack() as stack:
 
         def come_up() -> None:
-            servers.append(stack.enter_context(serving(serves, port=port)))
+            servers.append(stack.enter_context(serving(serves(HELLO), port=port)))
 
-        servers: list[Scripted] = []
+        servers: list[FaultServer] = []
         async with way.opened(f"http://127.0.0.1:{port}", retries=3, random=Fixed(0.0, come_up)) as transport:
             assert await read_counted(transport) == (SAID, 1)
     assert [server.routes for server in servers] == [BOTH]
@@ -65,7 +62,7 @@ def put_off(status: int, **headers: str) -> bytes:
 
 async def a_site_that_says_when(way: Way) -> None:
     # Not `serving`: the server says itself that it has not taken the question.
-    with Scripted(says(put_off(429, Retry_After="1")), says(HELLO)) as server:
+    with FaultServer(answers(put_off(429, Retry_After="1")), answers(HELLO)) as server:
         async with way.opened(server.url, retries=3) as transport:
             began = time.monotonic()
             assert await read_counted(transport) == (SAID, 1)
@@ -76,15 +73,15 @@ async def a_site_that_says_when(way: Way) -> None:
 async def never_repeated(way: Way) -> None:
     """Faults after which the server may have acted, or will refuse again."""
     faults: list[Script] = [
-        hangs_up,
-        says(HELLO[:20]),
-        says(STREAM),
-        says(STREAM, live("a")),
-        says(STREAM, event(type="error", data="429")),
-        says(put_off(429)),
-        says(put_off(503)),
-        says(put_off(500, Retry_After="0")),
-        says(put_off(403, Retry_After="0")),
+        answers(),
+        answers(HELLO[:20]),
+        answers(STREAM),
+        answers(STREAM, live("a")),
+        answers(STREAM, event(type="error", data="429")),
+        answers(put_off(429)),
+        answers(put_off(503)),
+        answers(put_off(500, Retry_After="0")),
+        answers(put_off(403, Retry_After="0")),
         stalls(),
     ]
     for fault in faults:
@@ -93,7 +90,7 @@ async def never_repeated(way: Way) -> None:
             async with way.opened(server.url, session=Session(), **options) as transport:
                 events, retries = await read_counted(transport)
         assert isinstance(events[-1], Broken)
-        assert (server.routes, server.connections, retries) == (("submit",), 1, 0)
+        assert (server.routes, len(server.visits), retries) == (("submit",), 1, 0)
 
 
 async def closed_while_it_pauses(way: Way) -> None:

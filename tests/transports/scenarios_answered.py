@@ -6,13 +6,15 @@ from typing import Any
 
 from opchat_proto import Broken, End, Event, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
+from opchat_transports.testing import Expect, Script, Stall, Write
 
-from .scripted import PATIENCE, Script
+from .peer import PATIENCE
 from .serving import (
     BIG,
     BOTH,
     HEAD_SOON,
     HELLO,
+    KEEPS_ALIVE,
     NO_ROUTE,
     PAGE,
     SAID,
@@ -20,17 +22,12 @@ from .serving import (
     STALE,
     STALE_SESSION,
     Way,
-    drips,
     ended,
-    hangs_up,
-    keeps_alive,
     read,
-    says,
     serving,
     stalls,
-    stalls_at_once,
 )
-from .wire import LAST, STREAM, answer, chunk, end, event, live, object_
+from .wire import LAST, STREAM, answer, answers, chunk, end, event, live, object_
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,11 @@ class Answered:
     events: list[Event]
     routes: tuple[str, ...] = BOTH
     options: Mapping[str, Any] = field(default_factory=dict)
-    session: bool = True
-    """Whether the server answers start_session itself; otherwise the scripts do."""
     detail: str | None = None
     """A part of the detail, if the transports word it differently; else the event's whole detail counts."""
 
     async def play(self, way: Way) -> None:
-        with serving(*self.scripts, session=self.session) as server:
+        with serving(*self.scripts) as server:
             async with way.opened(server.url, **self.options) as transport:
                 events = await read(transport)
         if self.detail is not None:
@@ -57,7 +52,7 @@ class Answered:
             events[-1] = replace(events[-1], detail="")
         assert [replace(event, raw="") if isinstance(event, Broken) else event for event in events] == self.events
         assert tuple(server.routes) == self.routes
-        assert way.keeps_connections or server.connections == len(self.routes)
+        assert way.keeps_connections or len(server.visits) == len(self.routes)
 
 
 def broken(reason: Reason, detail: str = "", status: int | None = None, code: str | None = None, **more: Any) -> Broken:
@@ -66,7 +61,7 @@ def broken(reason: Reason, detail: str = "", status: int | None = None, code: st
 
 
 def refused(name: str, response: bytes, event: Broken) -> Answered:
-    return Answered(name, (says(response),), [event])
+    return Answered(name, (answers(response),), [event])
 
 
 def timed_out(name: str, script: Script, detail: str, *events: Event) -> Answered:
@@ -77,31 +72,31 @@ def timed_out(name: str, script: Script, detail: str, *events: Event) -> Answere
 
 ANSWERED = [
     # ---- an answer, however it comes
-    Answered("a stream", (says(STREAM, live("Hel"), live("lo"), end("Hello"), LAST),), SAID),
-    Answered("one byte at a time", (drips(HELLO),), SAID),
-    Answered("all in one piece", (says(HELLO),), SAID),
+    Answered("a stream", (answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST),), SAID),
+    Answered("one byte at a time", ((Write(HELLO, size=1),),), SAID),
+    Answered("all in one piece", (answers(HELLO),), SAID),
     Answered(
         "two events in a chunk",
-        (says(STREAM, chunk(b'data: {"type":"live","data":"a"}\n\n' * 2), end(""), LAST),),
+        (answers(STREAM, chunk(b'data: {"type":"live","data":"a"}\n\n' * 2), end(""), LAST),),
         [Live("a"), Live("a"), ended("")],
     ),
-    Answered("a JSON object", (says(object_(success=True, reply="Hello")),), [ended("Hello")]),
+    Answered("a JSON object", (answers(object_(success=True, reply="Hello")),), [ended("Hello")]),
     Answered(
         "a JSON object up to the close",
-        (says(b'HTTP/1.0 200 OK\r\n\r\n{"success":true,"reply":"Hello"}'),),
+        (answers(b'HTTP/1.0 200 OK\r\n\r\n{"success":true,"reply":"Hello"}'),),
         [End("Hello", '{"success":true,"reply":"Hello"}')],
     ),
-    Answered("no nonce is needed", (says(HELLO),), SAID, ("submit",), {"session": Session()}),
-    Answered("a plugin without start_session", (says(NO_ROUTE), says(HELLO)), SAID, session=False),
+    Answered("no nonce is needed", (answers(HELLO),), SAID, ("submit",), {"session": Session()}),
+    Answered("a plugin without start_session", ((Expect("start_session"), *answers(NO_ROUTE)), answers(HELLO)), SAID),
     Answered(
         "interim responses",
-        (says(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", HELLO),),
+        (answers(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", HELLO),),
         SAID,
     ),
     Answered(
         "a mark, notices and status events",
         (
-            says(
+            answers(
                 STREAM,
                 chunk(b"\xef\xbb\xbf\n\n"),
                 chunk(b"<b>Warning</b>: x\n"),
@@ -115,33 +110,33 @@ ANSWERED = [
         ),
         [Live("Thinking", "status"), Live("a"), Live("", "unreadable"), ended("a")],
     ),
-    Answered("a big event", (says(STREAM, live(BIG), end("a"), LAST),), [Live(BIG), ended("a")]),
+    Answered("a big event", (answers(STREAM, live(BIG), end("a"), LAST),), [Live(BIG), ended("a")]),
     Answered(
         "an event beyond the limit",
-        (says(STREAM, live("x" * 2000), end("a"), LAST),),
+        (answers(STREAM, live("x" * 2000), end("a"), LAST),),
         [broken(Reason.TOO_LARGE, "more than 1024 bytes in one event (Limits.event_bytes)", limit="event_bytes")],
         options={"limits": Limits(event_bytes=1024)},
     ),
     # ---- not an answer
     Answered(
         "an error event",
-        (says(STREAM, live("a"), event(type="error", data="Overloaded"), LAST),),
+        (answers(STREAM, live("a"), event(type="error", data="Overloaded"), LAST),),
         [Live("a"), broken(Reason.REMOTE, "Overloaded")],
     ),
     Answered(
         "a broken line",
-        (says(STREAM, live("a"), chunk(b"data: {oops\n\n"), LAST),),
+        (answers(STREAM, live("a"), chunk(b"data: {oops\n\n"), LAST),),
         [Live("a"), broken(Reason.MALFORMED, "an event that is not JSON: {oops")],
     ),
     Answered(
         "no end event",
-        (says(STREAM, live("a"), LAST),),
+        (answers(STREAM, live("a"), LAST),),
         [Live("a"), broken(Reason.TRUNCATED, "the answer ended without its end event")],
     ),
-    Answered("HTTP that cannot be read", (says(b"ICY 200 OK\r\n\r\n"),), [broken(Reason.TRUNCATED)], detail="HTTP"),
+    Answered("HTTP that cannot be read", (answers(b"ICY 200 OK\r\n\r\n"),), [broken(Reason.TRUNCATED)], detail="HTTP"),
     Answered(
         "chunks that cannot be read",
-        (says(STREAM, live("a"), b"zz\r\n"),),
+        (answers(STREAM, live("a"), b"zz\r\n"),),
         [Live("a"), broken(Reason.TRUNCATED)],
         detail="HTTP",
     ),
@@ -170,16 +165,15 @@ ANSWERED = [
     ),
     Answered(
         "no session",
-        (says(object_(500, success=False, message="No.")),),
+        ((Expect("start_session"), *answers(object_(500, success=False, message="No."))),),
         [Broken(Reason.REFUSED, "start_session: No.", 500, in_session=True)],
         ("start_session",),
-        session=False,
     ),
     # ---- stale nonces
     *(
         Answered(
             f"a stale nonce, {status}",
-            (says(stale), says(HELLO)),
+            (answers(stale), answers(HELLO)),
             SAID,
             ("submit", *BOTH),
             {"session": STALE_SESSION},
@@ -188,22 +182,21 @@ ANSWERED = [
     ),
     Answered(
         "a stale nonce, and the new one too",
-        (says(STALE[403]), says(STALE[401])),
+        (answers(STALE[403]), answers(STALE[401])),
         [broken(Reason.REFUSED, "No.", 401, "rest_forbidden")],
         ("submit", *BOTH),
         {"session": STALE_SESSION},
     ),
     Answered(
         "a stale nonce, and no new one",
-        (says(STALE[403]), says(NO_ROUTE)),
+        (answers(STALE[403]), (Expect("start_session"), *answers(NO_ROUTE))),
         [broken(Reason.REFUSED, "No.", 403, "rest_cookie_invalid_nonce")],
         ("submit", "start_session"),
         {"session": STALE_SESSION},
-        session=False,
     ),
     Answered(
         "a stale nonce and no restarts",
-        (says(STALE[403]),),
+        (answers(STALE[403]),),
         [broken(Reason.REFUSED, "No.", 403, "rest_cookie_invalid_nonce")],
         ("submit",),
         {"session": STALE_SESSION, "limits": Limits(restarts=0)},
@@ -211,14 +204,14 @@ ANSWERED = [
     # ---- connections
     Answered(
         "closed before any answer",
-        (hangs_up,),
+        (answers(),),
         [broken(Reason.LOST, "the connection was closed before any answer")],
     ),
-    Answered("closed after the end event", (says(STREAM, live("Hel"), live("lo"), end("Hello")),), SAID),
+    Answered("closed after the end event", (answers(STREAM, live("Hel"), live("lo"), end("Hello")),), SAID),
     # ---- clocks
     Answered(
         "no session",
-        (stalls_at_once,),
+        ((Expect("start_session"), Stall()),),
         [
             Broken(
                 Reason.TIMEOUT,
@@ -228,7 +221,6 @@ ANSWERED = [
         ],
         ("start_session",),
         {"timeouts": HEAD_SOON},
-        session=False,
         detail="(timeout 'first_event'), after 0 events",
     ),
     Answered(
@@ -250,7 +242,7 @@ ANSWERED = [
     ),
     timed_out(
         "nothing but comments",
-        keeps_alive,
+        KEEPS_ALIVE,
         f"no further event of the answer within {SOON} s (timeout 'idle'), after 1 event",
         Live("a"),
     ),

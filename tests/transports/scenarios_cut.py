@@ -3,10 +3,10 @@
 from typing import Any
 
 from opchat_proto import Broken, Client, End, Endpoint, Event, Flow, Reason, Session, Submit
+from opchat_transports.testing import Close, Reset, Script, Write
 
 from .scenarios_again import Fixed
 from .scenarios_answered import broken
-from .scripted import Peer, Script
 from .serving import HELLO, Way, free_port, read, serving, without_details
 from .wire import LAST, event, live
 
@@ -26,15 +26,7 @@ SHORT = SHORT_HEAD + live("\N{LATIN SMALL LETTER E WITH ACUTE}") + event(type="e
 
 
 def cut(data: bytes, *, reset: bool) -> Script:
-    def play(peer: Peer) -> None:
-        peer.read()
-        if reset:
-            peer.send(data)
-            peer.reset()
-        else:
-            peer.send_and_close(data)
-
-    return play
+    return Write(data), Reset() if reset else Close()
 
 
 def judged(data: bytes, *, reset: bool) -> list[Event]:
@@ -57,7 +49,7 @@ async def cut_at_every_byte(way: Way, *, reset: bool, **options: Any) -> None:
                     expected = [broken(Reason.LOST)]  # however much of the head came
                 assert without_details(await read(transport)) == expected, f"cut at {at}"
     assert server.routes == ("submit",) * len(cuts)
-    assert server.connections == len(cuts)
+    assert len(server.visits) == len(cuts)
 
 
 async def cut_by_fin(way: Way) -> None:

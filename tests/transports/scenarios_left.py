@@ -1,5 +1,6 @@
 """Replies that are read slowly, left, or closed; many at once."""
 
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -8,9 +9,10 @@ import pytest
 
 from opchat_proto import Broken, End, Event, Live, Reason, Session
 from opchat_transports import AsyncReply, AsyncTransport
+from opchat_transports.testing import FaultServer, Run
 
+from .peer import PATIENCE, Peer, plays, takes
 from .scenarios_answered import broken
-from .scripted import PATIENCE, Peer
 from .serving import (
     BOTH,
     HELLO,
@@ -20,25 +22,21 @@ from .serving import (
     Way,
     ended,
     read,
-    says,
-    serves,
     serving,
     stalls,
     without_details,
 )
-from .wire import LAST, STREAM, end, live
+from .wire import LAST, SESSION, STREAM, answers, end, live, serves
 
 
 async def each_piece_comes_before_the_next_is_sent(way: Way) -> None:
     seen = threading.Event()
 
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("first"))
+    def wait(_: socket.socket) -> None:
         assert seen.wait(PATIENCE)
-        peer.send(end("first"), LAST)
 
-    with serving(play) as server:
+    script = (*answers(STREAM, live("first")), Run(wait), *answers(end("first"), LAST))
+    with serving(script) as server:
         async with way.opened(server.url, session=Session()) as transport, transport.ask("Hi") as reply:
             assert await anext(reply) == Live("first")
             seen.set()
@@ -50,12 +48,13 @@ async def each_piece_comes_before_the_next_is_sent(way: Way) -> None:
 async def left_early(way: Way, leave: Callable[[AsyncTransport, AsyncReply], Awaitable[None]]) -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        says(STREAM, live("a"), live("b"))(peer)
+        peer.send(STREAM, live("a"), live("b"))
         assert peer.is_left()
         left.set()
 
-    with serving(play, says(HELLO)) as server:
+    with serving(play, answers(HELLO)) as server:
         async with way.opened(server.url) as transport:
             await leave(transport, transport.ask("Hi"))
             assert left.wait(PATIENCE)  # without letting any task run
@@ -126,12 +125,12 @@ async def closed_while_it_waits(way: Way) -> None:
 
 
 async def closed_unread(way: Way) -> None:
-    with serving(says(HELLO)) as server:
+    with serving(answers(HELLO)) as server:
         async with way.opened(server.url) as transport:
             reply = transport.ask("Hi")
             await reply.aclose()
             assert without_details([event async for event in reply]) == [Broken(Reason.LOST, in_session=True)]
-            assert server.connections == 0
+            assert len(server.visits) == 0
             assert await read(transport) == SAID
 
 
@@ -142,9 +141,10 @@ async def a_slow_reader(way: Way) -> None:
     pieces = 256
     data = memoryview(live("x" * 65536) * pieces)
 
+    @plays
     def pour(peer: Peer) -> None:
         nonlocal sent
-        says(STREAM)(peer)
+        peer.send(STREAM)
         peer.socket.settimeout(0.3)
         with suppress(TimeoutError):
             while sent < len(data):
@@ -165,36 +165,39 @@ async def a_slow_reader(way: Way) -> None:
 
 
 async def a_hundred_at_once(way: Way) -> None:
-    with serving(serves) as server:
+    with serving(serves(HELLO)) as server:
         async with way.opened(server.url) as transport:
             results = await way.together(*[lambda: read(transport)] * 100)
     assert results == [SAID] * 100
     assert sorted(server.routes) == ["start_session"] + ["submit"] * 100
 
 
-def refuses_the_expired(peer: Peer) -> None:
-    """Answers all questions of a connection, but no nonce that has expired."""
-    with suppress(ConnectionError):  # the client has left
-        while True:
-            is_expired = b"9876543210" in peer.read()
-            peer.send(STALE[403] if is_expired else HELLO)
-
-
 async def a_hundred_at_once_with_an_expired_nonce(way: Way) -> None:
-    with serving(refuses_the_expired) as server:
+    requests: list[bytes] = []
+
+    @takes
+    def refuses_the_expired(peer: Peer) -> None:
+        while True:
+            requests.append(peer.read())
+            is_expired = b"9876543210" in requests[-1]
+            is_session = b"start_session" in requests[-1]
+            peer.send(SESSION if is_session else STALE[403] if is_expired else HELLO)
+
+    with FaultServer(refuses_the_expired) as server:
         async with way.opened(server.url, session=STALE_SESSION) as transport:
             results = await way.together(*[lambda: read(transport)] * 100)
     assert results == [SAID] * 100
-    submits = [request for request in server.requests if request.route == "submit"]
-    assert len(server.requests) - len(submits) == 1
+    submits = [request for request in requests if b"start_session" not in request]
+    assert len(requests) - len(submits) == 1
+    assert len(set(submits)) == len(submits)
     # Who begins after the session was renewed is not refused first.
-    refused = sum(b"9876543210" in request.raw for request in submits)
+    refused = sum(b"9876543210" in request for request in submits)
     assert 1 <= refused <= 100
     assert len(submits) - refused == 100
 
 
 async def two_in_turns(way: Way) -> None:
-    with serving(says(HELLO)) as server:
+    with serving(answers(HELLO)) as server:
         async with (
             way.opened(server.url, session=Session()) as transport,
             transport.ask("one") as one,
@@ -205,10 +208,10 @@ async def two_in_turns(way: Way) -> None:
 
 
 async def one_after_the_other(way: Way) -> None:
-    with serving(serves) as server:
+    with serving(serves(HELLO)) as server:
         async with way.opened(server.url) as transport:
             assert transport.session is None
             for _ in range(3):
                 assert await read(transport) == SAID
-            assert transport.session == Session("0123456789", "64f1c0ffee123")
+            assert transport.session == Session("0000000001", "64f1c0ffee123")
     assert server.routes == ("start_session", *["submit"] * 3)

@@ -6,15 +6,15 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 from opchat_proto import Broken, End, Event, Live, Session
 from opchat_transports import AsyncTransport, Timeouts
+from opchat_transports.testing import FaultServer, Repeat, Script, Stall
 
-from .scripted import Peer, Play, Script, Scripted
-from .wire import LAST, STREAM, chunk, end, live, object_
+from .wire import LAST, STREAM, answers, chunk, end, live, object_
 
 SOON = 0.2  # seconds of a clock that is to run out
 
@@ -43,74 +43,29 @@ async def read(transport: AsyncTransport, question: Any = "Hi") -> list[Event]:
 
 
 @contextmanager
-def serving(*scripts: Script, port: int = 0, session: bool = True) -> Iterator[Scripted]:
-    """A scripted server. Its journal must show each question once, or twice with another nonce."""
-    with Scripted(*scripts, port=port, session=session) as server:
+def serving(*scripts: Script, port: int = 0) -> Iterator[FaultServer]:
+    """Each question must come once, or twice with another nonce. Clients must leave a stalled answer."""
+    with FaultServer(*scripts, port=port) as server:
         yield server
     submits = [request for request in server.requests if request.route == "submit"]
     questions = [re.findall(rb'"chatId":"(.*?)"', request.body)[0] for request in submits]
     nonces = [request.nonce for request in submits]
     assert max(Counter(questions).values(), default=0) <= 2
     assert len(set(zip(questions, nonces, strict=True))) == len(submits)
-
-
-def says(*pieces: bytes) -> Play:
-    """Answers the submit with these bytes."""
-
-    def play(peer: Peer) -> None:
-        peer.read()
-        with suppress(ConnectionError):  # the client leaves after the end event, perhaps before the last pieces
-            peer.send(*pieces)
-
-    return play
-
-
-def serves(peer: Peer) -> None:
-    """Answers all questions of a connection."""
-    with suppress(ConnectionError):  # the client has left
-        while True:
-            peer.read()
-            peer.send(HELLO)
-
-
-def drips(data: bytes) -> Script:
-    def play(peer: Peer) -> None:
-        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        says(*(data[i : i + 1] for i in range(len(data))))(peer)
-
-    return play
+    assert all(visit.left is not None for visit in server.visits if Stall() in visit.script)
 
 
 def stalls(*pieces: bytes) -> Script:
     """Sends that and then nothing more until the client leaves."""
-
-    def play(peer: Peer) -> None:
-        says(*pieces)(peer)
-        assert peer.is_left()
-
-    return play
+    return *answers(*pieces), Stall()
 
 
-def stalls_at_once(peer: Peer) -> None:
-    peer.read()
-    assert peer.is_left()
-
-
-def keeps_alive(peer: Peer) -> None:
-    """Sends one event, and then comments for ever."""
-    says(STREAM, live("a"))(peer)
-    with suppress(ConnectionError):
-        while not peer.is_left(SOON / 10):
-            peer.send(chunk(b": keepalive\n\n"))
-
-
-def hangs_up(peer: Peer) -> None:
-    """Reads the submit, and closes."""
-    says()(peer)
+KEEPS_ALIVE: Script = (*answers(STREAM, live("a")), Repeat(chunk(b": keepalive\n\n"), gap=SOON / 10))
+"""Sends one event, and then comments for ever."""
 
 
 def ended(reply: str) -> End:
-    """What `scripted.end` becomes."""
+    """What `wire.end` becomes."""
     return End(reply, json.dumps({"success": True, "reply": reply}))
 
 

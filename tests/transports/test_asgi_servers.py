@@ -15,7 +15,7 @@ from opchat_proto import Broken, End, Live, Reason, Session, Site, Submit
 from opchat_transports.blocking_sockets import BlockingTransport
 
 from .asking import ASKS, Ask
-from .scripted import PATIENCE
+from .peer import PATIENCE
 from .served import SECRET, SERVERS, running
 
 START = "/wp-json/mwai/v1/start_session"

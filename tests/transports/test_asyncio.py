@@ -18,7 +18,7 @@ from opchat_transports.testing import ANSWER, FaultServer, reset
 
 from .asking import linux
 from .on_asyncio import Run, read, secured, wait_for
-from .scripted import PATIENCE, Peer, Scripted
+from .peer import PATIENCE, Peer, plays, takes
 from .tls import tls_server, trusting, without_close_notify
 from .wire import LAST, STREAM, answers, end, live, object_, tells
 
@@ -56,15 +56,15 @@ def ask_by_name(run: Run, port: int, *addresses: str, **options: Any) -> list[An
 
 @linux
 def test_an_address_that_refuses_is_followed_by_the_next(run: Run) -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         assert ask_by_name(run, server.port, "127.0.0.2", "127.0.0.1", "127.0.0.3")[-1].reply == "a"
-    assert server.connections == 1
+    assert len(server.visits) == 1
 
 
 @linux
 def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
     with (
-        Scripted(tells("a")) as server,
+        FaultServer(tells("a")) as server,
         socket.create_server(("127.0.0.2", server.port), backlog=0) as silent,
         ExitStack() as waiting,
     ):
@@ -74,7 +74,7 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
             connection.connect_ex(silent.getsockname())
         timeouts = Timeouts(connect=PATIENCE)
         assert ask_by_name(run, server.port, "127.0.0.2", "127.0.0.1", timeouts=timeouts)[-1].reply == "a"
-    assert server.connections == 1
+    assert len(server.visits) == 1
 
 
 @linux
@@ -104,6 +104,7 @@ def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
             begun.set()
             assert was_reset.wait(PATIENCE)
 
+    @takes
     def play(peer: Peer) -> None:
         peer.read_head()
         read = 0
@@ -119,7 +120,7 @@ def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
         "limits": Limits(request_bytes=1_000_000),
         "ssl_context": trusting(authority),
     }
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         [broken] = ask(run, server.url, "x" * 600_000, observer=observe, **options)
     assert (broken.status, broken.detail) == (503, "Too busy.")
 
@@ -128,8 +129,8 @@ def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
 def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trustme.CA) -> None:
     was_reset = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         assert got.wait(PATIENCE)
         peer.send(live("b"))
@@ -145,7 +146,7 @@ def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trus
             return [first, *[event async for event in reply]]
 
     got = threading.Event()
-    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         events = run(main)
     assert events[:-1] == [Live("a"), Live("b")]
     assert events[-1].reason is Reason.TRUNCATED
@@ -206,13 +207,14 @@ def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -
 def test_what_comes_before_tls_begins_is_not_read_as_if_inside(run: Run, authority: trustme.CA) -> None:
     """An answer in the clear, and then a handshake as it should be."""
 
+    @takes
     def play(peer: Peer) -> None:
         peer.socket.sendall(STREAM + live("forged") + end("forged") + LAST)
         with suppress(OSError), tls_server(authority).wrap_socket(peer.socket, server_side=True) as secure:
             peer.socket = secure
             assert peer.is_left()
 
-    with Scripted(play, session=False) as server:
+    with FaultServer(play) as server:
         url = server.url.replace("http://127.0.0.1", "https://localhost")
         [broken] = ask(run, url, session=Session(), ssl_context=trusting(authority))
     assert (broken.reason, broken.asked) == (Reason.LOST, False)
@@ -224,7 +226,7 @@ def test_what_comes_before_tls_begins_is_not_read_as_if_inside(run: Run, authori
 )
 def test_a_cut_without_close_notify_before_the_end_is_truncated(run: Run, body: bytes, authority: trustme.CA) -> None:
     head = b"HTTP/1.1 200 OK\r\n\r\n"  # without a length: the end of the connection ends it
-    with Scripted(without_close_notify(head + body), tls=tls_server(authority)) as server:
+    with FaultServer(without_close_notify(head + body), ssl_context=tls_server(authority)) as server:
         events = ask(run, server.url, ssl_context=trusting(authority))
     assert [type(event) for event in events] == [Live] * (b"live" in body) + [Broken]
     assert events[-1].reason is Reason.TRUNCATED

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -14,35 +13,18 @@ import trustme
 from opchat_proto import Broken, Call, DataReceived, End, HTTPCall, Live, Reason, Session
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_server import serve
+from opchat_transports.testing import FaultServer
 
 from .asking import CancelledAt, full_queue, linux
 from .on_asyncio import Run, read, secured, wait_for
-from .scripted import PATIENCE, Peer, Script, Scripted
+from .peer import PATIENCE, Peer, plays, takes
 from .tls import tls_server, trusting
-from .wire import LAST, SESSION, STREAM, end, live
+from .wire import LAST, STREAM, answers, end, live
 
 pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
 
 # ------------------------------------------------------------------------------ cancelling
-
-
-def patient(submitted: list[str], tls: ssl.SSLContext | None) -> Script:
-    """Answers, and accepts that the client leaves at any moment."""
-
-    def play(peer: Peer) -> None:
-        with suppress(OSError):
-            if tls is not None:
-                peer.socket = tls.wrap_socket(peer.socket, server_side=True)
-            with peer.socket:
-                request = peer.read()
-                if b"start_session" in request:
-                    peer.send(SESSION)
-                else:
-                    submitted.append(request.partition(b'"newMessage":"')[2].partition(b'"')[0].decode())
-                    peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
-
-    return play
 
 
 async def turns_later(count: int, then: Callable[[], object]) -> None:
@@ -75,7 +57,6 @@ async def cut_at(what: str, nth: int, work: Coroutine[Any, Any, None]) -> bool:
 def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
     run: Run, what: str, secure: bool, authority: trustme.CA
 ) -> None:
-    submitted: list[str] = []
     trust = trusting(authority)
 
     async def cut(nth: int) -> bool:
@@ -103,11 +84,14 @@ def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
             nth += 1 if what == "await" or nth < 60 else nth // 6
         return nth
 
-    with Scripted(patient(submitted, tls_server(authority) if secure else None), session=False) as server:
+    with FaultServer(
+        answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST),
+        ssl_context=tls_server(authority) if secure else None,
+    ) as server:
         # A name with two addresses; the first one refuses.
         url = server.url.replace("http://127.0.0.1", f"http{'s' if secure else ''}://localhost")
         assert run(main) > 5
-    assert all(submitted.count(question) == 1 for question in submitted)
+    assert server.repeated == ()
 
 
 def test_hundreds_of_cancelled_streams_leave_nothing_behind(run: Run) -> None:
@@ -147,12 +131,12 @@ def test_a_timeout_of_asyncio_closes_and_comes_out(run: Run) -> None:
 
     events: list[Any] = []
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         assert peer.is_left()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         run(main)
 
 
@@ -177,13 +161,13 @@ def test_in_a_task_group_the_failure_of_one_closes_the_others(run: Run) -> None:
 
     asked = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
         with suppress(OSError):
-            peer.read()
             asked.set()
             assert peer.is_left()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         run(main)
 
 
@@ -194,8 +178,8 @@ def test_in_a_task_group_the_failure_of_one_closes_the_others(run: Run) -> None:
 def test_leaving_early_closes_the_connection_at_once(run: Run, secure: bool, authority: trustme.CA) -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         assert peer.is_left()
         left.set()
@@ -209,7 +193,7 @@ def test_leaving_early_closes_the_connection_at_once(run: Run, secure: bool, aut
             assert left.wait(PATIENCE)  # without letting any task run
             await reply.aclose()
 
-    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         run(main)
 
 
@@ -218,8 +202,8 @@ def test_leaving_early_closes_the_connection_at_once(run: Run, secure: bool, aut
 def test_closing_the_transport_ends_a_waiting_read(run: Run, sent: bytes, secure: bool, authority: trustme.CA) -> None:
     asked = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(sent)
         asked.set()
         assert peer.is_left()
@@ -251,7 +235,7 @@ def test_closing_the_transport_ends_a_waiting_read(run: Run, sent: bytes, secure
             with pytest.raises(RuntimeError, match="closed"):
                 transport.ask("Hi")
 
-    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         run(main)
 
 
@@ -274,11 +258,12 @@ def test_closing_the_transport_ends_a_connect_and_a_wait_for_the_session(run: Ru
 
     connected = threading.Event()
 
+    @takes
     def play(peer: Peer) -> None:
         connected.set()
         assert peer.is_left()
 
-    with full_queue() as port, Scripted(play, session=False) as server:
+    with full_queue() as port, FaultServer(play) as server:
         run(lambda: main(port if scheme == "http" else server.port))
 
 
@@ -296,20 +281,20 @@ def test_closing_closes_also_when_cancelled(run: Run) -> None:
         async with reply:
             pass
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         assert peer.is_left()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         run(main)
 
 
 def test_a_reply_that_is_forgotten_leaves_the_server(run: Run) -> None:
     was_left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         if peer.is_left():
             was_left.set()
@@ -324,5 +309,5 @@ def test_a_reply_that_is_forgotten_leaves_the_server(run: Run) -> None:
         assert await anext(transport.ask("Hi")) == Live("a")
         gc.collect()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         run(main)

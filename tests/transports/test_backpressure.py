@@ -14,9 +14,10 @@ from opchat_proto import Event, Limits, Live, Session
 from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.testing import FaultServer
 from opchat_transports.trio_streams import TrioTransport
 
-from .scripted import PATIENCE, Peer, Scripted
+from .peer import PATIENCE, Peer, plays
 from .wire import STREAM, live
 
 MIB = 1024 * 1024
@@ -34,7 +35,6 @@ class Writer:
         self.is_held_back = threading.Event()
 
     def __call__(self, peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM)
         peer.socket.settimeout(2.0)  # twenty times what a reader that reads would need for a buffer
         try:
@@ -93,7 +93,7 @@ CLIENT = httpx.AsyncClient(trust_env=False)  # made before memory is looked at, 
 @pytest.mark.parametrize("transport", [blocking, on_trio, on_asyncio, on_httpx, on_a_client])
 def test_a_slow_reader_holds_the_server_back(transport: Callable[[str, Writer], Event]) -> None:
     writer = Writer()
-    with Scripted(writer) as server:
+    with FaultServer(plays(writer)) as server:
         tracemalloc.start()
         try:
             assert transport(server.url, writer) == Live("x" * 1000)

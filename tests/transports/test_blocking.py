@@ -24,7 +24,7 @@ from opchat_transports.blocking_sockets import BlockingReply, BlockingTransport
 from opchat_transports.testing import FaultServer
 
 from .asking import in_thread, linux
-from .scripted import PATIENCE, Peer, Scripted
+from .peer import PATIENCE, Peer, plays, takes
 from .tls import tls_server, trusting
 from .wire import STREAM, live, tells
 
@@ -99,8 +99,8 @@ def test_the_connect_clock_bounds_the_lookup_of_a_name(stuck_lookup: threading.E
 def test_closing_the_transport_ends_a_waiting_read(sent: bytes, secure: bool, authority: trustme.CA) -> None:
     waiting, taken = threading.Event(), threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(sent)
         waiting.set()
         assert peer.is_left()
@@ -113,7 +113,7 @@ def test_closing_the_transport_ends_a_waiting_read(sent: bytes, secure: bool, au
 
     received = bytearray()
     options: dict[str, Any] = {"ssl_context": trusting(authority), "observer": observe}
-    with Scripted(play, tls=tls_server(authority) if secure else None) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         transport = BlockingTransport(server.url, session=Session(), **options)
         join = in_thread(lambda: list(transport.ask("Hi")))
         assert waiting.wait(PATIENCE)
@@ -129,18 +129,19 @@ def test_closing_the_transport_ends_a_waiting_read(sent: bytes, secure: bool, au
 def test_closing_the_transport_ends_a_wait_for_the_session() -> None:
     asked = threading.Event()
 
+    @takes
     def play(peer: Peer) -> None:
         peer.read()
         asked.set()
         assert peer.is_left()
 
-    with Scripted(play, session=False) as server, BlockingTransport(server.url) as transport:
+    with FaultServer(play) as server, BlockingTransport(server.url) as transport:
         joins = [in_thread(partial(list, transport.ask("Hi"))) for _ in range(5)]
         assert asked.wait(PATIENCE)
         transport.close()
         for join in joins:
             assert join() == [Broken(Reason.LOST, "closed by the caller", in_session=True)]
-    assert server.connections == 1
+    assert len(server.visits) == 1
 
 
 class Begun:
@@ -224,12 +225,13 @@ def test_no_lookup_begins_once_the_reply_is_closed(stuck_lookup: threading.Event
 def test_closing_the_transport_ends_a_handshake(authority: trustme.CA) -> None:
     hello, begun = threading.Event(), Begun(StartTLS)
 
+    @takes
     def play(peer: Peer) -> None:
         peer.socket.recv(1)
         hello.set()
         assert peer.is_left()
 
-    with Scripted(play, session=False) as server:
+    with FaultServer(play) as server:
         url = server.url.replace("http:", "https:")
         options: dict[str, Any] = {"ssl_context": trusting(authority), "observer": begun}
         transport = BlockingTransport(url, session=Session(), **options)
@@ -244,13 +246,14 @@ def test_closing_the_transport_ends_a_handshake(authority: trustme.CA) -> None:
 def test_closing_the_transport_ends_a_send(secure: bool, authority: trustme.CA) -> None:
     begun, left = threading.Event(), threading.Event()
 
+    @takes
     def play(peer: Peer) -> None:
         peer.read_head()
         begun.set()
         assert left.wait(PATIENCE)
 
     tls = tls_server(authority) if secure else None
-    with Scripted(play, tls=tls, session=False) as server:
+    with FaultServer(play, ssl_context=tls) as server:
         options: dict[str, Any] = {"limits": LARGE, "ssl_context": trusting(authority)}
         transport = BlockingTransport(server.url, session=Session(), **options)
         join = in_thread(lambda: list(transport.ask("x" * 32_000_000)))
@@ -263,8 +266,8 @@ def test_closing_the_transport_ends_a_send(secure: bool, authority: trustme.CA) 
 def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     left = threading.Event()
 
+    @takes
     def play(peer: Peer) -> None:
-        peer.read()
         assert peer.is_left()
         left.set()
 
@@ -273,7 +276,7 @@ def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.Monk
 
     # Where a signal handler of Python's would raise it.
     monkeypatch.setattr(BlockingReply, "_receive", interrupt)
-    with Scripted(play) as server, BlockingTransport(server.url, session=Session()) as transport:
+    with FaultServer(play) as server, BlockingTransport(server.url, session=Session()) as transport:
         reply = transport.ask("Hi")
         with pytest.raises(KeyboardInterrupt):
             next(reply)

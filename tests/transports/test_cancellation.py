@@ -6,7 +6,6 @@ import inspect
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -19,13 +18,13 @@ from opchat_proto import End, Live
 from opchat_transports import asyncio_httpx, asyncio_streams, provider, trio_streams
 from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.asyncio_streams import AsyncioTransport
+from opchat_transports.testing import FaultServer
 from opchat_transports.trio_streams import TrioTransport
 
 from .asking import CancelledAt, on_asyncio
 from .proxies import CREDENTIALS, USERINFO, Journal, proxy_of
-from .scripted import Peer, Play, Script, Scripted
 from .tls import NAME
-from .wire import LAST, SESSION, STREAM, end, live
+from .wire import LAST, STREAM, answers, end, live
 
 Work = Coroutine[Any, Any, None]
 Cancelled = Callable[[Work, int], Awaitable[bool]]
@@ -77,29 +76,6 @@ WAYS: dict[str, tuple[Any, Any, Cancelled]] = {
 ROUTES = [("http", "https"), ("https", "https"), ("https", "http"), ("socks5", "https"), ("socks5", "http")]
 
 
-def left_at_any_time(script: Play, tls: ssl.SSLContext | None = None) -> Script:
-    def play(peer: Peer) -> None:
-        with suppress(OSError):
-            if tls is not None:
-                peer.socket = tls.wrap_socket(peer.socket, server_side=True)
-            with peer.socket:
-                script(peer)
-
-    return play
-
-
-def answers_any(asked: list[str]) -> Play:
-    def play(peer: Peer) -> None:
-        request = peer.read()
-        if b"start_session" in request.split(b"\r\n", 1)[0]:
-            peer.send(SESSION)
-        else:
-            asked.append(request.partition(b'"newMessage":"')[2].partition(b'"')[0].decode())
-            peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
-
-    return play
-
-
 @pytest.mark.parametrize(("proxied", "scheme"), ROUTES)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_cancelled_at_any_await_on_the_way_through_a_proxy(
@@ -113,7 +89,6 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
     run, kind, cancelled = way
     stride = 1 if thorough else 8
     tls = certificates["good"]
-    asked: list[str] = []
 
     async def cut(nth: int) -> bool:
         events: list[Any] = []
@@ -136,13 +111,13 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
                 assert [type(event) for event in events] == [Live, Live, End], events
         return was_cut
 
-    site_script = left_at_any_time(answers_any(asked), tls if scheme == "https" else None)
+    site_script = answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
     proxy_script = proxy_of(proxied, Journal(), CREDENTIALS)
     gc.collect()
     descriptors = sorted(os.listdir("/proc/self/fd"))
     with (
-        Scripted(site_script, session=False) as site,
-        Scripted(left_at_any_time(proxy_script, tls if proxied == "https" else None), session=False) as proxy,
+        FaultServer(site_script, ssl_context=tls if scheme == "https" else None) as site,
+        FaultServer(proxy_script, ssl_context=tls if proxied == "https" else None) as proxy,
     ):
         nth = 1 + ROUTES.index((proxied, scheme)) % stride  # a sample is of other awaits on each route
         count = 1
@@ -153,6 +128,7 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
     gc.collect()  # anything left open gives a ResourceWarning, which is an error
     assert nth > 10
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
+    asked = [question.new_message for question in site.questions]
     questions = set(asked) - {"again"}
     assert all(asked.count(question) == 1 for question in questions)
     assert asked.count("again") == count

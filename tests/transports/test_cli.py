@@ -13,10 +13,10 @@ from opchat_transports import __main__ as entry
 from opchat_transports import collect
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.cli import run
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import FaultServer, Script, Stall
 
 from .command import ENVIRONMENT, asking, opchat, opchat_process, start
-from .scripted import PATIENCE, Peer, Script, Scripted
+from .peer import PATIENCE, Peer, plays
 from .wire import LAST, STREAM, answer, answers, end, event, live, object_, tells
 
 # ------------------------------------------------------------------------------------------------ ask
@@ -49,12 +49,13 @@ def test_the_site_may_come_from_the_environment() -> None:
 def test_each_piece_is_printed_before_the_next_is_sent() -> None:
     seen = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert seen.wait(PATIENCE)
         peer.send(live(" second"), end("first second"), LAST)
 
-    with Scripted(play) as server, start("ask", "--url", server.url, "Hi") as process:
+    with FaultServer(play) as server, start("ask", "--url", server.url, "Hi") as process:
         assert process.stdout is not None
         assert process.stdout.read(5) == "first"
         seen.set()
@@ -142,11 +143,7 @@ def nonce(code: str, status: int) -> bytes:
 
 
 def stalls(*pieces: bytes) -> Script:
-    def play(peer: Peer) -> None:
-        peer.answer(*pieces)
-        assert peer.is_left()
-
-    return play
+    return *answers(*pieces), Stall()
 
 
 @pytest.mark.parametrize(
@@ -270,12 +267,13 @@ def test_no_standard_input_at_all(arguments: Any, code: int) -> None:
 def test_ctrl_c_closes_the_connection() -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
-    with Scripted(play) as server, start("ask", "--url", server.url, "Hi") as process:
+    with FaultServer(play) as server, start("ask", "--url", server.url, "Hi") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(5) == "first"
@@ -288,13 +286,14 @@ def test_ctrl_c_closes_the_connection() -> None:
 def test_a_closed_pipe_is_silent() -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM)
+        peer.send(STREAM)
         while not peer.is_left(within=0.02):
             peer.send(live("and "))
         left.set()
 
-    with Scripted(play) as server, start("ask", "--url", server.url, "Hi") as process:
+    with FaultServer(play) as server, start("ask", "--url", server.url, "Hi") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(4) == "and "

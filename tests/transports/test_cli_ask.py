@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import Expect, FaultServer, Script, Stall
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, asking, opchat, opchat_process, start
-from .scripted import Peer, Scripted
+from .peer import Peer, plays
 from .wire import LAST, STREAM, answer, answers, end, event, live, object_, tells
 
 VIAS = pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
@@ -40,12 +40,13 @@ def test_each_transport_gives_the_answer_and_the_exit_code(via: str) -> None:
 def test_ctrl_c_closes_the_connection_of_each_transport(via: str) -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
-    with Scripted(play) as server, start("ask", "--via", via, "--url", server.url, "Hi") as process:
+    with FaultServer(play) as server, start("ask", "--via", via, "--url", server.url, "Hi") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(5) == "first"
@@ -81,7 +82,7 @@ def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
     ).replace(b"\r\n", b"\r\nSet-Cookie: mwai_session_id=SECRETCOOKIE\r\nX-WP-Nonce: SECRETOTHER\r\n", 1)
 
     tells_a = answers(STREAM, end("a", new_token="SECRETTOKEN"), LAST)
-    with Scripted(answers(session), tells_a, session=False) as server:
+    with FaultServer((Expect("start_session"), *answers(session)), tells_a) as server:
         result = opchat("ask", "-v", "--via", via, "--url", server.url, "--header", "Authorization: SECRETHEADER", "Hi")
     assert (result.stdout, result.returncode) == ("a\n", 0)
     assert "> POST /wp-json/mwai/v1/start_session" in result.stderr
@@ -96,12 +97,13 @@ def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
 def test_each_piece_is_out_before_the_next_is_sent(via: str, option: tuple[str, ...]) -> None:
     seen = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert seen.wait(PATIENCE)
         peer.send(end("first"), LAST)
 
-    with Scripted(play) as server, start("ask", *option, "--via", via, "--url", server.url, "Hi") as process:
+    with FaultServer(play) as server, start("ask", *option, "--via", via, "--url", server.url, "Hi") as process:
         assert process.stdout is not None
         first = '{"type":"live","kind":"content","text":"first"}\n' if option else "first"
         assert process.stdout.read(len(first)) == first
@@ -204,11 +206,7 @@ def test_headers_timeouts_and_limits_arrive() -> None:
     assert "more than 2048 bytes in one event" in result.stderr
     assert "--limit-event-bytes allows more" in result.stderr
 
-    def stalls(peer: Peer) -> None:
-        peer.answer(STREAM, live("a"))
-        assert peer.is_left()
-
-    result = asking(stalls, "--timeout", "20", "--timeout-idle", "0.3", "Hi")
+    result = asking((*answers(STREAM, live("a")), Stall()), "--timeout", "20", "--timeout-idle", "0.3", "Hi")
     assert result.returncode == 6
     assert "within 0.3 s (timeout 'idle')" in result.stderr
     assert "--timeout-idle waits longer" in result.stderr
@@ -287,7 +285,7 @@ def test_a_refusal_of_start_session(status: int, code: int) -> None:
 # ------------------------------------------------------------------------------------------------ conversations
 
 
-def question(server: FaultServer | Scripted) -> Any:
+def question(server: FaultServer) -> Any:
     return json.loads(server.requests[-1].body)
 
 
@@ -353,7 +351,7 @@ def test_a_response_id_that_the_provider_has_forgotten_is_sent_once(arguments: l
     error = "Previous response not found."
     in_a_stream = answers(STREAM, event(type="error", data=error))
     failing = answers(object_(500, success=False, message=error)) if arguments else in_a_stream
-    with Scripted(first, failing, tells("two")) as server:
+    with FaultServer(first, failing, tells("two")) as server:
         for continued in ([], ["--continue"], ["--continue"]):
             opchat("ask", "--url", server.url, *continued, *(arguments if continued else []), "Hi")
     bodies = [request.body for request in server.requests]
@@ -378,9 +376,9 @@ def test_a_state_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ terminals
 
 
-def waits_to_be_let_on(go: threading.Event, *pieces: bytes) -> Any:
+def waits_to_be_let_on(go: threading.Event, *pieces: bytes) -> Script:
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         assert go.wait(PATIENCE)
         peer.send(STREAM, *pieces, LAST)
 
@@ -390,7 +388,7 @@ def waits_to_be_let_on(go: threading.Event, *pieces: bytes) -> Any:
 def test_on_a_terminal_it_spins_until_the_first_piece() -> None:
     go = threading.Event()
     script = waits_to_be_let_on(go, live("Hello"), end("Hello"))
-    with Scripted(script) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
+    with FaultServer(script) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
         terminal.until("waiting for the answer")
         go.set()
         terminal.until("Hello")
@@ -417,7 +415,7 @@ def test_dumb_terminals_and_no_color_are_respected(term: str, variables: Any) ->
 def test_asides_are_dim_on_a_terminal() -> None:
     pieces = [live("text"), event(type="live", data="Hm", subtype="thinking"), end("text")]
     script = answers(STREAM, *pieces, LAST)
-    with Scripted(script) as server, Terminal("ask", "--show", "thinking", "--url", server.url, "Hi") as terminal:
+    with FaultServer(script) as server, Terminal("ask", "--show", "thinking", "--url", server.url, "Hi") as terminal:
         assert terminal.wait() == 0
     assert "text\r\n\x1b[2m[thinking] Hm\x1b[0m\r\n" in terminal.shown
 
@@ -425,13 +423,14 @@ def test_asides_are_dim_on_a_terminal() -> None:
 def test_markdown_is_rendered_as_it_grows() -> None:
     go = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("A **bo"))
+        peer.send(STREAM, live("A **bo"))
         assert go.wait(PATIENCE)
         link = "[label](http://link.example) <b>x</b> \x1b]8;;http://evil\x07"
         peer.send(live(f"ld** word\n\n- {link}\n\n```\n# no\n\n# yes\n```\n"), end("x"), LAST)
 
-    with Scripted(play) as server, Terminal("ask", "--markdown", "--url", server.url, "Hi") as terminal:
+    with FaultServer(play) as server, Terminal("ask", "--markdown", "--url", server.url, "Hi") as terminal:
         terminal.until("A **bo")
         go.set()
         assert terminal.wait() == 0
@@ -445,12 +444,12 @@ def test_markdown_is_rendered_as_it_grows() -> None:
 def test_ctrl_c_on_a_terminal() -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         assert peer.is_left()
         left.set()
 
-    with Scripted(play) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
+    with FaultServer(play) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
         terminal.until("waiting")
         terminal.interrupt()
         assert terminal.wait() == 130

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import FaultServer, Script
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
-from .scripted import Peer, Script, Scripted
+from .peer import Peer, plays
 from .wire import LAST, STREAM, answers, end, event, live, tells
 
 
 def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:
     """A conversation through a pipe. Returns the process and what each submit held."""
-    with Scripted(*scripts) as server:
+    with FaultServer(*scripts) as server:
         result = opchat("chat", "--url", server.url, *arguments, input=lines)
     return result, submits(server)
 
 
-def submits(server: FaultServer | Scripted) -> list[Any]:
+def submits(server: FaultServer) -> list[Any]:
     bodies = [request.body for request in server.requests]
     return [json.loads(body) for body in bodies if body]
 
@@ -110,12 +110,13 @@ def test_a_question_that_is_too_large_is_a_line() -> None:
 def test_ctrl_c_ends_a_chat_in_a_pipe() -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
-    with Scripted(play) as server, start("chat", "--url", server.url, stdin=-1) as process:
+    with FaultServer(play) as server, start("chat", "--url", server.url, stdin=-1) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("A\n")
@@ -156,13 +157,13 @@ def test_lines_are_edited_and_remembered(tmp_path: Path) -> None:
 def test_ctrl_c_cancels_an_answer_then_a_line_then_the_chat(via: str) -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("first"))
         assert peer.is_left()
         left.set()
 
-    with Scripted(play, tells("second")) as server, Terminal("chat", "--via", via, "--url", server.url) as terminal:
+    with FaultServer(play, tells("second")) as server, Terminal("chat", "--via", via, "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("A\r")
         terminal.until("first")
@@ -189,12 +190,13 @@ def test_ctrl_c_cancels_an_answer_then_a_line_then_the_chat(via: str) -> None:
 def test_the_answer_is_shown_as_it_comes_and_escaped() -> None:
     go = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("one \x1b]0;x\x07"))
+        peer.send(STREAM, live("one \x1b]0;x\x07"))
         assert go.wait(PATIENCE)
         peer.send(event(type="error", data="No\x9b."), LAST)
 
-    with Scripted(play) as server, Terminal("chat", "--url", server.url) as terminal:
+    with FaultServer(play) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("A\r")
         terminal.until("one \\x1b]0;x\\x07")
@@ -223,7 +225,7 @@ def like_libedit(directory: Path) -> dict[str, str]:
 PASTED = "\x1b[200~one\rtwo\r/three\x1b[201~"
 
 
-def questions(server: FaultServer | Scripted) -> list[str]:
+def questions(server: FaultServer) -> list[str]:
     return [submit["newMessage"] for submit in submits(server)]
 
 
@@ -327,11 +329,12 @@ def test_commands_are_completed_by_tab() -> None:
 
 
 def test_the_hint_of_ctrl_c_tells_the_truth() -> None:
+    @plays
     def stalls(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         peer.is_left()
 
-    with Scripted(stalls) as server, Terminal("chat", "--url", server.url) as terminal:
+    with FaultServer(stalls) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("A\r")
         terminal.until("first")
@@ -399,7 +402,7 @@ def turn(reply: str, response_id: str) -> Script:
 
 def test_what_is_asked_again_does_not_name_the_answer_that_it_replaces(tmp_path: Path) -> None:
     scripts = [turn("one", "r1"), turn("two", "r2"), turn("two again", "r3"), turn("edited", "r4"), turn("C", "r5")]
-    with Scripted(*scripts) as server:
+    with FaultServer(*scripts) as server:
         lines = "A\nB\n/retry\n/edit\nC\n"
         opchat("chat", "--url", server.url, input=lines, env=editor(tmp_path, "B2"))
     assert [submit.get("previousResponseId") for submit in submits(server)] == [None, "r1", "r1", "r1", "r4"]
@@ -408,7 +411,7 @@ def test_what_is_asked_again_does_not_name_the_answer_that_it_replaces(tmp_path:
 @pytest.mark.parametrize("command", ["ask", "chat"])
 def test_an_answer_that_the_provider_has_forgotten_is_not_named_again(command: str) -> None:
     forgotten = answers(STREAM, event(type="error", data="previous_response_not_found"))
-    with Scripted(turn("one", "r1"), forgotten, turn("two", "r2")) as server:
+    with FaultServer(turn("one", "r1"), forgotten, turn("two", "r2")) as server:
         opchat("ask", "--url", server.url, "A")
         for question in ("B", "C"):
             arguments = ["ask", "--continue", question] if command == "ask" else ["chat", "--continue"]

@@ -11,10 +11,10 @@ from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Limits, Li
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.cli import _fault_location, run  # its machine is counted here
 from opchat_transports.cli._answer_files import parts  # the command has no public functions
+from opchat_transports.testing import FaultServer, Script, Stall
 
 from .command import opchat, start
-from .scripted import Peer, Script, Scripted
-from .wire import LAST, STREAM, answer, chunk, end, event, live, object_, tells
+from .wire import LAST, STREAM, answer, answers, chunk, end, event, live, object_, tells
 
 CAPTURES = Path(__file__).resolve().parents[2] / ".." / "shared" / "captures"
 RAW = STREAM + live("Hel") + live("lo") + end("Hello") + LAST
@@ -26,7 +26,7 @@ def lines(text: str) -> list[Any]:
 
 
 def record(file: Path, script: Script, *arguments: str) -> Any:
-    with Scripted(script) as server:
+    with FaultServer(script) as server:
         return opchat("record", str(file), "Hi", "--url", server.url, *arguments)
 
 
@@ -109,11 +109,7 @@ def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -
 
 
 def test_a_clock_that_ran_out_is_one_in_the_recording_too(tmp_path: Path) -> None:
-    def stalls(peer: Peer) -> None:
-        peer.answer(STREAM, live("a"))
-        assert peer.is_left()
-
-    assert record(tmp_path / "a", stalls, "--timeout-idle", "0.3").returncode == 6
+    assert record(tmp_path / "a", (*answers(STREAM, live("a")), Stall()), "--timeout-idle", "0.3").returncode == 6
     result = opchat("decode", str(tmp_path / "a"))
     assert result.returncode == 6
     assert "broken  TIMEOUT: timed out: not in time (timeout 'idle')\n" in result.stdout

@@ -31,7 +31,6 @@ from .command import opchat
 from .examined import FRESH, NONCE, VERSIONS, at, date, html, index, no_route, page, question, session, site, text
 from .pages import PageSite, served
 from .proxies import Journal, proxy_of
-from .scripted import Scripted
 from .tls import NAME
 
 CHALLENGE = "<!doctype html><title>Just a moment...</title><script src=/cdn-cgi/challenge-platform/x></script>"
@@ -446,7 +445,7 @@ def test_a_proxy_is_gone_through(
     journal = Journal()
     with (
         FaultServer(site(), ssl_context=certificates["good"]) as server,
-        Scripted(proxy_of(route, journal), session=False) as proxy,
+        FaultServer(proxy_of(route, journal)) as proxy,
     ):
         by = f"{route}://127.0.0.1:{proxy.port}"
         arguments = ("--proxy", by, "--cacert", str(tmp_path / "ca.pem"))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_transports.cli._escaping import PiecewiseEscaper, escape, escape_line  # the command has no public functions
+from opchat_transports.testing import FaultServer
 
 from .command import Terminal, asking, opchat
-from .scripted import Scripted
 from .wire import LAST, STREAM, answers, end, event, live
 
 FLAG = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # England
@@ -59,7 +59,7 @@ def test_pieces_are_escaped_as_the_whole_text(text: str, cuts: list[int], termin
 def test_a_terminal_is_shown_what_it_would_not_show(option: list[str]) -> None:
     text = f"a\u200bb\u2060c\ufeffd {FLAG} \U000e0041 \u0627\u200f"
     script = answers(STREAM, live(text), end(text), LAST)
-    with Scripted(script) as server, Terminal("ask", *option, "--url", server.url, "Hi") as terminal:
+    with FaultServer(script) as server, Terminal("ask", *option, "--url", server.url, "Hi") as terminal:
         assert terminal.wait() == 0
     assert f"a\\u200bb\\u2060c\\ufeffd {FLAG} \\U000e0041 \u0627\u200f" in terminal.shown
 

@@ -13,9 +13,9 @@ from rich.markdown import Markdown
 
 from opchat_transports.cli import _markdown  # its console is watched here
 from opchat_transports.cli._markdown import BlockSplitter, GrowingMarkdown  # the renderer alone is not public
+from opchat_transports.testing import FaultServer
 
 from .command import Terminal
-from .scripted import Scripted
 from .wire import LAST, STREAM, answers, end, live
 
 
@@ -130,7 +130,7 @@ def test_blank_lines_are_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_markdown_decodes_is_escaped_too(text: str, shown: str) -> None:
     script = answers(STREAM, live(text), end(text), LAST)
-    with Scripted(script) as server, Terminal("ask", "--markdown", "--url", server.url, "Hi") as terminal:
+    with FaultServer(script) as server, Terminal("ask", "--markdown", "--url", server.url, "Hi") as terminal:
         assert terminal.wait() == 0
     assert shown in terminal.shown
     assert "\u202e" not in terminal.shown

@@ -12,10 +12,10 @@ import pytest
 import trustme
 
 from opchat_transports.cli import COMMANDS
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import Expect, FaultServer
 
 from .command import ENVIRONMENT, Terminal, asking, opchat
-from .scripted import Peer, Scripted
+from .peer import Peer, takes
 from .wire import answer, answers, object_, tells
 
 VIAS = ["blocking", "trio", "asyncio", "httpx"]
@@ -93,11 +93,12 @@ def test_a_variable_that_names_no_file_is_one_line(tmp_path: Path) -> None:
 
 def test_https_to_a_plain_port_says_to_try_http(via: str) -> None:
 
+    @takes
     def refuses(peer: Peer) -> None:
         peer.socket.recv(65536)  # which is not HTTP
         peer.send(answer(b"Bad request", 400))
 
-    with Scripted(refuses, session=False) as server:
+    with FaultServer(refuses) as server:
         secure = server.url.replace("http:", "https:")
         result = opchat("ask", "--via", via, "--url", f"{secure}/blog", "Hi")
     assert result.returncode == 7
@@ -106,7 +107,7 @@ def test_https_to_a_plain_port_says_to_try_http(via: str) -> None:
 
 def test_http_to_a_secure_port_says_to_try_https() -> None:
     page = b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>"
-    with Scripted(answers(answer(page, 400)), session=False) as server:
+    with FaultServer((Expect("start_session"), *answers(answer(page, 400)))) as server:
         result = opchat("ask", "--url", server.url, "Hi")
     assert result.stderr.endswith(f"; try {server.url.replace('http:', 'https:')})\n")
 
@@ -204,7 +205,7 @@ def test_a_malformed_address(url: str, line: str) -> None:
 
 def test_a_name_with_other_letters_is_looked_up_in_its_ascii_form(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = names(monkeypatch, "xn--bcher-kva.example")
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         assert opchat("ask", "--url", f"http://b\u00fccher.example:{server.port}", "Hi").stdout == "a\n"
     assert "xn--bcher-kva.example" in asked
     assert f"\r\nHost: xn--bcher-kva.example:{server.port}\r\n".encode() in server.requests[0].raw

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from opchat_transports.testing import FaultServer
+
 from .command import opchat
 from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
-from .scripted import Peer, Scripted
+from .peer import Peer, takes
 from .wire import tells
 
 
@@ -99,7 +101,7 @@ def test_at_another_site_than_the_pages_a_secret_header_is_not_sent() -> None:
 
 def test_a_site_and_a_root_are_not_visited() -> None:
     for path in ("", "/", "/wp-json", "/index.php?rest_route=/"):
-        with Scripted(tells("a")) as server:
+        with FaultServer(tells("a")) as server:
             assert opchat("ask", "--url", server.url + path, "Hi").stdout == "a\n"
         assert server.routes == ("start_session", "submit")
 
@@ -111,10 +113,11 @@ def test_where_nothing_answers_one_line_says_so() -> None:
 
 
 def test_a_page_that_does_not_come_in_time_is_not_waited_for_twice() -> None:
+    @takes
     def play(peer: Peer) -> None:
         assert peer.is_left()
 
-    with Scripted(play, session=False) as server:
+    with FaultServer(play) as server:
         result = opchat("ask", "--timeout", "0.2", "--url", f"{server.url}/contact/", "Hi")
     assert (result.stdout, result.returncode) == ("", 6)
     assert result.stderr.count("\n") == 1

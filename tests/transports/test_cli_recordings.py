@@ -16,11 +16,11 @@ import trustme
 
 from opchat_proto import End, Event, Live
 from opchat_transports.blocking_sockets import BlockingTransport
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import Expect, FaultServer, Script, Stall
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
+from .peer import Peer, plays
 from .proxies import CREDENTIALS, USERINFO, Nets
-from .scripted import Peer, Script, Scripted
 from .tls import NAME
 from .wire import LAST, STREAM, answer, answers, chunk, end, live, object_, tells
 
@@ -33,7 +33,8 @@ def lines(text: str) -> list[Any]:
 
 
 def record(file: Path, scripts: Script | list[Script], *arguments: str, session: bool = True) -> Any:
-    with Scripted(*(scripts if isinstance(scripts, list) else [scripts]), session=session) as server:
+    first, *others = scripts if isinstance(scripts, list) else [scripts]
+    with FaultServer(first if session else (Expect("start_session"), *first), *others) as server:
         return opchat("record", str(file), "Hi", "--url", server.url, *arguments)
 
 
@@ -56,7 +57,7 @@ def joined(happenings: list[Any], kind: str) -> bytes:
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio"])
 def test_a_recording_holds_the_bytes_of_both_directions(via: str, tmp_path: Path) -> None:
     file = tmp_path / "a.ndjson"
-    with Scripted(tells("Hel", "lo")) as server:
+    with FaultServer(tells("Hel", "lo")) as server:
         result = opchat("record", "--secrets", "--via", via, "--url", server.url, str(file), "Hi")
     assert (result.stdout, result.stderr, result.returncode) == ("Hello\n", "", 0)
     header, *_ = lines(file.read_text())
@@ -110,12 +111,13 @@ def test_a_broken_answer_is_recorded_with_the_exit_code_of_ask(tmp_path: Path) -
 
 
 def test_an_interrupted_exchange_is_kept(tmp_path: Path) -> None:
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert peer.is_left()
 
     file = tmp_path / "a"
-    with Scripted(play) as server, start("record", str(file), "Hi", "--url", server.url) as process:
+    with FaultServer(play) as server, start("record", str(file), "Hi", "--url", server.url) as process:
         assert process.stdout is not None
         assert process.stdout.read(5) == "first"
         process.send_signal(signal.SIGINT)
@@ -203,7 +205,7 @@ def test_secrets_are_replaced_in_any_other_answer(received: bytes, tmp_path: Pat
 
 
 def test_the_credentials_of_a_proxy_are_replaced(tmp_path: Path) -> None:
-    with Scripted(tells("a")) as proxy:
+    with FaultServer(tells("a")) as proxy:
         address = proxy.url.replace("//", "//user:password@")
         result = opchat("record", "-v", str(tmp_path / "a"), "Hi", "--url", "http://site.example", "--proxy", address)
     assert (result.stdout, result.returncode) == ("a\n", 0)
@@ -271,9 +273,7 @@ def test_recordings_of_wrong_usage(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ ended from outside
 
 
-def stalls_after_a_piece(peer: Peer) -> None:
-    peer.answer(STREAM, live("first"))
-    assert peer.is_left()
+STALLS_AFTER_A_PIECE: Script = (*answers(STREAM, live("first")), Stall())
 
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
@@ -281,7 +281,7 @@ def stalls_after_a_piece(peer: Peer) -> None:
 def test_a_signal_leaves_what_has_come_in_the_file(number: signal.Signals, via: str, tmp_path: Path) -> None:
     file = tmp_path / "a"
     arguments = ["record", "--via", via, str(file), "Hi", "--url"]
-    with Scripted(stalls_after_a_piece) as server, start(*arguments, server.url) as process:
+    with FaultServer(STALLS_AFTER_A_PIECE) as server, start(*arguments, server.url) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(5) == "first"
@@ -298,12 +298,14 @@ def test_a_signal_ends_each_command_also_where_ctrl_c_is_ignored(command: list[s
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        stalls_after_a_piece(peer)
+        peer.send(STREAM, live("first"))
+        assert peer.is_left()
         left.set()
 
     ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    with Scripted(play) as server, start(*words, "Hi", "--url", server.url, **ignored) as process:
+    with FaultServer(play) as server, start(*words, "Hi", "--url", server.url, **ignored) as process:
         assert process.stdout is not None
         assert process.stdout.read(5) == ('{"typ' if "--json" in command else "first")
         process.send_signal(signal.SIGTERM)
@@ -313,7 +315,7 @@ def test_a_signal_ends_each_command_also_where_ctrl_c_is_ignored(command: list[s
 
 def test_what_has_come_is_in_the_file_while_more_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "a"
-    with Scripted(stalls_after_a_piece) as server, start("record", str(file), "Hi", "--url", server.url) as process:
+    with FaultServer(STALLS_AFTER_A_PIECE) as server, start("record", str(file), "Hi", "--url", server.url) as process:
         assert process.stdout is not None
         assert process.stdout.read(5) == "first"
         end_ = time.monotonic() + PATIENCE
@@ -328,13 +330,14 @@ def test_what_has_come_is_in_the_file_while_more_is_waited_for(tmp_path: Path) -
 def test_nohup_is_respected(tmp_path: Path) -> None:
     go = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("first"))
+        peer.send(STREAM, live("first"))
         assert go.wait(PATIENCE)
         peer.send(end("first"), LAST)
 
     ignored = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
-    with Scripted(play) as server, start("ask", "Hi", "--url", server.url, **ignored) as process:
+    with FaultServer(play) as server, start("ask", "Hi", "--url", server.url, **ignored) as process:
         assert process.stdout is not None
         assert process.stdout.read(5) == "first"
         process.send_signal(signal.SIGHUP)
@@ -468,7 +471,7 @@ def test_replay_cannot_listen(tmp_path: Path) -> None:
 
 def test_recording_and_decoding_on_a_terminal(tmp_path: Path) -> None:
     script = answers(STREAM, live("a\x1b[1m"), end("a"), LAST)
-    with Scripted(script) as server, Terminal("record", str(tmp_path / "a"), "Hi", "--url", server.url) as terminal:
+    with FaultServer(script) as server, Terminal("record", str(tmp_path / "a"), "Hi", "--url", server.url) as terminal:
         terminal.until("a\\x1b[1m")
         assert terminal.wait() == 0
     with Terminal("decode", str(tmp_path / "a")) as terminal:

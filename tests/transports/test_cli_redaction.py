@@ -10,15 +10,15 @@ import pytest
 
 from opchat_transports.cli._recording_format import Happening  # the command has no public functions
 from opchat_transports.cli._redaction import replace_secrets  # redaction alone is not public
+from opchat_transports.testing import Expect, FaultServer, Script
 
 from .command import opchat
-from .scripted import Script, Scripted
 from .wire import LAST, STREAM, answers, end, event, live
 
 
-def received(file: Path, script: Script, *, session: bool = True) -> bytes:
+def received(file: Path, script: Script) -> bytes:
     """The received bytes in a recording of this script."""
-    with Scripted(script, session=session) as server:
+    with FaultServer(script) as server:
         opchat("record", str(file), "Hi", "--url", server.url)
     happenings = [json.loads(line) for line in file.read_text().splitlines()[1:]]
     return b"".join(base64.b64decode(line["data"]) for line in happenings if line["event"] == "received")
@@ -43,7 +43,7 @@ def received(file: Path, script: Script, *, session: bool = True) -> bytes:
 )
 def test_secrets_in_header_fields_are_replaced(header: str, hidden: str, tmp_path: Path) -> None:
     response = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n{header}\r\n\r\n".encode()
-    assert received(tmp_path / "a", answers(response), session=False) == response.replace(
+    assert received(tmp_path / "a", (Expect("start_session"), *answers(response))) == response.replace(
         header.encode(), hidden.encode()
     )
 

@@ -14,7 +14,7 @@ import pytest
 from opchat_transports.testing import FaultServer
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
-from .scripted import Peer, Scripted
+from .peer import Peer, plays
 from .wire import LAST, STREAM, end, live, tells
 
 
@@ -28,7 +28,7 @@ def kept(directory: Path) -> Path:
     return file
 
 
-def said(server: FaultServer | Scripted, index: int = -1) -> list[str]:
+def said(server: FaultServer, index: int = -1) -> list[str]:
     submit = json.loads(server.requests[index].body)
     return [message["content"] for message in submit["messages"]] + [submit["newMessage"]]
 
@@ -121,12 +121,12 @@ def test_a_directory_that_only_others_may_read_is_used(directory: Path) -> None:
 def test_several_that_continue_wait_for_one_another_and_lose_nothing(before: list[str]) -> None:
     go = threading.Event()
 
+    @plays
     def slow(peer: Peer) -> None:
-        peer.read()
         assert go.wait(PATIENCE)
         peer.send(STREAM, live("answer"), end("answer"), LAST)
 
-    with Scripted(*[tells("one") for _ in before], slow, tells("answer")) as server:
+    with FaultServer(*[tells("one") for _ in before], slow, tells("answer")) as server:
         for question in before:
             opchat("ask", "--url", server.url, question)
         first = start("ask", "--continue", "--url", server.url, "B")

@@ -25,8 +25,8 @@ from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.blocking_sockets import BlockingReply, BlockingTransport
 from opchat_transports.trio_streams import TrioTransport
 
+from .peer import PATIENCE
 from .scenarios import SCENARIOS
-from .scripted import PATIENCE
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 

@@ -11,10 +11,10 @@ import trustme
 
 from opchat_proto import Broken, Closed, End, Endpoint, Limits, Live, Reason, Session, Submit
 from opchat_transports.blocking_server import serve
-from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Reset, Write
+from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Reset, Script, Write
 
 from .asking import EACH, TRANSPORTS, Ask, linux, on_asyncio
-from .scripted import PATIENCE, Peer, Scripted
+from .peer import PATIENCE, Peer, plays, takes
 from .tls import tls_server, trusting
 from .wire import SESSION, STREAM, live, object_, tells
 
@@ -39,7 +39,7 @@ def test_the_librarys_own_server_answers(ask: Ask) -> None:
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
 def test_what_is_given_goes_out(ask: Ask) -> None:
     submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         ask(Endpoint.parse(server.url), question=submit, headers={"X-Extra": "\xe9"}, session=Session())
     [request] = server.requests
     assert b"\r\nX-Extra: \xe9\r\n" in request.raw
@@ -82,9 +82,9 @@ def test_the_default_trust_store_is_the_systems(kind: Any, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
 def test_tls_from_session_to_end(ask: Ask, authority: trustme.CA) -> None:
-    with Scripted(tells("Hel", "lo"), tls=tls_server(authority)) as server:
+    with FaultServer(tells("Hel", "lo"), ssl_context=tls_server(authority)) as server:
         assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
-    assert (server.routes, server.connections) == (("start_session", "submit"), 2)
+    assert (server.routes, len(server.visits)) == (("start_session", "submit"), 2)
 
 
 @linux
@@ -128,7 +128,7 @@ def test_an_observer_that_raises_while_it_is_closed_keeps_no_connection_open(ask
                 await result_of(each, "close")
 
     left = threading.Semaphore(0)
-    with Scripted(stays(left), session=False) as server:
+    with FaultServer(stays(left)) as server:
         transport = ask.kind(server.url, session=Session(), observer=raises_at(Closed))
         replies = [transport.ask("Hi"), transport.ask("Hi")]
         (ask.run or on_asyncio)(main)
@@ -142,7 +142,7 @@ def test_an_observer_that_raises_at_an_event_closes_the_connection_also_if_it_ra
             await result_of(reply, "next")
 
     left = threading.Semaphore(0)
-    with Scripted(stays(left), session=False) as server:
+    with FaultServer(stays(left)) as server:
         reply = ask.kind(server.url, session=Session(), observer=raises_at(Live, Closed)).ask("Hi")
         (ask.run or on_asyncio)(main)
         assert left.acquire(timeout=PATIENCE)
@@ -162,11 +162,11 @@ def raises_at(*kinds: type) -> Callable[[Any, Any], None]:
     return observe
 
 
-def stays(left: threading.Semaphore) -> Callable[[Peer], None]:
+def stays(left: threading.Semaphore) -> Script:
     """Gives one event and waits for the client to leave."""
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         if peer.is_left():
             left.release()
@@ -201,12 +201,13 @@ def test_a_reset_is_truncated_with_the_reason(ask: Ask) -> None:
 @secured
 @pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
 def test_a_send_that_fails_is_lost(ask: Ask, secure: bool, authority: trustme.CA) -> None:
+    @takes
     def play(peer: Peer) -> None:
         peer.read_head()
         peer.reset()
 
     options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         [broken] = ask(server.url, question="x" * 16_000_000, **options)
     assert (broken.reason, broken.asked) == (Reason.LOST, True)
     assert broken.detail.startswith("the connection")
@@ -215,12 +216,13 @@ def test_a_send_that_fails_is_lost(ask: Ask, secure: bool, authority: trustme.CA
 @secured
 @pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
 def test_an_answer_before_the_question_was_read_counts(ask: Ask, secure: bool, authority: trustme.CA) -> None:
+    @takes
     def play(peer: Peer) -> None:
         peer.read_head()
         peer.send(object_(413, success=False, message="Too large."))
         assert peer.is_left()
 
     options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
-    with Scripted(play, tls=tls_server(authority) if secure else None, session=False) as server:
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         [broken] = ask(server.url, question="x" * 16_000_000, **options)
     assert (broken.status, broken.detail) == (413, "Too large.")

@@ -14,11 +14,11 @@ import pytest
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_httpx import HttpxTransport
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import Accept, FaultServer, Run
 
 from .asking import full_queue, linux
 from .on_httpx import NO_TRUST, OWN, WAYS, Way, mocked, owns, read, ways
-from .scripted import PATIENCE, Peer, Scripted
+from .peer import PATIENCE, Peer, plays
 from .wire import STREAM, answers, chunk, live, object_
 
 pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
@@ -137,7 +137,7 @@ def test_the_connect_clock(way: Way) -> None:
 def test_the_write_clock(way: Way) -> None:
     over = threading.Event()
     options: dict[str, Any] = {"session": Session(), "limits": Limits(request_bytes=64 * 1024 * 1024)}
-    with Scripted(lambda peer: peer.read_head() and over.wait(PATIENCE) and None, session=False) as server:
+    with FaultServer((Accept(), Run(lambda _: over.wait(PATIENCE)))) as server:
         [broken] = way.ask(server.url, "x" * 32_000_000, timeouts=Timeouts(write=0.4), **options)
         over.set()
     detail = "the request could not be sent: not all of it was taken within 0.4 s (timeout 'write')"
@@ -146,14 +146,14 @@ def test_the_write_clock(way: Way) -> None:
 
 @ways
 def test_comments_do_not_move_the_idle_clock(way: Way) -> None:
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         with suppress(OSError):
             while not peer.is_left(within=0.02):
                 peer.send(chunk(b": keepalive\n\n"))
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         events = way.ask(server.url, session=Session(), timeouts=Timeouts(idle=0.2))
     detail = "no further event of the answer within 0.2 s (timeout 'idle'), after 1 event"
     assert events == [Live("a"), Broken(Reason.TIMEOUT, detail, limit="idle", asked=True)]

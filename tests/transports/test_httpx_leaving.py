@@ -1,10 +1,8 @@
 """`HttpxTransport` left, closed and cancelled: nothing is left open."""
 
 import asyncio
-import ssl
 import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -19,12 +17,13 @@ from opchat_proto import Broken, Call, End, HTTPCall, Live, Reason, Session
 from opchat_transports import asyncio_httpx
 from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.blocking_server import serve
+from opchat_transports.testing import FaultServer
 
 from .asking import CancelledAt
 from .on_httpx import OWN, Way, read, ways
-from .scripted import PATIENCE, Peer, Script, Scripted, body_size
+from .peer import PATIENCE, Peer, plays
 from .tls import tls_server, trusting
-from .wire import LAST, SESSION, STREAM, chunk, end, live
+from .wire import LAST, STREAM, chunk, end, live, serves
 
 pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
@@ -38,8 +37,8 @@ async def wait_for(happened: threading.Event) -> None:
 def test_leaving_early_closes_the_connection_at_once(way: Way, pieces: list[bytes]) -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM + b"".join(pieces))
         assert peer.is_left()
         left.set()
@@ -52,7 +51,7 @@ def test_leaving_early_closes_the_connection_at_once(way: Way, pieces: list[byte
             assert left.wait(PATIENCE)  # without letting any task run
             await reply.aclose()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         way.run(main)
 
 
@@ -63,8 +62,8 @@ def test_replies_whose_last_event_was_taken_close_at_once_though_their_bodies_ar
     monkeypatch.setattr(asyncio_httpx, "_REST_WITHIN", 10 * PATIENCE)
     left = threading.Semaphore(0)
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, end("a"))
         if peer.is_left(2 * PATIENCE):
             left.release()
@@ -78,7 +77,7 @@ def test_replies_whose_last_event_was_taken_close_at_once_though_their_bodies_ar
                 await transport.aclose()
             assert [left.acquire(timeout=PATIENCE) for _ in replies] == [True] * 3
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         way.run(main)
 
 
@@ -108,8 +107,8 @@ def test_a_body_that_never_waits_is_left() -> None:
 def test_closing_the_transport_ends_a_waiting_read(way: Way, sent: bytes) -> None:
     asked = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(sent)
         asked.set()
         assert peer.is_left()
@@ -140,33 +139,8 @@ def test_closing_the_transport_ends_a_waiting_read(way: Way, sent: bytes) -> Non
             with pytest.raises(RuntimeError, match="closed"):
                 transport.ask("Hi")
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         way.run(main)
-
-
-def patient(submitted: list[str], tls: ssl.SSLContext | None) -> Script:
-    """Answers for as long as the client stays, and does not mind how it leaves."""
-
-    def play(peer: Peer) -> None:
-        with suppress(OSError):
-            if tls is not None:
-                peer.socket = tls.wrap_socket(peer.socket, server_side=True)
-            with peer.socket:
-                while True:
-                    head = peer.read_head()
-                    body, peer._buffer = peer._buffer, b""
-                    while len(body) < body_size(head):
-                        data = peer.socket.recv(65536)
-                        if not data:
-                            return  # it has left between head and body
-                        body += data
-                    if b"start_session" in head:
-                        peer.send(SESSION)
-                    else:
-                        submitted.append(body.partition(b'"newMessage":"')[2].partition(b'"')[0].decode())
-                        peer.send(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
-
-    return play
 
 
 async def cut_at(way: Way, nth: int, work: Any) -> bool:
@@ -191,7 +165,6 @@ async def cut_at(way: Way, nth: int, work: Any) -> bool:
 def test_cancelled_at_any_await_it_closes_and_the_transport_goes_on(
     way: Way, secure: bool, authority: trustme.CA
 ) -> None:
-    submitted: list[str] = []
     trust = trusting(authority)
 
     async def cut(nth: int) -> bool:
@@ -219,10 +192,13 @@ def test_cancelled_at_any_await_it_closes_and_the_transport_goes_on(
             nth += 1
         return nth
 
-    with Scripted(patient(submitted, tls_server(authority) if secure else None), session=False) as server:
+    with FaultServer(
+        serves(STREAM, live("Hel"), live("lo"), end("Hello"), LAST),
+        ssl_context=tls_server(authority) if secure else None,
+    ) as server:
         url = server.url.replace("http://127.0.0.1", "https://localhost") if secure else server.url
         assert way.run(main) > 5
-    assert all(submitted.count(question) == 1 for question in set(submitted) - {"again"})
+    assert server.repeated == ()
 
 
 @ways
@@ -263,10 +239,10 @@ def test_closing_closes_also_when_cancelled(way: Way) -> None:
             assert scope.cancelled_caught
             assert [reply._response for reply in replies] == [None] * 3
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         peer.send(STREAM, live("a"))
         assert peer.is_left()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         way.run(main)

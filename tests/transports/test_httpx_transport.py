@@ -1,6 +1,7 @@
 """`HttpxTransport`'s own: clients of httpx and httpx2, on asyncio and trio."""
 
 import gzip
+import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator
@@ -15,11 +16,11 @@ import pytest
 from opchat_proto import End, Reason, Session
 from opchat_transports import AsyncTransport, asyncio_httpx
 from opchat_transports.asyncio_httpx import HttpxTransport
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import Expect, FaultServer, Run
 
 from .on_httpx import CALLERS, NO_TRUST, OWN, Way, mocked, named, owns, read, ways
-from .scripted import PATIENCE, Peer, Scripted
-from .wire import LAST, SESSION, STREAM, answer, answers, chunk, end, live, tells
+from .peer import PATIENCE, Peer, plays
+from .wire import LAST, SESSION, STREAM, answer, answers, chunk, end, live, serves, tells
 
 pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
@@ -37,46 +38,37 @@ def telling(request: Any) -> Any:
 
 @owns
 def test_its_own_client_has_a_connection_for_each_request_and_says_so(way: Way) -> None:
-    with Scripted(tells("Hel", "lo")) as server:
+    with FaultServer(tells("Hel", "lo")) as server:
         assert way.ask(server.url)[-1].reply == "Hello"
-    assert (server.routes, server.connections) == (("start_session", "submit"), 2)
+    assert (server.routes, len(server.visits)) == (("start_session", "submit"), 2)
     assert [request.raw.count(b"\r\nConnection: close\r\n") for request in server.requests] == [1, 1]
     assert all(request.raw.lower().count(b"\r\nconnection:") == 1 for request in server.requests)
 
 
 @callers
 def test_a_callers_client_keeps_its_connection(way: Way) -> None:
-    def play(peer: Peer) -> None:
-        with suppress(ConnectionError):
-            while True:
-                peer.read()
-                peer.send(STREAM, live("a"), end("a"), LAST)
-
     async def main() -> None:
         async with way.opened(server.url) as transport:
             for _ in range(3):
                 assert (await read(transport))[-1].reply == "a"
 
-    with Scripted(play) as server:
+    with FaultServer(serves(STREAM, live("a"), end("a"), LAST)) as server:
         way.run(main)
-    assert (server.routes, server.connections) == (("start_session", *["submit"] * 3), 1)
+    assert (server.routes, len(server.visits)) == (("start_session", *["submit"] * 3), 1)
 
 
 def test_plain_permalinks_go_out_as_they_are() -> None:
-    with Scripted(tells("a")) as server:
+    with FaultServer(tells("a")) as server:
         OWN.ask(f"{server.url}/blog/?rest_route=/", session=Session())
     assert server.requests[0].target == "/blog/?rest_route=/mwai-ui/v1/chats/submit"
 
 
 def test_its_own_client_follows_no_redirect_and_keeps_no_cookie() -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        fields = b"\r\nSet-Cookie: a=b; Path=/\r\nSet-Cookie: mwai_session_id=me\r\n"
-        peer.send(SESSION.replace(b"\r\n", fields, 1))
-
-    with Scripted(play, answers(answer(b"", 302, Location="http://elsewhere.example/")), session=False) as server:
+    fields = b"\r\nSet-Cookie: a=b; Path=/\r\nSet-Cookie: mwai_session_id=me\r\n"
+    session = (Expect("start_session"), *answers(SESSION.replace(b"\r\n", fields, 1)))
+    with FaultServer(session, answers(answer(b"", 302, Location="http://elsewhere.example/"))) as server:
         [broken] = OWN.ask(server.url)
-    assert (broken.reason, broken.status, server.connections) == (Reason.REFUSED, 302, 2)
+    assert (broken.reason, broken.status, len(server.visits)) == (Reason.REFUSED, 302, 2)
     assert "http://elsewhere.example/" in broken.detail
     assert b"\r\nCookie: mwai_session_id=me\r\n" in server.requests[1].raw
 
@@ -204,13 +196,11 @@ def test_the_callers_cookies_do_not_go_out() -> None:
 def test_what_follows_the_last_event_is_read_so_that_the_connection_can_be_used_again(way: Way) -> None:
     ended = threading.Event()
 
-    def play(peer: Peer) -> None:
-        for _ in range(2):
-            peer.read()
-            peer.send(STREAM, end("a"))
-            assert ended.wait(PATIENCE)
-            ended.clear()
-            peer.send(chunk(b": bye\n\n"), LAST)
+    def wait(_: socket.socket) -> None:
+        assert ended.wait(PATIENCE)
+        ended.clear()
+
+    once = (Expect(), *answers(STREAM, end("a")), Run(wait), *answers(chunk(b": bye\n\n"), LAST))
 
     async def main() -> None:
         async with way.opened(server.url, session=Session()) as transport:
@@ -220,9 +210,9 @@ def test_what_follows_the_last_event_is_read_so_that_the_connection_can_be_used_
                         assert isinstance(event, End)
                         ended.set()
 
-    with Scripted(play) as server:
+    with FaultServer(once * 2) as server:
         way.run(main)
-    assert server.connections == 1
+    assert len(server.visits) == 1
 
 
 @ways
@@ -231,13 +221,13 @@ def test_the_rest_is_not_waited_for(way: Way, rest: bytes, monkeypatch: pytest.M
     # With its own client it is not read at all.
     monkeypatch.setattr(asyncio_httpx, "_REST_WITHIN", 0.05 if not rest and way.module else PATIENCE)
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         with suppress(OSError):
             peer.send(STREAM, end("a"))
             while rest:
                 peer.send(rest)
         assert peer.is_left(PATIENCE / 2)
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         assert way.ask(server.url, session=Session())[-1].reply == "a"

@@ -11,10 +11,11 @@ import pytest
 
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
+from opchat_transports.testing import Accept, Expect, FaultServer, Repeat, Stall, Write
 
 from .asking import ASKS, EACH, Ask, linux
+from .peer import Peer, takes
 from .proxies import SITES, Nets
-from .scripted import Peer, Scripted
 from .tls import NAME
 from .wire import LAST, SESSION, STREAM, chunk, end, live
 
@@ -32,8 +33,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return EACH[request.param]
 
 
-def is_silent(peer: Peer) -> None:
-    assert peer.is_left()
+IS_SILENT = (Accept(), Stall())
 
 
 def timed_out(detail: str, limit: str, events: int = 0, *, seconds: float = SOON, **more: Any) -> Broken:
@@ -66,7 +66,7 @@ def test_no_connection(ask: Ask, route: str, scheme: str, full_port: int, trust:
 
 @pytest.mark.parametrize("scheme", SITES)
 def test_a_proxy_that_stalls_in_the_handshake(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
-    with Scripted(is_silent, session=False) as proxy:
+    with FaultServer(IS_SILENT) as proxy:
         url = f"https://localhost:{proxy.port}"
         timeouts = Timeouts(connect=ENOUGH)
         events = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
@@ -77,7 +77,7 @@ def test_a_proxy_that_stalls_in_the_handshake(ask: Ask, scheme: str, trust: ssl.
 def test_a_proxy_that_does_not_reply(
     ask: Ask, route: str, certificates: dict[str, ssl.SSLContext], trust: ssl.SSLContext
 ) -> None:
-    with Scripted(is_silent, tls=certificates["good"] if route == "https" else None, session=False) as proxy:
+    with FaultServer(IS_SILENT, ssl_context=certificates["good"] if route == "https" else None) as proxy:
         url = f"{route}://localhost:{proxy.port}"
         timeouts = Timeouts(connect=ENOUGH, first_event=SOON, write=ENOUGH)
         events = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
@@ -89,7 +89,7 @@ def test_a_proxy_that_does_not_reply(
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_site_that_stalls_in_the_handshake(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
-    over = net(route, "http", lambda peer: peer.is_left(), session=False)
+    over = net(route, "http", IS_SILENT)
     url = over.url.replace("http:", "https:")
     timeouts = Timeouts(connect=ENOUGH, first_event=LATER)
     events = ask(url, proxy=over.proxy, ssl_context=trust, session=Session(), timeouts=timeouts)
@@ -103,11 +103,7 @@ def test_a_site_that_stalls_in_the_handshake(ask: Ask, net: Nets, route: str, tr
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
 def test_no_answer_of_start_session(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        is_silent(peer)
-
-    over = net(route, scheme, play, session=False)
+    over = net(route, scheme, (Expect("start_session"), Stall()))
     timeouts = Timeouts(connect=ENOUGH, write=ENOUGH, first_event=SOON, idle=LATER)
     seconds = ENOUGH * 2 + SOON if ask.is_httpx else SOON
     assert ask(over.url, proxy=over.proxy, ssl_context=trust, timeouts=timeouts) == [
@@ -118,12 +114,7 @@ def test_no_answer_of_start_session(ask: Ask, net: Nets, route: str, scheme: str
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
 def test_no_event_of_the_answer(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM)
-        is_silent(peer)
-
-    over = net(route, scheme, play)
+    over = net(route, scheme, (Write(STREAM), Stall()))
     timeouts = Timeouts(connect=LATER, first_event=SOON, idle=LATER)
     assert ask(over.url, proxy=over.proxy, ssl_context=trust, timeouts=timeouts) == [
         timed_out("no event of the answer", "first_event", asked=True)
@@ -135,14 +126,7 @@ def test_no_event_of_the_answer(ask: Ask, net: Nets, route: str, scheme: str, tr
 def test_nothing_but_comments_after_an_event(
     ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
 ) -> None:
-    def play(peer: Peer) -> None:
-        peer.read()
-        peer.send(STREAM, live("a"))
-        with suppress(OSError):
-            while not peer.is_left(SOON / 10):
-                peer.send(chunk(b": keepalive\n\n"))
-
-    over = net(route, scheme, play)
+    over = net(route, scheme, (Write(STREAM + live("a")), Repeat(chunk(b": keepalive\n\n"), gap=SOON / 10)))
     timeouts = Timeouts(connect=LATER, first_event=LATER, idle=SOON)
     assert ask(over.url, proxy=over.proxy, ssl_context=trust, session=Session(), timeouts=timeouts) == [
         Live("a"),
@@ -152,11 +136,12 @@ def test_nothing_but_comments_after_an_event(
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_question_that_the_server_does_not_read(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
-    def play(peer: Peer) -> None:
+    @takes
+    def play(_: Peer) -> None:
         assert left.wait(LATER)
 
     left = threading.Event()
-    over = net(route, "https", play, session=False)
+    over = net(route, "https", play)
     try:
         [broken] = ask(
             over.url,
@@ -188,17 +173,18 @@ def test_the_system_looks_after_a_connection_that_is_silent(
     seen: list[tuple[int, ...]] = []
     names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_NODELAY")
 
+    @takes
     def play(peer: Peer) -> None:
-        peer.read()  # so the client has done what it does when it has connected
+        request = peer.read()  # so the client has done what it does when it has connected
         first_hop = over.site.port if over.proxy is None else int(over.proxy.rpartition(":")[2])
         for each in [each for each in gc.get_objects() if isinstance(each, socket.socket)]:
             with suppress(OSError):
                 if each.getpeername()[1:2] == (first_hop,):
                     values = [each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
                     seen.append((each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *values))
-        peer.send(SESSION if over.site.requests[-1].route == "start_session" else ANSWER)
+        peer.send(SESSION if b"start_session" in request else ANSWER)
 
-    over = net(route, "http", play, session=False)
+    over = net(route, "http", play)
     assert ask(over.url, proxy=over.proxy, ssl_context=trust)[-1].reply == "a"
     assert len(seen) >= 2
     assert set(seen) == {(1, 60, 60, 5, 1)}

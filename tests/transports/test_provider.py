@@ -17,7 +17,7 @@ from opchat_transports.blocking_server import serve
 from opchat_transports.provider import Opchatgpts
 from opchat_transports.testing import FaultServer
 
-from .scripted import PATIENCE, Peer, Scripted
+from .peer import PATIENCE, Peer, plays
 from .wire import LAST, STREAM, answer, answers, chunk, end, event, live, object_, tells
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -110,12 +110,13 @@ def test_without_async_what_goes_wrong_is_raised_as_well() -> None:
 def test_without_async_leaving_early_closes_the_connection() -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("a"))
+        peer.send(STREAM, live("a"))
         assert peer.is_left()
         left.set()
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         pieces = Opchatgpts.create_completion("", HI, url=server.url)
         assert next(pieces) == "a"
         pieces.close()
@@ -274,11 +275,12 @@ def test_a_page_is_raised() -> None:
 
 @pytest.mark.parametrize("timeout", [0.2, Timeouts(idle=0.2)])
 def test_a_clock_is_raised(timeout: Any) -> None:
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("a"))
+        peer.send(STREAM, live("a"))
         assert peer.is_left()
 
-    with Scripted(play) as server, pytest.raises(ReplyBroken, match=r"within 0\.2 s") as caught:
+    with FaultServer(play) as server, pytest.raises(ReplyBroken, match=r"within 0\.2 s") as caught:
         ask(server.url, timeout=timeout)
     assert caught.value.broken.reason is Reason.TIMEOUT
 
@@ -296,8 +298,9 @@ def test_what_cannot_be_asked_is_refused(messages: Any) -> None:
 def test_leaving_early_closes_the_connection(how: str) -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("a"))
+        peer.send(STREAM, live("a"))
         assert peer.is_left()
         left.set()
 
@@ -329,15 +332,16 @@ def test_leaving_early_closes_the_connection(how: str) -> None:
         assert left.wait(PATIENCE)  # without letting any task run
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         asyncio.run(main())
 
 
 def test_a_generator_that_is_dropped_closes_it_a_little_later() -> None:
     left = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.answer(STREAM, live("a"))
+        peer.send(STREAM, live("a"))
         assert peer.is_left()
         left.set()
 
@@ -346,5 +350,5 @@ def test_a_generator_that_is_dropped_closes_it_a_little_later() -> None:
             break
         assert await asyncio.to_thread(left.wait, PATIENCE)
 
-    with Scripted(play) as server:
+    with FaultServer(play) as server:
         asyncio.run(main())

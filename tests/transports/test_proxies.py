@@ -12,8 +12,10 @@ from opchat_proto import Broken, Live, Proxy, Reason, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_httpx import HttpxTransport
 from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.testing import FaultServer
 
 from .asking import TRANSPORTS, Ask, in_thread, on_asyncio
+from .peer import PATIENCE, Peer, plays
 from .proxies import (
     CREDENTIALS,
     PROXIES,
@@ -27,7 +29,6 @@ from .proxies import (
     http_proxy,
     talks,
 )
-from .scripted import PATIENCE, Peer, Scripted
 from .tls import FAULTS, NAME
 from .wire import LAST, STREAM, end, live, tells
 
@@ -43,7 +44,7 @@ def test_every_site_through_every_kind_of_proxy(
     events = ask(over.url, proxy=over.proxy, ssl_context=trust)
     assert events[:-1] == [Live("Hel"), Live("lo")]
     assert events[-1].reply == "Hello"
-    assert (over.site.routes, over.site.connections) == (("start_session", "submit"), 2)
+    assert (over.site.routes, len(over.site.visits)) == (("start_session", "submit"), 2)
     assert over.journal.targets == ([] if route == "direct" else [over.target] * 2)
     assert b"Proxy" not in b"".join(request.raw for request in over.site.requests)
     assert len(over.journal.heads) == (2 if "http" in route else 0)
@@ -72,7 +73,7 @@ def test_a_wrong_password(ask: Ask, net: Nets, route: str, scheme: str, trust: s
     assert broken.reason is Reason.PROXY
     assert ("password" in broken.detail) if "socks" in route else (broken.detail == "the proxy refused: status 407")
     assert is_discreet(broken)
-    assert (over.site.connections, over.journal.targets) == (0, [])
+    assert (len(over.site.visits), over.journal.targets) == (0, [])
 
 
 def is_discreet(broken: Broken) -> bool:
@@ -94,7 +95,7 @@ def test_a_proxy_with_an_untrusted_certificate(
     ask: Ask, scheme: str, kind: str, certificates: dict[str, ssl.SSLContext], trust: ssl.SSLContext
 ) -> None:
     journal = Journal()
-    with Scripted(http_proxy(journal), tls=certificates[kind], session=False) as proxy:
+    with FaultServer(http_proxy(journal), ssl_context=certificates[kind]) as proxy:
         url = f"https://{USERINFO}localhost:{proxy.port}"
         [broken] = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session())
     assert (broken.reason, broken.asked) == (Reason.PROXY, False)
@@ -139,7 +140,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("scheme", "replies", "said"), REFUSALS)
 def test_a_proxy_that_refuses(ask: Ask, scheme: str, replies: list[bytes], said: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
-    with Scripted(talks(journal, *replies), session=False) as proxy:
+    with FaultServer(talks(journal, *replies)) as proxy:
         [broken] = ask(
             f"https://{NAME}", proxy=f"{scheme}://localhost:{proxy.port}", ssl_context=trust, session=Session()
         )
@@ -170,7 +171,7 @@ def test_a_proxy_that_closes_at_any_byte(ask: Ask, dialogue: str, scheme: str, t
     scripts = cuts(DIALOGUES[dialogue])
     # httpcore takes the beginning of a reply that names a host for the whole.
     reasons = {Reason.PROXY, Reason.LOST} if ask.is_httpx and "password" in dialogue else {Reason.PROXY}
-    with Scripted(*scripts, session=False) as proxy:
+    with FaultServer(*scripts) as proxy:
         for _ in scripts:
             url = proxy_url(dialogue, proxy.port)
             [broken] = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session())
@@ -183,7 +184,7 @@ def test_a_proxy_that_closes_at_any_byte(ask: Ask, dialogue: str, scheme: str, t
 def test_replies_in_single_bytes(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
     script = talks(journal, *DIALOGUES[dialogue], split=True)
-    with Scripted(script, session=False) as proxy:
+    with FaultServer(script) as proxy:
         url = proxy_url(dialogue, proxy.port)
         timeouts = Timeouts(connect=0.5)
         [broken] = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
@@ -201,7 +202,7 @@ def test_more_than_the_proxy_was_asked_for(ask: Ask, dialogue: str, scheme: str,
     leftovers = STREAM + live("forged") + end("forged") + LAST
     journal = Journal()
     *before, last = DIALOGUES[dialogue]
-    with Scripted(talks(journal, *before, last + leftovers), session=False) as proxy:
+    with FaultServer(talks(journal, *before, last + leftovers)) as proxy:
         url = proxy_url(dialogue, proxy.port)
         timeouts = Timeouts(connect=0.2, write=0.2, first_event=0.2)
         [broken] = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
@@ -218,7 +219,7 @@ def test_a_proxy_that_is_silent(ask: Ask, dialogue: str, trust: ssl.SSLContext) 
     replies = DIALOGUES[dialogue]
     timeouts = Timeouts(connect=0.2, write=0.1, first_event=0.1)
     for count in range(len(replies)):
-        with Scripted(talks(journal, *replies[:count]), session=False) as proxy:
+        with FaultServer(talks(journal, *replies[:count])) as proxy:
             url = proxy_url(dialogue, proxy.port)
             [broken] = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
         said = f"the proxy {Proxy.parse(url)}: no reply within 0.2 s (timeout 'connect'), after 0 events"
@@ -232,7 +233,7 @@ def test_a_proxy_that_is_silent(ask: Ask, dialogue: str, trust: ssl.SSLContext) 
 @pytest.mark.parametrize("scheme", SITES)
 def test_a_proxy_that_is_to_speak_tls_and_does_not(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
-    with Scripted(talks(journal, TUNNEL), session=False) as proxy:
+    with FaultServer(talks(journal, TUNNEL)) as proxy:
         url = f"https://{USERINFO}localhost:{proxy.port}"
         [broken] = ask(f"{scheme}://{NAME}", proxy=url, ssl_context=trust, session=Session())
     assert broken.reason is Reason.PROXY
@@ -244,7 +245,7 @@ def test_a_proxy_that_is_to_speak_tls_and_does_not(ask: Ask, scheme: str, trust:
 @pytest.mark.parametrize("dialogue", DIALOGUES)
 def test_a_site_that_is_to_speak_tls_and_does_not(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
-    with Scripted(talks(journal, *DIALOGUES[dialogue], STREAM + end("forged")), session=False) as proxy:
+    with FaultServer(talks(journal, *DIALOGUES[dialogue], STREAM + end("forged"))) as proxy:
         url = proxy_url(dialogue, proxy.port)
         [broken] = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session())
     assert broken.reason is Reason.LOST
@@ -260,8 +261,8 @@ def is_no_request(journal: Journal) -> bool:
 def test_a_read_in_two_layers_of_tls_can_be_ended(net: Nets, trust: ssl.SSLContext, way_to_end: str) -> None:
     waiting = threading.Event()
 
+    @plays
     def play(peer: Peer) -> None:
-        peer.read()
         waiting.set()
         assert peer.is_left()
 

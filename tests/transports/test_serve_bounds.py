@@ -14,7 +14,7 @@ from opchat_transports.blocking_server import BlockingServer, serve
 from opchat_transports.blocking_sockets import BlockingTransport
 
 from .asked import SECRET, all_of, ask, asking, echo, received, replies
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")
 

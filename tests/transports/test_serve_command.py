@@ -36,7 +36,7 @@ from opchat_transports.cli.commands.serve import application_of_command, serve_c
 from opchat_transports.uvicorn_protocol import BoundedProtocol
 
 from .command import ENVIRONMENT, Process, opchat_process, start
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 HI = Submit(new_message="hi")
 log: list[str] = []

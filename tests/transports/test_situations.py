@@ -12,10 +12,11 @@ import pytest
 import trustme
 
 from opchat_proto import Broken, End, Event, Live, Reason, Session
+from opchat_transports.testing import FaultServer, Script
 
 from .asking import ASKS, TRANSPORTS, Ask, in_thread
+from .peer import PATIENCE, Peer, takes
 from .proxies import SITES, Journal, Nets, proxy_of, pump
-from .scripted import PATIENCE, Peer, Script, Scripted
 from .tls import IDN, NAME, tls_server, without_close_notify
 from .wire import STREAM, end, live, tells
 
@@ -55,6 +56,7 @@ def on_ipv6(port: int) -> Iterator[int]:
         assert join() is None
 
 
+@takes
 def plain(peer: Peer) -> None:
     """Answers a handshake with HTTP."""
     peer.socket.recv(1)
@@ -136,7 +138,7 @@ def test_an_address_of_ipv6_without_tls(ask: Ask, net: Nets, route: str, trust: 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_site_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
-    over = net(route, "http", plain, session=False)
+    over = net(route, "http", plain)
     [broken] = ask(f"https://{NAME}:{over.site.port}", proxy=over.proxy, ssl_context=trust, session=Session())
     assert broken.detail.startswith(f"TLS with {NAME} failed: ")
     assert replace(broken, detail="") == Broken(Reason.LOST)
@@ -175,7 +177,10 @@ def test_a_host_with_a_trailing_dot(
     context = tls_server(authority, NAME)
     context.sni_callback = lambda _, name, __: called.append(name)
     tls = certificates["good"] if route == "https" else None
-    with Scripted(tells("a"), tls=context) as site, Scripted(proxy_of(route, journal), tls=tls, session=False) as proxy:
+    with (
+        FaultServer(tells("a"), ssl_context=context) as site,
+        FaultServer(proxy_of(route, journal), ssl_context=tls) as proxy,
+    ):
         target = f"{NAME}.:{site.port}"
         url = None if route == "direct" else f"{route}://localhost:{proxy.port}"
         events = ask(f"https://{target}", proxy=url, ssl_context=trust, session=Session())

@@ -59,7 +59,7 @@ from .faulted import (
     on_trio,
     talk,
 )
-from .scripted import PATIENCE
+from .peer import PATIENCE
 from .serving import without_details
 
 # ---------------------------------------------------------------- the journal

@@ -12,7 +12,7 @@ import pytest
 from opchat_transports.testing import Close, Expect, FaultServer, Write, json_object
 
 from .asking import ASKS, Ask
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 each = pytest.mark.parametrize("ask", [ask for ask in ASKS.values() if ask.run], ids=lambda ask: ask.kind.__name__)
 KEPT = Expect("upload"), Write(json_object(success=True, data={"id": "f1"})), Close()

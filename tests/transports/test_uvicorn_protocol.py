@@ -15,7 +15,7 @@ from opchat_transports.asgi import application
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.uvicorn_protocol import BoundedProtocol
 
-from .scripted import PATIENCE
+from .peer import PATIENCE
 
 SECRET = b"a secret of this site"
 

@@ -1,14 +1,13 @@
 """Certificates for servers of tests, good ones and others."""
 
 import datetime
-import socket
 import ssl
 import tempfile
 from pathlib import Path
 
 import trustme
 
-from .scripted import Peer, Script
+from opchat_transports.testing import Close, Script, Write
 
 __all__ = ["FAULTS", "IDN", "NAME", "certificate", "tls_server", "trusting", "without_close_notify"]
 
@@ -58,9 +57,4 @@ def certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:
 def without_close_notify(*pieces: bytes) -> Script:
     """Ends the connection and not its TLS, as whoever cuts it would."""
 
-    def play(peer: Peer) -> None:
-        peer.answer(*pieces)
-        socket.socket.shutdown(peer.socket, socket.SHUT_WR)
-        assert peer.is_left()
-
-    return play
+    return Write(b"".join(pieces)), Close(notify=False)

@@ -3,9 +3,22 @@
 import json
 from typing import Any
 
-from opchat_transports.testing import Script, Write, chunk, response
+from opchat_transports.testing import Expect, Script, Write, chunk, response
 
-__all__ = ["LAST", "SESSION", "STREAM", "answer", "answers", "chunk", "end", "event", "live", "object_", "tells"]
+__all__ = [
+    "LAST",
+    "SESSION",
+    "STREAM",
+    "answer",
+    "answers",
+    "chunk",
+    "end",
+    "event",
+    "live",
+    "object_",
+    "serves",
+    "tells",
+]
 
 
 def answer(body: bytes, status: int = 200, **headers: str) -> bytes:
@@ -40,6 +53,11 @@ def end(reply: str, **more: Any) -> bytes:
 def answers(*pieces: bytes) -> Script:
     """This answer to the submit."""
     return (Write(b"".join(pieces)),)
+
+
+def serves(*pieces: bytes) -> Script:
+    """This answer to each question of a connection."""
+    return answers(*pieces) + (Expect(), *answers(*pieces)) * 400
 
 
 def tells(*texts: str) -> Script:
