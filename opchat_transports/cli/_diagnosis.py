@@ -362,7 +362,7 @@ def _question(question: Question, where: str) -> Iterator[Finding]:
     if isinstance(outcome, Broken):
         yield problem("question", broken_line(outcome), what_to_try(outcome, where), exit_code(outcome))
         return
-    yield ok("question", f"answered, in {question.pieces} pieces")
+    yield ok("question", f"answered, in {question.pieces} piece{'s' * (question.pieces != 1)}")
     if question.pieces < 2:
         return
     if not question.at_once:

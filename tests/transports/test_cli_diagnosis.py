@@ -133,6 +133,8 @@ def test_pieces_that_come_at_once_after_a_while_were_held_back(question: Questio
     found = diagnose(Facts(url=SITE, endpoint=Endpoint.parse(SITE), index=index, question=question))
     shown = ["problem" if finding.is_problem else "ok" for finding in found if finding.check == "buffering"]
     assert shown == said
+    [answered] = [finding.text for finding in found if finding.check == "question"]
+    assert answered == {1: "answered, in 1 piece", 2: "answered, in 2 pieces"}[question.pieces]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_all_are_exported_as_conversations_to_a_private_file(member: Discussions
         result = member("export", "--url", site.url, str(path))
         one = member("export", "--url", site.url, "-", "chat1")
         kept_as = member("export", "--url", site.url, str(tmp_path / "none" / "a"))
-    assert (result.stdout, result.stderr, result.returncode) == ("", f"opchat: 3 discussions are in {path}\n", 0)
+    assert (result.stdout, result.stderr, result.returncode) == ("", f"opchat: wrote 3 discussions to {path}\n", 0)
     lines = path.read_text().splitlines()
     assert [json.loads(line)["chat_id"] for line in lines] == ["chat3", "chat2", "chat1"]
     assert one.stdout == lines[2] + "\n"
@@ -92,7 +92,7 @@ def test_all_are_exported_as_conversations_to_a_private_file(member: Discussions
 def test_those_that_are_named_are_deleted_with_a_yes(member: Discussions) -> None:
     with served(DiscussingSite()) as site:
         refused = member("delete", "--url", site.url, "chat1")
-        assert (refused.returncode, "deletes 1 discussions for good. --yes says so" in refused.stderr) == (2, True)
+        assert (refused.returncode, "deletes 1 discussion for good. --yes says so" in refused.stderr) == (2, True)
         assert len(site.rows) == 3
         result = member("delete", "--url", site.url, "--yes", "chat1", "chat3")
         assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)

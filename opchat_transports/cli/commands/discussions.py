@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any, final
 
@@ -168,7 +168,7 @@ def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
         write_private(file, "".join(json_line(_whole(discussion)) for discussion in discussions))
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}") from None
-    say(f"{len(discussions)} discussions are in {file}")
+    say(f"wrote {_counted(discussions)} to {file}")
     return 0
 
 
@@ -184,7 +184,7 @@ def _delete(site: _Site, chat_ids: tuple[str, ...], confirmed: bool) -> int:
     if "" in chat_ids:
         raise click.UsageError("expected the ids of discussions, got ''")
     if not confirmed:
-        text = f"This deletes {len(chat_ids)} discussions for good."
+        text = f"This deletes {_counted(chat_ids)} for good."
         if not is_terminal(sys.stdin):
             raise click.UsageError(f"{text} --yes says so")
         click.confirm(text, abort=True, err=True)
@@ -206,6 +206,11 @@ def _whole(discussion: Discussion) -> dict[str, Any]:
 def _row(discussion: Discussion) -> str:
     title = discussion.title or next((turn.content for turn in discussion.messages if turn.role == "user"), "")
     return f"{_line(discussion.chat_id)}  {_line(discussion.updated)}  {len(discussion.messages):4}  {_line(title)}\n"
+
+
+def _counted(discussions: Sized) -> str:
+    count = len(discussions)
+    return f"{count} discussion{'s' * (count != 1)}"
 
 
 def _line(text: str) -> str:
