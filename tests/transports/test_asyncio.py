@@ -201,6 +201,34 @@ def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -
     assert turns >= 4
 
 
+def test_a_question_waits_while_the_server_does_not_read(run: Run) -> None:
+    """It is larger than the system's buffers, and the server reads only when other tasks have run for long."""
+    may_read = threading.Event()
+    sizes: list[int] = []
+
+    @takes
+    def play(peer: Peer) -> None:
+        assert may_read.wait(PATIENCE)
+        sizes.append(len(peer.read()))
+        peer.send(STREAM, end("Yes."), LAST)
+
+    async def main() -> list[Any]:
+        options: Any = {"session": Session(), "limits": Limits(request_bytes=2 * size)}
+        async with AsyncioTransport(server.url, **options) as transport:
+            asking = asyncio.create_task(read(transport, "x" * size))
+            for _ in range(2000):
+                await asyncio.sleep(0)  # one turn of the loop
+            assert not asking.done()
+            may_read.set()
+            return await asking
+
+    size = 20 * 1024 * 1024
+    with FaultServer(play) as server:
+        [last] = run(main)
+    assert last.reply == "Yes."
+    assert sizes[0] > size
+
+
 # ------------------------------------------------------------------------------ TLS
 
 
