@@ -122,6 +122,8 @@ class Session:
             raise TypeError(f"now: expected Unix seconds, got {type(now).__name__}")
         if isinstance(endpoint, str):
             endpoint = Endpoint.parse(endpoint)
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(f"endpoint: expected an Endpoint or a str, got {type(endpoint).__name__}")
         target = endpoint.target("/").partition("?")[0]
         cookie = read_cookies(text, endpoint.host, target, now, is_https=endpoint.scheme == "https")
         return cls(cookie=cookie, origin=endpoint.origin, member="")

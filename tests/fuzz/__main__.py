@@ -31,6 +31,7 @@ TARGETS = (
     "conversation",
     "page",
     "member",
+    "arguments",
 )
 """Their names; the functions are in `targets`, which atheris must see imported after its own preparations."""
 

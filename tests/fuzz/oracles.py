@@ -235,8 +235,10 @@ def unchanged(machine: object, call: Callable[[], object], error: type[Exception
     return False
 
 
-def attempt(call: Callable[[Any], T], argument: object, error: type[E]) -> tuple[T | None, E | None]:
-    """The result of the call, or the one error that it may raise."""
+def attempt(
+    call: Callable[[Any], T], argument: object, error: type[E] | tuple[type[E], ...]
+) -> tuple[T | None, E | None]:
+    """The result of the call, or an error that it may raise."""
     try:
         return call(argument), None
     except error as raised:

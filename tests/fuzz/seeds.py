@@ -1,6 +1,7 @@
 """The start of the fuzz targets: the corpus as inputs, and a dictionary."""
 
 import json
+import random
 import re
 from dataclasses import replace
 
@@ -37,6 +38,20 @@ def seeds(target: str) -> list[bytes]:
         found.append(seed(_ANSWERS[2][1], decisions=bytes([0, 1, 1, 1, 3, 0, 0])))
     if target == "member":
         found += [seed(text, nonce, user) for text in _COOKIES for nonce in _NONCES for user in _USERS]
+    if target == "arguments":
+        texts = (
+            b"ada",
+            b"pass word",
+            b"a=b; c=d",
+            b"https://site.example",
+            b"https://site.example/wp-json",
+            b"",
+            b"a b",
+        )
+        chance = random.Random(5)
+        for _ in range(800):
+            drawn = chance.choices((0, 0, 0, 0, 1, 1, *range(2, 13)), k=50)
+            found.append(seed(*chance.choices(texts, k=6), decisions=bytes(drawn)))
     if target == "server":
         head = b"POST /wp-json/mwai-ui/v1/files/upload HTTP/1.1\r\nHost: a\r\nX-WP-Nonce: {nonce}\r\n"
         kind = b"Content-Type: multipart/form-data; boundary=edge\r\n"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tests.fuzz import pages
+from tests.fuzz.targets_arguments import arguments
 from tests.fuzz.targets_asked import asked
 from tests.fuzz.targets_call import call
 from tests.fuzz.targets_decoders import json_text, reply, sse
@@ -26,4 +27,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "conversation": conversation,
     "page": pages.page,
     "member": member,
+    "arguments": arguments,
 }

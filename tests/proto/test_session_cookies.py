@@ -29,3 +29,8 @@ def test_the_cookies_sign_a_member_in_whom_nobody_has_named_yet(site: Endpoint |
 def test_types_are_checked(text: object, now: object, error: str) -> None:
     with pytest.raises(TypeError, match=f"^{error}$"):
         Session.from_cookies(cast("Any", text), "https://site.example", now=cast("Any", now))
+
+
+def test_the_site_is_an_endpoint_or_a_text() -> None:
+    with pytest.raises(TypeError, match=r"^endpoint: expected an Endpoint or a str, got float$"):
+        Session.from_cookies(LOGIN, cast("Any", 0.5), now=0)
