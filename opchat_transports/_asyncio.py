@@ -4,7 +4,6 @@ import asyncio
 import errno
 import math
 import socket
-import warnings
 from typing import Any, Self
 
 from ._common import READ, tune
@@ -77,97 +76,21 @@ class AsyncioScope:
             self.cancel()
 
 
-class _Protocol(asyncio.Protocol):
-    """What asyncio reports of a connection. Only one task waits for it.
-
-    asyncio's own streams take 2 KiB more for each connection, and log lost ones.
-    """
-
-    __slots__ = ("_is_paused", "_waiter", "failure", "is_full", "is_lost", "is_over", "loop", "received", "transport")
-
-    transport: asyncio.Transport
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.received = bytearray()
-        self.is_over = False  # nothing more will be received
-        self.is_full = False  # the system takes no more bytes now
-        self.is_lost = False
-        self.failure: Exception | None = None
-        self._is_paused = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        transport.set_write_buffer_limits(0)  # what it has written has reached the system
-        tune(transport.get_extra_info("socket"))
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        if len(self.received) > 2 * READ and not self._is_paused:
-            self._is_paused = True
-            self.transport.pause_reading()
-        self._wake()
-
-    def eof_received(self) -> bool:
-        self.is_over = True
-        self._wake()
-        return True  # it can still send
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_over = self.is_lost = True
-        self.failure = exc
-        self._wake()
-
-    def pause_writing(self) -> None:
-        self.is_full = True
-
-    def resume_writing(self) -> None:
-        self.is_full = False
-        self._wake()
-
-    def change(self) -> asyncio.Future[None]:
-        """A future for the next report."""
-        self._waiter = self.loop.create_future()
-        return self._waiter
-
-    def take(self) -> bytes:
-        """Return received bytes, and let more be received."""
-        data = bytes(self.received[:READ])
-        del self.received[:READ]
-        if self._is_paused and len(self.received) <= READ:
-            self._is_paused = False
-            self.transport.resume_reading()
-        return data
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-class PlainStream:
+class PlainStream(asyncio.StreamReader):
     """A connection. After a failure it first returns the data that came before."""
 
-    __slots__ = ("_protocol",)
+    writer: asyncio.StreamWriter
+    failure: Exception | None = None
 
-    def __init__(self, protocol: _Protocol) -> None:
-        self._protocol = protocol
-
-    def __del__(self) -> None:
-        """Close it if its reply was forgotten: the event loop has the transport, but not this object."""
-        if not self._protocol.transport.is_closing():
-            warnings.warn(f"unclosed {self._protocol.transport!r}", ResourceWarning, stacklevel=2, source=self)
-            if not self._protocol.loop.is_closed():
-                self.abort()
+    def set_exception(self, exc: Exception) -> None:
+        self.failure = exc
+        self.feed_eof()
 
     async def receive_some(self) -> bytes:
         """Return some bytes; b"" at the end. Raises `OSError` for a failure."""
-        protocol = self._protocol
-        while not (protocol.received or protocol.is_over):
-            await protocol.change()
-        data = protocol.take()
-        if not data and protocol.failure is not None:
-            raise protocol.failure
+        data = await self.read(READ)
+        if not data and self.failure is not None:
+            raise self.failure
         return data
 
     async def send_all(self, data: bytes) -> None:
@@ -179,17 +102,29 @@ class PlainStream:
         """
         await asyncio.sleep(0)  # the first turn
         await asyncio.sleep(0)  # the second
-        protocol, transport = self._protocol, self._protocol.transport
-        if not transport.is_closing():  # uvloop would raise RuntimeError
-            transport.write(data)
-        while (protocol.is_full or transport.is_closing()) and not protocol.is_lost:
-            await protocol.change()
-        if protocol.is_lost:
-            raise protocol.failure or ConnectionResetError(errno.ECONNRESET, "closed")
+        if self.writer.is_closing():  # uvloop would raise RuntimeError
+            raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
+        self.writer.write(data)
+        try:
+            await self.writer.drain()
+        except ConnectionError as error:  # does not say why
+            raise self.failure or error from None
 
     def abort(self) -> None:
         """Close it; asyncio does it before any task runs again."""
-        self._protocol.transport.abort()
+        self.writer.transport.abort()
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Lets asyncio log no lost connection: the stream reports it.
+
+    The base class has a future for it, which nobody awaits, and silences that in
+    `__del__`: too late if the garbage collector deletes the future first.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.__del__()
 
 
 async def connect(host: str, port: int) -> PlainStream:
@@ -225,9 +160,13 @@ async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainS
     if previous:
         await asyncio.wait(previous[-1:], timeout=_NEXT_ATTEMPT * len(previous))
     loop = asyncio.get_running_loop()
-    protocol = _Protocol(loop)
-    await loop.create_connection(lambda: protocol, *address[:2], family=family)
-    return PlainStream(protocol)
+    stream = PlainStream(limit=READ, loop=loop)
+    protocol = _Protocol(stream, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, *address[:2], family=family)
+    transport.set_write_buffer_limits(0)  # a drained write has reached the system
+    tune(transport.get_extra_info("socket"))
+    stream.writer = asyncio.StreamWriter(transport, protocol, None, loop)  # it needs no reader
+    return stream
 
 
 def _discard(attempt: asyncio.Task[PlainStream]) -> None:
