@@ -1,4 +1,4 @@
-"""asyncio: `AsyncioTransport` drives calls on asyncio's own connections, under any of its loops (uvloop too)."""
+"""asyncio: `AsyncioTransport` drives calls on asyncio's own streams, under any of its loops (uvloop too)."""
 
 import asyncio
 from typing import final
@@ -14,7 +14,7 @@ __all__ = ["AsyncioReply", "AsyncioTransport"]
 
 @final
 class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
-    """Asks one site, over asyncio's own connections, from any number of tasks.
+    """Asks one site, over asyncio's streams, from any number of tasks.
 
     Each request has its own connection, which is closed before the last event is
     returned. It has no background task, and connects only when a reply is read.

@@ -137,8 +137,9 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
 @pytest.mark.parametrize("module", [opchat_transports, asyncio_httpx, asyncio_streams, trio_streams, provider])
 def test_each_public_coroutine_says_what_its_cancellation_leaves_behind(module: ModuleType) -> None:
     public = [getattr(module, name) for name in module.__all__]
-    methods = [method for each in public if inspect.isclass(each) for _, method in inspect.getmembers(each)]
-    coroutines = {each for each in (*public, *methods) if is_asynchronous(each) and is_public(each.__name__)}
+    named = [pair for each in public if inspect.isclass(each) for pair in inspect.getmembers(each)]
+    methods = [method for name, method in named if is_public(name)]
+    coroutines = {each for each in (*public, *methods) if is_asynchronous(each)}
     assert coroutines
     silent = [each.__qualname__ for each in coroutines if "ancel" not in (each.__doc__ or "")]
     assert silent == []
