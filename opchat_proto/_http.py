@@ -187,8 +187,8 @@ def _pair(field: object) -> tuple[object, object]:
 
 # Patterns that few questions need are texts, here and in other modules: `re` compiles one when it is first used, and
 # keeps it. All of them together took a sixth of the package's import.
-_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
-_LINK = rf"<([^<>]*)>((?:[^\",]|{_STRING})*+)"
+_STRING = r'"(?:(?>[^"\\]|\\.))*+(?:"|\Z)'
+_LINK = rf"<([^<>]*)>((?:(?>[^\",]|{_STRING}))*+)"
 _LINK_PARAMETER = rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_STRING}|[^;,\s]*))?"
 
 

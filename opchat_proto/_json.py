@@ -20,10 +20,11 @@ also for fractions, and independent of the interpreter's settings."""
 
 _LARGEST = sys.float_info.max
 # A string that the end of the text cuts is one token too, so each character is examined once.
-_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:(?>\\.[^"\\]*+))*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 # A run of JSON tokens. All quotes inside its strings are escaped, so no object begins there.
 _TOKENS = re.compile(
-    r'(?:[\[\]{}:,]++|\s++|[-+.0-9eE]++|true|false|null|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=\s*+[\]}:,]))*+', re.DOTALL
+    r'(?:(?>[\[\]{}:,]++|\s++|[-+.0-9eE]++|true|false|null|"[^"\\]*+(?:(?>\\.[^"\\]*+))*+"(?=\s*+[\]}:,])))*+',
+    re.DOTALL,
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CUT_LITERAL = r"-?|t|tr|tru|f|fa|fal|fals|n|nu|nul"

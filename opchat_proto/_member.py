@@ -17,7 +17,7 @@ WHO_ASKS = Draft("/wp/v2/users/me", method="GET")
 FETCH_NONCE = Draft("wp-admin/admin-ajax.php?action=rest-nonce", method="GET", accept="*/*")
 
 _USER = re.compile(r'\{\s*+"id"\s*+:')  # also after notices of PHP
-_NOTHING_MORE = re.compile(r"(?s)(?:\s|<!--(?>.*?-->))*+")  # cache plugins add comments
+_NOTHING_MORE = re.compile(r"(?s)(?:(?>\s|<!--(?>.*?-->)))*+")  # cache plugins add comments
 _SLUG = re.compile("[!-~]{1,64}")
 _NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # also after notices of PHP or a byte order mark
 _NOBODY = (b"0", b"-1")  # WordPress's answers to unknown users

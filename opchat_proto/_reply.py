@@ -24,7 +24,7 @@ from ._table import Table
 __all__ = ["ReplyDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
-_FRONT = re.compile(rb"(?:[ \t\n\r\v\f]++|\xef\xbb\xbf)*+")  # marks and blanks that PHP files print by mistake
+_FRONT = re.compile(rb"(?:(?>[ \t\n\r\v\f]++|\xef\xbb\xbf))*+")  # marks and blanks that PHP files print by mistake
 _OBJECT = re.compile(r'\{\s*+"(?:success|code)"\s*+:')  # an answer from the plugin, or an error from WordPress
 _FIELDS = ("content-encoding", "date", "location", "retry-after")  # the fields of a refusal that are kept
 # The content codings that change bytes (RFC 9110, 8.4.1; IANA's registry). Servers also write other words,

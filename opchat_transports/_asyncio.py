@@ -4,6 +4,9 @@ import asyncio
 import errno
 import math
 import socket
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self
 
 from ._common import READ, tune
@@ -113,6 +116,14 @@ class PlainStream(asyncio.StreamReader):
     def abort(self) -> None:
         """Close it; asyncio does it before any task runs again."""
         self.writer.transport.abort()
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        # Nobody closed it. asyncio's own streams do this only since CPython 3.11.5.
+        writer = getattr(self, "writer", None)  # None if nothing accepted the connection
+        if writer is not None and not writer.is_closing():
+            warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            with suppress(RuntimeError):  # the loop is closed
+                self.abort()
 
 
 class _Protocol(asyncio.StreamReaderProtocol):

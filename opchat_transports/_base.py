@@ -44,8 +44,9 @@ class TransportBase(Generic[_R]):
         """Check the options, without connecting. No event loop needs to run yet.
 
         `endpoint` is an `Endpoint` or a text for `Endpoint.parse`. `ssl_context`
-        replaces the system's trust store, for the site and an https proxy. The other
-        options are in `Options`.
+        replaces the system's trust store, for the site and an https proxy. Its
+        `OP_IGNORE_UNEXPECTED_EOF`, set by early versions of CPython 3.11, is switched
+        off, since a cut would look like an end. The other options are in `Options`.
 
         Raises `ValueError` for an unusable address, session, header field or proxy,
         `TypeError` for wrong types, `OSError` for a file that OpenSSL is configured to

@@ -100,9 +100,20 @@ def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ss
     """
     if not isinstance(ssl_context, ssl.SSLContext | None):
         raise TypeError(f"ssl_context: expected an ssl.SSLContext or None, got {type(ssl_context).__name__}")
-    if ssl_context is not None or "https" not in (channel.endpoint.scheme, channel.proxy and channel.proxy.scheme):
-        return ssl_context  # loading the trust store takes longer than many requests
+    if ssl_context is not None:
+        return tell_truncation(ssl_context)
+    if "https" not in (channel.endpoint.scheme, channel.proxy and channel.proxy.scheme):
+        return None  # loading the trust store takes longer than many requests
     return load_trust_store()
+
+
+def tell_truncation(context: ssl.SSLContext) -> ssl.SSLContext:
+    """This context, which tells a truncation from an end (RFC 8446, 6.1).
+
+    Early versions of CPython 3.11 set an option against that in each context.
+    """
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
 
 
 def load_trust_store() -> ssl.SSLContext:
@@ -119,7 +130,7 @@ def load_trust_store() -> ssl.SSLContext:
                     pass
             except OSError as error:
                 raise OSError(error.errno, f"{error.strerror} ({variable})", path) from None
-    return ssl.create_default_context()
+    return tell_truncation(ssl.create_default_context())
 
 
 def new_chat_id() -> str:

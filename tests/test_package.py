@@ -199,3 +199,9 @@ def test_a_client_of_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "opchat\[httpx\]"'):
         HttpxTransport("http://site.example", proxy=None)
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "opchat_proto").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_possessive_quantifier_repeats_what_can_backtrack(module: Path) -> None:
+    """Early versions of CPython 3.11 lose their place there; `(?:(?>...))*+` is the same, and right."""
+    assert re.findall(r"(?<![()])\)[*+?]\+.*", module.read_text()) == []

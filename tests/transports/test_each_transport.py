@@ -15,7 +15,7 @@ from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer,
 
 from .asking import EACH, TRANSPORTS, Ask, linux, on_asyncio
 from .peer import PATIENCE, Peer, plays, takes
-from .tls import tls_server, trusting
+from .tls import tls_server, trusting, without_close_notify
 from .wire import SESSION, STREAM, live, object_, tells
 
 LARGE = Limits(request_bytes=64 * 1024 * 1024)
@@ -226,3 +226,15 @@ def test_an_answer_before_the_question_was_read_counts(ask: Ask, secure: bool, a
     with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
         [broken] = ask(server.url, question="x" * 16_000_000, **options)
     assert (broken.status, broken.detail) == (413, "Too large.")
+
+
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)  # httpx takes each cut for an end
+def test_a_cut_is_noticed_even_if_the_context_takes_it_for_an_end(ask: Ask) -> None:
+    authority = trustme.CA()
+    context = trusting(authority)
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # as in early versions of CPython 3.11
+    page = b"HTTP/1.1 200 OK\r\n\r\n<p>No."  # without a length: the end of the connection ends it
+    with FaultServer(without_close_notify(page), ssl_context=tls_server(authority)) as server:
+        [last] = ask(server.url, ssl_context=context, session=Session())
+    assert isinstance(last, Broken)
+    assert last.reason is Reason.TRUNCATED
