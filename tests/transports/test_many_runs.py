@@ -221,7 +221,8 @@ def test_stop_gives_what_is_under_way_as_broken(run: Any) -> None:
     asked = {submit.new_message for submit in server.questions}
     assert [result.outcome for result in results] == ["end", *["broken"] * (len(results) - 1)]
     assert 2 <= len(results) <= 4
-    assert {result.question for result in results if result.asked is not False} == asked
+    # A request that was cut while it was sent may have been asked, and the server need not have read it.
+    assert asked <= {result.question for result in results if result.asked is not False}
     assert {result.last.detail for result in results[1:]} == {"closed by the caller"}
 
 
