@@ -67,7 +67,7 @@ class FileStore:
         types: Iterable[str] = UPLOAD_TYPES,
     ) -> None:
         """Create the directory, and delete old files in it."""
-        self.types = tuple(kind.lower().removeprefix(".") for kind in types)
+        self.types: tuple[str, ...] = tuple(kind.lower().removeprefix(".") for kind in types)
         if total_bytes < 1 or keep_seconds < 1 or not self.types:
             raise ValueError("expected total_bytes and keep_seconds of at least 1, and at least one of types")
         self._directory = Path(directory).absolute()  # the process may change its directory
