@@ -104,7 +104,7 @@ class TransportBase(Generic[_R]):
             if isinstance(files, str | bytes | os.PathLike | Upload):
                 raise TypeError("files: expected several, got one")
             most = self._channel.limits.upload_bytes
-            options["files"] = [to_upload(file, most) for file in files]  # type: ignore[typeddict-unknown-key]
+            options["files"] = [to_upload(file, most) for file in files]  # type: ignore[typeddict-unknown-key]  # for the core
         return self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
 
     def _open(self, call: Any) -> _R:

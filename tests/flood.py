@@ -116,7 +116,7 @@ def serving(code: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int
                     break
                 if time.monotonic() > end or process.poll() is not None:
                     raise RuntimeError(f"the server has not begun: {log.read_text()}")
-                time.sleep(0.05)
+                time.sleep(0.05)  # nothing tells when another process listens
             yield process, port
         finally:
             process.terminate()

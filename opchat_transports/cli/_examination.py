@@ -220,7 +220,7 @@ class _Examination:
 
     def _tell(self, item: object) -> None:
         if self._trace is not None:
-            self._trace(SimpleNamespace(channel=SimpleNamespace(proxy=self._proxy)), item)  # type: ignore[arg-type]
+            self._trace(SimpleNamespace(channel=SimpleNamespace(proxy=self._proxy)), item)  # type: ignore[arg-type]  # no call
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:

@@ -17,7 +17,7 @@ from ._terminal import is_terminal
 try:
     import readline
 except ModuleNotFoundError:  # on Windows and in some builds
-    readline = None  # type: ignore[assignment]
+    readline = None  # type: ignore[assignment]  # a missing module
 
 __all__ = ["LineReader", "goes_on"]
 

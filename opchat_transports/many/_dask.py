@@ -70,7 +70,7 @@ async def _work(name: str, results_name: str, options: Mapping[str, Any]) -> Non
     async def watch_driver() -> None:
         """Raise `_DriverGoneError` when the driver has gone."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_LOOK_EVERY)  # the scheduler does not tell when a driver leaves
             if (await client.scheduler.get_task_status(keys=[name]))[name] is None:
                 raise _DriverGoneError
 
@@ -143,7 +143,7 @@ class _Pool:
             if self._is_closed:
                 return Answer(Broken(Reason.LOST, "closed by the caller"))
             if slot is None or len(slot.under_way) >= self._concurrency:  # workers have died
-                await asyncio.sleep(_LOOK_EVERY)
+                await asyncio.sleep(_LOOK_EVERY)  # until new workers are found
                 continue
             self._number += 1
             answer = slot.under_way[self._number] = asyncio.get_running_loop().create_future()
