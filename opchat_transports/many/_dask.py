@@ -155,7 +155,7 @@ class _Pool:
     async def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            for slot in self._slots.values():
+            for slot in list(self._slots.values()):  # `watch` may add one meanwhile
                 await slot.queue.put(_CLOSE)
 
     async def watch(self) -> None:

@@ -119,6 +119,21 @@ def test_stop_gives_what_is_under_way_as_broken(client: Client) -> None:
     assert set(asked(server)) <= {result.question for result in found if result.asked is not False}
 
 
+@pytest.mark.parametrize("milliseconds", [2.5, 3, 4, 5, 6, 7, 8, 11])  # when the second to fourth worker starts
+def test_stop_while_the_other_workers_are_being_started(client: Client, milliseconds: float) -> None:
+    loop = client.loop.asyncio_loop
+    with FaultServer(GOOD, STALL) as server:
+        results = many.on_dask(
+            client,
+            map(str, range(100)),
+            url=server.url,
+            before_ask=lambda _: loop.call_later(milliseconds / 1000, results.stop),
+        )
+        found = list(results)
+    assert {result.outcome for result in found} <= {"end", "broken"}
+    assert set(asked(server)) <= {result.question for result in found if result.asked is not False}
+
+
 def test_a_task_that_dask_starts_again_asks_nothing_and_tells_of_the_death(client: Client) -> None:
     before = queues(client)
     with FaultServer(*[SLOW] * 4, GOOD) as server:
