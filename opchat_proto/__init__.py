@@ -15,6 +15,7 @@ The modules. All names are imported from here:
 
     time        _channel       Channel: one site, and what the questions to it share
                 _call_base     the life of a question, to its last event
+                _call_table    the states of a call, and what leads from one to the next
                 _call          Call: a question over connections
                 _http_call     HTTPCall: a question over an HTTP library
                 _opening       one start_session that several calls share

@@ -2,7 +2,8 @@
 
 from typing import Any, final
 
-from ._call_base import CallBase, Input
+from ._call_base import CallBase
+from ._call_table import Input
 from ._client import ANY_RECEIVE, Client
 from ._events import Event, Reason, check_failure
 from ._flow_table import Awaiting

@@ -4,10 +4,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ._askable import Askable
+from ._call_table import TABLE, Input, State
 from ._client import Client
 from ._clocks import Clock
 from ._conversation import Conversation
@@ -22,7 +22,6 @@ from ._pages import Page
 from ._reports import Closed, DataReceived, EOFReceived, Report, TimedOut
 from ._session import Session, is_anothers
 from ._steps import Done, Wait
-from ._table import Table
 from ._upload import Upload
 from ._visit import Visit
 
@@ -30,118 +29,6 @@ if TYPE_CHECKING:
     from ._channel import Channel
 
 __all__: list[str] = []
-
-
-@final
-class State(StrEnum):
-    """The stage of a question."""
-
-    SESSION = "SESSION"  # it needs a session, and looks for one at the next step
-    WAIT = "WAIT"  # another call starts or renews the session
-    START = "START"  # this call starts or renews it
-    UPLOAD = "UPLOAD"  # it has a session, and uploads a file for the question
-    ASK = "ASK"  # it has a session, and asks
-    PAUSE = "PAUSE"  # waits before the question is repeated
-    LAST = "LAST"  # it is over, and the connection must be closed
-    OVER = "OVER"  # the last event can be taken
-
-
-@final
-class Input(StrEnum):
-    """What a driver reports, then what follows from it."""
-
-    STEP_DONE = "step_done"
-    STEP_FAILED = "step_failed"
-    HEAD = "receive_head"
-    DATA = "receive_data"
-    EOF = "receive_eof"
-    CLOSE = "close"
-    FOUND = "session found"
-    ANOTHER_STARTS = "another call starts the session"
-    TO_START = "session to be started"
-    ABANDONED = "the other call has left"
-    STARTED = "session started"
-    FILE_DUE = "file due"
-    UPLOADED = "file uploaded"
-    REFUSED = "nonce refused"
-    POSTPONED = "to be asked again"
-    RESUMED = "pause over"
-    TERMINAL = "terminal event"
-    DONE = "done"
-
-
-TABLE: Table[State, Input] = Table(
-    "Call",
-    (State.SESSION,),
-    {
-        State.SESSION: {
-            Input.STEP_FAILED: State.SESSION,
-            Input.HEAD: State.SESSION,
-            Input.DATA: State.SESSION,
-            Input.EOF: State.SESSION,
-            Input.FOUND: State.ASK,
-            Input.ANOTHER_STARTS: State.WAIT,
-            Input.TO_START: State.START,
-            Input.CLOSE: State.LAST,
-        },
-        State.WAIT: {
-            Input.STEP_FAILED: State.WAIT,
-            Input.HEAD: State.WAIT,
-            Input.DATA: State.WAIT,
-            Input.EOF: State.WAIT,
-            Input.FOUND: State.ASK,
-            Input.ABANDONED: State.SESSION,
-            Input.POSTPONED: State.PAUSE,
-            Input.TERMINAL: State.LAST,
-            Input.CLOSE: State.LAST,
-        },
-        State.START: {
-            Input.STEP_DONE: State.START,
-            Input.STEP_FAILED: State.START,
-            Input.HEAD: State.START,
-            Input.DATA: State.START,
-            Input.EOF: State.START,
-            Input.STARTED: State.ASK,
-            Input.POSTPONED: State.PAUSE,
-            Input.TERMINAL: State.LAST,
-            Input.CLOSE: State.LAST,
-        },
-        State.UPLOAD: {
-            Input.STEP_DONE: State.UPLOAD,
-            Input.STEP_FAILED: State.UPLOAD,
-            Input.HEAD: State.UPLOAD,
-            Input.DATA: State.UPLOAD,
-            Input.EOF: State.UPLOAD,
-            Input.UPLOADED: State.SESSION,
-            Input.REFUSED: State.SESSION,
-            Input.POSTPONED: State.PAUSE,
-            Input.TERMINAL: State.LAST,
-            Input.CLOSE: State.LAST,
-        },
-        State.ASK: {
-            Input.FILE_DUE: State.UPLOAD,
-            Input.STEP_DONE: State.ASK,
-            Input.STEP_FAILED: State.ASK,
-            Input.HEAD: State.ASK,
-            Input.DATA: State.ASK,
-            Input.EOF: State.ASK,
-            Input.REFUSED: State.SESSION,
-            Input.POSTPONED: State.PAUSE,
-            Input.TERMINAL: State.LAST,
-            Input.CLOSE: State.LAST,
-        },
-        State.PAUSE: {
-            Input.STEP_FAILED: State.PAUSE,
-            Input.HEAD: State.PAUSE,
-            Input.DATA: State.PAUSE,
-            Input.EOF: State.PAUSE,
-            Input.RESUMED: State.SESSION,
-            Input.CLOSE: State.LAST,
-        },
-        State.LAST: {Input.DONE: State.OVER},
-        State.OVER: {},
-    },
-)
 
 _S = TypeVar("_S")
 _ASK = State.ASK  # a global is looked up much faster than the member of an enum

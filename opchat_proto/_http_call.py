@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import final
 
-from ._call_base import CallBase, Input
+from ._call_base import CallBase
+from ._call_table import Input
 from ._client import ANY_RECEIVE
 from ._events import Broken, Event, Reason, check_failure
 from ._flow import Flow

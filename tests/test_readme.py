@@ -15,7 +15,7 @@ import opchat_proto
 from opchat_proto import (  # the tables are not public, and are compared with the diagrams here
     Limits,
     Reason,
-    _call_base,
+    _call_table,
     _client,
     _flow_table,
     _reply,
@@ -154,7 +154,7 @@ def test_a_command_that_takes_long_has_arguments_that_exist(line: str) -> None:
 @pytest.mark.parametrize(
     "table",
     [
-        _call_base.TABLE,
+        _call_table.TABLE,
         _flow_table.TABLE,
         _client.TABLE,
         _tunnel.SOCKS_TABLE,

@@ -25,7 +25,7 @@ from opchat_proto import (
     Session,
     Wait,
 )
-from opchat_proto._call_base import State  # the table is not public, and this test walks it
+from opchat_proto._call_table import State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWER, content_length
 from tests.proto.uploads import CAT
 

@@ -28,7 +28,7 @@ from opchat_proto import (
     Timeouts,  # its table is watched here
     _call_base,  # whose table is replaced by one that remembers
 )
-from opchat_proto._call_base import TABLE, State  # the table is not public, and this test walks it
+from opchat_proto._call_table import TABLE, State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWERED, END, HI, Recorder, content_length
 from tests.proto.calls import (
     CLOSED,
@@ -221,12 +221,6 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     call.receive_data(memoryview(GOOD.data))  # bytes take a shorter way
     assert ended(call) == ANSWERED
     assert table.untaken == set()
-
-
-def test_the_table_begins_with_the_session_and_ends_with_over() -> None:
-    assert TABLE.start == (State.SESSION,)
-    assert set(TABLE.rows) == set(LEGAL) == set(State)
-    assert TABLE.rows[State.OVER] == {}
 
 
 # ------------------------------------------------------------------------------------------------ the steps

@@ -13,7 +13,7 @@ from opchat_proto import (
     Request,
     Session,
 )
-from opchat_proto._call_base import State  # the table is not public, and this test walks it
+from opchat_proto._call_table import State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWER, ANSWERED
 from tests.proto.calls import GOOD, OPENED, asks, at, channel, ended, tell
 
