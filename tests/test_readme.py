@@ -71,20 +71,28 @@ def test_every_code_block_is_of_a_kind_that_is_run_or_compared() -> None:
 
 
 @pytest.mark.parametrize(("path", "example"), EXAMPLES)
-def test_an_example_runs_and_prints_an_answer(path: str, example: str) -> None:
+def test_an_example_runs_as_it_is_and_prints_what_it_says(path: str, example: str) -> None:
+    assert "site.example" not in example  # it must work with `opchat serve`
     with serve(small_talk) as server:
-        code = example.replace("https://site.example", server.url)
+        code = example.replace("http://127.0.0.1:8000", server.url)
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=True
         )
     assert "This is question 1 of our conversation." in done.stdout
     assert ("This is question 2 of our conversation." in done.stdout) == ("And on Sundays?" in code)
     assert done.stderr == ""
+    if printed := re.findall("^# (.*)$", code, re.MULTILINE):
+        assert done.stdout.splitlines() == printed
+
+
+def test_the_examples_ask_where_opchat_serve_listens_by_default() -> None:
+    defaults = {parameter.name: parameter.default for parameter in cli.COMMANDS["serve"].params}
+    assert (defaults["host"], defaults["port"]) == ("127.0.0.1", 8000)
 
 
 def test_the_first_example_is_a_conversation_in_four_lines() -> None:
     path, code = EXAMPLES[0]  # README.md comes first
-    lines = [line for line in code.splitlines() if line and not line.startswith("from ")]
+    lines = [line for line in code.splitlines() if line and not line.startswith(("from ", "# "))]
     assert (path, len(lines), code.count("conversation).text()")) == ("README.md", 4, 2)
 
 

@@ -314,18 +314,10 @@ def test_every_kind_of_fault_is_there(what: Callable[[strategies.FaultyBody], bo
 
 # ---------------------------------------------------------------- the example of README
 
-_WRAPPER = """
-from opchat_proto import Client, Endpoint, Flow, Receive, Session, Submit
-
-Wrapper = Client
-
-
-def reply_to(pieces):
-    client = Client(Flow(Endpoint.parse("http://site.example"), Submit(new_message="?"), session=Session()))
-    while client.next_step() != Receive():
-        client.step_done()
-    events = [event for piece in pieces for event in client.receive_data(piece)]
-    return {events} + client.receive_eof()
+_WRONG = """
+class Wrong(ReplyDecoder):
+    def receive_eof(self):
+        return super().receive_eof()[:-1]
 """
 
 
@@ -339,13 +331,15 @@ settings.load_profile("short")
 """
 
 
-@pytest.mark.parametrize(("given_events", "outcome"), [("events", "2 passed"), ("events[1:]", "1 failed")])
-def test_the_example_of_readme_tests_a_wrapper(tmp_path: Path, given_events: str, outcome: str) -> None:
+@pytest.mark.parametrize(("decoder", "outcome"), [("ReplyDecoder", "2 passed"), ("Wrong", "1 failed")])
+def test_the_example_of_readme_passes_and_fails_with_a_parser_that_loses_events(
+    tmp_path: Path, decoder: str, outcome: str
+) -> None:
     readme = (ROOT / "README.md").read_text()
     [example] = [it for it in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "strategies.cuts" in it]
     assert len([line for line in example.splitlines() if line]) <= 10
-    (tmp_path / "my_wrapper.py").write_text(_WRAPPER.replace("{events}", given_events))
-    (tmp_path / "test_my_wrapper.py").write_text(example)
+    example = example.replace("\n\n\n@given", f"\n{_WRONG}\n@given").replace("ReplyDecoder()", f"{decoder}()")
+    (tmp_path / "test_parser.py").write_text(example)
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
     (tmp_path / "conftest.py").write_text(_SHORT)
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
