@@ -4,6 +4,7 @@ import json
 import stat
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,44 @@ def test_all_are_exported_as_conversations_to_a_private_file(member: Discussions
     )
     assert "session" not in json.loads(lines[0])
     assert (kept_as.returncode, "No such file" in kept_as.stderr) == (2, True)
+
+
+@dataclass
+class EndlessSite(DiscussingSite):
+    """It makes up more discussions for each request, and more than were asked for."""
+
+    def _discuss(self, action: str, body: Any) -> tuple[int, Any]:
+        start = body["offset"]
+        return 200, {"success": True, "total": 10**17, "chats": [row(start + more) for more in range(60)]}
+
+
+@pytest.mark.parametrize("action", [["show", "nope"], ["export", "all.ndjson"]])
+def test_discussions_without_an_end_are_not_read_for_ever(
+    member: Discussions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: list[str]
+) -> None:
+    monkeypatch.setattr("opchat_transports.cli.commands.discussions._MOST_ANSWERS", 3)
+    monkeypatch.chdir(tmp_path)
+    with served(EndlessSite()) as site:
+        result = member(action[0], "--url", site.url, *action[1:])
+    assert (result.stdout, result.returncode) == ("", 9)
+    assert "180 discussions read, and the site claims to have more" in result.stderr
+    assert not (tmp_path / "all.ndjson").exists()
+
+
+def test_no_more_are_listed_than_were_asked_for(member: Discussions) -> None:
+    with served(EndlessSite()) as site:
+        result = member("list", "--url", site.url, "--max", "2")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["chat0", "chat1"]
+    assert result.stderr == f"opchat: 2 of {10**17} discussions\n"
+
+
+def test_an_export_has_a_most_of_bytes(member: Discussions, tmp_path: Path) -> None:
+    path = tmp_path / "mine.ndjson"
+    with served(DiscussingSite(rows=[row(number) for number in range(200)])) as site:  # 50 in each answer
+        result = member("export", "--url", site.url, str(path), "--limit-reply-bytes", "30KiB")
+    assert (path.exists(), result.returncode) == (False, 9)
+    assert "more than 30720 bytes in all discussions" in result.stderr
+    assert "--limit-reply-bytes allows more" in result.stderr
 
 
 def test_those_that_are_named_are_deleted_with_a_yes(member: Discussions) -> None:

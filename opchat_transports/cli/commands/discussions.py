@@ -8,7 +8,7 @@ from typing import Any, final
 
 import click
 
-from opchat_proto import Discussion, DiscussionPage, Reason, Session
+from opchat_proto import Broken, Discussion, DiscussionPage, Reason, Session
 
 from ..._broken import ReplyBroken
 from ..._files import write_private
@@ -24,6 +24,7 @@ from .._transports import call_method
 __all__ = ["discussions_command"]
 
 _AT_ONCE = 50  # discussions in one answer, each with all its messages
+_MOST_ANSWERS = 1000  # from one site, which may always claim to have more
 _WIDEST = 60  # characters of a title in the table
 _GUEST = "You need to be connected."
 
@@ -75,15 +76,16 @@ class _Site:
         return page
 
     def all(self) -> Iterator[Discussion]:
-        """All discussions with it, the most recently changed first. Raises `ReplyBroken`."""
+        """All discussions with it, the most recently changed first. Raises `ReplyBroken`, also if they never end."""
         seen: set[str] = set()
-        while True:
+        for _ in range(_MOST_ANSWERS):
             page = self.page(len(seen), _AT_ONCE)
             new = [discussion for discussion in page if discussion.chat_id not in seen]
             yield from new
             seen |= {discussion.chat_id for discussion in new}
             if not new or len(seen) >= page.total:
                 return
+        raise ReplyBroken(Broken(Reason.TOO_LARGE, f"{len(seen)} discussions read, and the site claims to have more"))
 
     def chosen(self, chat_ids: tuple[str, ...]) -> list[Discussion]:
         """The discussions with these ids. Raises `ReplyBroken`, and `UsageError` if one is missing."""
@@ -120,13 +122,14 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 def _list(site: _Site, count: int, offset: int, as_json: bool) -> int:
     """List your discussions, the most recently changed first."""
     page = site.page(offset, count)
-    for discussion in page:
+    listed = page.discussions[:count]  # a site may send more
+    for discussion in listed:
         if as_json:
             site.output.json({**_head(discussion), "messages": len(discussion.messages)})
         else:
             site.output.text(_row(discussion))
     if not as_json:
-        site.output.say(f"{len(page)} of {page.total} discussions")
+        site.output.say(f"{len(listed)} of {page.total} discussions")
     return 0
 
 
@@ -159,16 +162,23 @@ def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
     FILE is private, and - is standard output. An object has the fields of
     `Conversation.to_dict` without the session, and also title and times.
     """
-    discussions = site.chosen(chat_ids) if chat_ids else list(site.all())
+    discussions = site.chosen(chat_ids) if chat_ids else site.all()
     if str(file) == "-":
         for discussion in discussions:
             site.output.json(_whole(discussion))
         return 0
+    lines, room = list[str](), site.settings.limits.reply_bytes
+    for discussion in discussions:
+        lines.append(json_line(_whole(discussion)))
+        room -= len(lines[-1])
+        if room < 0:
+            text = f"more than {site.settings.limits.reply_bytes} bytes in all discussions (Limits.reply_bytes)"
+            raise ReplyBroken(Broken(Reason.TOO_LARGE, text, limit="reply_bytes"))
     try:
-        write_private(file, "".join(json_line(_whole(discussion)) for discussion in discussions))
+        write_private(file, "".join(lines))
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}") from None
-    say(f"wrote {_counted(discussions)} to {file}")
+    say(f"wrote {_counted(lines)} to {file}")
     return 0
 
 
