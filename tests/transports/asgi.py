@@ -1,4 +1,4 @@
-"""An ASGI application called in memory: a peer that plays the server, and bots."""
+"""Call an ASGI application in memory: a peer in the role of the server, and bots."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from opchat_proto import Event, ReplyDecoder, Response, Site, Submit
 from opchat_transports.asgi import Application, application
 
 SECRET = b"a secret of this site"
-PATIENCE = 20  # seconds, for what must not hang
+PATIENCE = 20  # seconds; bounds whatever might hang
 SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
 
 Message = dict[str, Any]
@@ -28,15 +28,15 @@ def run(backend: str, main: Callable[[], Awaitable[Any]]) -> Any:
 
 
 class Peer:
-    """An ASGI server with one client, who sends these messages and leaves on request."""
+    """An ASGI server with one client. It delivers `messages`, and leaves when told to."""
 
     def __init__(self, *messages: Message) -> None:
         self.waiting = list(messages)
         self.sent: list[Message] = []
         self.left = anyio.Event()
-        self.lost = False  # tell it by an exception of `send`
-        self.gates: dict[int, anyio.Event] = {}  # the nth message is taken when its gate opens
-        self.came: dict[int, anyio.Event] = {}  # set when the nth message is there
+        self.lost = False  # report a lost client by raising in `send`
+        self.gates: dict[int, anyio.Event] = {}  # the application's nth message is accepted when gate n opens
+        self.came: dict[int, anyio.Event] = {}  # set when the application has sent its nth message
 
     async def receive(self) -> Message:
         if self.waiting:
@@ -103,7 +103,7 @@ def scope(target: str = SUBMIT, method: str = "POST", headers: Any = (), **more:
 
 
 def question(text: str = "hi", *, stream: bool = True) -> tuple[Message, list[Message]]:
-    """A submit with a good nonce: its scope and its messages."""
+    """A submit with a valid nonce, as its scope and its messages."""
     values = {"botId": "default", "newMessage": text, "stream": stream}
     headers = [(b"content-type", b"application/json"), (b"x-wp-nonce", Site(SECRET).nonce(time.time()).encode())]
     return scope(headers=headers), body(json.dumps(values).encode())
@@ -141,7 +141,7 @@ APP = application(echo, secret=SECRET)
 
 
 class Letters:
-    """An async iterator that is not a generator: it cannot be closed."""
+    """An async iterator that is not a generator, so it has no `aclose`."""
 
     def __init__(self, text: str) -> None:
         self.letters = list(text)
@@ -161,7 +161,7 @@ class Callable_:
 
 
 def leave(backend: str, bot: Any, client: Callable[[Peer], Coroutine[Any, Any, None]], **options: Any) -> Peer:
-    """Ask, and let the client act meanwhile. Return what it received."""
+    """Ask, and run `meanwhile` as the client. Returns the messages received."""
 
     async def main() -> Peer:
         head, messages = question(stream=options.pop("stream", True))

@@ -1,4 +1,4 @@
-"""Questions to a `BlockingServer`, and requests by hand."""
+"""Ask a `BlockingServer`, or send it hand-written requests."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def asking(text: str, *headers: str) -> bytes:
-    """A submit with a good nonce, as bytes."""
+    """The bytes of a submit with a valid nonce."""
     body = json.dumps({"botId": "default", "newMessage": text}).encode()
     lines = [
         "POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1",
@@ -47,7 +47,7 @@ def asking(text: str, *headers: str) -> bytes:
 
 
 def all_of(server: BlockingServer, *pieces: bytes) -> bytes:
-    """The bytes that the server sends until it closes."""
+    """All bytes that the server sends before it closes."""
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         for piece in pieces:
             connection.sendall(piece)

@@ -1,4 +1,4 @@
-"""A question over each of the transports, and what tests of all of them need."""
+"""Ask over any transport, and helpers for tests that run on all of them."""
 
 import asyncio
 import queue
@@ -31,7 +31,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a TCP that is 
 
 
 def on_asyncio(main: Main, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> Any:
-    """Run it, and check that it leaves no task behind."""
+    """Run it, and check that no task is left running."""
 
     async def alone() -> Any:
         result = await main()
@@ -44,12 +44,12 @@ def on_asyncio(main: Main, new_loop: Callable[[], asyncio.AbstractEventLoop] | N
 
 @dataclass(frozen=True)
 class Ask:
-    """Asks once, and returns all events."""
+    """Ask once and return all events."""
 
     kind: Any
     """The transport's class."""
     run: Callable[[Main], Any] | None = None
-    """What runs its coroutines, if it has any."""
+    """Runs its coroutines; None if it has none."""
 
     def __call__(self, url: str | Endpoint, *, question: QuestionLike = "Hi", **options: Any) -> list[Any]:
         async def main() -> list[Any]:
@@ -64,7 +64,7 @@ class Ask:
 
     @property
     def is_httpx(self) -> bool:
-        """Whether a library makes the connections, which hides some faults."""
+        """Whether a library makes the connections. This hides some faults."""
         return self.kind is HttpxTransport
 
 
@@ -79,7 +79,7 @@ TRANSPORTS = [ask.kind for ask in ASKS.values()]
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Start it, and return a function that waits for the result."""
+    """Start it, and return a function that waits for its result."""
     results: queue.Queue[Any] = queue.Queue()
 
     def run() -> None:
@@ -101,7 +101,7 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
 
 @contextmanager
 def full_queue() -> Iterator[int]:
-    """A port whose backlog is full, so that nothing answers."""
+    """A port with a full backlog: a connection attempt gets no answer."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         waiting = [socket.socket() for _ in range(8)]
@@ -114,7 +114,7 @@ def full_queue() -> Iterator[int]:
 
 
 class CancelledAt:
-    """Awaits something and cancels it when it waits for the nth time."""
+    """Await something, and cancel it at its nth wait."""
 
     def __init__(self, work: Awaitable[Any], nth: int, cancel: Callable[[], object]) -> None:
         self._work = work

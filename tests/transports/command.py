@@ -1,4 +1,4 @@
-"""Runs the command: in this process, in its own process, in the background, or on a terminal."""
+"""Run the command in this process, in a process of its own, in the background, or on a terminal."""
 
 import fcntl
 import io
@@ -20,9 +20,9 @@ from unittest.mock import patch
 from opchat_transports.cli import run
 from opchat_transports.testing import Expect, FaultServer, Script
 
-PATIENCE = 20.0  # seconds; a process takes several to begin where others want the same processor
+PATIENCE = 20.0  # seconds; on a busy machine a process takes several to start
 
-# Not in development mode, where asyncio logs slow callbacks on a busy machine.
+# Not in development mode: asyncio would log slow callbacks on a busy machine.
 COMMAND = [sys.executable, "-W", "error", "-m", "opchat_transports"]
 ENVIRONMENT = {
     name: value
@@ -55,7 +55,7 @@ def opchat(
 
 
 def opchat_process(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command as a process, with its own descriptors, locale and modules."""
+    """Run the command in a process with its own descriptors, locale and modules."""
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
     options = {"env": ENVIRONMENT, "timeout": PATIENCE, "capture_output": True, "encoding": "utf-8", **options}
@@ -63,7 +63,7 @@ def opchat_process(*arguments: str | bytes, **options: Any) -> subprocess.Comple
 
 
 class Process(subprocess.Popen[str]):
-    """It is killed at the end of its `with` block: `Popen` would wait for it, for ever if it hangs."""
+    """The process is killed at the end of the `with` block. `Popen` itself would wait, possibly forever."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.kill()
@@ -76,7 +76,7 @@ def start(*arguments: str, **options: Any) -> Process:
 
 
 def asking(script: Script, *arguments: str, session: bool = True) -> subprocess.CompletedProcess[str]:
-    """`opchat ask` of a server with this script; without `session`, it is for start_session."""
+    """Run `opchat ask` against a server with this script. Without `session`, the script also answers start_session."""
     with FaultServer(script if session else (Expect("start_session"), *script)) as server:
         return opchat("ask", "--url", server.url, *(arguments or ("Hi",)))
 
@@ -87,42 +87,42 @@ class Terminal:
     def __init__(self, *arguments: str, term: str = "xterm-256color", **variables: str) -> None:
         self._main, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        # Who opens a terminal first in a new session is its controller, so that Ctrl-C is a signal there.
+        # The first to open a terminal in a new session becomes its controlling process: Ctrl-C is then a signal.
         self.process = subprocess.Popen(
             ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(terminal), *COMMAND, *arguments],
             env=ENVIRONMENT | {"TERM": term, "INPUTRC": "/dev/null"} | variables,
             start_new_session=True,
         )
         self._terminal: int | None = (
-            terminal  # open until the process has shown something, so that there is no end before
+            terminal  # kept open until the process has written something, so that reading does not end too soon
         )
         self.shown = ""
-        """The raw output on the screen."""
+        """The raw output so far."""
         self._seen = 0
 
     def enter(self, text: str) -> None:
         os.write(self._main, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C, as soon as the process waits."""
+        """Send Ctrl-C as soon as the process waits."""
         self._until_it_waits()
         self.enter("\x03")
 
     def end_by(self, number: signal.Signals) -> None:
-        """This signal, as soon as the process waits."""
+        """Send this signal as soon as the process waits."""
         self._until_it_waits()
         self.process.send_signal(number)
 
     def _until_it_waits(self) -> None:
-        """readline sees late what comes between its prompt and its waiting."""
+        """readline does not see at once what is typed between its prompt and its read."""
         end = time.monotonic() + PATIENCE
-        state = Path(f"/proc/{self.process.pid}/stat")  # that of its main thread
+        state = Path(f"/proc/{self.process.pid}/stat")  # the state of its main thread
         while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":
             assert time.monotonic() < end
             os.sched_yield()
 
     def until(self, text: str) -> str:
-        """Wait until this is shown, after the last such text. Return the output up to it."""
+        """Wait until this text appears after the last one. Returns the output up to it."""
         end = time.monotonic() + PATIENCE
         while (at := self.shown.find(text, self._seen)) < 0:
             assert self._read(end), f"{text!r} was not shown, but {self.shown!r}"
@@ -130,19 +130,19 @@ class Terminal:
         return self.shown[before : self._seen]
 
     def wait(self) -> int:
-        """The exit code. What is left to be shown is in `shown`."""
+        """Wait for the exit code. The remaining output is then in `shown`."""
         end = time.monotonic() + PATIENCE
         while self._read(end):
             pass
         return self.process.wait(PATIENCE)
 
     def _read(self, end: float) -> bool:
-        """Add what comes next. Returns False where nothing comes any more, or not until then."""
+        """Append the next output. Returns False at the end of the output or at the deadline."""
         if not select.select([self._main], [], [], max(0.0, end - time.monotonic()))[0]:
             return False
         try:
             data = os.read(self._main, 65536)
-        except OSError:  # Linux's way to say that nobody has the terminal open any more
+        except OSError:  # on Linux: no process has the terminal open any more
             return False
         if self._terminal is not None:
             os.close(self._terminal)

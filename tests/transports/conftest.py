@@ -15,7 +15,7 @@ import pytest
 import trustme
 import uvloop
 
-from opchat_transports._serving import OncePerSecond  # private: loggers belong to the process
+from opchat_transports._serving import OncePerSecond  # private: loggers are global to the process
 
 from .asking import ASKS, Ask, full_queue
 from .command import ENVIRONMENT
@@ -27,14 +27,14 @@ from .tls import FAULTS, certificate, trusting
 
 @pytest.fixture(autouse=True)
 def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ignore proxies in the environment: the servers of these tests are local."""
+    """Ignore proxy variables in the environment: these servers are local."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)
 def log_of_its_own() -> None:
-    """Reset the filters, so that the previous test's log does not suppress lines of this one."""
+    """Reset the log filters, so that earlier tests do not suppress lines of this one."""
     for name in ("uvicorn.error", "opchat_transports.blocking_server"):
         for once in logging.getLogger(name).filters:
             assert isinstance(once, OncePerSecond)
@@ -50,19 +50,19 @@ def state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(params=ASKS)
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Each of the transports."""
+    """Run the test with each transport."""
     return ASKS[request.param]
 
 
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     yield
-    gc.collect()  # an open resource raises a ResourceWarning, which is an error
+    gc.collect()  # an unclosed resource raises ResourceWarning, which is an error here
 
 
 @pytest.fixture
 def asyncio_is_silent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No task and no future was forgotten."""
+    """Check that no task and no future was forgotten."""
     yield
     gc.collect()
     assert [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO] == []
@@ -72,7 +72,7 @@ def asyncio_is_silent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before  # trio keeps some
+    assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before  # trio keeps some itself
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def open_files() -> int:
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Run it on asyncio's loop or uvloop's, and check that it leaves no task behind."""
+    """Run it on asyncio's loop or uvloop's, and check that no task is left running."""
 
     async def alone(main: Main) -> Any:
         asyncio.get_running_loop().slow_callback_duration = PATIENCE
@@ -125,18 +125,18 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def trust(authority: trustme.CA) -> ssl.SSLContext:
-    """The certificate of the authority, for clients."""
+    """The authority's certificate, for clients."""
     return trusting(authority)
 
 
 @pytest.fixture(scope="session")
 def certificates(authority: trustme.CA) -> dict[str, ssl.SSLContext]:
-    """Servers with a good certificate, and with each faulty one."""
+    """Servers, one with a good certificate and one with each kind of faulty one."""
     return {kind: certificate(kind, authority) for kind in ("good", *FAULTS)}
 
 
 @pytest.fixture
 def net(certificates: dict[str, ssl.SSLContext]) -> Iterator[Nets]:
-    """Starts a site and a proxy."""
+    """Start a site and a proxy."""
     with ExitStack() as stack:
         yield partial(Net, stack, certificates)

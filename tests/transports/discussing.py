@@ -1,4 +1,4 @@
-"""A site that keeps discussions for one member, as 3.6.2 does."""
+"""A site that keeps the discussions of one member, as plugin 3.6.2 does."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ def row(number: int, title: str | None = None) -> dict[str, Any]:
 
 @dataclass
 class DiscussingSite(MemberSite):
-    """Its `rows` are what it keeps for Alice, the one that was changed last first."""
+    """`rows` are Alice's discussions, the most recently changed first."""
 
     rows: list[dict[str, Any]] = field(default_factory=lambda: [row(3, "Third"), row(2), row(1)])
 
@@ -54,5 +54,5 @@ class DiscussingSite(MemberSite):
 
 
 def _refuse(action: str) -> tuple[int, Any]:
-    """The answer to a guest."""
+    """The response to a guest."""
     return (200, {"success": False, "message": "You need to be connected."}) if action == "list" else (401, FORBIDDEN)

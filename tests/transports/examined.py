@@ -1,4 +1,4 @@
-"""Sites for `opchat doctor`: what versions of the plugin answer to each of its requests, as scripts."""
+"""Sites for `opchat doctor`: scripts with the responses of plugin versions to each request."""
 
 import json
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from tests.proto.pages import element
 
 NONCE = "0b2576d756"
 FRESH = "opchat=1"
-"""What is added to an address that no cache shall know, once `secrets.token_hex` gives "1"."""
+"""The query that keeps an address out of caches, when `secrets.token_hex` returns "1"."""
 VERSIONS = ("1.9.97", "2.1.9", "2.4.3", "2.4.9", "2.9.9", "3.6.2")
 _ROUTES = {
     "1.9.97": ["/mwai-ui/v1/chats/submit", "/mwai-ui/v1/files/upload", "/mwai/v1/simpleJsonQuery"],
@@ -24,7 +24,7 @@ LINK = ("Link", '</wp-json/>; rel="https://api.w.org/"')
 
 
 def date(ahead: int = 0) -> tuple[str, str]:
-    """The Date field of now, or of so many seconds later."""
+    """A Date field with the current time, or with the given offset in seconds."""
     now = datetime.fromtimestamp(datetime.now(UTC).timestamp() + ahead, UTC)
     return "Date", format_datetime(now, usegmt=True)
 
@@ -38,7 +38,7 @@ def object_(value: Any, status: int = 200, *headers: tuple[str, str]) -> bytes:
 
 
 def html(version: str, *bots: str, **system: Any) -> str:
-    """The page with its chat."""
+    """A page with a chat."""
     given: dict[str, Any] = {
         "customId": "" if version == "2.9.9" else None,
         "sessionId": None if version == "3.6.2" else "N/A",
@@ -58,7 +58,7 @@ def page(version: str, *headers: tuple[str, str], **system: Any) -> bytes:
 
 
 def index(version: str, *headers: tuple[str, str], **fields: Any) -> bytes:
-    """The answer of the REST API."""
+    """A response of the REST API."""
     routes: dict[str, Any] = {route: {} for route in _ROUTES[version]}
     namespaces = ["oembed/1.0", "mwai-ui/v1", "mwai/v1", "wp/v2"]
     body = {"name": "Site", "namespaces": namespaces, "authentication": [], "routes": routes, **fields}
@@ -66,7 +66,7 @@ def index(version: str, *headers: tuple[str, str], **fields: Any) -> bytes:
 
 
 def session(version: str, *headers: tuple[str, str], **fields: Any) -> bytes:
-    """The answer of start_session."""
+    """The response to start_session."""
     if version not in ("2.4.9", "2.9.9", "3.6.2"):
         return no_route()
     is_new = version != "2.4.9"
@@ -84,23 +84,23 @@ def refused(status: int, code: str, message: str = "No.") -> bytes:
 
 
 def check(version: str) -> bytes:
-    """The index, asked for with the nonce."""
+    """The REST index, requested with the nonce."""
     return index(version, date(), ("X-WP-Nonce", NONCE))
 
 
 def question() -> bytes:
-    """An answer whose first piece cannot be in the same read as its end."""
+    """An answer whose first piece cannot arrive in the same read as its end."""
     first, *rest = EVENTS
     return answer(first, *[b": keepalive\n\n" * 10_000] * 2, *rest)
 
 
 def at(route: str, data: bytes) -> Script:
-    """This answer to a request for the route, over a connection of its own."""
+    """Respond with this to a request for the route, on a connection of its own."""
     return (Expect(route), Write(data), Close())
 
 
 def site(version: str = "3.6.2", *, url: str = "contact", **answers: bytes | None) -> Script:
-    """The answers in the order of the requests: page, index, session, check. None is a request that does not come."""
+    """The responses in request order: page, index, session, check. None: the request must not come."""
     given: dict[str, bytes | None] = {
         "page": page(version),
         "index": index(version),
@@ -114,5 +114,5 @@ def site(version: str = "3.6.2", *, url: str = "contact", **answers: bytes | Non
 
 
 def seen(server: FaultServer) -> list[str]:
-    """The requests."""
+    """The requests that arrived."""
     return [f"{request.method} {request.target}" for request in server.requests]

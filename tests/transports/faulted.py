@@ -1,4 +1,4 @@
-"""The outcome of every fault, and ways to ask a faulty server."""
+"""The outcome of each fault, and ways to ask a faulty server."""
 
 import asyncio
 import socket
@@ -41,7 +41,7 @@ from opchat_transports.trio_streams import TrioTransport
 
 from .peer import PATIENCE
 
-SOON = 0.3  # seconds of a clock that is to run out
+SOON = 0.3  # seconds, for a clock that must run out
 LIMITS = Limits(event_bytes=1_000_000, reply_bytes=3_000_000)
 QUESTION = Submit(new_message="Hi", chat_id="k3v9x0q2ab")
 
@@ -225,12 +225,12 @@ def a_client(url: str = SITE) -> Client:
 
 
 def session_for(expected: list[Event]) -> Session | None:
-    """One that is there, where the clock that runs out could as well run out in start_session on a busy machine."""
+    """An existing session. Otherwise the clock could run out during start_session on a busy machine."""
     return Session("0123456789") if expected == timeout("first_event", NO_EVENT) else None
 
 
 def clocks(expected: Sequence[Event]) -> Timeouts:
-    """Long ones, but for what is to run out."""
+    """Long timeouts, except for the clock that must run out."""
     match expected:
         case [Broken(Reason.TIMEOUT)]:
             return Timeouts(first_event=SOON)
@@ -241,7 +241,7 @@ def clocks(expected: Sequence[Event]) -> Timeouts:
 
 
 def without_words(events: list[Event], url: str) -> list[Event]:
-    """The events without h11's words and anything that depends on the order of the system's reports."""
+    """The events without h11's wording, and without anything that depends on the order of the system's reports."""
     *before, last = events
     if isinstance(last, Broken):
         detail = last.detail.replace(url, "URL")
@@ -255,11 +255,11 @@ def without_words(events: list[Event], url: str) -> list[Event]:
 
 def check(name: str, events: list[Event], expected: list[Event], journal: Journal, url: str) -> None:
     if name in ("closed when opened", "reset when opened"):
-        assert journal.routes in ((), ("start_session",))  # it may be noticed before or after the request is sent
+        assert journal.routes in ((), ("start_session",))  # noticed before or after the request is sent
     else:
         assert journal.routes == ROUTES.get(name, BOTH)
     assert without_words(events, url) == expected
-    # At most once, and once more only for a refused nonce, with another one.
+    # At most once, or twice if the nonce was refused and the second one differs.
     asked = [(request.nonce, request.submit) for request in journal.requests if request.submit is not None]
     assert len(set(asked)) == len(asked)
     assert set(journal.questions) <= {QUESTION}
@@ -268,7 +268,7 @@ def check(name: str, events: list[Event], expected: list[Event], journal: Journa
 
 
 def outcome(*scripts: Script, **options: Any) -> list[Event]:
-    """The events of a call without a network, without raw texts."""
+    """The events of a call without a network; `raw` is dropped."""
     return without_words(list(MemoryServer(*scripts).run(a_call(**options))), SITE)
 
 
@@ -280,7 +280,7 @@ REQUEST = (
 
 
 def talk(port: int, *sent: bytes) -> bytes:
-    """The answer to a client that sends this and reads to the end."""
+    """The bytes that a server sends to a client that sends this and reads to the end."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         for data in sent:
             connection.sendall(data)
@@ -291,7 +291,7 @@ def talk(port: int, *sent: bytes) -> bytes:
 
 
 class Sender:
-    """Sends what it was given, and shows the first line that comes back."""
+    """Send the given bytes, and print the first line of the response."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._steps: list[Any] = [Connect("h", 80), *map(Send, pieces), Receive(), Done()]

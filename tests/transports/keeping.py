@@ -1,4 +1,4 @@
-"""Our servers with a store for files, and a bot that reads them."""
+"""Our servers with a file store, and a bot that reads files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Questions to two sites, and a plan of them played in a time of the tests' own."""
+"""Questions to two sites, and a plan that the tests play in virtual time."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 from opchat_proto import Broken, End, Reason
 from opchat_transports.many import BatchQuestion
-from opchat_transports.many._plan import Answer, Plan, Turn  # the plan alone, in a time of its own, is not public
+from opchat_transports.many._plan import Answer, Plan, Turn  # not public
 
 SITE = "http://127.0.0.1:8000"
 OTHER = "http://127.0.0.1:9000"
@@ -25,7 +25,7 @@ def play(
     concurrency: int = 1,
     takes: float = 1.0,
 ) -> list[tuple[float, Any]]:
-    """Ask all; each answer takes this many seconds. Return the time of each question."""
+    """Ask all of them; each answer takes this many seconds. Returns the time at which each was asked."""
     for question in questions:
         plan.add(question)
     plan.end_input()

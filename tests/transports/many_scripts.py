@@ -1,4 +1,4 @@
-"""What the servers of many questions do."""
+"""Scripts of servers that are asked many questions."""
 
 import random
 
@@ -8,6 +8,6 @@ FAULTY: list[Script] = [cut(20), cut(250), (Reset(),), refused(500, "Broken."), 
 
 
 def scripts(count: int) -> list[Script]:
-    """Every fourth one is faulty."""
+    """Every fourth script is faulty."""
     draw = random.Random(4)
     return [GOOD if number % 4 else draw.choice(FAULTY) for number in range(1, count + 1)]

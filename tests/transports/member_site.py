@@ -1,11 +1,11 @@
-"""A site with a page, whose members sign in as in WordPress: by password, or by cookies and a nonce."""
+"""A site with a page. Its members sign in as in WordPress: by password, or by cookies and a nonce."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from opchat_proto import Session
-from opchat_proto._json import encode_as_php  # strict JSON is not public
+from opchat_proto._json import encode_as_php  # strict JSON; not public
 
 from .pages import HAS_START_SESSION, NEEDS_NO_NONCE, PAGE_HAS_NONCE, PageSite
 
@@ -13,7 +13,7 @@ PASSWORD = "abcd EFGH ijkl 1234 mnop QRST"
 ALICE = Session.from_application_password("alice", PASSWORD)
 COOKIE = "wordpress_logged_in_1=alice%7C1796047990"
 BY_PASSWORD = ("1.9.97", *HAS_START_SESSION)
-"""The versions that a member with an application password can ask: of the others, only pages give nonces."""
+"""The versions that answer a member with an application password. Earlier ones give nonces only in pages."""
 
 START, SUBMIT = "/wp-json/mwai/v1/start_session", "/wp-json/mwai-ui/v1/chats/submit"
 DISCUSSIONS = "/wp-json/mwai-ui/v1/discussions/list"
@@ -22,19 +22,19 @@ ME, AJAX = "/wp-json/wp/v2/users/me", "/wp-admin/admin-ajax.php?action=rest-nonc
 
 @dataclass
 class MemberSite(PageSite):
-    """One that knows Alice."""
+    """A site with one member, Alice."""
 
     member_nonce: str = "1635c20365"
     knows_password: bool = True
-    """Otherwise the password was revoked, or a server drops the Authorization field."""
+    """False: the password was revoked, or a server drops the Authorization field."""
     knows_cookie: bool = True
-    """Otherwise it has expired."""
+    """False: the cookie has expired."""
     other_site: str = ""
-    """Where the page says that the REST root is, unless it is here."""
+    """The REST root that the page names, if not this site's."""
 
     @property
     def paths(self) -> list[str]:
-        """Where the requests went, without what makes an address new to caches."""
+        """The path of each request, without the query that keeps it out of caches."""
         return [path.split("?opchat=")[0] for _, path, _, _ in self.requests]
 
     def page(self, path: str) -> str:
@@ -74,7 +74,7 @@ class MemberSite(PageSite):
             return super().answer(method, path, nonce, body)
         if nonce is not None and not by_password and nonce != (self.member_nonce if self._has_cookie else self.nonce):
             return _error(403, "rest_cookie_invalid_nonce", "Cookie check failed")
-        is_alice = by_password or (self._has_cookie and nonce is not None)  # without one, cookies count for nothing
+        is_alice = by_password or (self._has_cookie and nonce is not None)  # without a nonce, WordPress ignores cookies
         own = self.member_nonce if is_alice else self.nonce
         if path == ME:
             alice = {"id": 2, "name": "Alice", "slug": "alice"}

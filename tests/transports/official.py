@@ -1,4 +1,4 @@
-"""A site whose owner has switched on the official REST API."""
+"""A site on which the owner has switched on the official REST API."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ FORBIDDEN: tuple[int, Any] = (401, {"code": "rest_forbidden", "message": "Sorry,
 
 @dataclass
 class OfficialSite(PageSite):
-    """It answers to the token, as 3.6.2 does unless a test says otherwise."""
+    """It accepts the token, and answers as plugin 3.6.2 unless a test says otherwise."""
 
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    """Other answers by route."""
+    """Other responses, by route."""
 
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
         route = path.rpartition("/mwai/v1/")[2]

@@ -1,4 +1,4 @@
-"""Questions over `AsyncioTransport`, and where they are cancelled."""
+"""Ask over `AsyncioTransport`, and the points at which to cancel."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Questions over `HttpxTransport`, by client and event loop."""
+"""Ask over `HttpxTransport`, with each client on each event loop."""
 
 import asyncio
 import ssl
@@ -24,7 +24,7 @@ NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 @dataclass(frozen=True)
 class Way:
-    """An event loop, and the owner of the client."""
+    """An event loop, and who owns the client."""
 
     loop: str
     module: ModuleType | None = None
@@ -81,7 +81,7 @@ async def read(transport: HttpxTransport, question: Any = "Hi") -> list[Any]:
 
 
 def mocked(handle: Callable[[Any], Any], module: ModuleType = httpx, **options: Any) -> list[Any]:
-    """Ask with a client whose answers come from a function."""
+    """Ask with a client whose responses come from a function."""
 
     async def main() -> list[Any]:
         transport = module.MockTransport(handle)

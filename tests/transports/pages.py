@@ -1,4 +1,4 @@
-"""A site with a page, as in versions of the plugin, for a visit and a question."""
+"""A site with a page, as each plugin version writes it, for a visit and a question."""
 
 import json
 import ssl
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
-from opchat_proto._json import encode_as_php  # strict JSON is not public
+from opchat_proto._json import encode_as_php  # strict JSON; not public
 
 VERSIONS = ("1.9.97", "2.1.9", "2.4.3", "2.4.9", "2.9.9", "3.6.2")
 PAGE_HAS_NONCE = ("2.1.9", "2.4.3")
@@ -21,7 +21,7 @@ SESSION_ID = "6b02fc304cdb0"
 
 @dataclass
 class PageSite:
-    """The site and its requests."""
+    """A site that records its requests."""
 
     version: str = "3.6.2"
     bots: tuple[str, ...] = ("default",)
@@ -29,7 +29,7 @@ class PageSite:
     cached_nonce: str | None = None
     """The nonce in the cached page."""
     page_nonce: str | None = None
-    """The nonce in the uncached page, if not the valid one."""
+    """The nonce in the uncached page, if it is not the valid one."""
     params: dict[str, Any] = field(default_factory=dict)
     """The content of data-params."""
     text: str = ""
@@ -60,7 +60,7 @@ class PageSite:
         return text
 
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
-        """Status and body."""
+        """The status and body of the response."""
         if method == "GET" and path.split("?")[0] == "/contact/":
             return 200, self.page(path)
         if path == "/wp-json/mwai/v1/start_session" and self.version in HAS_START_SESSION:
@@ -81,7 +81,7 @@ _S = TypeVar("_S", bound=PageSite)
 
 @contextmanager
 def served(site: _S, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[_S]:
-    """Serve it; its `url` is then known."""
+    """Serve it. `url` is set from then on."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

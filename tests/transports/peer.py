@@ -1,4 +1,4 @@
-"""A connection, for functions of `opchat_transports.testing.Run` that wait for the test, count or are a proxy."""
+"""A connection, for functions of `opchat_transports.testing.Run` that wait for the test, count, or act as a proxy."""
 
 import re
 import socket
@@ -8,18 +8,18 @@ from typing import TypeAlias
 
 from opchat_transports.testing import Accept, Run, Script
 
-PATIENCE = 20.0  # seconds; only a test that fails waits that long
+PATIENCE = 20.0  # seconds; reached only by a failing test
 
 
 def body_size(head: bytes) -> int:
-    """The Content-Length in a request's head, which all requests here have."""
+    """The Content-Length in a request's head. Every request here has one."""
     found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     assert found is not None, head
     return int(found[1])
 
 
 class Peer:
-    """The other side of a connection."""
+    """The server's side of a connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -35,7 +35,7 @@ class Peer:
         return head
 
     def read(self) -> bytes:
-        """The next request, whole: its head, a blank line, its body."""
+        """The whole next request: head, blank line and body."""
         head = self.read_head()
         length = body_size(head)
         while len(self._buffer) < length:
@@ -52,7 +52,7 @@ class Peer:
             self.socket.sendall(piece)
 
     def send_and_close(self, data: bytes) -> None:
-        """The end arrives with the data, not after it."""
+        """Send the data and FIN together."""
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         self.socket.sendall(data)
         self.socket.close()
@@ -81,10 +81,10 @@ Play: TypeAlias = Callable[[Peer], object]
 
 
 def plays(play: Play) -> Script:
-    """After a submit, which the server has read."""
+    """Run it after the server has read a submit."""
     return (Run(lambda connection: play(Peer(connection))),)
 
 
 def takes(play: Play) -> Script:
-    """From the beginning of a connection: nothing has been read."""
+    """Run it at the start of a connection, before anything is read."""
     return Accept(), *plays(play)

@@ -1,4 +1,4 @@
-"""Small proxies that keep a journal, as scripts. Whatever a site is called, it is on this machine."""
+"""Small proxies that keep a journal, as scripts. They connect to this machine, whatever the site's name."""
 
 import base64
 import re
@@ -27,12 +27,12 @@ BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
 
 @dataclass
 class Journal:
-    """The requests to a proxy, in order."""
+    """The requests that reached a proxy, in order."""
 
     targets: list[str] = field(default_factory=list)
-    """host:port of each connection that was to be made."""
+    """host:port of each requested connection."""
     credentials: list[str] = field(default_factory=list)
-    """What was given with each, "" for none."""
+    """The credentials of each request; "" if it had none."""
     heads: list[bytes] = field(default_factory=list)
     """The head of each HTTP request."""
     received: bytearray = field(default_factory=bytearray)
@@ -40,7 +40,7 @@ class Journal:
 
 
 class Net:
-    """A site that plays a script, and a way to it."""
+    """A site that plays a script, and a proxy in front of it."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Net:
         credentials: str = "",
         userinfo: str = "",
     ) -> None:
-        """Start both. `kind` is the site's certificate; `credentials` are those that the proxy wants."""
+        """Start both. `kind` selects the site's certificate; the proxy requires `credentials`."""
         self.journal = Journal()
         self.site = stack.enter_context(
             FaultServer(script, ssl_context=certificates[kind] if scheme == "https" else None)
@@ -69,7 +69,7 @@ class Net:
 
 
 class Nets(Protocol):
-    """Starts a site and a proxy."""
+    """Start a site and a proxy."""
 
     def __call__(
         self,
@@ -86,12 +86,12 @@ class Nets(Protocol):
 
 
 def proxy_of(route: str, journal: Journal, credentials: str = "") -> Script:
-    """One of this scheme."""
+    """A proxy of this scheme."""
     return (socks_proxy if route.startswith("socks") else http_proxy)(journal, credentials)
 
 
 def http_proxy(journal: Journal, credentials: str = "") -> Script:
-    """CONNECT and the absolute form. With credentials, 407 for others."""
+    """CONNECT and absolute-form requests. If credentials are required, others get 407."""
 
     @takes
     def play(peer: Peer) -> None:
@@ -108,7 +108,7 @@ def http_proxy(journal: Journal, credentials: str = "") -> Script:
         given = _basic(head)
         journal.credentials.append(given)
         if given != credentials:
-            # Its answer contains everything it knows, which must not be shown.
+            # The response contains everything that the proxy knows. None of it may be shown.
             peer.send(b"HTTP/1.1 407 %b\r\nContent-Length: 0\r\n\r\n" % head.replace(b"\r\n", b" "))
             record(peer, Journal())
             return
@@ -131,7 +131,7 @@ def http_proxy(journal: Journal, credentials: str = "") -> Script:
 
 
 class _Relay:
-    """Requests in the absolute form, which become those that a site expects."""
+    """Pass on requests in absolute form, rewritten as a site expects them."""
 
     def __init__(self, journal: Journal) -> None:
         self.received = bytearray()
@@ -153,7 +153,7 @@ class _Relay:
 
 
 def socks_proxy(journal: Journal, credentials: str = "") -> Script:
-    """SOCKS5. With credentials, none but those."""
+    """SOCKS5. If credentials are required, no other method is accepted."""
 
     @takes
     def play(peer: Peer) -> None:
@@ -220,7 +220,7 @@ def take(peer: Peer, count: int) -> bytes:
 
 
 def pending(connection: socket.socket) -> bytes:
-    """Bytes that TLS has read and that were not taken yet; a selector does not see them."""
+    """Decrypted bytes that were not read yet; a selector does not report them."""
     data = b""
     while isinstance(connection, ssl.SSLSocket) and connection.pending():
         data += connection.recv(65536)
@@ -228,10 +228,10 @@ def pending(connection: socket.socket) -> bytes:
 
 
 def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], bytes] = bytes) -> None:
-    """Pass everything on, both ways, until both sides have ended. One thread, as a TLS connection is not for two."""
+    """Relay both directions until both have ended. One thread, since a TLS connection is not thread-safe."""
     for each in (client, site):
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with selectors.DefaultSelector() as selector, suppress(OSError):  # who leaves
+    with selectors.DefaultSelector() as selector, suppress(OSError):  # a peer that leaves
         selector.register(client, selectors.EVENT_READ, site)
         selector.register(site, selectors.EVENT_READ, client)
         while selector.get_map():
@@ -244,18 +244,18 @@ def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], b
                     other.sendall(change(data) if source is client else data)
                 else:
                     selector.unregister(source)
-                    socket.socket.shutdown(other, socket.SHUT_WR)  # TLS ends without close_notify
+                    socket.socket.shutdown(other, socket.SHUT_WR)  # TLS ended without close_notify
 
 
 # ------------------------------------------------------------------------------------------------ hostile
 
 
 def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Script:
-    """Each piece answers something that the client says. What it says after that is taken down."""
+    """Each piece answers something that the client sends. Whatever it sends afterwards is recorded."""
 
     @takes
     def play(peer: Peer) -> None:
-        with suppress(ConnectionError):  # a client need not listen to all of it
+        with suppress(ConnectionError):  # a client need not read all of it
             for piece in pieces:
                 if not peer.socket.recv(65536):
                     return
@@ -273,7 +273,7 @@ def record(peer: Peer, journal: Journal) -> None:
 
 
 def cuts(replies: list[bytes]) -> list[Script]:
-    """The same conversation again and again, cut off after each of its bytes but the last."""
+    """The same dialogue repeatedly, each time cut after one more byte; never whole."""
 
     def cut(left: int) -> Script:
         @takes

@@ -1,8 +1,8 @@
-"""The contract of all transports, once.
+"""The contract of all transports, written once.
 
-`ANSWERED` are questions asked and read to their end; `PLAYED` is all the rest. They
-are written for the async shape. A way of asking (test_contract.py) opens a
-transport of that shape; the blocking one's coroutines just never wait.
+`ANSWERED` holds questions that are asked and read to their end, `PLAYED` everything
+else. They are written as coroutines. A way of asking (test_contract.py) opens a
+transport; the coroutines of the blocking one never wait.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Questions that are asked again."""
+"""Questions that are retried."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ from .wire import STREAM, answer, answers, event, live, serves
 
 @dataclass
 class Fixed:
-    """A random number, what happens when it is asked for, and how often it was."""
+    """A fixed random number, a hook that runs when it is drawn, and a count of the draws."""
 
     number: float
     then: Callable[[], object] = lambda: None
@@ -61,7 +61,7 @@ def put_off(status: int, **headers: str) -> bytes:
 
 
 async def a_site_that_says_when(way: Way) -> None:
-    # Not `serving`: the server says itself that it has not taken the question.
+    # Not `serving`: the server itself says that it has not accepted the question.
     with FaultServer(answers(put_off(429, Retry_After="1")), answers(HELLO)) as server:
         async with way.opened(server.url, retries=3) as transport:
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Questions that are asked and read to their end: what a server does, and what must come out of any transport."""
+"""Questions that are asked and read to their end: a server's script, and the outcome on every transport."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ from .wire import LAST, STREAM, answer, answers, chunk, end, event, live, object
 
 @dataclass(frozen=True)
 class Answered:
-    """A question asked and read to its end."""
+    """A question that is asked and read to its end."""
 
     name: str
     scripts: tuple[Script, ...]
@@ -40,7 +40,7 @@ class Answered:
     routes: tuple[str, ...] = BOTH
     options: Mapping[str, Any] = field(default_factory=dict)
     detail: str | None = None
-    """A part of the detail, if the transports word it differently; else the event's whole detail counts."""
+    """A part of the detail, for cases that the transports word differently; otherwise the whole event is compared."""
 
     async def play(self, way: Way) -> None:
         with serving(*self.scripts) as server:
@@ -56,7 +56,7 @@ class Answered:
 
 
 def broken(reason: Reason, detail: str = "", status: int | None = None, code: str | None = None, **more: Any) -> Broken:
-    """One that came after the question was sent."""
+    """A fault that came after the question was sent."""
     return Broken(reason, detail, status, code, **{"asked": True, **more})
 
 
@@ -71,7 +71,7 @@ def timed_out(name: str, script: Script, detail: str, *events: Event) -> Answere
 
 
 ANSWERED = [
-    # ---- an answer, however it comes
+    # ---- complete answers
     Answered("a stream", (answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST),), SAID),
     Answered("one byte at a time", ((Write(HELLO, size=1),),), SAID),
     Answered("all in one piece", (answers(HELLO),), SAID),

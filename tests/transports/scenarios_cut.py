@@ -1,4 +1,4 @@
-"""Answers that are cut, too large or never come."""
+"""Answers that are cut, too large, or missing."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def cut(data: bytes, *, reset: bool) -> Script:
 def judged(data: bytes, *, reset: bool) -> list[Event]:
     """The core's events, without I/O."""
     client = Client(Flow(Endpoint.parse("http://h"), Submit(new_message="Hi"), session=Session()))
-    for _ in range(2):  # the connect, and the sending
+    for _ in range(2):  # the Connect and the Send
         client.next_step()
         client.step_done()
     events = client.receive_data(data)
@@ -46,7 +46,7 @@ async def cut_at_every_byte(way: Way, *, reset: bool, **options: Any) -> None:
             for at in cuts:
                 expected = without_details(judged(SHORT[:at], reset=reset))
                 if at < len(SHORT_HEAD) and not way.head_is_ours:
-                    expected = [broken(Reason.LOST)]  # however much of the head came
+                    expected = [broken(Reason.LOST)]  # however much of the head arrived
                 assert without_details(await read(transport)) == expected, f"cut at {at}"
     assert server.routes == ("submit",) * len(cuts)
     assert len(server.visits) == len(cuts)
@@ -57,11 +57,11 @@ async def cut_by_fin(way: Way) -> None:
 
 
 async def cut_by_rst(way: Way) -> None:
-    await cut_at_every_byte(way, reset=True, retries=9, random=Fixed(0.0))  # which changes nothing
+    await cut_at_every_byte(way, reset=True, retries=9, random=Fixed(0.0))  # without effect
 
 
 async def heads_beyond_the_limits(way: Way) -> None:
-    """Of a library's heads we see what it gives us; of our own every byte counts."""
+    """A library passes on only parsed heads; in our own HTTP every byte counts."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
     answers = [
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",

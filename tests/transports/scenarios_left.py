@@ -1,4 +1,4 @@
-"""Replies that are read slowly, left, or closed; many at once."""
+"""Replies that are read slowly, abandoned or closed, and many at once."""
 
 import socket
 import threading
@@ -57,7 +57,7 @@ async def left_early(way: Way, leave: Callable[[AsyncTransport, AsyncReply], Awa
     with serving(play, answers(HELLO)) as server:
         async with way.opened(server.url) as transport:
             await leave(transport, transport.ask("Hi"))
-            assert left.wait(PATIENCE)  # without letting any task run
+            assert left.wait(PATIENCE)  # no other task runs in between
             assert await read(transport) == SAID
     assert server.routes == (*BOTH, "submit")
 
@@ -89,7 +89,7 @@ async def left_by_close(way: Way) -> None:
     async def leave(_: AsyncTransport, reply: AsyncReply) -> None:
         await anext(reply)
         await reply.aclose()
-        await reply.aclose()  # no harm
+        await reply.aclose()  # harmless
         rest = [event async for event in reply]
         assert isinstance(rest[-1], Broken)
         assert rest[-1].reason is Reason.TRUNCATED
@@ -135,7 +135,7 @@ async def closed_unread(way: Way) -> None:
 
 
 async def a_slow_reader(way: Way) -> None:
-    """Blocks the server: its bytes stay in the buffers of TCP."""
+    """Blocks the server: its bytes stay in TCP's buffers."""
     full = threading.Event()
     sent = 0
     pieces = 256
@@ -190,7 +190,7 @@ async def a_hundred_at_once_with_an_expired_nonce(way: Way) -> None:
     submits = [request for request in requests if b"start_session" not in request]
     assert len(requests) - len(submits) == 1
     assert len(set(submits)) == len(submits)
-    # Who begins after the session was renewed is not refused first.
+    # A call that starts after the session was renewed is not refused first.
     refused = sum(b"9876543210" in request for request in submits)
     assert 1 <= refused <= 100
     assert len(submits) - refused == 100

@@ -1,4 +1,4 @@
-"""The application for real servers in tests, and those servers in their own processes."""
+"""The application that real servers run in tests, and those servers as processes."""
 
 import os
 import socket
@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"a secret that all processes share"
 STARTS_WITHIN = 60.0  # seconds
 LEFT = "OPCHAT_TEST_LEFT"
-"""The file to which the application adds a line when a bot is closed early."""
+"""The application adds a line to this file when a bot is closed early."""
 
 SERVERS = {
-    # The application runs in one process, or two, behind one address.
+    # The application runs in one or two processes behind one address.
     "uvicorn": "uvicorn {app} --host 127.0.0.1 --port {port} --log-level warning --workers 2 --http h11",
     "uvicorn-httptools": "uvicorn {app} --host 127.0.0.1 --port {port} --log-level warning --http httptools",
     "hypercorn-asyncio": "hypercorn {app} --bind 127.0.0.1:{port} --worker-class asyncio --log-level warning",
@@ -33,7 +33,7 @@ SERVERS = {
 
 
 async def bot(submit: Submit) -> AsyncIterator[str | Event]:
-    """Do what the question asks for."""
+    """Do what the question says."""
     what, _, rest = submit.new_message.partition(" ")
     match what:
         case "echo":
@@ -60,7 +60,7 @@ async def bot(submit: Submit) -> AsyncIterator[str | Event]:
                 with open(os.environ[LEFT], "a") as file:  # noqa: ASYNC230  # a line; and nothing can be awaited in a cancelled bot
                     file.write(f"{rest}\n")
         case "slow":
-            await anyio.sleep(1)  # what the bot is for: it thinks for longer than a server may keep silent
+            await anyio.sleep(1)  # this bot's purpose: it thinks for longer than a server may stay silent
             yield "at last"
 
 
@@ -82,7 +82,7 @@ app = application(
 
 
 async def strict(scope: Any, receive: Any, send: Any) -> None:
-    """The same behind the strictest policy that lets a page have its own script."""
+    """The same page under the strictest policy that allows its own script."""
 
     async def and_policy(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -101,7 +101,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(name: str, left: Path, where: str = "tests.transports.served:app") -> Iterator[int]:
-    """One of the servers, from when it answers. Gives its port."""
+    """Start one of the servers, and yield its port once it answers."""
     port = free_port()
     module, *arguments = SERVERS[name].format(app=where, port=port).split()
     with started(port, "-m", module, *arguments, left=left):

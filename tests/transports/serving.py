@@ -16,25 +16,25 @@ from opchat_transports.testing import FaultServer, Repeat, Script, Stall
 
 from .wire import LAST, STREAM, answers, chunk, end, live, object_
 
-SOON = 0.2  # seconds of a clock that is to run out
+SOON = 0.2  # seconds, for a clock that must run out
 
 
 class Way(Protocol):
     """One way of asking."""
 
     head_is_ours: bool
-    """Whether our own HTTP reads the head of a response, not a library that hides its faults."""
+    """Whether our own HTTP code reads the head. A library hides some faults of heads."""
     keeps_connections: bool
     """Whether a connection may carry several requests."""
 
     def opened(self, url: str, **options: Any) -> AbstractAsyncContextManager[AsyncTransport]:
-        """A transport."""
+        """Opens a transport."""
 
     async def together(self, *works: Callable[[], Awaitable[Any]]) -> list[Any]:
-        """The results of all of them, in tasks or threads of their own."""
+        """Runs all of them in tasks or threads of their own, and returns their results."""
 
     async def wait_for(self, happened: threading.Event) -> None:
-        """Let others run until it has happened."""
+        """Lets other tasks run until the condition holds."""
 
 
 async def read(transport: AsyncTransport, question: Any = "Hi") -> list[Event]:
@@ -44,7 +44,7 @@ async def read(transport: AsyncTransport, question: Any = "Hi") -> list[Event]:
 
 @contextmanager
 def serving(*scripts: Script, port: int = 0) -> Iterator[FaultServer]:
-    """Each question must come once, or twice with another nonce. Clients must leave a stalled answer."""
+    """Check that each question comes once, or twice with different nonces, and that clients leave a stalled answer."""
     with FaultServer(*scripts, port=port) as server:
         yield server
     submits = [request for request in server.requests if request.route == "submit"]
@@ -56,16 +56,16 @@ def serving(*scripts: Script, port: int = 0) -> Iterator[FaultServer]:
 
 
 def stalls(*pieces: bytes) -> Script:
-    """Sends that and then nothing more until the client leaves."""
+    """Send that, and then nothing until the client leaves."""
     return *answers(*pieces), Stall()
 
 
 KEEPS_ALIVE: Script = (*answers(STREAM, live("a")), Repeat(chunk(b": keepalive\n\n"), gap=SOON / 10))
-"""Sends one event, and then comments for ever."""
+"""Send one event, and then comments forever."""
 
 
 def ended(reply: str) -> End:
-    """What `wire.end` becomes."""
+    """The event that `wire.end` becomes."""
     return End(reply, json.dumps({"success": True, "reply": reply}))
 
 
@@ -76,7 +76,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>n
 
 
 def closing(response: bytes) -> bytes:
-    """The response with the words that the connection will be closed, for clients that would keep it."""
+    """The response with `Connection: close`, for clients that would keep the connection."""
     return response.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 
 
@@ -88,7 +88,7 @@ STALE_SESSION = Session("9876543210")
 NO_ROUTE = closing(object_(404, code="rest_no_route", message="No route was found.", data={"status": 404}))
 BIG = "\N{PILE OF POO}x" * 400_000
 
-# An HTTP library connects, sends and waits for the head in one step, which these bound together.
+# An HTTP library connects, sends and waits for the head in one step. The sum of these bounds it.
 HEAD_SOON = Timeouts(connect=1, write=1, first_event=SOON)
 
 

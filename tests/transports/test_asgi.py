@@ -1,4 +1,4 @@
-"""Bots of the ASGI application: pieces, events, whole answers, several bots."""
+"""Bots of the ASGI application: pieces, events, whole answers, and several bots."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from .asgi import SECRET, Callable_, Letters, ask, body, echo, question, request
 # ------------------------------------------------------------------------------ answers
 
 
-def test_the_pieces_of_a_bot_are_sent_one_by_one_and_are_the_reply(backend: str) -> None:
+def test_each_piece_of_a_bot_is_sent_at_once_and_they_form_the_reply(backend: str) -> None:
     peer = ask(backend, echo)
     assert peer.response.status == 200
     assert ("content-type", "text/event-stream;charset=UTF-8") in peer.response.headers
@@ -116,7 +116,7 @@ def test_a_bot_sees_the_whole_question(backend: str) -> None:
 # ------------------------------------------------------------------------------ several bots
 
 
-def test_the_bot_that_a_question_names_answers_it(backend: str) -> None:
+def test_a_question_is_answered_by_the_bot_that_it_names(backend: str) -> None:
     async def seven(submit: Submit) -> AsyncIterator[str]:
         yield "seven"
 

@@ -36,13 +36,13 @@ def test_a_blocking_bot_answers(backend: str, bot: Any) -> None:
 
 def test_a_blocking_bot_runs_in_one_thread_and_one_context(backend: str) -> None:
     who: ContextVar[str] = ContextVar("who", default="nobody")
-    guard = threading.RLock()  # only its owner may release it
+    guard = threading.RLock()  # only the thread that acquired it may release it
     seen: list[tuple[str, str, int]] = []
 
     def bot(submit: Submit) -> Iterator[str]:
         before = who.get()
         who.set(submit.new_message)
-        database = sqlite3.connect(":memory:")  # only one thread may use it
+        database = sqlite3.connect(":memory:")  # usable from one thread only
         threads = {threading.get_ident()}
         try:
             with guard:
@@ -98,7 +98,7 @@ def test_the_number_of_threads_is_bounded(backend: str) -> None:
 
 
 @pytest.mark.parametrize("gives_more", [True, False])
-def test_a_busy_bot_whose_client_has_left_is_not_waited_for(backend: str, gives_more: bool) -> None:
+def test_a_busy_bot_whose_client_has_left_is_not_awaited(backend: str, gives_more: bool) -> None:
     thinks, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     def bot(submit: Submit) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Failing bots under ASGI: what clients see and what is logged."""
+"""Bots that fail under ASGI: what clients see and what is logged."""
 
 import asyncio
 import json

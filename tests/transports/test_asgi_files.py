@@ -1,4 +1,4 @@
-"""Uploads to the ASGI application, and bots that are given them."""
+"""Uploads to the ASGI application, and the bots that receive them."""
 
 import json
 import threading
@@ -56,7 +56,7 @@ class Bot:
 
 
 @pytest.mark.parametrize("bot", [blocking, generator, coroutine, Bot()])
-def test_a_bot_has_the_files_of_its_question(backend: str, bot: Any, tmp_path: Path) -> None:
+def test_a_bot_gets_the_files_of_its_question(backend: str, bot: Any, tmp_path: Path) -> None:
     app = application(bot, secret=SECRET, files=FileStore(tmp_path))
     response = upload(backend, app)
     told = json.loads(response.body)["data"]
@@ -70,7 +70,7 @@ def test_a_bot_has_the_files_of_its_question(backend: str, bot: Any, tmp_path: P
     assert ask(backend, app)[-1:] == [End("", ask(backend, app)[-1].raw)]
 
 
-def test_several_bots_have_them_too(backend: str, tmp_path: Path) -> None:
+def test_each_of_several_bots_gets_the_files_of_its_question(backend: str, tmp_path: Path) -> None:
     app = application(bots={"default": blocking, "b": generator}, secret=SECRET, files=FileStore(tmp_path))
     assert repr(app) == "<Application default, b>"
     told = json.loads(upload(backend, app).body)["data"]
@@ -79,7 +79,7 @@ def test_several_bots_have_them_too(backend: str, tmp_path: Path) -> None:
     assert end.reply == "cat.png, image/png, 4000 bytes"
 
 
-def test_without_a_store_the_route_is_404(backend: str) -> None:
+def test_without_a_store_the_upload_route_is_404(backend: str) -> None:
     response = upload(backend, application(lambda submit: (), secret=SECRET))
     assert (response.status, json.loads(response.body)["code"]) == (404, "rest_no_route")
 
@@ -95,7 +95,7 @@ def test_without_a_store_the_route_is_404(backend: str) -> None:
         (FORM, {"content_length": "5001"}, 413, "The body is larger than 5000 bytes."),
     ],
 )
-def test_what_is_refused_leaves_nothing(
+def test_a_refused_upload_leaves_nothing_in_the_store(
     backend: str, form: bytes, more: dict[str, str], status: int, words: str, tmp_path: Path
 ) -> None:
     app = application(blocking, secret=SECRET, files=FileStore(tmp_path), limits=Limits(upload_bytes=5000))
@@ -105,7 +105,7 @@ def test_what_is_refused_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_client_that_leaves_or_is_slow_leaves_nothing(backend: str, tmp_path: Path) -> None:
+def test_an_abandoned_or_slow_upload_leaves_nothing_in_the_store(backend: str, tmp_path: Path) -> None:
     head = scope(UPLOAD, headers=headers("multipart/form-data; boundary=edge"))
     begun = body(FORM[:1000], b"")[0]
 
@@ -122,7 +122,7 @@ def test_a_client_that_leaves_or_is_slow_leaves_nothing(backend: str, tmp_path: 
     assert (gone.sent, slow.response.status, list(tmp_path.iterdir())) == ([], 408, [])
 
 
-def test_a_store_that_has_no_room_says_so(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_upload_to_a_full_store_is_refused(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = FileStore(tmp_path, total_bytes=100)
     response = upload(backend, application(blocking, secret=SECRET, files=store))
     assert (response.status, json.loads(response.body)["message"]) == (500, "The file cannot be kept.")
@@ -131,7 +131,7 @@ def test_a_store_that_has_no_room_says_so(backend: str, tmp_path: Path, caplog: 
     assert "a file cannot be kept: the store has no room for this file" in caplog.text
 
 
-def test_a_bot_that_takes_no_files_is_refused(tmp_path: Path) -> None:
+def test_a_store_with_a_bot_that_takes_no_files_is_an_error(tmp_path: Path) -> None:
     def one(submit: Submit) -> Iterator[str]:
         yield "no files"
 
@@ -142,7 +142,7 @@ def test_a_bot_that_takes_no_files_is_refused(tmp_path: Path) -> None:
         application(bots={"a": one}, secret=SECRET, files=store)
 
 
-def test_the_page_offers_uploads_where_they_are_taken(backend: str, tmp_path: Path) -> None:
+def test_the_page_offers_uploads_if_the_application_takes_them(backend: str, tmp_path: Path) -> None:
     for files, offered in ((FileStore(tmp_path), b"true"), (None, b"false")):
         bot: Any = blocking if files else (lambda submit: ())
         page = request(backend, application(bot, secret=SECRET, files=files), scope("/", "GET"), *body(b"")).response
@@ -150,7 +150,7 @@ def test_the_page_offers_uploads_where_they_are_taken(backend: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("bot", [blocking, generator, coroutine, Bot()])
-def test_the_files_of_a_question_are_looked_up_outside_of_the_event_loop(
+def test_files_are_looked_up_outside_the_event_loop(
     backend: str, bot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []

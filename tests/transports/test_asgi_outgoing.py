@@ -1,4 +1,4 @@
-"""Uploaded files that the ASGI application sends."""
+"""Uploaded files that the ASGI application serves."""
 
 import os
 from pathlib import Path
@@ -47,13 +47,13 @@ def test_a_file_is_sent_in_pieces(backend: str, tmp_path: Path) -> None:
     }
 
 
-def test_a_mounted_application_sends_it_below_its_root(backend: str, tmp_path: Path) -> None:
+def test_a_mounted_application_serves_files_below_its_root(backend: str, tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     peer = get(backend, store, f"/chat{path_of(put(store))}", root_path="/chat")
     assert (peer.response.status, peer.response.body == DATA) == (200, True)
 
 
-def test_a_head_has_the_same_fields_and_no_bytes(backend: str, tmp_path: Path) -> None:
+def test_head_gets_the_same_fields_and_no_body(backend: str, tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     target = path_of(put(store))
     head, whole = get(backend, store, target, "HEAD").response, get(backend, store, target).response
@@ -67,7 +67,7 @@ def test_an_empty_file_is_sent(backend: str, tmp_path: Path) -> None:
     assert dict(response.headers)["content-disposition"] == "attachment"
 
 
-def test_what_is_not_in_the_store_is_404(backend: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_in_the_store_is_404(backend: str, tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     file = put(store)
     for target in (path_of(file, "gif"), f"/wp-content/uploads/{'0' * 32}.png", "/wp-content/uploads/"):
@@ -77,17 +77,17 @@ def test_what_is_not_in_the_store_is_404(backend: str, tmp_path: Path) -> None:
     assert get(backend, store, path_of(file)).response.status == 404
 
 
-def test_a_file_that_cannot_be_read_is_500(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_file_is_500(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = FileStore(tmp_path)
     file = put(store)
     file.path.unlink()
-    file.path.symlink_to(file.path)  # a loop
+    file.path.symlink_to(file.path)  # a symlink to itself
     assert get(backend, store, path_of(file)).response.status == 500
     assert "a file cannot be read: Too many levels of symbolic links" in caplog.text
 
 
 def meanwhile(backend: str, store: FileStore, happens: Any) -> Peer:
-    """Fetch a file, and let this happen after its first piece."""
+    """Fetch a file, and run `happens` after its first piece."""
     file = put(store)
 
     async def main() -> Peer:
@@ -109,7 +109,7 @@ def meanwhile(backend: str, store: FileStore, happens: Any) -> Peer:
     return peer
 
 
-def test_a_file_that_is_deleted_meanwhile_is_sent_whole(backend: str, tmp_path: Path) -> None:
+def test_a_file_deleted_while_it_is_sent_is_sent_whole(backend: str, tmp_path: Path) -> None:
     store = FileStore(tmp_path)
 
     def purge(peer: Peer, file: StoredFile) -> None:
@@ -120,7 +120,7 @@ def test_a_file_that_is_deleted_meanwhile_is_sent_whole(backend: str, tmp_path: 
     assert meanwhile(backend, store, purge).response.body == DATA
 
 
-def test_a_file_that_becomes_shorter_stays_unfinished(
+def test_the_response_with_a_file_that_shrinks_stays_unfinished(
     backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer = meanwhile(backend, FileStore(tmp_path), lambda peer, file: os.truncate(file.path, 100_000))
@@ -128,7 +128,7 @@ def test_a_file_that_becomes_shorter_stays_unfinished(
     assert "the rest of a file cannot be read: it has become shorter" in caplog.text
 
 
-def test_a_client_that_leaves_ends_it(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_leaves_ends_the_response(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def leave(peer: Peer, file: StoredFile) -> None:
         peer.lost = True
 

@@ -64,7 +64,7 @@ def test_comments_keep_a_stream_alive_while_the_bot_is_silent(backend: str) -> N
 
 @pytest.fixture
 def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interval ends as soon as the other tasks have had a turn."""
+    """An interval ends as soon as the other tasks have run once."""
 
     async def sleep(seconds: float) -> None:
         await anyio.lowlevel.checkpoint()

@@ -34,7 +34,7 @@ def test_a_session_is_started_and_used_for_a_question(backend: str) -> None:
     assert request(backend, APP, head, *body(b'{"botId":"default",', b'"newMessage":"hi"}', b"")).response.status == 200
 
 
-def test_what_the_site_refuses_is_refused(backend: str) -> None:
+def test_the_application_refuses_what_the_site_refuses(backend: str) -> None:
     refused = request(backend, APP, scope(), *body(b"{}")).response
     assert (refused.status, json.loads(refused.body)["code"]) == (401, "rest_forbidden")
     assert request(backend, APP, scope("/elsewhere"), *body(b"")).response.status == 404
@@ -50,7 +50,7 @@ def test_a_head_request_gets_no_body(backend: str) -> None:
     assert b"mwai-chatbot-container" in get.body
 
 
-def test_a_server_may_omit_the_raw_path(backend: str) -> None:
+def test_a_server_may_omit_raw_path(backend: str) -> None:
     head = scope(START)
     del head["raw_path"], head["query_string"], head["root_path"], head["scheme"]
     assert request(backend, APP, head, {"type": "http.request"}).response.status == 200
@@ -71,7 +71,7 @@ def test_cookies_are_secure_over_https(backend: str) -> None:
         assert ("secure" in dict(response.headers)["set-cookie"]) is marked
 
 
-def test_pages_of_named_origins_may_ask(backend: str) -> None:
+def test_pages_of_allowed_origins_may_ask(backend: str) -> None:
     app = application(echo, secret=SECRET, origins=["https://shop.example"])
     origin = (b"origin", b"https://shop.example")
     head, messages = question()
@@ -95,7 +95,7 @@ def test_processes_with_the_same_secret_are_one_site(backend: str) -> None:
     assert request(backend, other, head, *body(values)).response.status == 403
 
 
-def test_dns_rebinding_gets_status_421(backend: str) -> None:
+def test_a_rebound_host_name_gets_status_421(backend: str) -> None:
     app = application(echo, secret=SECRET, allowed_hosts=["Site.example"])
     head, messages = question()
     for target, method in (("/", "GET"), (START, "POST"), (SUBMIT, "POST")):
@@ -105,7 +105,7 @@ def test_dns_rebinding_gets_status_421(backend: str) -> None:
     assert request(backend, app, head, *messages).response.status == 200
 
 
-def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(backend: str) -> None:
+def test_the_plugins_script_is_told_that_a_guest_has_no_discussions(backend: str) -> None:
     target = "/wp-json/mwai-ui/v1/discussions/list"
     listed = request(backend, APP, scope(target), *body(b'{"botId":"default"}')).response
     assert (listed.status, listed.body) == (200, b'{"success":false,"message":"You need to be connected."}')
@@ -131,7 +131,7 @@ def test_an_ambiguous_head_is_refused(backend: str, headers: Any, version: str, 
     assert peer.waiting == messages
 
 
-def test_when_all_bodies_together_are_too_large_the_largest_is_refused(backend: str) -> None:
+def test_the_largest_body_is_refused_when_all_bodies_together_exceed_the_bound(backend: str) -> None:
     async def main() -> list[Peer]:
         app = application(echo, secret=SECRET, body_bytes=100)
         large, other = Peer(*body(b"x" * 60, b"", b"")[:1]), Peer(*body(b"x" * 30, b"x" * 20, b"x" * 49))
@@ -151,7 +151,7 @@ def test_when_all_bodies_together_are_too_large_the_largest_is_refused(backend: 
     assert ("connection", "close") in peers[0].response.headers
 
 
-def test_the_body_of_a_question_counts_until_it_is_answered(backend: str) -> None:
+def test_the_body_of_a_question_counts_until_the_answer_is_complete(backend: str) -> None:
     goes_on: list[anyio.Event] = [anyio.Event()]
 
     async def bot(submit: Submit) -> AsyncIterator[str]:
@@ -211,7 +211,7 @@ def test_an_answer_that_the_client_did_not_read_is_logged(backend: str, caplog: 
 # ------------------------------------------------------------------------------ more limits
 
 
-def test_the_limit_of_a_body_is_exact(backend: str) -> None:
+def test_the_limit_on_a_body_is_exact(backend: str) -> None:
     app = application(echo, secret=SECRET, limits=Limits(request_bytes=10))
     assert request(backend, app, scope(START), *body(b"12345", b"67890")).response.status == 200
     refused = request(backend, app, scope(START), *body(b"12345", b"67890", b"1", b"more")).response
@@ -220,7 +220,7 @@ def test_the_limit_of_a_body_is_exact(backend: str) -> None:
 
 
 @pytest.mark.parametrize("length", [b"11", b"9" * 5000])
-def test_a_body_announced_as_too_large_is_refused_unread(backend: str, length: bytes) -> None:
+def test_a_body_that_is_announced_as_too_large_is_refused_unread(backend: str, length: bytes) -> None:
     app = application(echo, secret=SECRET, limits=Limits(request_bytes=10))
     messages = body(b"12345678901")
     peer = request(backend, app, scope(START, headers=[(b"content-length", length)]), *messages)
@@ -240,7 +240,7 @@ def test_a_slow_request_is_refused(backend: str) -> None:
 # ------------------------------------------------------------------------------ the rest of ASGI
 
 
-def test_the_lifespan_is_followed(backend: str) -> None:
+def test_lifespan_events_are_acknowledged(backend: str) -> None:
     peer = request(backend, APP, {"type": "lifespan"}, {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
     assert peer.sent == [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
 
@@ -282,7 +282,7 @@ def test_an_exception_from_the_server_propagates(backend: str) -> None:
         ({"secret": b"a", "request_timeout": float("nan")}, ValueError, "request_timeout: expected seconds above 0"),
     ],
 )
-def test_a_wrong_argument_is_refused(options: Any, error: type[Exception], text: str) -> None:
+def test_an_invalid_argument_is_refused(options: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         application(echo, **options)
 

@@ -1,4 +1,4 @@
-"""The ASGI application under real servers, over loopback: our clients, and raw bytes."""
+"""The ASGI application on real servers over loopback, asked by our clients and with raw bytes."""
 
 import json
 import re
@@ -23,7 +23,7 @@ SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
 
 
 class Served:
-    """A running server, and the file that lists the bots that were closed early."""
+    """A running server, and the file that lists the bots closed early."""
 
     def __init__(self, name: str, port: int, left: Path) -> None:
         self.name = name
@@ -32,7 +32,7 @@ class Served:
         self.url = f"http://127.0.0.1:{port}"
 
     def is_left(self, what: str) -> bool:
-        """Whether the bot for this question is closed in time."""
+        """Whether the bot of this question is closed in time."""
         end = time.monotonic() + PATIENCE
         waiting = threading.Event()
         while time.monotonic() < end:
@@ -83,7 +83,7 @@ def test_a_stale_nonce_is_renewed(served: Served, ask: Ask) -> None:
 
 
 def test_many_questions_share_a_session(served: Served) -> None:
-    """The processes of a server are one site: the nonce of one is valid for the others."""
+    """The processes of a server are one site: a nonce from one is valid in the others."""
     with BlockingTransport(served.url) as transport:
         for number in range(20):
             with transport.ask(f"echo {number}") as reply:
@@ -107,7 +107,7 @@ def submit(text: str, *headers: str) -> bytes:
 
 
 def exchange(served: Served, *pieces: bytes) -> bytes:
-    """Everything that the server sends until it closes."""
+    """All bytes that the server sends before it closes."""
     with closing(served.connect()) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -212,7 +212,7 @@ def test_the_page_forbids_frames_and_has_no_icon(served: Served) -> None:
     assert (head[:12], body) == (b"HTTP/1.1 204", b"")
 
 
-def test_the_bot_that_a_question_names_answers_it(served: Served) -> None:
+def test_a_question_is_answered_by_the_bot_that_it_names(served: Served) -> None:
     """A blocking bot keeps one thread for its whole answer."""
     [whole] = ASKS["blocking"](served.url, question=Submit(new_message="hi", bot_id="thread", stream=False))
     first, second = whole.reply.split()
@@ -221,7 +221,7 @@ def test_the_bot_that_a_question_names_answers_it(served: Served) -> None:
     assert (broken.reason, broken.detail) == (Reason.REMOTE, "Sorry, your query has been rejected.")
 
 
-def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(served: Served) -> None:
+def test_the_plugins_script_is_told_that_a_guest_has_no_discussions(served: Served) -> None:
     body = b'{"botId":"default"}'
     head = b"POST /wp-json/mwai-ui/v1/discussions/list HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
     head, body = unchunked(exchange(served, head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)))
@@ -229,7 +229,7 @@ def test_the_script_of_the_plugin_is_told_that_a_guest_has_no_discussions(served
 
 
 def test_an_ambiguous_head_reaches_no_bot(served: Served) -> None:
-    """Refused by the application if the server lets it see both framings, else by the server: granian reads chunks."""
+    """The application refuses it if the server shows it both framings, else the server does. granian reads chunks."""
     question = submit("flood smuggled", "Transfer-Encoding: chunked", "Connection: close")
     head, _ = unchunked(exchange(served, question))
     assert head[:12] == (b"HTTP/1.1 500" if served.name == "granian" else b"HTTP/1.1 400")
@@ -252,7 +252,7 @@ def test_an_ambiguous_head_reaches_no_bot(served: Served) -> None:
         (f"POST {START} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n", 408, "request_timeout"),
     ],
 )
-def test_refusals_are_those_of_wordpress(served: Served, request_: str, status: int, code: str) -> None:
+def test_refusals_match_those_of_wordpress(served: Served, request_: str, status: int, code: str) -> None:
     head, body = unchunked(exchange(served, f"{request_}Connection: close\r\n\r\n".encode()))
     assert int(head.split()[1]) == status
     assert json.loads(body)["code"] == code
@@ -264,7 +264,7 @@ def test_an_endless_body_is_refused(served: Served) -> None:
     with closing(served.connect()) as connection:
         connection.sendall(head)
         answered = bytearray()
-        for _ in range(1024):  # 64 MiB, if it takes them
+        for _ in range(1024):  # at most 64 MiB
             try:
                 connection.sendall(chunk)
             except OSError:

@@ -1,4 +1,4 @@
-"""`AsyncioTransport`'s own: its streams, on asyncio's loop and on uvloop's."""
+"""What is particular to `AsyncioTransport`: its streams, on asyncio's loop and on uvloop's."""
 
 import asyncio
 import gc
@@ -55,20 +55,20 @@ def ask_by_name(run: Run, port: int, *addresses: str, **options: Any) -> list[An
 
 
 @linux
-def test_an_address_that_refuses_is_followed_by_the_next(run: Run) -> None:
+def test_after_a_refusing_address_the_next_one_is_tried(run: Run) -> None:
     with FaultServer(tells("a")) as server:
         assert ask_by_name(run, server.port, "127.0.0.2", "127.0.0.1", "127.0.0.3")[-1].reply == "a"
     assert len(server.visits) == 1
 
 
 @linux
-def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
+def test_a_silent_address_does_not_delay_the_next_one(run: Run) -> None:
     with (
         FaultServer(tells("a")) as server,
         socket.create_server(("127.0.0.2", server.port), backlog=0) as silent,
         ExitStack() as waiting,
     ):
-        for _ in range(8):  # so that its queue of new connections is full
+        for _ in range(8):  # so that its backlog is full
             connection = waiting.enter_context(socket.socket())
             connection.setblocking(False)
             connection.connect_ex(silent.getsockname())
@@ -78,7 +78,7 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(run: Run) -> None:
 
 
 @linux
-def test_if_all_addresses_refuse_the_connection_fails(run: Run) -> None:
+def test_the_connection_fails_if_all_addresses_refuse(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     assert ask_by_name(run, port, "127.0.0.1", "127.0.0.2") == [
@@ -91,7 +91,7 @@ def test_if_all_addresses_refuse_the_connection_fails(run: Run) -> None:
 
 @linux
 @secured
-def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
+def test_an_answer_that_comes_with_a_reset_between_two_sends_is_read(
     run: Run, secure: bool, authority: trustme.CA
 ) -> None:
     sends = 0
@@ -100,7 +100,7 @@ def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
     def observe(call: Any, item: Any) -> None:
         nonlocal sends
         sends += isinstance(item, Send)
-        if sends == 2:  # as if the event loop were busy with something else
+        if sends == 2:  # as if the event loop were busy
             begun.set()
             assert was_reset.wait(PATIENCE)
 
@@ -108,7 +108,7 @@ def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
     def play(peer: Peer) -> None:
         peer.read_head()
         read = 0
-        while read < 150_000:  # so that the system takes all of the first
+        while read < 150_000:  # so that the system accepts the whole first one
             read += len(peer.socket.recv(65536))
         assert begun.wait(PATIENCE)
         peer.send(object_(503, success=False, message="Too busy."))
@@ -126,7 +126,7 @@ def test_an_answer_counts_that_comes_with_a_reset_between_two_sends(
 
 
 @secured
-def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trustme.CA) -> None:
+def test_data_that_arrived_before_a_reset_is_read(run: Run, secure: bool, authority: trustme.CA) -> None:
     was_reset = threading.Event()
 
     @plays
@@ -156,8 +156,8 @@ def test_what_came_before_a_reset_counts(run: Run, secure: bool, authority: trus
 
 
 @pytest.mark.parametrize("nth", range(1, 9))
-def test_a_reset_is_not_logged_whenever_garbage_was_collected(run: Run, nth: int) -> None:
-    """A collection before a connection's own future is made lets a later one delete the future before its owner."""
+def test_a_reset_is_not_logged_whenever_garbage_is_collected(run: Run, nth: int) -> None:
+    """A collection before the connection's own future exists lets a later one delete the future before its owner."""
 
     async def main() -> list[Any]:
         loop: Any = asyncio.get_running_loop()
@@ -177,8 +177,8 @@ def test_a_reset_is_not_logged_whenever_garbage_was_collected(run: Run, nth: int
     assert (broken.reason, broken.detail) == (Reason.TRUNCATED, "the connection failed: Connection reset by peer")
 
 
-def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -> None:
-    """Unread data waits for the loop, so other tasks run in between."""
+def test_the_events_of_one_read_are_returned_without_a_turn_of_the_loop(run: Run) -> None:
+    """A read that has to wait lets other tasks run."""
     pieces = 20_000
     turns = 0
 
@@ -202,7 +202,7 @@ def test_the_events_of_one_read_are_given_without_letting_others_run(run: Run) -
 
 
 def test_a_question_waits_while_the_server_does_not_read(run: Run) -> None:
-    """It is larger than the system's buffers, and the server reads only when other tasks have run for long."""
+    """The question exceeds the system's buffers. The server reads only after other tasks have run for a long time."""
     may_read = threading.Event()
     sizes: list[int] = []
 
@@ -232,8 +232,8 @@ def test_a_question_waits_while_the_server_does_not_read(run: Run) -> None:
 # ------------------------------------------------------------------------------ TLS
 
 
-def test_what_comes_before_tls_begins_is_not_read_as_if_inside(run: Run, authority: trustme.CA) -> None:
-    """An answer in the clear, and then a handshake as it should be."""
+def test_bytes_in_the_clear_before_tls_are_not_read_as_if_inside_it(run: Run, authority: trustme.CA) -> None:
+    """The peer sends an answer in the clear, and then a valid handshake."""
 
     @takes
     def play(peer: Peer) -> None:
@@ -253,7 +253,7 @@ def test_what_comes_before_tls_begins_is_not_read_as_if_inside(run: Run, authori
     "body", [b'data: {"type":"live","data":"a"}\n\n', b"<p>No.", b'{"success":'], ids=["stream", "page", "object"]
 )
 def test_a_cut_without_close_notify_before_the_end_is_truncated(run: Run, body: bytes, authority: trustme.CA) -> None:
-    head = b"HTTP/1.1 200 OK\r\n\r\n"  # without a length: the end of the connection ends it
+    head = b"HTTP/1.1 200 OK\r\n\r\n"  # without a length, so the end of the connection ends it
     with FaultServer(without_close_notify(head + body), ssl_context=tls_server(authority)) as server:
         events = ask(run, server.url, ssl_context=trusting(authority))
     assert [type(event) for event in events] == [Live] * (b"live" in body) + [Broken]

@@ -1,4 +1,4 @@
-"""`AsyncioTransport` cancelled, left and closed: nothing is left open."""
+"""`AsyncioTransport` cancelled, abandoned and closed: nothing is left open."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ async def turns_later(count: int, then: Callable[[], object]) -> None:
 
 
 async def cut_at(what: str, nth: int, work: Coroutine[Any, Any, None]) -> bool:
-    """Cancel it when it waits for the nth time, or at the nth turn of the loop. Returns whether it came so far."""
+    """Cancel it at its nth wait, or at the nth turn of the loop. Returns whether it got that far."""
     task: asyncio.Task[Any]
 
     async def run() -> None:
@@ -72,7 +72,7 @@ def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
                 assert [type(event) for event in events] == [Live, Live, End]
                 return False
             assert reply._stream is None
-            await follow()  # what had come before, and how it ended
+            await follow()  # the events that had arrived, and the last one
             assert [type(event) for event in events[:-1]] == [Live] * (len(events) - 1)
             assert isinstance(events[-1], Broken | End)
             return True
@@ -80,7 +80,7 @@ def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
     async def main() -> int:
         nth = 1
         while await cut(nth):
-            # There are many turns; most are spent waiting for the server.
+            # There are many turns; most pass while it waits for the server.
             nth += 1 if what == "await" or nth < 60 else nth // 6
         return nth
 
@@ -88,7 +88,7 @@ def test_cancelled_at_any_time_it_leaves_nothing_open_and_the_transport_goes_on(
         answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST),
         ssl_context=tls_server(authority) if secure else None,
     ) as server:
-        # A name with two addresses; the first one refuses.
+        # A name with two addresses. The first one refuses.
         url = server.url.replace("http://127.0.0.1", f"http{'s' if secure else ''}://localhost")
         assert run(main) > 5
     assert server.repeated == ()
@@ -115,7 +115,7 @@ def test_hundreds_of_cancelled_streams_leave_nothing_behind(run: Run) -> None:
         run(main)
 
 
-def test_a_timeout_of_asyncio_closes_and_comes_out(run: Run) -> None:
+def test_asyncio_timeout_closes_the_connection_and_propagates(run: Run) -> None:
     async def main() -> None:
         async with AsyncioTransport(server.url, session=Session()) as transport:
             reply = transport.ask("Hi")
@@ -140,7 +140,7 @@ def test_a_timeout_of_asyncio_closes_and_comes_out(run: Run) -> None:
         run(main)
 
 
-def test_in_a_task_group_the_failure_of_one_closes_the_others(run: Run) -> None:
+def test_in_a_task_group_one_failure_closes_the_other_replies(run: Run) -> None:
     async def main() -> None:
         async with AsyncioTransport(server.url, session=Session()) as transport:
             with pytest.raises(ExceptionGroup):
@@ -267,7 +267,7 @@ def test_closing_the_transport_ends_a_connect_and_a_wait_for_the_session(run: Ru
         run(lambda: main(port if scheme == "http" else server.port))
 
 
-def test_closing_closes_also_when_cancelled(run: Run) -> None:
+def test_closing_completes_even_when_cancelled(run: Run) -> None:
     async def main() -> None:
         transport = AsyncioTransport(server.url, session=Session())
         replies = [transport.ask("Hi") for _ in range(3)]
@@ -290,7 +290,7 @@ def test_closing_closes_also_when_cancelled(run: Run) -> None:
         run(main)
 
 
-def test_a_reply_that_is_forgotten_leaves_the_server(run: Run) -> None:
+def test_a_garbage_collected_reply_closes_its_connection(run: Run) -> None:
     was_left = threading.Event()
 
     @plays

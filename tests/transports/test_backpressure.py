@@ -1,4 +1,4 @@
-"""TCP slows down a server that writes faster than the client reads: nothing is buffered here."""
+"""TCP slows down a server that writes faster than the client reads: the client buffers nothing."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ EVENT = live("x" * 1000)
 
 
 class Writer:
-    """Writes until the client stops reading, and then reports how much that was."""
+    """Write until the client stops reading, and report how many bytes were written."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -36,7 +36,7 @@ class Writer:
 
     def __call__(self, peer: Peer) -> None:
         peer.send(STREAM)
-        peer.socket.settimeout(2.0)  # twenty times what a reader that reads would need for a buffer
+        peer.socket.settimeout(2.0)  # twenty times as much as a reading client would have to buffer
         try:
             while self.written < ALL:
                 self.written += peer.socket.send(EVENT * 64)
@@ -87,11 +87,11 @@ def on_a_client(url: str, writer: Writer) -> Event:
     return asking(url, writer, HttpxTransport, CLIENT)
 
 
-CLIENT = httpx.AsyncClient(trust_env=False)  # made before memory is looked at, as it loads all certificates
+CLIENT = httpx.AsyncClient(trust_env=False)  # created before memory is measured, since it loads all certificates
 
 
 @pytest.mark.parametrize("transport", [blocking, on_trio, on_asyncio, on_httpx, on_a_client])
-def test_a_slow_reader_holds_the_server_back(transport: Callable[[str, Writer], Event]) -> None:
+def test_a_slow_reader_slows_the_server_down(transport: Callable[[str, Writer], Event]) -> None:
     writer = Writer()
     with FaultServer(plays(writer)) as server:
         tracemalloc.start()
@@ -100,5 +100,5 @@ def test_a_slow_reader_holds_the_server_back(transport: Callable[[str, Writer], 
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert writer.written < ALL / 2  # the rest is what the kernel holds for both sides
-    assert peak < MIB  # with the server's own buffers; no event is unfinished for longer than one read
+    assert writer.written < ALL / 2  # the rest is in the kernel's buffers on both sides
+    assert peak < MIB  # includes the server's own buffers; no event stays unfinished for longer than one read

@@ -56,7 +56,7 @@ def test_a_second_address_is_tried_within_the_same_clock(full_port: int, monkeyp
 
 
 def lookup(names: Callable[[], Any]) -> Callable[..., Any]:
-    """Replaces `socket.getaddrinfo`, which is called first."""
+    """Replaces `socket.getaddrinfo`, which runs first."""
 
     def look_up(host: Any, *_: Any, flags: int = 0, **__: Any) -> Any:
         if flags & socket.AI_NUMERICHOST:
@@ -68,7 +68,7 @@ def lookup(names: Callable[[], Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def stuck_lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The lookup of any name hangs for as long as the test takes. The event tells that it has begun."""
+    """Name lookups hang until the test ends. The event is set once one has begun."""
     begun, ended = threading.Event(), threading.Event()
 
     def hang() -> list[Any]:
@@ -174,7 +174,7 @@ def test_closing_the_transport_ends_a_connect(full_port: int) -> None:
 
 
 @linux
-def test_closing_right_before_a_connect_ends_it_without_a_clock(
+def test_closing_just_before_a_connect_ends_it_without_a_timeout(
     full_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect, shutdown = socket.socket.connect, socket.socket.shutdown
@@ -189,7 +189,7 @@ def test_closing_right_before_a_connect_ends_it_without_a_clock(
     def tell(connection: socket.socket, how: int) -> None:
         try:
             shutdown(connection, how)
-        finally:  # the system says that it is not connected
+        finally:  # the system reports that it is not connected
             is_shut_down.set()
 
     monkeypatch.setattr(socket.socket, "connect", connect_late)
@@ -201,7 +201,7 @@ def test_closing_right_before_a_connect_ends_it_without_a_clock(
 
 
 @pytest.mark.parametrize("ends", ["reply", "transport"])
-def test_closing_ends_the_lookup_of_a_name(stuck_lookup: threading.Event, ends: str) -> None:
+def test_closing_ends_a_name_lookup(stuck_lookup: threading.Event, ends: str) -> None:
     transport = BlockingTransport("http://h", session=Session(), timeouts=Timeouts(connect=None))
     reply = transport.ask("Hi")
     join = in_thread(lambda: list(reply))
@@ -210,8 +210,8 @@ def test_closing_ends_the_lookup_of_a_name(stuck_lookup: threading.Event, ends: 
     assert join() == CLOSED
 
 
-def test_no_lookup_begins_once_the_reply_is_closed(stuck_lookup: threading.Event) -> None:
-    """Not even where it is closed between the step and the lookup."""
+def test_no_name_lookup_begins_after_the_reply_is_closed(stuck_lookup: threading.Event) -> None:
+    """This includes a close between the step and the lookup."""
 
     def observe(_: Call | HTTPCall, item: object) -> None:
         if isinstance(item, Connect):
@@ -263,7 +263,7 @@ def test_closing_the_transport_ends_a_send(secure: bool, authority: trustme.CA) 
         left.set()
 
 
-def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_raised_inside_a_step_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     left = threading.Event()
 
     @takes
@@ -274,7 +274,7 @@ def test_an_exception_from_within_closes_the_connection(monkeypatch: pytest.Monk
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    # Where a signal handler of Python's would raise it.
+    # At a place where Python may run a signal handler that raises it.
     monkeypatch.setattr(BlockingReply, "_receive", interrupt)
     with FaultServer(play) as server, BlockingTransport(server.url, session=Session()) as transport:
         reply = transport.ask("Hi")

@@ -1,4 +1,4 @@
-"""A question that is cancelled on its way through a proxy, at every single await, whichever way it is cancelled."""
+"""A question on its way through a proxy, cancelled at every await and in every way."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ from .wire import LAST, STREAM, answers, end, live
 
 Work = Coroutine[Any, Any, None]
 Cancelled = Callable[[Work, int], Awaitable[bool]]
-"""Cancels some work when it waits for the nth time; returns whether it came so far."""
+"""Cancel some work at its nth wait. Returns whether it got that far."""
 
 
 async def by_scope(work: Work, nth: int) -> bool:
@@ -58,7 +58,7 @@ async def natively(work: Work, nth: int, steps_later: int = 0) -> bool:
 
 
 async def natively_a_step_later(work: Work, nth: int) -> bool:
-    """At a moment when the awaited data may have come, unnoticed."""
+    """At a moment when the awaited data may have arrived unnoticed."""
     return await natively(work, nth, 1)
 
 
@@ -72,7 +72,7 @@ WAYS: dict[str, tuple[Any, Any, Cancelled]] = {
     "httpx, by anyio": (on_asyncio, HttpxTransport, by_scope),
     "httpx on trio": (trio.run, HttpxTransport, by_scope),
 }
-# The proxy's scheme, and the site's: CONNECT and TLS, TLS in TLS, the absolute form in TLS, SOCKS with and without TLS.
+# The schemes of proxy and site: CONNECT and TLS, TLS in TLS, absolute form in TLS, SOCKS with and without TLS.
 ROUTES = [("http", "https"), ("https", "https"), ("https", "http"), ("socks5", "https"), ("socks5", "http")]
 
 
@@ -119,13 +119,13 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
         FaultServer(site_script, ssl_context=tls if scheme == "https" else None) as site,
         FaultServer(proxy_script, ssl_context=tls if proxied == "https" else None) as proxy,
     ):
-        nth = 1 + ROUTES.index((proxied, scheme)) % stride  # a sample is of other awaits on each route
+        nth = 1 + ROUTES.index((proxied, scheme)) % stride  # the samples of different routes differ
         count = 1
         while run(lambda: cut(nth)):  # noqa: B023  # it is called at once
             nth += stride
             count += 1
             assert nth < 500
-    gc.collect()  # anything left open gives a ResourceWarning, which is an error
+    gc.collect()  # a leak raises ResourceWarning, which is an error here
     assert nth > 10
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
     asked = [question.new_message for question in site.questions]
@@ -135,7 +135,7 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
 
 
 @pytest.mark.parametrize("module", [opchat_transports, asyncio_httpx, asyncio_streams, trio_streams, provider])
-def test_each_public_coroutine_says_what_its_cancellation_leaves_behind(module: ModuleType) -> None:
+def test_each_public_coroutine_documents_what_its_cancellation_leaves(module: ModuleType) -> None:
     public = [getattr(module, name) for name in module.__all__]
     named = [pair for each in public if inspect.isclass(each) for pair in inspect.getmembers(each)]
     methods = [method for name, method in named if is_public(name)]

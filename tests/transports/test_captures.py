@@ -1,4 +1,4 @@
-"""Recorded answers of real sites, served over loopback: the outcomes match the recordings' README."""
+"""Recorded answers of real sites, served over loopback. The outcomes match the README of the recordings."""
 
 from collections.abc import Callable
 
@@ -29,10 +29,12 @@ def a_byte_at_a_time(recording: Recording) -> list[bytes]:
 
 @pytest.mark.parametrize("cut", [whole, by_its_reads, a_byte_at_a_time])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recording_served_again_has_its_outcome(name: str, ask: Ask, cut: Callable[[Recording], list[bytes]]) -> None:
+def test_a_recording_served_again_has_its_documented_outcome(
+    name: str, ask: Ask, cut: Callable[[Recording], list[bytes]]
+) -> None:
     recording, expected = recording_of(name)
 
-    # Where the connection was kept, the outcome must be there without a close.
+    # On a kept connection, the outcome must be known without a close.
     script = (*map(Write, cut(recording)), Close() if recording.server_closed else Stall())
     with FaultServer(script) as server:
         events = ask(server.url, session=SESSION, limits=LIMITS)
@@ -41,7 +43,7 @@ def test_a_recording_served_again_has_its_outcome(name: str, ask: Ask, cut: Call
 
 
 @pytest.mark.parametrize("name", FOUND_AGAIN)
-def test_a_recording_of_the_second_set_served_again_has_its_outcome(name: str, ask: Ask) -> None:
+def test_a_recording_of_the_second_set_has_its_documented_outcome(name: str, ask: Ask) -> None:
     recording = recorded_again(name)
     with FaultServer((Write(recording.data), Close())) as server:
         events = ask(server.url, session=SESSION, limits=LIMITS)

@@ -22,7 +22,7 @@ from .wire import LAST, STREAM, answer, answers, end, event, live, object_, tell
 # ------------------------------------------------------------------------------------------------ ask
 
 
-def test_the_main_job() -> None:
+def test_ask_prints_the_answer_and_exits_with_0() -> None:
     result = opchat("ask", "Hello, who are you?")
     assert result.stdout == (
         "Hello! I am the small bot that comes with opchat: a few rules, no language model."
@@ -32,7 +32,7 @@ def test_the_main_job() -> None:
     assert result.returncode == 0
 
 
-def test_a_site_is_asked() -> None:
+def test_ask_asks_the_site_in_its_url_option() -> None:
     with FaultServer(tells("Hel", "lo")) as server:
         result = opchat("ask", "--url", server.url, "--bot", "parrot", "Who", "are", "you?")
     assert (result.stdout, result.stderr, result.returncode) == ("Hello\n", "", 0)
@@ -73,7 +73,7 @@ def test_each_piece_is_printed_before_the_next_is_sent() -> None:
         ([event(type="live", data="Thinking...", subtype="thinking"), end("final")], "final\n"),
     ],
 )
-def test_what_is_printed(pieces: list[bytes], printed: str) -> None:
+def test_standard_output_holds_the_answer_and_nothing_else(pieces: list[bytes], printed: str) -> None:
     result = asking(answers(STREAM, *pieces, LAST))
     assert (result.stdout, result.stderr, result.returncode) == (printed, "", 0)
 
@@ -106,18 +106,18 @@ def test_an_answer_without_text_says_so() -> None:
     assert (result.stdout.count("\n"), result.stderr) == (1, "")
 
 
-def test_a_piece_that_was_lost_does_not_shorten_the_answer_silently() -> None:
+def test_a_lost_piece_does_not_shorten_the_answer_silently() -> None:
     result = asking(answers(STREAM, live("You"), live(" lost\x1b"), end("You said: lost\x1b"), LAST))
     assert (result.stdout, result.returncode) == ("You lost\\x1b\n", 0)
     assert result.stderr == (
         "opchat: a piece was lost or the site changed its answer; the final text is: You said: lost\\x1b\n"
     )
-    # As after a function call, whose last turn is the final text.
+    # After a function call, the final text is only the last turn.
     result = asking(answers(STREAM, live("I look it up. "), live("It rains."), end("It rains."), LAST))
     assert (result.stdout, result.stderr) == ("I look it up. It rains.\n", "")
 
 
-def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
+def test_text_from_a_server_cannot_control_the_terminal() -> None:
     hostile = "\x1b]0;x\x07\r\x00\x7f\x9b\u202e\u2066\ttab\nline \u00e9"
     shown = "\\x1b]0;x\\x07\\x0d\\x00\\x7f\\x9b\\u202e\\u2066\ttab\nline \u00e9\n"
     result = asking(answers(STREAM, live(hostile), end(hostile), LAST))
@@ -129,7 +129,7 @@ def test_text_from_a_server_does_not_reach_the_terminal_as_commands() -> None:
     )
 
 
-def test_a_letter_that_the_terminal_cannot_show_does_not_fail() -> None:
+def test_a_character_that_the_terminal_cannot_encode_does_not_fail() -> None:
     with FaultServer(tells("\u00e9\u2713")) as server:
         result = opchat_process("ask", "--url", server.url, "Hi", env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
     assert (result.stdout, result.returncode) == ("\\xe9\\u2713\n", 0)
@@ -181,13 +181,13 @@ def test_the_exit_code_tells_the_reason(script: Script, code: int, printed: str,
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_refusal_of_start_session_is_one_of_the_session() -> None:
+def test_a_refusal_in_start_session_has_the_exit_code_of_a_session() -> None:
     result = asking(answers(nonce("rest_disabled", 403)), session=False)
     assert result.stderr.startswith("opchat: the server refused (status 403, rest_disabled): start_session: No. (at ")
     assert (result.stdout, result.returncode) == ("", 4)
 
 
-def test_no_connection() -> None:
+def test_without_a_connection_the_exit_code_is_7() -> None:
     with FaultServer(tells("a")) as server:
         url = server.url
     result = opchat("ask", "--url", url, "Hi")
@@ -209,7 +209,7 @@ def test_no_connection() -> None:
         ([], "Usage: opchat"),
     ],
 )
-def test_wrong_usage(arguments: Any, line: str) -> None:
+def test_wrong_usage_has_exit_code_2(arguments: Any, line: str) -> None:
     result = opchat(*arguments)
     assert (result.stdout, result.returncode) == ("", 2)
     assert line in result.stderr
@@ -237,7 +237,7 @@ def test_a_question_that_is_too_large_is_wrong_usage() -> None:
         ([], "\ufeff\u00e9", "\u00e9"),
     ],
 )
-def test_standard_input_is_joined_with_the_question(arguments: Any, given: str, question: Any) -> None:
+def test_standard_input_is_appended_to_the_question(arguments: Any, given: str, question: Any) -> None:
     with FaultServer(tells("a")) as server:
         result = opchat("ask", "--url", server.url, *arguments, input=given)
     assert (result.stdout, result.stderr) == ("a\n", "")
@@ -253,7 +253,7 @@ def test_a_file_is_standard_input(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize(("arguments", "code"), [("Hi", 0), ("", 2)])
-def test_no_standard_input_at_all(arguments: Any, code: int) -> None:
+def test_a_closed_standard_input_is_ignored(arguments: Any, code: int) -> None:
     command = f'exec "$0" -m opchat_transports ask {arguments} <&-'
     result = subprocess.run(
         ["sh", "-c", command, sys.executable], env=ENVIRONMENT, timeout=PATIENCE, capture_output=True
@@ -283,7 +283,7 @@ def test_ctrl_c_closes_the_connection() -> None:
         assert process.stderr.read().strip() == ""
 
 
-def test_a_closed_pipe_is_silent() -> None:
+def test_a_closed_pipe_is_no_error_message() -> None:
     left = threading.Event()
 
     @plays
@@ -306,7 +306,7 @@ def test_a_closed_pipe_is_silent() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize("arguments", ["ask Hi", "--help"])
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_closed_outputs(arguments: Any, closed: str) -> None:
+def test_closed_standard_streams_give_no_traceback(arguments: Any, closed: str) -> None:
     command = f'exec "$0" -m opchat_transports {arguments} {closed} </dev/null'
     result = subprocess.run(
         ["sh", "-c", command, sys.executable], env=ENVIRONMENT, timeout=PATIENCE, capture_output=True
@@ -316,7 +316,7 @@ def test_closed_outputs(arguments: Any, closed: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_is_one_line() -> None:
+def test_a_full_disk_gives_one_line() -> None:
     with FaultServer(tells("a")) as server, open("/dev/full", "w") as full:
         result = opchat_process(
             "ask", "--url", server.url, "Hi", capture_output=False, stdout=full, stderr=subprocess.PIPE
@@ -329,7 +329,7 @@ def test_a_full_disk_is_one_line() -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ask", "--help"]])
-def test_a_full_disk_is_one_line_for_what_click_prints_too(arguments: list[str]) -> None:
+def test_a_full_disk_gives_one_line_for_the_output_of_click_too(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         result = opchat_process(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert (result.stderr, result.returncode) == (
@@ -355,7 +355,7 @@ def test_serve_answers_until_ctrl_c() -> None:
 # ------------------------------------------------------------------------------------------------ the command itself
 
 
-def test_help_names_the_exit_codes_and_fits_a_screen() -> None:
+def test_help_names_the_exit_codes_and_fits_on_a_screen() -> None:
     for arguments in (["--help"], ["ask", "-h"]):
         result = opchat(*arguments)
         assert (result.stderr, result.returncode) == ("", 0)
@@ -365,17 +365,17 @@ def test_help_names_the_exit_codes_and_fits_a_screen() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["discussions", "--help"]])
-def test_each_command_of_a_list_has_a_whole_sentence(arguments: list[str]) -> None:
+def test_the_summary_of_each_command_is_a_whole_sentence(arguments: list[str]) -> None:
     listed = opchat(*arguments).stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert len(listed) >= 4
     assert [line for line in listed if not re.fullmatch(r"  [a-z]+ +[A-Z].*[^.]\.", line)] == []
 
 
-def test_the_version() -> None:
+def test_version_prints_the_version() -> None:
     assert opchat("--version").stdout.startswith("opchat, version ")
 
 
-def test_help_imports_no_other_library() -> None:
+def test_help_imports_no_optional_library() -> None:
     code = (
         "import sys, runpy; sys.argv = ['opchat', '--help']\n"
         "try: runpy.run_module('opchat_transports', run_name='__main__')\n"
@@ -385,7 +385,7 @@ def test_help_imports_no_other_library() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_without_click_there_is_the_pip_line(
+def test_without_click_the_pip_command_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "click", None)
@@ -395,7 +395,7 @@ def test_without_click_there_is_the_pip_line(
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["ask", "Hi"], 0), (["ask", "--url", "x", "Hi"], 2)])
-def test_it_runs_within_a_process(
+def test_the_command_can_be_called_within_a_process(
     arguments: Any, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", None)

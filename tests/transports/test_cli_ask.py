@@ -1,4 +1,4 @@
-"""`opchat ask` with its options: other transports, formats, conversations that go on, terminals."""
+"""`opchat ask` with its options: transports, formats, continued conversations, terminals."""
 
 import json
 import signal
@@ -57,13 +57,13 @@ def test_ctrl_c_closes_the_connection_of_each_transport(via: str) -> None:
 
 
 @VIAS
-def test_ctrl_c_while_connecting(via: str) -> None:
+def test_ctrl_c_while_connecting_exits_with_130(via: str) -> None:
     with ExitStack() as opened:
         listener = opened.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port = listener.getsockname()[1]
-        for _ in range(4):  # with these its queue is full, so the next connection is neither made nor refused
+        for _ in range(4):  # these fill its backlog, so the next connection is neither accepted nor refused
             connection = opened.enter_context(socket.socket())
             connection.setblocking(False)
             connection.connect_ex(("127.0.0.1", port))
@@ -76,7 +76,7 @@ def test_ctrl_c_while_connecting(via: str) -> None:
 
 
 @VIAS
-def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
+def test_the_trace_shows_the_exchange_and_no_secret(via: str) -> None:
     session = object_(
         200, success=True, sessionId="SECRETSESSION", restNonce="SECRETNONCE", more={"Set-Cookie": "SECRETCOOKIE"}
     ).replace(b"\r\n", b"\r\nSet-Cookie: mwai_session_id=SECRETCOOKIE\r\nX-WP-Nonce: SECRETOTHER\r\n", 1)
@@ -94,7 +94,7 @@ def test_the_trace_tells_what_is_exchanged_and_no_secret(via: str) -> None:
 
 @VIAS
 @pytest.mark.parametrize("option", [(), ("--json",)])
-def test_each_piece_is_out_before_the_next_is_sent(via: str, option: tuple[str, ...]) -> None:
+def test_each_piece_is_printed_before_the_next_is_sent(via: str, option: tuple[str, ...]) -> None:
     seen = threading.Event()
 
     @plays
@@ -138,12 +138,12 @@ def test_json_prints_an_object_for_each_event() -> None:
             "payload": {"success": True, "reply": "a", "usage": {"total_tokens": 3}},
         },
     ]
-    assert result.stdout.isprintable() is False  # for the line ends only:
+    assert result.stdout.isprintable() is False  # the line ends are not printable; the lines are:
     assert all(line.isprintable() and line.isascii() for line in result.stdout.splitlines())
     assert (result.stderr, result.returncode) == ("", 0)
 
 
-def test_json_of_a_broken_answer_holds_the_exit_code() -> None:
+def test_json_of_a_broken_answer_contains_the_exit_code() -> None:
     refusal = object_(403, code="rest_forbidden", message="No.", data={"status": 403})
     result = asking(answers(refusal.replace(b"\r\n", b"\r\nRetry-After: 7\r\n", 1)), "--json", "Hi")
     assert lines(result.stdout) == [
@@ -187,7 +187,7 @@ def test_what_is_not_part_of_the_answer_is_shown_on_standard_error(kinds: str, s
     assert (result.stdout, result.stderr) == ("text\n", shown)
 
 
-def test_raw_switches_the_escaping_off() -> None:
+def test_raw_switches_escaping_off() -> None:
     result = asking(answers(STREAM, live("\x1b[1m"), event(type="error", data="\x07")), "--raw", "Hi")
     assert result.stdout == "\x1b[1m\n"
     assert "error: \x07 (at" in result.stderr
@@ -196,7 +196,7 @@ def test_raw_switches_the_escaping_off() -> None:
 # ------------------------------------------------------------------------------------------------ what goes with it
 
 
-def test_headers_timeouts_and_limits_arrive() -> None:
+def test_headers_timeouts_and_limits_reach_the_transport() -> None:
     with FaultServer(tells("a")) as server:
         result = opchat("ask", "--url", server.url, "--header", "X-One: 1", "--header", "x-two:a:b", "Hi")
     assert result.returncode == 0
@@ -226,7 +226,7 @@ def test_headers_timeouts_and_limits_arrive() -> None:
         (["--history", "/nonexistent", "x"], "No such file"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: Any, line: str) -> None:
+def test_wrong_usage_gives_one_line(arguments: Any, line: str) -> None:
     result = opchat("ask", "--url", "127.0.0.1:1", *arguments)
     assert (result.stdout, result.returncode) == ("", 2)
     assert line in result.stderr
@@ -246,13 +246,13 @@ def test_arguments_are_utf_8_in_any_locale(variables: Any, tmp_path: Path) -> No
             assert (body["newMessage"], body["botId"]) == (asked, asked)
 
 
-def test_a_bound_that_no_memory_holds() -> None:
+def test_a_limit_larger_than_memory_is_accepted() -> None:
     with FaultServer(tells("a")) as server:
         result = opchat("ask", "--limit-request-bytes", "9" * 18, "--url", server.url, input="Hi")
     assert (result.stdout, result.stderr, result.returncode) == ("a\n", "", 0)
 
 
-def test_a_proxy_that_is_not_there() -> None:
+def test_an_unreachable_proxy_has_exit_code_7() -> None:
     result = opchat("ask", "--url", "http://site.example", "--proxy", "http://user:SECRET@127.0.0.1:1", "Hi")
     assert result.returncode == 7
     assert "opchat: the proxy failed: " in result.stderr
@@ -277,7 +277,7 @@ def test_a_firewalls_challenge_page_is_named(status: int, at: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 4), (403, 4), (404, 3), (500, 3)])
-def test_a_refusal_of_start_session(status: int, code: int) -> None:
+def test_a_refusal_of_start_session_is_named(status: int, code: int) -> None:
     refusal = object_(status, code="rest_disabled", message="No.", data={"status": status})
     assert asking(answers(refusal), session=False).returncode == code
 
@@ -297,7 +297,7 @@ def question(server: FaultServer) -> Any:
         '{"messages":[{"role":"user","content":"A"},{"role":"assistant","content":"B"}]}',
     ],
 )
-def test_a_history_from_a_file(text: str, tmp_path: Path) -> None:
+def test_history_comes_from_a_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "history").write_text(text)
     with FaultServer(tells("a")) as server:
         assert opchat("ask", "--history", str(tmp_path / "history"), "--url", server.url, "Hi").stdout == "a\n"
@@ -313,7 +313,7 @@ def test_a_history_from_a_file(text: str, tmp_path: Path) -> None:
         ("3", "expected an array"),
     ],
 )
-def test_a_malformed_history(text: str, line: str, tmp_path: Path) -> None:
+def test_a_malformed_history_is_wrong_usage(text: str, line: str, tmp_path: Path) -> None:
     (tmp_path / "history").write_text(text)
     result = opchat("ask", "--history", str(tmp_path / "history"), "--url", "127.0.0.1:1", "Hi")
     assert result.returncode == 2
@@ -338,7 +338,7 @@ def test_continue_goes_on_with_the_last_conversation_of_this_bot(tmp_path: Path)
     assert stat.S_IMODE(files[0].parent.stat().st_mode) == 0o700
 
 
-def test_a_broken_answer_and_no_save_keep_what_was_there(tmp_path: Path) -> None:
+def test_a_broken_answer_and_no_save_leave_the_saved_conversation_unchanged(tmp_path: Path) -> None:
     with FaultServer(tells("one"), answers(STREAM, live("half")), tells("x"), tells("two")) as server:
         for arguments in (["A"], ["--continue", "B"], ["--continue", "--no-save", "C"], ["--continue", "D"]):
             opchat("ask", "--url", server.url, *arguments)
@@ -359,7 +359,7 @@ def test_a_response_id_that_the_provider_has_forgotten_is_sent_once(arguments: l
     assert [submit.get("previousResponseId") for submit in asked] == [None, "r1", None]
 
 
-def test_a_state_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+def test_unreadable_or_unwritable_state_gives_one_line(tmp_path: Path) -> None:
     with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         (file,) = (tmp_path / "state" / "opchat").iterdir()
@@ -385,7 +385,7 @@ def waits_to_be_let_on(go: threading.Event, *pieces: bytes) -> Script:
     return play
 
 
-def test_on_a_terminal_it_spins_until_the_first_piece() -> None:
+def test_on_a_terminal_a_spinner_turns_until_the_first_piece() -> None:
     go = threading.Event()
     script = waits_to_be_let_on(go, live("Hello"), end("Hello"))
     with FaultServer(script) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
@@ -393,7 +393,7 @@ def test_on_a_terminal_it_spins_until_the_first_piece() -> None:
         go.set()
         terminal.until("Hello")
         assert terminal.wait() == 0
-    assert terminal.shown.count("\x1b[?25l") == terminal.shown.count("\x1b[?25h")  # the cursor is back
+    assert terminal.shown.count("\x1b[?25l") == terminal.shown.count("\x1b[?25h")  # the cursor is visible again
     assert terminal.shown.endswith("Hello\r\n")
 
 
@@ -441,7 +441,7 @@ def test_markdown_is_rendered_as_it_grows() -> None:
     assert terminal.shown.count("# yes") >= 1
 
 
-def test_ctrl_c_on_a_terminal() -> None:
+def test_ctrl_c_on_a_terminal_restores_the_cursor() -> None:
     left = threading.Event()
 
     @plays

@@ -1,4 +1,4 @@
-"""`opchat batch`: questions from a file, a record of what was asked, and going on after a break."""
+"""`opchat batch`: questions from a file, a record of what was asked, and resuming after an interruption."""
 
 import json
 import os
@@ -40,12 +40,12 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> str:
-    """Forty of them."""
+    """Forty questions."""
     return write(tmp_path / "questions.txt", *(f"question {number}" for number in range(1, 41)))
 
 
 def outcomes(output: Path) -> dict[Any, str]:
-    """The last line of each id."""
+    """The last line for each id."""
     return {line["id"]: line.get("outcome", "none") for line in lines(output.read_text())}
 
 
@@ -77,7 +77,7 @@ def test_the_built_in_bot_answers_without_a_site() -> None:
     assert result.returncode == 0
 
 
-def test_questions_have_sites_bots_and_fields_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_question_may_have_its_own_site_bot_and_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FaultServer() as server:
         file = write(
             tmp_path / "questions.ndjson",
@@ -99,7 +99,7 @@ def test_questions_have_sites_bots_and_fields_of_their_own(tmp_path: Path, capsy
     ("expect", "held", "code"),
     [({"contains": "world"}, True, 0), ({"contains": "World"}, False, 10), ({"regex": "^Hello.*!$"}, True, 0)],
 )
-def test_it_says_whether_expectations_were_met(
+def test_a_result_says_whether_its_expectation_held(
     tmp_path: Path, expect: Any, held: bool, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "questions.ndjson", {"question": "A", "expect": expect})
@@ -138,7 +138,7 @@ def test_after_a_broken_turn_the_rest_of_its_conversation_is_skipped(
     assert "1 end, 1 broken, 2 skipped (1 truncated)" in shown.err
 
 
-def test_all_can_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repeat_asks_every_question_several_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FaultServer() as server:
         assert run(["batch", "--url", server.url, "--repeat", "3", write(tmp_path / "q.txt", "a", "b")]) == 0
     found = {line["id"] for line in lines(capsys.readouterr().out)}
@@ -150,7 +150,9 @@ def test_all_can_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ("option", "most"),
     [(["--max", "5"], 5), (["--stop-after", "3", "--concurrency", "1"], 3), (["--max", "0"], 0)],
 )
-def test_it_can_end_early(questions: str, option: list[str], most: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_max_and_stop_after_end_the_run_early(
+    questions: str, option: list[str], most: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with FaultServer(refused(500, "Broken.")) as server:
         assert run(["batch", "--url", server.url, *option, questions]) == 10
     assert len(asked(server)) == most
@@ -198,7 +200,7 @@ def test_wrong_usage_asks_nothing(
     assert (shown.out, server.visits) == ("", ())
 
 
-def test_many_questions_to_a_site_need_a_yes(questions: str) -> None:
+def test_more_than_twenty_questions_to_a_site_need_a_yes(questions: str) -> None:
     result = opchat("batch", "--url", "http://site.example", questions)
     assert result.stderr == (
         "opchat: Send 40 questions to http://site.example? Each may cost its owner money. --yes says so; --max sends"
@@ -210,7 +212,7 @@ def test_many_questions_to_a_site_need_a_yes(questions: str) -> None:
 @pytest.mark.parametrize(
     ("options", "count"), [(["--yes"], 40), (["--max", "20"], 20), (["--url", "http://a.localhost"], 40)]
 )
-def test_or_that_there_are_few_or_that_it_is_this_machine(questions: str, options: list[str], count: int) -> None:
+def test_no_yes_is_needed_for_few_questions_or_for_this_machine(questions: str, options: list[str], count: int) -> None:
     proxy = "http://127.0.0.1:9"  # nothing listens there
     result = opchat("batch", "--url", "http://site.example", "--proxy", proxy, *options, questions)
     assert Counter((line["reason"], line["asked"]) for line in lines(result.stdout)) == {("proxy", False): count}
@@ -218,7 +220,7 @@ def test_or_that_there_are_few_or_that_it_is_this_machine(questions: str, option
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
 @pytest.mark.parametrize("said", ["n\n", "\n"])
-def test_on_a_terminal_the_person_is_asked(questions: str, output: Path, said: str) -> None:
+def test_on_a_terminal_batch_asks_for_the_yes(questions: str, output: Path, said: str) -> None:
     arguments = ("batch", "--url", "http://site.example", "--output", str(output), questions)
     with Terminal(*arguments) as terminal:
         terminal.until("Send 40 questions to http://site.example? Each may cost its owner money. [y/N]: ")
@@ -275,7 +277,7 @@ def test_a_killed_run_resumes_with_the_questions_not_asked(questions: str, outpu
     assert outcomes(output) == dict.fromkeys(range(1, 41), "end")
 
 
-def test_a_conversation_continues_where_it_was(tmp_path: Path, output: Path) -> None:
+def test_a_resumed_conversation_continues_where_it_stopped(tmp_path: Path, output: Path) -> None:
     turns = [{"id": name, "question": name, "conversation": "talk"} for name in "abc"]
     arguments = ["batch", "--output", str(output), write(tmp_path / "questions.ndjson", *turns)]
     with FaultServer(GOOD, cut(250), GOOD) as server:
@@ -293,7 +295,7 @@ def test_a_conversation_continues_where_it_was(tmp_path: Path, output: Path) -> 
     assert outcomes(output) == {"a": "end", "b": "end", "c": "end"}
 
 
-def test_an_unfinished_last_line_is_taken_away(tmp_path: Path, output: Path) -> None:
+def test_an_unfinished_last_line_is_removed(tmp_path: Path, output: Path) -> None:
     arguments = ["batch", "--output", str(output), "--resume", write(tmp_path / "questions.txt", "a", "b")]
     with FaultServer() as server:
         assert run([*arguments, "--url", server.url, "--max", "1"]) == 10
@@ -314,7 +316,7 @@ def test_a_last_line_without_its_newline_counts(tmp_path: Path, output: Path) ->
     assert outcomes(output) == {1: "end"}
 
 
-def test_a_question_that_has_changed_is_not_asked(
+def test_a_changed_question_is_not_asked_on_resume(
     tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "questions.txt"
@@ -327,14 +329,14 @@ def test_a_question_that_has_changed_is_not_asked(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
-def test_what_cannot_be_recorded_is_not_asked(questions: str) -> None:
+def test_a_question_that_cannot_be_recorded_is_not_asked(questions: str) -> None:
     with FaultServer() as server:
         result = opchat("batch", "--url", server.url, "--output", "/dev/full", questions)
     assert (result.stderr, result.returncode) == ("opchat: /dev/full cannot be written: No space left on device\n", 141)
     assert asked(server) == []
 
 
-def test_an_output_that_is_closed_ends_it(questions: str) -> None:
+def test_a_closed_output_ends_the_run(questions: str) -> None:
     with FaultServer(GOOD, STALL) as server, start("batch", "--url", server.url, questions) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -349,7 +351,7 @@ def test_an_output_that_is_closed_ends_it(questions: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("via", ["asyncio", "trio"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_what_is_under_way_cleanly(
+def test_a_signal_ends_the_run_cleanly(
     questions: str, output: Path, via: str, number: signal.Signals, code: int
 ) -> None:
     arguments = ("batch", "--via", via, "--output", str(output), questions)
@@ -367,7 +369,7 @@ def test_a_signal_ends_what_is_under_way_cleanly(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "opchat_transports", "batch", write(tmp_path / "questions.txt", "Hello")]
     code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     with (
@@ -385,7 +387,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
-def test_a_terminal_shows_how_far_it_is(questions: str, output: Path) -> None:
+def test_a_terminal_shows_the_progress(questions: str, output: Path) -> None:
     with FaultServer(*[GOOD] * 39, cut(250)) as server:
         arguments = ("batch", "--url", server.url, "--output", str(output), questions)
         with Terminal(*arguments, COLUMNS="100") as terminal:
@@ -395,7 +397,7 @@ def test_a_terminal_shows_how_far_it_is(questions: str, output: Path) -> None:
     assert "opchat: 40 of 40 questions: 39 end, 1 broken (1 truncated)" in terminal.shown
 
 
-def test_what_is_exchanged_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_the_exchange(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FaultServer() as server:
         assert run(["batch", "-v", "--url", server.url, write(tmp_path / "questions.txt", "secret words")]) == 0
     shown = capsys.readouterr().err
@@ -407,7 +409,7 @@ def test_what_is_exchanged_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def results(path: Path, *replies: str | None) -> str:
-    """A result file of these replies; None is one that broke."""
+    """A result file with these replies; None is a broken one."""
     scripts = [cut(250) if reply is None else (Write(answer(End(reply))), Close()) for reply in replies]
     questions = write(path.with_suffix(".txt"), *("?" for _ in replies))
     with FaultServer(*scripts) as server:
@@ -430,16 +432,14 @@ def test_two_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert shown.err == "opchat: 3 of 4 changed\n"
 
 
-def test_what_is_equal_has_not_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_results_are_not_reported_as_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = results(tmp_path / "old", "same\x1b[0m")
     capsys.readouterr()
     assert run(["batch", "--compare", old, old]) == 0
     assert capsys.readouterr() == ("", "opchat: 0 of 1 changed\n")
 
 
-def test_an_answer_that_is_compared_does_not_command_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_compared_answer_cannot_control_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = results(tmp_path / "old", "a"), results(tmp_path / "new", "\x1b]0;x\x07")
     capsys.readouterr()
     assert run(["batch", "--compare", old, new]) == 10
@@ -447,7 +447,7 @@ def test_an_answer_that_is_compared_does_not_command_the_terminal(
 
 
 class _Page(HTMLParser):
-    """The content of a page."""
+    """The text content of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -490,7 +490,7 @@ def test_a_report_is_one_page_with_everything_escaped(tmp_path: Path) -> None:
     assert "broken: refused" in page.text
 
 
-def test_a_report_of_nothing_is_a_page_too(tmp_path: Path, questions: str) -> None:
+def test_a_report_without_results_is_a_page_too(tmp_path: Path, questions: str) -> None:
     report = tmp_path / "report.html"
     with FaultServer() as server:
         assert run(["batch", "--url", server.url, "--max", "0", "--report", str(report), questions]) == 10

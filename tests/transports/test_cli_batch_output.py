@@ -7,7 +7,7 @@ import click
 import pytest
 
 from opchat_transports.cli import run
-from opchat_transports.cli._result_file import ResultFile  # no part of the library
+from opchat_transports.cli._result_file import ResultFile  # not part of the library
 from opchat_transports.testing import GOOD, FaultServer, Stall
 
 from .command import start
@@ -24,7 +24,7 @@ def questions(tmp_path: Path) -> str:
     ("more", "said"),
     [([], "it exists; --resume goes on with it"), (["--resume"], "another run is writing to it")],
 )
-def test_a_file_that_another_run_writes_is_refused(
+def test_an_output_that_another_run_holds_is_refused(
     more: list[str], said: str, questions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "results.ndjson"
@@ -51,7 +51,7 @@ def test_a_device_is_not_locked(questions: str) -> None:
             process.kill()
 
 
-def test_a_file_that_another_run_has_written_meanwhile_is_refused(tmp_path: Path) -> None:
+def test_an_output_that_another_run_has_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "results.ndjson"
     output.write_text("12345\n")
     with ResultFile(output, 6):
@@ -62,7 +62,7 @@ def test_a_file_that_another_run_has_written_meanwhile_is_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("content", ["a note\nof mine", '{"other": 1}\nlast'])
-def test_a_file_of_something_else_stays_as_it_is(content: str, questions: str, tmp_path: Path) -> None:
+def test_a_file_with_other_content_is_left_unchanged(content: str, questions: str, tmp_path: Path) -> None:
     output = tmp_path / "notes.txt"
     output.write_text(content)
     assert run(["batch", "--output", str(output), "--resume", questions]) == 2

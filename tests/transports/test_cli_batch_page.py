@@ -1,4 +1,4 @@
-"""`opchat batch --url` with the address of a page: it is visited once, and its bot is asked."""
+"""`opchat batch --url` with a page's address: the page is visited once, and its bot is asked."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from opchat_proto import Endpoint, Page
 from opchat_transports.many import BatchQuestion
-from opchat_transports.many._plan import Plan, Turn  # no part of the library
+from opchat_transports.many._plan import Plan, Turn  # not part of the library
 
 from .command import opchat
 from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
@@ -51,7 +51,7 @@ def test_a_nonce_that_a_cache_kept_too_long_is_renewed(version: str, tmp_path: P
     assert (len(submits(site)), visits(site)) == (2, 2)
 
 
-def test_of_several_bots_one_must_be_chosen(tmp_path: Path) -> None:
+def test_on_a_page_with_several_bots_one_must_be_chosen(tmp_path: Path) -> None:
     site = PageSite(bots=("default", "sales"))
     result = batch(site, tmp_path, {"question": "Hi"})
     assert (result.stdout, result.returncode, submits(site)) == ("", 2, [])
@@ -60,7 +60,7 @@ def test_of_several_bots_one_must_be_chosen(tmp_path: Path) -> None:
     assert replies(result) == {1: "sales: Hi"}
 
 
-def test_a_question_may_have_a_bot_and_a_site_of_its_own(tmp_path: Path) -> None:
+def test_a_question_may_name_its_own_bot_and_site(tmp_path: Path) -> None:
     site = PageSite(bots=("sales",))
     with served(PageSite("1.9.97")) as other:
         own = {"id": "a", "question": "Hi", "bot": "help"}, {"id": "b", "question": "Hi", "url": other.url}
@@ -78,7 +78,7 @@ def test_a_conversation_is_with_the_bot_of_the_page(tmp_path: Path) -> None:
     assert [message["content"] for message in second["messages"]][:2] == ["Hi", "sales: Hi"]
 
 
-def test_a_page_that_no_question_needs_is_not_visited(tmp_path: Path) -> None:
+def test_a_page_is_not_visited_if_no_question_needs_it(tmp_path: Path) -> None:
     site = PageSite()
     with served(PageSite("1.9.97")) as other:
         assert batch(site, tmp_path, {"question": "Hi", "url": other.url}).returncode == 0
@@ -90,7 +90,7 @@ def test_a_page_without_a_bot_may_name_the_root(tmp_path: Path) -> None:
     assert replies(batch(site, tmp_path, {"question": "Hi"})) == {1: "default: Hi"}
 
 
-def test_a_plan_asks_a_custom_bot_of_a_page_where_the_page_says() -> None:
+def test_a_custom_bot_is_asked_at_the_root_that_the_page_names() -> None:
     system = '{"botId":null,"customId":"c1","contextId":7,"restUrl":"/api"}'
     (bot,) = Page.parse(f"<i class=mwai-chatbot-container data-system='{system}'>", "https://site.example/").bots
     plan = Plan(bot=bot)

@@ -15,7 +15,7 @@ def bots(site: PageSite, *arguments: str, path: str = "/contact/") -> Any:
 
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
-def test_the_bots_are_a_table(via: str) -> None:
+def test_the_bots_are_shown_as_a_table(via: str) -> None:
     site = PageSite(bots=("default", "sales"))
     result = bots(site, "--via", via)
     root = f"{site.url}/wp-json"
@@ -27,7 +27,7 @@ def test_the_bots_are_a_table(via: str) -> None:
     assert (result.stderr, result.returncode) == ("", 0)
 
 
-def test_what_a_page_says_is_shown_on_one_line_and_not_obeyed() -> None:
+def test_text_from_a_page_is_escaped_on_one_line() -> None:
     site = PageSite(params={"startSentence": "Hi\n\x1b[2J" + "x" * 60, "maxUploads": 3, "multiUpload": True,
                             "imageUpload": True, "textInputMaxLength": 512, "mode": "assistant"})  # fmt: skip
     head, row, *rest = bots(site).stdout.splitlines()
@@ -48,7 +48,7 @@ def test_json_is_an_object_for_each_bot_without_its_secrets() -> None:
     assert not {"nonce", "session_id", "raw_system", "raw_params"} & {*first}
 
 
-def test_a_page_without_a_bot_says_what_it_holds() -> None:
+def test_for_a_page_without_a_bot_its_content_is_described() -> None:
     site = PageSite(bots=(), text="[mwai_chatbot id=\u201dx\u201d]")
     result = bots(site)
     assert (result.stdout, result.returncode) == ("", 5)
@@ -62,7 +62,7 @@ def test_a_page_without_a_bot_says_what_it_holds() -> None:
     )
 
 
-def test_a_page_that_is_not_there_has_the_exit_code_of_a_refusal() -> None:
+def test_a_missing_page_has_the_exit_code_of_a_refusal() -> None:
     site = PageSite()
     result = bots(site, path="/nothing/")
     assert (result.stdout, result.returncode) == ("", 3)
@@ -85,7 +85,7 @@ def test_a_malformed_address_is_wrong_usage(url: str) -> None:
     assert "secret" not in result.stderr
 
 
-def test_help_names_its_options_and_not_those_of_a_question() -> None:
+def test_help_omits_the_options_of_a_question() -> None:
     text = opchat("bots", "--help").stdout
     assert "--json" in text
     assert "--via" in text

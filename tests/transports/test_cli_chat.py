@@ -17,7 +17,7 @@ from .wire import LAST, STREAM, answers, end, event, live, tells
 
 
 def chat(*scripts: Script, lines: str, arguments: tuple[str, ...] = ()) -> Any:
-    """A conversation through a pipe. Returns the process and what each submit held."""
+    """Hold a conversation through a pipe. Returns the process and the body of each submit."""
     with FaultServer(*scripts) as server:
         result = opchat("chat", "--url", server.url, *arguments, input=lines)
     return result, submits(server)
@@ -35,7 +35,7 @@ def said(submit: Any) -> list[str]:
 # ------------------------------------------------------------------------------------------------ in a pipe
 
 
-def test_a_conversation_through_a_pipe() -> None:
+def test_a_pipe_asks_one_question_per_line() -> None:
     result, asked = chat(tells("one"), tells("two"), lines="A\n\n//B\n/history\n/quit\nC\n")
     assert result.stdout == "one\ntwo\nuser: A\nassistant: one\nuser: /B\nassistant: two\n"
     assert (result.stderr, result.returncode) == ("", 0)
@@ -60,7 +60,7 @@ def test_a_broken_answer_leaves_the_conversation_usable() -> None:
     assert len({submit["chatId"] for submit in asked}) == 1
 
 
-def test_the_exit_code_of_a_pipe_is_the_last_answers() -> None:
+def test_the_exit_code_in_a_pipe_is_the_last_answers() -> None:
     result, _ = chat(tells("one"), answers(STREAM, event(type="error", data="No.")), lines="A\nB\n")
     assert result.returncode == 8
 
@@ -83,7 +83,7 @@ def test_retry_after_continue_asks_the_last_question_again() -> None:
     assert "expected a file" in result.stderr
 
 
-def test_save_writes_what_history_reads(tmp_path: Path) -> None:
+def test_history_reads_what_save_has_written(tmp_path: Path) -> None:
     file = tmp_path / "saved.json"
     result, _ = chat(tells("one"), lines=f"A\n/save {file}\n/save {tmp_path}/no/where\n")
     assert f"2 messages are in {file}" in result.stderr
@@ -93,7 +93,7 @@ def test_save_writes_what_history_reads(tmp_path: Path) -> None:
     assert said(asked[0]) == ["A", "one", "B"]
 
 
-def test_chat_is_kept_for_continue_unless_told_otherwise(tmp_path: Path) -> None:
+def test_a_chat_is_saved_for_continue_unless_told_otherwise(tmp_path: Path) -> None:
     with FaultServer(tells("one"), tells("x"), tells("two")) as server:
         opchat("chat", "--url", server.url, input="A\n")
         opchat("chat", "--url", server.url, "--no-save", input="B\n")
@@ -101,7 +101,7 @@ def test_chat_is_kept_for_continue_unless_told_otherwise(tmp_path: Path) -> None
     assert said(submits(server)[-1]) == ["A", "one", "C"]
 
 
-def test_a_question_that_is_too_large_is_a_line() -> None:
+def test_a_question_that_is_too_large_gives_one_line() -> None:
     result, asked = chat(tells("one"), lines="A\n" + "x" * 3000 + "\n", arguments=("--limit-request-bytes", "2KiB"))
     assert (result.stdout, result.returncode, len(asked)) == ("one\n", 2, 1)
     assert "expected at most 2048 bytes" in result.stderr
@@ -130,11 +130,11 @@ def test_ctrl_c_ends_a_chat_in_a_pipe() -> None:
 # ------------------------------------------------------------------------------------------------ on a terminal
 
 
-def test_lines_are_edited_and_remembered(tmp_path: Path) -> None:
+def test_lines_can_be_edited_and_are_remembered(tmp_path: Path) -> None:
     with FaultServer(tells("one"), tells("two"), tells("three")) as server:
         with Terminal("chat", "--url", server.url) as terminal:
             terminal.until("> ")
-            terminal.enter("Ad\x7f!\r")  # the backspace is obeyed
+            terminal.enter("Ad\x7f!\r")  # the backspace works
             terminal.until("one\r\n")
             terminal.until("> ")
             terminal.enter("\x1b[A?\r")  # the previous line, and one more letter
@@ -187,7 +187,7 @@ def test_ctrl_c_cancels_an_answer_then_a_line_then_the_chat(via: str) -> None:
     assert [said(submit) for submit in submits(server)] == [["A"], ["B"]]
 
 
-def test_the_answer_is_shown_as_it_comes_and_escaped() -> None:
+def test_the_answer_is_shown_as_it_arrives_and_escaped() -> None:
     go = threading.Event()
 
     @plays
@@ -217,7 +217,7 @@ def no_readline(directory: Path) -> dict[str, str]:
 
 
 def like_libedit(directory: Path) -> dict[str, str]:
-    """An environment whose Python believes its readline to be libedit."""
+    """An environment whose Python reports its readline as libedit."""
     (directory / "sitecustomize.py").write_text("import readline; readline.backend = 'editline'")
     return {"PYTHONPATH": str(directory)}
 
@@ -229,7 +229,7 @@ def questions(server: FaultServer) -> list[str]:
     return [submit["newMessage"] for submit in submits(server)]
 
 
-def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
+def test_pasted_lines_are_one_question_with_gnu_readline() -> None:
     with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url) as terminal:
         assert "Pasted lines are one question" in terminal.until("> ")
         assert "\x1b[?2004h" in terminal.shown
@@ -239,7 +239,7 @@ def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
         terminal.enter("\r")
         terminal.until("a\r\n")
         terminal.until("> ")
-        terminal.enter("\x1b[A\r")  # the last question, whole
+        terminal.enter("\x1b[A\r")  # the whole last question
         terminal.until("a\r\n")
         terminal.until("> ")
         terminal.enter("\x04")
@@ -254,7 +254,9 @@ def test_what_is_pasted_is_one_question_with_gnu_readline() -> None:
 
 @pytest.mark.parametrize("environment", [no_readline, like_libedit, lambda _: {"TERM": "linux"}])
 @pytest.mark.parametrize(("pasted", "more"), [("one\rtwo\rthree\r", ""), ("one\rtwo\rthree", "\r")])
-def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str, more: str, tmp_path: Path) -> None:
+def test_pasted_lines_are_one_question_without_readline(
+    environment: Any, pasted: str, more: str, tmp_path: Path
+) -> None:
     variables = environment(tmp_path)
     with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:
         assert "Pasted lines are asked as one question" in terminal.until("> ")
@@ -272,7 +274,7 @@ def test_what_is_pasted_is_one_question_without_it(environment: Any, pasted: str
 
 
 @pytest.mark.parametrize("environment", [lambda _: {}, no_readline, like_libedit, lambda _: {"TERM": "dumb"}])
-def test_a_line_that_ends_with_a_backslash_goes_on(environment: Any, tmp_path: Path) -> None:
+def test_a_line_that_ends_with_a_backslash_continues(environment: Any, tmp_path: Path) -> None:
     with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url, **environment(tmp_path)) as terminal:
         terminal.until("> ")
         terminal.enter("one\\\r")
@@ -285,7 +287,7 @@ def test_a_line_that_ends_with_a_backslash_goes_on(environment: Any, tmp_path: P
     assert questions(server) == ["one\ntwo"]
 
 
-def test_a_line_that_ends_with_a_backslash_goes_on_in_a_pipe_too() -> None:
+def test_a_line_that_ends_with_a_backslash_continues_in_a_pipe_too() -> None:
     _, asked = chat(tells("a"), lines="one\\\ntwo\\\nthree\nC:\\\\\nend\\")
     assert [submit["newMessage"] for submit in asked] == ["one\ntwo\nthree", "C:\\\\", "end\\"]
 
@@ -293,9 +295,9 @@ def test_a_line_that_ends_with_a_backslash_goes_on_in_a_pipe_too() -> None:
 # ------------------------------------------------------------------------------------------------ what it says and does
 
 
-def test_it_says_which_bot_answers_and_where(tmp_path: Path) -> None:
+def test_chat_says_which_bot_answers_and_where(tmp_path: Path) -> None:
     with FaultServer(tells("one")) as server:
-        url = f"{server.url}/blog/wp-json"  # "/blog" alone may be a page, and would be visited
+        url = f"{server.url}/blog/wp-json"  # "/blog" alone could be a page, and would be visited
         with Terminal("chat", "--url", url, "--bot", "parrot") as terminal:
             greeting = terminal.until("> ")
             assert f"opchat: the bot 'parrot' of {server.url}/blog answers; /help shows the commands\r\n" in greeting
@@ -311,7 +313,7 @@ def test_it_says_which_bot_answers_and_where(tmp_path: Path) -> None:
             assert "there is no conversation to continue, so this begins one" in terminal.until("> ")
 
 
-def test_commands_are_completed_by_tab() -> None:
+def test_tab_completes_commands() -> None:
     with Terminal("chat") as terminal:
         terminal.until("> ")
         terminal.enter("/hi\t\r")
@@ -328,7 +330,7 @@ def test_commands_are_completed_by_tab() -> None:
     assert "/history" not in terminal.shown[terminal.shown.index("no /hi") :]
 
 
-def test_the_hint_of_ctrl_c_tells_the_truth() -> None:
+def test_the_hint_about_ctrl_c_is_true() -> None:
     @plays
     def stalls(peer: Peer) -> None:
         peer.send(STREAM, live("first"))
@@ -339,7 +341,7 @@ def test_the_hint_of_ctrl_c_tells_the_truth() -> None:
         terminal.enter("A\r")
         terminal.until("first")
         terminal.interrupt()
-        assert "leaves" not in terminal.until("> ")  # since another one would not
+        assert "leaves" not in terminal.until("> ")  # one more Ctrl-C would not leave yet
         terminal.interrupt()
         terminal.until("(Ctrl-C again, Ctrl-D or /quit leaves)")
         terminal.until("> ")
@@ -348,7 +350,7 @@ def test_the_hint_of_ctrl_c_tells_the_truth() -> None:
     assert "the answer is cancelled, and not part of the conversation" in terminal.shown
 
 
-def test_new_begins_another_conversation_with_the_same_session() -> None:
+def test_new_starts_another_conversation_with_the_same_session() -> None:
     result, asked = chat(tells("one"), tells("two"), lines="A\n/new\n/history\n/retry\nB\n/history\n")
     assert result.stdout == "one\ntwo\nuser: B\nassistant: two\n"
     assert [said(submit) for submit in asked] == [["A"], ["B"]]
@@ -358,7 +360,7 @@ def test_new_begins_another_conversation_with_the_same_session() -> None:
 
 
 def editor(directory: Path, text: str | None) -> dict[str, str]:
-    """An environment whose editor shows its input and saves this text."""
+    """An environment whose editor prints its input and saves this text."""
     script = directory / "editor"
     save = "" if text is None else f"printf '%s' '{text}' > \"$1\"; touch -d '+1 minute' \"$1\""
     script.write_text(f'#!/bin/sh\ncat "$1" > "{directory}/shown"\n{save}\n')
@@ -366,7 +368,7 @@ def editor(directory: Path, text: str | None) -> dict[str, str]:
     return ENVIRONMENT | {"VISUAL": "", "EDITOR": str(script)}
 
 
-def test_edit_asks_the_changed_question_in_place_of_the_last(tmp_path: Path) -> None:
+def test_edit_replaces_the_last_question_and_asks_again(tmp_path: Path) -> None:
     with FaultServer(tells("one"), tells("two"), tells("three")) as server:
         lines = "A\nB\n/edit\n/history\n"
         result = opchat("chat", "--url", server.url, input=lines, env=editor(tmp_path, "B2\nmore"))
@@ -383,14 +385,14 @@ def test_edit_of_a_broken_question_replaces_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
-def test_nothing_that_was_saved_is_nothing_that_is_asked(text: str | None, tmp_path: Path) -> None:
+def test_an_edit_that_saves_nothing_asks_nothing(text: str | None, tmp_path: Path) -> None:
     with FaultServer(tells("one")) as server:
         result = opchat("chat", "--url", server.url, input="A\n/edit\n", env=editor(tmp_path, text))
     assert "nothing was saved, so nothing is asked" in result.stderr
     assert len(submits(server)) == 1
 
 
-def test_an_editor_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_editor_gives_one_line(tmp_path: Path) -> None:
     result = opchat("chat", "--url", "127.0.0.1:1", input="/edit\n", env=ENVIRONMENT | {"EDITOR": "/no/editor"})
     assert result.stderr.count("\n") == 1
     assert "(the variable EDITOR names another editor)" in result.stderr
@@ -400,7 +402,7 @@ def turn(reply: str, response_id: str) -> Script:
     return answers(STREAM, live(reply), end(reply, responseId=response_id), LAST)
 
 
-def test_what_is_asked_again_does_not_name_the_answer_that_it_replaces(tmp_path: Path) -> None:
+def test_a_repeated_question_does_not_send_the_response_id_that_it_replaces(tmp_path: Path) -> None:
     scripts = [turn("one", "r1"), turn("two", "r2"), turn("two again", "r3"), turn("edited", "r4"), turn("C", "r5")]
     with FaultServer(*scripts) as server:
         lines = "A\nB\n/retry\n/edit\nC\n"
@@ -409,7 +411,7 @@ def test_what_is_asked_again_does_not_name_the_answer_that_it_replaces(tmp_path:
 
 
 @pytest.mark.parametrize("command", ["ask", "chat"])
-def test_an_answer_that_the_provider_has_forgotten_is_not_named_again(command: str) -> None:
+def test_a_response_id_that_the_provider_has_forgotten_is_not_sent_again(command: str) -> None:
     forgotten = answers(STREAM, event(type="error", data="previous_response_not_found"))
     with FaultServer(turn("one", "r1"), forgotten, turn("two", "r2")) as server:
         opchat("ask", "--url", server.url, "A")
@@ -421,7 +423,7 @@ def test_an_answer_that_the_provider_has_forgotten_is_not_named_again(command: s
     assert said(submits(server)[-1]) == ["A", "one", "C"]
 
 
-def test_a_terminal_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
+def test_output_to_a_non_blocking_terminal_waits(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.set_blocking(0, False)")
     variables = no_readline(tmp_path)
     with FaultServer(tells("a")) as server, Terminal("chat", "--url", server.url, **variables) as terminal:

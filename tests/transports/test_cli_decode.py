@@ -9,7 +9,7 @@ import pytest
 
 from opchat_proto import Client, Connect, End, Endpoint, Event, Flow, Limits, Live, Send, Session, Submit
 from opchat_transports.blocking_sockets import BlockingTransport
-from opchat_transports.cli import _fault_location, run  # its machine is counted here
+from opchat_transports.cli import _fault_location, run  # its work is counted here
 from opchat_transports.cli._answer_files import parts  # the command has no public functions
 from opchat_transports.testing import FaultServer, Script, Stall
 
@@ -81,7 +81,7 @@ def test_decode_explains_the_first_fault(data: bytes, offset: int, line: int, sh
     assert fault["why"].replace("\x1b", "\\x1b") in text
 
 
-def test_decode_finds_several_answers_and_interim_ones() -> None:
+def test_decode_finds_several_answers_and_interim_responses() -> None:
     data = b"HTTP/1.1 100 Continue\r\n\r\n" + RAW + object_(success=True, reply="b") + RAW[: len(STREAM)]
     found = [line for line in lines(decode(data, "--json").stdout.decode()) if line["type"] == "answer"]
     assert [(line["start"], line["end"], line["status"]) for line in found] == [
@@ -99,7 +99,7 @@ def test_decode_finds_several_answers_and_interim_ones() -> None:
         ('{"format":"opchat recording","version":1}\n\n[]\n', "line 3"),
     ],
 )
-def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -> None:
+def test_an_unreadable_recording_is_wrong_usage(text: str, line: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text(text)
     for command in ("decode", "replay"):
         result = opchat(command, str(tmp_path / "a"))
@@ -108,14 +108,14 @@ def test_a_recording_that_cannot_be_read(text: str, line: str, tmp_path: Path) -
     assert "cannot be read" in opchat("decode", str(tmp_path / "none")).stderr
 
 
-def test_a_clock_that_ran_out_is_one_in_the_recording_too(tmp_path: Path) -> None:
+def test_a_timeout_is_reported_from_a_recording_too(tmp_path: Path) -> None:
     assert record(tmp_path / "a", (*answers(STREAM, live("a")), Stall()), "--timeout-idle", "0.3").returncode == 6
     result = opchat("decode", str(tmp_path / "a"))
     assert result.returncode == 6
     assert "broken  TIMEOUT: timed out: not in time (timeout 'idle')\n" in result.stdout
 
 
-def test_a_recording_that_was_cut_is_read_up_to_there(tmp_path: Path) -> None:
+def test_a_truncated_recording_is_read_up_to_its_end(tmp_path: Path) -> None:
     assert record(tmp_path / "a", tells("Hel", "lo")).returncode == 0
     whole = (tmp_path / "a").read_bytes()
     *_, last = lines(opchat("decode", "--json", str(tmp_path / "a")).stdout)
@@ -202,7 +202,7 @@ def texts(found: list[Any]) -> list[tuple[str, Any]]:
         (b"HTTP/1.1 200 Connection established\r\n\r\n" + HTTP_2 + b"\r\n" + BODY, "HTTP/2", EVENTS),
     ],
 )
-def test_a_body_with_decoded_framing_is_read_without_it(data: bytes, undone: str, events: Any) -> None:
+def test_a_body_with_decoded_framing_is_read_without_framing(data: bytes, undone: str, events: Any) -> None:
     result = decode(data, "--json")
     head, *found = lines(result.stdout.decode())
     assert (head["undone"], head["status"], head["start"], head["end"]) == (
@@ -229,19 +229,19 @@ def test_a_body_with_decoded_framing_is_read_without_it(data: bytes, undone: str
         (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + BODY[:-30], "truncated"),
     ],
 )
-def test_a_body_that_can_be_what_its_head_says_is_judged_by_it(data: bytes, reason: str | None) -> None:
+def test_a_body_that_fits_its_head_is_judged_by_its_head(data: bytes, reason: str | None) -> None:
     head, *_, last = lines(decode(data, "--json").stdout.decode())
     assert "undone" not in head
     assert last.get("reason") == reason
 
 
-def test_several_answers_of_curl_in_one_file() -> None:
+def test_several_responses_of_curl_in_one_file_are_decoded() -> None:
     data = HTTP_2 + b"\r\n" + BODY + HTTP_2 + b"\r\n" + ANSWER + CHUNKED + b"\r\n" + BODY
     found = lines(decode(data, "--json").stdout.decode())
     assert texts([item for item in found if item["type"] != "answer"]) == [*EVENTS, ("end", "Hello"), *EVENTS]
 
 
-def test_what_curl_has_written_is_replayed(tmp_path: Path) -> None:
+def test_output_of_curl_can_be_replayed(tmp_path: Path) -> None:
     for data in (HTTP_2 + b"\r\n" + BODY, CHUNKED + b"Content-Encoding: gzip\r\n\r\n" + BODY):
         (tmp_path / "a").write_bytes(data)
         with start("replay", str(tmp_path / "a")) as process:
@@ -299,7 +299,7 @@ class Looked(bytes):
         return super().rfind(sub, start, end)
 
 
-def test_the_line_of_a_fault_is_counted_over_all_answers() -> None:
+def test_the_line_number_of_a_fault_counts_all_answers() -> None:
     unit = STREAM + event(type="error", data="No.") + LAST
     found = [item["line"] for item in lines(decode(unit * 3, "--json").stdout.decode()) if "line" in item]
     per_answer = unit.count(b"\n")

@@ -1,4 +1,4 @@
-"""`opchat doctor` with any bytes, cut anywhere: findings, and never an exception."""
+"""`opchat doctor` with any bytes, cut anywhere: always findings, never an exception."""
 
 import json
 import secrets
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from opchat_proto import Broken, End, Endpoint, Flow, Limits, Reason, Visit
 from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
-from opchat_transports.cli import _examination  # no part of the library
-from opchat_transports.cli._diagnosis import diagnose  # nor this
-from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index  # nor this
+from opchat_transports.cli import _examination  # not part of the library
+from opchat_transports.cli._diagnosis import diagnose  # not part of the library
+from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index
 from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script, Stall
 
 from .command import opchat
@@ -59,7 +59,7 @@ _Heads = st.tuples(_statuses, _fields, _bodies, st.sampled_from(["eof", "cut", "
 
 
 def heard(machine: Visit | Flow, answers: list[Any], contact: Contact) -> Exchange:
-    """The outcome of a machine with these answers."""
+    """The outcome of a machine that gets these responses."""
     kept: list[Answer] = []
     events: list[Any] = []
     for status, fields, body, ends in answers:
@@ -128,7 +128,7 @@ def test_any_facts_give_findings(seen: Facts) -> None:
         (Question(outcome=End("Hi"), pieces=1, at_once=True, waited=5), []),
     ],
 )
-def test_pieces_that_come_at_once_after_a_while_were_held_back(question: Question, said: list[str]) -> None:
+def test_pieces_that_arrive_together_after_a_while_were_buffered(question: Question, said: list[str]) -> None:
     index = heard(Visit(SITE), [(200, [], INDEX.encode(), "eof")], Contact(host="site.example", port=443))
     found = diagnose(Facts(url=SITE, endpoint=Endpoint.parse(SITE), index=index, question=question))
     shown = ["problem" if finding.is_problem else "ok" for finding in found if finding.check == "buffering"]
@@ -151,7 +151,7 @@ def test_pieces_that_come_at_once_after_a_while_were_held_back(question: Questio
         ('{"namespaces":[' + "9" * 10_000, None),
     ],
 )
-def test_an_index_is_read_behind_notices(body: str, expected: Any) -> None:
+def test_an_index_is_read_after_php_notices(body: str, expected: Any) -> None:
     answer = Answer(url=f"{SITE}/wp-json/", status=200, body=body.encode())
     assert read_index(Exchange(outcome=End(None), answers=(answer,))) == expected
 
@@ -160,7 +160,7 @@ HOSTILE = ["<!-- WP Rocket ", "<!--", "wp-", "/wp-content", "just a moment ", "{
 
 
 @pytest.mark.parametrize("part", HOSTILE)
-def test_a_hostile_page_is_judged_as_any_other(part: str) -> None:
+def test_a_hostile_page_is_judged_like_any_other(part: str) -> None:
     size = Limits().page_bytes
     body = (part * (size // len(part))).encode()
     visit = heard(Visit(PAGE), [(200, [], body, "eof")], Contact(host="site.example", port=443))

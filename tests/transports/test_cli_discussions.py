@@ -1,4 +1,4 @@
-"""`opchat discussions`: a member's conversations listed, shown, exported and deleted."""
+"""`opchat discussions`: a member's conversations are listed, shown, exported and deleted."""
 
 import json
 import stat
@@ -22,7 +22,7 @@ Discussions = Callable[..., "subprocess.CompletedProcess[Any]"]
 
 @pytest.fixture
 def member(tmp_path: Path) -> Discussions:
-    """The command, of whoever is signed in with a browser's cookies."""
+    """Run the command as the member whose browser cookies are given."""
     cookies = tmp_path / "cookies.txt"
     cookies.write_text(f"Cookie: {COOKIE}\n")
     return lambda action, *arguments: discussions(action, "--cookie-file", str(cookies), *arguments)
@@ -33,7 +33,7 @@ def discussions(*arguments: str) -> "subprocess.CompletedProcess[Any]":
 
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
-def test_they_are_listed(member: Discussions, via: str) -> None:
+def test_list_prints_a_table(member: Discussions, via: str) -> None:
     with served(DiscussingSite(rows=[row(3, "A\ttitle\x1b[1m"), row(2), row(1)])) as site:
         result = member("list", "--url", site.url, "--via", via, "--max", "2")
     assert result.stdout == (
@@ -42,7 +42,7 @@ def test_they_are_listed(member: Discussions, via: str) -> None:
     assert (result.stderr, result.returncode) == ("opchat: 2 of 3 discussions\n", 0)
 
 
-def test_a_list_is_ndjson(member: Discussions) -> None:
+def test_list_with_json_prints_ndjson(member: Discussions) -> None:
     with served(DiscussingSite()) as site:
         result = member("list", "--url", site.url, "--offset", "2", "--json")
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
@@ -58,7 +58,7 @@ def test_a_list_is_ndjson(member: Discussions) -> None:
     assert result.stderr == ""
 
 
-def test_one_is_shown_wherever_it_stands_in_the_list(member: Discussions) -> None:
+def test_show_finds_a_discussion_anywhere_in_the_list(member: Discussions) -> None:
     with served(DiscussingSite(rows=[row(number) for number in range(120)])) as site:
         result = member("show", "--url", site.url, "chat110")
         missing = member("show", "--url", site.url, "nope")
@@ -69,7 +69,7 @@ def test_one_is_shown_wherever_it_stands_in_the_list(member: Discussions) -> Non
     assert json.loads(shown.stdout)["messages"][0] == {"role": "user", "content": "Question 7"}
 
 
-def test_all_are_exported_as_conversations_to_a_private_file(member: Discussions, tmp_path: Path) -> None:
+def test_export_writes_all_as_conversations_to_a_private_file(member: Discussions, tmp_path: Path) -> None:
     path = tmp_path / "mine.ndjson"
     with served(DiscussingSite()) as site:
         result = member("export", "--url", site.url, str(path))
@@ -92,7 +92,7 @@ def test_all_are_exported_as_conversations_to_a_private_file(member: Discussions
 
 @dataclass
 class EndlessSite(DiscussingSite):
-    """It makes up more discussions for each request, and more than were asked for."""
+    """It invents new discussions for each request, more than were requested."""
 
     def _discuss(self, action: str, body: Any) -> tuple[int, Any]:
         start = body["offset"]
@@ -100,7 +100,7 @@ class EndlessSite(DiscussingSite):
 
 
 @pytest.mark.parametrize("action", [["show", "nope"], ["export", "all.ndjson"]])
-def test_discussions_without_an_end_are_not_read_for_ever(
+def test_a_list_without_an_end_is_not_read_forever(
     member: Discussions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: list[str]
 ) -> None:
     monkeypatch.setattr("opchat_transports.cli.commands.discussions._MOST_ANSWERS", 3)
@@ -112,14 +112,14 @@ def test_discussions_without_an_end_are_not_read_for_ever(
     assert not (tmp_path / "all.ndjson").exists()
 
 
-def test_no_more_are_listed_than_were_asked_for(member: Discussions) -> None:
+def test_max_bounds_the_list(member: Discussions) -> None:
     with served(EndlessSite()) as site:
         result = member("list", "--url", site.url, "--max", "2")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["chat0", "chat1"]
     assert result.stderr == f"opchat: 2 of {10**17} discussions\n"
 
 
-def test_an_export_has_a_most_of_bytes(member: Discussions, tmp_path: Path) -> None:
+def test_the_bytes_of_an_export_are_bounded(member: Discussions, tmp_path: Path) -> None:
     path = tmp_path / "mine.ndjson"
     with served(DiscussingSite(rows=[row(number) for number in range(200)])) as site:  # 50 in each answer
         result = member("export", "--url", site.url, str(path), "--limit-reply-bytes", "30KiB")
@@ -128,7 +128,7 @@ def test_an_export_has_a_most_of_bytes(member: Discussions, tmp_path: Path) -> N
     assert "--limit-reply-bytes allows more" in result.stderr
 
 
-def test_those_that_are_named_are_deleted_with_a_yes(member: Discussions) -> None:
+def test_delete_removes_the_named_ones_after_a_yes(member: Discussions) -> None:
     with served(DiscussingSite()) as site:
         refused = member("delete", "--url", site.url, "chat1")
         assert (refused.returncode, "deletes 1 discussion for good. --yes says so" in refused.stderr) == (2, True)
@@ -142,7 +142,7 @@ def test_those_that_are_named_are_deleted_with_a_yes(member: Discussions) -> Non
 @pytest.mark.parametrize(
     ("chat_id", "said"), [("", "expected the ids of discussions, got ''"), ("\udcff", "not allowed")]
 )
-def test_an_id_that_no_discussion_has_deletes_nothing(member: Discussions, chat_id: str, said: str) -> None:
+def test_an_unknown_id_deletes_nothing(member: Discussions, chat_id: str, said: str) -> None:
     with served(DiscussingSite()) as site:
         result = member("delete", "--url", site.url, "--yes", chat_id, "chat1")
         assert len(site.rows) == 3
@@ -150,7 +150,7 @@ def test_an_id_that_no_discussion_has_deletes_nothing(member: Discussions, chat_
     assert said in result.stderr
 
 
-def test_the_bot_of_a_page_is_the_one_that_counts(member: Discussions) -> None:
+def test_on_a_page_its_bot_is_used(member: Discussions) -> None:
     with served(DiscussingSite(bots=("sales",))) as site:
         site.rows[1]["botId"] = "sales"
         result = member("list", "--url", f"{site.url}/contact/")
@@ -164,7 +164,7 @@ def test_an_application_password_signs_in_too() -> None:
     assert (result.stdout.split()[0], result.stderr) == ("chat3", "opchat: 1 of 3 discussions\n")
 
 
-def test_a_guest_is_told_so() -> None:
+def test_a_guest_is_told_to_sign_in() -> None:
     with served(DiscussingSite()) as site:
         result = discussions("list", "-v", "--url", site.url)
     assert (result.stdout, result.returncode) == ("", 8)
@@ -175,7 +175,7 @@ def test_a_guest_is_told_so() -> None:
     assert "> POST /wp-json/mwai-ui/v1/discussions/list" in result.stderr
 
 
-def test_without_a_site_there_are_none() -> None:
+def test_without_a_site_the_command_is_wrong_usage() -> None:
     result = discussions("list")
     assert (result.stdout, result.returncode) == ("", 2)
     assert "the built-in bot keeps no discussions" in result.stderr

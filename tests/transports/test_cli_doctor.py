@@ -1,4 +1,4 @@
-"""`opchat doctor`: a healthy site has no problem, and each planted fault is named, and nothing else."""
+"""`opchat doctor`: a healthy site has no problem, and each planted fault, and only that one, is named."""
 
 import gzip
 import json
@@ -46,7 +46,7 @@ def nothing_random(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(output: str) -> dict[str, Any]:
-    """The findings by their checks, in order."""
+    """The checks of the findings, in order."""
     lines = [json.loads(line) for line in output.splitlines()]
     checks = {line["check"]: line for line in lines}
     assert len(checks) == len(lines)
@@ -58,7 +58,7 @@ def problems(checks: dict[str, Any]) -> set[str]:
 
 
 def examine(script: Script, *arguments: str, path: str = "/contact", **options: Any) -> tuple[dict[str, Any], int]:
-    """The findings and the exit code. Without --ask no question is asked."""
+    """The findings and the exit code. Checks that without --ask no question was asked."""
     with FaultServer(script, **options) as server:
         result = opchat("doctor", f"{server.url}{path}", "--json", *arguments)
     assert len(server.questions) == ("--ask" in arguments)
@@ -88,7 +88,7 @@ def test_a_healthy_site_has_no_problem(version: str) -> None:
         ("3.6.2", "2.9.9"),
     ],
 )
-def test_signs_tell_the_least_version(version: str, least: str) -> None:
+def test_the_least_version_is_inferred_from_signs(version: str, least: str) -> None:
     checks, _ = examine(site(version))
     assert checks["ai_engine"]["detail"] == f"at least {least}"
 
@@ -120,7 +120,7 @@ def test_a_server_that_only_speaks_the_protocol_has_no_problem() -> None:
     assert (problems(checks), result.returncode) == (set(), 0)
 
 
-def test_tls_says_whose_the_certificate_is_and_until_when(
+def test_tls_names_the_owner_and_the_expiry_of_the_certificate(
     certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -132,7 +132,7 @@ def test_tls_says_whose_the_certificate_is_and_until_when(
     assert said.endswith(", good until 3000-01-01")
 
 
-def test_with_ask_one_question_shows_whether_pieces_come_as_they_are_made() -> None:
+def test_ask_shows_whether_pieces_arrive_as_they_are_made() -> None:
     with FaultServer(site() + at("submit", question())) as server:
         result = opchat("doctor", f"{server.url}/contact", "--ask", "--json")
     checks = found(result.stdout)
@@ -153,7 +153,7 @@ def test_the_question_is_answered_by_each_version_over_each_transport(version: s
     assert (problems(checks), code) == (set(), 0)
 
 
-def test_signs_of_a_cache_and_application_passwords_are_told() -> None:
+def test_a_cache_and_application_passwords_are_reported() -> None:
     fields = [("Age", "30"), ("X-Cache", "HIT from edge"), ("CF-Cache-Status", "DYNAMIC")]
     offered: dict[str, Any] = {"application-passwords": {"endpoints": {}}}
     cached = text(html("3.6.2") + "<!-- Performance optimized by W3 Total Cache -->", 200, date(-30), *fields)
@@ -163,7 +163,7 @@ def test_signs_of_a_cache_and_application_passwords_are_told() -> None:
     assert checks["application_passwords"]["detail"] == "offered to members"
 
 
-def test_of_several_bots_the_first_is_examined_or_the_one_that_is_named() -> None:
+def test_of_several_bots_the_named_one_or_the_first_is_examined() -> None:
     two = text(html("3.6.2", "default", "sales"), 200, examined.LINK)
     checks, code = examine(site(page=two))
     assert (problems(checks), code) == (set(), 0)
@@ -172,7 +172,7 @@ def test_of_several_bots_the_first_is_examined_or_the_one_that_is_named() -> Non
     assert checks["bots"]["detail"] == "sales"
 
 
-def test_an_index_that_is_closed_does_not_hide_a_session_that_is_given() -> None:
+def test_a_closed_index_does_not_hide_a_working_session() -> None:
     checks, code = examine(site(index=examined.refused(401, "rest_login_required"), check=None) + at("", no_route()))
     assert (problems(checks), code) == (set(), 0)
     assert checks["rest"]["detail"].endswith("its index is not shown to guests")
@@ -260,7 +260,7 @@ def test_a_planted_fault_is_named_and_nothing_else(name: str) -> None:
     assert checks[check]["blocks"] is (expected != 0)
 
 
-def test_a_stale_nonce_that_comes_out_of_a_cache_is_named() -> None:
+def test_a_stale_nonce_from_a_cache_is_named() -> None:
     cached = page("2.4.3", ("Age", "90000"), ("X-Cache", "HIT"))
     fresh = at(f"contact?{FRESH}", page("2.4.3", restNonce="1111111111"))
     checks, code = examine(site("2.4.3", page=cached, check=_STALE) + fresh)
@@ -268,18 +268,18 @@ def test_a_stale_nonce_that_comes_out_of_a_cache_is_named() -> None:
     assert checks["cache"]["detail"] == "the nonce in the page is stale; signs of one: Age: 90000; X-Cache: HIT"
 
 
-def test_a_stale_nonce_that_every_page_has_is_named() -> None:
+def test_a_stale_nonce_on_every_page_is_named() -> None:
     checks, code = examine(site("2.4.3", check=_STALE) + at(f"contact?{FRESH}", page("2.4.3")))
     assert (problems(checks), code) == ({"nonce"}, 4)
 
 
-def test_a_stale_nonce_is_noticed_where_no_index_judges_it() -> None:
+def test_a_stale_nonce_is_noticed_without_an_index() -> None:
     fresh = at(f"contact?{FRESH}", page("2.4.3", restNonce="1111111111"))
     checks, code = examine(site("2.4.3", index=no_route(), check=no_route()) + fresh)
     assert (problems(checks), code) == ({"cache"}, 0)
 
 
-def test_a_site_that_shows_no_index_has_no_problem() -> None:
+def test_a_site_without_an_index_has_no_problem() -> None:
     checks, code = examine(site(index=no_route(), check=no_route()))
     assert (problems(checks), code) == (set(), 0)
     assert checks["nonce"]["detail"] == "only a question would tell whether it is accepted"
@@ -288,13 +288,13 @@ def test_a_site_that_shows_no_index_has_no_problem() -> None:
     assert (problems(checks), code) == (set(), 0)
 
 
-def test_without_an_index_nothing_but_the_page_and_the_session_show_the_plugin() -> None:
+def test_without_an_index_page_and_session_reveal_the_plugin() -> None:
     checks, code = examine(site(page=_NO_CHAT, index=no_route(), session=no_route(), check=None))
     assert (problems(checks), code) == ({"ai_engine"}, 5)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_from_nothing_but_a_pages_address_a_site_of_each_version_is_found_healthy(version: str) -> None:
+def test_a_pages_address_is_enough_to_find_a_site_of_each_version_healthy(version: str) -> None:
     with served(PageSite(version)) as healthy:
         result = opchat("doctor", f"{healthy.url}/contact/", "--json", "--ask")
     checks = found(result.stdout)
@@ -343,7 +343,7 @@ def test_a_bad_certificate_is_named_and_read(
     assert server.requests == ()
 
 
-def test_plain_http_in_place_of_tls_is_named() -> None:
+def test_plain_http_on_a_tls_port_is_named() -> None:
     with FaultServer(site()) as server:
         result = opchat("doctor", f"https://127.0.0.1:{server.port}/contact", "--json", "--timeout", "2")
     checks = found(result.stdout)
@@ -368,13 +368,13 @@ def test_a_port_that_refuses_is_named() -> None:
     assert ([*checks], problems(checks), result.returncode) == (["name", "connection"], {"connection"}, 7)
 
 
-def test_a_port_that_does_not_answer_is_named(full_port: int) -> None:
+def test_a_silent_port_is_named(full_port: int) -> None:
     result = opchat("doctor", f"http://127.0.0.1:{full_port}/contact", "--json", "--timeout-connect", "0.5")
     checks = found(result.stdout)
     assert (problems(checks), result.returncode) == ({"connection"}, 6)
 
 
-def test_a_proxy_that_is_not_there_is_named() -> None:
+def test_an_unreachable_proxy_is_named() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -392,12 +392,12 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
         ((Write(text("<title>Home</title>")),), "question", 5),
     ],
 )
-def test_what_only_a_question_shows_is_named(script: Script, check: str, expected: int) -> None:
+def test_faults_that_only_a_question_reveals_are_named(script: Script, check: str, expected: int) -> None:
     checks, code = examine((*site(), Expect("submit"), *script), "--ask")
     assert (problems(checks), code) == ({check}, expected)
 
 
-def test_nothing_is_asked_where_no_answer_would_come() -> None:
+def test_nothing_is_asked_if_no_answer_would_come() -> None:
     with FaultServer(site(check=_STALE)) as server:
         result = opchat("doctor", f"{server.url}/contact", "--json", "--ask")
     assert (problems(found(result.stdout)), result.returncode, result.stderr) == ({"nonce"}, 4, "")
@@ -407,7 +407,7 @@ def test_nothing_is_asked_where_no_answer_would_come() -> None:
 # ---------------------------------------------------------------- how it is shown
 
 
-def test_lines_are_for_a_person() -> None:
+def test_the_report_is_readable_lines() -> None:
     with FaultServer(site(check=_STALE)) as server:
         result = opchat("doctor", f"{server.url}/contact")
     first, *_ = lines = result.stdout.splitlines()
@@ -419,7 +419,7 @@ def test_lines_are_for_a_person() -> None:
     assert (result.stderr, result.returncode) == ("", 4)
 
 
-def test_what_a_site_says_is_not_obeyed() -> None:
+def test_text_from_a_site_cannot_control_the_terminal() -> None:
     hostile = "\x1b]0;owned\x07\x9b2J\u202e"
     closed = examined.refused(401, f"code{hostile}", f"line\n{hostile}line")
     with FaultServer(site(index=closed, session=closed, check=None)) as server:
@@ -429,7 +429,7 @@ def test_what_a_site_says_is_not_obeyed() -> None:
     assert "line line" not in result.stdout.splitlines()[0]
 
 
-def test_verbose_shows_what_is_exchanged_without_secrets() -> None:
+def test_verbose_shows_the_exchange_without_secrets() -> None:
     with FaultServer(site()) as server:
         result = opchat("doctor", f"{server.url}/contact", "-v")
     assert "> GET /contact, " in result.stderr
@@ -438,7 +438,7 @@ def test_verbose_shows_what_is_exchanged_without_secrets() -> None:
 
 
 @pytest.mark.parametrize("route", ["http", "socks5"])
-def test_a_proxy_is_gone_through(
+def test_doctor_goes_through_a_proxy(
     certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path, route: str
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -466,7 +466,7 @@ def test_a_proxy_is_gone_through(
         (["--cacert", "/nowhere/ca.pem"], "--cacert /nowhere/ca.pem: No such file or directory"),
     ],
 )
-def test_options_that_cannot_be_used_are_wrong_usage(options: list[str], said: str) -> None:
+def test_unusable_options_are_wrong_usage(options: list[str], said: str) -> None:
     result = opchat("doctor", "http://127.0.0.1:9/contact", *options)
     assert (result.stdout, result.returncode) == ("", 2)
     assert said in result.stderr
