@@ -14,7 +14,7 @@ from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
 from opchat_transports.cli import _examination  # not part of the library
 from opchat_transports.cli._diagnosis import diagnose  # not part of the library
-from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index
+from opchat_transports.cli._site_facts import Answer, Contact, Exchange, Facts, Question, read_index  # private
 from opchat_transports.testing import FAULTS, Accept, Expect, FaultServer, Script, Stall
 
 from .command import opchat

@@ -1,4 +1,4 @@
-"""`opchat doctor` on what real sites have answered, if recordings are at hand beside the repository."""
+"""`opchat doctor` on recorded responses of real sites, if recordings exist beside the repository."""
 
 import json
 import secrets
@@ -12,7 +12,7 @@ from tests.captures import CAPTURES, RECORDINGS
 from .command import opchat
 from .examined import page, site
 
-# The answer of a good site that it replaces, and the version of that site; the problem; a check, and what it says.
+# The response of a good site that is replaced, and the site's version; the problem; a check and its text.
 RECORDED = {
     "recordings/2.4.9/rest_index": ("index", "2.4.9", None, "ai_engine", "at least 2.4.4"),
     "recordings/3.6.2/rest_index": ("index", "3.6.2", None, "application_passwords", "not offered"),
@@ -20,7 +20,7 @@ RECORDED = {
     "recordings/3.6.2/plain_wp_json_200_page": ("index", "3.6.2", "rest", "rest", "index.php?rest_route="),
     "recordings/3.6.2/wrong_root_404_page": ("index", "3.6.2", "rest", "rest", "/wp-json"),
     "recordings/3.6.2/notice_before_session_json": ("session", "3.6.2", None, "session", "start_session gives one"),
-    # tinyproxy keeps the first Set-Cookie only.
+    # tinyproxy keeps only the first Set-Cookie.
     "recordings/3.6.2/tinyproxy_start_session": ("session", "3.6.2", "cookie", "cookie", "sets no mwai_session_id"),
     "captures/2.4.9/start_session": ("session", "2.4.9", None, "cookie", "none, as before 2.8.5"),
     "captures/3.6.2/start_session": ("session", "3.6.2", None, "cookie", "sets mwai_session_id"),
@@ -32,13 +32,13 @@ RECORDED = {
 SHARED = CAPTURES.parent
 
 
-def test_recordings_are_where_they_were() -> None:
+def test_the_recordings_exist() -> None:
     assert not SHARED.exists() or [name for name in RECORDED if not (SHARED / f"{name}.response.bin").exists()] == []
     assert RECORDINGS.parent == SHARED
 
 
 @pytest.mark.parametrize("name", [name for name in RECORDED if (SHARED / f"{name}.response.bin").exists()])
-def test_what_a_real_site_answered_is_judged(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_response_gives_its_finding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "token_hex", lambda _: "1")
     place, version, problem, check, said = RECORDED[name]
     recorded = (SHARED / f"{name}.response.bin").read_bytes()

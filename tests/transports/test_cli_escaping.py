@@ -1,4 +1,4 @@
-"""A server's text is shown, but cannot control the terminal or imitate lines of the command."""
+"""A server's text is shown, but can neither control the terminal nor imitate lines of the command."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from opchat_transports.testing import FaultServer
 from .command import Terminal, asking, opchat
 from .wire import LAST, STREAM, answers, end, event, live
 
-FLAG = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # England
+FLAG = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # the flag of England
 INVISIBLE = "\u00ad\u180e\u200b\u2028\u2029\u2060\u2061\u2064\u206a\u206f\ufeff\ufff9"
 NEEDED = "\u200c\u200d\u200e\u200f\u061c\u034f\u05d0\u0627\u0301\ufe0f\u3000\u00a0"
 
@@ -36,8 +36,8 @@ NEEDED = "\u200c\u200d\u200e\u200f\u061c\u034f\u05d0\u0627\u0301\ufe0f\u3000\u00
         ("\U0001f3f4" + "\U000e0061" * 9, "\U0001f3f4" + "\U000e0061" * 9, None),
     ],
 )
-def test_what_is_escaped(text: str, piped: str, on_terminal: str | None) -> None:
-    if on_terminal is None:  # no flag is that long: a text that nobody sees
+def test_control_characters_and_invisible_text_are_escaped(text: str, piped: str, on_terminal: str | None) -> None:
+    if on_terminal is None:  # longer than any flag: invisible text
         on_terminal = "\U0001f3f4" + "\U000e0061" * 6 + "\\U000e0061" * 3
     assert escape(text, terminal=False) == piped
     assert escape(text, terminal=True) == on_terminal
@@ -48,7 +48,7 @@ TEXTS = st.text(st.sampled_from("a\r\n\x1b\u200b\U0001f3f4\U000e0067\U000e007f")
 
 
 @given(TEXTS, st.lists(st.integers(0, 30)), st.booleans())
-def test_pieces_are_escaped_as_the_whole_text(text: str, cuts: list[int], terminal: bool) -> None:
+def test_pieces_are_escaped_like_the_whole_text(text: str, cuts: list[int], terminal: bool) -> None:
     escaper = PiecewiseEscaper(terminal=terminal)
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[a:b] for a, b in pairwise(places)]
@@ -56,7 +56,7 @@ def test_pieces_are_escaped_as_the_whole_text(text: str, cuts: list[int], termin
 
 
 @pytest.mark.parametrize("option", [[], ["--markdown"]])
-def test_a_terminal_is_shown_what_it_would_not_show(option: list[str]) -> None:
+def test_on_a_terminal_invisible_characters_are_escaped(option: list[str]) -> None:
     text = f"a\u200bb\u2060c\ufeffd {FLAG} \U000e0041 \u0627\u200f"
     script = answers(STREAM, live(text), end(text), LAST)
     with FaultServer(script) as server, Terminal("ask", *option, "--url", server.url, "Hi") as terminal:
@@ -73,7 +73,7 @@ def test_a_pipe_gets_the_text_with_its_line_ends_as_newlines() -> None:
     assert raw.stdout == "one\u200b\r\ntwo\r\n"
 
 
-def test_no_line_of_ours_can_be_forged() -> None:
+def test_a_server_cannot_forge_a_line_of_the_command() -> None:
     forged = "x\nopchat: the bill is paid\r\nopchat: really"
     result = asking(answers(STREAM, live("a piece"), end(forged), LAST))
     assert result.stderr == (
@@ -93,7 +93,7 @@ def test_no_line_of_ours_can_be_forged() -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]])
-def test_decode_cannot_be_made_to_print_lines_of_its_own_form(option: list[str]) -> None:
+def test_a_server_cannot_forge_a_line_of_decode(option: list[str]) -> None:
     body = event(type="live", data="a", subtype="k\n       1  end     ").split(b"\r\n", 1)[1]
     result = opchat("decode", *option, input=body)
     assert len(result.stdout.splitlines()) == (3 if option else 4)  # the answer, its piece, and why it broke off

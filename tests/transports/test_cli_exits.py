@@ -1,4 +1,4 @@
-"""Every exit code, provoked by the fault server that comes with the library."""
+"""Every exit code, provoked by the library's fault server."""
 
 import socket
 import subprocess
@@ -13,7 +13,7 @@ from opchat_transports.testing import FAULTS, Close, Expect, FaultServer, Script
 
 from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, opchat_process
 
-# What `ask` makes of each fault. The clocks of those that stall are short.
+# The exit code of `ask` for each fault. The clocks of those that stall are short.
 EXPECTED = {
     "delay": 0,
     "one byte at a time": 0,
@@ -60,7 +60,7 @@ def at(script: Script) -> Any:
     return result
 
 
-def test_no_fault_is_forgotten() -> None:
+def test_every_fault_has_an_expected_exit_code() -> None:
     assert EXPECTED.keys() <= FAULTS.keys()
 
 
@@ -82,7 +82,7 @@ def test_a_nonce_that_stays_refused_is_4() -> None:
         assert at(refused(status, "No.", code)).returncode == 4
 
 
-def test_a_site_that_gives_nobody_a_nonce_is_not_taken_for_one_of_members() -> None:
+def test_a_site_that_gives_nobody_a_nonce_is_not_called_members_only() -> None:
     missing = json_object(status=404, code="rest_no_route", message="No route was found.")
     refusal = json_object(status=401, code="rest_forbidden", message="Not allowed.")
     with FaultServer((Expect("start_session"), Write(missing), Close(), Expect(), Write(refusal))) as server:
@@ -92,7 +92,7 @@ def test_a_site_that_gives_nobody_a_nonce_is_not_taken_for_one_of_members() -> N
     assert result.stderr.endswith(f"(at {server.url}; this address gives no nonces)\n")
 
 
-def test_the_same_codes_on_a_terminal() -> None:
+def test_a_terminal_gets_the_same_exit_codes() -> None:
     with FaultServer(FAULTS["error event"]) as server, Terminal("ask", "Hello!", "--url", server.url) as terminal:
         assert terminal.wait() == 8
     assert "opchat: the server reported an error: Overloaded" in terminal.shown
@@ -108,7 +108,7 @@ def test_the_line_says_whether_the_question_may_have_been_read() -> None:
     )
 
 
-def test_no_proxy_is_7() -> None:
+def test_an_unreachable_proxy_is_7() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert ask("--url", "http://site.example", "--proxy", f"socks5://127.0.0.1:{port}").returncode == 7
@@ -125,7 +125,7 @@ def test_a_bug_is_1(tmp_path: Path) -> None:
     assert "AssertionError: a bug" in result.stderr
 
 
-def test_without_the_extra_there_is_the_pip_line_and_2(tmp_path: Path) -> None:
+def test_without_the_extra_it_shows_the_pip_command_and_exits_with_2(tmp_path: Path) -> None:
     (tmp_path / "click").mkdir()
     (tmp_path / "click" / "__init__.py").write_text(
         "raise ModuleNotFoundError('No module named click', name='click')\n"
@@ -136,7 +136,9 @@ def test_without_the_extra_there_is_the_pip_line_and_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("via", "package"), [("trio", "trio"), ("httpx", "anyio"), ("httpx", "httpx")])
-def test_without_a_transports_library_there_is_a_pip_line_and_2(via: str, package: str, tmp_path: Path) -> None:
+def test_without_a_transports_library_it_shows_the_pip_command_and_exits_with_2(
+    via: str, package: str, tmp_path: Path
+) -> None:
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module', name='{package}')\n")
     result = opchat_process("ask", "Hello!", "--via", via, env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)})
     assert (result.stdout, result.returncode) == ("", 2)
@@ -147,7 +149,7 @@ def test_without_a_transports_library_there_is_a_pip_line_and_2(via: str, packag
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
-def test_help_needs_no_other_library(arguments: list[str]) -> None:
+def test_help_works_without_the_extras(arguments: list[str]) -> None:
     code = (
         "import sys, runpy; sys.argv = ['opchat', *sys.argv[1:]]\n"
         "try: runpy.run_module('opchat_transports', run_name='__main__')\n"
@@ -173,7 +175,7 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     assert result.returncode == 0
 
 
-def test_closed_pipes_are_silent_for_every_command(tmp_path: Path) -> None:
+def test_closed_pipes_give_no_message_in_any_command(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b'data: {"type":"live","data":"a"}\n\n' * 20_000)
     command = f'"{sys.executable}" -m opchat_transports decode a; echo $? >&2'
     script = f"({command}) | head -n 1"
@@ -184,7 +186,7 @@ def test_closed_pipes_are_silent_for_every_command(tmp_path: Path) -> None:
     assert result.stderr == "141\n"
 
 
-def test_run_gives_the_code_within_a_process(
+def test_run_returns_the_exit_code_within_a_process(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", None)

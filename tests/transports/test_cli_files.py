@@ -1,4 +1,4 @@
-"""Files that go with a question of the command, and images that come back."""
+"""`--file` and `--save-images`: files that go with a question, and images that come back."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ def image(name: str, data: bytes, status: int = 200) -> Script:
 
 
 @VIAS
-def test_files_are_sent_and_the_question_names_them(via: str, tmp_path: Path) -> None:
+def test_files_are_uploaded_and_named_in_the_question(via: str, tmp_path: Path) -> None:
     paths = [tmp_path / "cat.png", tmp_path / "dog.png"]
     for path in paths:
         path.write_bytes(PNG)
@@ -49,7 +49,7 @@ def test_files_are_sent_and_the_question_names_them(via: str, tmp_path: Path) ->
     assert json.loads(request.body)["newFileIds"] == ["f1", "f2"]
 
 
-def test_a_file_that_is_not_taken_is_a_line(tmp_path: Path) -> None:
+def test_a_refused_file_gives_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.php"
     path.write_bytes(b"<?php")
     refused = json_object(status=400, success=False, message="Invalid file type.")
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_taken_is_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.png", "it's.png"])
-def test_a_site_that_takes_no_files_is_not_taken_for_a_wrong_address(name: str, tmp_path: Path) -> None:
+def test_a_site_without_uploads_is_not_reported_as_a_wrong_address(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(PNG)
     refused = json_object(status=404, code="rest_no_route", message="No route was found.")
@@ -88,14 +88,14 @@ def test_the_built_in_bot_takes_files(tmp_path: Path, monkeypatch: pytest.Monkey
         (["--file", "/dev/zero", "--limit-upload-bytes", "2KiB"], "--file /dev/zero: more than 2048 bytes"),
     ],
 )
-def test_a_file_that_cannot_be_sent_is_wrong_usage(arguments: list[str], words: str) -> None:
+def test_an_unusable_file_is_wrong_usage(arguments: list[str], words: str) -> None:
     result = opchat("ask", "--url", "http://127.0.0.1:1", *arguments, "What?")
     assert (result.stdout, result.returncode) == ("", 2)
     assert words in " ".join(result.stderr.split())
 
 
-def test_a_name_in_another_encoding_is_sent_with_replacement_characters(tmp_path: Path) -> None:
-    path = tmp_path / "caf\udce9.png"  # Latin-1, in a system of UTF-8
+def test_a_file_name_that_is_not_utf_8_gets_replacement_characters(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.png"  # a Latin-1 name where the system uses UTF-8
     path.write_bytes(PNG)
     with FaultServer(kept(), answered()) as server:
         result = opchat("ask", "--url", server.url, "--file", str(path), "What?")
@@ -104,7 +104,7 @@ def test_a_name_in_another_encoding_is_sent_with_replacement_characters(tmp_path
     assert b'filename="caf\xef\xbf\xbd.png"' in upload.body
 
 
-def test_a_page_says_how_many_files_its_bot_takes(tmp_path: Path) -> None:
+def test_the_page_bounds_the_number_of_files(tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
 
@@ -165,7 +165,7 @@ NAMES = ["image-cat-2.png", "image-cat.gif", "image-3.png", "image-4.gif"]
         ("data:text/plain,hello", (), "what is there is not an image"),
     ],
 )
-def test_what_is_not_an_image_is_not_saved(url: str, script: Script, words: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_not_saved(url: str, script: Script, words: str, tmp_path: Path) -> None:
     with ExitStack() as stack, FaultServer(*([script] if script else [])) as files:
         server = stack.enter_context(FaultServer(answered(images=[url.format(files.url)])))
         options = ["--url", server.url, "--limit-upload-bytes", "9000", "--save-images", str(tmp_path / "new")]
@@ -175,7 +175,7 @@ def test_what_is_not_an_image_is_not_saved(url: str, script: Script, words: str,
     assert not (tmp_path / "new").exists()
 
 
-def test_a_directory_that_cannot_be_written_is_a_line(tmp_path: Path) -> None:
+def test_an_unwritable_directory_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with FaultServer(answered(images=["data:,GIF89a"])) as server:
         result = opchat("ask", "--url", server.url, "--save-images", str(tmp_path / "file" / "new"), "Paint.")
@@ -210,7 +210,7 @@ def test_chat_attaches_a_file_to_the_next_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a bound on the size of files")
-def test_half_of_an_image_is_not_left(tmp_path: Path) -> None:
+def test_an_incomplete_image_is_removed(tmp_path: Path) -> None:
     import resource
 
     picture = f"data:image/png;base64,{base64.b64encode(PNG + bytes(300_000)).decode()}"
@@ -225,7 +225,7 @@ def test_half_of_an_image_is_not_left(tmp_path: Path) -> None:
     assert result.stderr.endswith("new: File too large\n")
 
 
-def test_chat_counts_the_files_of_a_question(tmp_path: Path) -> None:
+def test_chat_bounds_the_number_of_files(tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(PNG)
     with FaultServer(kept("f1"), kept("f2"), answered()) as server:

@@ -43,24 +43,24 @@ def test_a_blank_line_ends_a_block(text: str, expected: list[str], size: int) ->
 
 
 @given(st.text(st.sampled_from("ab \n`~"), max_size=200), st.integers(1, 50))
-def test_the_blocks_are_the_text(text: str, size: int) -> None:
+def test_the_blocks_joined_are_the_text(text: str, size: int) -> None:
     assert "".join(blocks(text, size)) == text
     assert blocks(text, size) == blocks(text, 1)
 
 
 @pytest.mark.parametrize("unit", ["word ", "some words here\n", "x"])
-def test_no_block_is_larger_than_may_be_drawn_again(unit: str) -> None:
+def test_no_block_exceeds_the_size_that_is_redrawn(unit: str) -> None:
     text = unit * (50_000 // len(unit))
     found = blocks(text, 7)
     assert "".join(found) == text
     assert max(map(len, found)) <= 4096
 
 
-def test_code_that_fills_several_blocks_stays_code() -> None:
+def test_code_that_spans_several_blocks_stays_code() -> None:
     found = blocks("```python\n" + "x = 1\n" * 3000 + "```\n\nend\n", 100)
     assert len(found) > 4
     assert all(block.startswith("```python\n") and block.rstrip().endswith("\n```") for block in found[:-1])
-    assert sum(block.count("x = 1") for block in found) >= 2995  # a line may be cut where a block ends
+    assert sum(block.count("x = 1") for block in found) >= 2995  # a block may end inside a line
 
 
 class Drawn:
@@ -93,7 +93,7 @@ class Drawn:
 
 @pytest.mark.parametrize("size", [1, 10, 100_000])
 @pytest.mark.parametrize("unit", ["Some *words* of a paragraph.\n\n", "Words without an end ", "x = 1\n"])
-def test_the_work_is_linear_in_the_text_whatever_the_pieces_and_blocks(
+def test_the_work_is_linear_in_the_text_however_it_is_cut(
     unit: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = []
@@ -128,7 +128,7 @@ def test_blank_lines_are_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
         ("![alt \u202e](http://x)", "alt \\u202e"),
     ],
 )
-def test_what_markdown_decodes_is_escaped_too(text: str, shown: str) -> None:
+def test_characters_that_markdown_decodes_are_escaped_too(text: str, shown: str) -> None:
     script = answers(STREAM, live(text), end(text), LAST)
     with FaultServer(script) as server, Terminal("ask", "--markdown", "--url", server.url, "Hi") as terminal:
         assert terminal.wait() == 0

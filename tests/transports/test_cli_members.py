@@ -31,7 +31,7 @@ def as_alice(site: MemberSite, *arguments: str, path: str = "", command: str = "
 
 @pytest.mark.parametrize("via", VIA)
 @pytest.mark.parametrize("version", BY_PASSWORD)
-def test_a_password_asks_as_its_member(version: str, via: str) -> None:
+def test_with_user_the_member_is_signed_in_by_password(version: str, via: str) -> None:
     with served(MemberSite(version)) as site:
         for path in ("", "/wp-json", "/contact/"):
             result = as_alice(site, "--no-save", "--via", via, path=path)
@@ -40,7 +40,7 @@ def test_a_password_asks_as_its_member(version: str, via: str) -> None:
 
 @pytest.mark.parametrize("via", VIA)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_cookies_ask_as_their_member(version: str, via: str, cookies: str) -> None:
+def test_with_cookie_file_the_member_is_signed_in_by_cookies(version: str, via: str, cookies: str) -> None:
     with served(MemberSite(version)) as site:
         for path, source in (("", AJAX), ("/wp-json", AJAX), ("/contact/", "/contact/")):
             site.requests.clear()
@@ -50,7 +50,7 @@ def test_cookies_ask_as_their_member(version: str, via: str, cookies: str) -> No
             assert site.paths == [source, ME, SUBMIT]
 
 
-def test_a_cookie_header_will_do(tmp_path: Path) -> None:
+def test_a_cookie_file_may_be_a_cookie_header(tmp_path: Path) -> None:
     (tmp_path / "header").write_text(f"Cookie: {COOKIE}; other=1\n")
     with served(MemberSite()) as site:
         result = opchat("ask", "--url", site.url, "--no-save", "--cookie-file", str(tmp_path / "header"), "Hi")
@@ -66,7 +66,7 @@ def test_a_nonce_that_a_cache_kept_too_long_is_renewed(version: str, cookies: st
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_site_that_does_not_know_the_member_is_asked_nothing(version: str, cookies: str) -> None:
+def test_a_site_that_does_not_know_the_member_is_not_asked(version: str, cookies: str) -> None:
     with served(MemberSite(version, knows_password=False, knows_cookie=False)) as site:
         for path in ("", "/contact/"):
             results = [as_alice(site, path=path)]
@@ -78,7 +78,7 @@ def test_a_site_that_does_not_know_the_member_is_asked_nothing(version: str, coo
     assert SUBMIT not in site.paths
 
 
-def test_a_password_is_read_from_a_terminal_and_not_shown() -> None:
+def test_a_password_typed_on_a_terminal_is_not_shown() -> None:
     with served(MemberSite()) as site:
         with Terminal("ask", "--no-save", "--no-stdin", "--url", site.url, "--user", "alice", "Hi") as terminal:
             terminal.until("Application password: ")
@@ -115,7 +115,7 @@ SITE = "https://site.example"
         (("--url", SITE, "--user", "a", "--header", "Authorization: b"), KNOWN, "Authorization is the session's"),
     ],
 )
-def test_what_cannot_be_is_wrong_usage(arguments: tuple[str, ...], env: dict[str, str], error: str) -> None:
+def test_an_impossible_login_is_wrong_usage(arguments: tuple[str, ...], env: dict[str, str], error: str) -> None:
     result = opchat("ask", "--no-save", "--proxy", "none", *arguments, "Hi", env=env)
     assert (result.stdout, result.returncode) == ("", 2)
     assert error in " ".join(result.stderr.split())
@@ -132,7 +132,7 @@ def test_what_cannot_be_is_wrong_usage(arguments: tuple[str, ...], env: dict[str
         (b"a=b" * 400_000, "expected at most 1024 KiB"),
     ],
 )
-def test_a_file_without_its_cookies_is_wrong_usage(content: bytes, error: str, tmp_path: Path) -> None:
+def test_a_cookie_file_without_cookies_for_the_site_is_wrong_usage(content: bytes, error: str, tmp_path: Path) -> None:
     (tmp_path / "cookies.txt").write_bytes(content)
     result = opchat("ask", "--url", "http://127.0.0.1:9", "--cookie-file", str(tmp_path / "cookies.txt"), "Hi")
     assert (result.stdout, result.returncode) == ("", 2)
@@ -140,7 +140,7 @@ def test_a_file_without_its_cookies_is_wrong_usage(content: bytes, error: str, t
     assert "secret" not in result.stderr
 
 
-def test_whoever_signs_in_by_a_header_is_told_of_the_options() -> None:
+def test_a_login_in_header_is_told_about_the_options() -> None:
     with served(MemberSite()) as site:
         result = opchat(
             "ask", "--no-save", "--url", site.url, "--header", f"Authorization: {ALICE.authorization}", "Hi"
@@ -148,7 +148,7 @@ def test_whoever_signs_in_by_a_header_is_told_of_the_options() -> None:
     assert "--header Authorization signs no member in for certain; --user and --cookie-file do" in result.stderr
 
 
-def test_what_signs_in_goes_to_the_site_alone(cookies: str) -> None:
+def test_credentials_go_only_to_the_site(cookies: str) -> None:
     with served(MemberSite()) as other, served(MemberSite()) as site:
         site.redirects["/away"] = f"{other.url}/contact/"
         result = opchat("ask", "--url", f"{site.url}/away", "--cookie-file", cookies, "Hi")
@@ -163,7 +163,7 @@ def test_what_signs_in_goes_to_the_site_alone(cookies: str) -> None:
     assert other.requests == []
 
 
-def test_a_conversation_goes_on_as_the_same_member_and_no_secret_is_kept(cookies: str, tmp_path: Path) -> None:
+def test_continue_needs_the_same_member_and_keeps_no_secret(cookies: str, tmp_path: Path) -> None:
     env = {**KNOWN, "XDG_STATE_HOME": str(tmp_path)}
     with served(MemberSite()) as site:
         for arguments in (["--user", "alice"], ["--continue", "--cookie-file", cookies]):
@@ -179,7 +179,7 @@ def test_a_conversation_goes_on_as_the_same_member_and_no_secret_is_kept(cookies
         assert all(site.member_nonce not in text and TOKEN not in text and COOKIE not in text for text in kept)
 
 
-def test_a_chat_proves_the_member_once() -> None:
+def test_chat_proves_the_member_once() -> None:
     with served(MemberSite()) as site:
         result = opchat("chat", "--no-save", "--url", site.url, "--user", "alice", input="Hi\nHo\n", env=KNOWN)
     assert (result.stdout, result.returncode) == ("alice: Hi\nalice: Ho\n", 0)
@@ -187,7 +187,7 @@ def test_a_chat_proves_the_member_once() -> None:
 
 
 @pytest.mark.parametrize("via", VIA)
-def test_a_recording_and_a_trace_hold_no_secret(via: str, tmp_path: Path, cookies: str) -> None:
+def test_a_recording_and_a_trace_contain_no_secret(via: str, tmp_path: Path, cookies: str) -> None:
     file = tmp_path / "recording"
     with served(MemberSite()) as site:
         for arguments in (["--user", "alice"], ["--cookie-file", cookies]):
@@ -205,7 +205,7 @@ def test_a_recording_and_a_trace_hold_no_secret(via: str, tmp_path: Path, cookie
         assert "(status 401, rest_not_logged_in)" in opchat("decode", str(file)).stdout
 
 
-def test_the_bots_of_a_members_page(cookies: str) -> None:
+def test_bots_shows_a_members_page(cookies: str) -> None:
     with served(MemberSite()) as site:
         result = opchat("bots", "--json", f"{site.url}/contact/", "--cookie-file", cookies)
         assert (json.loads(result.stdout)["is_member"], result.stderr) == (True, "")
@@ -215,7 +215,7 @@ def test_the_bots_of_a_members_page(cookies: str) -> None:
     assert all("Authorization" not in fields for _, _, fields, _ in site.requests)
 
 
-def test_a_members_discussions_are_listed(cookies: str) -> None:
+def test_discussions_lists_the_members_discussions(cookies: str) -> None:
     with served(MemberSite()) as site:
         for arguments in (["--user", "alice"], ["--cookie-file", cookies]):
             result = opchat("discussions", "list", "--url", site.url, *arguments, env=KNOWN)

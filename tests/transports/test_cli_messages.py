@@ -1,4 +1,4 @@
-"""Messages of the command about failing sites, its reading of addresses, and its help."""
+"""The command's messages about failing sites, how it reads addresses, and its help."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def via(request: pytest.FixtureRequest) -> str:
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:
-    """Make these names resolve to this machine. Return the list of lookups."""
+    """Make these names resolve to this machine. Returns the list of lookups."""
     asked: list[str] = []
     look_up = socket.getaddrinfo
 
@@ -45,7 +45,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:
 TRUST_IT = "if you trust it, name its certificate with --cacert FILE or in the variable SSL_CERT_FILE"
 
 
-def test_a_self_signed_certificate_names_what_to_do(
+def test_a_self_signed_certificate_gives_advice(
     via: str, certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
     with FaultServer(tells("a"), ssl_context=certificates["good"]) as server:
@@ -61,7 +61,7 @@ def test_a_self_signed_certificate_names_what_to_do(
 
 
 @pytest.mark.parametrize("kind", ["expired", "wrong name"])
-def test_a_certificate_that_does_not_fit_is_not_to_be_trusted(
+def test_a_certificate_for_another_name_or_day_gives_advice(
     kind: str, certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -76,7 +76,7 @@ def test_a_certificate_that_does_not_fit_is_not_to_be_trusted(
     ("content", "line"),
     [(None, "No such file or directory"), ("no certificate", "expected certificates in PEM"), ("", "expected")],
 )
-def test_a_malformed_cacert(content: str | None, line: str, tmp_path: Path) -> None:
+def test_a_malformed_cacert_is_wrong_usage(content: str | None, line: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     result = opchat("ask", "--cacert", str(tmp_path / "ca.pem"), "--url", "https://127.0.0.1:1", "Hi")
@@ -84,7 +84,7 @@ def test_a_malformed_cacert(content: str | None, line: str, tmp_path: Path) -> N
     assert line in result.stderr
 
 
-def test_a_variable_that_names_no_file_is_one_line(tmp_path: Path) -> None:
+def test_a_variable_that_names_no_file_gives_one_line(tmp_path: Path) -> None:
     environment = ENVIRONMENT | {"SSL_CERT_FILE": str(tmp_path / "none")}
     result = opchat("ask", "--url", "https://127.0.0.1:1", "Hi", env=environment)
     assert (result.stdout, result.returncode, result.stderr.count("\n")) == ("", 2, 1)
@@ -95,7 +95,7 @@ def test_https_to_a_plain_port_says_to_try_http(via: str) -> None:
 
     @takes
     def refuses(peer: Peer) -> None:
-        peer.socket.recv(65536)  # which is not HTTP
+        peer.socket.recv(65536)  # not HTTP
         peer.send(answer(b"Bad request", 400))
 
     with FaultServer(refuses) as server:
@@ -116,7 +116,7 @@ def test_http_to_a_secure_port_says_to_try_https() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 405, 418, 500, 501, 503])
-def test_a_site_without_wordpress_is_questioned(status: int) -> None:
+def test_a_site_without_wordpress_is_named_as_a_possible_cause(status: int) -> None:
     result = asking(answers(answer(b"<html><title>Hello</title>", status)), session=False)
     assert result.returncode in (3, 4, 5)
     assert "is this a site with AI Engine? check --url)" in result.stderr
@@ -130,7 +130,7 @@ def test_a_site_without_wordpress_is_questioned(status: int) -> None:
         (answer(b"", 301).replace(b"\r\n", b"\r\nLocation: https://x/\r\n", 1), "the address that it redirects to"),
     ],
 )
-def test_a_more_specific_answer_is_not_questioned(response: bytes, line: str) -> None:
+def test_a_more_specific_answer_is_not_called_a_missing_wordpress(response: bytes, line: str) -> None:
     result = asking(answers(response), session=False)
     assert line in result.stderr
     assert "AI Engine" not in result.stderr
@@ -177,7 +177,7 @@ def test_the_line_names_the_path_of_the_site(command: list[str], path: str, show
     ],
 )
 @pytest.mark.parametrize("command", ["ask", "record"])
-def test_what_an_address_means(url: str, where: str, command: str, tmp_path: Path) -> None:
+def test_an_address_is_read_as_its_site(url: str, where: str, command: str, tmp_path: Path) -> None:
     arguments = [command, *[str(tmp_path / "a")] * (command == "record"), "--url", url, "--proxy", "http://127.0.0.1:1"]
     result = opchat(*arguments, "Hi")
     assert result.returncode == 7
@@ -196,14 +196,14 @@ def test_what_an_address_means(url: str, where: str, command: str, tmp_path: Pat
         ("site example", "expected"),
     ],
 )
-def test_a_malformed_address(url: str, line: str) -> None:
+def test_a_malformed_address_is_wrong_usage(url: str, line: str) -> None:
     result = opchat("ask", "--url", url, "Hi")
     assert (result.stdout, result.returncode, result.stderr.count("\n")) == ("", 2, 1)
     assert line in result.stderr
     assert "SECRET" not in result.stderr
 
 
-def test_a_name_with_other_letters_is_looked_up_in_its_ascii_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internationalised_name_is_looked_up_in_its_ascii_form(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = names(monkeypatch, "xn--bcher-kva.example")
     with FaultServer(tells("a")) as server:
         assert opchat("ask", "--url", f"http://b\u00fccher.example:{server.port}", "Hi").stdout == "a\n"
@@ -211,7 +211,7 @@ def test_a_name_with_other_letters_is_looked_up_in_its_ascii_form(monkeypatch: p
     assert f"\r\nHost: xn--bcher-kva.example:{server.port}\r\n".encode() in server.requests[0].raw
 
 
-def test_without_idna_there_is_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_idna_the_pip_command_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "idna", None)
     result = opchat("ask", "--url", "https://b\u00fccher.example", "Hi")
     assert (result.returncode, 'pip install "opchat[cli]"' in result.stderr) == (2, True)
@@ -251,7 +251,7 @@ def test_help_lists_each_option_once_in_sections(command: str) -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
-def test_help_of_ask_has_four_examples_that_it_understands() -> None:
+def test_each_of_the_four_examples_of_ask_is_valid() -> None:
     examples = re.findall(r"(?m)^  (.*\bopchat ask .*)$", opchat("ask", "--help").stdout)
     assert len(examples) == 4
     for example in examples:
@@ -268,7 +268,7 @@ def test_help_of_ask_has_four_examples_that_it_understands() -> None:
 
 
 @pytest.mark.parametrize("command", [["ask", "Hi"], ["ask", "--json", "Hi"], ["chat"], ["record", "FILE", "Hi"]])
-def test_each_command_that_asks_does_so_over_each_transport(command: list[str], via: str, tmp_path: Path) -> None:
+def test_each_command_that_asks_works_over_each_transport(command: list[str], via: str, tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
     with FaultServer(tells("Hel", "lo")) as server:
         result = opchat(*words, "-v", "--via", via, "--url", server.url, input="Hi" if words == ["chat"] else "")

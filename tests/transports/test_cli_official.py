@@ -1,4 +1,4 @@
-"""`opchat ask --official`: as the site's owner, with a secret token."""
+"""`opchat ask --official`: ask as the site's owner, with a secret token."""
 
 import json
 import subprocess
@@ -19,14 +19,14 @@ def official(*arguments: str, token: str | None = TOKEN) -> "subprocess.Complete
 
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
-def test_it_asks_as_the_owner_and_says_so(via: str) -> None:
+def test_official_asks_as_the_owner_and_says_so(via: str) -> None:
     with served(OfficialSite()) as site:
         result = official("--url", site.url, "--via", via, "--bot", "sales", "Hello")
     assert (result.stdout, result.stderr, result.returncode) == ("sales: Hello\n", ADMINISTRATOR, 0)
     assert site.routes == ["listChatbots", "simpleChatbotQuery"]
 
 
-def test_from_a_pages_address_its_bot_is_asked_and_the_page_sees_no_token() -> None:
+def test_a_page_names_the_bot_and_never_sees_the_token() -> None:
     with served(OfficialSite(bots=("sales",))) as site:
         result = official("--url", f"{site.url}/contact/", "--json", "Hello")
     [end] = map(json.loads, result.stdout.splitlines())
@@ -55,7 +55,7 @@ def test_the_trace_does_not_show_the_token() -> None:
     assert TOKEN not in result.stderr + result.stdout
 
 
-def test_what_may_help_is_said() -> None:
+def test_a_refusal_gives_advice() -> None:
     failed = {"success": False, "message": "From OpenAI: sorry"}
     for token, answer, code, shown in (
         ("another", None, 4, "opchat: check OPCHAT_TOKEN: it is the token in the settings of AI Engine\n"),
@@ -74,7 +74,7 @@ def test_what_may_help_is_said() -> None:
         assert token not in result.stderr
 
 
-def test_a_bot_that_is_not_there_is_not_asked() -> None:
+def test_an_unknown_bot_is_not_asked() -> None:
     with served(OfficialSite()) as site:
         result = official("--url", site.url, "--bot", "nope", "Hello")
     assert (result.returncode, site.routes) == (3, ["listChatbots"])
@@ -94,14 +94,14 @@ def test_a_bot_that_is_not_there_is_not_asked() -> None:
         (("--url", "https://site.example", "--header", "Authorization: x"), TOKEN, "is the session's already"),
     ],
 )
-def test_what_cannot_be_asked_is_wrong_usage(arguments: tuple[str, ...], token: str | None, message: str) -> None:
+def test_unusable_options_are_wrong_usage(arguments: tuple[str, ...], token: str | None, message: str) -> None:
     result = official(*arguments, "Hello", token=token)
     assert (result.stdout, result.returncode) == ("", 2)
     assert message in " ".join(result.stderr.split())
     assert "a secret" not in result.stderr
 
 
-def test_the_variable_alone_changes_nothing() -> None:
+def test_the_variable_alone_has_no_effect() -> None:
     with served(OfficialSite()) as site:
         result = opchat("ask", "--no-save", "--url", site.url, "Hello", env={**ENVIRONMENT, "OPCHAT_TOKEN": TOKEN})
     assert (result.stdout, result.stderr) == ("default: Hello\n", "")

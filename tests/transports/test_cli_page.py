@@ -1,4 +1,4 @@
-"""`--url` with the address of a page: the bot on it is asked, whatever the version of the site."""
+"""`--url` with a page's address: the bot on the page is asked, whatever the version of the site."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def submits(site: PageSite) -> list[Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_pages_address_is_enough(version: str) -> None:
+def test_a_pages_address_is_enough_to_ask(version: str) -> None:
     site = PageSite(version)
     result = asked(site)
     assert (result.stdout, result.stderr, result.returncode) == ("default: Hi\n", "", 0)
@@ -46,11 +46,11 @@ def test_the_address_may_have_a_query_and_a_fragment(path: str) -> None:
 
 
 def test_the_only_bot_is_asked_whatever_its_name() -> None:
-    site = PageSite(bots=("sales", "sales"))  # shown twice
+    site = PageSite(bots=("sales", "sales"))  # the page shows it twice
     assert asked(site).stdout == "sales: Hi\n"
 
 
-def test_of_several_one_must_be_chosen() -> None:
+def test_one_of_several_bots_must_be_chosen() -> None:
     site = PageSite(bots=("default", "sales"))
     result = asked(site)
     assert (result.stdout, result.returncode) == ("", 2)
@@ -68,7 +68,7 @@ def test_a_bot_that_is_not_on_the_page_is_wrong_usage() -> None:
     assert "no bot 'sales' on this page" in result.stderr
 
 
-def test_a_page_without_a_bot_names_the_root() -> None:
+def test_the_root_of_a_page_without_a_bot_is_asked() -> None:
     site = PageSite(bots=(), text="[mwai_chatbot]<link rel=https://api.w.org/ href=/wp-json/>")
     result = asked(site)
     assert (result.stdout, result.returncode) == ("default: Hi\n", 0)
@@ -86,7 +86,7 @@ def test_an_address_without_a_page_may_be_a_site_in_a_directory() -> None:
     ]
 
 
-def test_at_another_site_than_the_pages_a_secret_header_is_not_sent() -> None:
+def test_a_secret_header_is_not_sent_to_a_site_that_the_page_names() -> None:
     fields = ("--header", "Authorization: Basic c2VjcmV0", "--header", "X-Key: secret", "--header", "User-Agent: me")
     with served(PageSite()) as other:
         site = PageSite(bots=(), text=other.page("/contact/"))
@@ -106,13 +106,13 @@ def test_a_site_and_a_root_are_not_visited() -> None:
         assert server.routes == ("start_session", "submit")
 
 
-def test_where_nothing_answers_one_line_says_so() -> None:
+def test_an_unreachable_page_gives_one_line() -> None:
     result = opchat("ask", "--url", "http://127.0.0.1:1/contact/", "Hi")
     assert (result.stdout, result.returncode) == ("", 7)
     assert result.stderr.count("Connection refused") == 1
 
 
-def test_a_page_that_does_not_come_in_time_is_not_waited_for_twice() -> None:
+def test_a_page_that_times_out_is_not_tried_twice() -> None:
     @takes
     def play(peer: Peer) -> None:
         assert peer.is_left()
@@ -124,7 +124,7 @@ def test_a_page_that_does_not_come_in_time_is_not_waited_for_twice() -> None:
     assert f"at {server.url}/contact/" in result.stderr
 
 
-def test_the_other_commands_that_ask_find_the_bot_too(tmp_path: Any) -> None:
+def test_other_commands_find_the_bot_of_a_page_too(tmp_path: Any) -> None:
     site = PageSite("2.1.9", bots=("sales",))
     file = tmp_path / "recording"
     with served(site):
@@ -134,7 +134,7 @@ def test_the_other_commands_that_ask_find_the_bot_too(tmp_path: Any) -> None:
     assert json.loads(file.read_text().splitlines()[0])["url"] == site.url
 
 
-def test_a_conversation_goes_on_with_the_bot_of_the_page() -> None:
+def test_continue_goes_on_with_the_bot_of_the_page() -> None:
     site = PageSite("2.4.3", bots=("sales",))
     with served(site):
         for arguments in ([], ["--continue"]):

@@ -66,7 +66,7 @@ def test_a_recording_holds_the_bytes_of_both_directions(via: str, tmp_path: Path
     assert [line["data"] for line in happenings if line["event"] == "sent"] == [
         request.raw for request in server.requests
     ]
-    # The last chunk may come after the end event, at which it leaves.
+    # The last chunk may arrive after the end event, when the client leaves.
     assert joined(happenings, "received").removesuffix(LAST).endswith(RAW.removesuffix(LAST))
     assert happenings[0]["event"] == "connected"
     assert [line["connection"] for line in happenings if line["event"] in ("connected", "sent")] == [1, 1, 2, 2]
@@ -75,7 +75,7 @@ def test_a_recording_holds_the_bytes_of_both_directions(via: str, tmp_path: Path
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_recording_over_httpx_says_that_it_is_rebuilt_and_can_be_read(tmp_path: Path) -> None:
+def test_a_recording_over_httpx_says_that_it_is_rebuilt_and_can_be_decoded(tmp_path: Path) -> None:
     file = tmp_path / "a"
     result = record(file, tells("Hel", "lo"), "--via", "httpx")
     line = "opchat: httpx shows no bytes: the recording is rebuilt from values, each answer without a length\n"
@@ -101,7 +101,7 @@ def test_a_broken_answer_over_httpx_is_recorded(tmp_path: Path) -> None:
     assert result.returncode == 7
 
 
-def test_a_broken_answer_is_recorded_with_the_exit_code_of_ask(tmp_path: Path) -> None:
+def test_record_has_the_exit_code_of_ask(tmp_path: Path) -> None:
     result = record(tmp_path / "a", answers(STREAM, live("a")))
     assert (result.stdout, result.returncode) == ("a\n", 7)
     assert recorded(tmp_path / "a")[-1]["event"] == "closed"
@@ -128,7 +128,7 @@ def test_an_interrupted_exchange_is_kept(tmp_path: Path) -> None:
     assert (last["reason"], last["detail"], result.returncode) == ("truncated", "the recording ends here", 7)
 
 
-def test_a_connection_that_cannot_be_made_is_recorded(tmp_path: Path) -> None:
+def test_a_failed_connection_is_recorded(tmp_path: Path) -> None:
     result = opchat("record", str(tmp_path / "a"), "Hi", "--url", "127.0.0.1:1")
     assert result.returncode == 7
     assert "could not connect" in recorded(tmp_path / "a")[0]["detail"]
@@ -143,7 +143,7 @@ def cut_up(data: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 1000])
-def test_secrets_are_replaced_wherever_they_are_and_nothing_moves(size: int, tmp_path: Path) -> None:
+def test_secrets_are_replaced_everywhere_and_offsets_stay(size: int, tmp_path: Path) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
     session = json.dumps({"success": True, "sessionId": 123456789, "restNonce": "SECRET/nonce"}).encode()
     headers = (
@@ -218,7 +218,7 @@ def test_the_credentials_of_a_proxy_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio"])
 @pytest.mark.parametrize(("route", "scheme"), [("http", "https"), ("https", "https"), ("socks5", "http")])
-def test_bytes_to_a_proxy_are_traced_but_not_recorded(
+def test_bytes_sent_to_a_proxy_are_traced_but_not_recorded(
     route: str, scheme: str, via: str, net: Nets, authority: trustme.CA, tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -237,13 +237,13 @@ def test_bytes_to_a_proxy_are_traced_but_not_recorded(
     names = (["localhost"] if route == "https" else []) + secure
     assert [line["server_name"] for line in happenings if line["event"] == "tls"] == 2 * names
     trace = re.sub(r"(?m)^opchat: +\d+\.\d+ ", "", result.stderr).splitlines()
-    replies = 1 if scheme == "https" else 3  # of SOCKS: the method, the credentials, the address
+    replies = 1 if scheme == "https" else 3  # SOCKS: the method, the credentials, the address
     assert len([line for line in trace if re.fullmatch(r"> \d+ bytes to the proxy", line)]) == 2 * replies
     assert len([line for line in trace if re.fullmatch(r"< \d+ bytes from the proxy", line)]) >= 2 * replies
     assert "s3cret" not in result.stderr
 
 
-def test_only_what_was_asked_replaces_a_file(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_after_a_question_was_asked(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("before")
     assert opchat("record", str(tmp_path / "a"), "Hi", "--header", "Cookie: a").returncode == 2
     assert (tmp_path / "a").read_text() == "before"
@@ -251,7 +251,7 @@ def test_only_what_was_asked_replaces_a_file(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_recording_goes_through_a_pipe_and_a_full_disk_is_one_line() -> None:
+def test_a_recording_can_go_to_a_pipe_and_a_full_disk_gives_one_line() -> None:
     with FaultServer(tells("a")) as server, start("record", "/dev/stdout", "Hi", "--url", server.url) as process:
         assert process.stdout is not None
         answer, header, *_, last = process.stdout.read().splitlines()
@@ -264,7 +264,7 @@ def test_a_recording_goes_through_a_pipe_and_a_full_disk_is_one_line() -> None:
     assert "/dev/full cannot be written: No space left on device" in result.stderr
 
 
-def test_recordings_of_wrong_usage(tmp_path: Path) -> None:
+def test_wrong_usage_of_recordings_has_exit_code_2(tmp_path: Path) -> None:
     result = opchat("record", str(tmp_path / "no" / "a"), "Hi", "--url", "127.0.0.1:1")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "cannot be written" in result.stderr
@@ -278,7 +278,7 @@ STALLS_AFTER_A_PIECE: Script = (*answers(STREAM, live("first")), Stall())
 
 @pytest.mark.parametrize("via", ["blocking", "trio", "asyncio", "httpx"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_leaves_what_has_come_in_the_file(number: signal.Signals, via: str, tmp_path: Path) -> None:
+def test_after_a_signal_the_file_has_everything_received(number: signal.Signals, via: str, tmp_path: Path) -> None:
     file = tmp_path / "a"
     arguments = ["record", "--via", via, str(file), "Hi", "--url"]
     with FaultServer(STALLS_AFTER_A_PIECE) as server, start(*arguments, server.url) as process:
@@ -294,7 +294,7 @@ def test_a_signal_leaves_what_has_come_in_the_file(number: signal.Signals, via: 
 
 
 @pytest.mark.parametrize("command", [["ask"], ["ask", "--json"], ["record", "FILE"]])
-def test_a_signal_ends_each_command_also_where_ctrl_c_is_ignored(command: list[str], tmp_path: Path) -> None:
+def test_a_signal_ends_each_command_even_if_ctrl_c_is_ignored(command: list[str], tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
     left = threading.Event()
 
@@ -313,7 +313,7 @@ def test_a_signal_ends_each_command_also_where_ctrl_c_is_ignored(command: list[s
         assert left.wait(PATIENCE)
 
 
-def test_what_has_come_is_in_the_file_while_more_is_waited_for(tmp_path: Path) -> None:
+def test_received_bytes_are_in_the_file_while_more_is_awaited(tmp_path: Path) -> None:
     file = tmp_path / "a"
     with FaultServer(STALLS_AFTER_A_PIECE) as server, start("record", str(file), "Hi", "--url", server.url) as process:
         assert process.stdout is not None
@@ -345,7 +345,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_chat_on_a_terminal_ends_by_a_signal_and_is_kept(tmp_path: Path) -> None:
+def test_a_signal_ends_a_chat_on_a_terminal_and_it_is_saved(tmp_path: Path) -> None:
     with FaultServer(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
         terminal.enter("A\r")
@@ -363,7 +363,7 @@ def test_a_chat_on_a_terminal_ends_by_a_signal_and_is_kept(tmp_path: Path) -> No
 
 
 class Replay:
-    """`opchat replay` of a file, until the block ends; then its exit code is 0."""
+    """Run `opchat replay` on a file until the block ends. Its exit code is then 0."""
 
     def __init__(self, file: Path, *arguments: str) -> None:
         self._process = start("replay", str(file), *arguments)
@@ -388,13 +388,13 @@ class Replay:
 HELLO = [Live("Hel"), Live("lo")]
 
 
-def test_a_recording_is_replayed(tmp_path: Path) -> None:
+def test_a_recording_is_served_again(tmp_path: Path) -> None:
     record(tmp_path / "a", tells("Hel", "lo"))
     with Replay(tmp_path / "a") as replay:
         for _ in range(3):
             assert replay.ask()[:2] == HELLO
         with BlockingTransport(replay.url) as transport:
-            for _ in range(2):  # the second has a session already
+            for _ in range(2):  # the second one already has a session
                 with transport.ask("Hi") as reply:
                     assert list(reply)[:2] == HELLO
         result = opchat("ask", "--url", replay.url, "Hi")
@@ -406,7 +406,7 @@ def test_a_recording_is_replayed(tmp_path: Path) -> None:
     [RAW, BODY, RAW[:-30], answer(BODY), b"HTTP/1.1 200 OK\r\n\r\n" + BODY],
     ids=["raw", "body", "cut", "length", "close"],
 )
-def test_raw_responses_and_bodies_are_replayed(data: bytes, tmp_path: Path) -> None:
+def test_raw_responses_and_bodies_are_served(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
     with Replay(tmp_path / "a") as replay:
         for _ in range(2):
@@ -415,7 +415,7 @@ def test_raw_responses_and_bodies_are_replayed(data: bytes, tmp_path: Path) -> N
             assert isinstance(last, End) is (data != RAW[:-30])
 
 
-def test_a_refusal_and_what_follows_it_are_replayed(tmp_path: Path) -> None:
+def test_a_refusal_and_the_following_answers_are_served_again(tmp_path: Path) -> None:
     stale = object_(403, code="rest_cookie_invalid_nonce", message="No.", data={"status": 403})
 
     assert record(tmp_path / "a", [answers(stale), tells("Hel", "lo")]).returncode == 0
@@ -437,7 +437,7 @@ def with_times(file: Path, gap: float) -> None:
     file.write_text("\n".join([header, *rest]))
 
 
-def test_a_replay_keeps_the_times(tmp_path: Path) -> None:
+def test_replay_keeps_the_timing(tmp_path: Path) -> None:
     file = tmp_path / "a"
     record(file, answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST))
     with_times(file, 1e6)  # longer than anyone waits
@@ -449,7 +449,7 @@ def test_a_replay_keeps_the_times(tmp_path: Path) -> None:
             assert replay.ask()[:2] == HELLO
 
 
-def test_a_speed_that_is_not_a_number(tmp_path: Path) -> None:
+def test_a_speed_that_is_not_a_number_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(RAW)
     result = opchat("replay", "--speed", "nan", str(tmp_path / "a"))
     assert (result.stderr.partition(" (see")[0], result.returncode) == (
@@ -458,7 +458,7 @@ def test_a_speed_that_is_not_a_number(tmp_path: Path) -> None:
     )
 
 
-def test_replay_cannot_listen(tmp_path: Path) -> None:
+def test_replay_on_a_port_in_use_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(RAW)
     with FaultServer(tells("a")) as server:
         result = opchat("replay", str(tmp_path / "a"), "--port", str(server.port))
@@ -469,7 +469,7 @@ def test_replay_cannot_listen(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ terminals
 
 
-def test_recording_and_decoding_on_a_terminal(tmp_path: Path) -> None:
+def test_record_and_decode_work_on_a_terminal(tmp_path: Path) -> None:
     script = answers(STREAM, live("a\x1b[1m"), end("a"), LAST)
     with FaultServer(script) as server, Terminal("record", str(tmp_path / "a"), "Hi", "--url", server.url) as terminal:
         terminal.until("a\\x1b[1m")

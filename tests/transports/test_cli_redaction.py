@@ -48,7 +48,7 @@ def test_secrets_in_header_fields_are_replaced(header: str, hidden: str, tmp_pat
     )
 
 
-def test_a_secret_that_becomes_known_late_is_replaced_before_too(tmp_path: Path) -> None:
+def test_a_secret_that_is_learned_late_is_replaced_in_earlier_bytes_too(tmp_path: Path) -> None:
     script = answers(STREAM, live("SECRET-token, SECRET"), end("x", new_token="SECRET-token"), LAST)
     data = received(tmp_path / "a", script)
     assert b"SECRET-token" not in data
@@ -59,7 +59,7 @@ def happening(data: bytes) -> Happening:
     return Happening(0.0, 1, "received", data)
 
 
-def test_the_longest_of_several_known_secrets_is_replaced() -> None:
+def test_the_longest_of_several_overlapping_secrets_is_replaced() -> None:
     found = [happening(b"HTTP/1.1 200 OK\r\n\r\nsecret-ab secret-abc secret-abcd")]
     replace_secrets(found, values=["secret-ab", "secret-abcd", "other-1"])
     assert found[0].data.endswith(b"xxxxxxxxx xxxxxxxxxc xxxxxxxxxxx")

@@ -49,12 +49,12 @@ def test_a_symbolic_link_is_not_followed(command: str, directory: Path, tmp_path
         assert f"{file} is a symbolic link" in result.stderr
         before = target.read_text()
         assert opchat(command, "--url", server.url, *["B"] * (command == "ask"), input="B").returncode == 0
-    assert target.read_text() == before  # and the link is replaced
+    assert target.read_text() == before  # the link itself is replaced
     assert not file.is_symlink()
 
 
 @pytest.mark.parametrize("command", ["ask", "chat"])
-def test_a_pipe_is_not_waited_for(command: str, directory: Path) -> None:
+def test_a_named_pipe_is_not_waited_for(command: str, directory: Path) -> None:
     with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         file = kept(directory)
@@ -67,13 +67,13 @@ def test_a_pipe_is_not_waited_for(command: str, directory: Path) -> None:
     assert file.is_file()
 
 
-def test_the_lines_of_chats_are_read_and_written_in_the_same_way(directory: Path, tmp_path: Path) -> None:
+def test_the_lines_of_chats_are_read_and_written_without_following_links(directory: Path, tmp_path: Path) -> None:
     directory.mkdir(parents=True, mode=0o700)
     (tmp_path / "target").write_text('"from elsewhere"\n')
     (directory / "lines").symlink_to(tmp_path / "target")
     with FaultServer(tells("one")) as server, Terminal("chat", "--url", server.url) as terminal:
         terminal.until("> ")
-        terminal.enter("\x1b[AA\r")  # there is no line before
+        terminal.enter("\x1b[AA\r")  # there is no previous line
         terminal.until("one\r\n")
         terminal.until("> ")
         terminal.enter("\x04")
@@ -88,7 +88,7 @@ def test_the_lines_of_chats_are_read_and_written_in_the_same_way(directory: Path
     ("mode", "owner", "line"),
     [(0o777, None, "other users may write to"), (0o720, None, "other users may write to"), (0o700, 1, "another user")],
 )
-def test_a_directory_of_others_is_not_used(mode: int, owner: int | None, line: str, directory: Path) -> None:
+def test_a_directory_of_another_user_is_not_used(mode: int, owner: int | None, line: str, directory: Path) -> None:
     if owner is not None and os.geteuid() != 0:
         pytest.skip("only root can make a file of another user's")
     with FaultServer(tells("one")) as server:
@@ -106,7 +106,7 @@ def test_a_directory_of_others_is_not_used(mode: int, owner: int | None, line: s
     assert kept(directory).read_text() == before
 
 
-def test_a_directory_that_only_others_may_read_is_used(directory: Path) -> None:
+def test_a_directory_that_others_can_only_read_is_used(directory: Path) -> None:
     directory.mkdir(parents=True)
     directory.chmod(0o755)
     with FaultServer(tells("one")) as server:
@@ -118,7 +118,7 @@ def test_a_directory_that_only_others_may_read_is_used(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [[], ["A"]])
-def test_several_that_continue_wait_for_one_another_and_lose_nothing(before: list[str]) -> None:
+def test_concurrent_commands_with_continue_wait_for_each_other(before: list[str]) -> None:
     go = threading.Event()
 
     @plays
@@ -133,7 +133,7 @@ def test_several_that_continue_wait_for_one_another_and_lose_nothing(before: lis
         others = []
         with first:
             requests = len(before) + 2
-            while len(server.requests) < requests:  # the first has asked
+            while len(server.requests) < requests:  # the first one has asked
                 os.sched_yield()
             others = [start("ask", "--continue", "--url", server.url, question) for question in ("C", "D")]
             for process in others:
@@ -152,14 +152,14 @@ def test_several_that_continue_wait_for_one_another_and_lose_nothing(before: lis
 
 
 @pytest.mark.parametrize("option", ["", "--no-save"])
-def test_no_lock_stays_behind(option: str, directory: Path) -> None:
+def test_no_lock_file_is_left(option: str, directory: Path) -> None:
     with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         assert opchat("ask", *option.split(), "--continue", "--url", server.url, "B").returncode == 0
     assert list(directory.iterdir()) == [kept(directory)]
 
 
-def test_a_chat_says_that_another_one_has_gone_on_meanwhile(directory: Path) -> None:
+def test_chat_says_that_another_command_has_continued_the_conversation(directory: Path) -> None:
     with FaultServer(tells("one")) as server:
         opchat("ask", "--url", server.url, "A")
         with Terminal("chat", "--continue", "--url", server.url) as terminal:
@@ -191,7 +191,7 @@ def where(monkeypatch: pytest.MonkeyPatch, platform: str, **variables: str) -> P
     return file.parent.relative_to(variables["HOME"])
 
 
-def test_the_place_is_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_state_directory_is_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert where(monkeypatch, "linux", HOME=str(tmp_path / "a")) == Path(".local/state/opchat")
     assert where(monkeypatch, "darwin", HOME=str(tmp_path / "b")) == Path("of the system/opchat")
     here = {"HOME": str(tmp_path / "d"), "XDG_STATE_HOME": str(tmp_path / "d" / "xdg")}
@@ -200,7 +200,7 @@ def test_the_place_is_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert where(monkeypatch, "linux", **relative) == Path(".local/state/opchat")
 
 
-def test_a_place_that_needs_a_package_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_needs_a_package_shows_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     monkeypatch.setattr(sys, "platform", "darwin")
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "XDG_STATE_HOME"}

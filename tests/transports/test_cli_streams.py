@@ -1,4 +1,4 @@
-"""Standard streams: descriptors that do not block, inputs that come late, bytes that are not text."""
+"""Standard streams: non-blocking descriptors, slow inputs, and bytes that are not text."""
 
 import fcntl
 import io
@@ -25,12 +25,12 @@ from .command import ENVIRONMENT, PATIENCE, Terminal, opchat, start
 from .wire import LAST, STREAM, answers, end, event, live, tells
 
 PIECE = "0123456789abcdef" * 1024
-LONG = PIECE * 40  # ten times what a pipe holds
+LONG = PIECE * 40  # ten times the capacity of a pipe
 LONG_RESPONSE = STREAM + live(PIECE) * 40 + end("x") + LAST
 
 
 def nonblocking_pipe() -> tuple[int, int]:
-    """A pipe with two non-blocking ends."""
+    """A pipe whose two ends are non-blocking."""
     ends = os.pipe()
     for descriptor in ends:
         os.set_blocking(descriptor, False)
@@ -57,7 +57,7 @@ def question(server: FaultServer) -> str:
 
 @pytest.fixture
 def long_answer(tmp_path: Path) -> Iterator[dict[str, list[str]]]:
-    """A command of each kind whose output is long; its lines are far more than a pipe holds."""
+    """One command of each kind with a long output, far more than a pipe holds."""
     (tmp_path / "body").write_bytes(LONG_RESPONSE)
     (tmp_path / "history").write_text(
         json.dumps([{"role": "user", "content": "A"}, {"role": "assistant", "content": LONG}])
@@ -75,9 +75,7 @@ def long_answer(tmp_path: Path) -> Iterator[dict[str, list[str]]]:
 
 
 @pytest.mark.parametrize("name", ["ask", "ask --json", "chat", "record", "decode", "decode --json"])
-def test_all_of_the_output_comes_where_standard_output_does_not_block(
-    name: str, long_answer: dict[str, list[str]]
-) -> None:
+def test_the_whole_output_reaches_a_non_blocking_pipe(name: str, long_answer: dict[str, list[str]]) -> None:
     reading, writing = nonblocking_pipe()
     with start(*long_answer[name], stdout=writing, stdin=subprocess.PIPE) as process:
         os.close(writing)
@@ -86,11 +84,11 @@ def test_all_of_the_output_comes_where_standard_output_does_not_block(
         process.stdin.close()
         written = read_slowly(reading).decode()
         assert process.wait(PATIENCE) == 0
-    assert written.count(PIECE) == (120 if name == "ask --json" else 40)  # its end event has the text twice
+    assert written.count(PIECE) == (120 if name == "ask --json" else 40)  # the end event contains the text twice
     assert written.endswith("\n")
 
 
-def test_all_of_standard_error_comes_where_it_does_not_block() -> None:
+def test_all_of_standard_error_reaches_a_non_blocking_pipe() -> None:
     reading, writing = nonblocking_pipe()
     thoughts = event(type="live", data=PIECE, subtype="thinking")
     with (
@@ -103,7 +101,7 @@ def test_all_of_standard_error_comes_where_it_does_not_block() -> None:
     assert written == f"[thinking] {PIECE}\n" * 40
 
 
-def test_help_is_whole_where_standard_output_does_not_block_and_is_full() -> None:
+def test_the_whole_help_reaches_a_full_non_blocking_pipe() -> None:
     reading, writing = nonblocking_pipe()
     fill = 0
     try:
@@ -118,7 +116,7 @@ def test_help_is_whole_where_standard_output_does_not_block_and_is_full() -> Non
     assert written[fill:].decode() == opchat("ask", "--help").stdout
 
 
-def test_a_reader_that_leaves_ends_the_command_also_where_it_does_not_block() -> None:
+def test_a_reader_that_leaves_a_non_blocking_pipe_ends_the_command() -> None:
     reading, writing = nonblocking_pipe()
     with (
         FaultServer(tells(*[PIECE] * 40)) as server,
@@ -155,7 +153,7 @@ def test_ctrl_c_ends_a_command_whose_output_nobody_reads() -> None:
 
 @contextmanager
 def fed_slowly(data: bytes, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command with this on a standard input that does not block, a bit at a time."""
+    """Run the command with this input, which arrives slowly on a non-blocking standard input."""
     reading, writing = nonblocking_pipe()
     os.set_blocking(writing, True)
 
@@ -173,13 +171,13 @@ def fed_slowly(data: bytes, *arguments: str) -> Iterator["subprocess.Popen[str]"
         feeder.join(PATIENCE)
 
 
-def test_all_of_the_input_is_asked_where_standard_input_does_not_block() -> None:
+def test_the_whole_question_is_read_from_a_non_blocking_input() -> None:
     with FaultServer(tells("a")) as server, fed_slowly(LONG[:300_000].encode(), "ask", "--url", server.url) as process:
         assert process.wait(PATIENCE) == 0
         assert question(server) == LONG[:300_000]
 
 
-def test_all_lines_are_asked_where_standard_input_does_not_block() -> None:
+def test_all_questions_are_read_from_a_non_blocking_input() -> None:
     lines = ["a" * 50_000, "b" * 50_000, "c"]
     with (
         FaultServer(tells("a")) as server,
@@ -189,7 +187,7 @@ def test_all_lines_are_asked_where_standard_input_does_not_block() -> None:
     assert [json.loads(request.body)["newMessage"] for request in server.requests[1:]] == lines
 
 
-def test_all_of_a_body_is_decoded_where_standard_input_does_not_block() -> None:
+def test_the_whole_body_is_read_from_a_non_blocking_input() -> None:
     with fed_slowly(LONG_RESPONSE, "decode", "--json") as process:
         assert process.stdout is not None
         assert process.stdout.read().count("\n") == 42
@@ -217,7 +215,7 @@ def test_a_closed_standard_input_is_wrong_usage(words: str, line: str, tmp_path:
 
 
 @pytest.mark.parametrize("command", ["ask", "chat", "decode", "replay"])
-def test_a_standard_input_that_cannot_be_read_is_wrong_usage(command: str, tmp_path: Path) -> None:
+def test_an_unreadable_standard_input_is_wrong_usage(command: str, tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     descriptor = os.open(tmp_path / "a", os.O_WRONLY)
     with start(command, stdin=descriptor) as process:
@@ -231,7 +229,7 @@ def test_a_standard_input_that_cannot_be_read_is_wrong_usage(command: str, tmp_p
 
 
 @pytest.mark.parametrize("command", [["ask"], ["record", "FILE"]])
-def test_a_pipe_is_waited_for_and_that_is_said(command: list[str], tmp_path: Path) -> None:
+def test_waiting_for_the_end_of_a_pipe_is_announced(command: list[str], tmp_path: Path) -> None:
     words = [word.replace("FILE", str(tmp_path / "a")) for word in command]
     with (
         FaultServer(tells("a")) as server,
@@ -249,11 +247,11 @@ def test_a_pipe_is_waited_for_and_that_is_said(command: list[str], tmp_path: Pat
     assert question(server) == "Summarise:\n\ntext"
 
 
-def test_a_pipe_that_brings_something_now_and_then_is_not_complained_about(
+def test_a_slow_but_active_pipe_is_not_announced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_stdin, "_SILENCE", 3600.0)
-    with _stdin._told_when_silent() as came:  # the only way to see the clock
+    with _stdin._told_when_silent() as came:  # the only way to observe the clock
         came()
     assert capsys.readouterr().err == ""
 
@@ -308,7 +306,7 @@ NO_TEXT = pytest.mark.parametrize(
 
 @ENCODINGS
 @LINE_ENDS
-def test_text_on_standard_input_in_any_form(encode: Any, end_: str, tmp_path: Path) -> None:
+def test_standard_input_may_be_utf_8_or_utf_16_with_any_line_ends(encode: Any, end_: str, tmp_path: Path) -> None:
     data = encode(end_.join(["h\u00e9\U0001f600", "two", ""]))
     for command in (["ask"], ["record", str(tmp_path / "a")]):
         with FaultServer(tells("a")) as server:
@@ -318,7 +316,7 @@ def test_text_on_standard_input_in_any_form(encode: Any, end_: str, tmp_path: Pa
 
 @ENCODINGS
 @LINE_ENDS
-def test_lines_of_a_chat_in_any_form(encode: Any, end_: str) -> None:
+def test_the_lines_of_a_chat_may_be_utf_8_or_utf_16(encode: Any, end_: str) -> None:
     data = encode(end_.join(["h\u00e9\U0001f600", "/history", "/quit", "never"]))
     with FaultServer(tells("one")) as server:
         result = opchat("chat", "--url", server.url, input=data)
@@ -328,7 +326,7 @@ def test_lines_of_a_chat_in_any_form(encode: Any, end_: str) -> None:
 
 @ENCODINGS
 @LINE_ENDS
-def test_a_history_in_any_form(encode: Any, end_: str, tmp_path: Path) -> None:
+def test_a_history_may_be_utf_8_or_utf_16(encode: Any, end_: str, tmp_path: Path) -> None:
     lines = ['{"role":"user","content":"h\u00e9"}', '{"role":"assistant","content":"B"}']
     (tmp_path / "history").write_bytes(encode(end_.join(lines)))
     for command in (["ask", "C"], ["chat"]):
@@ -342,7 +340,7 @@ def test_a_history_in_any_form(encode: Any, end_: str, tmp_path: Path) -> None:
 
 
 @NO_TEXT
-def test_what_is_not_text_is_refused(data: bytes, tmp_path: Path) -> None:
+def test_input_that_is_not_text_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(data)
     for arguments, given in (
         (["ask", "Summarise:"], data),
@@ -357,20 +355,20 @@ def test_what_is_not_text_is_refused(data: bytes, tmp_path: Path) -> None:
         assert "this is not text: expected UTF-8, or UTF-16 with a byte order mark" in result.stderr
 
 
-def test_a_line_that_is_not_text_ends_a_chat_after_the_lines_before_it() -> None:
+def test_chat_answers_the_lines_before_one_that_is_not_text() -> None:
     result = opchat("chat", "--url", "127.0.0.1:1", input=b"/help\n" + b"\xe9\n" + b"B\n")
     assert result.returncode == 2
     assert "standard input, line" in result.stderr
 
 
-def test_a_line_that_never_ends_is_refused() -> None:
+def test_a_line_without_an_end_is_refused() -> None:
     result = opchat("chat", "--limit-request-bytes", "2KiB", "--url", "127.0.0.1:1", input="x" * 300_000)
     assert result.returncode == 2
     assert "standard input, line 1: expected at most" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["decode", "replay"])
-def test_a_recording_that_an_editor_or_a_shell_has_saved_anew_is_read(command: str, tmp_path: Path) -> None:
+def test_a_recording_that_an_editor_or_shell_has_rewritten_is_read(command: str, tmp_path: Path) -> None:
     with FaultServer(tells("Hel", "lo")) as server:
         assert opchat("record", str(tmp_path / "a"), "Hi", "--url", server.url).returncode == 0
     text = (tmp_path / "a").read_text()
@@ -395,7 +393,7 @@ def test_a_recording_that_an_editor_or_a_shell_has_saved_anew_is_read(command: s
                 assert process.wait(PATIENCE) == 0
 
 
-def test_a_body_in_utf_16_is_decoded_and_that_is_said() -> None:
+def test_a_body_in_utf_16_is_decoded_with_a_note() -> None:
     result = opchat("decode", input=b"\xff\xfe" + 'data: {"type":"live","data":"Hi"}\r\n\r\n'.encode("utf-16-le"))
     assert 'live    "Hi"' in result.stdout
     assert result.stderr == "opchat: -: this is UTF-16; offsets count its bytes as UTF-8\n"
@@ -417,4 +415,4 @@ def test_printing_is_linear_in_the_number_of_pieces(option: Any, monkeypatch: py
         return time.process_time() - began
 
     seconds(1000)
-    assert seconds(80_000) < 12 * seconds(20_000)  # quadratic: 16 times as long
+    assert seconds(80_000) < 12 * seconds(20_000)  # quadratic would be 16 times as long

@@ -13,8 +13,8 @@ import pytest
 
 from opchat_proto import Broken, Channel, End, Endpoint, Event, Limits, Live, Proxy, Reason, Session
 from opchat_transports import ReplyBroken, acollect, collect
-from opchat_transports._broken import broken_line  # how a broken reply is worded is not public
-from opchat_transports._common import (  # what the transports share is not public
+from opchat_transports._broken import broken_line  # the wording of a broken reply is not public
+from opchat_transports._common import (  # shared by the transports, not public
     first_cause,
     make_channel,
     make_ssl_context,
@@ -25,7 +25,7 @@ from opchat_transports._common import (  # what the transports share is not publ
 # ------------------------------------------------------------------------------------------------ options
 
 
-def test_a_channel_has_what_it_was_given() -> None:
+def test_a_channel_gets_the_options() -> None:
     session = Session("0123456789")
     limits = Limits(restarts=0)
     channel = make_channel(
@@ -41,7 +41,7 @@ def test_a_channel_takes_its_proxy_from_the_environment(monkeypatch: pytest.Monk
     assert make_channel("http://h", {"proxy": None}, signal=threading.Event).proxy is None
 
 
-def test_an_option_that_there_is_not_is_refused() -> None:
+def test_an_unknown_option_is_refused() -> None:
     options: Any = {"retry": 3}
     with pytest.raises(TypeError, match="unexpected keyword argument 'retry'"):
         make_channel("http://h", options, signal=threading.Event)
@@ -58,13 +58,13 @@ def test_chat_ids_are_random() -> None:
 PLAIN, SECURE = Channel("http://h"), Channel("https://h")
 
 
-def test_a_context_of_the_caller_is_used() -> None:
+def test_the_callers_context_is_used() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     assert make_ssl_context(SECURE, context) is context
     assert make_ssl_context(PLAIN, context) is context
 
 
-def test_a_context_is_made_where_something_is_encrypted() -> None:
+def test_a_context_is_created_only_if_something_is_encrypted() -> None:
     assert make_ssl_context(PLAIN, None) is None
     assert make_ssl_context(Channel("http://h", proxy="http://p"), None) is None
     for channel in (SECURE, Channel("http://h", proxy="https://p"), Channel("https://h", proxy="socks5://p")):
@@ -74,7 +74,7 @@ def test_a_context_is_made_where_something_is_encrypted() -> None:
 
 
 @pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "SSL_CERT_FILE"])
-def test_a_file_that_openssl_cannot_use_is_named(
+def test_a_file_that_openssl_cannot_read_is_named(
     variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for path, number in ((tmp_path / "nowhere" / "file", errno.ENOENT), (tmp_path, errno.EISDIR)):
@@ -87,7 +87,7 @@ def test_a_file_that_openssl_cannot_use_is_named(
     assert make_ssl_context(SECURE, None) is not None
 
 
-def test_a_key_log_that_can_be_written_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_writable_key_log_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("from before\n")
     monkeypatch.setenv("SSLKEYLOGFILE", str(path))
@@ -97,7 +97,7 @@ def test_a_key_log_that_can_be_written_is_left_as_it_is(monkeypatch: pytest.Monk
     assert path.read_text().startswith("from before\n")
 
 
-# ------------------------------------------------------------------------------------------------ words
+# ------------------------------------------------------------------------------------------------ wording
 
 
 CHAIN = RuntimeError("outer")
@@ -121,11 +121,11 @@ UNTRUSTED.verify_message = "certificate has expired"
         (ValueError("illegal header line: bytearray(b'Cookie: secret')"), "illegal header line"),
     ],
 )
-def test_an_exception_in_words(error: BaseException, said: str) -> None:
+def test_an_exception_is_described_in_words(error: BaseException, said: str) -> None:
     assert words(error) == said
 
 
-def test_the_first_cause_of_an_exception() -> None:
+def test_the_first_cause_of_an_exception_is_described() -> None:
     assert first_cause(CHAIN) is CHAIN.__cause__
     alone = OSError("gone")
     assert first_cause(alone) is alone
@@ -138,7 +138,7 @@ def test_every_broken_reply_has_a_line(reason: Reason) -> None:
     assert line.endswith(": first second third")
 
 
-def test_the_line_says_all_that_is_known() -> None:
+def test_the_line_names_everything_that_is_known() -> None:
     broken = Broken(Reason.REFUSED, "Slow down.", status=429, code="too_many", retry_after=30)
     assert broken_line(broken) == "the server refused (status 429, too_many, try again in 30 s): Slow down."
     assert broken_line(Broken(Reason.REMOTE)) == "the server reported an error"
@@ -162,14 +162,14 @@ def test_collect_joins_the_pieces_without_a_final_text() -> None:
     assert collect([Live("a"), Live("Thinking", kind="thinking"), Live("b"), End(None)]) == "ab"
 
 
-def test_collect_raises_for_a_broken_reply_with_what_came() -> None:
+def test_collect_raises_for_a_broken_reply_with_the_text_so_far() -> None:
     broken = Broken(Reason.TRUNCATED)
     with pytest.raises(ReplyBroken) as caught:
         collect([Live("a"), Live("x", kind="status"), broken])
     assert (caught.value.broken, caught.value.text) == (broken, "a")
 
 
-def test_collect_wants_an_unread_reply() -> None:
+def test_collect_requires_an_unread_reply() -> None:
     with pytest.raises(ValueError, match="events were not read another way"):
         collect([])
 

@@ -1,4 +1,4 @@
-"""Every scenario, every way of asking."""
+"""Every scenario with every way of asking."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ Main = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class UnwaitingReply:
-    """A blocking reply in the async shape: its coroutines never let another run."""
+    """A blocking reply with async methods. Its coroutines never let another task run."""
 
     def __init__(self, reply: BlockingReply) -> None:
         self._reply = reply
@@ -64,7 +64,7 @@ class UnwaitingReply:
 
 
 class UnwaitingTransport:
-    """The same for a transport."""
+    """A blocking transport with async methods."""
 
     def __init__(self, transport: BlockingTransport) -> None:
         self._transport = transport
@@ -155,7 +155,7 @@ class Trio(Async):
 
 
 class Httpx(Async):
-    """With a client of its own, or a caller's."""
+    """With its own client, or a caller's."""
 
     head_is_ours = False
 
@@ -204,7 +204,7 @@ WAYS: dict[str, Blocking | Trio | Asyncio | Httpx] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def what_was_there() -> Iterator[None]:
-    """Is not looked at again and again: that would take longer than the tests."""
+    """Not watched repeatedly: that would take longer than the tests."""
     gc.collect()
     gc.freeze()
     yield
@@ -216,7 +216,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-def test_the_contract(
+def test_each_scenario_has_its_outcome(
     way: Blocking | Trio | Asyncio | Httpx, scenario: Callable[[Any], Coroutine[Any, Any, None]]
 ) -> None:
     way.run(lambda: scenario(way))

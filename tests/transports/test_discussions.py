@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 
 
 def with_transport(ask: Ask, url: str, do: Callable[[Any], Any], **options: Any) -> Any:
-    """The result of a transport's method."""
+    """Call a method of a transport, and return its result."""
 
     async def main() -> Any:
         async with ask.kind(url, **options) as transport:
@@ -66,7 +66,7 @@ def test_a_discussion_is_renamed_and_deleted(ask: Ask) -> None:
 
 
 @each
-def test_a_guest_is_told_so(ask: Ask) -> None:
+def test_a_guest_gets_the_sites_refusal(ask: Ask) -> None:
     with served(DiscussingSite()) as site:
         with pytest.raises(ReplyBroken) as raised:
             with_transport(ask, site.url, lambda transport: transport.discussions())
@@ -77,7 +77,7 @@ def test_a_guest_is_told_so(ask: Ask) -> None:
 
 
 @each
-def test_what_is_not_a_list_of_discussions_is_broken(ask: Ask) -> None:
+def test_a_malformed_list_of_discussions_is_broken(ask: Ask) -> None:
     script = Expect("list"), Write(json_object(success=True, chats="none")), Close()
     with FaultServer(script) as server, pytest.raises(ReplyBroken) as raised:
         listed(ask, server.url, session=Session("n1"))
@@ -86,6 +86,6 @@ def test_what_is_not_a_list_of_discussions_is_broken(ask: Ask) -> None:
 
 
 @each
-def test_what_cannot_be_sent_is_refused(ask: Ask) -> None:
+def test_arguments_that_cannot_be_sent_are_refused(ask: Ask) -> None:
     with pytest.raises(ValueError, match=r"chat_ids: expected at least one"):
         with_transport(ask, "http://127.0.0.1:9", lambda transport: transport.delete_discussions())

@@ -1,4 +1,4 @@
-"""Rules for every transport, also on uvloop, beyond a single answer (scenarios.py has those)."""
+"""Rules for every transport beyond a single answer, also on uvloop. Single answers are in scenarios.py."""
 
 import inspect
 import ssl
@@ -37,7 +37,7 @@ def test_the_librarys_own_server_answers(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
-def test_what_is_given_goes_out(ask: Ask) -> None:
+def test_the_arguments_reach_the_server(ask: Ask) -> None:
     submit = Submit(new_message="Hi", chat_id="mine", bot_id="parrot")
     with FaultServer(tells("a")) as server:
         ask(Endpoint.parse(server.url), question=submit, headers={"X-Extra": "\xe9"}, session=Session())
@@ -50,7 +50,7 @@ def test_what_is_given_goes_out(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_what_cannot_be_used_is_refused_at_once(kind: Any) -> None:
+def test_an_unusable_argument_is_refused_at_once(kind: Any) -> None:
     with pytest.raises(ValueError, match="expected a site"):
         kind("nowhere")
     with pytest.raises(ValueError, match="Host is not yours"):
@@ -81,7 +81,7 @@ def test_the_default_trust_store_is_the_systems(kind: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
-def test_tls_from_session_to_end(ask: Ask, authority: trustme.CA) -> None:
+def test_tls_works_from_session_to_end(ask: Ask, authority: trustme.CA) -> None:
     with FaultServer(tells("Hel", "lo"), ssl_context=tls_server(authority)) as server:
         assert ask(server.url, ssl_context=trusting(authority))[-1].reply == "Hello"
     assert (server.routes, len(server.visits)) == (("start_session", "submit"), 2)
@@ -90,8 +90,8 @@ def test_tls_from_session_to_end(ask: Ask, authority: trustme.CA) -> None:
 @linux
 @pytest.mark.parametrize("milliseconds", [0, 2, 20])
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
-def test_a_server_that_says_keep_alive_and_closes_loses_no_question(ask: Ask, milliseconds: int) -> None:
-    """It closes this long after start_session, without announcing it, as proxies do."""
+def test_no_question_is_lost_if_the_server_says_keep_alive_and_closes(ask: Ask, milliseconds: int) -> None:
+    """The server closes this long after start_session without announcing it, as proxies do."""
     keep_alive = SESSION.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
     session = (Expect("start_session"), Write(keep_alive), Delay(milliseconds / 1000), Close())
     with FaultServer((*session, Expect(), Write(ANSWER))) as server:
@@ -100,10 +100,10 @@ def test_a_server_that_says_keep_alive_and_closes_loses_no_question(ask: Ask, mi
 
 
 @pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
-def test_a_reply_does_not_go_on_in_another_event_loop(ask: Ask) -> None:
+def test_a_reply_cannot_continue_in_another_event_loop(ask: Ask) -> None:
     async def first() -> None:
         replies.append(transport.ask("Hi"))
-        assert [type(event) async for event in replies[0]] == [Live, End]  # so that no connection is left
+        assert [type(event) async for event in replies[0]] == [Live, End]  # closes the connection
 
     async def then() -> None:
         with pytest.raises(RuntimeError, match="belongs to another event loop"):
@@ -119,7 +119,7 @@ def test_a_reply_does_not_go_on_in_another_event_loop(ask: Ask) -> None:
 
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
 @pytest.mark.parametrize("closes", ["transport", "reply"])
-def test_an_observer_that_raises_while_it_is_closed_keeps_no_connection_open(ask: Ask, closes: str) -> None:
+def test_an_observer_that_raises_during_close_leaves_no_connection_open(ask: Ask, closes: str) -> None:
     async def main() -> None:
         for reply in replies:
             assert await result_of(reply, "next") == Live("a")
@@ -136,7 +136,7 @@ def test_an_observer_that_raises_while_it_is_closed_keeps_no_connection_open(ask
 
 
 @pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
-def test_an_observer_that_raises_at_an_event_closes_the_connection_also_if_it_raises_again(ask: Ask) -> None:
+def test_an_observer_that_raises_at_every_event_leaves_no_connection_open(ask: Ask) -> None:
     async def main() -> None:
         with pytest.raises(ObserverError, match="Closed"):
             await result_of(reply, "next")
@@ -149,7 +149,7 @@ def test_an_observer_that_raises_at_an_event_closes_the_connection_also_if_it_ra
 
 
 class ObserverError(Exception):
-    """The exception of an observer."""
+    """Raised by an observer."""
 
 
 def raises_at(*kinds: type) -> Callable[[Any, Any], None]:
@@ -163,7 +163,7 @@ def raises_at(*kinds: type) -> Callable[[Any, Any], None]:
 
 
 def stays(left: threading.Semaphore) -> Script:
-    """Gives one event and waits for the client to leave."""
+    """Send one event and wait for the client to leave."""
 
     @plays
     def play(peer: Peer) -> None:
@@ -175,17 +175,17 @@ def stays(left: threading.Semaphore) -> Script:
 
 
 async def result_of(each: Any, name: str) -> Any:
-    """Of `next` or `close`, or what it is called where it is asynchronous."""
+    """Call `next` or `close`, or its asynchronous counterpart."""
     names = {"next": ("__next__", "__anext__"), "close": ("close", "aclose")}[name]
     result = next(getattr(each, name) for name in names if hasattr(each, name))()
     return await result if inspect.isawaitable(result) else result
 
 
-# ---------------------------------------------------------------- faults that HTTP libraries call by other names
+# ---------------------------------------------------------------- faults that HTTP libraries report differently
 
 
 @pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
-def test_a_name_that_cannot_be_is_lost(ask: Ask) -> None:
+def test_an_impossible_host_name_is_lost(ask: Ask) -> None:
     [broken] = ask(f"http://{'a' * 64}", session=Session())
     assert broken.reason is Reason.LOST
     assert broken.detail.startswith(f"could not connect to {'a' * 64}:80: ")
@@ -215,7 +215,9 @@ def test_a_send_that_fails_is_lost(ask: Ask, secure: bool, authority: trustme.CA
 
 @secured
 @pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
-def test_an_answer_before_the_question_was_read_counts(ask: Ask, secure: bool, authority: trustme.CA) -> None:
+def test_an_answer_that_arrives_before_the_question_was_read_counts(
+    ask: Ask, secure: bool, authority: trustme.CA
+) -> None:
     @takes
     def play(peer: Peer) -> None:
         peer.read_head()
@@ -228,12 +230,12 @@ def test_an_answer_before_the_question_was_read_counts(ask: Ask, secure: bool, a
     assert (broken.status, broken.detail) == (413, "Too large.")
 
 
-@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)  # httpx takes each cut for an end
-def test_a_cut_is_noticed_even_if_the_context_takes_it_for_an_end(ask: Ask) -> None:
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)  # httpx takes every cut for an end
+def test_a_cut_is_noticed_even_if_the_context_reports_an_end(ask: Ask) -> None:
     authority = trustme.CA()
     context = trusting(authority)
-    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # as in early versions of CPython 3.11
-    page = b"HTTP/1.1 200 OK\r\n\r\n<p>No."  # without a length: the end of the connection ends it
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # as early versions of CPython 3.11 do
+    page = b"HTTP/1.1 200 OK\r\n\r\n<p>No."  # without a length, so the end of the connection ends it
     with FaultServer(without_close_notify(page), ssl_context=tls_server(authority)) as server:
         [last] = ask(server.url, ssl_context=context, session=Session())
     assert isinstance(last, Broken)

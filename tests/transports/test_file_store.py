@@ -1,4 +1,4 @@
-"""Files of clients in a directory: private, for an hour, bounded."""
+"""Uploaded files in a directory: private, for an hour, bounded."""
 
 import os
 import stat
@@ -24,7 +24,7 @@ def age(directory: Path, seconds: float) -> None:
         os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_a_file_is_kept_under_a_random_id_for_its_owner_only(tmp_path: Path) -> None:
+def test_a_file_has_a_random_id_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "new")
     file = put(store, name="../\u00e9 .png")
     assert file == StoredFile(file.file_id, "../\u00e9 .png", "image/png", 4, tmp_path / "new" / f"{file.file_id}.data")
@@ -36,7 +36,7 @@ def test_a_file_is_kept_under_a_random_id_for_its_owner_only(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("file_id", ["", "0" * 32, "../x", "\0", "A" * 32, "x" * 5000])
-def test_what_is_not_an_id_finds_nothing(file_id: str, tmp_path: Path) -> None:
+def test_a_malformed_id_finds_nothing(file_id: str, tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     file = put(store)
     assert (store.find(file_id), store.find_all([file.file_id, file_id])) == (None, None)
@@ -57,7 +57,7 @@ def test_a_file_is_gone_after_an_hour(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"other.txt"}
 
 
-def test_files_are_deleted_after_their_hour_without_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_deleted_after_an_hour_even_without_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timers: list[Any] = []
 
     class Timer(threading.Timer):
@@ -77,7 +77,7 @@ def test_files_are_deleted_after_their_hour_without_requests(tmp_path: Path, mon
     assert (len(timers), list(tmp_path.iterdir())) == (2, [])
 
 
-def test_a_file_that_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
+def test_an_abandoned_file_leaves_nothing(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     writer = store.begin("a.png", "image/png")
     writer.write(b"data")
@@ -90,7 +90,7 @@ def test_a_file_that_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
     assert (store.find(file.file_id), file.size) == (file, 0)
 
 
-def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
+def test_all_files_together_are_bounded(tmp_path: Path) -> None:
     store = FileStore(tmp_path, total_bytes=3_000_000)
     put(store, bytes(1_500_000))
     writer = store.begin("b.png", "image/png")
@@ -100,12 +100,12 @@ def test_all_files_together_have_a_bound(tmp_path: Path) -> None:
     writer.discard()
     for _ in range(10):
         put(store)
-    with pytest.raises(OSError, match="no room"):  # those of before a restart count, too
+    with pytest.raises(OSError, match="no room"):  # files from before a restart count too
         FileStore(tmp_path, total_bytes=1_500_000).begin("c.png", "image/png")
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(4096)])
-def test_small_files_have_a_bound_in_number(data: bytes, tmp_path: Path) -> None:
+def test_the_number_of_small_files_is_bounded(data: bytes, tmp_path: Path) -> None:
     store = FileStore(tmp_path, total_bytes=3 * 4096)
     for _ in range(3):
         put(store, data)
@@ -114,7 +114,7 @@ def test_small_files_have_a_bound_in_number(data: bytes, tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_many_files_do_not_have_the_directory_read_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_directory_is_not_read_for_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -146,14 +146,14 @@ def test_files_of_another_process_count_after_a_second(tmp_path: Path, monkeypat
         store.begin("b.png", "image/png")
 
 
-def test_a_store_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_independent_of_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = FileStore("files")
     monkeypatch.chdir("/")
     assert put(store).path.parent == tmp_path / "files"
 
 
-def test_the_bound_holds_for_files_that_are_written_at_the_same_time(tmp_path: Path) -> None:
+def test_the_bound_holds_for_files_written_at_the_same_time(tmp_path: Path) -> None:
     store = FileStore(tmp_path, total_bytes=500_000)
     writers = [store.begin("a.png", "image/png") for _ in range(10)]
     written = 0
@@ -168,12 +168,12 @@ def test_the_bound_holds_for_files_that_are_written_at_the_same_time(tmp_path: P
 
 
 @pytest.mark.parametrize("options", [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}])
-def test_a_store_for_nothing_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+def test_bounds_below_one_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^expected total_bytes and keep_seconds of at least 1, and at least one"):
         FileStore(tmp_path, **options)
 
 
-def test_a_directory_that_cannot_be_made_raises(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
         FileStore(tmp_path / "file" / "new")

@@ -1,4 +1,4 @@
-"""Conversations in files: private, whole, and the same when they are read again."""
+"""Conversations in files: private, written whole, and unchanged when read again."""
 
 import os
 import stat
@@ -18,14 +18,14 @@ TALK = Conversation(
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_conversation_comes_back(tmp_path: Path, kind: type) -> None:
+def test_a_saved_conversation_is_loaded_unchanged(tmp_path: Path, kind: type) -> None:
     path = kind(tmp_path / "talk.json")
     save(TALK, path)
     assert load(path) == TALK
     assert load(path).session == Session("n1", "s1")
 
 
-def test_the_file_is_private_and_the_only_one_that_is_left(tmp_path: Path) -> None:
+def test_the_file_is_private_and_no_other_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "talk.json"
     for _ in range(2):
         save(TALK, path)
@@ -33,7 +33,7 @@ def test_the_file_is_private_and_the_only_one_that_is_left(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["talk.json"]
 
 
-def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "talk.json"
     save(TALK, path)
 
@@ -55,12 +55,12 @@ def test_a_file_without_a_conversation_is_a_value_error(tmp_path: Path, text: st
         load(path)
 
 
-def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.json")
 
 
-def test_links_that_lead_to_each_other_are_an_os_error(tmp_path: Path) -> None:
+def test_links_to_each_other_are_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(OSError, match=r"loop|symbolic links"):

@@ -52,7 +52,7 @@ def test_files_are_uploaded_in_the_session_of_the_question(ask: Ask, tmp_path: P
 
 
 @each
-def test_a_file_goes_with_a_conversation(ask: Ask) -> None:
+def test_a_file_can_go_with_a_conversation(ask: Ask) -> None:
     conversation = Conversation()
     with FaultServer(kept("f1")) as server:
         events = ask_with(ask, server.url, [DOG], conversation)
@@ -75,7 +75,7 @@ def test_a_file_goes_with_a_conversation(ask: Ask) -> None:
         ((Expect("upload"), Write(json_object(success=True)), Close()), Reason.MALFORMED, None),
     ],
 )
-def test_a_file_that_is_not_taken_is_the_end_and_nothing_was_asked(
+def test_a_refused_file_ends_the_reply_and_nothing_is_asked(
     ask: Ask, script: Script, reason: Reason, detail: str | None
 ) -> None:
     with FaultServer(script) as server:
@@ -88,7 +88,7 @@ def test_a_file_that_is_not_taken_is_the_end_and_nothing_was_asked(
 
 
 @each
-def test_a_lost_upload_is_repeated_by_retries(ask: Ask) -> None:
+def test_retries_repeat_a_lost_upload(ask: Ask) -> None:
     with FaultServer((Expect("upload"), Close()), kept("f1")) as server:
         events = ask_with(ask, server.url, [DOG], retries=1, random=lambda: 0.0)
         routes = [request.route for request in server.requests]
@@ -97,7 +97,7 @@ def test_a_lost_upload_is_repeated_by_retries(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
+def test_files_that_cannot_be_sent_raise_at_once(kind: Any, tmp_path: Path) -> None:
     ask = next(ask for ask in ASKS.values() if ask.kind is kind)
     url = "http://site.example"
     with pytest.raises(TypeError, match=r"^files: expected several, got one$"):
@@ -111,7 +111,7 @@ def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
 
 
 @each
-def test_a_file_of_an_answer_is_fetched(ask: Ask) -> None:
+def test_a_file_of_an_answer_is_downloaded(ask: Ask) -> None:
     def fetch(url: str) -> bytes:
         async def main() -> bytes:
             async with ask.kind(url) as transport:

@@ -1,4 +1,4 @@
-"""What a client of httpx raises is an event, and the clocks of a question."""
+"""Exceptions of an httpx client become events, and the clocks of a question."""
 
 import asyncio
 import re
@@ -74,7 +74,7 @@ def lost(detail: str, reason: Reason = Reason.LOST, *, asked: bool = True) -> Br
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )  # fmt: skip
-def test_what_the_client_raises_is_an_event(error: Exception, broken: Broken) -> None:
+def test_an_exception_of_the_client_is_an_event(error: Exception, broken: Broken) -> None:
     def fail(request: Any) -> Any:
         raise error
 
@@ -82,7 +82,7 @@ def test_what_the_client_raises_is_an_event(error: Exception, broken: Broken) ->
 
 
 @pytest.mark.parametrize("error", [httpx.ReadError("gone"), KeyError("bug")], ids=["httpx's", "another"])
-def test_what_it_raises_in_a_body_truncates_the_answer(error: Exception) -> None:
+def test_an_exception_during_the_body_truncates_the_answer(error: Exception) -> None:
     class Breaking(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b'data: {"type":"live","data":"a"}\n\n'
@@ -93,7 +93,7 @@ def test_what_it_raises_in_a_body_truncates_the_answer(error: Exception) -> None
     assert events[-1].reason is Reason.TRUNCATED
 
 
-def test_a_client_that_does_not_answer_is_given_up() -> None:
+def test_a_client_that_does_not_answer_times_out() -> None:
     async def hang(request: Any) -> Any:
         await asyncio.Event().wait()
 
@@ -102,7 +102,7 @@ def test_a_client_that_does_not_answer_is_given_up() -> None:
     assert broken.detail.startswith("no answer within 0.2 s ")
 
 
-def test_an_interim_response_that_is_given_as_the_last_is_not_asked_for_again() -> None:
+def test_an_interim_response_passed_on_as_final_is_not_awaited_again() -> None:
     asked: list[Any] = []
 
     def handle(request: Any) -> Any:
@@ -125,7 +125,7 @@ def test_a_closed_client_is_an_event() -> None:
 
 @linux
 @ways
-def test_the_connect_clock(way: Way) -> None:
+def test_the_connect_clock_bounds_the_connection(way: Way) -> None:
     with full_queue() as port:
         timeouts = Timeouts(connect=0.2, write=PATIENCE)
         [broken] = way.ask(f"http://127.0.0.1:{port}", session=Session(), timeouts=timeouts)
@@ -134,7 +134,7 @@ def test_the_connect_clock(way: Way) -> None:
 
 
 @owns
-def test_the_write_clock(way: Way) -> None:
+def test_the_write_clock_bounds_the_request(way: Way) -> None:
     over = threading.Event()
     options: dict[str, Any] = {"session": Session(), "limits": Limits(request_bytes=64 * 1024 * 1024)}
     with FaultServer((Accept(), Run(lambda _: over.wait(PATIENCE)))) as server:
@@ -159,7 +159,7 @@ def test_comments_do_not_move_the_idle_clock(way: Way) -> None:
     assert events == [Live("a"), Broken(Reason.TIMEOUT, detail, limit="idle", asked=True)]
 
 
-def test_comments_that_never_let_others_run_do_not_stop_it() -> None:
+def test_comments_that_never_let_other_tasks_run_do_not_stop_the_idle_clock() -> None:
     class Chatter(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b'data: {"type":"live","data":"a"}\n\n'
@@ -195,7 +195,7 @@ def test_the_wait_for_a_free_connection_is_bounded() -> None:
 # ------------------------------------------------------------------------------ TLS
 
 
-def test_a_refusal_is_refused_whatever_the_client() -> None:
+def test_an_untrusted_certificate_is_refused_by_every_client() -> None:
     with FaultServer(answers(object_(429, code="too_many", message="Slow down."))) as server:
         brokens = [way.ask(server.url, session=Session()) for way in WAYS]
     assert [(broken.status, broken.code, broken.detail) for [broken] in brokens] == [

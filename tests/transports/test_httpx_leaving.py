@@ -1,4 +1,4 @@
-"""`HttpxTransport` left, closed and cancelled: nothing is left open."""
+"""`HttpxTransport` abandoned, closed and cancelled: nothing is left open."""
 
 import asyncio
 import threading
@@ -56,7 +56,7 @@ def test_leaving_early_closes_the_connection_at_once(way: Way, pieces: list[byte
 
 
 @ways
-def test_replies_whose_last_event_was_taken_close_at_once_though_their_bodies_are_not_over(
+def test_a_reply_closes_at_once_after_its_last_event_even_if_its_body_continues(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio_httpx, "_REST_WITHIN", 10 * PATIENCE)
@@ -81,7 +81,7 @@ def test_replies_whose_last_event_was_taken_close_at_once_though_their_bodies_ar
         way.run(main)
 
 
-def test_a_body_that_never_waits_is_left() -> None:
+def test_a_body_that_never_waits_can_be_left() -> None:
     class Endless(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             while not closed:
@@ -144,7 +144,7 @@ def test_closing_the_transport_ends_a_waiting_read(way: Way, sent: bytes) -> Non
 
 
 async def cut_at(way: Way, nth: int, work: Any) -> bool:
-    """Cancel it when it waits for the nth time, natively. Returns whether it came so far."""
+    """Cancel it natively at its nth wait. Returns whether it got that far."""
     if way.loop == "trio":
         with trio.CancelScope() as scope:
             await CancelledAt(work, nth, scope.cancel)
@@ -180,7 +180,7 @@ def test_cancelled_at_any_await_it_closes_and_the_transport_goes_on(
                 assert [type(event) for event in events] == [Live, Live, End]
                 return False
             assert reply._response is None
-            await follow()  # what had come before, and how it ended
+            await follow()  # the events that had arrived, and the last one
             assert [type(event) for event in events[:-1]] == [Live] * (len(events) - 1)
             assert isinstance(events[-1], Broken | End)
             assert (await read(transport, "again"))[-1].reply == "Hello"
@@ -207,7 +207,7 @@ def test_hundreds_of_cancelled_streams_leave_nothing_behind(way: Way) -> None:
         async with way.opened(server.url) as transport:
             await read(transport)
             async with anyio.create_task_group() as group:
-                for number in range(90):  # of a client's hundred connections
+                for number in range(90):  # more than a client's hundred connections
                     group.start_soon(leave, transport, number)
             assert not transport._replies
             assert (await read(transport))[-1].reply == "abc"
@@ -222,7 +222,7 @@ def test_hundreds_of_cancelled_streams_leave_nothing_behind(way: Way) -> None:
 
 
 @ways
-def test_closing_closes_also_when_cancelled(way: Way) -> None:
+def test_closing_completes_even_when_cancelled(way: Way) -> None:
     async def main() -> None:
         async with way.opened(server.url, session=Session()) as transport:
             replies = [transport.ask("Hi") for _ in range(3)]

@@ -1,4 +1,4 @@
-"""`HttpxTransport`'s own: clients of httpx and httpx2, on asyncio and trio."""
+"""What is particular to `HttpxTransport`: clients of httpx and httpx2, on asyncio and trio."""
 
 import gzip
 import socket
@@ -37,7 +37,7 @@ def telling(request: Any) -> Any:
 
 
 @owns
-def test_its_own_client_has_a_connection_for_each_request_and_says_so(way: Way) -> None:
+def test_its_own_client_opens_a_connection_for_each_request_and_says_so(way: Way) -> None:
     with FaultServer(tells("Hel", "lo")) as server:
         assert way.ask(server.url)[-1].reply == "Hello"
     assert (server.routes, len(server.visits)) == (("start_session", "submit"), 2)
@@ -57,7 +57,7 @@ def test_a_callers_client_keeps_its_connection(way: Way) -> None:
     assert (server.routes, len(server.visits)) == (("start_session", *["submit"] * 3), 1)
 
 
-def test_plain_permalinks_go_out_as_they_are() -> None:
+def test_plain_permalinks_are_sent_unchanged() -> None:
     with FaultServer(tells("a")) as server:
         OWN.ask(f"{server.url}/blog/?rest_route=/", session=Session())
     assert server.requests[0].target == "/blog/?rest_route=/mwai-ui/v1/chats/submit"
@@ -73,7 +73,7 @@ def test_its_own_client_follows_no_redirect_and_keeps_no_cookie() -> None:
     assert b"\r\nCookie: mwai_session_id=me\r\n" in server.requests[1].raw
 
 
-def test_its_own_client_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_own_client_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer(tells("a")) as server:
         transport = HttpxTransport(server.url, proxy=None, session=Session())
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -85,7 +85,7 @@ def test_its_own_client_takes_nothing_from_the_environment(monkeypatch: pytest.M
         assert OWN.run(main)[-1].reply == "a"
 
 
-def test_it_meets_the_protocol_with_clients_of_both_libraries() -> None:
+def test_it_implements_the_protocol_with_clients_of_both_libraries() -> None:
     transports: list[AsyncTransport] = [
         HttpxTransport("http://h"),
         HttpxTransport("http://h", httpx.AsyncClient(verify=NO_TRUST)),
@@ -94,7 +94,7 @@ def test_it_meets_the_protocol_with_clients_of_both_libraries() -> None:
     assert [transport.session for transport in transports] == [None] * 3
 
 
-def test_a_client_that_cannot_be_used_is_refused_at_once() -> None:
+def test_an_unusable_client_is_refused_at_once() -> None:
     client = httpx.AsyncClient(verify=NO_TRUST)
     with pytest.raises(TypeError, match="client: expected an AsyncClient, got Client"):
         HttpxTransport("http://h", httpx.Client(verify=NO_TRUST))
@@ -105,7 +105,7 @@ def test_a_client_that_cannot_be_used_is_refused_at_once() -> None:
     assert repr(HttpxTransport("http://h").ask("x")) == "<HttpxReply of <HTTPCall to http://h SESSION after 0 events>>"
 
 
-def test_the_trust_store_is_loaded_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trust_store_is_loaded_only_if_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[ssl.SSLContext] = []
 
     def make(*arguments: Any, **options: Any) -> ssl.SSLContext:
@@ -124,7 +124,7 @@ def test_the_trust_store_is_loaded_where_it_is_needed(monkeypatch: pytest.Monkey
 # ------------------------------------------------------------------------------ the caller's client
 
 
-def test_the_callers_hooks_auth_headers_and_mounts_hold() -> None:
+def test_the_callers_hooks_auth_headers_and_mounts_apply() -> None:
     asked: list[Any] = []
     answered: list[int] = []
 
@@ -133,7 +133,7 @@ def test_the_callers_hooks_auth_headers_and_mounts_hold() -> None:
 
     async def after(response: Any) -> None:
         answered.append(response.status_code)
-        await response.aread()  # as hooks do that log bodies
+        await response.aread()  # as hooks that log bodies do
 
     def handle(request: Any) -> Any:
         asked.append(request)
@@ -154,7 +154,7 @@ def test_the_callers_hooks_auth_headers_and_mounts_hold() -> None:
     assert answered == [200]
 
 
-def test_a_hook_that_has_read_and_inflated_the_body_does_no_harm() -> None:
+def test_a_hook_that_reads_and_inflates_the_body_is_harmless() -> None:
     async def hook(response: Any) -> None:
         await response.aread()
 
@@ -166,11 +166,11 @@ def test_a_hook_that_has_read_and_inflated_the_body_does_no_harm() -> None:
         return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Compressed())
 
     assert mocked(handle, event_hooks={"response": [hook]})[-1].reply == "a"
-    assert mocked(handle)[-1].reason is Reason.MALFORMED  # nobody has asked for that
+    assert mocked(handle)[-1].reason is Reason.MALFORMED  # not requested
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
-def test_a_hook_that_raises_for_the_status_does_not_hide_it(module: ModuleType) -> None:
+def test_a_hook_that_raises_for_the_status_does_not_hide_the_refusal(module: ModuleType) -> None:
     async def hook(response: Any) -> None:
         response.raise_for_status()
 
@@ -181,7 +181,7 @@ def test_a_hook_that_raises_for_the_status_does_not_hide_it(module: ModuleType) 
     assert (broken.reason, broken.status, broken.retry_after) == (Reason.REFUSED, 429, 7)
 
 
-def test_the_callers_cookies_do_not_go_out() -> None:
+def test_the_callers_cookies_are_not_sent() -> None:
     asked: list[Any] = []
 
     def handle(request: Any) -> Any:
@@ -193,7 +193,7 @@ def test_the_callers_cookies_do_not_go_out() -> None:
 
 
 @callers
-def test_what_follows_the_last_event_is_read_so_that_the_connection_can_be_used_again(way: Way) -> None:
+def test_the_rest_after_the_last_event_is_read_so_that_the_connection_can_be_reused(way: Way) -> None:
     ended = threading.Event()
 
     def wait(_: socket.socket) -> None:
@@ -217,7 +217,7 @@ def test_what_follows_the_last_event_is_read_so_that_the_connection_can_be_used_
 
 @ways
 @pytest.mark.parametrize("rest", [b"", chunk(b"x" * 65536)], ids=["silence", "endless"])
-def test_the_rest_is_not_waited_for(way: Way, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_is_not_awaited(way: Way, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     # With its own client it is not read at all.
     monkeypatch.setattr(asyncio_httpx, "_REST_WITHIN", 0.05 if not rest and way.module else PATIENCE)
 

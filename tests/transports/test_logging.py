@@ -1,4 +1,4 @@
-"""The logger "opchat", which each transport has beside its observer."""
+"""The logger "opchat", which each transport has in addition to its observer."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ each_transport = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 
 @pytest.fixture
 def level() -> Iterator[Any]:
-    """Sets the level as an application does."""
+    """Set the level as an application does."""
     yield LOGGER.setLevel
     LOGGER.setLevel(logging.NOTSET)
 
@@ -29,7 +29,7 @@ def logged(caplog: pytest.LogCaptureFixture, kind: int = logging.INFO) -> list[s
 
 
 @each_transport
-def test_each_question_is_a_line(ask: Ask, caplog: pytest.LogCaptureFixture, level: Any) -> None:
+def test_each_question_is_logged_as_one_line(ask: Ask, caplog: pytest.LogCaptureFixture, level: Any) -> None:
     level(logging.INFO)
     with FaultServer() as server:
         events = ask(server.url)
@@ -46,14 +46,16 @@ def test_each_question_is_a_line(ask: Ask, caplog: pytest.LogCaptureFixture, lev
         (FAULTS["endless head"], "broken, too large (head_bytes); events: 1"),
     ],
 )
-def test_a_broken_answer_is_a_line(script: Script, outcome: str, caplog: pytest.LogCaptureFixture, level: Any) -> None:
+def test_a_broken_answer_is_logged_as_one_line(
+    script: Script, outcome: str, caplog: pytest.LogCaptureFixture, level: Any
+) -> None:
     level(logging.INFO)
     channel = Channel("http://h", session=Session(), observer=with_log(None))
     *_, last = MemoryServer(script).run(channel.call("Hi"))
     assert (type(last), logged(caplog)) == (Broken, [f"http://h: {outcome}, seconds: _, retries: 0"])
 
 
-def test_retries_are_counted(caplog: pytest.LogCaptureFixture, level: Any) -> None:
+def test_retries_are_counted_in_the_line(caplog: pytest.LogCaptureFixture, level: Any) -> None:
     level(logging.INFO)
     later = refused(429, "Slow.", headers=[("Retry-After", "1")])
     channel = Channel("http://h", retries=1, observer=with_log(None))
@@ -61,7 +63,7 @@ def test_retries_are_counted(caplog: pytest.LogCaptureFixture, level: Any) -> No
     assert logged(caplog) == [f"http://h: complete; events: {len(EVENTS)}, seconds: _, retries: 1"]
 
 
-def test_debug_tells_each_step_and_no_secret(caplog: pytest.LogCaptureFixture, level: Any) -> None:
+def test_debug_logs_each_step_and_no_secret(caplog: pytest.LogCaptureFixture, level: Any) -> None:
     level(logging.DEBUG)
     session = Session("SECRETnonce", cookie="mwai_session_id=SECRETcookie")
     channel = Channel("http://h", session=session, headers={"X-Key": "SECRETkey"}, observer=with_log(None))
@@ -73,7 +75,7 @@ def test_debug_tells_each_step_and_no_secret(caplog: pytest.LogCaptureFixture, l
     assert "SECRET" not in caplog.text
 
 
-def test_it_is_silent_and_costs_nothing_by_default(caplog: pytest.LogCaptureFixture) -> None:
+def test_by_default_it_is_silent_and_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def observer(call: object, item: object) -> None:
         pass
 
@@ -90,7 +92,7 @@ def test_an_observer_is_called_as_well(level: Any) -> None:
     assert [item for item in items if item in events] == events
 
 
-def test_a_wrong_observer_is_refused_as_without_a_log(level: Any) -> None:
+def test_a_wrong_observer_is_refused_with_and_without_a_log(level: Any) -> None:
     level(logging.INFO)
     wrong: Any = 3
     with pytest.raises(TypeError, match="observer: expected a callable or None, got int"):

@@ -1,4 +1,4 @@
-"""Many questions, without I/O: what is asked when."""
+"""Many questions without I/O: which one is asked when."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from opchat_proto import Broken, Reason
 from opchat_transports.many import BatchQuestion
-from opchat_transports.many._plan import Answer, Plan, Turn  # the plan alone, in a time of its own, is not public
+from opchat_transports.many._plan import Answer, Plan, Turn  # the plan, which is not public, in virtual time
 
 from .many_plans import CUT, GOOD, LATER, LOST, OTHER, SITE, UNASKED, outcomes, play, questions
 
@@ -31,7 +31,7 @@ def test_the_rate_holds_however_long_an_answer_takes(takes: float) -> None:
     assert asked[-1][0] == pytest.approx(599, rel=0.01)
 
 
-def test_a_machine_that_was_late_catches_up_and_a_pause_is_not_made_up_for() -> None:
+def test_a_short_delay_is_caught_up_and_a_long_pause_is_not() -> None:
     plan = Plan(url=SITE, rate=60)
     for question in questions(*"abcdef"):
         plan.add(question)
@@ -49,7 +49,7 @@ def test_a_retry_after_pauses_the_whole_site_and_no_other() -> None:
     assert asked == [(0, "a"), (1, "x"), (31, "b"), (32, "c")]
 
 
-def test_a_site_that_has_been_forgotten_had_no_pause_left() -> None:
+def test_a_paused_site_is_not_forgotten() -> None:
     plan = Plan(url=SITE)
     play(plan, questions("a"), lambda turn: LATER)
     for number in range(1200):
@@ -72,7 +72,7 @@ def test_a_question_that_did_not_reach_the_site_is_repeated_if_allowed() -> None
     assert (result.outcome, result.retries, result.asked) == ("end", 2, True)
 
 
-def test_a_question_that_was_put_off_is_asked_again_when_the_site_said() -> None:
+def test_a_postponed_question_is_asked_again_at_the_time_the_site_named() -> None:
     answers = iter([LATER, GOOD])
     plan = Plan(url=SITE, retries=1)
     assert play(plan, questions("a"), lambda turn: next(answers)) == [(0, "a"), (31, "a")]
@@ -84,14 +84,14 @@ def test_no_other_question_is_asked_twice(answer: Answer) -> None:
     assert play(plan, questions("a"), lambda turn: answer) == [(0, "a")]
 
 
-def test_it_stops_after_so_many_broken_in_a_row() -> None:
+def test_stop_after_ends_the_run_after_so_many_broken_replies_in_a_row() -> None:
     plan = Plan(url=SITE, stop_after=2)
     asked = play(plan, questions(*"abcdef"), lambda turn: GOOD if turn.question.id == "b" else CUT)
     assert [name for _, name in asked] == ["a", "b", "c", "d"]
     assert (plan.has_stopped, plan.has_room) == (True, False)
 
 
-def test_it_asks_at_most_so_many_questions_and_retries_do_not_count() -> None:
+def test_most_bounds_the_questions_and_retries_do_not_count() -> None:
     answers = iter([GOOD, UNASKED, GOOD])
     plan = Plan(url=SITE, most=2, retries=1)
     assert [name for _, name in play(plan, questions(*"abcd"), lambda turn: next(answers))] == ["a", "b", "b"]
@@ -108,7 +108,7 @@ def test_it_asks_at_most_so_many_questions_and_retries_do_not_count() -> None:
         ({"most": -1}, "most: expected 0 or more, got -1"),
     ],
 )
-def test_numbers_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+def test_meaningless_numbers_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         Plan(**options)
 
@@ -118,7 +118,7 @@ def test_a_question_needs_a_site() -> None:
         Plan().add(BatchQuestion("a", "a"))
 
 
-def test_so_many_wait_and_no_more() -> None:
+def test_the_number_of_waiting_questions_is_bounded() -> None:
     plan = Plan(url=SITE)
     count = 0
     while plan.has_room:

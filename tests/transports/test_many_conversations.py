@@ -6,7 +6,7 @@ import pytest
 
 from opchat_proto import Broken, End, Message, Reason
 from opchat_transports.many import BatchQuestion, Result
-from opchat_transports.many._plan import Answer, Plan, Turn  # the plan alone, in a time of its own, is not public
+from opchat_transports.many._plan import Answer, Plan, Turn  # the plan, which is not public, in virtual time
 
 from .many_plans import CUT, GOOD, OTHER, SITE, UNASKED, outcomes, play, questions
 
@@ -40,7 +40,7 @@ def test_after_a_broken_turn_the_later_ones_are_skipped() -> None:
     assert [result.asked for result in plan.results] == [True, True, False, False, True]
 
 
-def test_a_turn_that_is_asked_again_is_not_overtaken() -> None:
+def test_a_repeated_turn_is_not_overtaken() -> None:
     answers = iter([UNASKED, GOOD, GOOD])
     plan = Plan(url=SITE, retries=1)
     assert play(plan, questions(*"ab", conversation=1), lambda turn: next(answers)) == [(0, "a"), (2, "a"), (3, "b")]
@@ -64,13 +64,13 @@ def test_a_conversation_continues_from_an_earlier_runs_results() -> None:
     assert outcomes(plan) == [("b", "end"), ("c", "end")]
 
 
-def test_a_turn_that_a_run_before_has_broken_stays_broken() -> None:
+def test_a_conversation_broken_in_an_earlier_run_stays_broken() -> None:
     plan = Plan(url=SITE, settled={"a": Result(id="a", last=Broken(Reason.LOST), asked="maybe")})
     assert play(plan, questions(*"ab", conversation="talk")) == []
     assert outcomes(plan) == [("b", "skipped")]
 
 
-def test_a_conversation_that_has_rested_longest_is_forgotten() -> None:
+def test_the_least_recently_used_conversation_is_forgotten() -> None:
     plan = Plan(url=SITE, conversations=2)
     sent = {}
 
@@ -100,7 +100,7 @@ def test_a_conversation_that_has_rested_longest_is_forgotten() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_a_conversation_is_refused(later: dict[str, Any], message: str) -> None:
+def test_a_question_that_does_not_fit_its_conversation_is_refused(later: dict[str, Any], message: str) -> None:
     plan = Plan(url=SITE)
     plan.add(BatchQuestion(1, "a", conversation="talk"))
     with pytest.raises(ValueError, match=f"^{message}$"):

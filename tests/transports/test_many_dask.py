@@ -1,4 +1,4 @@
-"""Many questions from the workers of a local Dask cluster, also when workers die."""
+"""Many questions from the workers of a local Dask cluster, even when workers die."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from opchat_transports import many
 from opchat_transports.cli import run
 from opchat_transports.many import Result
-from opchat_transports.many._dask import _work  # what a worker runs, twice
+from opchat_transports.many._dask import _work  # runs on a worker; called twice here
 from opchat_transports.testing import GOOD, Delay, FaultServer, Script, Stall
 
 from .command import PATIENCE
@@ -30,14 +30,14 @@ SLOW: Script = (Delay(3.0), *GOOD)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    # Workers are processes without the warnings that are errors here: Dask's own are none of our business.
+    # Workers are processes. They run without the warnings that are errors here, since Dask's own are not our concern.
     with LocalCluster(n_workers=4, threads_per_worker=2, dashboard_address=":0", silence_logs=50) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
-    """A client of the cluster once all its workers are there. They must be left as they were."""
+    """A client of the cluster, once all its workers have joined. Tests must leave the workers unchanged."""
     with Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(4)
         yield client
@@ -53,16 +53,16 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < end
-        time.sleep(0)  # other threads and processes come first
+        time.sleep(0)  # other threads and processes run first
 
 
 def asked(server: FaultServer) -> Counter[str]:
     return Counter(submit.new_message for submit in server.questions)
 
 
-def test_a_thousand_questions_have_one_outcome_each_although_a_worker_dies(client: Client) -> None:
+def test_a_thousand_questions_have_one_outcome_each_even_if_a_worker_dies(client: Client) -> None:
     texts = [f"question {number}" for number in range(1000)]
-    # In the middle each of the four workers asks four questions whose answers take long.
+    # In the middle, each of the four workers asks four questions whose answers take long.
     given = [*scripts(500), *[SLOW] * 16, *scripts(484)]
     victim = next(iter(client.run(os.getpid).values()))
     results: list[Result] = []
@@ -88,7 +88,7 @@ def test_the_results_are_an_async_iterator_too(client: Client) -> None:
         assert {result.reply for result in asyncio.run(main())} == {"Hello, world!"}
 
 
-def test_an_asynchronous_client_serves_as_well(cluster: LocalCluster) -> None:
+def test_an_asynchronous_client_works_as_well(cluster: LocalCluster) -> None:
     async def main() -> list[Result]:
         async with Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client:
             return [result async for result in many.on_dask(client, ["a", "b", "c"], url=server.url)]
@@ -108,7 +108,7 @@ def test_nothing_is_left_behind(client: Client) -> None:
     wait_until(lambda: set(queues(client)) <= before)
 
 
-def test_stop_gives_what_is_under_way_as_broken(client: Client) -> None:
+def test_stop_gives_the_questions_under_way_as_broken(client: Client) -> None:
     found = []
     with FaultServer(GOOD, STALL) as server, many.on_dask(client, map(str, range(100)), url=server.url) as results:
         for result in results:
@@ -119,7 +119,7 @@ def test_stop_gives_what_is_under_way_as_broken(client: Client) -> None:
     assert set(asked(server)) <= {result.question for result in found if result.asked is not False}
 
 
-@pytest.mark.parametrize("milliseconds", [2.5, 3, 4, 5, 6, 7, 8, 11])  # when the second to fourth worker starts
+@pytest.mark.parametrize("milliseconds", [2.5, 3, 4, 5, 6, 7, 8, 11])  # while the second to fourth worker start
 def test_stop_while_the_other_workers_are_being_started(client: Client, milliseconds: float) -> None:
     loop = client.loop.asyncio_loop
     with FaultServer(GOOD, STALL) as server:
@@ -134,7 +134,7 @@ def test_stop_while_the_other_workers_are_being_started(client: Client, millisec
     assert set(asked(server)) <= {result.question for result in found if result.asked is not False}
 
 
-def test_a_task_that_dask_starts_again_asks_nothing_and_tells_of_the_death(client: Client) -> None:
+def test_a_task_that_dask_restarts_asks_nothing_and_reports_the_death(client: Client) -> None:
     before = queues(client)
     with FaultServer(*[SLOW] * 4, GOOD) as server:
         results = many.on_dask(client, ["a", "b", "c", "d", "e"], url=server.url, concurrency=1)
@@ -149,7 +149,7 @@ def test_a_task_that_dask_starts_again_asks_nothing_and_tells_of_the_death(clien
     assert set(asked(server).values()) == {1}
 
 
-def test_workers_leave_when_the_driver_has_gone(cluster: LocalCluster) -> None:
+def test_workers_leave_when_the_driver_is_gone(cluster: LocalCluster) -> None:
     with FaultServer(GOOD, STALL) as server:
         with Client(cluster, set_as_default=False) as client:
             results = many.on_dask(client, map(str, range(100)), url=server.url)
@@ -159,12 +159,12 @@ def test_workers_leave_when_the_driver_has_gone(cluster: LocalCluster) -> None:
     assert set(asked(server).values()) == {1}
 
 
-def test_what_cannot_be_sent_to_workers_is_refused(client: Client) -> None:
+def test_a_question_that_cannot_be_sent_to_workers_is_refused(client: Client) -> None:
     with pytest.raises(TypeError, match="observer, ssl_context: they cannot be sent to workers"):
         many.on_dask(client, ["a"], ssl_context=ssl.create_default_context())
 
 
-def test_what_the_source_raises_ends_the_run(client: Client) -> None:
+def test_an_exception_of_the_source_ends_the_run(client: Client) -> None:
     def source() -> Iterator[Any]:
         yield "a"
         raise LookupError("no more")
@@ -197,7 +197,7 @@ def test_the_command_asks_from_a_cluster(
         (["--dask", "nowhere://x"], "--dask nowhere://x: "),
     ],
 )
-def test_wrong_usage_of_a_cluster(
+def test_wrong_usage_of_a_cluster_is_reported(
     tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "questions.txt"

@@ -1,4 +1,4 @@
-"""The files of many questions: results, questions, and what a run before has settled."""
+"""The files of many questions: results, questions, and what an earlier run has settled."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from opchat_proto import Broken, End, Message, Reason
 from opchat_transports.many import BatchQuestion, Expectation, Result, read_questions, read_results, resume
-from opchat_transports.many._plan import Answer, Plan  # the plan alone, in a time of its own, is not public
+from opchat_transports.many._plan import Answer, Plan  # the plan, which is not public, in virtual time
 
 from .many_plans import CUT, GOOD, LATER, LOST, SITE, UNASKED, play, questions
 
@@ -29,7 +29,7 @@ from .many_plans import CUT, GOOD, LATER, LOST, SITE, UNASKED, play, questions
         (Broken(Reason.TRUNCATED, asked=True), False, True),
     ],
 )
-def test_whether_a_question_was_asked(last: Any, has_begun: bool, asked: Any) -> None:
+def test_a_result_says_whether_its_question_was_asked(last: Any, has_begun: bool, asked: Any) -> None:
     assert Answer(last, has_begun=has_begun).asked == asked
 
 
@@ -52,14 +52,14 @@ def result(expect: Expectation | None, answer: Answer) -> Result:
         (Expectation(contains="pieces"), Answer(End(None), "the pieces"), True, True),
     ],
 )
-def test_whether_an_expectation_held(
+def test_a_result_says_whether_its_expectation_held(
     expect: Expectation | None, answer: Answer, held: bool | None, is_good: bool
 ) -> None:
     found = result(expect, answer)
     assert (found.expect_held, found.is_good) == (held, is_good)
 
 
-def test_a_result_is_a_line() -> None:
+def test_a_result_is_written_as_one_line() -> None:
     line = result(Expectation(contains="y"), LATER).to_dict()
     digest = line.pop("digest")
     assert line == {
@@ -83,7 +83,7 @@ def test_a_result_is_a_line() -> None:
 
 
 @pytest.mark.parametrize("answer", [GOOD, CUT, LOST, UNASKED, LATER, Answer(End(None), "pieces", 0.5, 1.25)])
-def test_a_line_is_read_as_the_result_that_it_was(answer: Answer) -> None:
+def test_a_line_is_read_back_as_its_result(answer: Answer) -> None:
     line = json.dumps(result(None, answer).to_dict()) + "\n"
     [(name, found)] = read_results([line]).items()
     assert name == "a"
@@ -91,7 +91,7 @@ def test_a_line_is_read_as_the_result_that_it_was(answer: Answer) -> None:
     assert found.to_dict() == json.loads(line)
 
 
-def test_a_skipped_question_is_a_line_too() -> None:
+def test_a_skipped_question_is_written_as_one_line_too() -> None:
     line = json.dumps(Result.of(BatchQuestion("a", "?"), None).to_dict())
     found = read_results([line])["a"]
     assert isinstance(found, Result)
@@ -142,7 +142,7 @@ def test_plain_lines_are_questions_named_by_their_numbers() -> None:
     ]
 
 
-def test_objects_are_questions() -> None:
+def test_objects_are_read_as_questions() -> None:
     lines = [
         {"id": "a", "question": "Hi", "topic": "x"},
         {"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"},
@@ -156,7 +156,7 @@ def test_objects_are_questions() -> None:
     ]
 
 
-def test_all_questions_are_repeated_under_names_of_their_own() -> None:
+def test_repeated_questions_get_ids_of_their_own() -> None:
     lines = ['{"id": "a", "question": "A", "conversation": "c"}', '{"id": 7, "question": "B"}']
     found = [(question.id, question.conversation) for question in read_questions(lines, repeat=3)]
     assert found == [("a", "c"), (7, None), ("a#2", "c#2"), ("7#2", None), ("a#3", "c#3"), ("7#3", None)]
@@ -210,7 +210,7 @@ def test_a_changed_question_has_another_digest() -> None:
         (['{"id": "a", "question": "x"}', '{"id": "a#2", "question": "x"}'], "line 2: the id 'a#2' is needed for"),
     ],
 )  # fmt: skip
-def test_a_malformed_question_is_named_with_its_line(lines: list[str], message: str | None) -> None:
+def test_a_malformed_question_is_reported_with_its_line_number(lines: list[str], message: str | None) -> None:
     if message is None:
         assert len(read_questions(lines)) == 1
         return
@@ -218,7 +218,7 @@ def test_a_malformed_question_is_named_with_its_line(lines: list[str], message: 
         read_questions(lines, repeat=2)
 
 
-def test_an_expectation_is_not_text() -> None:
+def test_a_text_is_not_an_expectation() -> None:
     with pytest.raises(ValueError, match="expect: expected an object with 'contains' or 'regex'"):
         BatchQuestion(1, "a", expect="b")  # type: ignore[arg-type]
 
@@ -236,7 +236,7 @@ def test_an_expectation_is_not_text() -> None:
         (LATER, [None, "maybe"]),
     ],
 )
-def test_what_is_settled_by_a_run_before(answer: Answer, settled_unless: list[Any]) -> None:
+def test_an_earlier_run_settles_questions(answer: Answer, settled_unless: list[Any]) -> None:
     plan = Plan(url=SITE)
     play(plan, [BatchQuestion("a", "?")], lambda turn: answer)
     [before] = plan.results
@@ -249,7 +249,7 @@ def test_what_is_settled_by_a_run_before(answer: Answer, settled_unless: list[An
 
 
 @pytest.mark.parametrize("again", [None, "maybe", "broken"])
-def test_what_was_begun_and_has_no_outcome_may_have_been_asked(again: Any) -> None:
+def test_a_question_that_was_begun_without_an_outcome_may_have_been_asked(again: Any) -> None:
     question = BatchQuestion("a", "?", more={"topic": 1})
     settled, [unwritten] = resume([question, BatchQuestion("b", "?")], {"a": question.digest}, again)
     assert (unwritten.id, unwritten.outcome, unwritten.asked, unwritten.more) == ("a", "broken", "maybe", {"topic": 1})
@@ -261,14 +261,14 @@ def test_a_skipped_question_is_not_settled() -> None:
     assert resume([question], {"a": Result.of(question, None)}) == ({}, [])
 
 
-def test_an_answer_is_judged_by_what_is_expected_now() -> None:
+def test_an_answer_is_judged_by_the_current_expectation() -> None:
     before = Result.of(BatchQuestion("a", "?"), End("yes"), reply="yes", asked=True)
     settled, _ = resume([BatchQuestion("a", "?", expect=Expectation("no"))], {"a": before})
     assert settled["a"].expect_held is False
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_question_that_has_changed_under_its_id_is_an_error(begun: bool) -> None:
+def test_a_changed_question_under_the_same_id_is_an_error(begun: bool) -> None:
     before = BatchQuestion("a", "?")
     found: dict[Any, Any] = {"a": before.digest if begun else Result.of(before, End("yes"), reply="yes", asked=True)}
     with pytest.raises(ValueError, match="question 'a' has changed since it was asked"):

@@ -31,8 +31,8 @@ LOOPS: dict[str, Any] = {"trio": trio.run, "asyncio": on_asyncio}
 
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Runs a coroutine function on either loop. It must leave no descriptor."""
-    LOOPS[request.param](_nothing)  # what a loop opens once for all
+    """Run a coroutine function on either loop. No descriptor may be left open."""
+    LOOPS[request.param](_nothing)  # opens descriptors that a loop keeps
     before = descriptors()
     yield LOOPS[request.param]
     assert descriptors() == before
@@ -48,7 +48,7 @@ def descriptors() -> int | None:
 
 
 async def checkpoint() -> None:
-    """Let other tasks run, whatever the loop."""
+    """Let other tasks run, on either loop."""
     if trio.lowlevel.in_trio_run():
         await trio.lowlevel.checkpoint()
     else:
@@ -85,7 +85,7 @@ def test_an_endless_source_is_read_as_far_as_results_are_read(run: Any) -> None:
     async def main() -> None:
         async with many.ask(endless(), url=server.url, concurrency=3) as results:
             async for result in results:
-                for _ in range(50):  # to read and ask more, if it would
+                for _ in range(50):  # would be enough to read and ask more
                     await checkpoint()
                 assert taken <= int(result.id) + 9
                 if taken > 60:
@@ -111,7 +111,7 @@ def test_an_async_source_is_read_too(run: Any, count: int) -> None:
     assert outcomes(results) == dict.fromkeys(range(1, count + 1), "end")
 
 
-def test_what_an_async_source_waits_for_holds_up_no_result(run: Any) -> None:
+def test_a_waiting_async_source_delays_no_result(run: Any) -> None:
     got_one: Any = None
 
     async def source() -> AsyncIterator[str]:
@@ -131,7 +131,7 @@ def test_what_an_async_source_waits_for_holds_up_no_result(run: Any) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_what_the_source_raises_ends_the_run(run: Any, is_async: bool) -> None:
+def test_an_exception_of_the_source_ends_the_run(run: Any, is_async: bool) -> None:
     def source() -> Iterator[str]:
         yield "a"
         raise LookupError("no more")
@@ -177,11 +177,11 @@ def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: type[
         many.ask(["a"], **options)
 
 
-def test_leaving_the_loop_closes_what_is_under_way(run: Any) -> None:
+def test_leaving_the_loop_closes_the_questions_under_way(run: Any) -> None:
     async def main() -> None:
         async for _ in many.ask("abcdefgh", url=server.url, concurrency=4):
             break
-        while any(visit.left is None for visit in server.visits):  # whose end is not waited for
+        while any(visit.left is None for visit in server.visits):  # the end of this answer is not awaited
             await checkpoint()
         for _ in range(10):
             await checkpoint()
@@ -191,7 +191,7 @@ def test_leaving_the_loop_closes_what_is_under_way(run: Any) -> None:
     assert len(server.questions) <= 5
 
 
-def test_aclose_closes_what_is_under_way_and_ends_the_results(run: Any) -> None:
+def test_aclose_closes_the_questions_under_way_and_ends_the_results(run: Any) -> None:
     async def main() -> None:
         results = many.ask("abcd", url=server.url)
         await anext(results)
@@ -207,7 +207,7 @@ def test_aclose_closes_what_is_under_way_and_ends_the_results(run: Any) -> None:
     assert [visit for visit in server.visits if visit.left is None and not visit.finished] == []
 
 
-def test_stop_gives_what_is_under_way_as_broken(run: Any) -> None:
+def test_stop_gives_the_questions_under_way_as_broken(run: Any) -> None:
     async def main() -> list[Result]:
         found = []
         async with many.ask(map(str, range(100)), url=server.url, concurrency=3) as results:
@@ -286,7 +286,7 @@ def test_a_conversation_has_one_chat_id_and_its_messages(run: Any) -> None:
     assert [submit.previous_response_id for submit in server.questions] == [None, "resp_1", "resp_1"]
 
 
-def test_a_site_that_refuses_connections_was_asked_nothing(run: Any) -> None:
+def test_a_site_that_refuses_connections_was_not_asked(run: Any) -> None:
     async def main() -> list[Result]:
         return [result async for result in many.ask("abcdef", url="http://127.0.0.1:9", proxy=None)]
 
@@ -296,7 +296,7 @@ def test_a_site_that_refuses_connections_was_asked_nothing(run: Any) -> None:
     ] * 6
 
 
-def test_a_question_that_has_grown_too_large_is_broken(run: Any) -> None:
+def test_a_question_that_has_become_too_large_is_broken(run: Any) -> None:
     given = [{"question": "a", "conversation": 1}, {"question": "b", "conversation": 1}]
 
     async def main() -> list[Result]:
@@ -318,7 +318,7 @@ def test_the_transports_clocks_apply(run: Any) -> None:
     assert (result.last.reason, result.asked) == (Reason.TIMEOUT, "maybe")
 
 
-def test_more_sites_than_sessions_are_kept(run: Any) -> None:
+def test_more_sites_than_kept_sessions_can_be_asked(run: Any) -> None:
     async def main() -> list[Result]:
         given = [BatchQuestion(number, "?", url=f"{server.url}/site{number % 120}") for number in range(240)]
         return [result async for result in many.ask(given)]
@@ -328,7 +328,7 @@ def test_more_sites_than_sessions_are_kept(run: Any) -> None:
     assert server.routes.count("start_session") == 240
 
 
-def test_a_pace_is_waited_for(run: Any) -> None:
+def test_the_pace_is_kept(run: Any) -> None:
     async def main() -> list[Result]:
         return [result async for result in many.ask("abc", url=server.url, rate=6000)]
 

@@ -1,4 +1,4 @@
-"""Members ask by each transport, at sites of each version, and never as guests."""
+"""Members ask over each transport, at sites of each version, and never as guests."""
 
 import ssl
 from dataclasses import replace
@@ -19,7 +19,7 @@ COOKIES = Session(cookie=COOKIE)
 
 
 def asked(ask: Ask, site: MemberSite, questions: int = 1, **options: Any) -> tuple[list[Any], Session]:
-    """The last events of so many questions, and the session for the next transport."""
+    """The last event of each question, and the session for the next transport."""
 
     async def main() -> tuple[list[Any], Session]:
         events = []
@@ -59,7 +59,7 @@ def test_an_application_password_asks_as_its_member(ask: Ask, version: str) -> N
 
 
 @pytest.mark.parametrize("version", PAGE_HAS_NONCE)
-def test_where_only_pages_give_nonces_a_password_is_not_enough(ask: Ask, version: str) -> None:
+def test_a_password_is_not_enough_where_only_pages_give_nonces(ask: Ask, version: str) -> None:
     with served(MemberSite(version)) as site:
         ((event,), _) = asked(ask, site, session=ALICE)
     assert isinstance(event, Broken)
@@ -80,7 +80,7 @@ def test_cookies_ask_as_their_member(ask: Ask, version: str) -> None:
 
 
 @pytest.mark.parametrize("session", [ALICE, COOKIES, replace(COOKIES, nonce="1635c20365")])
-def test_a_member_whom_the_site_does_not_know_is_not_asked_for(ask: Ask, session: Session) -> None:
+def test_no_question_is_asked_for_a_member_whom_the_site_does_not_know(ask: Ask, session: Session) -> None:
     for version in VERSIONS:
         with served(MemberSite(version, knows_password=False, knows_cookie=False)) as site:
             ((event,), after) = asked(ask, site, session=session)
@@ -90,7 +90,7 @@ def test_a_member_whom_the_site_does_not_know_is_not_asked_for(ask: Ask, session
         assert after == session
 
 
-def test_a_refused_nonce_is_renewed_as_the_same_member(ask: Ask) -> None:
+def test_a_refused_nonce_is_renewed_for_the_same_member(ask: Ask) -> None:
     for session, page, renewed in (
         (ALICE, False, [ME, START]),
         (COOKIES, False, [AJAX, ME]),
@@ -111,7 +111,7 @@ def test_a_refused_nonce_is_renewed_as_the_same_member(ask: Ask) -> None:
             assert site.paths.count(SUBMIT) == 1
 
 
-def test_a_password_that_was_revoked_meanwhile_asks_nothing_where_no_nonce_is_needed(ask: Ask) -> None:
+def test_after_a_password_was_revoked_nothing_is_asked_even_where_no_nonce_is_needed(ask: Ask) -> None:
     with served(MemberSite("1.9.97")) as site:
         _, session = asked(ask, site, session=ALICE)
         site.requests.clear()
@@ -121,7 +121,7 @@ def test_a_password_that_was_revoked_meanwhile_asks_nothing_where_no_nonce_is_ne
     assert site.paths == [ME]
 
 
-def test_a_page_of_a_member_has_a_session_that_needs_the_cookies(ask: Ask) -> None:
+def test_the_session_of_a_members_page_also_needs_the_cookies(ask: Ask) -> None:
     async def visiting(url: str) -> Any:
         async with ask.kind(url, session=COOKIES) as transport:
             return await transport.visit(f"{url}/contact/")
@@ -139,7 +139,7 @@ def test_a_page_of_a_member_has_a_session_that_needs_the_cookies(ask: Ask) -> No
     assert replies(events) == ["alice: Hi"]
 
 
-def test_a_password_goes_over_tls_and_follows_no_redirect(
+def test_a_password_is_sent_over_tls_only_and_follows_no_redirect(
     ask: Ask, authority: trustme.CA, trust: ssl.SSLContext
 ) -> None:
     with (
@@ -155,7 +155,7 @@ def test_a_password_goes_over_tls_and_follows_no_redirect(
     assert other.requests == []
 
 
-def test_a_client_of_httpx_keeps_its_own_auth_and_must_not_replace_a_members() -> None:
+def test_an_httpx_client_keeps_its_own_auth_but_must_not_replace_a_members() -> None:
     import httpx
 
     client = httpx.AsyncClient(auth=("staging", "secret"))

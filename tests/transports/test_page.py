@@ -1,4 +1,4 @@
-"""The page of a site, as it is served. Its script is tested in a browser, by tests/external/test_browser.py."""
+"""The page of a site as it is served. Its script is tested in a browser, by tests/external/test_browser.py."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def by_parser(text: str, name: str) -> Any:
 
 
 def by_pattern(text: str, name: str) -> Any:
-    """As an old client reads it (WIRE 2.2)."""
+    """What a client of an early plugin version reads (WIRE 2.2)."""
     [value] = re.findall(rf"data-{name}='([^']*)'", text)
     return json.loads(unescape(value))
 
@@ -79,7 +79,7 @@ def test_the_attributes_are_written_as_the_plugin_writes_them() -> None:
     assert body.isascii()
 
 
-def test_the_page_is_kept_by_no_cache_and_in_no_frame() -> None:
+def test_the_page_is_not_cached_and_not_framed() -> None:
     response = page()
     assert (response.status, response.headers) == (
         200,
@@ -125,11 +125,11 @@ def test_a_path_cannot_leave_its_attribute() -> None:
     assert b"a&#039;b\\&quot;c&lt;script&gt;&amp;amp;\\u00e9$base\\/wp-json" in body
 
 
-def test_the_markdown_is_small() -> None:
+def test_the_markdown_script_is_small() -> None:
     assert page("/markdown.js").body.count(b"\n") <= 150
 
 
-def test_every_part_that_the_script_looks_for_is_there() -> None:
+def test_every_element_that_the_script_looks_up_exists() -> None:
     ids = set(re.findall(r'id="opchat-([a-z]+)"', page().body.decode()))
     names = {"log", "status", "form", "question", "send", "stop", "new", "suggestions"}
     assert names <= ids
@@ -148,13 +148,13 @@ def test_title_greeting_and_suggestions_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("server", [application, serve])
-def test_a_server_has_the_title_and_suggestions_that_it_is_told(server: Callable[..., Any]) -> None:
+def test_a_server_passes_the_title_and_suggestions_to_the_page(server: Callable[..., Any]) -> None:
     for wrong in ({"title": None}, {"greeting": b""}, {"suggestions": [1]}, {"suggestions": "How?"}):
         with pytest.raises(TypeError, match="title, greeting, suggestions"):
             server(lambda submit: [], secret=b"a", **wrong)
 
 
-def test_the_page_needs_nothing_inline_and_its_script_writes_no_markup() -> None:
+def test_nothing_is_inline_and_the_script_writes_no_markup() -> None:
     found = Attributes(page().body.decode())
     assert all(attributes.get("src") for attributes in found.of("script"))
     assert found.of("style") == []
@@ -167,11 +167,11 @@ def test_the_page_needs_nothing_inline_and_its_script_writes_no_markup() -> None
     ]
 
 
-def test_browsers_that_want_an_icon_get_none() -> None:
+def test_a_request_for_an_icon_gets_none() -> None:
     assert page("/favicon.ico") == Response(204, (("Cache-Control", "max-age=86400"),))
 
 
-def test_the_page_asks_the_bot_that_it_is_told() -> None:
+def test_the_page_asks_the_configured_bot() -> None:
     response = chat_page("/", root="", origin="", nonce=NONCE, bot_id="it's")
     assert response is not None
     text = response.body.decode()
@@ -181,5 +181,5 @@ def test_the_page_asks_the_bot_that_it_is_told() -> None:
 @pytest.mark.parametrize(
     "path", ["/opchat", "//", "/x/chat.js", "/chat.html", "/chat.js/", "/../page/__init__.py", "*"]
 )
-def test_nothing_else_is_part_of_the_page(path: str) -> None:
+def test_other_paths_are_not_part_of_the_page(path: str) -> None:
     assert chat_page(path, root="", origin="", nonce=NONCE) is None

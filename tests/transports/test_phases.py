@@ -1,4 +1,4 @@
-"""Which clock runs in which phase, on every way to a site, and the options of the connections there."""
+"""Which clock runs in which phase, on every way to a site, and the socket options of the connections."""
 
 import gc
 import socket
@@ -22,7 +22,7 @@ from .wire import LAST, SESSION, STREAM, chunk, end, live
 ROUTES = ["direct", "http", "https", "socks5"]
 PROXIES = ROUTES[1:]
 SOON = 0.3  # seconds; on a busy machine a tenth is too short for a connection on loopback
-ENOUGH = 0.4  # for the handshake with a proxy before it
+ENOUGH = 0.4  # seconds, for the handshake with a proxy before it
 LATER = 20.0
 ANSWER = STREAM + end("a") + LAST
 
@@ -43,19 +43,21 @@ def timed_out(detail: str, limit: str, events: int = 0, *, seconds: float = SOON
 
 
 def not_connected(ask: Ask, where: str, what: str, seconds: float = SOON) -> Broken:
-    """The connect clock ran out, which is httpcore's own where it connects."""
+    """The connect clock ran out. While httpcore connects, the detail is httpcore's."""
     if ask.is_httpx:
         return Broken(Reason.TIMEOUT, f"{where}: no connection within {seconds} s (timeout 'connect')", limit="connect")
     return timed_out(f"{where}: {what}", "connect", seconds=seconds)
 
 
-# ------------------------------------------------------------------------------------------------ on the way
+# ------------------------------------------------------------------------------------------------ before the request
 
 
 @linux
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_no_connection(ask: Ask, route: str, scheme: str, full_port: int, trust: ssl.SSLContext) -> None:
+def test_without_a_connection_the_connect_clock_runs_out(
+    ask: Ask, route: str, scheme: str, full_port: int, trust: ssl.SSLContext
+) -> None:
     there = f"127.0.0.1:{full_port}"
     url, proxy = (f"{scheme}://{there}", None) if route == "direct" else (f"{scheme}://{NAME}", f"{route}://{there}")
     timeouts = Timeouts(connect=SOON)
@@ -65,7 +67,7 @@ def test_no_connection(ask: Ask, route: str, scheme: str, full_port: int, trust:
 
 
 @pytest.mark.parametrize("scheme", SITES)
-def test_a_proxy_that_stalls_in_the_handshake(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
+def test_a_proxy_that_stalls_during_its_handshake_times_out(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
     with FaultServer(IS_SILENT) as proxy:
         url = f"https://localhost:{proxy.port}"
         timeouts = Timeouts(connect=ENOUGH)
@@ -74,7 +76,7 @@ def test_a_proxy_that_stalls_in_the_handshake(ask: Ask, scheme: str, trust: ssl.
 
 
 @pytest.mark.parametrize("route", PROXIES)
-def test_a_proxy_that_does_not_reply(
+def test_a_proxy_that_does_not_reply_times_out(
     ask: Ask, route: str, certificates: dict[str, ssl.SSLContext], trust: ssl.SSLContext
 ) -> None:
     with FaultServer(IS_SILENT, ssl_context=certificates["good"] if route == "https" else None) as proxy:
@@ -82,13 +84,15 @@ def test_a_proxy_that_does_not_reply(
         timeouts = Timeouts(connect=ENOUGH, first_event=SOON, write=ENOUGH)
         events = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
     expected = timed_out(f"the proxy {url}: no reply", "connect", seconds=ENOUGH)
-    if ask.is_httpx:  # where all of a request has one clock
+    if ask.is_httpx:  # one clock covers the whole request here
         expected = timed_out("no answer", "first_event", seconds=ENOUGH * 2 + SOON, asked=True)
     assert events == [expected]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_site_that_stalls_in_the_handshake(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+def test_a_site_that_stalls_during_its_handshake_times_out(
+    ask: Ask, net: Nets, route: str, trust: ssl.SSLContext
+) -> None:
     over = net(route, "http", IS_SILENT)
     url = over.url.replace("http:", "https:")
     timeouts = Timeouts(connect=ENOUGH, first_event=LATER)
@@ -97,12 +101,14 @@ def test_a_site_that_stalls_in_the_handshake(ask: Ask, net: Nets, route: str, tr
     assert events == [not_connected(ask, f"TLS with {name} failed", "no handshake", ENOUGH)]
 
 
-# ------------------------------------------------------------------------------------------------ of the answer
+# ------------------------------------------------------------------------------------------------ during the answer
 
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_no_answer_of_start_session(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_without_an_answer_of_start_session_the_first_event_clock_runs_out(
+    ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
+) -> None:
     over = net(route, scheme, (Expect("start_session"), Stall()))
     timeouts = Timeouts(connect=ENOUGH, write=ENOUGH, first_event=SOON, idle=LATER)
     seconds = ENOUGH * 2 + SOON if ask.is_httpx else SOON
@@ -113,7 +119,9 @@ def test_no_answer_of_start_session(ask: Ask, net: Nets, route: str, scheme: str
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_no_event_of_the_answer(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_without_an_event_the_first_event_clock_runs_out(
+    ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
+) -> None:
     over = net(route, scheme, (Write(STREAM), Stall()))
     timeouts = Timeouts(connect=LATER, first_event=SOON, idle=LATER)
     assert ask(over.url, proxy=over.proxy, ssl_context=trust, timeouts=timeouts) == [
@@ -123,7 +131,7 @@ def test_no_event_of_the_answer(ask: Ask, net: Nets, route: str, scheme: str, tr
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_nothing_but_comments_after_an_event(
+def test_comments_after_an_event_do_not_stop_the_idle_clock(
     ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
 ) -> None:
     over = net(route, scheme, (Write(STREAM + live("a")), Repeat(chunk(b": keepalive\n\n"), gap=SOON / 10)))
@@ -135,7 +143,9 @@ def test_nothing_but_comments_after_an_event(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_question_that_the_server_does_not_read(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+def test_a_question_that_the_server_does_not_read_times_out(
+    ask: Ask, net: Nets, route: str, trust: ssl.SSLContext
+) -> None:
     @takes
     def play(_: Peer) -> None:
         assert left.wait(LATER)
@@ -166,16 +176,14 @@ def test_a_question_that_the_server_does_not_read(ask: Ask, net: Nets, route: st
 
 @linux
 @pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)  # the sockets of uvloop are not Python's
-def test_the_system_looks_after_a_connection_that_is_silent(
-    ask: Ask, net: Nets, route: str, trust: ssl.SSLContext
-) -> None:
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)  # uvloop's sockets are not Python's
+def test_keep_alive_is_on(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     seen: list[tuple[int, ...]] = []
     names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_NODELAY")
 
     @takes
     def play(peer: Peer) -> None:
-        request = peer.read()  # so the client has done what it does when it has connected
+        request = peer.read()  # by then the client has set the options of its connection
         first_hop = over.site.port if over.proxy is None else int(over.proxy.rpartition(":")[2])
         for each in [each for each in gc.get_objects() if isinstance(each, socket.socket)]:
             with suppress(OSError):

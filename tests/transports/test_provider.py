@@ -28,7 +28,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     yield
-    gc.collect()  # anything left open gives a ResourceWarning, which is an error
+    gc.collect()  # an unclosed resource raises ResourceWarning, which is an error here
 
 
 def ask(url: str, messages: Any = HI, **options: Any) -> list[str]:
@@ -55,7 +55,7 @@ def body(server: FaultServer) -> dict[str, Any]:
 
 def test_it_has_the_shape_of_the_original() -> None:
     assert Opchatgpts.url == "https://opchatgpts.net"
-    assert not Opchatgpts.working  # that site is gone
+    assert not Opchatgpts.working  # that site no longer exists
     assert not Opchatgpts.needs_auth
     assert not Opchatgpts.supports_gpt_4
     assert Opchatgpts.supports_stream
@@ -69,13 +69,13 @@ def test_it_has_the_shape_of_the_original() -> None:
     assert inspect.iscoroutinefunction(Opchatgpts.create_async)
 
 
-def test_params_name_what_can_be_given() -> None:
+def test_params_lists_the_arguments() -> None:
     given = re.findall(r"(\w+):", Opchatgpts.params.partition("(")[2])
     parameters = inspect.signature(Opchatgpts.create_async_generator).parameters
     assert set(given) == {*parameters, "stream"} - {"kwargs"}
 
 
-def test_the_pieces_come_out_as_text() -> None:
+def test_the_pieces_are_yielded_as_text() -> None:
     with FaultServer(tells("Hel", "lo")) as server:
         assert ask(server.url) == ["Hel", "lo"]
     assert server.routes == ("start_session", "submit")
@@ -87,18 +87,18 @@ def test_the_librarys_own_server_answers() -> None:
         assert ask(server.url) == ["H", "i"]
 
 
-def test_the_whole_answer_as_a_text() -> None:
+def test_create_async_returns_the_whole_answer() -> None:
     with FaultServer(tells("Hel", "lo")) as server:
         assert asyncio.run(Opchatgpts.create_async("gpt-3.5-turbo", HI, url=server.url)) == "Hello"
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_pieces_without_async(stream: bool) -> None:
+def test_create_completion_yields_the_pieces_without_async(stream: bool) -> None:
     with FaultServer(tells("Hel", "", "lo")) as server:
         assert list(Opchatgpts.create_completion("gpt-3.5-turbo", HI, stream, url=server.url)) == ["Hel", "", "lo"]
 
 
-def test_without_async_what_goes_wrong_is_raised_as_well() -> None:
+def test_without_async_a_broken_answer_raises_too() -> None:
     with FaultServer(answers(STREAM, live("a"), event(type="error", data="Overloaded"), LAST)) as server:
         pieces = Opchatgpts.create_completion("", HI, url=server.url)
         assert next(pieces) == "a"
@@ -123,7 +123,7 @@ def test_without_async_leaving_early_closes_the_connection() -> None:
         assert left.wait(PATIENCE)
 
 
-def test_without_async_is_refused_where_an_event_loop_runs() -> None:
+def test_without_async_it_is_refused_inside_a_running_event_loop() -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match="an event loop is running here"):
             next(Opchatgpts.create_completion("", HI, url="http://127.0.0.1:1"))
@@ -144,7 +144,7 @@ def test_all_arguments_can_be_given_by_position_or_name() -> None:
         asyncio.run(main(server.url))
 
 
-def test_what_is_given_goes_out() -> None:
+def test_the_arguments_reach_the_server() -> None:
     messages = [{"role": "system", "content": "Be brief."}, *HI]
     with FaultServer(tells("a")) as server:
         ask(
@@ -163,14 +163,14 @@ def test_what_is_given_goes_out() -> None:
     assert all(("x-extra", "1") in request.headers for request in server.requests)
 
 
-def test_what_is_not_given() -> None:
+def test_omitted_arguments_have_their_defaults() -> None:
     with FaultServer(tells("a")) as server:
         ask(server.url, headers=None, timeout=None)
     sent = body(server)
     assert (sent["botId"], sent["contextId"], len(sent["chatId"])) == ("default", None, 10)
 
 
-def test_the_url_of_the_class_is_asked_from_its_page() -> None:
+def test_the_url_of_the_class_is_visited_and_its_bot_asked() -> None:
     async def main() -> list[str]:
         return [piece async for piece in Here.create_async_generator("", HI)]
 
@@ -183,7 +183,7 @@ def test_the_url_of_the_class_is_asked_from_its_page() -> None:
     assert body(server)["contextId"] == 28
 
 
-def test_a_proxy_is_asked() -> None:
+def test_the_proxy_is_used() -> None:
     with FaultServer(tells("a")) as proxy:
         assert ask("http://site.example", proxy=proxy.url) == ["a"]
     assert proxy.requests[0].target == "http://site.example/wp-json/mwai/v1/start_session"
@@ -196,7 +196,7 @@ def test_without_a_proxy_the_environments_is_used(monkeypatch: pytest.MonkeyPatc
         assert proxy.routes == ("start_session", "submit")
 
 
-def test_a_malformed_proxy() -> None:
+def test_a_malformed_proxy_is_refused() -> None:
     with pytest.raises(ValueError, match="proxy"):
         ask("http://site.example", proxy="gopher://h")
 
@@ -205,12 +205,12 @@ def test_a_malformed_proxy() -> None:
 
 
 @pytest.mark.parametrize("first", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n", b"\n\n", b"<b>Warning</b>: x<br />\n"])
-def test_bytes_before_the_first_event_do_no_harm(first: bytes) -> None:
+def test_bytes_before_the_first_event_are_harmless(first: bytes) -> None:
     with FaultServer(answers(STREAM, chunk(first), live("a"), live("b"), end("ab"), LAST)) as server:
         assert ask(server.url) == ["a", "b"]
 
 
-def test_only_the_content_comes_out() -> None:
+def test_only_content_is_yielded() -> None:
     status = event(type="live", data="Thinking...", subtype="status")
     content = event(type="live", data="a", subtype="content", visibility="visible")
     with FaultServer(
@@ -236,7 +236,7 @@ def test_a_json_object_is_an_answer() -> None:
         ([live("a"), event(type="end", data=False)], ["a"]),
     ],
 )
-def test_the_final_text_counts_where_no_piece_came(pieces: list[bytes], expected: list[str]) -> None:
+def test_the_final_text_is_yielded_if_no_piece_came(pieces: list[bytes], expected: list[str]) -> None:
     with FaultServer(answers(STREAM, *pieces, LAST)) as server:
         assert ask(server.url) == expected
 
@@ -267,14 +267,14 @@ def test_a_refusal_is_raised_with_its_status() -> None:
     assert (copy.status, copy.broken, str(copy)) == (429, error.broken, str(error))
 
 
-def test_a_page_is_raised() -> None:
+def test_a_web_page_is_raised() -> None:
     error = broken(answer(b"<html><title>Welcome</title>"))
     assert "Welcome" in str(error)
     assert error.status is None
 
 
 @pytest.mark.parametrize("timeout", [0.2, Timeouts(idle=0.2)])
-def test_a_clock_is_raised(timeout: Any) -> None:
+def test_a_timeout_is_raised(timeout: Any) -> None:
     @plays
     def play(peer: Peer) -> None:
         peer.send(STREAM, live("a"))
@@ -286,7 +286,7 @@ def test_a_clock_is_raised(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("messages", [[], "Hi", [{"role": "assistant", "content": "Hi"}], [{"role": "user"}]])
-def test_what_cannot_be_asked_is_refused(messages: Any) -> None:
+def test_messages_that_cannot_be_asked_are_refused(messages: Any) -> None:
     with pytest.raises(InvalidMessages):
         ask("http://127.0.0.1:1", messages)
 
@@ -336,7 +336,7 @@ def test_leaving_early_closes_the_connection(how: str) -> None:
         asyncio.run(main())
 
 
-def test_a_generator_that_is_dropped_closes_it_a_little_later() -> None:
+def test_a_garbage_collected_generator_closes_its_connection() -> None:
     left = threading.Event()
 
     @plays

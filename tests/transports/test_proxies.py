@@ -32,12 +32,12 @@ from .proxies import (
 from .tls import FAULTS, NAME
 from .wire import LAST, STREAM, end, live, tells
 
-# ------------------------------------------------------------------------------------------------ what works
+# ------------------------------------------------------------------------------------------------ working proxies
 
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_every_site_through_every_kind_of_proxy(
+def test_every_site_is_reached_through_every_kind_of_proxy(
     ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
 ) -> None:
     over = net(route, scheme, tells("Hel", "lo"))
@@ -53,9 +53,7 @@ def test_every_site_through_every_kind_of_proxy(
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", PROXIES)
-def test_the_proxy_and_nobody_else_gets_the_password(
-    ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
-) -> None:
+def test_only_the_proxy_gets_the_password(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
     over = net(route, scheme, tells("a"), "good", CREDENTIALS, USERINFO)
     assert ask(over.url, proxy=over.proxy, ssl_context=trust)[-1].reply == "a"
     assert over.journal.credentials == [CREDENTIALS] * 2
@@ -67,7 +65,9 @@ def test_the_proxy_and_nobody_else_gets_the_password(
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", PROXIES)
-def test_a_wrong_password(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_a_wrong_password_is_a_failure_of_the_proxy(
+    ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext
+) -> None:
     over = net(route, scheme, tells("a"), "good", "ulla:other", USERINFO)
     [broken] = ask(over.url, proxy=over.proxy, ssl_context=trust, session=Session())
     assert broken.reason is Reason.PROXY
@@ -82,8 +82,10 @@ def is_discreet(broken: Broken) -> bool:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_large_answer_and_a_large_question(net: Nets, ask: Ask, route: str, trust: ssl.SSLContext) -> None:
-    text = "0123456789abcdef" * 20_000  # many records, in each layer
+def test_a_large_answer_and_a_large_question_pass_through(
+    net: Nets, ask: Ask, route: str, trust: ssl.SSLContext
+) -> None:
+    text = "0123456789abcdef" * 20_000  # many records in each layer
     over = net(route, "https", tells(text, text))
     options: dict[str, Any] = {"proxy": over.proxy, "ssl_context": trust, "headers": {"X-Much": "y" * 30_000}}
     assert ask(over.url, **options)[-1].reply == text * 2
@@ -91,7 +93,7 @@ def test_a_large_answer_and_a_large_question(net: Nets, ask: Ask, route: str, tr
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_proxy_with_an_untrusted_certificate(
+def test_a_proxy_with_an_untrusted_certificate_is_refused(
     ask: Ask, scheme: str, kind: str, certificates: dict[str, ssl.SSLContext], trust: ssl.SSLContext
 ) -> None:
     journal = Journal()
@@ -111,7 +113,7 @@ def test_a_proxy_with_an_untrusted_certificate(
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", PROXIES)
-def test_a_proxy_that_is_not_there(ask: Ask, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_an_unreachable_proxy_fails(ask: Ask, route: str, scheme: str, trust: ssl.SSLContext) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     [broken] = ask(
@@ -138,7 +140,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("scheme", "replies", "said"), REFUSALS)
-def test_a_proxy_that_refuses(ask: Ask, scheme: str, replies: list[bytes], said: str, trust: ssl.SSLContext) -> None:
+def test_a_proxy_that_refuses_the_site_fails(
+    ask: Ask, scheme: str, replies: list[bytes], said: str, trust: ssl.SSLContext
+) -> None:
     journal = Journal()
     with FaultServer(talks(journal, *replies)) as proxy:
         [broken] = ask(
@@ -167,9 +171,9 @@ def proxy_url(dialogue: str, port: int) -> str:
 
 
 @pytest.mark.parametrize(("dialogue", "scheme"), TUNNELS)
-def test_a_proxy_that_closes_at_any_byte(ask: Ask, dialogue: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_a_proxy_that_closes_after_any_byte_fails(ask: Ask, dialogue: str, scheme: str, trust: ssl.SSLContext) -> None:
     scripts = cuts(DIALOGUES[dialogue])
-    # httpcore takes the beginning of a reply that names a host for the whole.
+    # httpcore takes the beginning of a reply with a host name for the whole reply.
     reasons = {Reason.PROXY, Reason.LOST} if ask.is_httpx and "password" in dialogue else {Reason.PROXY}
     with FaultServer(*scripts) as proxy:
         for _ in scripts:
@@ -181,24 +185,26 @@ def test_a_proxy_that_closes_at_any_byte(ask: Ask, dialogue: str, scheme: str, t
 
 
 @pytest.mark.parametrize("dialogue", DIALOGUES)
-def test_replies_in_single_bytes(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
+def test_replies_may_arrive_in_single_bytes(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
     script = talks(journal, *DIALOGUES[dialogue], split=True)
     with FaultServer(script) as proxy:
         url = proxy_url(dialogue, proxy.port)
         timeouts = Timeouts(connect=0.5)
         [broken] = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
-    if ask.is_httpx and "socks5" in dialogue:  # httpcore takes each read for a whole reply, and bytes may come together
+    if (
+        ask.is_httpx and "socks5" in dialogue
+    ):  # httpcore takes each read for a whole reply, and bytes may arrive together
         assert broken.reason in (Reason.PROXY, Reason.TIMEOUT)
         return
-    # It was let through, and began TLS with the site, which nobody answers here.
+    # The proxy let it through, and it began TLS with the site, which nobody answers here.
     assert broken.reason is Reason.TIMEOUT
     assert broken.detail.startswith(f"TLS with {NAME} failed: ")
     assert journal.received.startswith(b"\x16\x03")
 
 
 @pytest.mark.parametrize(("dialogue", "scheme"), TUNNELS)
-def test_more_than_the_proxy_was_asked_for(ask: Ask, dialogue: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_bytes_beyond_the_proxys_reply_are_a_fault(ask: Ask, dialogue: str, scheme: str, trust: ssl.SSLContext) -> None:
     leftovers = STREAM + live("forged") + end("forged") + LAST
     journal = Journal()
     *before, last = DIALOGUES[dialogue]
@@ -214,7 +220,7 @@ def test_more_than_the_proxy_was_asked_for(ask: Ask, dialogue: str, scheme: str,
 
 
 @pytest.mark.parametrize("dialogue", DIALOGUES)
-def test_a_proxy_that_is_silent(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
+def test_a_silent_proxy_times_out(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
     replies = DIALOGUES[dialogue]
     timeouts = Timeouts(connect=0.2, write=0.1, first_event=0.1)
@@ -224,14 +230,14 @@ def test_a_proxy_that_is_silent(ask: Ask, dialogue: str, trust: ssl.SSLContext) 
             [broken] = ask(f"https://{NAME}", proxy=url, ssl_context=trust, session=Session(), timeouts=timeouts)
         said = f"the proxy {Proxy.parse(url)}: no reply within 0.2 s (timeout 'connect'), after 0 events"
         expected = Broken(Reason.TIMEOUT, said, limit="connect")
-        if ask.is_httpx:  # where all of a request has one clock
+        if ask.is_httpx:  # one clock covers the whole request here
             said = "no answer within 0.4 s (timeout 'first_event'), after 0 events"
             expected = Broken(Reason.TIMEOUT, said, limit="first_event", asked=True)
         assert broken == expected
 
 
 @pytest.mark.parametrize("scheme", SITES)
-def test_a_proxy_that_is_to_speak_tls_and_does_not(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
+def test_an_https_proxy_that_does_not_speak_tls_fails(ask: Ask, scheme: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
     with FaultServer(talks(journal, TUNNEL)) as proxy:
         url = f"https://{USERINFO}localhost:{proxy.port}"
@@ -243,7 +249,7 @@ def test_a_proxy_that_is_to_speak_tls_and_does_not(ask: Ask, scheme: str, trust:
 
 
 @pytest.mark.parametrize("dialogue", DIALOGUES)
-def test_a_site_that_is_to_speak_tls_and_does_not(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
+def test_an_https_site_that_does_not_speak_tls_fails(ask: Ask, dialogue: str, trust: ssl.SSLContext) -> None:
     journal = Journal()
     with FaultServer(talks(journal, *DIALOGUES[dialogue], STREAM + end("forged"))) as proxy:
         url = proxy_url(dialogue, proxy.port)
@@ -258,7 +264,7 @@ def is_no_request(journal: Journal) -> bool:
 
 
 @pytest.mark.parametrize("way_to_end", ["reply", "transport"])
-def test_a_read_in_two_layers_of_tls_can_be_ended(net: Nets, trust: ssl.SSLContext, way_to_end: str) -> None:
+def test_a_read_inside_two_layers_of_tls_can_be_interrupted(net: Nets, trust: ssl.SSLContext, way_to_end: str) -> None:
     waiting = threading.Event()
 
     @plays
@@ -280,7 +286,7 @@ def test_a_read_in_two_layers_of_tls_can_be_ended(net: Nets, trust: ssl.SSLConte
 P, Q, S = "http://p:1", "http://q:2", "socks5://s:3"
 HTTP, HTTPS = "http://site.example", "https://site.example"
 ENVIRONMENTS: list[tuple[dict[str, str], str, str | None]] = [
-    # by the site's scheme
+    # chosen by the site's scheme
     ({}, HTTP, None),
     ({}, HTTPS, None),
     ({"http_proxy": P}, HTTP, P),
@@ -296,7 +302,7 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str | None]] = [
     ({"all_proxy": S, "https_proxy": P}, HTTPS, P),
     ({"all_proxy": S, "https_proxy": P}, HTTP, S),
     ({"ftp_proxy": P, "socks_proxy": S, "proxy": Q}, HTTP, None),
-    # capitals
+    # in capitals
     ({"HTTP_PROXY": P}, HTTP, P),
     ({"HTTPS_PROXY": P}, HTTPS, P),
     ({"ALL_PROXY": P}, HTTPS, P),
@@ -307,7 +313,7 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str | None]] = [
     ({"HTTPS_PROXY": P, "all_proxy": Q}, HTTPS, P),
     ({"HTTPS_PROXY": P, "NO_PROXY": "site.example"}, HTTPS, None),
     ({"https_proxy": P, "NO_PROXY": "site.example", "no_proxy": "other.example"}, HTTPS, P),
-    # where a client of a web server could have set HTTP_PROXY by its field "Proxy"
+    # in a web server a client can set HTTP_PROXY through its field "Proxy"
     ({"HTTP_PROXY": P, "REQUEST_METHOD": "GET"}, HTTP, None),
     ({"HTTP_PROXY": P, "REQUEST_METHOD": "GET", "all_proxy": Q}, HTTP, Q),
     ({"http_proxy": P, "REQUEST_METHOD": "GET"}, HTTP, P),
@@ -317,7 +323,7 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str | None]] = [
     ({"https_proxy": "", "HTTPS_PROXY": P}, HTTPS, None),
     ({"https_proxy": "", "all_proxy": P}, HTTPS, P),
     ({"https_proxy": P, "no_proxy": ""}, HTTPS, P),
-    # what a proxy looks like
+    # forms of a proxy
     ({"https_proxy": "p:1"}, HTTPS, "http://p:1"),
     ({"https_proxy": "http://p"}, HTTPS, "http://p:80"),
     ({"https_proxy": "https://p"}, HTTPS, "https://p:443"),
@@ -365,7 +371,7 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("variables", "site", "expected"), ENVIRONMENTS)
-def test_the_environment_is_read_the_same_way(
+def test_each_transport_reads_the_environment_the_same_way(
     monkeypatch: pytest.MonkeyPatch,
     trust: ssl.SSLContext,
     variables: dict[str, str],
@@ -396,7 +402,7 @@ def test_the_environment_is_read_once(ask: Ask, net: Nets, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_a_malformed_proxy(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_proxy_is_refused(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("", "ftp://ulla:s3cret@p", "http://ulla:s3cret@p:x", "http://ulla:s3cret@p:99999"):
         with pytest.raises(ValueError, match=r"proxy|Proxy") as caught:
             kind(HTTP, proxy=wrong)
@@ -409,7 +415,7 @@ def test_a_malformed_proxy(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_the_proxies_of_a_client_are_its_own(net: Nets, monkeypatch: pytest.MonkeyPatch, trust: ssl.SSLContext) -> None:
+def test_a_client_keeps_its_own_proxies(net: Nets, monkeypatch: pytest.MonkeyPatch, trust: ssl.SSLContext) -> None:
     over = net("http", "https", tells("a"))
 
     async def main() -> list[Any]:

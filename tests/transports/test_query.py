@@ -36,7 +36,7 @@ def test_a_site_without_a_list_of_bots_is_still_asked(ask: Ask) -> None:
 
 
 @each
-def test_nothing_is_asked_of_a_bot_that_is_not_there(ask: Ask) -> None:
+def test_an_unknown_bot_is_not_asked(ask: Ask) -> None:
     with served(OfficialSite()) as site:
         [broken] = ask(site.url, question=Query("Hello", "nope"), session=OWNER, retries=1)
     assert (broken.reason, broken.detail, broken.asked) == (
@@ -55,7 +55,7 @@ def test_a_wrong_token_is_final(ask: Ask) -> None:
 
 
 @each
-def test_the_clocks_hold_for_the_list_of_bots(ask: Ask) -> None:
+def test_the_clocks_apply_to_the_list_of_bots(ask: Ask) -> None:
     slow = Expect("listChatbots"), Delay(20), Write(json_object(success=True, data=[])), Close()
     with FaultServer(slow) as server:
         [broken] = ask(server.url, question=Query("Hello", "sales"), session=OWNER, timeout=0.2)
@@ -64,7 +64,7 @@ def test_the_clocks_hold_for_the_list_of_bots(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_a_token_goes_to_no_site_over_http_and_through_no_proxy_in_the_clear(kind: Any) -> None:
+def test_a_token_is_not_sent_over_plain_http_or_through_a_plain_proxy(kind: Any) -> None:
     with pytest.raises(ValueError, match="over https only"):
         kind("http://site.example", session=OWNER, proxy=None)
     with pytest.raises(ValueError, match="through no proxy"):

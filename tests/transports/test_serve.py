@@ -13,7 +13,7 @@ import pytest
 
 from opchat_proto import Broken, End, Limits, Live, Message, Reason, Submit
 from opchat_transports import collect
-from opchat_transports._serving import OncePerSecond  # what the servers share is not public
+from opchat_transports._serving import OncePerSecond  # shared by the servers, not public
 from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
@@ -220,7 +220,7 @@ def test_close_is_idempotent_and_ends_wait() -> None:
         socket.create_connection(("127.0.0.1", server.port))
 
 
-def test_the_url_is_one_that_a_client_can_use() -> None:
+def test_the_url_is_usable_by_a_client() -> None:
     with serve(echo, "0.0.0.0") as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert repr(server) == f"<BlockingServer at {server.url}>"
@@ -260,14 +260,14 @@ def test_it_listens_on_ipv6() -> None:
         ),
     ],
 )
-def test_the_small_bot(question: Any, reply: str) -> None:
+def test_the_built_in_bot_answers(question: Any, reply: str) -> None:
     with serve(small_talk) as server:
         events = ask(server, question)
     assert events[-1].reply == reply
     assert len(events) > 5
 
 
-def test_pages_of_named_origins_may_ask() -> None:
+def test_pages_of_allowed_origins_may_ask() -> None:
     with (
         serve(echo, origins=["https://shop.example"]) as server,
         socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection,
@@ -312,7 +312,7 @@ def test_each_question_runs_in_its_own_context() -> None:
 # ------------------------------------------------------------------------------ host names, and the page
 
 
-def test_dns_rebinding_gets_status_421() -> None:
+def test_a_rebound_host_name_gets_status_421() -> None:
     with serve(echo, allowed_hosts=["Localhost", "127.0.0.1"]) as server:
         assert ask(server)[-1].reply == "Hi"
         refused = all_of(server, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")

@@ -86,7 +86,7 @@ def test_control_characters_in_a_bots_exception_are_escaped_in_the_log(caplog: p
 # ------------------------------------------------------------------------------ several bots
 
 
-def test_the_bot_that_a_question_names_answers_it() -> None:
+def test_a_question_is_answered_by_the_bot_that_it_names() -> None:
     bots = {"sales": lambda submit: ["buy"], "7": lambda submit: ["seven"], "custom": lambda submit: ["made"]}
     with serve(bots=bots) as server:
 

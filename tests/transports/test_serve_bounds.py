@@ -19,7 +19,7 @@ from .peer import PATIENCE
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")
 
 
-def test_a_request_that_is_too_large_gets_its_answer() -> None:
+def test_a_request_that_is_too_large_is_answered() -> None:
     with serve(echo, limits=Limits(request_bytes=1000)) as server:
         [broken] = ask(server, "x" * 900_000, session=Session("0123456789"))
     assert (broken.reason, broken.status) == (Reason.REFUSED, 413)
@@ -77,7 +77,7 @@ def test_one_connection_too_many_closes_an_idle_one() -> None:
         assert ask(server, "abc")[-1].reply == "abc"
 
 
-def test_a_connection_waits_while_all_are_being_answered() -> None:
+def test_a_new_connection_waits_while_all_others_are_being_answered() -> None:
     answering, goes_on = threading.Event(), threading.Event()
 
     def bot(submit: Submit) -> Iterator[str]:
@@ -125,7 +125,9 @@ def test_a_server_without_connections_is_refused() -> None:
 # ------------------------------------------------------------------------------ bounds
 
 
-def test_when_all_bodies_together_are_too_large_the_largest_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_largest_body_is_dropped_when_all_bodies_together_exceed_the_bound(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     head = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nHost: a\r\nContent-Length: 65000\r\n\r\n"
     address = "127.0.0.1"
     with serve(echo, body_bytes=70_000) as server, ExitStack() as stack:
@@ -145,7 +147,7 @@ def test_when_all_bodies_together_are_too_large_the_largest_is_dropped(caplog: p
 
 
 def wait_for_bytes(server: BlockingServer, counts: range) -> None:
-    """Wait until the server holds this many bytes of bodies. From outside, only time shows it."""
+    """Wait until the server holds this many bytes of bodies, which can only be polled from outside."""
     end, waiting = time.monotonic() + PATIENCE, threading.Event()
     while server._bodies._sum not in counts:
         assert time.monotonic() < end
@@ -203,7 +205,7 @@ def test_one_connection_too_many_closes_the_one_that_waited_longest(sent: bytes)
 
 
 def wait_for_idle(server: BlockingServer, has_thread: bool) -> None:
-    """Wait until the server has a connection, and a thread for it if it has sent something."""
+    """Wait until the server has accepted a connection, and started a thread for it if it has sent something."""
     end, waiting = time.monotonic() + PATIENCE, threading.Event()
     while has_thread and not server._idle:
         assert time.monotonic() < end

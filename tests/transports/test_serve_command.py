@@ -21,14 +21,14 @@ from click.testing import CliRunner
 from opchat_proto import Broken, End, Event, Live, Reason, Submit
 from opchat_transports import collect
 
-# What the servers share is not public.
+# Shared by the servers, not public.
 from opchat_transports._bot_kinds import (  # how a bot is called and loaded is not public
     Threads,
     as_async,
     as_sync,
     load_bot,
 )
-from opchat_transports._serving import server_url  # what the servers share is not public
+from opchat_transports._serving import server_url  # shared by the servers, not public
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 from opchat_transports.cli.commands import serve as _serve
@@ -216,7 +216,7 @@ def test_several_workers_need_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, "pip install 'opchat[serve]'" in result.output) == (2, True)
 
 
-def test_a_worker_takes_the_options_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_gets_the_options_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {
         "bots": {"sales": "opchat_transports.bots:small_talk"},
         "secret": "00ff",
@@ -241,7 +241,7 @@ def test_the_url_of_a_wildcard_address_is_its_loopback_address() -> None:
 
 @contextmanager
 def log_of(*arguments: str, code: str, where: Path) -> Iterator[tuple[str, list[str]]]:
-    """As `serving`, with the lines that it has written to standard error when it has ended."""
+    """Like `serving`, and yields the lines that the server wrote to standard error, complete after it has ended."""
     log: list[str] = []
     with serving(*arguments, code=code, where=where, log=log) as url:
         yield url, log
@@ -249,7 +249,7 @@ def log_of(*arguments: str, code: str, where: Path) -> Iterator[tuple[str, list[
 
 @contextmanager
 def serving(*arguments: str, code: str = "", where: Path, log: list[str] | None = None) -> Iterator[str]:
-    """Run `opchat serve` in a process. Yields its URL; ends with Ctrl-C and exit code 0."""
+    """Run `opchat serve` in a process and yield its URL. At the end: Ctrl-C and exit code 0."""
     run = f"import sys\n{code}\nfrom opchat_transports.__main__ import main\nsys.exit(main())"
     command = [
         sys.executable,
@@ -260,7 +260,7 @@ def serving(*arguments: str, code: str = "", where: Path, log: list[str] | None 
         "--port",
         "0",
         *arguments,
-    ]  # without "" in its path, as `opchat`
+    ]  # without "" in its path, as for `opchat`
     with Process(command, stderr=subprocess.PIPE, encoding="utf-8", cwd=where, env=ENVIRONMENT) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -341,7 +341,7 @@ def status(url: str, host: str) -> int:
 
 
 @pytest.mark.parametrize("code", ["", NO_UVICORN], ids=["uvicorn", "small"])
-def test_allowed_names_named_bots_and_logged_requests(tmp_path: Path, code: str) -> None:
+def test_the_log_lists_requests_to_allowed_names_and_named_bots(tmp_path: Path, code: str) -> None:
     (tmp_path / "mine.py").write_text(BOT)
     bots = ("--bot", "sales=mine:bot", "--bot", "pid=mine:plain")
     with log_of(*bots, "--allowed-host", "site.example", code=code, where=tmp_path) as (url, log):

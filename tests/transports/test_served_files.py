@@ -1,4 +1,4 @@
-"""Files over sockets: each transport to each of our servers, which give them to a bot."""
+"""Files over sockets: from each transport to each of our servers, and on to a bot."""
 
 import socket
 import time
@@ -48,21 +48,21 @@ def test_a_bot_reads_the_files_of_a_question(ask: Ask, url: str) -> None:
 
 
 @each
-def test_what_a_site_does_not_take_is_said(ask: Ask, url: str) -> None:
+def test_a_refused_file_gives_the_servers_reason(ask: Ask, url: str) -> None:
     broken = ask_with(ask, url, Upload(name="x.php", data=CAT.data, boundary="edge"))
     assert isinstance(broken, Broken)
     assert (broken.reason, broken.status, broken.asked) == (Reason.REFUSED, 400, False)
     assert broken.detail == "file 'x.php': Invalid file type."
 
 
-def test_a_file_that_is_gone_is_an_error_of_the_question(url: str) -> None:
+def test_a_question_with_a_missing_file_is_broken(url: str) -> None:
     with ASKS["blocking"].kind(url) as transport, transport.ask("What?", file_ids=["0" * 32]) as reply:
         [broken] = reply
     gone = "A file of this question is not there, or not any more."
     assert (broken.reason, broken.detail, broken.asked) == (Reason.REMOTE, gone, True)
 
 
-def test_a_small_server_keeps_nothing_of_what_is_refused_or_left(tmp_path: Path) -> None:
+def test_a_small_server_keeps_nothing_of_refused_or_abandoned_uploads(tmp_path: Path) -> None:
     with serving("small", tmp_path, limits=Limits(upload_bytes=2_000_000)) as url:
         large = Upload(name="cat.png", data=bytes(2_100_000), boundary="edge")
         [broken] = ASKS["blocking"](url, question=large)
@@ -87,7 +87,7 @@ def test_a_small_server_keeps_nothing_of_what_is_refused_or_left(tmp_path: Path)
     assert len(kept) == 2
 
 
-def test_a_store_without_room_is_said_and_the_connection_goes_on(
+def test_a_full_store_is_reported_and_the_connection_stays_usable(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(bot, files=FileStore(tmp_path, total_bytes=5000)) as server:
@@ -114,6 +114,6 @@ def test_the_built_in_bot_names_the_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_take_files_is_wrong_usage(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_a_bot_that_cannot_take_files_is_wrong_usage(arguments: list[str], words: str, tmp_path: Path) -> None:
     result = opchat("serve", "--port", "0", *(argument.format(tmp_path) for argument in arguments))
     assert (result.returncode, words in " ".join(result.stderr.split())) == (2, True), result.stderr

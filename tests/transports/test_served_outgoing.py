@@ -1,4 +1,4 @@
-"""Uploaded files over sockets: at the URL that the upload's answer names, from each of our servers."""
+"""Uploaded files over sockets, at the URL in the response to the upload, from each of our servers."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from opchat_proto import End, Upload
 from .asking import ASKS
 from .keeping import SERVERS, serving
 
-DATA = os.urandom(8_000_000)  # more than sockets hold
+DATA = os.urandom(8_000_000)  # more than sockets buffer
 PATIENCE = 20
 
 
@@ -27,7 +27,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def upload(url: str, name: str = "cat.png", data: bytes = DATA) -> tuple[HTTPConnection, str, str]:
-    """A connection to the site, and the path and the id of the new file."""
+    """A connection to the site, and the path and id of a new file."""
     [end] = ASKS["blocking"](url, question=Upload(name=name, data=data, content_type="image/png", boundary="edge"))
     assert isinstance(end, End)
     found = urlsplit(end.payload()["data"]["url"])
@@ -45,14 +45,14 @@ def begin(connection: HTTPConnection, path: str) -> socket.socket:
 
 
 def rest(sock: socket.socket) -> int:
-    """How many bytes come until the server closes."""
+    """How many bytes arrive before the server closes."""
     count = 0
     while data := sock.recv(65536):
         count += len(data)
     return count
 
 
-def test_the_url_in_the_answer_has_the_file(site: tuple[str, Path]) -> None:
+def test_the_url_in_the_response_serves_the_file(site: tuple[str, Path]) -> None:
     connection, path, _ = upload(site[0])
     for method, expected in (("HEAD", b""), ("GET", DATA), ("GET", DATA)):
         connection.request(method, path)
@@ -68,7 +68,7 @@ def test_the_url_in_the_answer_has_the_file(site: tuple[str, Path]) -> None:
     connection.close()
 
 
-def test_what_is_no_picture_is_saved_and_not_shown(site: tuple[str, Path]) -> None:
+def test_a_file_that_is_not_a_picture_is_saved_instead_of_shown(site: tuple[str, Path]) -> None:
     connection, path, _ = upload(site[0], "page.txt", b"<script>alert(1)</script>")
     connection.request("GET", path)
     response = connection.getresponse()
@@ -81,7 +81,7 @@ def test_what_is_no_picture_is_saved_and_not_shown(site: tuple[str, Path]) -> No
 
 
 @pytest.mark.parametrize("size", [1, 7])
-def test_a_request_in_pieces_has_the_file(size: int, site: tuple[str, Path]) -> None:
+def test_a_request_that_arrives_in_pieces_gets_the_file(size: int, site: tuple[str, Path]) -> None:
     connection, path, _ = upload(site[0], data=b"cat")
     connection.connect()
     request = b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % path.encode()
@@ -95,7 +95,7 @@ def test_a_request_in_pieces_has_the_file(size: int, site: tuple[str, Path]) -> 
     connection.close()
 
 
-def test_a_file_that_is_deleted_meanwhile_is_sent_whole(site: tuple[str, Path]) -> None:
+def test_a_file_deleted_while_it_is_sent_is_sent_whole(site: tuple[str, Path]) -> None:
     connection, path, file_id = upload(site[0])
     sock = begin(connection, path)
     for kept in site[1].glob(f"{file_id}.*"):
@@ -110,7 +110,7 @@ def test_a_file_that_is_deleted_meanwhile_is_sent_whole(site: tuple[str, Path]) 
     connection.close()
 
 
-def test_a_file_that_becomes_shorter_breaks_the_connection_off(site: tuple[str, Path]) -> None:
+def test_a_file_that_shrinks_breaks_the_connection_off(site: tuple[str, Path]) -> None:
     connection, path, file_id = upload(site[0])
     sock = begin(connection, path)
     os.truncate(site[1] / f"{file_id}.data", 7_000_000)
@@ -118,7 +118,7 @@ def test_a_file_that_becomes_shorter_breaks_the_connection_off(site: tuple[str, 
     connection.close()
 
 
-def test_a_client_that_leaves_is_no_fault(site: tuple[str, Path]) -> None:
+def test_a_client_that_leaves_is_not_an_error(site: tuple[str, Path]) -> None:
     connection, path, _ = upload(site[0])
     begin(connection, path)
     connection.close()

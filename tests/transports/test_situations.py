@@ -1,4 +1,4 @@
-"""What each transport makes of the same situation, on each way to the site."""
+"""The events of each transport in the same situation, on each way to the site."""
 
 import socket
 import ssl
@@ -26,7 +26,7 @@ ASYNC = {name: ask for name, ask in ASKS.items() if ask.run is not None}
 
 @pytest.fixture(autouse=True)
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that were looked up. Those of sites are on this machine."""
+    """Records name lookups. The names of sites resolve to this machine."""
     names: list[str] = []
     system = socket.getaddrinfo
 
@@ -42,7 +42,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @contextmanager
 def on_ipv6(port: int) -> Iterator[int]:
-    """A port of ::1 that passes one connection on."""
+    """A port on ::1 that relays one connection."""
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         listener.settimeout(PATIENCE)
 
@@ -58,7 +58,7 @@ def on_ipv6(port: int) -> Iterator[int]:
 
 @takes
 def plain(peer: Peer) -> None:
-    """Answers a handshake with HTTP."""
+    """Answer a handshake with HTTP."""
     peer.socket.recv(1)
     peer.send(b"HTTP/1.1 400 What is this?\r\n\r\n")
     assert peer.is_left()
@@ -72,8 +72,8 @@ def not_trusted(why: str) -> list[Event]:
     return [Broken(Reason.LOST, f"TLS with {NAME} failed: the certificate is not trusted: {why}")]
 
 
-# What the site does, which certificate it has, how it is called, and the events without their details where the words
-# are those of OpenSSL or of httpx.
+# The site's script, its certificate and name, and the events; without details where the wording is OpenSSL's or
+# httpx's.
 SITUATIONS: dict[str, tuple[Script, str, str, list[Event]]] = {
     "all is well": (tells("a"), "good", NAME, ANSWER),
     "an address of IPv6": (tells("a"), "good", "[::1]", ANSWER),
@@ -97,13 +97,13 @@ SITUATIONS: dict[str, tuple[Script, str, str, list[Event]]] = {
 
 
 def named(ask: Ask, route: str, host: str) -> str:
-    """What the proxy is told. httpcore writes an address of IPv6 without its brackets."""
+    """The target that the proxy sees. httpcore writes an IPv6 address without its brackets."""
     return host.strip("[]") if ask.is_httpx and "http" in route else host
 
 
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_situation(
+def test_each_situation_has_its_events(
     ask: Ask,
     net: Nets,
     route: str,
@@ -127,7 +127,7 @@ def test_a_situation(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_address_of_ipv6_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+def test_an_ipv6_address_works_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     over = net(route, "http", tells("a"))
     with ExitStack() as stack:
         port = over.site.port if over.proxy else stack.enter_context(on_ipv6(over.site.port))
@@ -137,7 +137,7 @@ def test_an_address_of_ipv6_without_tls(ask: Ask, net: Nets, route: str, trust: 
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_site_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+def test_a_site_works_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     over = net(route, "http", plain)
     [broken] = ask(f"https://{NAME}:{over.site.port}", proxy=over.proxy, ssl_context=trust, session=Session())
     assert broken.detail.startswith(f"TLS with {NAME} failed: ")
@@ -146,7 +146,7 @@ def test_a_site_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SSLConte
 
 @pytest.mark.parametrize("scheme", SITES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_site_that_is_not_there(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
+def test_an_unreachable_site_is_lost(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
     over = net(route, scheme, tells("a"))
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -158,12 +158,12 @@ def test_a_site_that_is_not_there(ask: Ask, net: Nets, route: str, scheme: str, 
         assert replace(broken, detail="") == Broken(Reason.PROXY)
     elif scheme == "https":
         assert broken == Broken(Reason.PROXY, "the proxy refused: status 502")
-    else:  # the proxy answers in place of the site, and nobody can tell
+    else:  # the proxy answers instead of the site, which nobody can detect
         assert (broken.reason, broken.status) == (Reason.REFUSED, 502)
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_host_with_a_trailing_dot(
+def test_a_trailing_dot_stays_in_dns_and_host_and_leaves_tls(
     ask: Ask,
     route: str,
     looked_up: list[str],
@@ -171,7 +171,7 @@ def test_a_host_with_a_trailing_dot(
     certificates: dict[str, ssl.SSLContext],
     trust: ssl.SSLContext,
 ) -> None:
-    """The dot is for the DNS and the site, and not for TLS."""
+    """The dot is for the DNS and the site, but not for TLS."""
     journal = Journal()
     called: list[str | None] = []
     context = tls_server(authority, NAME)
@@ -196,7 +196,7 @@ def test_a_host_with_a_trailing_dot(
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
 def test_a_name_that_is_not_ascii_is_refused(kind: Any) -> None:
-    """The endpoint takes it as the DNS has it."""
+    """The endpoint accepts its ASCII form."""
     with pytest.raises(ValueError, match="ASCII"):
         kind("https://bücher.example")
     assert repr(kind(f"http://{IDN}")) == f"<{kind.__name__} to http://{IDN}>"
@@ -205,7 +205,7 @@ def test_a_name_that_is_not_ascii_is_refused(kind: Any) -> None:
 @pytest.mark.parametrize("variable", ["SSLKEYLOGFILE", "SSL_CERT_FILE"])
 @pytest.mark.parametrize(("scheme", "route"), [(scheme, route) for scheme in SITES for route in ROUTES])
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_a_file_that_openssl_cannot_use(
+def test_a_file_that_openssl_cannot_read_is_named(
     kind: Any, scheme: str, route: str, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "nowhere" / "file")
@@ -225,7 +225,7 @@ def test_a_file_that_openssl_cannot_use(
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
-def test_a_transport_in_a_second_event_loop(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
+def test_a_transport_in_a_second_event_loop_is_an_error(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext) -> None:
     over = net(route, "https", tells("a"))
     transport = ask.kind(f"https://{NAME}:{over.site.port}", proxy=over.proxy, ssl_context=trust)
 

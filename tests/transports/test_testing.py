@@ -1,4 +1,4 @@
-"""Every fault of the fault server, and what every transport makes of it; and the examples for its users."""
+"""Every fault of the fault server with every transport, and the examples in its documentation."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def test_every_fault_has_its_outcome() -> None:
 
 @pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault(name: str, ask: Ask) -> None:
+def test_each_transport_gives_the_outcome_of_each_fault(name: str, ask: Ask) -> None:
     expected = EXPECTED[name]
     with FaultServer(FAULTS[name]) as server:
         events = ask(server.url, limits=LIMITS, timeouts=clocks(expected), session=session_for(expected))
@@ -51,29 +51,29 @@ def play_in_memory(name: str, *, cut: testing.Cut = lambda data: (data,)) -> Non
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_in_memory(name: str) -> None:
+def test_in_memory_each_fault_has_the_same_outcome(name: str) -> None:
     play_in_memory(name)
 
 
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("endless line", "endless answer")])
-def test_a_fault_in_memory_in_small_pieces(name: str, size: int) -> None:
+def test_in_memory_in_small_pieces_each_fault_has_the_same_outcome(name: str, size: int) -> None:
     play_in_memory(name, cut=lambda data: (data[at : at + size] for at in range(0, len(data), size)))
 
 
-# ---------------------------------------------------------------- for its users
+# ---------------------------------------------------------------- documentation
 
 README = (Path(__file__).resolve().parents[2] / "opchat_transports" / "README.md").read_text()
 EXAMPLES = [example for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "FaultServer" in example]
 IMPORTS = EXAMPLES[0].partition("\n\n\n")[0]
-"""Which the examples in the docstring have in common with that of README."""
+"""The lines that the examples of the docstring and of README share."""
 IN_DOCSTRING = textwrap.dedent(
     "".join(re.findall(r"^(?:    .*)?\n", str(testing.__doc__).split("A script is")[0], re.MULTILINE))
 )
 
 
 @pytest.mark.parametrize("example", [*EXAMPLES, f"{IMPORTS}\n\n{IN_DOCSTRING}"], ids=["README", "docstring"])
-def test_the_examples_pass_as_they_stand(example: str, tmp_path: Path) -> None:
+def test_the_examples_pass_as_they_are(example: str, tmp_path: Path) -> None:
     tests = re.findall(r"^def test_.*\n(?:(?:    .*)?\n)+", example, re.MULTILINE)
     assert all(len(test.strip().splitlines()) <= 8 for test in tests), tests
     for word in ("BlockingTransport", "TrioTransport", "AsyncioTransport"):

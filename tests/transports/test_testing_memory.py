@@ -1,4 +1,4 @@
-"""The same without sockets: `MemoryServer` and `pair`, in time that costs nothing."""
+"""The same without sockets: `MemoryServer` and `pair`, in virtual time."""
 
 import asyncio
 import math
@@ -90,7 +90,7 @@ def test_a_stall_is_noticed_even_without_clocks() -> None:
     assert outcome(FAULTS["session stall"], timeouts=timeouts) == no_session(Reason.TIMEOUT, nothing)
 
 
-def test_a_reader_that_stops_leaves() -> None:
+def test_a_reader_that_stops_early_leaves() -> None:
     server = MemoryServer()
     call = a_call()
     events = server.run(call)
@@ -125,13 +125,13 @@ def test_a_client_that_is_never_done_is_an_error() -> None:
         list(pair(Stubborn(), small_talk))
 
 
-def test_a_reset_connection_is_not_seen_to_be_left() -> None:
+def test_after_a_reset_the_client_is_not_seen_to_leave() -> None:
     server = MemoryServer((Accept(), Reset()))
     assert list(server.run(a_call())) == no_session(Reason.LOST, WAS_RESET)
     assert [(visit.finished, visit.left) for visit in server.visits] == [(True, None)]
 
 
-def test_in_memory_with_tls() -> None:
+def test_tls_works_in_memory() -> None:
     server = MemoryServer()
     assert list(server.run(a_call("https://site.example"))) == list(EVENTS)
     assert [len(visit.requests) for visit in server.visits] == [1, 1]
@@ -140,17 +140,17 @@ def test_in_memory_with_tls() -> None:
 @pytest.mark.parametrize(
     "name", ["delay", "stale nonce 403", "cut after an event", "reset after an event", "no answer"]
 )
-def test_a_client_alone_will_do(name: str) -> None:
+def test_a_client_without_a_call_works(name: str) -> None:
     server = MemoryServer(FAULTS[name])
     check(name, list(server.run(a_client())), EXPECTED[name], server, SITE)
 
 
-def test_a_client_alone_does_not_stall_for_ever() -> None:
+def test_a_client_without_a_call_does_not_stall_forever() -> None:
     events = list(MemoryServer(FAULTS["stall after an event"]).run(a_client()))
     assert events == broken(Reason.TIMEOUT, "nothing more will come", FIRST)
 
 
-def test_a_pause_before_a_retry_passes() -> None:
+def test_the_pause_before_a_retry_passes_in_virtual_time() -> None:
     later = refused(503, "Later.", headers=[("Retry-After", "7")])
     server = MemoryServer((Accept(), Reset()), later, GOOD)
     assert list(server.run(a_call(retries=2))) == list(EVENTS)
@@ -190,7 +190,7 @@ def test_many_questions_share_a_session_start(signal: Any) -> None:
     assert {visit.left for visit in server.visits} == {3, pauses}
 
 
-def test_a_call_that_waits_goes_on_when_its_signal_is_set() -> None:
+def test_a_waiting_call_continues_when_its_signal_is_set() -> None:
     Flag.made = []
     channel = Channel(SITE, signal=Flag)
     server = MemoryServer((Expect("start_session"), Delay(3), *GOOD))
@@ -201,7 +201,7 @@ def test_a_call_that_waits_goes_on_when_its_signal_is_set() -> None:
 
 
 @pytest.mark.parametrize("signal", [None, threading.Event])
-def test_a_nonce_that_is_stale_for_many_is_renewed_once(signal: Any) -> None:
+def test_a_stale_nonce_of_many_calls_is_renewed_once(signal: Any) -> None:
     channel = Channel(SITE, session=Session("0123456789"), signal=signal)
     stale = stale_nonce()[:1]
     server = MemoryServer(stale, stale, stale, GOOD)
@@ -211,7 +211,7 @@ def test_a_nonce_that_is_stale_for_many_is_renewed_once(signal: Any) -> None:
 
 @pytest.mark.parametrize("signal", [None, threading.Event])
 @pytest.mark.parametrize("first_event", [5, None])
-def test_a_session_that_does_not_come_ends_all(signal: Any, first_event: float | None) -> None:
+def test_a_failed_session_start_ends_all_waiting_calls(signal: Any, first_event: float | None) -> None:
     channel = Channel(SITE, signal=signal, timeouts=Timeouts(first_event=first_event))
     server = MemoryServer(FAULTS["session stall"])
     first, *others = server.play(*[channel.call("Hi") for _ in range(3)])
@@ -220,7 +220,7 @@ def test_a_session_that_does_not_come_ends_all(signal: Any, first_event: float |
     assert (server.now, server.routes) == (first_event or 0, ("start_session",))
 
 
-def test_a_call_that_waits_for_one_that_is_not_played_is_an_error() -> None:
+def test_waiting_for_a_call_that_is_not_played_is_an_error() -> None:
     channel = Channel(SITE, signal=threading.Event, timeouts=Timeouts(first_event=None))
     starter = channel.call("Hi")
     starter.next_step(0)
@@ -229,7 +229,7 @@ def test_a_call_that_waits_for_one_that_is_not_played_is_an_error() -> None:
     assert starter.next_event() is None
 
 
-def test_runs_may_be_read_in_turn() -> None:
+def test_two_runs_may_be_read_alternately() -> None:
     half = ANSWER[: ANSWER.index(encode(SECOND))]
     server = MemoryServer((Write(half), Delay(2), Write(ANSWER[len(half) :])))
     one, other = server.run(a_call()), server.run(a_call())
@@ -240,14 +240,14 @@ def test_runs_may_be_read_in_turn() -> None:
 
 
 @given(st.data())
-def test_a_pair_talks_however_the_bytes_are_cut(data: st.DataObject) -> None:
+def test_a_pair_exchanges_the_answer_however_the_bytes_are_cut(data: st.DataObject) -> None:
     events = list(pair(a_client(), small_talk, cut=lambda sent: data.draw(cuts(sent))))
     whole = list(pair(a_client(), small_talk))
     assert events == whole
     assert collect(events) == "".join(small_talk(QUESTION))
 
 
-def test_a_bot_may_give_events() -> None:
+def test_a_bot_may_yield_events() -> None:
     def bot(submit: Submit) -> Iterator[str | Event]:
         assert submit == QUESTION
         yield Live("Thinking", "status")
@@ -259,7 +259,7 @@ def test_a_bot_may_give_events() -> None:
     assert events == broken(Reason.REMOTE, "Enough.", Live("Thinking", "status"), Live("a"))
 
 
-def test_what_a_bot_raises_comes_out() -> None:
+def test_an_exception_of_the_bot_propagates() -> None:
     def bot(submit: Submit) -> Iterator[str]:
         yield "a"
         raise ZeroDivisionError
@@ -299,7 +299,7 @@ def test_a_pair_has_a_server_for_each_connection() -> None:
     assert [peer.next_step() for peer in made] == [Done(), Done()]
 
 
-def test_a_call_talks_to_a_server_too() -> None:
+def test_a_call_can_be_paired_with_a_server() -> None:
     assert list(pair(a_call(), small_talk)) == list(pair(a_client(), small_talk))
 
 

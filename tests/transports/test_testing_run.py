@@ -16,15 +16,15 @@ from .tls import tls_server
 
 
 @pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
-def test_the_next_step_follows_its_return(ask: Ask) -> None:
+def test_the_next_step_follows_when_the_function_returns(ask: Ask) -> None:
     function = Run(lambda connection: connection.sendall(ANSWER[100:110]))
     with FaultServer((Write(ANSWER[:100]), function, Write(ANSWER[110:]))) as server:
         assert ask(server.url) == list(EVENTS)
-    assert server.visits[-1].sent == len(ANSWER) - 10  # of its own steps
+    assert server.visits[-1].sent == len(ANSWER) - 10  # from its own steps
     assert len(server.questions) == 1
 
 
-def test_after_accept_it_reads_everything_and_the_journal_has_nothing() -> None:
+def test_after_accept_it_reads_everything_and_the_journal_is_empty() -> None:
     received = []
     with FaultServer(
         (Accept(), Run(lambda connection: received.append(connection.recv(65536))), Write(b"a"))
@@ -41,7 +41,7 @@ def test_the_requests_before_and_after_it_are_in_the_journal() -> None:
     assert server.questions == (QUESTION, QUESTION)
 
 
-def test_the_server_serves_others_meanwhile() -> None:
+def test_the_server_serves_other_connections_meanwhile() -> None:
     came = threading.Event()
 
     def wait(_: socket.socket) -> None:
@@ -59,13 +59,13 @@ def test_the_server_serves_others_meanwhile() -> None:
         assert first.recv(1) == b"a"
 
 
-def test_it_may_close() -> None:
+def test_the_function_may_close_the_socket() -> None:
     with FaultServer((Run(socket.socket.close), Write(b"a"))) as server:
         assert talk(server.port, REQUEST) == b""
     assert [(visit.finished, visit.left) for visit in server.visits] == [(True, None)]
 
 
-def test_over_tls_it_gets_the_decrypted_side(authority: trustme.CA) -> None:
+def test_over_tls_it_gets_decrypted_bytes(authority: trustme.CA) -> None:
     received = []
     script = (Accept(), Run(lambda connection: received.append(connection.recv(65536))), Write(b"a"))
     trust = ssl.create_default_context()
@@ -81,7 +81,7 @@ def test_over_tls_it_gets_the_decrypted_side(authority: trustme.CA) -> None:
 
 
 @pytest.mark.parametrize("script", [(), (Close(),)])
-def test_what_it_raises_is_raised_at_the_end(script: Script) -> None:
+def test_an_exception_of_the_function_is_raised_at_the_end(script: Script) -> None:
     def fail(_: socket.socket) -> None:
         raise LookupError("something else")
 
@@ -93,7 +93,7 @@ def test_what_it_raises_is_raised_at_the_end(script: Script) -> None:
         ask()
 
 
-def test_an_exception_of_the_block_comes_first() -> None:
+def test_an_exception_of_the_block_takes_precedence() -> None:
     def fail(_: socket.socket) -> None:
         raise LookupError
 
@@ -106,7 +106,7 @@ def test_an_exception_of_the_block_comes_first() -> None:
         ask()
 
 
-def test_a_client_that_leaves_is_no_error() -> None:
+def test_a_client_that_leaves_is_not_an_error() -> None:
     def read_on(connection: socket.socket) -> None:
         while connection.recv(1):
             pass
@@ -120,7 +120,7 @@ def test_a_client_that_leaves_is_no_error() -> None:
     assert (visit.finished, visit.left is not None) == (False, True)
 
 
-def test_the_end_waits_for_it() -> None:
+def test_the_end_of_the_block_waits_for_the_function() -> None:
     begun, ended = threading.Event(), []
 
     def wait(connection: socket.socket) -> None:
@@ -132,7 +132,7 @@ def test_the_end_waits_for_it() -> None:
     assert ended == [b""]
 
 
-def test_what_a_caller_does_wrong() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match=re.escape("Run.function: expected a function, got bytes")):
         Run(b"a")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Run needs a socket: use FaultServer"):

@@ -1,4 +1,4 @@
-"""Scripts: values, what a caller does wrong, the responses in them, and recordings as scripts."""
+"""Scripts: values, wrong arguments, the responses in them, and recordings as scripts."""
 
 import copy
 import json
@@ -89,7 +89,7 @@ def test_no_two_steps_are_equal() -> None:
 
 
 def wrong(value: object) -> Any:
-    """For a type checker, which would see it too."""
+    """Calls a function as untyped, since a type checker would also reject these arguments."""
     return value
 
 
@@ -132,7 +132,7 @@ BEHIND_AN_END = "only Expect can follow Close or Reset, and nothing Stall"
         (lambda: replay(b"abc", [(0, 3)], 0), ValueError, "speed: expected more than 0, got 0"),
     ],
 )
-def test_what_a_caller_does_wrong(make: Callable[[], object], error: type[Exception], words: str) -> None:
+def test_wrong_arguments_are_refused(make: Callable[[], object], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=re.escape(words)):
         make()
 
@@ -160,7 +160,7 @@ def test_any_answer_can_be_composed() -> None:
     assert outcome((Write(whole),)) == [End("a", '{"success":true,"reply":"a"}')]
 
 
-def test_the_faults_with_other_numbers() -> None:
+def test_faults_can_have_other_numbers() -> None:
     assert delayed(2, b"a") == (Delay(2), Write(b"a"))
     assert dripped(2, 3, b"a") == (Write(b"a", 3, 2),)
     assert cut(2, b"abc") == (Write(b"ab"), Close())
@@ -169,12 +169,12 @@ def test_the_faults_with_other_numbers() -> None:
     assert outcome(refused(418, "Tea.", headers=[("Retry-After", "7")])) == no_answer(418, "Tea.", None, 7)
 
 
-def test_a_fault_can_be_put_on_start_session() -> None:
+def test_a_fault_can_be_moved_to_start_session() -> None:
     script = (Expect("start_session"), *refused(403, "No.", "rest_disabled"))
     assert outcome(script) == no_session(Reason.REFUSED, "No.", status=403, code="rest_disabled")
 
 
-def test_what_follows_a_stale_nonce_is_for_another_connection() -> None:
+def test_the_script_after_a_stale_nonce_is_for_another_connection() -> None:
     stale = refused(401, "No.", "rest_forbidden")
     assert stale_nonce(401) == (*stale, Close(), Expect(), Write(ANSWER))
     server = MemoryServer(stale_nonce(401))
@@ -205,7 +205,7 @@ def test_a_recording_is_played_with_its_timing() -> None:
 
 
 @pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
-def test_a_recording_over_loopback(ask: Ask) -> None:
+def test_a_recording_is_played_over_loopback(ask: Ask) -> None:
     with FaultServer(replay(ANSWER, RECORDED, speed=10)) as server:
         assert ask(server.url) == list(EVENTS)
     left = server.visits[-1].left
@@ -216,7 +216,7 @@ def test_a_recording_over_loopback(ask: Ask) -> None:
 @pytest.mark.parametrize(
     "path", [None, *sorted(CAPTURES.glob("*/*.chunks.json"))], ids=lambda path: path.name if path else "ours"
 )
-def test_what_real_sites_sent(path: Path | None) -> None:
+def test_recordings_of_real_sites_are_played(path: Path | None) -> None:
     data, reads = ANSWER, RECORDED
     if path is not None:
         data = path.with_name(path.name.replace("chunks.json", "response.bin")).read_bytes()

@@ -1,4 +1,4 @@
-"""The fault server: its journal, which request takes which script, and its life."""
+"""The fault server: its journal, which request gets which script, and its lifetime."""
 
 import asyncio
 import gc
@@ -65,7 +65,7 @@ from .serving import without_details
 # ---------------------------------------------------------------- the journal
 
 
-def test_a_request_is_kept_whole() -> None:
+def test_the_journal_keeps_a_request_whole() -> None:
     with FaultServer() as server:
         assert talk(server.port, REQUEST[:50], REQUEST[50:]) == ANSWER
     [request] = server.requests
@@ -78,7 +78,7 @@ def test_a_request_is_kept_whole() -> None:
     assert replace(visit, left=None) == Connection(GOOD, (request,), b"", len(ANSWER), finished=True)
 
 
-def test_what_comes_after_is_kept_too() -> None:
+def test_bytes_after_a_request_are_kept_too() -> None:
     with FaultServer() as server:
         assert talk(server.port, REQUEST + REQUEST + b"POST") == ANSWER
     assert server.questions == (QUESTION, QUESTION)
@@ -86,7 +86,7 @@ def test_what_comes_after_is_kept_too() -> None:
     assert [visit.rest for visit in server.visits] == [b"POST"]
 
 
-def test_a_request_to_somewhere_else() -> None:
+def test_a_request_to_another_path_is_404() -> None:
     with FaultServer() as server:
         received = talk(server.port, REQUEST.replace(b"submit", b"nowhere"), REQUEST)
     assert received.startswith(b"HTTP/1.1 404 Not Found\r\n")
@@ -95,20 +95,20 @@ def test_a_request_to_somewhere_else() -> None:
     assert [request.submit for request in server.requests] == [None, QUESTION]
 
 
-def test_a_malformed_question() -> None:
+def test_a_malformed_question_is_not_among_the_questions() -> None:
     with FaultServer() as server:
         assert talk(server.port, REQUEST.replace(b'{"', b'["')) == ANSWER
     assert server.questions == ()
     assert server.routes == ("submit",)
 
 
-def test_bytes_that_are_not_a_request() -> None:
+def test_bytes_that_are_not_a_request_are_kept() -> None:
     with FaultServer() as server:
         assert talk(server.port, b"HELO you\r\n\r\n").startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert [(visit.rest, visit.finished) for visit in server.visits] == [(b"HELO you\r\n\r\n", False)]
 
 
-def test_a_request_without_an_end_is_not_kept_for_ever() -> None:
+def test_a_request_without_an_end_is_bounded() -> None:
     server = MemoryServer()
     head = REQUEST.replace(b"Content-Length: ", b"Content-Length: 99999")
     client = Sender(head, *[b"x" * 1024 * 1024] * 17)
@@ -117,7 +117,7 @@ def test_a_request_without_an_end_is_not_kept_for_ever() -> None:
     assert [len(visit.rest) for visit in server.visits] == [16 * 1024 * 1024]
 
 
-def test_a_client_that_waits_for_100_continue() -> None:
+def test_a_client_that_waits_for_100_continue_gets_it() -> None:
     head, body = REQUEST.replace(b"Host:", b"Expect: 100-continue\r\nHost:").split(b"\r\n\r\n")
     with FaultServer() as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(head + b"\r\n\r\n")
@@ -128,17 +128,17 @@ def test_a_client_that_waits_for_100_continue() -> None:
     assert server.questions == (QUESTION,)
 
 
-# ---------------------------------------------------------------- which request takes which script
+# ---------------------------------------------------------------- which request gets which script
 
 
-def test_each_submit_takes_the_next_script_and_the_last_goes_on() -> None:
+def test_each_submit_gets_the_next_script_and_the_last_one_repeats() -> None:
     with FaultServer(cut(3), GOOD) as server:
         answers = [talk(server.port, REQUEST) for _ in range(3)]
     assert answers == [ANSWER[:3], ANSWER, ANSWER]
     assert [visit.script for visit in server.visits] == [cut(3), GOOD, GOOD]
 
 
-def test_a_connection_without_a_script_takes_none() -> None:
+def test_a_connection_without_a_submit_uses_no_script() -> None:
     with FaultServer(cut(3)) as server:
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
             connection.sendall(START)
@@ -149,7 +149,7 @@ def test_a_connection_without_a_script_takes_none() -> None:
     assert (asked.script, asked.finished, asked.left is not None) == (cut(3), True, True)
 
 
-def test_a_client_that_keeps_its_connection_finds_the_script_there() -> None:
+def test_a_kept_connection_gets_the_next_script() -> None:
     with FaultServer(cut(3), GOOD) as server:
         first = talk(server.port, START, REQUEST)
         second = talk(server.port, START + START + REQUEST)
@@ -159,7 +159,7 @@ def test_a_client_that_keeps_its_connection_finds_the_script_there() -> None:
     assert [(visit.script, len(visit.requests)) for visit in server.visits] == [(cut(3), 2), (GOOD, 3)]
 
 
-def test_a_client_that_wants_the_connection_closed_has_it_closed_after_a_usual_answer() -> None:
+def test_connection_close_is_honoured_after_a_normal_answer() -> None:
     closing = START.replace(b"Host", b"Connection: close\r\nHost")
     with FaultServer((Expect("nothing"),)) as server:
         started = talk(server.port, START + closing)
@@ -170,7 +170,7 @@ def test_a_client_that_wants_the_connection_closed_has_it_closed_after_a_usual_a
 
 
 @pytest.mark.parametrize("end", [Close(), Reset()])
-def test_steps_after_an_end_are_taken_by_the_next_connection(end: Step) -> None:
+def test_steps_after_an_end_are_played_on_the_next_connection(end: Step) -> None:
     script: Script = (Write(b"a"), end, Expect("start_session"), Write(b"b"), Close(), Expect(), Write(b"c"))
     with FaultServer(script, cut(3)) as server:
         with suppress(ConnectionError):
@@ -180,19 +180,19 @@ def test_steps_after_an_end_are_taken_by_the_next_connection(end: Step) -> None:
     assert [visit.script for visit in server.visits] == [script[:2], script[2:5], script[5:], cut(3), cut(3)]
 
 
-def test_the_last_script_goes_on_with_all_its_connections() -> None:
+def test_the_last_script_repeats_with_all_its_connections() -> None:
     with FaultServer((Write(b"a"), Close(), Expect(), Write(b"b"))) as server:
         assert [talk(server.port, REQUEST) for _ in range(5)] == [b"a", b"b", b"a", b"b", b"a"]
 
 
-def test_a_script_that_accepts_is_for_a_new_connection() -> None:
+def test_a_script_with_accept_is_for_a_new_connection() -> None:
     with FaultServer((Accept(), Write(b"a"), Close(), Expect(), Write(b"b")), (Accept(), Write(b"c")), GOOD) as server:
         assert talk(server.port) == b"a"
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
             connection.sendall(START)
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
             assert talk(server.port, REQUEST) == b"b"
-            connection.sendall(REQUEST)  # which finds a script that is not for it
+            connection.sendall(REQUEST)  # the next script is not for it
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
             assert talk(server.port) == b"c"
             connection.sendall(REQUEST)
@@ -201,14 +201,14 @@ def test_a_script_that_accepts_is_for_a_new_connection() -> None:
     assert server.visits[1].script == GOOD
 
 
-def test_a_second_question_on_a_connection_is_for_the_script_too() -> None:
+def test_a_second_question_on_a_connection_gets_the_script_too() -> None:
     script = (Write(ANSWER), Expect(), Write(b"again"))
     with FaultServer(script) as server:
         assert talk(server.port, REQUEST, REQUEST) == ANSWER + b"again"
 
 
-def test_a_request_that_comes_while_an_answer_is_held_back() -> None:
-    big = b"x" * 16 * 1024 * 1024  # more than the system holds for both sides
+def test_a_request_that_arrives_during_a_delayed_answer_is_answered() -> None:
+    big = b"x" * 16 * 1024 * 1024  # more than the system buffers on both sides
     script = (Write(big), Expect(), Write(b"again"))
     with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(REQUEST)
@@ -226,11 +226,11 @@ def test_a_script_for_start_session_lets_a_submit_through() -> None:
     assert server.routes == ("submit",) * 3
 
 
-# ---------------------------------------------------------------- the server's life
+# ---------------------------------------------------------------- the server's lifetime
 
 
 def none_is_left(before: set[threading.Thread]) -> bool:
-    gc.collect()  # anything left open gives a ResourceWarning, which is an error
+    gc.collect()  # an unclosed resource raises ResourceWarning, which is an error here
     return set(threading.enumerate()) <= before
 
 
@@ -244,11 +244,11 @@ STALLS = {
 
 
 @pytest.mark.parametrize("script", STALLS.values(), ids=STALLS)
-def test_leaving_ends_everything_at_once(script: Script) -> None:
+def test_leaving_the_block_ends_everything_at_once(script: Script) -> None:
     before = set(threading.enumerate())
     with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(REQUEST)
-        server.close()  # as the end of the block does
+        server.close()  # the end of the block does this too
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port), PATIENCE)
         with suppress(ConnectionError):
@@ -273,7 +273,7 @@ def test_a_client_that_leaves_early_is_not_a_failure(script: Script) -> None:
 
 
 @pytest.mark.parametrize("ask", [blocking, on_trio, on_asyncio])
-def test_a_client_that_gives_up_is_seen_to_leave(ask: Ask) -> None:
+def test_a_client_that_times_out_is_seen_to_leave(ask: Ask) -> None:
     with FaultServer(FAULTS["stall after an event"]) as server:
         ask(server.url, timeouts=Timeouts(idle=SOON))
     last = server.visits[-1]
@@ -281,7 +281,7 @@ def test_a_client_that_gives_up_is_seen_to_leave(ask: Ask) -> None:
 
 
 class BrokenContext(ssl.SSLContext):
-    """What fails in the thread of a server."""
+    """Fails in the server's thread."""
 
     def wrap_socket(self, *args: object, **options: object) -> ssl.SSLSocket:
         raise ZeroDivisionError
@@ -303,7 +303,7 @@ def test_a_failure_of_the_server_is_raised_at_the_end() -> None:
     before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
         ask()
-    with pytest.raises(KeyError):  # which is not hidden
+    with pytest.raises(KeyError):  # not hidden
         ask_and_fail()
     assert none_is_left(before)
 
@@ -322,14 +322,14 @@ def test_a_server_is_opened_once() -> None:
     server.close()
 
 
-def test_a_server_at_a_port_of_ones_own() -> None:
+def test_a_server_may_have_a_fixed_port() -> None:
     with FaultServer() as first, pytest.raises(OSError, match="in use"), FaultServer(port=first.port):
         pass
     with FaultServer(port=first.port) as second:
         assert second.port == first.port
 
 
-def test_many_at_once() -> None:
+def test_many_questions_at_once_are_answered() -> None:
     async def main(url: str) -> list[str | None]:
         async with AsyncioTransport(url) as transport:
 
@@ -364,13 +364,15 @@ def server_context(certificates: dict[str, ssl.SSLContext]) -> ssl.SSLContext:
         *("stall after an event", "endless answer", "reset after an event", "no answer", "closed when opened"),
     ],
 )
-def test_a_fault_inside_tls(name: str, ask: Ask, server_context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+def test_a_fault_is_played_inside_tls(
+    name: str, ask: Ask, server_context: ssl.SSLContext, trust: ssl.SSLContext
+) -> None:
     expected = EXPECTED[name]
     with FaultServer(FAULTS[name], ssl_context=server_context) as server:
         events = ask(server.url, limits=LIMITS, timeouts=clocks(expected), ssl_context=trust)
     assert server.url.startswith("https://localhost:")
     if name in ("cut without close_notify", "reset after an event"):
-        # What the system's TLS calls it is its own.
+        # The wording is OpenSSL's.
         events, expected = without_details(events), without_details(expected)
     check(name, events, expected, server, server.url)
 

@@ -1,4 +1,4 @@
-"""`scripts()`: every kind of script is among them, and each is played to one reply."""
+"""`scripts()`: it draws every kind of script, and each gives one reply."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def played(script: Script) -> tuple[list[Event], int]:
 
 
 @given(scripts())
-def test_a_script_is_played_to_one_reply_always_the_same(script: Script) -> None:
+def test_a_script_always_gives_the_same_single_reply(script: Script) -> None:
     events, questions = played(script)
     assert is_reply(events)
     assert questions <= 2
@@ -50,11 +50,11 @@ def test_a_script_is_played_to_one_reply_always_the_same(script: Script) -> None
         ),
     ],
 )
-def test_every_kind_of_script_is_there(wanted: Callable[[Script], bool]) -> None:
+def test_every_kind_of_script_is_drawn(wanted: Callable[[Script], bool]) -> None:
     assert wanted(find(scripts(), wanted, settings=SEARCH))
 
 
-def test_no_script_goes_on_for_ever() -> None:
+def test_every_script_ends() -> None:
     def endless(script: Script) -> bool:
         return any(isinstance(step, Repeat) and step.times is None for step in script)
 

@@ -1,4 +1,4 @@
-"""What people want around a question, on each transport: text, outcome, memory, options, one number of seconds."""
+"""What surrounds a question, on each transport: text, outcome, memory, options, and `timeout`."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,7 +22,7 @@ BROKEN = answer(Live("Hel"), Broken(Reason.REMOTE, "No more."))
 def with_reply(
     ask: Ask, url: str, sync: Callable[[Any], Any], in_async: Callable[[Any], Awaitable[Any]], **options: Any
 ) -> Any:
-    """Ask once, and do this with the reply."""
+    """Ask once, and call this function with the reply."""
 
     async def main() -> Any:
         async with ask.kind(url, **options) as transport, transport.ask("Hi") as reply:
@@ -48,7 +48,7 @@ def text_of(ask: Ask, data: bytes) -> tuple[Any, ...]:
 
 
 def pieces_of(ask: Ask, data: bytes) -> tuple[list[str], ReplyBroken | None, Broken | None]:
-    """The pieces, what was raised behind them, and `reply.broken`."""
+    """The pieces, the exception after them, and `reply.broken`."""
     pieces: list[str] = []
 
     def sync(reply: Any) -> tuple[Any, Any]:
@@ -73,7 +73,7 @@ def pieces_of(ask: Ask, data: bytes) -> tuple[list[str], ReplyBroken | None, Bro
 
 @each
 @pytest.mark.parametrize(("data", "text"), [(STREAM, "Hello."), (NO_FINAL_TEXT, "Hello"), (AT_ONCE, "Hello.")])
-def test_the_text_is_the_final_one_or_the_pieces(ask: Ask, data: bytes, text: str) -> None:
+def test_the_text_is_the_final_one_or_the_joined_pieces(ask: Ask, data: bytes, text: str) -> None:
     no_end, no_broken, given, end, broken = text_of(ask, data)
     assert (no_end, no_broken, given, broken) == (None, None, text, None)
     assert isinstance(end, End)
@@ -83,12 +83,12 @@ def test_the_text_is_the_final_one_or_the_pieces(ask: Ask, data: bytes, text: st
 @pytest.mark.parametrize(
     ("data", "pieces"), [(STREAM, ["Hel", "lo"]), (NO_FINAL_TEXT, ["Hel", "lo"]), (AT_ONCE, ["Hello."])]
 )
-def test_pieces_are_of_the_answer_alone(ask: Ask, data: bytes, pieces: list[str]) -> None:
+def test_pieces_belong_to_the_answer_only(ask: Ask, data: bytes, pieces: list[str]) -> None:
     assert pieces_of(ask, data) == (pieces, None, None)
 
 
 @each
-def test_a_broken_reply_raises_with_the_pieces_before(ask: Ask) -> None:
+def test_a_broken_reply_raises_after_its_pieces(ask: Ask) -> None:
     pieces, error, broken = pieces_of(ask, BROKEN)
     assert pieces == ["Hel"]
     assert error is not None
@@ -99,7 +99,7 @@ def test_a_broken_reply_raises_with_the_pieces_before(ask: Ask) -> None:
 
 
 def steps_of(ask: Ask, data: bytes, *steps: str) -> list[Any]:
-    """What these steps give over one reply: "next" an event, "piece" and "pieces" text, "text" all of it."""
+    """The results of these steps on a reply: "next" is an event, "piece" and "pieces" are text, "text" is all of it."""
     results: list[Any] = []
 
     def note(step: str, value: Any) -> None:
@@ -153,7 +153,7 @@ def steps_of(ask: Ask, data: bytes, *steps: str) -> list[Any]:
         (BROKEN, ("piece", "text", "pieces", "text"), ["Hel", *[(Reason.REMOTE, "Hel")] * 3]),
     ],
 )
-def test_the_text_is_whole_or_an_error_whatever_was_read_before(
+def test_text_is_whole_or_an_error_whatever_was_read_before(
     ask: Ask, data: bytes, steps: tuple[str, ...], expected: list[Any]
 ) -> None:
     assert steps_of(ask, data, *steps) == expected
@@ -191,7 +191,7 @@ def test_a_conversation_remembers(ask: Ask) -> None:
 
 
 @each
-def test_a_question_takes_what_a_submit_would_be_written_for(ask: Ask) -> None:
+def test_keywords_of_ask_replace_a_submit(ask: Ask) -> None:
     with FaultServer((Write(AT_ONCE), Close())) as server:
         texts_of(ask, server.url, [("Hi",)], bot_id="sales", context_id=28, stream=False)
         [question] = server.questions
@@ -200,14 +200,14 @@ def test_a_question_takes_what_a_submit_would_be_written_for(ask: Ask) -> None:
 
 @each
 @pytest.mark.parametrize("timeout", [0.2, Timeouts(connect=0.2, write=0.2, first_event=0.2)])
-def test_one_number_is_all_clocks(ask: Ask, timeout: Any) -> None:
+def test_timeout_sets_all_clocks(ask: Ask, timeout: Any) -> None:
     with FaultServer((Stall(),)) as server:
         [broken] = ask(server.url, timeout=timeout)
     assert (broken.reason, broken.limit) == (Reason.TIMEOUT, "first_event")
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_a_timeout_of_wrong_type_and_two_kinds_of_it_are_said_at_once(kind: Any) -> None:
+def test_a_wrong_timeout_or_timeout_with_timeouts_is_refused(kind: Any) -> None:
     with pytest.raises(TypeError, match=r"^Timeouts\.connect: expected seconds or None, got str$"):
         kind("http://site.example", timeout="5")
     with pytest.raises(TypeError, match=r"^timeout: expected this or timeouts, not both$"):

@@ -35,7 +35,7 @@ async def read(transport: TrioTransport, question: Any = "Hi") -> list[Any]:
 
 
 class Steps:
-    """Awaits something, counts how often it lets others run, and cancels a scope when it does so for the nth time."""
+    """Await something, count its checkpoints, and cancel a scope at the nth one."""
 
     def __init__(self, work: Awaitable[Any], scope: trio.CancelScope | None = None, nth: int = 0) -> None:
         self.count = 0
@@ -67,7 +67,7 @@ class Steps:
 
 
 class Site:
-    """Its connections end in memory, where a `MockClock` can tell the time."""
+    """A transport whose connections are in memory, so that a `MockClock` controls time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, pair: Any = trio.testing.memory_stream_pair) -> None:
         self.peers: list[trio.StapledStream[Any, Any]] = []
@@ -90,7 +90,7 @@ class Site:
         monkeypatch.setattr(trio, "open_tcp_stream", connect)
 
     async def answer(self, *pieces: bytes) -> None:
-        """Take the request, which comes at once, and send this."""
+        """Read the request, which arrives at once, and send this."""
         await trio.testing.wait_all_tasks_blocked()
         await self.peers[-1].receive_some()
         for piece in pieces:
@@ -98,17 +98,17 @@ class Site:
 
 
 def mocked(main: Callable[[], Awaitable[Any]]) -> Any:
-    """The outcome on a clock that jumps to whatever is waited for: sleeping takes no time."""
+    """The outcome on a clock that jumps to the next deadline: sleeping takes no time."""
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def test_comments_that_never_stop_do_not_stop_the_idle_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_comments_do_not_stop_the_idle_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch)
     clock = trio.testing.MockClock()
 
     async def chatter() -> bytes:
         clock.jump(1)
-        return chunk(b": keepalive\n\n")  # and it never lets others run
+        return chunk(b": keepalive\n\n")  # never lets others run
 
     async def main() -> None:
         async with TrioTransport("http://h", session=Session()) as transport, trio.open_nursery() as nursery:
@@ -122,7 +122,7 @@ def test_comments_that_never_stop_do_not_stop_the_idle_clock(monkeypatch: pytest
     trio.run(main, clock=clock)
 
 
-def test_the_connect_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connect_clock_bounds_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     async def connect(host: str, port: int) -> Any:
         await trio.sleep_forever()
 
@@ -132,14 +132,14 @@ def test_the_connect_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mocked(lambda: read(TrioTransport("http://h", session=Session()))) == expected
 
 
-def test_the_connect_clock_in_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connect_clock_bounds_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
     Site(monkeypatch)
     detail = "TLS with h failed: no handshake within 10 s (timeout 'connect'), after 0 events"
     expected = [Broken(Reason.TIMEOUT, detail, limit="connect")]
     assert mocked(lambda: read(TrioTransport("https://h", session=Session()))) == expected
 
 
-def test_the_write_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_write_clock_bounds_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     Site(monkeypatch, trio.testing.lockstep_stream_pair)
     detail = "the request could not be sent: not all of it was taken within 30 s (timeout 'write'), after 0 events"
     expected = [Broken(Reason.TIMEOUT, detail, limit="write", asked=True)]
@@ -168,7 +168,7 @@ def test_each_event_costs_one_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Non
             async with transport.ask("Hi") as reply:
                 assert await anext(reply) == Live("a")
                 for text in "bcde":
-                    if text == "d":  # those before have come with the first
+                    if text == "d":  # the earlier ones came with the first
                         await site.peers[0].send_all(live("d"))
                     if text == "e":
                         nursery.start_soon(site.peers[0].send_all, live("e"))
@@ -191,7 +191,7 @@ def test_each_event_costs_one_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Non
     trio.run(main)
 
 
-def test_cancelled_it_loses_no_event_that_had_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_read_loses_no_event_that_had_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch)
 
     async def main() -> None:
@@ -227,7 +227,7 @@ def test_it_reads_only_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def asked_and_cancelled(url: str, nth: int, **options: Any) -> bool:
-    """Cancel a question when it waits for the nth time; then ask again. Returns whether it came so far."""
+    """Cancel a question at its nth wait, then ask again. Returns whether it got that far."""
 
     async def main() -> bool:
         async with TrioTransport(url, **options) as transport:
@@ -238,7 +238,7 @@ def asked_and_cancelled(url: str, nth: int, **options: Any) -> bool:
                 return False
             assert scope.cancelled_caught
             assert reply._stream is None
-            await read_all(reply)  # what had come before, and how it ended
+            await read_all(reply)  # the events that had arrived, and the last one
             assert [type(event) for event in events[:-1]] == [Live] * (len(events) - 1)
             assert isinstance(events[-1], Broken | End)
             assert (await read(transport, "again"))[-1].reply == "Hello"
@@ -319,7 +319,7 @@ def test_closing_the_transport_ends_a_waiting_read(sent: bytes, secure: bool, au
             nursery.start_soon(follow)
             await trio.to_thread.run_sync(waiting.wait, PATIENCE)
             with trio.fail_after(PATIENCE):
-                while taken < len(sent):  # it is on its way
+                while taken < len(sent):  # under way
                     await trio.lowlevel.checkpoint()
             await transport.aclose()
         assert events[-1].reason is (Reason.TRUNCATED if sent else Reason.LOST)
@@ -359,7 +359,7 @@ def test_closing_the_transport_ends_a_connect_and_a_wait_for_the_session(
     trio.run(main)
 
 
-def test_closing_closes_also_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_completes_even_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch)
 
     async def main() -> None:

@@ -23,7 +23,7 @@ KEPT = answered(success=True, data={"id": ID, "url": "http://site.example/cat.pn
 
 
 def upload(ask: Ask, url: str, *files: Any, **options: Any) -> str:
-    """Upload one file with a transport of its own: a path, or bytes and their name."""
+    """Upload one file, a path or a name with bytes, over a new transport."""
     file, *name = files
     named = {"name": name[0]} if name else {}
 
@@ -39,7 +39,7 @@ def upload(ask: Ask, url: str, *files: Any, **options: Any) -> str:
 
 @each
 @pytest.mark.parametrize("kind", [bytes, str, Path])
-def test_a_file_has_an_id(ask: Ask, kind: Any, tmp_path: Path) -> None:
+def test_an_uploaded_file_has_an_id(ask: Ask, kind: Any, tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(b"\x89PNG")
     with FaultServer(KEPT) as server:
@@ -50,7 +50,7 @@ def test_a_file_has_an_id(ask: Ask, kind: Any, tmp_path: Path) -> None:
 
 
 @each
-def test_a_large_file_goes_out_whole(ask: Ask) -> None:
+def test_a_large_file_is_sent_whole(ask: Ask) -> None:
     data = b"\r\n--\0" * 400_000
     with FaultServer(KEPT) as server:
         assert upload(ask, server.url, data, "a.bin", session=Session("n1")) == ID
@@ -75,14 +75,14 @@ def test_an_id_may_be_a_number(ask: Ask) -> None:
         ((Expect("upload"), Close()), Reason.LOST),
     ],
 )
-def test_what_a_site_does_not_take_is_raised(ask: Ask, script: Script, reason: Reason) -> None:
+def test_a_refusal_by_the_site_is_raised(ask: Ask, script: Script, reason: Reason) -> None:
     with FaultServer(script) as server, pytest.raises(ReplyBroken) as caught:
         upload(ask, server.url, b"x", "a.php")
     assert (caught.value.broken.reason, caught.value.broken.asked) == (reason, False)
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_sent_raises_at_once(kind: Any, tmp_path: Path) -> None:
     ask = next(ask for ask in ASKS.values() if ask.kind is kind)
     with pytest.raises(TypeError, match=r"^name: expected one, since bytes have none$"):
         upload(ask, "http://site.example", b"x")
@@ -98,7 +98,7 @@ def test_what_cannot_be_sent_is_said_at_once(kind: Any, tmp_path: Path) -> None:
     ("name", "content_type"),
     [("cat.png", "image/png"), ("cat.png.gz", "application/octet-stream"), ("cat", "application/octet-stream")],
 )
-def test_the_content_type_is_that_of_the_bytes(name: str, content_type: str) -> None:
+def test_the_content_type_matches_the_bytes(name: str, content_type: str) -> None:
     with FaultServer(KEPT) as server:
         upload(ASKS["blocking"], server.url, b"x", name)
     assert f"\r\nContent-Type: {content_type}\r\n\r\nx\r\n".encode() in server.requests[-1].body

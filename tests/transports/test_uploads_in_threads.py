@@ -19,7 +19,7 @@ KEPT = Expect("upload"), Write(json_object(success=True, data={"id": "f1"})), Cl
 
 
 async def opened(path: Path) -> int:
-    """The writing end of this pipe, as soon as someone reads it."""
+    """Open the writing end of this pipe as soon as someone reads it."""
     while True:
         try:
             return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
@@ -58,7 +58,7 @@ def test_other_tasks_run_while_a_path_is_read(ask: Ask, tmp_path: Path) -> None:
 
 
 @each
-def test_a_cancellation_does_not_wait_for_the_path(ask: Ask, tmp_path: Path) -> None:
+def test_a_cancelled_upload_does_not_wait_for_the_path(ask: Ask, tmp_path: Path) -> None:
     pipe = tmp_path / "cat.png"
     os.mkfifo(pipe)
     with FaultServer() as server:
@@ -66,16 +66,16 @@ def test_a_cancellation_does_not_wait_for_the_path(ask: Ask, tmp_path: Path) -> 
         async def main() -> None:
             async with ask.kind(server.url) as transport, anyio.create_task_group() as tasks:
                 tasks.start_soon(transport.upload, pipe)
-                end = await opened(pipe)  # the thread reads now
+                end = await opened(pipe)  # the thread is reading now
                 tasks.cancel_scope.cancel()
-            os.close(end)  # only now does the thread end
+            os.close(end)  # the thread ends only now
 
         run(ask, main)
         assert server.requests == ()
 
 
 @each
-def test_a_path_that_cannot_be_read_raises(ask: Ask, tmp_path: Path) -> None:
+def test_an_unreadable_path_raises(ask: Ask, tmp_path: Path) -> None:
     async def main() -> None:
         async with ask.kind("http://site.example") as transport:
             with pytest.raises(FileNotFoundError):

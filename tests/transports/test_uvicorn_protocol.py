@@ -1,4 +1,4 @@
-"""uvicorn with our bounds, in this process and over loopback: what it closes, refuses and says about it."""
+"""uvicorn with our bounds, in this process and over loopback: what it closes, refuses and logs."""
 
 import socket
 import threading
@@ -31,7 +31,7 @@ async def bot(submit: Submit) -> AsyncIterator[str]:
 
 @contextmanager
 def serving(loop: str = "asyncio", **bounds: float) -> Iterator[int]:
-    """A server in a thread, with these bounds. Gives its port."""
+    """Run a server with these bounds in a thread, and yield its port."""
     config = uvicorn.Config(
         application(bot, secret=SECRET),
         http=type("Protocol", (BoundedProtocol,), bounds),
@@ -57,7 +57,7 @@ def connect(stack: ExitStack, port: int) -> socket.socket:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """All bytes that arrive before the server closes."""
     received = b""
     try:
         while data := connection.recv(65536):
@@ -107,7 +107,7 @@ HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
     ],
     ids=["silent", "a byte", "half a head", "half a body", "kept", "kept and half a head"],
 )
-def test_for_one_connection_too_many_the_one_that_waits_longest_is_closed(sent: bytes, loop: str) -> None:
+def test_one_connection_too_many_closes_the_one_that_waited_longest(sent: bytes, loop: str) -> None:
     with serving(loop, connections_at_most=3) as port, ExitStack() as stack:
         first = connect(stack, port)
         first.sendall(sent)
@@ -126,7 +126,7 @@ def test_for_one_connection_too_many_the_one_that_waits_longest_is_closed(sent: 
         assert answers(port)
 
 
-def test_who_is_being_answered_is_not_closed_for_another() -> None:
+def test_a_connection_that_is_being_answered_is_not_closed() -> None:
     with serving(connections_at_most=2) as port, ExitStack() as stack:
         thinking = [connect(stack, port) for _ in range(2)]
         for connection in thinking:
@@ -158,7 +158,7 @@ def rest_of_head(port: int) -> bytes:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"GET / HT", HEAD, HEAD + b"GET / HTTP/1.1\r\nA: "])
-def test_a_head_must_come_in_time(beginning: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_head_must_arrive_in_time(beginning: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with serving(head_within=0.3) as port, ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(beginning)
@@ -168,7 +168,7 @@ def test_a_head_must_come_in_time(beginning: bytes, caplog: pytest.LogCaptureFix
     assert "a client sent no request in time: its connection was closed" in caplog.messages
 
 
-def test_a_head_that_trickles_has_no_more_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slow_head_gets_no_extra_time(caplog: pytest.LogCaptureFixture) -> None:
     with serving(head_within=0.3) as port, ExitStack() as stack:
         connection = connect(stack, port)
         connection.settimeout(0.02)
@@ -196,7 +196,7 @@ def test_an_answer_may_take_longer_than_a_head() -> None:
             rest(connection)
 
 
-def test_a_client_that_takes_nothing_of_its_answer_is_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_does_not_read_its_answer_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
     with serving(write_within=0.2) as port, ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(question("flood"))
@@ -237,7 +237,7 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED)
-def test_what_a_server_of_ours_refuses_in_a_head_is_refused(port: int, sent: bytes) -> None:
+def test_a_head_that_our_own_server_refuses_is_refused(port: int, sent: bytes) -> None:
     with ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(sent)
@@ -250,7 +250,7 @@ def test_what_a_server_of_ours_refuses_in_a_head_is_refused(port: int, sent: byt
     assert b"HTTP/1.1" not in received[12:]
 
 
-def test_what_is_allowed_in_a_head_is_answered(port: int) -> None:
+def test_a_valid_head_is_answered(port: int) -> None:
     with ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(lines(b"A: b\tc", b"Content-Length: 0", *[b"A: b"] * 100) * 3 + lines(b"Connection: close"))
@@ -258,9 +258,7 @@ def test_what_is_allowed_in_a_head_is_answered(port: int) -> None:
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"1\r\nab\r\n"])
-def test_a_body_that_cannot_be_read_ends_the_connection_and_no_more(
-    port: int, body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_body_only_ends_its_connection(port: int, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(lines(b"Transfer-Encoding: chunked"))
@@ -270,7 +268,7 @@ def test_a_body_that_cannot_be_read_ends_the_connection_and_no_more(
     assert [record.exc_info for record in caplog.records if record.exc_info] == []
 
 
-def test_a_flood_of_what_cannot_be_read_is_a_line_a_second(port: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_unreadable_requests_logs_one_line_a_second(port: int, caplog: pytest.LogCaptureFixture) -> None:
     begin = time.monotonic()
     for _ in range(100):
         with ExitStack() as stack:

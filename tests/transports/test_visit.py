@@ -1,4 +1,4 @@
-"""A page's address is enough: each transport visits it, and asks the bot that it finds there."""
+"""Each transport visits a page by its address, and asks the bot that it finds there."""
 
 import ssl
 from typing import Any
@@ -40,7 +40,7 @@ def collected(ask: Ask, endpoint: Any, question: Any, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_from_a_pages_address_a_question_is_answered(ask: Ask, version: str) -> None:
+def test_a_pages_address_is_enough_to_ask(ask: Ask, version: str) -> None:
     with served(PageSite(version)) as site:
         page = visited(ask, site.url, f"{site.url}/contact/")
         (bot,) = page.bots
@@ -51,13 +51,13 @@ def test_from_a_pages_address_a_question_is_answered(ask: Ask, version: str) -> 
     assert (submit["botId"], submit["contextId"]) == ("default", 4)
 
 
-def test_a_page_names_several_bots(ask: Ask) -> None:
+def test_a_page_may_name_several_bots(ask: Ask) -> None:
     with served(PageSite(bots=("default", "sales"))) as site:
         page = visited(ask, site.url, f"{site.url}/contact/")
     assert [bot.bot_id for bot in page.bots] == ["default", "sales"]
 
 
-def test_a_fresh_page_comes_from_no_cache(ask: Ask) -> None:
+def test_a_fresh_page_does_not_come_from_a_cache(ask: Ask) -> None:
     with served(PageSite("2.4.3", cached_nonce="0000000000")) as site:
         nonces = [visited(ask, site.url, f"{site.url}/contact/", fresh=fresh).bots[0].nonce for fresh in (False, True)]
     assert nonces == ["0000000000", site.nonce]
@@ -74,7 +74,7 @@ def test_a_nonce_that_a_cache_kept_too_long_is_renewed_from_the_page(ask: Ask, v
         asked = [path.split("?")[0] for _, path, _, _ in site.requests]
         submit = "/wp-json/mwai-ui/v1/chats/submit"
         assert asked == ["/contact/", submit, "/contact/", submit]
-        site.nonce = "2222222222"  # which no page knows yet
+        site.nonce = "2222222222"  # no page knows it yet
         site.cached_nonce = None
         site.page_nonce = "0000000000"
         with pytest.raises(ReplyBroken, match="Cookie check failed"):
@@ -82,7 +82,7 @@ def test_a_nonce_that_a_cache_kept_too_long_is_renewed_from_the_page(ask: Ask, v
         assert [path.split("?")[0] for _, path, _, _ in site.requests[4:]] == [submit, "/contact/"]
 
 
-def test_a_page_that_is_not_there_raises(ask: Ask) -> None:
+def test_a_missing_page_raises(ask: Ask) -> None:
     with served(PageSite()) as site, pytest.raises(ReplyBroken) as raised:
         visited(ask, site.url, f"{site.url}/nothing/")
     assert (raised.value.broken.reason, raised.value.status) == (Reason.REFUSED, 404)
@@ -98,7 +98,7 @@ def test_a_redirect_may_lead_to_tls(ask: Ask, authority: trustme.CA, trust: ssl.
     assert page.notes == (f"redirected from {site.url} to {secure.url}",)
 
 
-def test_without_a_context_tls_is_checked_against_the_systems(ask: Ask, authority: trustme.CA) -> None:
+def test_without_a_context_tls_uses_the_systems_trust_store(ask: Ask, authority: trustme.CA) -> None:
     with (
         served(PageSite(), tls_server(authority, "localhost"), "localhost") as secure,
         served(PageSite(redirects={"/": f"{secure.url}/contact/"})) as site,
@@ -108,7 +108,7 @@ def test_without_a_context_tls_is_checked_against_the_systems(ask: Ask, authorit
     assert raised.value.broken.reason is Reason.LOST
 
 
-def test_a_members_cookies_go_to_the_site_alone(ask: Ask) -> None:
+def test_a_members_cookies_go_only_to_the_site(ask: Ask) -> None:
     member = Session("n", None, "wordpress_logged_in_1=x")
     with served(PageSite()) as other, served(PageSite(redirects={"/away": f"{other.url}/contact/"})) as site:
         options: Any = {"session": member, "headers": {"X-Key": "secret"}}
@@ -121,7 +121,7 @@ def test_a_members_cookies_go_to_the_site_alone(ask: Ask) -> None:
     assert not {"Cookie", "X-Key"} & {*fields}
 
 
-def test_a_transport_that_is_closed_visits_nothing(ask: Ask) -> None:
+def test_a_closed_transport_visits_nothing(ask: Ask) -> None:
     async def main() -> None:
         transport = ask.kind("http://127.0.0.1:9")
         await transport.aclose()
@@ -142,7 +142,7 @@ def test_a_malformed_address_is_refused(ask: Ask) -> None:
         visited(ask, "http://127.0.0.1:9", "contact")
 
 
-def test_a_trust_store_is_loaded_once_and_only_where_a_visit_leads_to_tls(
+def test_the_trust_store_is_loaded_once_and_only_for_tls(
     ask: Ask, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[ssl.SSLContext] = []

@@ -1,4 +1,4 @@
-"""Certificates for servers of tests, good ones and others."""
+"""Certificates for test servers, good and faulty ones."""
 
 import datetime
 import ssl
@@ -11,28 +11,28 @@ from opchat_transports.testing import Close, Script, Write
 
 __all__ = ["FAULTS", "IDN", "NAME", "certificate", "tls_server", "trusting", "without_close_notify"]
 
-NAME = "site.example"  # known to proxies only
+NAME = "site.example"  # only proxies have this name
 IDN = "xn--bcher-kva.example"
 FAULTS = {"wrong name": "Hostname mismatch", "expired": "has expired", "self-signed": "self-signed certificate"}
-"""Certificates that nobody vouches for, and how OpenSSL calls what is wrong."""
+"""Faulty certificates, and OpenSSL's words for each fault."""
 
 
 def tls_server(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    """A server of these names, by default of "localhost"."""
+    """A server's context for these names, by default "localhost"."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names or ("localhost",)).configure_cert(context)
     return context
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """A client that trusts the authority."""
+    """A client's context that trusts the authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
 
 
 def certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:
-    """A server with a certificate that is "good", or one of `FAULTS`."""
+    """A server's context whose certificate is "good" or one of `FAULTS`."""
     match kind:
         case "good":
             return tls_server(authority, "localhost", NAME, IDN, "::1")
@@ -55,6 +55,6 @@ def certificate(kind: str, authority: trustme.CA) -> ssl.SSLContext:
 
 
 def without_close_notify(*pieces: bytes) -> Script:
-    """Ends the connection and not its TLS, as whoever cuts it would."""
+    """End the connection without close_notify, as an attacker who cuts it would."""
 
     return Write(b"".join(pieces)), Close(notify=False)

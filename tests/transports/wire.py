@@ -1,4 +1,4 @@
-"""The bytes of answers, one by one, and scripts of `FaultServer` that send them."""
+"""The bytes of answers, and scripts of `FaultServer` that send them."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ LAST = chunk(b"")
 
 
 def event(**fields: Any) -> bytes:
-    """One server-sent event in a chunk of its own."""
+    """One server-sent event in its own chunk."""
     return chunk(b"data: " + json.dumps(fields).encode() + b"\n\n")
 
 
@@ -51,12 +51,12 @@ def end(reply: str, **more: Any) -> bytes:
 
 
 def answers(*pieces: bytes) -> Script:
-    """This answer to the submit."""
+    """Answer the submit with this."""
     return (Write(b"".join(pieces)),)
 
 
 def serves(*pieces: bytes) -> Script:
-    """This answer to each question of a connection."""
+    """Answer each question of a connection with these."""
     return answers(*pieces) + (Expect(), *answers(*pieces)) * 400
 
 
