@@ -31,6 +31,11 @@ class TLSStream:
         """The peer's certificate, as from `ssl.SSLSocket.getpeercert`."""
         return self._tls.getpeercert()
 
+    @property
+    def has_data(self) -> bool:
+        """Whether bytes have come that were not read yet."""
+        return self._tls.pending() > 0 or self._incoming.pending > 0
+
     async def receive_some(self) -> bytes:
         data: bytes = await self._run(self._tls.read, READ)
         return data
@@ -49,7 +54,7 @@ class TLSStream:
             except ssl.SSLWantReadError:
                 await self._flush()
             except ssl.SSLError:
-                with suppress(OSError):
+                with suppress(Exception):  # trio has its own
                     await self._flush()  # sends an alert
                 raise
             else:

@@ -15,6 +15,7 @@ from opchat_proto import Call
 
 from ._async import AsyncTransportBase, StreamReply
 from ._common import READ, tune
+from ._tls import TLSStream
 
 __all__ = ["TrioReply", "TrioTransport"]
 
@@ -41,9 +42,7 @@ class _Socket(trio.abc.AsyncResource):
             try:
                 return self._socket.recv(max_bytes or READ)
             except BlockingIOError:
-                pass  # the system may be wrong about that
-            except OSError as error:
-                raise trio.BrokenResourceError from error
+                continue  # the system was wrong about that
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -52,17 +51,24 @@ class _Socket(trio.abc.AsyncResource):
             try:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:
-                await self.wait_send_all_might_not_block()
-            except OSError as error:
-                raise trio.BrokenResourceError from error
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.wait_writable(self._socket)
+                await trio.lowlevel.wait_writable(self._socket)
 
     async def aclose(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
         await trio.lowlevel.checkpoint()
+
+
+class _TLS(TLSStream):
+    """TLS that can be read after a failed write, as a server may answer early. `trio.SSLStream` cannot."""
+
+    async def receive_some(self) -> bytes:
+        if self.has_data:  # otherwise reading the connection is a checkpoint
+            await trio.lowlevel.checkpoint()
+        return await super().receive_some()
+
+    async def aclose(self) -> None:
+        await self._outer.aclose()
 
 
 async def _connect(host: str, port: int) -> _Socket | trio.abc.Stream:
@@ -103,7 +109,7 @@ class TrioReply(StreamReply):
     )
 
     _connect = staticmethod(_connect)
-    _wrap = trio.SSLStream  # not https_compatible, which would accept a truncation as an end (RFC 8446, 6.1)
+    _wrap = _TLS
     _now = staticmethod(trio.current_time)
     _within = staticmethod(lambda until: trio.CancelScope(deadline=until))
 

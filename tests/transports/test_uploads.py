@@ -1,15 +1,18 @@
 """Files for a bot, over each transport."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
-from opchat_proto import Limits, Reason, Session
+from opchat_proto import Broken, Limits, Reason, Session
 from opchat_transports import ReplyBroken
-from opchat_transports.testing import Close, Expect, FaultServer, Script, Write, json_object
+from opchat_transports.testing import Accept, Close, Expect, FaultServer, Run, Script, Write, json_object, response
 
-from .asking import ASKS, TRANSPORTS, Ask
+from .asking import ASKS, TRANSPORTS, Ask, linux
+from .tls import tls_server, trusting
 
 each = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 ID = "2fa164266b033ad1d46fd522303ab310"
@@ -79,6 +82,24 @@ def test_a_refusal_by_the_site_is_raised(ask: Ask, script: Script, reason: Reaso
     with FaultServer(script) as server, pytest.raises(ReplyBroken) as caught:
         upload(ask, server.url, b"x", "a.php")
     assert (caught.value.broken.reason, caught.value.broken.asked) == (reason, False)
+
+
+@linux  # where a reset leaves what came before it
+@pytest.mark.parametrize("way", ["blocking", "trio"])  # asyncio and httpx may lose what came with a reset
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
+def test_a_refusal_that_comes_while_the_file_is_sent_is_read(way: str, is_secure: bool) -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(response(b"Too large.", status=413, headers=[("Content-Type", "text/html")]))
+        connection.close()  # and with it what the client is still sending
+
+    authority = trustme.CA()
+    context = tls_server(authority) if is_secure else None
+    with FaultServer((Accept(), Run(refuse)), ssl_context=context) as server:
+        options = {"session": Session("n1"), "ssl_context": trusting(authority) if is_secure else None}
+        with pytest.raises(ReplyBroken) as caught:
+            upload(ASKS[way], server.url, bytes(16_000_000), "a.bin", **options)
+    assert caught.value.broken == Broken(Reason.REFUSED, "Too large.", status=413, raw="Too large.")
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
