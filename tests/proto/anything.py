@@ -1,4 +1,4 @@
-"""Answers and bytes that are right, nearly right or anything, and a whole exchange for each machine."""
+"""Draw valid, nearly valid and arbitrary answers and bytes, and run a whole exchange on each machine."""
 
 import copy
 import operator
@@ -60,10 +60,10 @@ EXPIRED = Answered(403, [("X-WP-Nonce", "n3")], b'{"code":"rest_cookie_invalid_n
 NO_ROUTE = Answered(404, [], b'{"code":"rest_no_route","message":"No route"}')
 PAGE = Answered(200, [("Content-Type", "text/html")], b"<!DOCTYPE html><title>Blog</title>")
 WHO_ASKS = Answered(200, [], b'{"id":2,"slug":"alice"}')
-NONCE = Answered(200, [], b"1635c20365")  # as WordPress gives it
+NONCE = Answered(200, [], b"1635c20365")  # the form that WordPress sends
 ANSWERS = [OPENED, RENEWED, STALE, EXPIRED, NO_ROUTE, PAGE, WHO_ASKS, NONCE]
 
-# ---------------------------------------------------------------- bytes that are nearly right
+# ---------------------------------------------------------------- nearly valid bytes
 
 BODY = [
     *(b"data:", b"data: ", b"data", b"\n", b"\r", b"\r\n", b"\n\n", b" ", b"{", b"}", b"[", b'"', b"\\ud83d", b":"),
@@ -81,7 +81,7 @@ WIRE = [
     *(b"Connection: close\r\n", b"Location: /\xe9\r\n", b"Retry-After: 600\r\n", b"\r\n", b"\r\n\r\n"),
     *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\n", b"5;a=b\r\n", b"ffffffffffffffffffff\r\n"),
 ]
-# Proxies, and their replies until the tunnel is open. The first one gets whole URLs, without a tunnel.
+# Proxies, and their replies until the tunnel is open. The first one gets absolute-form requests, without a tunnel.
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
 PROXIES: list[tuple[str, str, list[bytes]]] = [
     ("http://proxy.example:3128", "http", []),
@@ -98,7 +98,7 @@ def noise(pieces: Sequence[bytes]) -> SearchStrategy[bytes]:
 
 @st.composite
 def spoiled(draw: DrawFn, whole: SearchStrategy[bytes], pieces: Sequence[bytes]) -> bytes:
-    """`whole` with bytes removed, inserted, or both."""
+    """`whole` with some bytes removed, inserted, or both."""
     data = draw(whole)
     start, end = sorted(draw(st.tuples(st.integers(0, len(data)), st.integers(0, len(data)))))
     return data[:start] + draw(st.just(b"") | noise(pieces)) + data[end:]
@@ -116,7 +116,7 @@ any_wire = (
     | noise([*WIRE, *BODY])
 )
 
-# A lone surrogate is what `os.fsdecode` and `errors="surrogateescape"` leave of a byte that is not UTF-8.
+# `os.fsdecode` and `errors="surrogateescape"` turn a byte that is not UTF-8 into a lone surrogate.
 any_text = strategies.texts() | st.just("caf\udce9")
 _FIELDS: list[tuple[str | bytes, str | bytes]] = [
     ("Content-Type", "text/html"),
@@ -144,7 +144,7 @@ any_status = st.sampled_from([200, 200, 200, 100, 101, 103, 301, 401, 403, 404, 
 
 
 Again: TypeAlias = Callable[[Any], Any]
-"""Applied to a machine before each input: nothing, or replacing it by a copy."""
+"""Applied to a machine before each input: the identity, or a copy."""
 
 
 def the_same(machine: Any) -> Any:
@@ -163,7 +163,7 @@ copiers = st.sampled_from([deep_copied, *map(pickled, range(2, pickle.HIGHEST_PR
 
 
 def decode_events(pieces: Iterable[bytes], limits: Limits, again: Again = the_same) -> tuple[Any, ...]:
-    """Everything observable of an `SSEDecoder` over these bytes."""
+    """Everything that can be observed of an `SSEDecoder` fed with these bytes."""
     decoder = SSEDecoder(limits)
     given = []
     for piece in pieces:
@@ -180,7 +180,9 @@ def decode_reply(head: Answered, pieces: Iterable[bytes], limits: Limits, again:
     decoder = ReplyDecoder(limits)
     given = decoder.receive_head(head.status, head.headers)
     for piece in pieces:
-        if not is_reply(given):  # a body before its head would be the caller's fault, and so is one after a 1xx head
+        if not is_reply(
+            given
+        ):  # a body before its head would be the caller's mistake, and so would one after a 1xx head
             decoder = again(decoder)
             given += decoder.receive_data(piece)
     given += again(decoder).receive_eof()
@@ -190,7 +192,7 @@ def decode_reply(head: Answered, pieces: Iterable[bytes], limits: Limits, again:
 def run_flow(
     flow: Flow, script: Iterable[Answered], cut: Callable[[bytes], list[bytes]], again: Again = the_same
 ) -> tuple[list[Event], list[Request], Session | None]:
-    """A flow that is given these answers one after the other; then nothing answers."""
+    """A flow that gets these responses one after the other, and then no more."""
     given: list[Event] = []
     requests = []
     answers = iter(script)
@@ -221,7 +223,7 @@ def run_client(
 ) -> tuple[list[Event], list[Connect | StartTLS | Send], Session | None]:
     """A client whose server sends the next of these after each request, and closes after the last one.
 
-    On each connection the greeting comes first: what a proxy replies.
+    Each connection starts with the greeting, the replies of a proxy.
     """
     given: list[Event] = []
     done: list[Connect | StartTLS | Send] = []
@@ -237,7 +239,7 @@ def run_client(
                 for piece in cut(next(answers, b"")):  # bytes after the answer are ignored
                     given += client.receive_data(piece)
                     client = again(client)
-                if isinstance(peek(client), Receive):  # no length, or the answer breaks off
+                if isinstance(peek(client), Receive):  # no length, or the answer is cut off
                     given += client.receive_eof()
             case _:
                 greetings = [*greeting] if isinstance(step, Connect) else greetings
@@ -249,7 +251,7 @@ def run_client(
 
 
 def peek(client: Client) -> Connect | StartTLS | Send | Receive | Done:
-    """The next step without its effect, that a request may have been seen."""
+    """The next step, without the side effect of marking the request as possibly seen."""
     return copy.deepcopy(client).next_step()
 
 
@@ -269,5 +271,5 @@ any_head = st.builds(Answered, any_status.filter(lambda status: not 100 <= statu
 
 
 def unasked(event: Event) -> Event:
-    """As from a decoder, which does not know whether a question was asked."""
+    """The same events as from a decoder, which does not know whether a question was asked."""
     return replace(event, asked=False) if isinstance(event, Broken) else event

@@ -1,4 +1,4 @@
-"""A `Client` that has asked, and the outcome of the bytes that answer it."""
+"""A `Client` that has asked, and the events for the bytes that answer it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from opchat_proto import (
     Submit,
     __version__,
 )
-from opchat_proto._table import G, S, Table  # what all machines are made of is not public
+from opchat_proto._table import G, S, Table  # the base of all machines is not public
 
 ENDPOINT = Endpoint.parse("http://site.example")
 QUESTION = Submit(new_message="Hi?")
@@ -63,14 +63,14 @@ def ask(asking: Client) -> list[Connect | StartTLS | Send]:
 
 
 def answered(pieces: Iterable[bytes], *, limits: Limits = NO_RESTART, close: bool = True) -> list[Event]:
-    """The events of an answer in these pieces, followed by a close."""
+    """The events of an answer that comes in these pieces, followed by a close."""
     asking = asked(limits=limits)
     events = [event for piece in pieces for event in asking.receive_data(piece)]
     return events + asking.receive_eof() if close else events
 
 
 def is_reply(events: list[Event]) -> bool:
-    """`Live* (End | Broken)`."""
+    """Whether the events match `Live* (End | Broken)`."""
     return bool(events) and isinstance(events[-1], End | Broken) and all(isinstance(e, Live) for e in events[:-1])
 
 
@@ -80,7 +80,7 @@ def content_length(body: bytes, *fields: bytes, status: bytes = b"200 OK") -> by
 
 
 def chunks(*pieces: bytes) -> bytes:
-    """A chunked body in these chunks, without its last one."""
+    """A chunked body with these chunks, without the last chunk."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
@@ -88,7 +88,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Recorder(Table[S, G]):
-    """A table that remembers what was asked of it."""
+    """A table that records which moves were made."""
 
     def __init__(self, table: Table[S, G]) -> None:
         super().__init__(table.name, table.start, table.rows)
@@ -110,7 +110,7 @@ Step: TypeAlias = Connect | StartTLS | Send | Receive | Done
 
 @dataclass(frozen=True)
 class Way:
-    """Through a proxy (or none) to a site: the steps that lead there, and as bytes what the proxy replies."""
+    """A way through a proxy (or none) to a site: the steps that lead there, and the bytes that the proxy replies."""
 
     proxy: str
     site: str
@@ -122,12 +122,12 @@ class Way:
 
     @property
     def replies(self) -> list[int]:
-        """Where in the script the proxy speaks."""
+        """The positions in the script at which the proxy speaks."""
         return [place for place, item in enumerate(self.script) if isinstance(item, bytes)]
 
 
 def connect(target: bytes, credentials: bytes = b"") -> Send:
-    """The request for a tunnel to an HTTP proxy."""
+    """The CONNECT request to an HTTP proxy."""
     return Send(
         b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: opchat/%b\r\n" % (target, target, __version__.encode())
         + (b"Proxy-Authorization: Basic %b\r\n" % credentials if credentials else b"")
@@ -159,7 +159,7 @@ WAYS = {
         (
             Connect("::1", 80),
             connect(b"[2001:db8::1]:8443"),
-            b"HTTP/1.0 102 -\r\n\r\nHTTP/1.0 299 -\r\nContent-Length: 9\r\n\r\n",  # a length that means nothing there
+            b"HTTP/1.0 102 -\r\n\r\nHTTP/1.0 299 -\r\nContent-Length: 9\r\n\r\n",  # a length means nothing there
             StartTLS("2001:db8::1"),
         ),
     ),
@@ -205,7 +205,7 @@ WAYS = {
             NO_PASSWORD,
             b"\x05\x00",
             Send(b"\x05\x01\x00\x01\xc0\x00\x02\x07\x1f\x40"),
-            b"\x05\x00\xff\x03\x00\x00\x00",  # a name of no characters, and a reserved byte that is not zero
+            b"\x05\x00\xff\x03\x00\x00\x00",  # an empty name, and a reserved byte that is not zero
         ),
     ),
     "socks5h to https at an IPv6 address": Way(
@@ -216,7 +216,7 @@ WAYS = {
             NO_PASSWORD,
             b"\x05\x00",
             Send(b"\x05\x01\x00\x04\x20\x01\x0d\xb8" + 11 * b"\x00" + b"\x01\x01\xbb"),
-            b"\x05\x00\x00\x03\xff" + 255 * b"\xff" + b"\x00\x00",  # the name does not matter
+            b"\x05\x00\x00\x03\xff" + 255 * b"\xff" + b"\x00\x00",  # any name will do
             StartTLS("2001:db8::1"),
         ),
     ),
@@ -230,7 +230,7 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def follow(asking: Client, script: Iterable[Step | bytes], cut: Cut = whole) -> list[Event]:
-    """Perform these steps, which must be the next ones, and report the replies in pieces."""
+    """Check that these steps come next, perform them, and report the replies in pieces."""
     events: list[Event] = []
     for item in script:
         if isinstance(item, bytes):

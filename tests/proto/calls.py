@@ -80,13 +80,13 @@ def put_off(seconds: int) -> Reply:
 
 
 def refused(seconds: int, **more: Any) -> Broken:
-    """The event of `put_off` for the question, or with `in_session` for all calls that wait for a session."""
+    """The event for `put_off`: for the question, or with `in_session` for all calls that wait for a session."""
     detail = "start_session: later" if more else "later"
     return Broken(Reason.REFUSED, detail, 429, None, seconds, "later", **(more or {"asked": True}))
 
 
 def asks(call: AnyCall, now: float = 0.0) -> str:
-    """Perform all steps up to a request, and over a connection also its Send. Return the request, or another step."""
+    """Perform all steps up to a request (over a connection, its Send too). Returns the request, or another step."""
     while True:
         step, _ = call.next_step(now)
         match step:
@@ -106,7 +106,7 @@ def asks(call: AnyCall, now: float = 0.0) -> str:
 
 
 def tell(call: AnyCall, reply: Reply) -> None:
-    """The whole answer to a request."""
+    """Report a whole answer to a request."""
     if isinstance(call, Call):
         call.receive_data(reply.data)
     else:
@@ -116,7 +116,7 @@ def tell(call: AnyCall, reply: Reply) -> None:
 
 
 def begin(call: AnyCall, body: bytes) -> None:
-    """The head of an answer, and the beginning of its body."""
+    """Report the head of an answer and the beginning of its body."""
     if isinstance(call, Call):
         call.receive_data(b"HTTP/1.1 200 -\r\n\r\n" + body)
     else:
@@ -125,7 +125,7 @@ def begin(call: AnyCall, body: bytes) -> None:
 
 
 def reach_nobody(call: AnyCall) -> None:
-    """The step failed, and the question certainly did not reach the server."""
+    """Report that the step failed and the question certainly did not reach the server."""
     if isinstance(call, Call):
         call.step_failed("refused")
     else:
@@ -140,7 +140,7 @@ def taken(call: AnyCall) -> list[Event]:
 
 
 def ended(call: AnyCall, now: float = 0.0) -> list[Event]:
-    """The events of a call that is over. The last comes after `Done`."""
+    """The events of a call that is over. The last one comes after `Done`."""
     before = taken(call)
     assert state_of(call) == State.OVER or all(isinstance(event, Live) for event in before)
     assert call.next_step(now) == (Done(), math.inf)
@@ -155,7 +155,7 @@ def signal_of(call: AnyCall, now: float = 0.0) -> threading.Event:
 
 
 def at_once(make: Make, count: int, **options: Any) -> tuple[Channel, list[AnyCall]]:
-    """A channel with signals, and this many calls. Without a session the first starts one, and the others wait."""
+    """A channel with signals, and this many calls. Without a session, the first call starts one and the others wait."""
     site = channel(signal=threading.Event, **options)
     calls = [make(site, "Hi?") for _ in range(count)]
     if site.session is None:
@@ -168,7 +168,7 @@ def state_of(call: AnyCall) -> str:
 
 
 def stale(make: Make, count: int, **options: Any) -> tuple[Channel, list[AnyCall]]:
-    """Calls whose nonce was refused: the first renews it, and the others wait. Each refusal has its own words."""
+    """Calls whose nonce was refused, each with its own message. The first one renews it, and the others wait."""
     site, calls = at_once(make, count, session=Session("n0"), **options)
     for number, call in enumerate(calls):
         assert asks(call) == "submit n0"
@@ -207,7 +207,7 @@ def kinds(items: Iterable[object]) -> list[str]:
 
 
 def at(state: State, make: Make, **options: Any) -> tuple[AnyCall, AnyCall | None]:
-    """A call in this state, and the one that it waits for."""
+    """A call in this state, and the call that it waits for."""
     session = None if state in (State.SESSION, State.WAIT, State.START) else Session()
     site = channel(session=session, retries=int(state is State.PAUSE), **options)
     starter = None

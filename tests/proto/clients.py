@@ -55,7 +55,7 @@ def is_start_session(step: object) -> bool:
     return isinstance(step, Send) and b"/mwai/v1/start_session " in step.data
 
 
-# The way through each state, and how many steps of it are done there.
+# The way to each state, and how many steps are done on it.
 PLACES: dict[State, tuple[Way, int]] = {
     State.CONNECT: (DIRECT, 0),
     State.PROXY_TLS: (WAYS["https to https"], 1),
@@ -72,7 +72,7 @@ UNFINISHED = list(PLACES)
 def bring(asking: Client, state: State) -> Client:
     for _ in range(PLACES[state][1]):
         asking.step_done()
-    if state is not State.SEND:  # asking for the step leaves it
+    if state is not State.SEND:  # the state is left when the step is asked for
         asking.next_step()
     assert state_of(asking) == state
     return asking
@@ -93,7 +93,7 @@ def state_of(asking: Client) -> str:
 THE_PROXY = "the proxy https://proxy.example:3128: "
 CLEAR = [Broken(Reason.TRUNCATED, "the server sent bytes in the clear where TLS was to begin")]
 
-# The text before the driver's own words: for a lost connection, and in other cases.
+# The text before the driver's own words: for a lost connection, and for other cases.
 SAID: dict[State, tuple[str, str]] = {
     State.CONNECT: ("could not connect to site.example:80: ", "could not connect to site.example:80: "),
     State.PROXY_TLS: (THE_PROXY + "TLS failed: ", THE_PROXY + "TLS failed: "),
@@ -107,7 +107,7 @@ SAID: dict[State, tuple[str, str]] = {
 
 
 def early(data: bytes, *, failed: bool) -> Client:
-    """An answer of start_session before it was sent."""
+    """An answer to start_session that arrives before the request was sent."""
     asking = at(State.SENDING, session=None)
     if failed:
         assert asking.step_failed("broken pipe") == []
@@ -117,7 +117,7 @@ def early(data: bytes, *, failed: bool) -> Client:
 
 @dataclass
 class Fetches:
-    """A machine other than `Flow`: it requests one URL after the other, whatever happens to the earlier ones."""
+    """A machine other than `Flow`: it requests one URL after another, whatever happens to the earlier ones."""
 
     urls: list[str]
     limits: Limits = Limits()
@@ -162,7 +162,7 @@ class Fetches:
 
 
 def again(way: Way) -> Client:
-    """At Connect, after the first connection has carried its request."""
+    """A client at Connect, after the first connection has carried its request."""
     asking = way.client(session=None)
     follow(asking, way.script)
     ask(asking)

@@ -20,7 +20,7 @@ def full() -> Conversation:
 
 
 def said(*ids: str | None) -> Conversation:
-    """A conversation of one turn for each id: "1?", "1!", "2?", "2!" and so on."""
+    """A conversation with one turn for each id: "1?", "1!", "2?", "2!" and so on."""
     conversation = Conversation(chat_id="c1")
     for number, response_id in enumerate(ids, 1):
         payload = json.dumps({} if response_id is None else {"responseId": response_id})

@@ -1,4 +1,4 @@
-"""Ways to cut bytes, and to copy values, that many tests need."""
+"""Ways to cut bytes and to copy values."""
 
 import copy
 import pickle
@@ -29,7 +29,7 @@ def in_pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def cut_at(data: bytes, places: list[int]) -> list[bytes]:
-    """The bytes cut at these places, which may be in any order."""
+    """The bytes cut at these places, given in any order."""
     bounds = [0, *sorted(places), len(data)]
     return [data[start:end] for start, end in pairwise(bounds)]
 
@@ -39,7 +39,7 @@ def random_cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
 
 
 def copies(value: T) -> Iterator[T]:
-    """The value, copied in every way: copy, deepcopy, and pickle's protocols for classes with slots."""
+    """The value and its copies: copy, deepcopy, and every pickle protocol that supports slots."""
     yield copy.copy(value)
     yield copy.deepcopy(value)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
@@ -47,7 +47,7 @@ def copies(value: T) -> Iterator[T]:
 
 
 def clones(machine: T) -> Iterator[T]:
-    """The machine, copied in every way that shares nothing, so each copy can continue alone."""
+    """Independent copies of the machine, made in every way. Each can continue alone."""
     yield copy.deepcopy(machine)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         yield pickle.loads(pickle.dumps(machine, protocol))

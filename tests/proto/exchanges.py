@@ -1,4 +1,4 @@
-"""The outcome of an answer's bytes, and of an `Exchange` alone."""
+"""The events of an answer's bytes, and the items of an `Exchange` alone."""
 
 from opchat_proto import Broken, End, Event, Limits, Reason, Request
 from tests.proto.asking import NO_RESTART, answered
@@ -9,7 +9,7 @@ JSON_ANSWERED: list[Event] = [End("Hi", JSON.decode())]
 
 
 def outcome_of(data: bytes, *, limits: Limits = NO_RESTART, close: bool = True) -> list[Event]:
-    """The events of these bytes, the same for every cut."""
+    """The events of these bytes, after checking that they are the same for every cut."""
     cuttings = every_cut(data)
     events = answered(next(cuttings), limits=limits, close=close)
     for pieces in cuttings:

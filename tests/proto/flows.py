@@ -42,13 +42,13 @@ def take(flow: Flow) -> Request:
 
 
 def answer(flow: Flow, response: Answer) -> list[Event]:
-    """The whole response to the request that was handed out."""
+    """Report the whole response to the request that was handed out."""
     status, headers, body = response
     return flow.receive_head(status, headers) + flow.receive_data(body) + flow.receive_eof()
 
 
 def run(flow: Flow, *responses: Answer) -> tuple[list[Request], list[Event]]:
-    """All requests and events, given these responses."""
+    """All requests and events, with these responses."""
     requests, events = [], []
     for response in responses:
         requests.append(take(flow))
@@ -72,7 +72,7 @@ CHAT = "/mwai-ui/v1/chats/submit"
 
 NO_SESSION = Broken(Reason.MALFORMED, "start_session: no nonce and session id that could be sent back", in_session=True)
 
-# How start_session can fail: the response, what happens after it (None: it ends well), the outcome.
+# Ways in which start_session can fail: the response, what follows (None: a clean end), the outcome.
 FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
     "an exception": (
         (500, [], b'{"success":false,"message":"Boom."}'),
@@ -212,7 +212,7 @@ FAILED: dict[str, tuple[Answer | None, Reason | None, Broken]] = {
 
 
 def fail(flow: Flow, response: Answer | None, failure: Reason | None) -> list[Event]:
-    """The events after the request was handed out."""
+    """The events that follow once the request was handed out."""
     events: list[Event] = []
     if response is not None:
         status, headers, body = response
@@ -232,7 +232,7 @@ STALE_IDS = ["missing", "expired", "missing for a member"]
 
 
 def refused_flow(*, limits: Limits = Limits()) -> Flow:
-    """A flow whose question was refused for its nonce, so that start_session is due."""
+    """A flow whose question was refused for its nonce. start_session is due."""
     flow = Flow(SITE, ASK, session=GIVEN, limits=limits)
     take(flow)
     assert answer(flow, STALE[1]) == []

@@ -1,4 +1,4 @@
-"""What a site answers to a member, and a flow that asks it."""
+"""A site's answers to a member, and a flow that asks it."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ def user(slug: object = "alice", **more: Any) -> Answer:
 
 
 def asked(flow: Flow, *answers: Answer) -> tuple[list[Request], list[Event]]:
-    """The requests, and the events; the flow is copied on the way."""
+    """The requests and the events. The flow is copied on the way."""
     waiting, events, requests = list(answers), [], []
     while request := flow.next_request():
         requests.append(request)
@@ -61,5 +61,5 @@ def asked(flow: Flow, *answers: Answer) -> tuple[list[Request], list[Event]]:
 
 
 def places(requests: list[Request]) -> list[tuple[str, str | None]]:
-    """The place of each request, with its nonce."""
+    """The path of each request, with its nonce."""
     return [(request.url.removeprefix(SITE), dict(request.headers).get("X-WP-Nonce")) for request in requests]

@@ -11,7 +11,7 @@ ROOT = "https://site.example/wp-json"
 
 
 def escaped(value: dict[str, Any]) -> str:
-    """As the plugin writes it into an attribute (WIRE 2.2)."""
+    """Encoded as the plugin writes it into an attribute (WIRE 2.2)."""
     return html.escape(encode_as_php(value)).replace("&#x27;", "&#039;")
 
 

@@ -1,4 +1,4 @@
-"""A message, and what is wrong with another."""
+"""Messages, and the error for malformed ones."""
 
 from collections.abc import Callable
 

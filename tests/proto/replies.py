@@ -1,4 +1,4 @@
-"""A response judged by `ReplyDecoder`, and the bytes that responses are made of."""
+"""Judge a response with `ReplyDecoder`, and the bytes of responses."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from tests.proto.cuts import byte_by_byte, every_cut, in_pieces
 
 
 def plain(text: str) -> str:
-    """An id without backslashes: pytest doubles them where it collects twice in one process, as mutmut does."""
+    """A test id without backslashes: pytest doubles them if tests are collected twice, as under mutmut."""
     return ascii(text)[1:-1].replace("\\", "/")
 
 
@@ -36,7 +36,7 @@ def judge(
 
 
 def cuttings(body: bytes) -> Iterator[list[bytes]]:
-    """Every cut in two; for long bodies, cuts around the beginning, middle and end."""
+    """Every cut in two. In long bodies, only cuts near the beginning, the middle and the end."""
     if len(body) <= 700:
         yield from every_cut(body)
         return

@@ -1,4 +1,4 @@
-"""A server's connection in memory: requests, answers, and a driver of them."""
+"""A server's connection in memory: requests, answers, and a driver."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -77,7 +77,7 @@ def converse(
     events: Iterable[Event] = EVENTS,
     between: Callable[[Server], Server] = lambda server: server,
 ) -> tuple[bytes, list[Submit]]:
-    """Drive the server until it is done, with the same answer to each question: what it sent, and the questions."""
+    """Drive the server until it is done, with one answer to each question. Returns what it sent, and the questions."""
     sent = bytearray()
     questions: list[Submit] = []
     pieces = iter(pieces)

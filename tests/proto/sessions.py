@@ -1,4 +1,4 @@
-"""A guest's session, and texts that no session may hold."""
+"""A guest's session, and texts that a session cannot hold."""
 
 from opchat_proto import Session
 

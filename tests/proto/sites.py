@@ -1,4 +1,4 @@
-"""A site at a fixed time, what is asked of it, and its answers as values."""
+"""A site at a fixed time, requests to it, and its responses as values."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ def json_response(status: int, body: bytes, *headers: tuple[str, str]) -> Respon
 
 
 def wrong(value: object) -> Any:
-    """A value that a type checker would not let through."""
+    """A value of a type that a type checker would reject."""
     return value
 
 
@@ -57,7 +57,7 @@ def ask(
     now: float = NOW,
     site: Site = SITE,
 ) -> Response | Question | OutgoingFile:
-    """What the site says to a submit with this JSON body, bytes as they are."""
+    """The site's response to a submit with this JSON body. Bytes are sent unchanged."""
     body = values if isinstance(values, bytes) else json.dumps(values).encode()
     fields = [JSON_TYPE, *headers] if nonce is None else [JSON_TYPE, ("X-WP-Nonce", nonce), *headers]
     return site.receive_request("POST", SUBMIT, fields, body, now=now)

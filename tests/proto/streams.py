@@ -1,4 +1,4 @@
-"""The outcome of a stream of server-sent events, under every cut."""
+"""The events of a stream, checked under every cut."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a decoder says about a stream that has ended."""
+    """The whole state of a decoder whose stream has ended."""
 
     events: tuple[ServerSentEvent, ...]
     retry: int | None
@@ -38,7 +38,7 @@ def outcome(pieces: Iterable[bytes], limit: int | None = None) -> Outcome:
 
 
 def under_every_cut(stream: bytes, limit: int | None = None) -> Outcome:
-    """The outcome of the stream, after checking that it does not depend on the cuts."""
+    """The outcome of the stream, after checking that it is the same for every cut."""
     whole = outcome([stream], limit)
     for pieces in every_cut(stream):
         assert outcome(pieces, limit) == whole, pieces
@@ -151,7 +151,7 @@ def slow_utf8(stream: bytes) -> str:
         if needed and not lower <= byte <= upper:
             needed = seen = 0
             lower, upper = 0x80, 0xBF
-            text.append("\ufffd")  # and the byte is looked at again, below
+            text.append("\ufffd")  # the same byte is decoded again below
         if needed:
             lower, upper = 0x80, 0xBF
             code_point = code_point << 6 | byte & 0x3F
@@ -175,10 +175,10 @@ def slow_utf8(stream: bytes) -> str:
 
 
 def slow_overflow(stream: bytes, limit: int) -> int | None:
-    """The offset of the first byte beyond the limit: the unfinished line and the data lines of its event."""
+    """The offset of the first byte beyond the limit. The unfinished line and the data lines of its event count."""
     offset = len(BOM) if stream.startswith(BOM) else 0
     if not offset and BOM.startswith(stream):
-        return None  # it may still become one
+        return None  # it may still become a data line
     line, size = b"", 0
     for index in range(offset, len(stream)):
         byte = stream[index : index + 1]

@@ -1,4 +1,4 @@
-"""Each kind of question defines its own request, under both forms of root."""
+"""Each kind of question defines its own request, under both forms of the REST root."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_a_get_has_a_query_and_no_body(site: str, url: str) -> None:
         (b'{"success":false,"message":"No."}', Broken(Reason.REMOTE, "No.", raw='{"success":false,"message":"No."}')),
     ],
 )
-def test_what_says_nothing_else_is_judged_as_a_reply_and_costs_nothing(body: bytes, last: End | Broken) -> None:
+def test_by_default_a_question_is_judged_as_a_reply_and_costs_nothing(body: bytes, last: End | Broken) -> None:
     flow = Flow("https://site.example", WhoAmI(), session=Session("n1"))
     assert flow.next_request() is not None
     assert flow.receive_head(200, []) + flow.receive_data(body) + flow.receive_eof() == [last]
@@ -57,21 +57,21 @@ OURS = (
 )
 
 
-def test_a_request_has_what_its_session_has() -> None:
+def test_a_request_uses_its_session() -> None:
     session = replace(Session.from_application_password("ada", "pass"), nonce="n1", cookie="mwai_session_id=s1")
     request = Draft("/x", b"{}").to_request(SITE, session, ())
     own = (("X-WP-Nonce", "n1"), ("Cookie", "mwai_session_id=s1"), ("Authorization", "Basic YWRhOnBhc3M="))
     assert request == Request("POST", "https://site.example/blog/wp-json/x", (*OURS, *own), b"{}")
 
 
-def test_the_callers_fields_replace_ours_in_any_case() -> None:
+def test_the_callers_fields_replace_ours_case_insensitively() -> None:
     theirs = (("user-agent", "x"), ("Content-Type", "text/plain"), ("X-A", "b"))
     request = Draft("/x", b"{}").to_request(SITE, Session(), theirs)
     replaced = ("User-Agent", "Content-Type")
     assert request.headers == (*(field for field in OURS if field[0] not in replaced), *theirs)
 
 
-def test_the_type_of_a_form_is_ours() -> None:
+def test_the_content_type_of_a_form_cannot_be_replaced() -> None:
     kind = ("Content-Type", "multipart/form-data; boundary=b")
     request = Draft("/x", b"{}", content_type=kind[1]).to_request(SITE, Session(), (("content-type", "x"), ("A", "b")))
     assert request.headers == (*OURS[:4], kind, *OURS[5:], ("A", "b"))

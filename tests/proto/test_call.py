@@ -1,4 +1,4 @@
-"""A question over connections: its steps, the proxy, and what an early or a failed step leads to."""
+"""A question over connections: its steps, its proxy, and failed or timed-out steps."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_the_steps_of_a_question_over_connections() -> None:
     assert call.sent == (0, 0)
 
 
-def test_a_step_that_does_not_fit_the_report_raises_and_the_answer_goes_on() -> None:
+def test_a_report_that_does_not_fit_the_step_raises_and_the_answer_goes_on() -> None:
     call = channel(session=Session()).call("Hi?")
     assert (asks(call), asks(call)) == ("submit None", "Receive")
     with pytest.raises(LocalProtocolError, match=r"^Client: step_done is not legal in state RECEIVE$"):
@@ -36,7 +36,7 @@ def test_a_step_that_does_not_fit_the_report_raises_and_the_answer_goes_on() -> 
 
 
 @pytest.mark.parametrize("proxy", ["http://proxy.example:3128", Proxy.parse("proxy.example:3128")])
-def test_connections_lead_through_the_proxy_and_an_http_library_has_its_own(proxy: Proxy | str) -> None:
+def test_a_call_connects_through_the_proxy_and_an_http_call_leaves_it_to_its_library(proxy: Proxy | str) -> None:
     site = channel(session=Session(), proxy=proxy)
     assert site.proxy == Proxy("http", "proxy.example", 3128)
     assert site.call("Hi?").next_step(0)[0] == Connect("proxy.example", 3128)
@@ -55,7 +55,7 @@ def test_a_connection_that_cannot_be_opened_ends_the_question() -> None:
     assert call.outcome == NO_CONNECTION[type(call)]
 
 
-def test_a_stream_is_waited_for_by_another_clock_than_its_first_event() -> None:
+def test_after_the_first_event_the_idle_clock_runs() -> None:
     call = channel(session=Session()).call("Hi?")
     asks(call)
     assert call.next_step(0) == (Receive(), 300)

@@ -26,7 +26,7 @@ from opchat_proto import (
     Session,
     Submit,
     Timeouts,  # its table is watched here
-    _call_base,  # whose table is replaced by one that remembers
+    _call_base,  # its table is replaced by one that records its moves
 )
 from opchat_proto._call_table import TABLE, State  # the table is not public, and this test walks it
 from tests.proto.asking import ANSWERED, END, HI, Recorder, content_length
@@ -73,7 +73,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 REPORTS = ("step_failed", "receive_head", "receive_data", "receive_eof")
 WORKING = (State.START, State.UPLOAD, State.ASK)
 
-# Where a call leads that either kind has. What is missing raises.
+# The state that each input leads to, for both kinds of calls. A missing input raises.
 LEGAL: dict[State, dict[str, State]] = {
     State.SESSION: {
         **dict.fromkeys((*REPORTS, "timed_out"), State.SESSION),
@@ -95,7 +95,7 @@ LEGAL: dict[State, dict[str, State]] = {
     State.LAST: {**dict.fromkeys(CALLS, State.LAST), "next_step": State.OVER},
     State.OVER: dict.fromkeys(CALLS, State.OVER),
 }
-# At Connect, bytes and a close are late news; at Request, there is no answer yet.
+# At Connect, bytes and a close are late news. At Request, there is no answer yet.
 AT_WORK: dict[type, dict[str, State | None]] = {
     Call: {"receive_data": None, "receive_eof": None},
     HTTPCall: {"receive_eof": State.LAST},
@@ -113,7 +113,7 @@ EVERY = [(make, state, name) for make in KINDS for state in State for name in CA
 
 
 @pytest.mark.parametrize(("make", "state", "name"), EVERY)
-def test_every_call_in_every_state(make: Make, state: State, name: str) -> None:
+def test_every_input_in_every_state_has_its_outcome(make: Make, state: State, name: str) -> None:
     seen: list[object] = []
     call, _starter = at(state, make, observer=lambda _, item: seen.append(item))
     row = legal(type(call), state)
@@ -132,11 +132,11 @@ def test_every_call_in_every_state(make: Make, state: State, name: str) -> None:
 
 @both
 @pytest.mark.parametrize("state", State)
-def test_what_is_legal_is_what_the_table_says(make: Make, state: State) -> None:
+def test_the_table_says_which_inputs_are_legal(make: Make, state: State) -> None:
     kind = KINDS[make]
     row = {given.value for given in TABLE.rows[state] if hasattr(kind, given.value)}
     if state in WORKING and kind is HTTPCall:
-        row.remove("receive_data")  # until the head has come, which is for the flow to say
+        row.remove("receive_data")  # before the head; the flow refuses it
     if state in (State.LAST, State.OVER):
         row = {name for name in CALLS if hasattr(kind, name)}
     assert row | {"next_step", "timed_out"} == set(legal(kind, state))
@@ -144,7 +144,7 @@ def test_what_is_legal_is_what_the_table_says(make: Make, state: State) -> None:
 
 @both
 @pytest.mark.parametrize("state", State)
-def test_no_bytes_are_legal_always_and_change_nothing(make: Make, state: State) -> None:
+def test_empty_data_is_always_legal_and_changes_nothing(make: Make, state: State) -> None:
     call, _starter = at(state, make)
     before = repr(call)
     for nothing in (b"", bytearray(), memoryview(b"")):
@@ -170,7 +170,7 @@ def test_wrong_types_raise_and_change_nothing(make: Make, state: State) -> None:
 
 @both
 @pytest.mark.parametrize("state", State)
-def test_the_same_step_is_given_until_it_is_reported_and_at_one_time(make: Make, state: State) -> None:
+def test_next_step_returns_the_same_step_and_deadline_until_it_is_reported(make: Make, state: State) -> None:
     seen: list[object] = []
     call, _starter = at(state, make, signal=threading.Event, observer=lambda _, item: seen.append(item))
     first = call.next_step(0)
@@ -192,7 +192,7 @@ def ask_three_at_once(make: Make) -> None:
 
 
 def attach_a_file(make: Make) -> None:
-    """The nonce of the upload is refused, then it is put off, and then the question is asked."""
+    """The upload's nonce is refused, then the upload is postponed, and then the question is asked."""
     call = make(channel(session=Session("n0"), retries=1), "Hi?", files=[CAT])
     assert asks(call) == "upload n0"
     tell(call, STALE)
@@ -211,14 +211,14 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     table = Recorder(TABLE)
     monkeypatch.setattr(_call_base, "TABLE", table)
     for make, state, name in EVERY:
-        test_every_call_in_every_state(make, state, name)
+        test_every_input_in_every_state_has_its_outcome(make, state, name)
     for make in KINDS:
         ask_three_at_once(make)
         attach_a_file(make)
         test_late_news_of_old_connections_changes_nothing(make, "receive_data")
     call = channel(session=Session()).call("Hi?")
     asks(call)
-    call.receive_data(memoryview(GOOD.data))  # bytes take a shorter way
+    call.receive_data(memoryview(GOOD.data))  # bytes take a shortcut
     assert ended(call) == ANSWERED
     assert table.untaken == set()
 
@@ -243,7 +243,7 @@ def test_pieces_are_given_as_they_come_and_the_last_event_only_after_done(make: 
 
 
 @both
-def test_what_is_shown_is_where_it_goes_and_how_far_it_is(make: Make) -> None:
+def test_repr_shows_the_origin_and_the_state(make: Make) -> None:
     site = channel(session=Session("s3cr3t"), headers={"X-Key": "s3cr3t"})
     call = make(site, "s3cr3t")
     name = type(call).__name__
@@ -265,21 +265,21 @@ def test_late_news_of_old_connections_changes_nothing(make: Make, late: str) -> 
         assert taken(call) == []
 
     site, (starter, call) = at_once(make, 2, retries=1)
-    news(call)  # while a Wait
+    news(call)  # during a Wait
     tell(starter, OPENED)
     if make is Channel.call and late != "step_failed":
         assert call.next_step(0) == (Connect("site.example", 80), 10)
         news(call)
     assert asks(call) == "submit n1"
     tell(call, STALE)
-    news(call)  # before anything is asked for
+    news(call)  # before the first step was asked for
     assert asks(call) == "start_session"
     tell(call, OPENED_AGAIN)
     if make is Channel.call and late != "step_failed":
         news(call)
     assert asks(call) == "submit n2"
     tell(call, put_off(5))
-    news(call)  # in the pause
+    news(call)  # during the pause
     assert asks(call) == "Wait"
     news(call)
     assert asks(call, 5) == "submit n2"
@@ -293,12 +293,12 @@ def test_late_news_of_old_connections_changes_nothing(make: Make, late: str) -> 
 
 @both
 @pytest.mark.parametrize("state", State)
-def test_who_leaves_has_one_last_event(make: Make, state: State) -> None:
+def test_after_close_there_is_one_last_event(make: Make, state: State) -> None:
     call, _starter = at(state, make)
     for _ in range(2):
         call.close()
         call.receive_data(b"late")
-    expected = Broken(Reason.LOST, CLOSED, asked=make is Channel.http_call)  # that library has had the request
+    expected = Broken(Reason.LOST, CLOSED, asked=make is Channel.http_call)  # the library has got the request
     if state in (State.SESSION, State.WAIT, State.START):
         expected = LEFT
     elif state is State.PAUSE:
@@ -309,7 +309,7 @@ def test_who_leaves_has_one_last_event(make: Make, state: State) -> None:
 
 
 @both
-def test_who_leaves_inside_the_answer_has_the_pieces_first(make: Make) -> None:
+def test_after_close_inside_the_answer_its_pieces_come_first(make: Make) -> None:
     call = make(channel(session=Session()), "Hi?")
     asks(call)
     begin(call, HI + HI)
@@ -319,7 +319,7 @@ def test_who_leaves_inside_the_answer_has_the_pieces_first(make: Make) -> None:
 
 
 @both
-def test_another_thread_may_leave_at_any_time(make: Make) -> None:
+def test_another_thread_may_close_at_any_time(make: Make) -> None:
     for _ in range(20):
         call = make(channel(session=Session(), lock=threading.RLock()), "Hi?")
         asks(call)
@@ -348,7 +348,7 @@ def test_another_thread_may_leave_at_any_time(make: Make) -> None:
 
 
 @both
-def test_to_ask_for_a_step_at_its_deadline_is_to_time_out(make: Make) -> None:
+def test_asking_for_a_step_at_its_deadline_is_a_timeout(make: Make) -> None:
     site = channel(timeouts=Timeouts(connect=1, write=1, first_event=1))
     starter, waiting = make(site, "Hi?"), make(site, "Hi?")
     asks(starter)
@@ -361,7 +361,7 @@ def test_to_ask_for_a_step_at_its_deadline_is_to_time_out(make: Make) -> None:
 
 
 @both
-def test_who_waits_has_what_came_before_its_timer(make: Make) -> None:
+def test_a_waiting_call_takes_a_session_that_came_before_its_timeout(make: Make) -> None:
     _, (starter, waiting) = at_once(make, 2)
     tell(starter, OPENED)
     waiting.timed_out()
@@ -380,7 +380,7 @@ def test_a_pause_ends_with_its_timer(make: Make) -> None:
 
 @both
 @pytest.mark.parametrize("session", [None, Session("n0")])
-def test_a_conversation_brings_its_session_and_keeps_the_answer(make: Make, session: Session | None) -> None:
+def test_a_conversation_provides_its_session_and_keeps_the_answer(make: Make, session: Session | None) -> None:
     site, conversation = channel(), Conversation(session=session)
     call = make(site, "Hi?", conversation)
     assert site.session == session
@@ -398,7 +398,7 @@ def test_a_conversation_brings_its_session_and_keeps_the_answer(make: Make, sess
 
 @both
 @pytest.mark.parametrize("end", [lambda call: call.next_step(300), lambda call: call.step_failed("reset")])
-def test_a_session_that_was_whole_before_its_body_broke_off_is_used(
+def test_a_session_that_was_complete_before_its_body_broke_off_is_used(
     make: Make, end: Callable[[AnyCall], object]
 ) -> None:
     _, (starter, waiting) = at_once(make, 2)
@@ -422,7 +422,7 @@ def test_a_visit_is_a_call_without_a_question() -> None:
         assert call.submit
 
 
-def test_events_are_counted_as_they_are_given() -> None:
+def test_events_are_counted_when_they_are_handed_out() -> None:
     call = channel(session=Session()).call("Hi?")
     asks(call)
     begin(call, HI + HI + END)

@@ -1,4 +1,4 @@
-"""A question with files: they are uploaded first, in the session that the question is asked in."""
+"""A question with files: they are uploaded first, in the session of the question."""
 
 import json
 from dataclasses import replace
@@ -87,7 +87,7 @@ def test_files_are_uploaded_one_after_the_other_and_then_named(make: Make) -> No
 
 
 @both
-def test_a_file_goes_with_a_conversation_and_with_ids_from_before(make: Make) -> None:
+def test_a_file_can_go_with_a_conversation_and_with_earlier_ids(make: Make) -> None:
     conversation = Conversation(chat_id="c1")
     call = make(channel(session=Session("n0")), "Hi?", conversation, files=[CAT], file_ids=["f0"])
     assert asks(call) == "upload n0"
@@ -99,7 +99,7 @@ def test_a_file_goes_with_a_conversation_and_with_ids_from_before(make: Make) ->
 
 
 @both
-def test_a_file_stays_when_the_nonce_is_renewed_before_the_question(make: Make) -> None:
+def test_an_uploaded_file_is_kept_when_the_nonce_is_renewed_before_the_question(make: Make) -> None:
     """It belongs to the session id, which start_session returns again for the session's cookie (WIRE 3.1, 7.5)."""
     site = channel(session=Session("n0", "s0", "mwai_session_id=s0"))
     call = make(site, "Hi?", files=[CAT])
@@ -152,7 +152,7 @@ def test_a_refused_file_ends_the_reply_before_anything_is_asked(make: Make, repl
 
 
 @both
-def test_a_number_is_an_id(make: Make) -> None:
+def test_a_file_id_may_be_a_number(make: Make) -> None:
     call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
     assert asks(call) == "upload n0"
     tell(call, kept(17))
@@ -160,7 +160,7 @@ def test_a_number_is_an_id(make: Make) -> None:
 
 
 @both
-def test_a_site_that_is_down_does_not_blame_the_file(make: Make) -> None:
+def test_a_site_that_is_down_is_not_reported_as_a_refused_file(make: Make) -> None:
     call = make(channel(), "Hi?", files=[CAT])
     assert asks(call) == "start_session"
     tell(call, DOWN)
@@ -168,7 +168,7 @@ def test_a_site_that_is_down_does_not_blame_the_file(make: Make) -> None:
 
 
 @both
-def test_retries_repeat_the_upload_and_not_those_before_it(make: Make) -> None:
+def test_retries_repeat_the_lost_upload_and_not_earlier_ones(make: Make) -> None:
     call = make(channel(session=Session("n0"), retries=3), "Hi?", files=[CAT, DOG])
     assert asks(call) == "upload n0"
     tell(call, KEPT)
@@ -190,7 +190,7 @@ def test_retries_repeat_the_upload_and_not_those_before_it(make: Make) -> None:
 
 
 @both
-def test_a_stream_instead_of_a_files_answer_is_not_part_of_the_reply(make: Make) -> None:
+def test_an_event_stream_in_reply_to_an_upload_is_not_part_of_the_reply(make: Make) -> None:
     call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
     assert asks(call) == "upload n0"
     begin(call, b'data: {"type":"live","data":"not the answer"}\n\n')
@@ -200,7 +200,7 @@ def test_a_stream_instead_of_a_files_answer_is_not_part_of_the_reply(make: Make)
 
 
 @both
-def test_who_leaves_during_an_upload_has_asked_nothing(make: Make) -> None:
+def test_closing_during_an_upload_asks_nothing(make: Make) -> None:
     call = make(channel(session=Session("n0")), "Hi?", files=[CAT])
     assert asks(call) == "upload n0"
     call.close()
@@ -208,7 +208,7 @@ def test_who_leaves_during_an_upload_has_asked_nothing(make: Make) -> None:
 
 
 @both
-def test_an_old_site_without_a_nonce_also_gets_the_old_name(make: Make) -> None:
+def test_an_old_site_without_a_nonce_also_gets_the_old_field_name(make: Make) -> None:
     call = make(channel(), "Hi?", files=[CAT])
     assert asks(call) == "start_session"
     tell(call, NO_ROUTE)
@@ -220,7 +220,7 @@ def test_an_old_site_without_a_nonce_also_gets_the_old_name(make: Make) -> None:
 
 
 @both
-def test_ids_that_make_the_question_too_large_are_said_by_the_reply(make: Make) -> None:
+def test_file_ids_that_make_the_question_too_large_break_the_reply(make: Make) -> None:
     submit = Submit(new_message="x" * 100)
     most = len(submit.encode()) + 100
     call = make(channel(session=Session("n0"), limits=Limits(request_bytes=most)), submit, files=[CAT])
@@ -230,7 +230,7 @@ def test_ids_that_make_the_question_too_large_are_said_by_the_reply(make: Make) 
     assert ended(call) == [Broken(Reason.TOO_LARGE, words, limit="request_bytes")]
 
 
-def test_an_observer_sees_how_much_was_sent() -> None:
+def test_an_observer_sees_how_many_bytes_were_sent() -> None:
     seen: list[tuple[str, int, int]] = []
 
     def observe(call: AnyCall, item: object) -> None:
@@ -248,7 +248,7 @@ def test_an_observer_sees_how_much_was_sent() -> None:
     assert last == ("cat.png", 0, 0)
 
 
-def test_only_a_file_that_was_fetched_is_content() -> None:
+def test_only_a_fetched_file_is_content() -> None:
     assert (channel().call("Hi?").content, channel().visit("http://site.example/a.png", file=True).content) == (
         None,
     ) * 2

@@ -1,4 +1,4 @@
-"""A member's calls: one of them lets the site name the member, while the others wait."""
+"""A member's calls: one of them asks the site who the member is, while the others wait."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ AJAX = "/wp-admin/admin-ajax.php?action=rest-nonce"
 
 
 def asks(call: HTTPCall) -> str:
-    """The request, or the step instead."""
+    """The next request, or the step if it is not one."""
     step, _ = call.next_step(0)
     return step.url.removeprefix(SITE) if isinstance(step, Request) else type(step).__name__
 
@@ -44,7 +44,7 @@ def tell(call: HTTPCall, answer: Answer) -> None:
 
 
 def asked(call: HTTPCall, *answers: Answer) -> list[str]:
-    """All its requests until it is over."""
+    """All requests until the call is over."""
     waiting, places = list(answers), []
     while (place := asks(call)) != "Done":
         places.append(place)
@@ -66,7 +66,9 @@ def ended(call: HTTPCall) -> Any:
         (replace(COOKIES, nonce="0000000000"), [(ME, user())]),
     ],
 )
-def test_the_first_call_proves_and_the_others_wait(session: Session, opening: list[tuple[str, Answer]]) -> None:
+def test_the_first_call_proves_the_member_and_the_others_wait(
+    session: Session, opening: list[tuple[str, Answer]]
+) -> None:
     channel = Channel(SITE, session=session)
     calls = [channel.http_call("Hi") for _ in range(3)]
     first, *others = calls
@@ -82,7 +84,7 @@ def test_the_first_call_proves_and_the_others_wait(session: Session, opening: li
     assert channel.session.member == "alice"
 
 
-def test_the_next_transport_needs_no_proof() -> None:
+def test_a_session_with_a_proved_member_needs_no_proof() -> None:
     channel = Channel(SITE, session=ALICE)
     assert asked(channel.http_call("Hi"), user(), OPENED, ANSWER) == [ME, START, SUBMIT]
     assert asked(Channel(SITE, session=channel.session).http_call("Hi"), ANSWER) == [SUBMIT]
@@ -99,7 +101,7 @@ def test_a_members_session_may_come_with_the_conversation() -> None:
 
 
 @pytest.mark.parametrize("given", [Session("n"), COOKIES, replace(ALICE, member="bob")])
-def test_a_channel_with_a_guests_or_anothers_session_does_not_ask_a_members_conversation(given: Session) -> None:
+def test_a_channel_of_a_guest_or_another_member_refuses_a_members_conversation(given: Session) -> None:
     channel = Channel(SITE, session=given)
     conversation = Conversation(session=replace(ALICE, member="alice"))
     with pytest.raises(ValueError, match=r"^conversation: its session is a member's, and the channel's is another's"):
@@ -109,7 +111,7 @@ def test_a_channel_with_a_guests_or_anothers_session_does_not_ask_a_members_conv
     channel.http_call("Hi", conversation, chat_id="c")
 
 
-def test_a_members_question_does_not_use_the_session_that_a_guests_question_starts() -> None:
+def test_a_members_question_does_not_use_a_session_that_a_guests_question_started() -> None:
     channel = Channel(SITE)
     guest = channel.http_call("Hi")
     assert asks(guest) == START
@@ -120,7 +122,7 @@ def test_a_members_question_does_not_use_the_session_that_a_guests_question_star
     assert asked(guest, ANSWER) == [SUBMIT]
 
 
-def test_if_the_site_knows_nobody_all_waiting_calls_end_and_the_next_tries_again() -> None:
+def test_an_unknown_member_ends_all_waiting_calls_and_the_next_call_tries_again() -> None:
     channel = Channel(SITE, session=ALICE)
     calls = [channel.http_call("Hi") for _ in range(3)]
     assert [asks(call) for call in calls] == [ME, "Wait", "Wait"]
@@ -133,7 +135,7 @@ def test_if_the_site_knows_nobody_all_waiting_calls_end_and_the_next_tries_again
     assert asked(channel.http_call("Hi"), user(), OPENED, ANSWER) == [ME, START, SUBMIT]
 
 
-def test_if_the_first_leaves_the_next_proves() -> None:
+def test_if_the_first_call_is_closed_the_next_proves_the_member() -> None:
     channel = Channel(SITE, session=COOKIES)
     first, second = channel.http_call("Hi"), channel.http_call("Hi")
     assert [asks(first), asks(second)] == [AJAX, "Wait"]
@@ -143,14 +145,14 @@ def test_if_the_first_leaves_the_next_proves() -> None:
     assert asked(second, NONCE, user(), ANSWER) == [AJAX, ME, SUBMIT]
 
 
-def test_a_question_made_before_the_proof_uses_it_as_well() -> None:
+def test_a_call_made_before_the_proof_uses_it_too() -> None:
     channel = Channel(SITE, session=ALICE)
     late = channel.http_call("Hi")
     assert asked(channel.http_call("Hi"), user(), OPENED, ANSWER) == [ME, START, SUBMIT]
     assert asked(late, ANSWER) == [SUBMIT]
 
 
-def test_a_nonce_that_is_refused_is_renewed_once_for_all() -> None:
+def test_a_refused_nonce_is_renewed_once_for_all_calls() -> None:
     channel = Channel(SITE, session=replace(ALICE, nonce="aca71a50b1", member="alice"))
     first, second = channel.http_call("Hi"), channel.http_call("Hi")
     assert [asks(first), asks(second)] == [SUBMIT, SUBMIT]
@@ -166,7 +168,7 @@ def test_a_nonce_that_is_refused_is_renewed_once_for_all() -> None:
         assert ended(call) == End("Hi", HI)
 
 
-def test_a_renewal_that_names_nobody_leaves_the_refusals() -> None:
+def test_a_renewal_without_a_member_leaves_each_call_its_refusal() -> None:
     channel = Channel(SITE, session=replace(ALICE, nonce="aca71a50b1", member="alice"))
     first, second = channel.http_call("Hi"), channel.http_call("Hi")
     for call in (first, second):
@@ -181,7 +183,7 @@ def test_a_renewal_that_names_nobody_leaves_the_refusals() -> None:
         assert (event.code, event.asked) == ("rest_forbidden", True)
 
 
-def test_without_nonces_each_question_is_proved() -> None:
+def test_where_no_nonce_is_needed_each_question_is_preceded_by_a_proof() -> None:
     channel = Channel(SITE, session=ALICE)
     first, second = channel.http_call("Hi"), channel.http_call("Hi")
     assert [asks(first), asks(second)] == [ME, "Wait"]
@@ -194,7 +196,7 @@ def test_without_nonces_each_question_is_proved() -> None:
     assert ended(first) == End("Hi", HI)
 
 
-def test_a_question_that_is_asked_again_uses_what_was_proved() -> None:
+def test_a_retried_question_uses_the_earlier_proof() -> None:
     channel = Channel(SITE, session=ALICE, retries=1)
     call = channel.http_call(Submit(new_message="Hi", chat_id="c"))
     assert asks(call) == ME

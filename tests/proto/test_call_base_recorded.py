@@ -1,4 +1,4 @@
-"""What real sites answered to uploads, if recordings are at hand, as answers to the file of a question."""
+"""Recorded responses of real sites to uploads, if recordings exist, as responses to the file of a question."""
 
 import re
 
@@ -21,7 +21,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("size", [1, 100, 1 << 20])
-def test_a_recorded_answer_to_an_upload_is_an_id_or_its_refusal(name: str, size: int) -> None:
+def test_a_recorded_response_to_an_upload_is_an_id_or_a_refusal(name: str, size: int) -> None:
     data = RECORDED[name].read_bytes()
     channel = Channel("http://site.example", session=Session("n0"), limits=Limits(restarts=0))
     call = channel.call("What is this?", files=[CAT])

@@ -1,4 +1,4 @@
-"""A nonce that is refused is renewed once for all, and what an answer brings is shared."""
+"""A refused nonce is renewed once for all calls, and a session that an answer updates is shared."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -46,7 +46,7 @@ from tests.proto.calls import (
 
 
 @both
-def test_twenty_stale_nonces_are_renewed_once_and_each_question_asked_once_more(make: Make) -> None:
+def test_twenty_stale_nonces_are_renewed_once_and_each_question_is_repeated_once(make: Make) -> None:
     site, calls = at_once(make, 20, session=Session("n0"))
     assert [asks(call) for call in calls] == ["submit n0"] * 20
     for call in calls:
@@ -77,7 +77,7 @@ def test_a_stale_nonce_is_replaced_by_the_newer_one_of_the_channel(make: Make) -
 
 @both
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_renewal_that_fails_leaves_each_its_own_first_refusal(make: Make, failure: str) -> None:
+def test_after_a_failed_renewal_each_call_has_its_own_first_refusal(make: Make, failure: str) -> None:
     site, calls = stale(make, 3, retries=3)
     signals = [signal_of(call) for call in calls[1:]]
     assert (calls[0].next_step(0)[0] == Receive()) is (make is Channel.call)
@@ -88,7 +88,7 @@ def test_a_renewal_that_fails_leaves_each_its_own_first_refusal(make: Make, fail
 
 
 @both
-def test_who_waits_for_a_renewal_for_too_long_has_been_refused(make: Make) -> None:
+def test_a_call_that_times_out_waiting_for_a_renewal_was_refused(make: Make) -> None:
     _, calls = stale(make, 2)
     assert ended(calls[1], 340) == first_refusals(2)[1]
     assert asks(calls[0]) == ("Receive" if make is Channel.call else "start_session")
@@ -96,7 +96,7 @@ def test_who_waits_for_a_renewal_for_too_long_has_been_refused(make: Make) -> No
 
 @both
 @pytest.mark.parametrize("leave", [close_it, drop_it])
-def test_the_next_call_takes_over_a_renewal(make: Make, leave: Callable[[list[AnyCall]], object]) -> None:
+def test_the_next_call_takes_over_an_abandoned_renewal(make: Make, leave: Callable[[list[AnyCall]], object]) -> None:
     _, calls = stale(make, 3)
     waiting = calls[1:]
     leave(calls)
@@ -106,7 +106,7 @@ def test_the_next_call_takes_over_a_renewal(make: Make, leave: Callable[[list[An
 
 
 @both
-def test_who_leaves_while_the_nonce_is_renewed_has_asked(make: Make) -> None:
+def test_closing_during_a_renewal_leaves_the_question_asked(make: Make) -> None:
     _, calls = stale(make, 3)
     for call in calls[::-1]:
         call.close()
@@ -118,7 +118,7 @@ def test_a_question_refused_while_another_starts_a_session_without_a_nonce_stays
     site = channel()
     starter = make(site, "1?")
     assert asks(starter) == "start_session"
-    call = make(site, "2?", Conversation(session=Session("n0")))  # has a session, which turns out to be stale
+    call = make(site, "2?", Conversation(session=Session("n0")))  # this session turns out to be stale
     assert asks(call) == "submit n0"
     tell(call, STALE)
     assert asks(call) == "Wait"
@@ -128,7 +128,7 @@ def test_a_question_refused_while_another_starts_a_session_without_a_nonce_stays
 
 
 @both
-def test_a_question_refused_while_another_starts_a_session_uses_that(make: Make) -> None:
+def test_a_question_refused_while_another_starts_a_session_uses_that_session(make: Make) -> None:
     site = channel()
     starter = make(site, "1?")
     assert asks(starter) == "start_session"
@@ -142,7 +142,7 @@ def test_a_question_refused_while_another_starts_a_session_uses_that(make: Make)
 
 @both
 @pytest.mark.parametrize("fields", [(), (("Set-Cookie", "mwai_session_id=c1"),)])
-def test_what_an_answer_brings_is_the_channels_unless_that_has_something_newer(
+def test_the_channel_adopts_the_session_of_an_answer_unless_it_has_a_newer_one(
     make: Make, fields: tuple[tuple[str, str], ...]
 ) -> None:
     site, (first, second) = at_once(make, 2, session=Session("n0"))
@@ -156,7 +156,7 @@ def test_what_an_answer_brings_is_the_channels_unless_that_has_something_newer(
 
 
 @both
-def test_a_cookie_is_the_channels_before_the_answer_is_over(make: Make) -> None:
+def test_the_channel_adopts_a_cookie_before_the_answer_is_over(make: Make) -> None:
     site = channel(session=Session("n0"))
     call = make(site, "Hi?")
     asks(call)
@@ -171,7 +171,7 @@ def test_a_cookie_is_the_channels_before_the_answer_is_over(make: Make) -> None:
 
 
 @both
-def test_a_session_id_that_makes_one_question_too_large_is_good_for_the_others(make: Make) -> None:
+def test_a_session_id_that_makes_one_question_too_large_is_used_for_the_others(make: Make) -> None:
     size = len(Submit(new_message="Where? Where?").encode())
     site = channel(limits=Limits(request_bytes=size))
     first, second, third = (make(site, text) for text in ("Where? Where?", "Hi?", "Where? Where?"))
@@ -186,7 +186,7 @@ def test_a_session_id_that_makes_one_question_too_large_is_good_for_the_others(m
 
 
 @pytest.mark.parametrize("is_cut", [True, False])
-def test_what_a_refusal_of_the_nonce_brings_is_not_shared_however_it_is_cut(is_cut: bool) -> None:
+def test_the_session_in_a_refusal_of_the_nonce_is_not_shared_however_it_is_cut(is_cut: bool) -> None:
     site = channel(session=Session("n0"))
     call = site.call("Hi?")
     asks(call)

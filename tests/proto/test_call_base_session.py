@@ -1,4 +1,4 @@
-"""Which session a question is asked with: the newest that its channel has when it is asked."""
+"""A question uses the newest session that its channel has at the time of asking."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.proto.calls import FRESH, Make, Reply, asks, at_once, both, channel, 
 
 
 @both
-def test_a_question_is_asked_with_what_another_brought_after_it_was_made(make: Make) -> None:
+def test_a_question_uses_a_session_that_arrived_after_the_call_was_made(make: Make) -> None:
     _, (first, second) = at_once(make, 2, session=Session("n0"))
     assert asks(first) == "submit n0"
     tell(first, FRESH)
@@ -16,7 +16,7 @@ def test_a_question_is_asked_with_what_another_brought_after_it_was_made(make: M
 
 @both
 @pytest.mark.parametrize(("of_channel", "asked"), [(None, "submit n1"), (Session("n0"), "submit n0")])
-def test_the_session_of_a_conversation_is_for_a_channel_that_has_none(
+def test_the_session_of_a_conversation_is_for_a_channel_without_one(
     make: Make, of_channel: Session | None, asked: str
 ) -> None:
     site = channel(session=of_channel)
@@ -32,7 +32,7 @@ TOO_LARGE = f"more than {SIZE} bytes in the question (Limits.request_bytes)"
 
 
 @both
-def test_only_the_id_of_a_session_that_is_there_makes_a_question_too_large(make: Make) -> None:
+def test_only_an_existing_session_id_makes_a_question_too_large(make: Make) -> None:
     site = channel(session=Session("n0", "s0s0s0"), limits=Limits(request_bytes=SIZE))
     call = make(site, QUESTION)
     assert asks(call) == "Done"
@@ -42,11 +42,11 @@ def test_only_the_id_of_a_session_that_is_there_makes_a_question_too_large(make:
 
 
 @both
-def test_a_question_that_is_asked_again_may_have_become_too_large_for_its_session(make: Make) -> None:
+def test_a_retried_question_may_have_become_too_large_for_its_session(make: Make) -> None:
     site = channel(session=Session("n0"), limits=Limits(request_bytes=SIZE), retries=1)
     call = make(site, QUESTION)
     assert asks(call) == "submit n0"
-    site._session = Session("n1", "s1s1s1", origin="http://site.example")  # as another question would bring it
+    site._session = Session("n1", "s1s1s1", origin="http://site.example")  # as if another question had brought it
     tell(call, Reply(b"later", 429, (("Retry-After", "1"),)))
     assert (asks(call), asks(call, 2.0)) == ("Wait", "Done")
     assert ended(call) == [Broken(Reason.TOO_LARGE, TOO_LARGE, limit="request_bytes")]

@@ -1,4 +1,4 @@
-"""The table of a call; `test_call_base.py` makes each of its moves."""
+"""The table of a call. `test_call_base.py` makes each of its moves."""
 
 from opchat_proto._call_table import TABLE, State  # the table is not public, and this test reads it
 

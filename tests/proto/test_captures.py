@@ -1,4 +1,4 @@
-"""Recorded answers of real sites: the outcomes match the recordings' README, however the bytes are cut."""
+"""Recorded answers of real sites. The outcomes match the README of the recordings, however the bytes are cut."""
 
 import random
 import re
@@ -55,17 +55,17 @@ def check_every_cut(recording: Recording, expected: Outcome) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recording_has_its_outcome_under_every_cut(name: str) -> None:
+def test_a_recording_has_its_documented_outcome_under_every_cut(name: str) -> None:
     check_every_cut(*recording_of(name))
 
 
 @pytest.mark.parametrize("name", FOUND_AGAIN)
-def test_a_recording_of_the_second_set_has_its_outcome_under_every_cut(name: str) -> None:
+def test_a_recording_of_the_second_set_has_its_documented_outcome_under_every_cut(name: str) -> None:
     check_every_cut(recorded_again(name), RECORDED_AGAIN[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(SESSIONS) & set(FOUND_AGAIN)))
-def test_a_recording_of_start_session_is_a_session_under_every_cut(name: str) -> None:
+def test_a_recording_of_start_session_gives_a_session_under_every_cut(name: str) -> None:
     expected = SESSIONS[name]
     for pieces in cuttings(recorded_again(name)):
         asking = Client(Flow(ENDPOINT, None))
@@ -91,7 +91,7 @@ def test_no_detail_of_a_recording_shows_its_secrets() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recording_that_is_cut_and_closed_is_still_a_reply(name: str) -> None:
+def test_a_recording_cut_anywhere_and_closed_is_still_one_reply(name: str) -> None:
     recording, _ = recording_of(name)
     dice = random.Random(0)
     for _ in range(30):
@@ -108,7 +108,7 @@ RECORDED_ENDING = [name for name in ("3.6.2/stream_ascii",) if name in NAMES]
 @pytest.mark.parametrize(
     "data", [OWN["own/whole"][0].data, BLANK_LINE_APART, *(Recording.load(name).data for name in RECORDED_ENDING)]
 )
-def test_a_cut_at_every_byte_is_an_end_only_if_the_end_events_blank_line_came(data: bytes) -> None:
+def test_a_cut_at_every_byte_is_an_end_only_after_the_blank_line_of_the_end_event(data: bytes) -> None:
     blank_line = data.index(b"\r\n0\r\n\r\n")
     assert data[:blank_line].endswith(b"\n\n")
     for count in range(len(data) + 1):
@@ -118,14 +118,14 @@ def test_a_cut_at_every_byte_is_an_end_only_if_the_end_events_blank_line_came(da
 
 
 @pytest.mark.parametrize("name", ["own/whole", *(name for name in ("3.6.2/stream_slow",) if name in NAMES)])
-def test_an_event_is_given_with_the_read_that_brings_its_blank_line(name: str) -> None:
+def test_an_event_is_given_by_the_read_that_contains_its_blank_line(name: str) -> None:
     recording, _ = recording_of(name)
     asking, given, position = asked(), 0, 0
     for length in recording.reads:
         position += length
         given += len(asking.receive_data(recording.data[position - length : position]))
         body = recording.data[:position].partition(b"\r\n\r\n")[2]
-        # Chunks are of whole events, or of a blank line.
+        # Each chunk holds whole events, or a blank line.
         assert given == body.count(b"}\n\n") + body.count(b"}\r\n2\r\n\n\n")
     assert given == len(answered([recording.data]))
 
@@ -141,7 +141,7 @@ def test_an_event_is_given_with_the_read_that_brings_its_blank_line(name: str) -
         ),
     ],
 )
-def test_the_second_answer_of_a_connection_is_not_part_of_the_first(first: bytes, second: bytes) -> None:
+def test_the_second_answer_on_a_connection_is_not_part_of_the_first(first: bytes, second: bytes) -> None:
     for pieces in ([first], [first + second], byte_by_byte(first + second)):
         asking = asked()
         events = feed(asking, pieces)
@@ -154,7 +154,7 @@ def test_the_second_answer_of_a_connection_is_not_part_of_the_first(first: bytes
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_else_the_end_of_a_recording_holds(name: str) -> None:
+def test_the_payload_of_a_recorded_end_has_its_other_fields(name: str) -> None:
     recording, expected = recording_of(name)
     asking = asked()
     last = feed(asking, [recording.data])[-1] if expected.reason is None else None
@@ -177,7 +177,7 @@ def test_what_else_the_end_of_a_recording_holds(name: str) -> None:
             assert last.response_id == "resp_labb5deac5c5caedb68"
 
 
-def test_every_recording_that_was_found_has_an_outcome_in_the_table() -> None:
+def test_every_recording_found_has_an_outcome_in_the_table() -> None:
     assert {name for name in NAMES if name not in OWN} <= set(RECORDED)
     assert set(FOUND_AGAIN) in ({"own/session"}, set(RECORDED_AGAIN))
     assert not set(RECORDED) & OTHER_CALLS

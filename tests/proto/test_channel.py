@@ -42,12 +42,12 @@ def test_a_question_is_a_text_messages_or_a_submit(
     assert make(channel(), question(), chat_id="drawn").submit == replace(submit, chat_id="drawn")
 
 
-def test_a_submit_without_a_chat_id_gets_its_conversations() -> None:
+def test_a_submit_without_a_chat_id_gets_the_one_of_its_conversation() -> None:
     conversation = Conversation(chat_id="first")
     assert channel().call(Submit(new_message="Hi?"), conversation, chat_id="second").submit.chat_id == "first"
 
 
-def test_a_question_of_a_conversation_is_asked_after_its_messages() -> None:
+def test_a_question_of_a_conversation_follows_its_messages() -> None:
     submit = channel().call("So?", Conversation(HISTORY, bot_id="b"), chat_id="drawn").submit
     assert submit == Submit(new_message="So?", messages=HISTORY, bot_id="b", chat_id="drawn")
     assert channel().call(replace(submit, chat_id="own"), chat_id="drawn").submit.chat_id == "own"
@@ -66,7 +66,7 @@ def test_a_question_of_a_conversation_is_asked_after_its_messages() -> None:
         (([{"role": "user", "content": "Hi?"}], Conversation()), TypeError, r"^question: expected a str or a Submit"),
     ],
 )
-def test_what_cannot_be_asked_is_said_at_once(
+def test_an_invalid_question_raises_at_once(
     make: Make, arguments: tuple[Any, ...], error: type[Exception], match: str
 ) -> None:
     site = channel()
@@ -77,12 +77,12 @@ def test_what_cannot_be_asked_is_said_at_once(
 
 @both
 @pytest.mark.parametrize("question", ["Hi?", [{"role": "user", "content": "Hi?"}]])
-def test_options_are_what_a_submit_would_have(make: Make, question: QuestionLike) -> None:
+def test_options_set_the_fields_of_a_submit(make: Make, question: QuestionLike) -> None:
     submit = make(channel(), question, bot_id="sales", context_id=28, file_ids=["f1"], stream=False).submit
     assert submit == Submit(new_message="Hi?", bot_id="sales", context_id=28, file_ids=("f1",), stream=False)
 
 
-def test_options_go_with_a_question_of_a_conversation() -> None:
+def test_options_can_go_with_a_question_of_a_conversation() -> None:
     submit = channel().call("So?", Conversation(HISTORY, bot_id="b"), shortcut_id="s").submit
     assert submit == Submit(new_message="So?", messages=HISTORY, bot_id="b", shortcut_id="s")
 
@@ -98,14 +98,14 @@ def test_options_go_with_a_question_of_a_conversation() -> None:
         (("Hi?",), {"file_ids": "f1"}, r"^file_ids: expected several str, got one$"),
     ],
 )
-def test_options_that_cannot_be_used_are_said_at_once(
+def test_invalid_options_raise_at_once(
     make: Make, arguments: tuple[Any, ...], options: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(TypeError, match=match):
         make(channel(), *arguments, **options)
 
 
-def test_a_chat_id_of_a_wrong_type_is_said_at_once() -> None:
+def test_a_chat_id_of_the_wrong_type_raises_at_once() -> None:
     wrong: Any = 5
     with pytest.raises(TypeError, match=r"^Submit\.chat_id: expected a str, got int$"):
         channel().call("Hi?", chat_id=wrong)
@@ -134,7 +134,9 @@ def test_a_chat_id_of_a_wrong_type_is_said_at_once() -> None:
         ({"observer": 5}, TypeError, r"^observer: expected a callable or None, got int$"),
     ],
 )
-def test_what_a_channel_cannot_use_is_said_at_once(options: dict[str, Any], error: type[Exception], match: str) -> None:
+def test_an_invalid_argument_of_a_channel_raises_at_once(
+    options: dict[str, Any], error: type[Exception], match: str
+) -> None:
     with pytest.raises(error, match=match):
         Channel(**{"endpoint": "http://site.example", **options})
 
@@ -148,7 +150,7 @@ def test_headers_go_with_each_request_of_each_call(headers: Any) -> None:
         assert ("X-Key", "k") in request.headers
 
 
-def test_a_channel_shows_what_it_was_given() -> None:
+def test_the_properties_of_a_channel_are_its_arguments() -> None:
     limits, timeouts, session = Limits(restarts=0), Timeouts(idle=1), Session("n0")
     site = channel(limits=limits, timeouts=timeouts, session=session)
     assert (site.limits, site.timeouts, site.session, site.proxy) == (limits, timeouts, session, None)

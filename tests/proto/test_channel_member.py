@@ -1,4 +1,4 @@
-"""A member's channel: where the password may be sent, and which call verifies the member."""
+"""A member's channel: where the password may be sent."""
 
 import pytest
 

@@ -8,14 +8,14 @@ SITE = "https://site.example"
 OWNER = Session.from_token("throwaway-token")
 
 
-def test_it_goes_with_the_channels_token() -> None:
+def test_a_query_uses_the_channels_token() -> None:
     assert Channel(SITE, session=OWNER).call(Query("Hi")).next_step(0)[0]
     channel = Channel("http://127.0.0.1:8000", session=OWNER)
     request, _ = channel.http_call(Query("Hi")).next_step(0)
     assert ("Authorization", "Bearer throwaway-token") in getattr(request, "headers", ())
 
 
-def test_it_has_no_options_and_no_conversation() -> None:
+def test_a_query_takes_no_options_and_no_conversation() -> None:
     channel = Channel(SITE, session=OWNER)
     for options in ({"stream": False}, {"conversation": Conversation()}):
         with pytest.raises(TypeError, match=r"^question: this Query takes no options and belongs to no conversation$"):

@@ -1,4 +1,4 @@
-"""A file over a channel."""
+"""An upload over a channel."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ from tests.proto.uploads import CAT, KEPT
 
 
 @pytest.mark.parametrize("make", [Channel.call, Channel.http_call])
-def test_a_channel_sends_it_and_retries_repeat_it(make: Any) -> None:
+def test_an_upload_is_sent_and_retries_repeat_it(make: Any) -> None:
     channel = Channel("http://site.example", session=Session("n0"), retries=1)
     call = make(channel, CAT)
     assert not hasattr(call, "submit")
@@ -51,7 +51,7 @@ def test_a_channel_sends_it_and_retries_repeat_it(make: Any) -> None:
     assert call.next_event() == End(None, KEPT.decode())
 
 
-def test_it_has_no_options_and_no_conversation() -> None:
+def test_an_upload_takes_no_options_and_no_conversation() -> None:
     channel = Channel("http://site.example")
     with pytest.raises(TypeError, match=r"^question: this Upload takes no options and belongs to no conversation$"):
         channel.call(CAT, stream=False)
@@ -60,7 +60,7 @@ def test_it_has_no_options_and_no_conversation() -> None:
     assert channel.call(Submit(new_message="Hi")).submit == Submit(new_message="Hi")
 
 
-def test_it_is_not_sent_again_once_its_answer_has_begun() -> None:
+def test_an_upload_is_not_repeated_once_its_answer_has_begun() -> None:
     call = Channel("http://site.example", session=Session("n0"), retries=1).http_call(CAT)
     assert isinstance(call.next_step(0)[0], Request)
     call.receive_head(200, [])
@@ -71,7 +71,7 @@ def test_it_is_not_sent_again_once_its_answer_has_begun() -> None:
 
 
 @pytest.mark.parametrize("make", [Channel.call, Channel.http_call])
-def test_a_question_has_files_of_the_size_that_is_allowed(make: Any) -> None:
+def test_the_files_of_a_question_are_bounded_by_upload_bytes(make: Any) -> None:
     channel = Channel("http://site.example", limits=Limits(upload_bytes=CAT.size))
     call = make(channel, "Hi?", files=iter([CAT]))
     assert (call.upload, call.submit) == (CAT, Submit(new_message="Hi?"))
@@ -87,7 +87,7 @@ def test_a_question_has_files_of_the_size_that_is_allowed(make: Any) -> None:
         ("x" * 600, [CAT], ValueError, r"^submit: expected at most 500 bytes, got "),
     ],
 )
-def test_a_question_with_files_that_cannot_be_sent_is_said_at_once(
+def test_a_question_with_an_invalid_file_raises_at_once(
     make: Any, question: Any, files: Any, error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):

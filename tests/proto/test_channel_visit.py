@@ -1,4 +1,4 @@
-"""Visits on a channel: the same driver, clocks, retries and observer as for questions; secrets stay on the site."""
+"""Visits on a channel: same driver, clocks, retries and observer as for questions. Secrets stay on the site."""
 
 import math
 from typing import Any
@@ -35,7 +35,7 @@ def response(status: int, body: str = "", *headers: str) -> bytes:
 
 
 def driven(call: Call, *answers: bytes) -> tuple[list[Any], list[Event]]:
-    """The steps that a visit takes over connections, and its events."""
+    """The steps of a visit over connections, and its events."""
     waiting = list(answers)
     steps: list[Any] = []
     while True:
@@ -77,7 +77,7 @@ def test_a_redirect_leads_to_another_host() -> None:
     assert events == [End(None)]
 
 
-def test_an_answer_that_is_not_a_page_ends_it() -> None:
+def test_an_answer_that_is_not_a_page_breaks_the_visit() -> None:
     call = Channel(SITE).visit(URL)
     assert driven(call, response(404, "Nothing"))[1] == [Broken(Reason.REFUSED, "Nothing", 404, raw="Nothing")]
     assert call.page is None
@@ -86,7 +86,7 @@ def test_an_answer_that_is_not_a_page_ends_it() -> None:
 @pytest.mark.parametrize(
     ("url", "goes"), [(URL, True), ("http://site.example/", False), ("https://other.example/", False)]
 )
-def test_what_is_secret_goes_to_the_channels_own_site(url: str, goes: bool) -> None:
+def test_secret_headers_go_only_to_the_channels_own_site(url: str, goes: bool) -> None:
     channel = Channel(SITE, session=MEMBER, headers={"X-Key": "secret", "User-Agent": "Mine"})
     (head,) = sent(driven(channel.visit(url), response(200))[0])
     assert ("Cookie: wordpress_logged_in_1=x" in head) == ("X-Key: secret" in head) == goes
@@ -94,13 +94,13 @@ def test_what_is_secret_goes_to_the_channels_own_site(url: str, goes: bool) -> N
     assert channel.session == MEMBER
 
 
-def test_a_fresh_page_is_asked_for_past_the_cache() -> None:
+def test_a_fresh_page_is_requested_past_the_cache() -> None:
     (head,) = sent(driven(Channel(SITE).visit(URL, fresh="r4nd0m"), response(200))[0])
     assert head.startswith("GET /contact/?opchat=r4nd0m HTTP/1.1\r\n")
     assert "Cache-Control: no-cache\r\n" in head
 
 
-def test_a_visit_that_did_not_reach_the_site_is_repeated() -> None:
+def test_a_visit_that_did_not_reach_the_site_is_retried() -> None:
     call = Channel(SITE, retries=1, random=lambda: 0.0).visit(URL)
     call.next_step(0)
     call.step_failed("Connection refused")
@@ -110,7 +110,7 @@ def test_a_visit_that_did_not_reach_the_site_is_repeated() -> None:
     assert (call.retries, call.page) == (1, PAGE)
 
 
-def test_a_page_that_does_not_come_runs_out_of_time() -> None:
+def test_a_page_that_does_not_arrive_times_out() -> None:
     call = Channel(SITE, timeouts=Timeouts(first_event=7)).visit(URL)
     for _ in range(3):
         call.next_step(0)
@@ -124,7 +124,7 @@ def test_a_page_that_does_not_come_runs_out_of_time() -> None:
     assert (event.reason, event.limit) == (Reason.TIMEOUT, "first_event")
 
 
-def test_leaving_early_ends_it() -> None:
+def test_close_ends_a_visit() -> None:
     call = Channel(SITE).visit(URL)
     call.next_step(0)
     call.close()
@@ -132,7 +132,7 @@ def test_leaving_early_ends_it() -> None:
     assert (call.next_event(), call.page) == (Broken(Reason.LOST, "closed by the caller"), None)
 
 
-def test_the_observer_sees_a_visit_as_a_question() -> None:
+def test_the_observer_sees_a_visit_like_a_question() -> None:
     seen: list[Any] = []
     call = Channel(SITE, observer=lambda _, item: seen.append(type(item).__name__)).visit(URL)
     driven(call, response(200, CHAT))
@@ -166,7 +166,7 @@ def test_a_page_is_visited_over_an_http_library() -> None:
     assert [bot.bot_id for bot in call.page.bots] == ["default"]
 
 
-def test_anything_but_an_address_of_a_page_is_refused_at_once() -> None:
+def test_an_invalid_page_address_raises_at_once() -> None:
     for method in (Channel(SITE).visit, Channel(SITE).http_visit):
         with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
             method("site.example")
@@ -174,13 +174,13 @@ def test_anything_but_an_address_of_a_page_is_refused_at_once() -> None:
         Channel(SITE).visit(URL, fresh="a b")
 
 
-def test_a_question_has_no_page() -> None:
+def test_the_page_of_a_question_is_none() -> None:
     call = Channel(SITE).call("Hi")
     assert call.page is None
     assert call.submit.new_message == "Hi"
 
 
-def test_the_page_of_a_nonce_is_an_address() -> None:
+def test_the_page_option_must_be_an_address() -> None:
     assert Channel(SITE, page=URL).session is None
     with pytest.raises(ValueError, match=r"^url: expected the address of a page"):
         Channel(SITE, page="contact")

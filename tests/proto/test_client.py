@@ -66,7 +66,7 @@ def test_the_steps_of_a_question_over_https() -> None:
     assert asking.next_step() == Receive()
 
 
-def test_the_trailing_dot_of_a_host_is_for_dns_and_not_for_the_certificate() -> None:
+def test_the_trailing_dot_of_a_host_stays_in_dns_and_leaves_the_certificate_name() -> None:
     asking = client(endpoint=Endpoint.parse("https://site.example."), proxy=Proxy.parse("https://proxy.example."))
     follow(asking, (Connect("proxy.example.", 443), StartTLS("proxy.example"), connect(b"site.example.:443")))
     follow(asking, (ESTABLISHED, StartTLS("site.example")))
@@ -74,7 +74,7 @@ def test_the_trailing_dot_of_a_host_is_for_dns_and_not_for_the_certificate() -> 
     assert client(endpoint=Endpoint.parse("http://site.example.")).next_step() == Connect("site.example.", 80)
 
 
-def test_start_session_and_submit_have_a_connection_each_and_tell_the_server() -> None:
+def test_start_session_and_submit_each_use_a_connection_with_connection_close() -> None:
     asking = client(session=None)
     connect, start = ask(asking)
     assert (connect, is_start_session(start)) == (Connect("site.example", 80), True)
@@ -93,7 +93,7 @@ def test_start_session_and_submit_have_a_connection_each_and_tell_the_server() -
     assert (asking.session, asking.awaiting, asking.submit_started) == (session, None, True)
 
 
-def test_a_stale_nonce_is_renewed_and_the_question_asked_again_each_time_over_a_new_connection() -> None:
+def test_a_stale_nonce_is_renewed_and_the_question_repeated_each_time_over_a_new_connection() -> None:
     asking = client(session=Session("n0", "s0"), limits=Limits())
     for is_due, answer, expected in (
         (is_submit, STALE, []),
@@ -122,7 +122,7 @@ def test_a_step_stays_the_same_until_it_is_reported(session: Session | None, end
         asking.receive_data(byte)
 
 
-def test_a_step_may_be_reported_by_who_remembers_it() -> None:
+def test_a_step_can_be_reported_without_being_asked_for() -> None:
     told, remembering = client(), client()
     ask(told)
     remembering.step_done()
@@ -139,7 +139,7 @@ def test_a_flow_without_a_submit_only_starts_a_session() -> None:
     assert (asking.session, asking.submit_started, asking.next_step()) == (Session("n1", "s1"), False, Done())
 
 
-def test_only_a_flow_that_has_not_begun_is_taken() -> None:
+def test_a_flow_that_has_begun_is_refused() -> None:
     flow = Flow(ENDPOINT, QUESTION, session=Session())
     flow.next_request()
     with pytest.raises(ValueError, match=r"^flow: expected one that has not begun$"):
@@ -150,14 +150,14 @@ def test_only_a_flow_that_has_not_begun_is_taken() -> None:
         Client(Flow(ENDPOINT, QUESTION), proxy="http://proxy.example:3128")  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_socks_has_room_for_the_longest_host_name() -> None:
+def test_socks_accepts_the_longest_host_name() -> None:
     asking = Client(Flow(f"http://{254 * 'a'}", QUESTION), proxy=Proxy.parse("socks5://proxy.example"))
     follow(asking, (Connect("proxy.example", 1080), NO_PASSWORD, b"\x05\x00"))
     assert asking.next_step() == Send(b"\x05\x01\x00\x03\xfe" + 254 * b"a" + b"\x00\x50")
 
 
 @pytest.mark.parametrize("take", [Client.next_step, Client.step_done])
-def test_a_flow_whose_request_was_already_taken_is_refused(take: Callable[[Client], object]) -> None:
+def test_a_flow_whose_request_was_taken_is_refused(take: Callable[[Client], object]) -> None:
     flow = Flow(ENDPOINT, QUESTION, session=Session())
     asking = Client(flow)
     flow.next_request()

@@ -1,4 +1,4 @@
-"""A question is handed out once, whatever fails, and whatever is called."""
+"""A question is handed out once, whatever fails and whatever is called."""
 
 import copy
 import pickle
@@ -55,15 +55,15 @@ from tests.proto.cuts import byte_by_byte, random_cuts
 
 @dataclass
 class Fault:
-    """One fault in the life of a question."""
+    """One fault during a question."""
 
     kind: str
-    at: int  # how many bytes the server has sent before, or how many requests were sent
+    at: int  # how many bytes the server has sent before it, or how many requests were sent
 
 
 @dataclass
 class Server:
-    """A site that answers one connection after the other, and its requests."""
+    """A site that answers one connection after the other and records its requests."""
 
     fault: Fault
     early: bytes = b""
@@ -152,7 +152,7 @@ def faults(proxy_bytes: int = 0) -> Iterator[tuple[Fault, bytes]]:
         ),
     ],
 )
-def test_a_submit_is_handed_out_once_and_again_only_after_a_stale_nonce_whatever_fails_when(way: Way) -> None:
+def test_a_submit_is_handed_out_once_or_twice_after_a_stale_nonce_whatever_fails(way: Way) -> None:
     outcomes = set()
     for fault, early in faults(sum(len(item) for item in way.script if isinstance(item, bytes))):
         server = Server(fault, early)
@@ -166,7 +166,7 @@ def test_a_submit_is_handed_out_once_and_again_only_after_a_stale_nonce_whatever
     assert outcomes == {(0, "Broken"), (1, "Broken"), (1, "End"), (2, "Broken"), (2, "End")}
 
 
-def test_a_submit_is_handed_out_once_at_most_without_restarts_whatever_fails_when() -> None:
+def test_without_restarts_a_submit_is_handed_out_at_most_once_whatever_fails() -> None:
     for fault, early in faults():
         server = Server(fault, early)
         server.run(client(session=None))
@@ -174,7 +174,7 @@ def test_a_submit_is_handed_out_once_at_most_without_restarts_whatever_fails_whe
         assert server.submits <= 1
 
 
-# ------------------------------------------------------------------------------ anything at all
+# ------------------------------------------------------------------------------ any input
 
 NOISE = st.sampled_from(
     [
@@ -233,7 +233,7 @@ CALL = st.one_of(
     st.sampled_from([Limits(), Limits(restarts=0), SMALL]),
     st.lists(CALL | st.just(("step_done", ())) | st.just(("next_step", ())), max_size=30),
 )
-def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once(
+def test_calls_in_any_order_raise_only_local_protocol_errors_and_ask_once(
     session: Session | None,
     endpoint: Endpoint,
     proxy: Proxy | None,
@@ -272,7 +272,7 @@ def test_calls_in_any_order_raise_nothing_but_local_protocol_errors_and_ask_once
         str(event).encode()
 
 
-def test_pieces_and_a_clean_end_without_an_end_event_in_one_read() -> None:
+def test_pieces_and_a_clean_close_without_an_end_event_in_one_read_are_truncated() -> None:
     events = answered([CHUNKED + chunks(HI) + b"0\r\n\r\n"], close=False)
     assert events[0] == Live("Hi")
     assert [event.reason for event in events[1:] if isinstance(event, Broken)] == [Reason.TRUNCATED]

@@ -33,7 +33,7 @@ from tests.proto.clients import DIRECT, OPENED, REFUSAL, STALE, again, frozen, i
         pytest.param(OPENED + 100_000 * b"x", id="many bytes after the answer"),
     ],
 )
-def test_after_an_answer_its_connection_is_over_whatever_follows(answer: bytes) -> None:
+def test_a_connection_is_over_after_its_answer_whatever_follows(answer: bytes) -> None:
     end = answer.index(b"}") + 1
     for cut in (end - 1, end, end + 1, len(answer)):
         asking = asked(session=None)
@@ -46,7 +46,7 @@ def test_after_an_answer_its_connection_is_over_whatever_follows(answer: bytes) 
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
-def test_a_session_may_end_at_the_close(head: bytes) -> None:
+def test_the_answer_to_start_session_may_end_with_the_close(head: bytes) -> None:
     asking = asked(session=None)
     assert asking.receive_data(head + OPENED.partition(b"\r\n\r\n")[2]) == []
     assert asking.next_step() == Receive()
@@ -64,7 +64,7 @@ def test_a_session_may_end_at_the_close(head: bytes) -> None:
         pytest.param(lambda asking: asking.receive_data(b"x\r\n"), id="framing"),
     ],
 )
-def test_a_session_that_is_whole_before_its_connection_breaks_is_used(lose: Callable[[Client], list[Event]]) -> None:
+def test_a_session_that_is_complete_before_its_connection_breaks_is_used(lose: Callable[[Client], list[Event]]) -> None:
     asking = asked(session=None)
     assert asking.receive_data(CHUNKED + chunks(OPENED.partition(b"\r\n\r\n")[2])) == []
     assert lose(asking) == []
@@ -80,7 +80,7 @@ def test_a_session_that_is_whole_before_its_connection_breaks_is_used(lose: Call
         Client.receive_eof,
     ],
 )
-def test_late_news_of_the_connection_before_change_nothing(late: Callable[[Client], list[Event]]) -> None:
+def test_late_news_of_the_previous_connection_changes_nothing(late: Callable[[Client], list[Event]]) -> None:
     for asking in (client(), *map(again, (DIRECT, *WAYS.values()))):
         connecting = asking.next_step()
         before = frozen(asking)
@@ -92,7 +92,7 @@ def test_late_news_of_the_connection_before_change_nothing(late: Callable[[Clien
 @pytest.mark.parametrize(
     "lose", [Client.receive_eof, lambda asking: asking.step_failed("reset"), lambda asking: asking.receive_data(b"\0")]
 )
-def test_nothing_is_asked_again_because_its_connection_broke(lose: Callable[[Client], list[Event]]) -> None:
+def test_a_broken_connection_repeats_no_request(lose: Callable[[Client], list[Event]]) -> None:
     asking = asked(session=None, limits=Limits())
     [broken] = lose(copy.deepcopy(asking))
     assert isinstance(broken, Broken)
@@ -108,14 +108,14 @@ def test_nothing_is_asked_again_because_its_connection_broke(lose: Callable[[Cli
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"])
-def test_all_pieces_that_come_in_one_read_are_given_in_order(head: bytes) -> None:
-    # More than is looked at in one go while a head is read, so that the read's first events meet those that follow.
+def test_all_pieces_in_one_read_are_given_in_order(head: bytes) -> None:
+    # More than one scan of a head covers, so that events found with the head precede later ones.
     pieces = [Live(f"piece {number}") for number in range(1000)]
     body = b"".join(b'data: {"type":"live","data":"%b"}\n\n' % piece.text.encode() for piece in pieces)
     assert asked().receive_data(head + body + END) == [*pieces, ANSWERED[-1]]
 
 
-def test_a_caller_who_offers_an_upgrade_gets_none() -> None:
+def test_a_switch_of_protocols_is_truncated_even_if_the_caller_offered_one() -> None:
     asking = Client(Flow(ENDPOINT, QUESTION, session=Session(), headers={"Upgrade": "x", "Connection-Is": "ours"}))
     ask(asking)
     assert asking.receive_data(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + ANSWER) == [

@@ -1,4 +1,4 @@
-"""Clients as copies and pickles, and the same events as from the inner ring alone."""
+"""Clients as copies and pickles. They give the same events as the inner ring alone."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ def secrets_of(asking: Client) -> None:
 
 
 def advance(asking: Client, piece: bytes) -> list[Event]:
-    """Report these bytes; without bytes, report the step as done."""
+    """Report these bytes; if empty, report that the step is done."""
     if piece:
         return asking.receive_data(piece)
     asking.step_done()
@@ -101,7 +101,7 @@ def test_a_copy_or_pickle_continues_through_a_proxy_and_shows_no_credentials(way
 
 
 @pytest.mark.parametrize("report", [Client.step_done, lambda asking: asking.step_failed("broken pipe")])
-def test_a_question_that_was_sent_is_held_once(report: Callable[[Client], object]) -> None:
+def test_a_sent_question_is_held_in_memory_once(report: Callable[[Client], object]) -> None:
     asking = Client(Flow(ENDPOINT, Submit(new_message="needle"), session=Session()))
     asking.step_done()
     asking.next_step()
@@ -111,7 +111,7 @@ def test_a_question_that_was_sent_is_held_once(report: Callable[[Client], object
 
 
 @pytest.mark.parametrize("answer", [content_length(ANSWER), STALE, b"x\r\n\r\n"])
-def test_a_client_that_is_done_holds_its_question_once_and_no_request(answer: bytes) -> None:
+def test_a_finished_client_holds_its_question_once_and_no_request(answer: bytes) -> None:
     asking = Client(Flow(ENDPOINT, Submit(new_message="needle"), session=Session(), limits=Limits(restarts=0)))
     ask(asking)
     asking.receive_data(answer)
@@ -119,7 +119,7 @@ def test_a_client_that_is_done_holds_its_question_once_and_no_request(answer: by
     assert frozen(asking).count(b"needle") == 1
 
 
-def test_the_repr_is_the_origin_and_the_state() -> None:
+def test_repr_shows_the_origin_and_the_state() -> None:
     assert repr(client(endpoint=Endpoint.parse("https://site.example:8443/blog"))) == (
         "<Client CONNECT of <Flow to https://site.example:8443 SUBMIT>>"
     )

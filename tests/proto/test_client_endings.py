@@ -31,7 +31,7 @@ OPENED_AGAIN = content_length(b'{"success":true,"sessionId":"s2","restNonce":"n2
 
 @pytest.mark.parametrize("state", UNFINISHED)
 @pytest.mark.parametrize("reason", Reason)
-def test_a_failure_ends_it_with_its_reason_and_says_where_it_was(state: State, reason: Reason) -> None:
+def test_a_failure_ends_the_question_with_its_reason_and_place(state: State, reason: Reason) -> None:
     asking = at(state)
     events = asking.step_failed("it failed", reason, limit="connect")
     if reason is Reason.LOST and state in (State.TUNNEL_SEND, State.SENDING):
@@ -46,14 +46,14 @@ def test_a_failure_ends_it_with_its_reason_and_says_where_it_was(state: State, r
     assert (asking.next_step(), asking.awaiting, asking.submit_started) == (Done(), None, asked)
 
 
-def test_where_it_was_is_named_like_an_address() -> None:
+def test_the_place_of_a_failure_is_written_like_an_address() -> None:
     asking = client(endpoint=Endpoint.parse("https://[2001:db8::1]"))
     asking.next_step()
     assert asking.step_failed("refused") == [Broken(Reason.LOST, "could not connect to [2001:db8::1]:443: refused")]
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_failure_inside_an_answer(reason: Reason) -> None:
+def test_a_failure_inside_an_answer_breaks_it(reason: Reason) -> None:
     lost = reason is Reason.LOST
     expected = Broken(
         Reason.TRUNCATED if lost else reason, "the connection failed: it failed" if lost else "it failed", asked=True
@@ -67,14 +67,14 @@ def test_a_failure_inside_an_answer(reason: Reason) -> None:
         assert isinstance(event, Broken)
         assert (
             replace(event, detail=event.detail.partition(";")[0]) == expected
-        )  # the rest names a line that the stream ignores
+        )  # the rest names a line that the stream ignored
     asking = asked()
     assert asking.receive_data(data[: head + len(HI)]) == [Live("Hi")]
     assert asking.step_failed("it failed", reason) == [expected]
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_failure_inside_a_refusal_leaves_it_one_and_names_no_clock(reason: Reason) -> None:
+def test_a_failure_inside_a_refusal_stays_a_refusal_and_names_no_clock(reason: Reason) -> None:
     asking = asked()
     asking.receive_data(content_length(b"Not now", status=b"503 -")[:-1])
     expected = Broken(Reason.REFUSED, "Not no", 503, raw="Not no", asked=True)
@@ -82,7 +82,7 @@ def test_a_failure_inside_a_refusal_leaves_it_one_and_names_no_clock(reason: Rea
     assert asking.step_failed("it failed", reason, limit=limit) == [expected]
 
 
-def test_bytes_in_the_clear_where_tls_was_to_begin_are_not_read() -> None:
+def test_bytes_in_the_clear_before_tls_are_not_read() -> None:
     asking = at(State.TLS)
     assert asking.receive_data(content_length(ANSWER)) == CLEAR
     assert (asking.next_step(), asking.submit_started) == (Done(), False)
@@ -91,7 +91,7 @@ def test_bytes_in_the_clear_where_tls_was_to_begin_are_not_read() -> None:
 # ------------------------------------------------------------------------------ leaving
 
 
-def test_a_caller_who_leaves_inside_an_answer_is_told_that_it_was_cut() -> None:
+def test_closing_inside_an_answer_is_truncated() -> None:
     data = content_length(ANSWER)
     for count in range(1, len(data) - 1):
         asking = asked()
@@ -101,13 +101,13 @@ def test_a_caller_who_leaves_inside_an_answer_is_told_that_it_was_cut() -> None:
 
 
 @pytest.mark.parametrize("state", UNFINISHED)
-def test_a_caller_who_leaves_before_the_session_has_asked_nothing(state: State) -> None:
+def test_closing_before_the_session_has_asked_nothing(state: State) -> None:
     asking = at(state, session=None)
     assert asking.close() == [Broken(Reason.LOST, CLOSED, in_session=True)]
     assert asking.next_step() == Done()
 
 
-def test_a_caller_who_leaves_inside_the_answer_of_start_session_has_lost_no_answer() -> None:
+def test_closing_inside_the_answer_to_start_session_is_lost() -> None:
     for start, data, expected in (
         (b"", OPENED, Broken(Reason.LOST, CLOSED, in_session=True)),
         (STALE, OPENED_AGAIN, Broken(Reason.LOST, CLOSED, in_session=True, asked=True)),
@@ -128,7 +128,7 @@ def test_a_caller_who_leaves_inside_the_answer_of_start_session_has_lost_no_answ
         asking.step_done()
 
 
-def test_a_server_that_speaks_before_anything_was_handed_out_is_listened_to_and_nothing_was_asked() -> None:
+def test_a_server_that_speaks_first_is_read_and_nothing_was_asked() -> None:
     for data, expected in (
         (BUSY, [Broken(Reason.REFUSED, "busy", 503, raw="busy")]),
         (content_length(ANSWER), ANSWERED),
@@ -167,7 +167,7 @@ def test_after_an_early_answer_the_next_request_is_due(failed: bool) -> None:
     assert (connect, is_submit(submit)) == (Connect("site.example", 80), True)
 
 
-def test_an_answer_that_begins_early_may_end_after_the_request_was_sent_or_could_not_be() -> None:
+def test_an_early_answer_may_end_after_the_request_was_sent_or_failed_to_be_sent() -> None:
     asking = early(OPENED[:9], failed=False)
     assert is_start_session(asking.next_step())
     asking.step_done()
@@ -177,7 +177,7 @@ def test_an_answer_that_begins_early_may_end_after_the_request_was_sent_or_could
         assert reading.next_step() == Connect("site.example", 80)
 
 
-def test_a_server_that_speaks_first_may_open_the_session() -> None:
+def test_an_early_answer_to_start_session_gives_a_session() -> None:
     asking = at(State.SEND, session=None)
     assert asking.receive_data(OPENED) == []
     assert (asking.session, asking.next_step()) == (Session("n1", "s1"), Connect("site.example", 80))

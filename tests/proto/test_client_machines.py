@@ -1,4 +1,4 @@
-"""A `Client` drives any machine of requests, not a `Flow` alone."""
+"""A `Client` drives any machine that makes requests, not only a `Flow`."""
 
 from opchat_proto import Client, Connect, Done, End, Event, Limits, Live, Proxy, Reason, Send, StartTLS
 from tests.fuzz.oracles import check_linear
@@ -7,7 +7,7 @@ from tests.proto.clients import Fetches
 
 
 class Chatters(Fetches):
-    """As above, with many events for each part of a body."""
+    """The same, with many events for each part of a body."""
 
     def receive_data(self, data: bytes) -> list[Event]:
         return [Live("")] * 100
@@ -19,7 +19,7 @@ def get(target: bytes, *fields: bytes) -> Send:
     )
 
 
-def test_each_request_goes_to_the_host_of_its_url_and_a_failed_connect_is_not_the_end_of_another_machine() -> None:
+def test_each_request_goes_to_the_host_of_its_url_and_a_machine_may_survive_a_failed_connect() -> None:
     urls = ["http://one.example/a?b=c", "https://two.example:8443/d", "http://[2001:db8::1]/e"]
     asking = Client(Fetches(urls))
     assert asking.next_step() == Connect("one.example", 80)
@@ -31,7 +31,7 @@ def test_each_request_goes_to_the_host_of_its_url_and_a_failed_connect_is_not_th
     assert (asking.next_step(), asking.submit_started) == (Done(), False)
 
 
-def test_one_huge_read_takes_time_that_grows_with_its_events() -> None:
+def test_one_huge_read_takes_time_in_proportion_to_its_events() -> None:
     def run(data: bytes) -> None:
         asking = Client(Chatters(["http://one.example/a"], Limits(head_bytes=64)))
         follow(asking, (Connect("one.example", 80), get(b"/a")))
@@ -40,7 +40,7 @@ def test_one_huge_read_takes_time_that_grows_with_its_events() -> None:
     check_linear(run, b"x" * 64_000)
 
 
-def test_each_request_has_its_own_way_through_a_proxy() -> None:
+def test_each_request_goes_through_a_proxy_on_its_own() -> None:
     asking = Client(
         Fetches(["http://one.example/a", "https://two.example/b"]), proxy=Proxy.parse("u:p@proxy.example:3128")
     )

@@ -57,7 +57,7 @@ CALLS: dict[str, Callable[[Client], list[Event] | None]] = {
 PROXY_CLEAR = [Broken(Reason.PROXY, "the proxy sent bytes in the clear where TLS was to begin")]
 PROXY_EOF = [Broken(Reason.PROXY, THE_PROXY + NO_ANSWER)]
 
-# What a call gives, and the state that it leads to. A call that is missing is not legal.
+# The result of each input, and the state that it leads to. A missing input is not legal.
 LEGAL: dict[State, dict[str, tuple[list[Any] | None, State]]] = {
     State.CONNECT: {
         "step_done": (None, State.SEND),
@@ -125,7 +125,7 @@ LEGAL: dict[State, dict[str, tuple[list[Any] | None, State]]] = {
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("call", CALLS)
-def test_every_call_in_every_state(state: State, call: str) -> None:
+def test_every_input_in_every_state_has_its_outcome(state: State, call: str) -> None:
     asking = at(state)
     if call in LEGAL[state]:
         events, target = LEGAL[state][call]
@@ -139,17 +139,17 @@ def test_every_call_in_every_state(state: State, call: str) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_what_is_legal_is_what_the_table_says(state: State) -> None:
+def test_the_table_says_which_inputs_are_legal(state: State) -> None:
     row = {given.value for given in TABLE.rows[state]} & set(CALLS)
     if state is State.DONE:
         row = set(CALLS)
-    elif state is State.SEND:  # a step that is done was handed out
+    elif state is State.SEND:  # a step was handed out before it is done
         row |= {"step_done"}
     assert row == set(LEGAL[state])
 
 
 @pytest.mark.parametrize("state", State)
-def test_no_bytes_are_legal_always_and_change_nothing(state: State) -> None:
+def test_empty_data_is_always_legal_and_changes_nothing(state: State) -> None:
     asking = at(state)
     before = frozen(asking)
     for nothing in (b"", bytearray(), memoryview(b"")):
@@ -158,7 +158,7 @@ def test_no_bytes_are_legal_always_and_change_nothing(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_next_step_is_legal_always(state: State) -> None:
+def test_next_step_is_always_legal(state: State) -> None:
     kind = {
         State.CONNECT: Connect,
         State.PROXY_TLS: StartTLS,
@@ -195,7 +195,7 @@ def test_wrong_types_raise_and_change_nothing(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", UNFINISHED)
-def test_another_machine_goes_on_with_its_next_request_from_every_state(state: State) -> None:
+def test_another_machine_continues_with_its_next_request_from_every_state(state: State) -> None:
     way = PLACES[state][0]
     urls = [f"{way.site}/a", f"{way.site}/b"]
     asking = bring(Client(Fetches(urls), proxy=Proxy.parse(way.proxy) if way.proxy else None), state)
@@ -218,11 +218,11 @@ def test_every_move_of_the_table_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
         for call in calls:
             CALLS[call](at(state))
     for state in (State.SEND, State.SENDING, State.RECEIVE):
-        assert at(state).receive_data(bytearray(content_length(ANSWER))) == ANSWERED  # bytes take a shorter way
+        assert at(state).receive_data(bytearray(content_length(ANSWER))) == ANSWERED  # bytes take a shortcut
     for state in (State.TUNNEL_SEND, State.SENDING):
         at(state).step_failed("slow", Reason.TIMEOUT)
     for state in UNFINISHED:
-        test_another_machine_goes_on_with_its_next_request_from_every_state(state)
+        test_another_machine_continues_with_its_next_request_from_every_state(state)
     for way in (DIRECT, DIRECT_TLS, *WAYS.values()):
         asking = again(way)
         follow(asking, way.script)

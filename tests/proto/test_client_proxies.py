@@ -1,4 +1,4 @@
-"""The way through a proxy, and what fails on it."""
+"""The way through a proxy, and its failures."""
 
 import copy
 from dataclasses import replace
@@ -64,9 +64,7 @@ def test_the_tunnel_comes_first_and_the_proxy_learns_only_the_target(way: Way) -
 
 @pytest.mark.parametrize("name", TUNNELLED)
 @pytest.mark.parametrize("session", [None, Session("n0", "s0", "mwai_session_id=s0")])
-def test_a_request_through_a_tunnel_is_the_one_that_goes_to_the_site_directly(
-    name: str, session: Session | None
-) -> None:
+def test_a_request_through_a_tunnel_is_the_same_as_without_a_proxy(name: str, session: Session | None) -> None:
     way = WAYS[name]
     through, directly = way.client(session=session), client(session=session, endpoint=Endpoint.parse(way.site))
     follow(through, way.script)
@@ -75,7 +73,7 @@ def test_a_request_through_a_tunnel_is_the_one_that_goes_to_the_site_directly(
 
 
 @pytest.mark.parametrize("name", ["http to http", "https to http"])
-def test_a_proxy_of_an_http_site_is_given_the_whole_url_and_its_own_credentials(name: str) -> None:
+def test_a_proxy_for_an_http_site_gets_the_absolute_url_and_its_own_credentials(name: str) -> None:
     asking, directly = WAYS[name].client(session=None), client(session=None)
     for route, answer in ((b"/mwai/v1/start_session", OPENED), (b"/mwai-ui/v1/chats/submit", content_length(ANSWER))):
         follow(asking, WAYS[name].script)
@@ -94,7 +92,7 @@ def test_a_proxy_of_an_http_site_is_given_the_whole_url_and_its_own_credentials(
     assert asking.next_step() == Done()
 
 
-def test_a_proxy_without_credentials_is_given_none() -> None:
+def test_a_proxy_without_credentials_gets_none() -> None:
     asking = client(proxy=Proxy.parse("proxy.example:3128"))
     follow(asking, (PROXY,))
     first, fields, _ = parts_of(asking.next_step())
@@ -103,7 +101,7 @@ def test_a_proxy_without_credentials_is_given_none() -> None:
 
 
 @pytest.mark.parametrize("session", [None, Session()])
-def test_a_status_of_407_is_the_refusal_of_the_proxy_only_where_it_reads_the_requests(session: Session | None) -> None:
+def test_a_407_is_the_proxys_refusal_only_if_it_reads_the_requests(session: Session | None) -> None:
     refusal = content_length(
         b"<title>s3cr3t</title>", b"Proxy-Authenticate: Basic realm=s3cr3t", status=b"407 Proxy Authentication Required"
     )
@@ -126,7 +124,7 @@ def test_a_status_of_407_is_the_refusal_of_the_proxy_only_where_it_reads_the_req
             assert (events, reading.next_step()) == ([expected], Done())
 
 
-def test_a_status_of_407_before_anything_was_asked_is_the_refusal_of_the_proxy() -> None:
+def test_a_407_before_the_request_is_the_proxys_refusal() -> None:
     asking = RELAYED.client()
     follow(asking, RELAYED.script)
     assert asking.receive_data(content_length(b"", status=b"407 -")) == [
@@ -135,7 +133,7 @@ def test_a_status_of_407_before_anything_was_asked_is_the_refusal_of_the_proxy()
 
 
 @EVERY_WAY
-def test_each_request_goes_the_whole_way_over_a_connection_of_its_own(way: Way) -> None:
+def test_each_request_goes_the_whole_way_over_its_own_connection(way: Way) -> None:
     asking = way.client(session=Session("n0", "s0"), limits=Limits())
     for is_due, answer, expected in (
         (is_submit, STALE, []),
@@ -149,7 +147,7 @@ def test_each_request_goes_the_whole_way_over_a_connection_of_its_own(way: Way) 
 
 
 @EVERY_WAY
-def test_a_loss_on_the_way_is_the_proxys_and_behind_it_the_sites(way: Way) -> None:
+def test_a_loss_before_the_tunnel_is_the_proxys_and_inside_it_the_sites(way: Way) -> None:
     site = Endpoint.parse(way.site).host
     said = f"the proxy {Proxy.parse(way.proxy)}: "
     for count, due in enumerate((*way.script, None)):
@@ -182,14 +180,14 @@ def test_a_loss_on_the_way_is_the_proxys_and_behind_it_the_sites(way: Way) -> No
         assert (asking.next_step(), asking.submit_started, asking.awaiting) == (Done(), False, None)
 
 
-def test_a_loss_on_the_way_says_what_it_was_for() -> None:
+def test_a_loss_says_what_the_connection_was_for() -> None:
     asking = client(session=None, proxy=Proxy.parse("socks5://proxy.example"))
     detail = "start_session: the proxy socks5://proxy.example:1080: could not connect: no route"
     assert asking.step_failed("no route") == [Broken(Reason.PROXY, detail, in_session=True)]
 
 
 @EVERY_WAY
-def test_a_proxy_is_awaited_while_it_has_to_reply(way: Way) -> None:
+def test_a_proxy_that_has_to_reply_is_awaited(way: Way) -> None:
     asking = way.client()
     for item in way.script:
         expected = Awaiting.FIRST_EVENT
@@ -202,9 +200,7 @@ def test_a_proxy_is_awaited_while_it_has_to_reply(way: Way) -> None:
 
 @EVERY_WAY
 @pytest.mark.parametrize("clear", [b"\x15", content_length(ANSWER), ESTABLISHED, b"HTTP/1.1 407 -\r\n\r\n"])
-def test_bytes_in_the_clear_where_tls_was_to_begin_are_the_end_and_no_request_is_handed_out(
-    way: Way, clear: bytes
-) -> None:
+def test_bytes_in_the_clear_before_tls_are_fatal_and_no_request_is_handed_out(way: Way, clear: bytes) -> None:
     for count, due in enumerate(way.script):
         if isinstance(due, StartTLS):
             asking = way.client()
@@ -216,7 +212,7 @@ def test_bytes_in_the_clear_where_tls_was_to_begin_are_the_end_and_no_request_is
             assert (asking.next_step(), asking.submit_started) == (Done(), False)
 
 
-def test_a_site_that_speaks_first_inside_tls_is_also_heard_through_a_proxy() -> None:
+def test_a_site_that_speaks_first_inside_tls_is_read_through_a_proxy_too() -> None:
     way = WAYS["http to https"]
     asking = way.client()
     follow(asking, way.script)
@@ -245,7 +241,7 @@ def test_bytes_through_a_socks_proxy_before_the_question_are_not_an_answer() -> 
         ),
     ],
 )
-def test_after_connect_could_not_be_sent_a_refusal_is_read_but_no_tunnel_used_and_it_is_not_sent_again(
+def test_after_a_failed_send_of_connect_a_refusal_is_read_but_no_tunnel_is_used(
     answer: bytes, expected: Broken
 ) -> None:
     way = WAYS["http to https"]
@@ -262,7 +258,7 @@ def test_after_connect_could_not_be_sent_a_refusal_is_read_but_no_tunnel_used_an
         assert (events, asking.next_step()) == ([expected], Done())
 
 
-def test_after_a_socks_request_could_not_be_sent_no_reply_counts() -> None:
+def test_after_a_failed_send_to_a_socks_proxy_no_reply_counts() -> None:
     way = WAYS["socks5 to http"]
     asking = way.client()
     asking.step_done()

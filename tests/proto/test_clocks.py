@@ -1,4 +1,4 @@
-"""The clocks of a question: which one runs, since when, and what happens when one runs out."""
+"""The clocks of a question: which one runs, since when, and the outcome when one runs out."""
 
 import math
 from collections.abc import Callable
@@ -37,13 +37,13 @@ def step_of(call: AnyCall, now: float) -> tuple[type, float]:
 # ------------------------------------------------------------------------------------------------ the numbers
 
 
-def test_the_clocks_are_patient_unless_told_otherwise() -> None:
+def test_the_default_clocks_are_patient() -> None:
     assert Timeouts() == Timeouts(connect=10, write=30, first_event=300, idle=120)
 
 
 @pytest.mark.parametrize("name", ["connect", "write", "first_event", "idle"])
 @pytest.mark.parametrize("value", [None, 0.001, 1, 1_000_000])
-def test_seconds_are_numbers_up_to_a_million_or_none(name: str, value: float | None) -> None:
+def test_a_clock_is_a_number_up_to_a_million_or_none(name: str, value: float | None) -> None:
     assert getattr(Timeouts(**{name: value}), name) == value
 
 
@@ -57,7 +57,7 @@ def test_a_value_that_is_not_a_number_is_named(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", ["connect", "write", "first_event", "idle"])
 @pytest.mark.parametrize("value", [0, -1, -0.0, 1_000_000.5, math.inf, -math.inf, math.nan])
-def test_seconds_that_cannot_be_waited_are_named(name: str, value: float) -> None:
+def test_a_number_that_cannot_be_waited_for_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^Timeouts\.{name}: expected above 0 and at most 1000000 seconds, got "):
         Timeouts(**{name: value})
 
@@ -65,7 +65,7 @@ def test_seconds_that_cannot_be_waited_are_named(name: str, value: float) -> Non
 # ------------------------------------------------------------------------------------------------ which clock runs
 
 
-def test_the_clock_of_a_connection_runs_anew_for_tls_and_for_each_reply_of_a_proxy() -> None:
+def test_the_connect_clock_restarts_for_tls_and_for_each_reply_of_a_proxy() -> None:
     call = Channel("https://site.example", proxy="https://proxy.example", timeouts=SHORT, session=Session()).call("?")
     now = 100.0
     for kind, seconds in ((Connect, 1), (StartTLS, 1), (Send, 2)):
@@ -74,9 +74,9 @@ def test_the_clock_of_a_connection_runs_anew_for_tls_and_for_each_reply_of_a_pro
         call.step_done()
     assert step_of(call, now) == (Receive, now + 1)
     call.receive_data(ESTABLISHED[:9])
-    assert step_of(call, now + 0.5) == (Receive, now + 1)  # the reply is not whole
+    assert step_of(call, now + 0.5) == (Receive, now + 1)  # the reply is not complete
     call.receive_data(ESTABLISHED[9:])
-    call.timed_out()  # an old timer
+    call.timed_out()  # a timer of an earlier step
     now += 0.75
     for kind, seconds in ((StartTLS, 1), (Send, 2)):
         assert step_of(call, now) == (kind, now + seconds)
@@ -85,7 +85,7 @@ def test_the_clock_of_a_connection_runs_anew_for_tls_and_for_each_reply_of_a_pro
     assert step_of(call, now) == (Receive, now + 4)
 
 
-def test_the_clock_of_a_connection_runs_anew_for_the_second_reply_of_a_socks_proxy() -> None:
+def test_the_connect_clock_restarts_for_the_second_reply_of_a_socks_proxy() -> None:
     call = Channel("http://site.example", proxy="socks5://proxy.example", timeouts=SHORT, session=Session()).call("?")
     call.next_step(0)
     call.step_done()
@@ -98,9 +98,9 @@ def test_the_clock_of_a_connection_runs_anew_for_the_second_reply_of_a_socks_pro
 
 
 @both
-def test_the_answer_of_start_session_has_a_clock_and_then_the_first_event(make: Make) -> None:
+def test_the_first_event_clock_runs_for_start_session_and_then_for_the_first_event(make: Make) -> None:
     call = make(channel(timeouts=SHORT), "?")
-    first = 7 if make is Channel.http_call else 4  # connect, write and first_event in one
+    first = 7 if make is Channel.http_call else 4  # connect, write and first_event together
     for now, reply in ((10.0, OPENED), (20.0, STALE), (30.0, OPENED), (40.0, GOOD)):
         assert asks(call, now).startswith("start_session" if reply is OPENED else "submit")
         assert call.next_step(now)[1] == now + first
@@ -117,7 +117,7 @@ def test_the_answer_of_start_session_has_a_clock_and_then_the_first_event(make: 
 
 
 @both
-def test_between_two_events_the_clock_is_another_one(make: Make) -> None:
+def test_between_two_events_the_idle_clock_runs(make: Make) -> None:
     call = make(channel(session=Session(), timeouts=SHORT), "?")
     asks(call)
     begin(call, b"")
@@ -130,7 +130,7 @@ def test_between_two_events_the_clock_is_another_one(make: Make) -> None:
 
 
 @both
-def test_a_reader_who_takes_a_minute_between_events_does_not_use_the_time_up(make: Make) -> None:
+def test_a_slow_reader_does_not_use_up_the_time(make: Make) -> None:
     call = make(channel(session=Session(), timeouts=Timeouts(idle=10)), "?")
     asks(call)
     begin(call, HI)
@@ -144,7 +144,7 @@ def test_a_reader_who_takes_a_minute_between_events_does_not_use_the_time_up(mak
 
 @both
 @pytest.mark.parametrize(("body", "seconds", "limit"), [(b"", 4, "first_event"), (HI, 8, "idle")])
-def test_comments_and_bytes_without_an_event_do_not_extend_the_time(
+def test_comments_and_bytes_without_an_event_do_not_extend_the_deadline(
     make: Make, body: bytes, seconds: int, limit: str
 ) -> None:
     call = make(channel(session=Session(), timeouts=SHORT), "?")
@@ -159,7 +159,7 @@ def test_comments_and_bytes_without_an_event_do_not_extend_the_time(
     assert (events[-1].reason, events[-1].limit, events[-1].asked) == (Reason.TIMEOUT, limit, True)
 
 
-def test_bytes_that_drip_while_a_question_is_sent_do_not_extend_the_time() -> None:
+def test_bytes_that_arrive_during_a_send_do_not_extend_the_deadline() -> None:
     call = channel(session=Session(), timeouts=SHORT).call("?")
     call.next_step(0)
     call.step_done()
@@ -171,7 +171,7 @@ def test_bytes_that_drip_while_a_question_is_sent_do_not_extend_the_time() -> No
     assert ended(call, 12) == [Broken(Reason.TIMEOUT, words, limit="write", asked=True)]
 
 
-def test_an_early_event_while_a_question_is_sent_gives_the_rest_of_it_new_time() -> None:
+def test_an_early_event_during_a_send_restarts_the_clock() -> None:
     call = channel(session=Session(), timeouts=SHORT).call("?")
     call.next_step(0)
     call.step_done()
@@ -180,7 +180,7 @@ def test_an_early_event_while_a_question_is_sent_gives_the_rest_of_it_new_time()
     assert step_of(call, 11) == (Send, 13)
 
 
-def test_interim_heads_do_not_extend_the_time_of_a_request() -> None:
+def test_interim_heads_do_not_extend_the_deadline() -> None:
     call = channel(session=Session(), timeouts=SHORT).http_call("?")
     assert step_of(call, 0) == (Request, 7)
     for now in (1, 3, 6):
@@ -191,7 +191,7 @@ def test_interim_heads_do_not_extend_the_time_of_a_request() -> None:
 
 
 @both
-def test_a_call_that_takes_over_has_new_time_and_one_that_keeps_waiting_has_not(make: Make) -> None:
+def test_a_call_that_takes_over_gets_a_new_deadline_and_one_that_waits_does_not(make: Make) -> None:
     site = channel(timeouts=SHORT)
     starter, second, third = (make(site, "?") for _ in range(3))
     asks(starter)
@@ -219,7 +219,7 @@ def tell_in_time(call: AnyCall, until: float) -> None:
 late = pytest.mark.parametrize("run_out", [ask_late, ask_later_still, tell_in_time])
 RunOut = Callable[[AnyCall, float], None]
 
-# How many steps are done, and what is received, before the clock runs out; then the outcome.
+# The steps that are done and the bytes received before the clock runs out, and the outcome.
 PLACES: list[tuple[int, bytes, Broken]] = [
     (
         0,
@@ -250,7 +250,7 @@ def with_count(broken: Broken, count: int) -> Broken:
 
 @late
 @pytest.mark.parametrize(("steps", "body", "expected"), PLACES)
-def test_what_has_not_come_in_time_is_said(run_out: RunOut, steps: int, body: bytes, expected: Broken) -> None:
+def test_a_timeout_says_what_was_missing(run_out: RunOut, steps: int, body: bytes, expected: Broken) -> None:
     call = Channel("https://site.example", session=Session(), timeouts=SHORT).call("?")
     for _ in range(steps):
         call.next_step(0)
@@ -264,7 +264,7 @@ def test_what_has_not_come_in_time_is_said(run_out: RunOut, steps: int, body: by
 
 @late
 @pytest.mark.parametrize("head", [False, True])
-def test_what_has_not_come_in_time_from_an_http_library_is_said(run_out: RunOut, head: bool) -> None:
+def test_a_timeout_of_an_http_library_says_what_was_missing(run_out: RunOut, head: bool) -> None:
     for session in (None, Session()):
         call = channel(session=session, timeouts=SHORT).http_call("?")
         asks(call)
@@ -279,7 +279,7 @@ def test_what_has_not_come_in_time_from_an_http_library_is_said(run_out: RunOut,
         assert ended(call, 100) == [with_count(broken, 0)]
 
 
-def test_what_has_not_come_in_time_from_a_proxy_is_said() -> None:
+def test_a_timeout_of_a_proxy_says_what_was_missing() -> None:
     call = Channel("https://site.example", proxy="http://proxy.example", timeouts=SHORT).call("?")
     for _ in range(2):
         call.next_step(0)
@@ -291,7 +291,7 @@ def test_what_has_not_come_in_time_from_a_proxy_is_said() -> None:
 
 
 @both
-def test_a_waiter_that_is_late_has_asked_nothing(make: Make) -> None:
+def test_a_timeout_while_waiting_for_a_session_has_asked_nothing(make: Make) -> None:
     site = channel(timeouts=SHORT)
     starter, call = make(site, "?"), make(site, "?")
     asks(starter)
@@ -303,7 +303,7 @@ def test_a_waiter_that_is_late_has_asked_nothing(make: Make) -> None:
 
 @late
 @both
-def test_an_error_that_has_no_words_stays_one_when_nothing_follows(make: Make, run_out: RunOut) -> None:
+def test_an_error_event_without_a_message_stays_an_error_after_a_timeout(make: Make, run_out: RunOut) -> None:
     call = make(channel(session=Session()), "?")
     asks(call)
     begin(call, b'data: {"type":"error","data":""}\n\n')
@@ -313,7 +313,7 @@ def test_an_error_that_has_no_words_stays_one_when_nothing_follows(make: Make, r
 
 @late
 @both
-def test_a_refusal_stays_one_when_its_rest_does_not_come(make: Make, run_out: RunOut) -> None:
+def test_an_incomplete_refusal_stays_a_refusal_after_a_timeout(make: Make, run_out: RunOut) -> None:
     call = make(channel(session=Session("n0")), "?")
     asks(call)
     if isinstance(call, HTTPCall):
@@ -322,14 +322,14 @@ def test_a_refusal_stays_one_when_its_rest_does_not_come(make: Make, run_out: Ru
     else:
         call.receive_data(STALE.data.replace(b"Length: ", b"Length: 9"))
     run_out(call, call.next_step(0)[1])
-    assert ended(call) == [REFUSAL]  # and it is not known to be whole, so nothing is renewed
+    assert ended(call) == [REFUSAL]  # it is not known to be complete, so nothing is renewed
 
 
 # ------------------------------------------------------------------------------------------------ what changes nothing
 
 
 @both
-def test_an_instant_before_the_time_is_not_late(make: Make) -> None:
+def test_just_before_the_deadline_there_is_no_timeout(make: Make) -> None:
     call = make(channel(session=Session(), timeouts=SHORT), "?")
     _, until = call.next_step(0)
     assert call.next_step(math.nextafter(until, 0))[1] == until
@@ -359,7 +359,7 @@ def test_a_timer_of_an_earlier_step_changes_nothing(make: Make) -> None:
 
 @both
 @pytest.mark.parametrize("report", ["step_done", "step_failed"])
-def test_a_timer_of_a_step_that_is_reported_changes_nothing(make: Make, report: str) -> None:
+def test_a_timer_of_a_reported_step_changes_nothing(make: Make, report: str) -> None:
     call: Any = make(channel(session=Session(), timeouts=SHORT, retries=1), "?")
     call.next_step(0)
     if report == "step_failed":
@@ -403,7 +403,7 @@ def test_clocks_that_are_off_never_run_out(make: Make) -> None:
 
 
 @pytest.mark.parametrize("off", ["connect", "write", "first_event", "idle"])
-def test_a_request_has_no_bound_if_a_part_of_it_has_none(off: str) -> None:
+def test_a_request_has_no_deadline_if_one_of_its_clocks_is_off(off: str) -> None:
     values = {"connect": 1, "write": 2, "first_event": 4, "idle": 8}
     call = channel(session=Session(), timeouts=Timeouts(**{**values, off: None})).http_call("?")
     assert step_of(call, 0) == (Request, 7 if off == "idle" else math.inf)

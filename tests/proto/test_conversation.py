@@ -1,4 +1,4 @@
-"""A conversation: the memory between two questions."""
+"""A conversation: the memory between questions."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from opchat_proto import Broken, Conversation, End, InvalidMessages, Message, Re
 from tests.proto.conversations import full
 
 
-def test_a_new_conversation_is_with_the_default_bot_and_about_nothing() -> None:
+def test_a_new_conversation_is_empty_and_with_the_default_bot() -> None:
     conversation = Conversation()
     assert conversation.messages == ()
     assert conversation.bot_id == "default"
     assert conversation.ask("Hi") == Submit.from_messages([{"role": "user", "content": "Hi"}])
 
 
-def test_a_question_carries_all_that_is_kept_and_changes_nothing() -> None:
+def test_a_question_carries_everything_kept_and_changes_nothing() -> None:
     conversation = full()
     assert conversation.ask("And now?") == Submit(
         new_message="And now?",
@@ -34,12 +34,12 @@ def test_a_question_can_have_files_a_shortcut_and_an_answer_in_one_piece() -> No
     assert submit == Submit(new_message="", file_ids=("f1", "f2"), stream=False, shortcut_id="s1", shortcut_name="Help")
 
 
-def test_one_text_is_not_taken_apart_into_file_ids() -> None:
+def test_file_ids_given_as_one_text_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^file_ids: expected several str, got one$"):
         Conversation().ask("Hi", file_ids="abc")
 
 
-def test_a_question_that_cannot_be_sent_is_refused() -> None:
+def test_an_invalid_question_is_refused() -> None:
     with pytest.raises(InvalidMessages, match=r"^Submit\.new_message: expected text that encodes to UTF-8"):
         Conversation().ask("\ud83d")
 
@@ -53,15 +53,13 @@ def test_a_question_that_cannot_be_sent_is_refused() -> None:
         (End(None), "", ""),
     ],
 )
-def test_the_servers_final_text_is_the_answer_and_the_pieces_only_where_it_gave_none(
-    end: End, text: str, answer: str
-) -> None:
+def test_the_final_text_is_the_answer_and_the_pieces_only_without_one(end: End, text: str, answer: str) -> None:
     conversation = Conversation()
     conversation.record(conversation.ask("Hi"), end, text)
     assert conversation.messages == (Message("user", "Hi"), Message("assistant", answer))
 
 
-def test_questions_and_answers_add_up() -> None:
+def test_questions_and_answers_accumulate() -> None:
     conversation = Conversation(chat_id="c1")
     conversation.record(conversation.ask("1?"), End("1!", '{"responseId": "r1"}'))
     assert conversation.previous_response_id == "r1"
@@ -76,19 +74,19 @@ def test_questions_and_answers_add_up() -> None:
 # ------------------------------------------------------------------------------ ids and undo
 
 
-def test_a_shortcut_without_a_text_of_its_own_is_remembered_by_its_label() -> None:
+def test_a_shortcut_without_text_is_remembered_by_its_label() -> None:
     conversation = Conversation()
     conversation.record(conversation.ask("", shortcut_id="s1", shortcut_name="Help"), End("Yes?"))
     assert conversation.messages[0] == Message("user", "Help")
 
 
-def test_a_file_without_a_text_is_remembered_as_an_empty_question() -> None:
+def test_a_file_without_text_is_remembered_as_an_empty_question() -> None:
     conversation = Conversation()
     conversation.record(conversation.ask("", file_ids=["f1"]), End("A cat."))
     assert conversation.messages[0] == Message("user", "")
 
 
-def test_the_chat_id_that_a_transport_drew_is_taken_over() -> None:
+def test_the_chat_id_that_a_transport_drew_is_kept() -> None:
     conversation = Conversation()
     conversation.record(Submit(new_message="Hi", chat_id="drawn"), End("Hello"))
     assert conversation.chat_id == "drawn"
@@ -124,11 +122,11 @@ def test_a_broken_answer_cannot_be_recorded(submit: Any, end: Any, types: str) -
     assert conversation == Conversation()
 
 
-def test_an_answer_that_is_not_text_leaves_the_conversation_unchanged() -> None:
+def test_an_invalid_answer_leaves_the_conversation_unchanged() -> None:
     conversation = Conversation()
     with pytest.raises(InvalidMessages, match=r"^Message\.content: "):
         conversation.record(conversation.ask("Hi"), End(None), "\ud83d")
-    # Only a made-up End can fail so: a decoder has read its payload before.
+    # Only a made-up End can fail like this: a decoder has already read its payload.
     with pytest.raises(ValueError, match=r"^Expecting value"):
         conversation.record(conversation.ask("Hi"), End("Hello", "no JSON"))
     assert conversation == Conversation()

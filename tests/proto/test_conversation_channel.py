@@ -41,7 +41,7 @@ BUSY = "^the conversation is being asked another question$"
 
 
 @both
-def test_an_answer_adds_the_question_itself_and_its_id(make: Make) -> None:
+def test_an_answer_adds_the_question_itself_and_its_response_id(make: Make) -> None:
     conversation = Conversation()
     site = channel(session=Session("n0"))
     call = make(site, "Hi?", conversation, chat_id="drawn")
@@ -61,7 +61,7 @@ def test_an_answer_adds_the_question_itself_and_its_id(make: Make) -> None:
 
 
 @both
-def test_the_pieces_are_the_answer_where_the_server_gave_no_final_text(make: Make) -> None:
+def test_without_a_final_text_the_joined_pieces_are_the_answer(make: Make) -> None:
     conversation = Conversation()
     call = make(channel(session=Session(), retries=1), "Hi?", conversation)
     asks(call)
@@ -74,7 +74,7 @@ def test_the_pieces_are_the_answer_where_the_server_gave_no_final_text(make: Mak
 
 
 @both
-def test_a_submit_of_ones_own_is_added_and_must_belong_to_the_conversation(make: Make) -> None:
+def test_a_submit_is_added_and_must_belong_to_the_conversation(make: Make) -> None:
     conversation = full()
     with pytest.raises(ValueError, match=r"^submit: it was not asked of this conversation as it stands$"):
         make(channel(), Submit(new_message="?"), conversation)
@@ -85,7 +85,7 @@ def test_a_submit_of_ones_own_is_added_and_must_belong_to_the_conversation(make:
 
 
 @pytest.mark.parametrize(("size", "is_kept"), [(256, True), (257, False)])
-def test_a_response_id_that_is_too_long_for_every_request_is_not_kept(size: int, is_kept: bool) -> None:
+def test_a_response_id_that_is_too_long_to_send_is_not_kept(size: int, is_kept: bool) -> None:
     conversation = Conversation(chat_id="c")
     raw = json.dumps({"success": True, "reply": "Hello", "responseId": "r" * size})
     conversation.record(conversation.ask("Hi"), End("Hello", raw))
@@ -128,7 +128,7 @@ def test_a_broken_answer_adds_nothing_and_only_an_error_drops_the_response_id(
     assert again == replace(expected.ask("So?"), previous_response_id=None if dropped else "resp_abc")
 
 
-def test_a_broken_answer_is_also_recorded_without_a_channel() -> None:
+def test_a_broken_answer_can_be_recorded_without_a_channel() -> None:
     error = Broken(Reason.REMOTE, "No.")
     conversation = full()
     assert conversation.record_failure(Submit(new_message="?"), error) is False
@@ -147,14 +147,14 @@ def test_a_broken_answer_is_also_recorded_without_a_channel() -> None:
         ("?", Broken(Reason.REMOTE), "str, Broken"),
     ],
 )
-def test_only_a_broken_answer_is_a_failure(submit: Any, broken: Any, types: str) -> None:
+def test_record_failure_takes_only_a_broken_answer(submit: Any, broken: Any, types: str) -> None:
     with pytest.raises(TypeError, match=rf"^expected a Submit and a Broken, got {types}$"):
         Conversation().record_failure(submit, broken)
 
 
 @both
 @pytest.mark.parametrize("back", [0, 1])
-def test_an_error_drops_the_id_that_was_sent_and_no_other(make: Make, back: int) -> None:
+def test_an_error_drops_only_the_response_id_that_was_sent(make: Make, back: int) -> None:
     conversation = said("r1", "r2", "r3")
     conversation.messages = conversation.messages[: 6 - 2 * back]
     call = make(channel(session=Session()), "So?", conversation)
@@ -169,7 +169,7 @@ def test_an_error_drops_the_id_that_was_sent_and_no_other(make: Make, back: int)
 
 
 @both
-def test_an_error_of_start_session_says_nothing_of_the_response_id(make: Make) -> None:
+def test_an_error_of_start_session_keeps_the_response_id(make: Make) -> None:
     conversation = replace(full(), session=None)
     call = make(channel(), "So?", conversation)
     assert asks(call) == "start_session"
@@ -196,7 +196,7 @@ def test_the_first_chat_id_is_kept_after_a_broken_answer_too(make: Make) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_response_id_is_not_sent_after_messages_that_it_was_not_recorded_with(count: int) -> None:
+def test_a_response_id_is_sent_only_after_the_messages_it_was_recorded_with(count: int) -> None:
     conversation = full()
     conversation.messages = (*conversation.messages, Message("user", "More"))[:count]
     assert channel().call("So?", conversation).submit.previous_response_id is None
@@ -206,7 +206,7 @@ def test_a_response_id_is_not_sent_after_messages_that_it_was_not_recorded_with(
 
 
 @both
-def test_a_conversation_that_is_edited_while_it_is_asked_stays_as_it_was_edited(make: Make) -> None:
+def test_editing_a_conversation_during_a_question_is_kept(make: Make) -> None:
     conversation = full()
     call = make(channel(), "So?", conversation)
     asks(call)
@@ -238,7 +238,7 @@ def break_it(calls: list[AnyCall]) -> None:
 
 @both
 @pytest.mark.parametrize("free", [close_it, drop_it, answer_it, break_it])
-def test_one_question_at_a_time_on_any_channel(make: Make, free: Callable[[list[AnyCall]], None]) -> None:
+def test_only_one_question_at_a_time_is_asked_on_any_channel(make: Make, free: Callable[[list[AnyCall]], None]) -> None:
     conversation = full()
     site = channel()
     calls = [make(site, "1?", conversation)]
@@ -253,7 +253,7 @@ def test_one_question_at_a_time_on_any_channel(make: Make, free: Callable[[list[
     assert next_one.submit.new_message == "2?"
 
 
-def test_a_conversation_is_in_use_during_the_pause_before_it_is_asked_again() -> None:
+def test_a_conversation_is_in_use_during_the_pause_before_a_retry() -> None:
     conversation = full()
     site = channel(retries=1)
     call = site.call("1?", conversation)
@@ -267,7 +267,7 @@ def test_a_conversation_is_in_use_during_the_pause_before_it_is_asked_again() ->
 
 
 @both
-def test_what_cannot_be_asked_leaves_the_conversation_free(make: Make) -> None:
+def test_an_invalid_question_leaves_the_conversation_free(make: Make) -> None:
     conversation = replace(full(), session=Session(origin="http://other.example"))
     with pytest.raises(ValueError, match=r"^session: it belongs to http://other\.example"):
         make(channel(), "Hi?", conversation)
@@ -277,7 +277,7 @@ def test_what_cannot_be_asked_leaves_the_conversation_free(make: Make) -> None:
 
 
 @both
-def test_the_session_of_a_loaded_conversation_is_used_by_a_channel_that_has_none(make: Make) -> None:
+def test_a_channel_without_a_session_uses_the_one_of_a_loaded_conversation(make: Make) -> None:
     kept = loaded(full())
     for session, nonce in ((None, SECRET), (Session("n7"), "n7")):
         site = channel(session=session)
@@ -289,7 +289,7 @@ def test_the_session_of_a_loaded_conversation_is_used_by_a_channel_that_has_none
 
 
 @both
-def test_a_session_that_a_call_has_started_or_renewed_is_kept(make: Make) -> None:
+def test_a_conversation_keeps_the_session_that_a_call_started_or_renewed(make: Make) -> None:
     conversation = Conversation()
     call = make(channel(), "Hi?", conversation)
     for asked_for, reply in (("start_session", OPENED), ("submit n1", ANSWERED)):

@@ -1,4 +1,4 @@
-"""A conversation that is undone, edited or continued: which response id goes with which messages."""
+"""A conversation that is undone, edited or continued: which response id belongs to which messages."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from tests.proto.conversations import loaded, said, turns
 
 
 @pytest.mark.parametrize("kept", [lambda conversation: conversation, loaded, copy.deepcopy])
-def test_the_last_turn_is_taken_back_with_its_id(kept: Callable[[Conversation], Conversation]) -> None:
+def test_undo_removes_the_last_turn_with_its_response_id(kept: Callable[[Conversation], Conversation]) -> None:
     conversation = said("r1", None, "r3", "r4")
     for numbers, response_id in (((1, 2, 3), "r3"), ((1, 2), None), ((1,), "r1"), ((), None)):
         conversation = kept(conversation)
@@ -26,7 +26,7 @@ def test_the_last_turn_is_taken_back_with_its_id(kept: Callable[[Conversation], 
     assert conversation == Conversation(chat_id="c1")
 
 
-def test_what_was_taken_back_can_be_asked_again_and_answered_anew() -> None:
+def test_an_undone_question_can_be_asked_and_answered_again() -> None:
     conversation = said("r1", "r2", "r3")
     conversation.undo()
     submit = conversation.ask(conversation.undo()[0].content)
@@ -54,7 +54,7 @@ def test_a_turn_begins_with_the_last_question(messages: tuple[Message, ...], tak
     assert conversation.ask("?").previous_response_id == (None if taken else "r")
 
 
-def test_an_id_is_sent_with_the_messages_that_it_was_recorded_with_and_no_others() -> None:
+def test_a_response_id_is_sent_only_with_the_messages_it_was_recorded_with() -> None:
     conversation = said("r1", "r2", "r3")
     edited = (Message("user", "1?"), Message("assistant", "1."), *turns(2, 3))
     for messages, response_id in (
@@ -87,9 +87,9 @@ def test_an_id_is_sent_with_the_messages_that_it_was_recorded_with_and_no_others
         max_size=30,
     )
 )
-def test_no_id_is_ever_sent_with_other_messages_than_it_was_recorded_with(actions: list[str]) -> None:
+def test_no_response_id_is_ever_sent_with_other_messages(actions: list[str]) -> None:
     conversation = Conversation()
-    recorded: dict[tuple[Message, ...], str | None] = {}  # the latest id of each history
+    recorded: dict[tuple[Message, ...], str | None] = {}  # the latest response id for each history
     for number, action in enumerate(actions):
         submit = conversation.ask("?")
         match action:
@@ -115,7 +115,7 @@ def test_no_id_is_ever_sent_with_other_messages_than_it_was_recorded_with(action
             assert sent == recorded[conversation.messages]
 
 
-def test_a_dict_names_the_id_of_each_answer_that_the_messages_still_begin_with() -> None:
+def test_to_dict_contains_the_response_id_of_each_answer_still_in_the_messages() -> None:
     conversation = said("r1", None, "r3")
     conversation.messages = (*conversation.messages, Message("user", "more"))
     values = conversation.to_dict()
@@ -126,7 +126,7 @@ def test_a_dict_names_the_id_of_each_answer_that_the_messages_still_begin_with()
     assert again.ask("?").previous_response_id == "r3"
 
 
-def test_an_id_before_any_message_is_kept() -> None:
+def test_a_response_id_before_any_message_is_kept() -> None:
     conversation = Conversation(previous_response_id="r0")
     conversation.record(conversation.ask("1?"), End("1!", '{"responseId":"r1"}'))
     assert conversation.to_dict()["messages"] == [
@@ -137,7 +137,7 @@ def test_an_id_before_any_message_is_kept() -> None:
     assert conversation.ask("?").previous_response_id == "r0"
 
 
-def test_a_long_conversation_keeps_all_its_ids() -> None:
+def test_a_long_conversation_keeps_all_its_response_ids() -> None:
     messages = [{"role": message.role, "content": message.content} for message in turns(*range(10_000))]
     for number, message in enumerate(messages[1::2]):
         message["response_id"] = f"r{number}"

@@ -10,7 +10,7 @@ from tests.proto.conversations import SECRET, full
 from tests.proto.cuts import copies
 
 
-def test_a_conversation_comes_back_from_json() -> None:
+def test_a_conversation_is_restored_from_json() -> None:
     conversation = full()
     text = json.dumps(conversation.to_dict())
     assert Conversation.from_dict(json.loads(text)) == conversation
@@ -30,14 +30,14 @@ def test_a_conversation_comes_back_from_json() -> None:
     }
 
 
-def test_a_session_that_belongs_to_a_site_still_does_after_json() -> None:
+def test_a_session_bound_to_a_site_stays_bound_after_json() -> None:
     conversation = Conversation(session=Session(origin="https://site.example"))
     session = Conversation.from_dict(conversation.to_dict()).session
     assert session is not None
     assert session.origin == "https://site.example"
 
 
-def test_missing_keys_have_their_defaults_and_unknown_ones_are_ignored() -> None:
+def test_missing_keys_have_defaults_and_unknown_keys_are_ignored() -> None:
     assert Conversation.from_dict({}) == Conversation()
     assert Conversation.from_dict({"session": None, "version": 2}) == Conversation()
     assert Conversation.from_dict({"session": {"version": 2}}) == Conversation(session=Session())
@@ -76,7 +76,7 @@ def test_missing_keys_have_their_defaults_and_unknown_ones_are_ignored() -> None
         ({"session": {"origin": 7}}, r"^Session"),
     ],
 )
-def test_values_that_are_not_a_conversation_are_named(values: Any, match: str) -> None:
+def test_invalid_values_are_named(values: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Conversation.from_dict(values)
 
@@ -108,11 +108,11 @@ def test_a_text_that_cannot_be_sent_is_refused_at_once() -> None:
         Conversation(chat_id="\ud83d")
 
 
-def test_what_is_shown_is_how_much_and_nothing_of_it() -> None:
+def test_repr_shows_sizes_and_no_content() -> None:
     assert repr(full()) == "<Conversation of 2 messages>"
 
 
-def test_conversations_are_equal_by_value_and_copies_go_their_own_way() -> None:
+def test_conversations_are_equal_by_value_and_copies_are_independent() -> None:
     conversation = full()
     for copied in copies(conversation):
         assert copied == conversation

@@ -1,4 +1,4 @@
-"""The cookies of a browser: of a file, those that the browser would send to a site."""
+"""A browser's cookies: a file, reduced to those that the browser would send to the site."""
 
 import re
 
@@ -45,7 +45,7 @@ def cookie(text: str, site: str = "https://site.example") -> str:
         "\n".join([line(expires=NOW), line(), line("other.example", pair="a=b")]),
     ],
 )
-def test_a_file_gives_what_the_browser_would_send(text: str) -> None:
+def test_a_file_gives_the_cookies_that_the_browser_would_send(text: str) -> None:
     assert cookie(text) == LOGIN
 
 
@@ -72,7 +72,7 @@ def test_a_file_gives_what_the_browser_would_send(text: str) -> None:
          "2 of other sites, 1 expired"),
     ],
 )  # fmt: skip
-def test_of_what_it_would_not_send_there_is_nothing(given: str, site: str, why: str) -> None:
+def test_cookies_that_the_browser_would_not_send_are_left_out(given: str, site: str, why: str) -> None:
     with pytest.raises(ValueError, match=rf"^cookies: none for \S+ \({why}\)$"):
         cookie(given, site)
 
@@ -92,11 +92,11 @@ def test_of_what_it_would_not_send_there_is_nothing(given: str, site: str, why: 
         (line("127.0.0.1", secure="FALSE"), "http://127.0.0.1:8000"),
     ],
 )
-def test_domain_path_and_scheme_fit_the_site(given: str, site: str) -> None:
+def test_domain_path_and_scheme_must_fit_the_site(given: str, site: str) -> None:
     assert cookie(given, site) == LOGIN
 
 
-def test_longer_paths_come_first_and_the_values_stay_as_they_are() -> None:
+def test_longer_paths_come_first_and_values_are_unchanged() -> None:
     given = [line(pair="a=1"), line(pair='b="x y", z'), line(path="/wp-json", pair="a=2"), line(pair="c=")]
     assert cookie("\n".join(given)) == 'a=2; a=1; b="x y", z; c='
     assert cookie(line(pair="c=").rstrip("\t")) == "c="
@@ -105,14 +105,14 @@ def test_longer_paths_come_first_and_the_values_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     "text", [LOGIN, f"Cookie: {LOGIN}", f"cookie:{LOGIN}\n", f" {LOGIN} ; ", f"\ufeff{LOGIN};\r\n"]
 )
-def test_the_value_of_a_cookie_header_is_taken_whole(text: str) -> None:
+def test_a_cookie_header_is_taken_whole(text: str) -> None:
     assert cookie(text) == LOGIN
 
 
 @pytest.mark.parametrize(
     "text", ["", "\n", ";", "secret", '[{"name":"secret"}]', "a=secret\nb=secret", "a=sécret", "Cookie:", "a=b; secret"]
 )
-def test_another_text_is_refused_and_not_shown(text: str) -> None:
+def test_other_text_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(ValueError, match=r"^cookies: expected a file in Netscape's format") as raised:
         cookie(text)
     assert "secret" not in str(raised.value)
@@ -128,13 +128,13 @@ def test_another_text_is_refused_and_not_shown(text: str) -> None:
         ("# a comment\twith a tab", "cookies: none for site.example"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named_and_not_shown(text: str, error: str) -> None:
+def test_an_unreadable_line_is_named_and_not_shown(text: str, error: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
         cookie(text)
 
 
 @given(st.text() | st.text("\t\n;=# abTRUE019./") | st.lists(st.text("\tTRUE019./a=\n")).map("\t".join))
-def test_any_text_gives_a_header_or_says_why_not(text: str) -> None:
+def test_any_text_gives_a_header_or_a_value_error(text: str) -> None:
     said = ""
     try:
         assert cookie(text) != ""

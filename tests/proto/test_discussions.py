@@ -1,4 +1,4 @@
-"""A member's discussions: requests, answers, and answers that are not a list."""
+"""A member's discussions: requests, answers, and malformed lists."""
 
 import json
 import re
@@ -55,7 +55,7 @@ READ = Discussion(
 
 
 def asked(question: Any, *answers: tuple[int, Any]) -> tuple[list[Request], list[Event]]:
-    """The requests, and the events of these answers."""
+    """The requests, and the events for these responses."""
     flow = Flow(SITE, question, session=NONCE)
     requests: list[Request] = []
     events: list[Event] = []
@@ -107,7 +107,7 @@ def test_a_stale_nonce_is_renewed_once() -> None:
     assert events == [End(None, '{"success": true}')]
 
 
-def test_the_bounds_of_a_page_can_be_met() -> None:
+def test_the_limits_of_a_page_are_inclusive() -> None:
     assert (ListDiscussions(offset=2**31 - 1, limit=1).offset, ListDiscussions(limit=2**31 - 1).limit) == (
         2**31 - 1,
     ) * 2
@@ -124,7 +124,7 @@ def test_the_bounds_of_a_page_can_be_met() -> None:
         (lambda: DeleteDiscussions(("",)), "DeleteDiscussions.chat_ids: expected a chat id, got ''"),
     ],
 )
-def test_the_message_names_the_field(make: Any, message: str) -> None:
+def test_the_error_names_the_field(make: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as raised:
         make()
     assert str(raised.value) == message
@@ -147,15 +147,15 @@ def test_the_message_names_the_field(make: Any, message: str) -> None:
         (lambda: DeleteDiscussions(("c1", 5)), TypeError),  # type: ignore[arg-type]
     ],
 )
-def test_what_cannot_be_sent_is_refused(make: Any, error: type[Exception]) -> None:
+def test_an_invalid_request_raises(make: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^(List|Rename|Delete)Discussions?\.\w+: expected"):
         make()
 
 
-# ------------------------------------------------------------------------------------------------ what is read
+# ------------------------------------------------------------------------------------------------ responses
 
 
-def test_a_row_becomes_a_discussion_and_that_a_conversation() -> None:
+def test_a_row_becomes_a_discussion_and_then_a_conversation() -> None:
     page = listed(ROW, total="19")
     assert page == DiscussionPage((READ,), 19)
     assert (list(page), len(page)) == ([READ], 1)
@@ -181,14 +181,14 @@ def test_a_row_becomes_a_discussion_and_that_a_conversation() -> None:
         ({"messages": '[{"content":5}]'}, {"messages": (Message("", "5"),)}),
     ],
 )
-def test_what_is_missing_is_left_out(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_missing_fields_are_left_out(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     [discussion] = listed({**ROW, **changes})
     assert {name: getattr(discussion, name) for name in expected} == expected
     assert discussion.conversation().ask("And?").chat_id == "conv3c568a9"
 
 
 @pytest.mark.parametrize(("total", "expected"), [(None, 1), (7, 7), ("0", 0), ("9" * 18, 10**18 - 1)])
-def test_the_total_is_a_text_or_a_number(total: Any, expected: int) -> None:
+def test_the_total_may_be_text_or_a_number(total: Any, expected: int) -> None:
     assert listed(ROW, total=total).total == expected
 
 
@@ -226,7 +226,7 @@ NO_LISTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("payload", "detail"), NO_LISTS.values(), ids=NO_LISTS)
-def test_what_is_not_a_list_of_discussions_is_malformed(payload: Any, detail: str) -> None:
+def test_a_malformed_list_is_broken(payload: Any, detail: str) -> None:
     _, [last] = asked(ListDiscussions(), (200, payload))
     assert isinstance(last, Broken)
     assert last.reason is Reason.MALFORMED
@@ -234,13 +234,13 @@ def test_what_is_not_a_list_of_discussions_is_malformed(payload: Any, detail: st
     assert last.raw == json.dumps(payload)
 
 
-def test_a_guest_is_told_so() -> None:
+def test_a_guest_gets_the_sites_refusal() -> None:
     guest = {"success": False, "message": "You need to be connected."}
     _, events = asked(ListDiscussions(), (200, guest))
     assert events == [Broken(Reason.REMOTE, "You need to be connected.", raw=json.dumps(guest))]
 
 
-def test_they_are_asked_over_a_channel_and_have_no_options() -> None:
+def test_discussions_are_asked_over_a_channel_without_options() -> None:
     channel = Channel(SITE, session=NONCE)
     assert channel.call(ListDiscussions()).next_step(0)[0]
     with pytest.raises(TypeError, match=r"^question: this ListDiscussions takes no options"):
@@ -249,7 +249,7 @@ def test_they_are_asked_over_a_channel_and_have_no_options() -> None:
 
 # ------------------------------------------------------------------------------------------------ recordings
 
-NAMES: dict[str, Any] = {  # of recordings, and the outcome of each
+NAMES: dict[str, Any] = {  # names of recordings, and the outcome of each
     "2.4.9/discussions_list_member": (4, 4, "convb24ef41", None),
     "2.4.9/discussions_list_guest": "You need to be connected.",
     "3.6.2/discussions_list_member": (10, 19, "conv3c568a9", "resp_lab3e11ae4d9ed53e85"),
@@ -263,7 +263,7 @@ NAMES: dict[str, Any] = {  # of recordings, and the outcome of each
 
 
 @pytest.mark.parametrize("path", sorted(RECORDINGS.glob("*/discussions_*.response.bin")), ids=lambda path: path.name)
-def test_what_sites_answered(path: Any) -> None:
+def test_recorded_responses_of_sites_have_their_outcomes(path: Any) -> None:
     name = f"{path.parent.name}/{path.name.removesuffix('.response.bin')}"
     question: Any = {"list": ListDiscussions(), "edit": RenameDiscussion("c1", "New")}.get(
         name.split("_")[1], DeleteDiscussions(("c1",))
@@ -277,7 +277,7 @@ def test_what_sites_answered(path: Any) -> None:
     last = call.next_event()
     assert isinstance(last, End | Broken)
     if name not in NAMES:
-        return  # of a version that is not described here
+        return  # from a version that is not described here
     found: Any = last.detail if isinstance(last, Broken) else None
     if isinstance(last, End) and name.split("_")[1] == "list":
         page = DiscussionPage.from_end(last)

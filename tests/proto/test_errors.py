@@ -8,7 +8,7 @@ from opchat_proto import InvalidMessages, LocalProtocolError
 from tests.proto.cuts import copies
 
 
-def test_invalid_messages_is_a_value_error_that_says_only_its_text() -> None:
+def test_invalid_messages_is_a_value_error_with_a_text() -> None:
     error = InvalidMessages("messages[2]: expected a dict", 2)
     assert isinstance(error, ValueError)
     assert (str(error), error.text, error.index) == ("messages[2]: expected a dict", "messages[2]: expected a dict", 2)
@@ -26,7 +26,7 @@ def test_a_copy_of_invalid_messages_keeps_text_and_index(index: int | None) -> N
         assert (twin.text, twin.index, str(twin), twin.args) == ("wrong", index, "wrong", ("wrong", index))
 
 
-def test_a_misuse_is_not_a_value_error() -> None:
+def test_a_protocol_misuse_is_not_a_value_error() -> None:
     error = LocalProtocolError("Flow: step is not legal in state idle")
     assert not isinstance(error, ValueError)
     assert str(pickle.loads(pickle.dumps(error))) == "Flow: step is not legal in state idle"

@@ -52,7 +52,7 @@ def shown(event: Event) -> tuple[object, ...]:
 # ------------------------------------------------------------------------------ values
 
 
-def test_a_match_takes_every_kind_of_event_apart() -> None:
+def test_match_distinguishes_the_kinds_of_events() -> None:
     assert [shown(event) for event in EVENTS] == [
         ("piece", "Hi"),
         ("other", "Thinking...", "status", ""),
@@ -78,11 +78,11 @@ def test_an_event_is_a_frozen_slotted_hashable_value(event: Event) -> None:
 
 
 @pytest.mark.parametrize("kind", [Live, End, Broken, Reason])
-def test_nobody_makes_a_kind_of_his_own(kind: Any) -> None:
+def test_the_classes_of_events_are_final(kind: Any) -> None:
     assert kind.__final__ is True
 
 
-def test_events_that_differ_anywhere_are_not_equal() -> None:
+def test_events_that_differ_in_any_field_are_not_equal() -> None:
     different: list[Event] = [
         *(Live("a"), Live("b"), Live("a", "status"), Live("a", raw="{}")),
         *(End("a"), End(None), End(""), End("a", "{}")),
@@ -95,7 +95,7 @@ def test_events_that_differ_anywhere_are_not_equal() -> None:
     assert all(a is b or a != b for a in different for b in different)
 
 
-def test_raw_is_kept_but_not_shown() -> None:
+def test_raw_is_kept_but_not_in_repr() -> None:
     events = (Live("a", "unknown", "SECRET"), End("a", "SECRET"), Broken(Reason.LOST, raw="SECRET"))
     assert [event.raw for event in events] == ["SECRET"] * 3
     assert [repr(event) for event in events] == [
@@ -106,7 +106,7 @@ def test_raw_is_kept_but_not_shown() -> None:
     ]
 
 
-def test_the_reasons_are_these_and_read_as_words() -> None:
+def test_the_reasons_read_as_words() -> None:
     assert {reason.name: str(reason) for reason in Reason} == {
         "REMOTE": "remote",
         "REFUSED": "refused",
@@ -122,7 +122,7 @@ def test_the_reasons_are_these_and_read_as_words() -> None:
 @pytest.mark.parametrize(
     ("detail", "reason"), [(b"cut", Reason.LOST), (None, Reason.LOST), ("cut", "lost"), ("", None)]
 )
-def test_a_failure_is_a_text_and_a_reason(detail: Any, reason: Any) -> None:
+def test_receive_failure_takes_a_text_and_a_reason(detail: Any, reason: Any) -> None:
     names = f"{type(detail).__name__}, {type(reason).__name__}"
     with pytest.raises(TypeError, match=f"^expected a str and a Reason, got {names}$"):
         ReplyDecoder().receive_failure(detail, reason)
@@ -159,7 +159,7 @@ def test_an_end_without_raw_has_an_empty_payload() -> None:
 
 
 @pytest.mark.parametrize("value", ["null", "0", "1.5", "true", "false", "[]", "[[]]", "[null,1,true]"])
-def test_a_shorthand_for_a_wrong_type_gives_nothing(value: str) -> None:
+def test_a_shorthand_of_the_wrong_type_is_empty(value: str) -> None:
     names = ("images", "actions", "shortcuts", "blocks", "usage", "responseId", "new_token", "data")
     assert shorthands(End("", "{" + ",".join(f'"{name}":{value}' for name in names) + "}")) == NOTHING
 
@@ -185,7 +185,7 @@ def test_a_shorthand_for_a_wrong_type_gives_nothing(value: str) -> None:
         ("data", "{}", None),
     ],
 )
-def test_what_has_the_right_type_within_a_shorthand_stays(name: str, value: str, expected: object) -> None:
+def test_entries_of_the_right_type_are_kept_in_a_shorthand(name: str, value: str, expected: object) -> None:
     attribute = {"responseId": "response_id", "data": "file_id"}.get(name, name)
     assert getattr(End("", f'{{"{name}":{value}}}'), attribute) == expected
 
@@ -211,7 +211,7 @@ def test_a_raw_that_is_not_json_is_a_value_error_in_every_shorthand(raw: str) ->
 
 
 @pytest.mark.parametrize("depth", [64, 300])
-def test_a_payload_may_be_as_deep_as_a_decoder_let_it_be(depth: int) -> None:
+def test_a_payload_may_be_as_deep_as_a_decoder_accepts(depth: int) -> None:
     raw = '{"a":' * depth + "1" + "}" * depth
     assert str(End("", raw).payload()) == raw.replace('"', "'").replace(":", ": ")
 

@@ -21,6 +21,8 @@ FUNCTION = {"type": "function", "data": {"name": "openCart"}}
         ({"reply": "Hi", "actions": [], "extra": {"actions": [FUNCTION]}}, None, ()),
     ],
 )
-def test_chat_id_and_actions(payload: dict[str, Any], chat_id: str | None, actions: tuple[dict[str, Any], ...]) -> None:
+def test_extra_gives_the_chat_id_and_the_actions(
+    payload: dict[str, Any], chat_id: str | None, actions: tuple[dict[str, Any], ...]
+) -> None:
     end = End("Hi", json.dumps(payload))
     assert (end.chat_id, end.actions) == (chat_id, actions)

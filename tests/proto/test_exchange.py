@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses, right and wrong, cut everywhere: the outcome of an answer's bytes."""
+"""HTTP/1.1 responses, valid and malformed, cut everywhere: the events of an answer's bytes."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ from tests.proto.exchanges import JSON, JSON_ANSWERED, outcome_of, truncated
         pytest.param(CHUNKED + chunks(ANSWER) + b"zz", id="a bad chunk after the end event"),
     ],
 )
-def test_an_answer_that_http_allows_is_read(data: bytes) -> None:
+def test_a_valid_http_answer_is_read(data: bytes) -> None:
     assert len(ANSWER) == 102
     assert outcome_of(data) == ANSWERED
 
@@ -141,12 +141,12 @@ def test_the_end_event_needs_no_close(whole: bytes) -> None:
         ),
     ],
 )
-def test_a_head_that_cannot_be_followed_is_truncated(head: bytes, detail: str) -> None:
+def test_a_malformed_head_is_truncated(head: bytes, detail: str) -> None:
     assert outcome_of(head) == truncated(detail)
 
 
 @pytest.mark.parametrize("digits", [20, 21, 5000])
-def test_a_length_of_many_digits_is_a_length_that_never_comes_or_a_fault(digits: int) -> None:
+def test_a_content_length_of_many_digits_never_completes_or_is_a_fault(digits: int) -> None:
     data = b"HTTP/1.1 200 OK\r\nContent-Length: " + digits * b"9" + b"\r\n\r\n" + HI
     detail = (
         f"HTTP: peer closed connection without sending complete message body (received 35 bytes, expected {'9' * 20})"
@@ -157,7 +157,7 @@ def test_a_length_of_many_digits_is_a_length_that_never_comes_or_a_fault(digits:
 
 
 @pytest.mark.parametrize("first", [b"\n", b" ", b"\r\n"])
-def test_a_body_that_begins_with_no_chunk_is_not_a_head_without_a_status_line(first: bytes) -> None:
+def test_a_body_without_a_chunk_is_not_reported_as_a_missing_status_line(first: bytes) -> None:
     assert outcome_of(CHUNKED + first + b"5\r\ndata:") == truncated("HTTP: illegal chunk header")
 
 
@@ -187,7 +187,7 @@ def test_a_body_that_begins_with_no_chunk_is_not_a_head_without_a_status_line(fi
         (b"0\r\nContent-Length: x\r\n\r\n", "HTTP: bad Content-Length"),
     ],
 )
-def test_chunks_that_cannot_be_followed_break_the_answer_and_keep_what_came_before(framed: bytes, detail: str) -> None:
+def test_a_malformed_chunk_truncates_the_answer_after_its_pieces(framed: bytes, detail: str) -> None:
     data = CHUNKED + chunks(HI) + framed
     expected = [Live("Hi"), *truncated(detail)]
     if len(data) < 500:
@@ -244,7 +244,7 @@ def test_another_status_is_a_refusal_once_its_head_was_read_whatever_its_framing
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", ANSWER, "the answer ended without its end event", id="no length"),
     ],
 )
-def test_a_close_at_every_byte_of_a_plain_body(head: bytes, body: bytes, cut_detail: str) -> None:
+def test_a_close_at_every_byte_of_a_plain_body_is_truncated(head: bytes, body: bytes, cut_detail: str) -> None:
     data = head + body
     for count in range(len(data) + 1):
         got = answered([data[:count]])
@@ -259,13 +259,13 @@ def test_a_close_at_every_byte_of_a_plain_body(head: bytes, body: bytes, cut_det
         else:
             expected = ANSWERED
         if expected is not ANSWERED and isinstance(got[-1], Broken) and isinstance(expected[-1], Broken):
-            # A line that the close cut is named when it is no field of an event stream: "d", "dat", ...
+            # A line that the close has cut is named if it is not a field of an event stream: "d", "dat", ...
             detail = got[-1].detail.partition("; a line that is not an event: ")[0]
             got = [*got[:-1], replace(got[-1], detail=detail)]
         assert got == expected, count
 
 
-def test_a_close_at_every_byte_of_a_chunked_body() -> None:
+def test_a_close_at_every_byte_of_a_chunked_body_is_truncated() -> None:
     data = CHUNKED + chunks(HI[:-2], b"\n\n", END[:7], END[7:]) + b"0\r\n\r\n"
     last = data.index(b"\n\n\r\n0\r\n\r\n") + 2
     for count in range(len(data) + 1):
@@ -306,5 +306,5 @@ def test_a_close_at_every_byte_of_a_chunked_body() -> None:
         (content_length(b"data:"), "the answer ended without its end event"),
     ],
 )
-def test_what_a_close_says_of_an_unfinished_answer(data: bytes, detail: str) -> None:
+def test_a_close_says_what_is_unfinished(data: bytes, detail: str) -> None:
     assert outcome_of(data) == truncated(detail)

@@ -56,7 +56,7 @@ def test_a_head_of_64_kib_passes_by_default(excess: int) -> None:
         (50_000, too_large("more than 65536 bytes of head (Limits.head_bytes)")),
     ],
 )
-def test_header_fields_are_counted_also_where_they_come_in_one_read(fields: int, expected: list[Event]) -> None:
+def test_header_fields_in_one_read_are_counted_too(fields: int, expected: list[Event]) -> None:
     data = b"HTTP/1.1 200 OK\r\n" + fields * b"a:\r\n" + b"\r\n" + ANSWER
     for pieces in ([data], in_pieces(data, 1 if fields < 1000 else 1000), [data[:-1], data[-1:]]):
         assert answered(pieces) == expected
@@ -90,12 +90,12 @@ def test_interim_responses_pass_at_the_limit_and_not_one_beyond(limit: int) -> N
         (20_000, too_large("more than 8 1xx responses before the answer (Limits.interim_responses)")),
     ],
 )
-def test_interim_responses_are_counted_also_where_they_come_in_one_read(count: int, expected: list[Event]) -> None:
+def test_interim_responses_in_one_read_are_counted_too(count: int, expected: list[Event]) -> None:
     data = count * b"HTTP/1.1 100\r\n\r\n" + content_length(ANSWER)
     assert answered([data]) == answered(in_pieces(data, 1000)) == expected
 
 
-def test_a_limit_that_an_interim_response_uses_up_is_there_again_for_the_next_head() -> None:
+def test_the_final_head_has_the_full_limit_after_an_interim_response() -> None:
     data = 3 * b"HTTP/1.1 100 cccccccccc\r\n\r\n" + b"HTTP/1.1 200 cccccccccc\r\n\r\n" + ANSWER
     assert outcome_of(data, limits=Limits(restarts=0, head_bytes=27)) == ANSWERED
     assert outcome_of(data, limits=Limits(restarts=0, head_bytes=26)) == too_large(
@@ -133,7 +133,7 @@ def test_a_line_of_framing_and_the_trailers_pass_at_the_limit_and_not_one_byte_b
             expected = truncated(detail, limit="head_bytes")
         elif HI in before:
             expected = [Live("Hi"), *truncated(detail, limit="head_bytes")]
-    # An object that is whole counts, however the body ends.
+    # A complete object counts, however the body ends.
     assert outcome_of(data, limits=limits) == expected
     if JSON in before:
         cut = Exchange(limits)

@@ -1,4 +1,4 @@
-"""The items of an `Exchange` for each read, and the bytes it keeps."""
+"""The items that an `Exchange` returns for each read, and the bytes that it keeps."""
 
 import array
 import copy
@@ -28,7 +28,7 @@ def exchange() -> Exchange:
 
 
 def received_in_all(pieces: list[bytes], begun: Exchange | None = None) -> list[Received]:
-    """Everything of a whole answer; pieces of the body that follow each other are joined."""
+    """All items of a whole answer. Consecutive pieces of the body are joined."""
     begun = begun or exchange()
     everything: list[Received] = []
     for piece in pieces:
@@ -58,7 +58,7 @@ def test_the_pieces_of_a_read_are_one_piece_of_the_body() -> None:
     assert begun.receive_data(chunks(*(1000 * [b"x"]))) == [1000 * b"x"]
 
 
-def test_a_read_may_be_one_chunk_each_time() -> None:
+def test_each_read_may_be_one_chunk() -> None:
     begun = exchange()
     begun.receive_data(CHUNKED)
     assert [begun.receive_data(chunks(data)) for data in (b"a", b"bc", b"d")] == [[b"a"], [b"bc"], [b"d"]]
@@ -87,7 +87,7 @@ def test_any_number_of_bytes_after_an_answer_is_not_a_fault() -> None:
     ).map(b"".join),
     st.data(),
 )
-def test_no_read_leaves_anything_for_the_next_that_its_bytes_complete(body: bytes, data: st.DataObject) -> None:
+def test_no_read_leaves_a_complete_item_for_the_next(body: bytes, data: st.DataObject) -> None:
     """At any point, the body so far is the same as if it had come byte by byte."""
     in_reads, in_bytes = exchange(), exchange()
     ended = False
@@ -98,7 +98,7 @@ def test_no_read_leaves_anything_for_the_next_that_its_bytes_complete(body: byte
         assert not ended or in_reads.holds_more == in_bytes.holds_more
 
 
-def test_it_has_begun_with_the_first_byte_of_an_answer() -> None:
+def test_an_answer_has_begun_with_its_first_byte() -> None:
     begun = Exchange(Limits())
     assert begun.begun is False
     begun.send(REQUEST, REQUEST.target)
@@ -113,7 +113,7 @@ def test_it_has_begun_with_the_first_byte_of_an_answer() -> None:
     ("method", "target"),
     [(b"POST", b"/a?b=c"), (b"POST", b"http://site.example/a?b=c"), (b"CONNECT", b"site.example:443")],
 )
-def test_a_request_goes_out_with_the_target_that_is_due(method: bytes, target: bytes) -> None:
+def test_a_request_is_encoded_with_its_target(method: bytes, target: bytes) -> None:
     request = Request(method.decode(), "http://site.example/a?b=c", (("Host", "site.example"),))
     assert Exchange(Limits()).send(request, target.decode()) == (
         method + b" " + target + b" HTTP/1.1\r\nHost: site.example\r\n\r\n"
@@ -156,7 +156,7 @@ def test_nothing_comes_after_a_fault() -> None:
     assert begun.receive_data(content_length(b"")) == []
 
 
-def test_values_do_not_show_header_fields() -> None:
+def test_repr_hides_header_fields() -> None:
     assert repr(Head(200, [("set-cookie", "secret")])) == "Head(status=200)"
 
 
@@ -170,14 +170,14 @@ def test_values_do_not_show_header_fields() -> None:
         pytest.param(memoryview(b"".join(bytes((n, 0)) for n in content_length(JSON)))[::2], id="a view with gaps"),
     ],
 )
-def test_any_buffer_of_bytes_is_taken(data: Any) -> None:
+def test_any_bytes_like_object_is_accepted(data: Any) -> None:
     whole = bytes(data)
     events = asked().receive_data(data)
     assert events == asked().receive_data(whole)
     assert events in (JSON_ANSWERED, [], truncated("HTTP: illegal status line"))
 
 
-def test_a_buffer_may_be_used_again_by_the_caller() -> None:
+def test_the_caller_may_reuse_a_buffer() -> None:
     client, buffer, events = asked(), bytearray(3), []
     data = content_length(ANSWER)
     for start in range(0, len(data), 3):

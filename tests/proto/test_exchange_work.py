@@ -1,4 +1,4 @@
-"""The work of an exchange is in proportion to the bytes."""
+"""The work of an exchange is proportional to the bytes."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.proto.exchanges import REQUEST, truncated
 
 
 class Work:
-    """Bytes that were handed to h11 or copied out of it, and questions that it was asked."""
+    """Counts the bytes passed to h11 or copied out of it, and the calls of h11."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done = 0
@@ -94,13 +94,13 @@ def no_length(size: int) -> bytes:
         no_length,
     ],
 )
-def test_twice_the_bytes_are_at_most_two_and_a_half_times_the_work(
+def test_twice_the_bytes_take_at_most_two_and_a_half_times_the_work(
     monkeypatch: pytest.MonkeyPatch, made: Any, feed: int
 ) -> None:
     work = Work(monkeypatch)
     size = 6_000 if feed == 1 else 30_000
     once, twice = made(size), made(2 * size)
-    for limits in (Limits(), Limits(head_bytes=512)):  # some are too long for the second
+    for limits in (Limits(), Limits(head_bytes=512)):  # some lines exceed the second limit
         assert work.of(in_pieces(twice, feed), limits) <= 2.5 * work.of(in_pieces(once, feed), limits) + 2000
 
 
@@ -121,15 +121,15 @@ def test_the_work_for_a_body_is_a_few_times_its_size(
     assert Work(monkeypatch).of(in_pieces(data, feed), Limits()) <= most * len(data)
 
 
-def test_lines_at_the_limit_do_not_cost_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    # h11 takes each of these lines without saying so; to ask it after every byte would be quadratic.
+def test_lines_at_the_limit_cost_no_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # h11 takes each of these lines without reporting it. Asking it after every byte would be quadratic.
     line = b"1;" + 508 * b"x" + b"\r\n"
     assert len(line) == 512
     data = CHUNKED + 40 * (line + b"y\r\n")
     assert Work(monkeypatch).of(byte_by_byte(data), Limits(head_bytes=512)) <= 6 * len(data)
 
 
-def test_what_h11_says_is_not_repeated_at_length() -> None:
+def test_long_messages_of_h11_are_shortened() -> None:
     secret = b"HTTP/1.1 200 OK\r\nSet-Cookie: " + 60_000 * b"s" + b"\x00\r\n\r\n"
     [event] = answered([secret])
     assert [event] == truncated("HTTP: illegal header line")

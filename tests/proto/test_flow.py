@@ -38,7 +38,7 @@ def common(accept: str, body: bytes) -> tuple[tuple[str, str], ...]:
     )
 
 
-def test_start_session_is_asked_without_a_body_a_nonce_and_a_cookie() -> None:
+def test_start_session_has_no_body_nonce_or_cookie() -> None:
     request = Request("POST", f"https://site.example/wp-json{START}", common("application/json", b""), b"")
     assert Flow(SITE, ASK).next_request() == request
     assert Flow(SITE, None).next_request() == request
@@ -107,7 +107,7 @@ def test_extra_headers_go_with_every_request_and_replace_ours(as_mapping: bool) 
     assert [header(request, "X-WP-Nonce") for request in requests] == [None, "0b2576d756"]
 
 
-def test_an_extra_header_may_come_twice() -> None:
+def test_an_extra_header_may_be_repeated() -> None:
     extra = [("Accept-Language", "fr"), ("accept-language", "en")]
     assert take(Flow(SITE, ASK, headers=extra)).headers[-2:] == tuple(extra)
 
@@ -127,7 +127,7 @@ def test_an_extra_header_may_come_twice() -> None:
         "Proxy-Authorization",
     ],
 )
-def test_headers_that_are_not_the_callers_are_refused(name: str) -> None:
+def test_reserved_headers_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^headers: {name} is not yours to set here$"):
         Flow(SITE, ASK, headers={name: "a"})
     with pytest.raises(ValueError, match=f"^headers: {name} is not yours to set here$"):
@@ -136,7 +136,7 @@ def test_headers_that_are_not_the_callers_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("bad", ["\r", "\n", "\0", "\r\n", "\x7f", "\u20ac", "\ud800"])
 @pytest.mark.parametrize("place", ["{}", "{}a", "a{}", "a{}b"])
-def test_headers_that_break_out_of_their_line_are_refused(bad: str, place: str) -> None:
+def test_headers_with_line_breaks_are_refused(bad: str, place: str) -> None:
     text = place.format(bad)
     with pytest.raises(ValueError, match=r"^headers: expected a field name"):
         Flow(SITE, ASK, headers=[(text, "a")])
@@ -156,9 +156,9 @@ def test_headers_with_blanks_at_their_ends_are_refused(value: str) -> None:
         Flow(SITE, ASK, headers=[("X-A", value)])
 
 
-def test_the_size_of_a_question_is_exact_in_bytes() -> None:
+def test_the_limit_on_a_question_is_exact_in_bytes() -> None:
     size = len(ASK.encode(GIVEN.session_id))
-    assert size == len(ASK.encode(GIVEN.session_id).decode()) + 1  # the ù
+    assert size == len(ASK.encode(GIVEN.session_id).decode()) + 1  # the ù has two bytes
     flow = Flow(SITE, ASK, session=GIVEN, limits=Limits(request_bytes=size))
     assert len(take(flow).body) == size
     with pytest.raises(ValueError, match=f"^submit: expected at most {size - 1} bytes, got {size}$"):
@@ -170,7 +170,7 @@ def test_the_size_of_a_question_is_exact_in_bytes() -> None:
     assert Flow(SITE, None, limits=Limits(request_bytes=1)).is_ready
 
 
-def test_a_question_that_a_later_session_id_makes_too_large_ends_with_too_large() -> None:
+def test_a_later_session_id_can_make_a_question_too_large() -> None:
     size = len(ASK.encode("6b02fc304cdb0"))
     for most, last in ((size, REPLIED[-1]), (size - 1, None)):
         detail = f"more than {most} bytes in the question (Limits.request_bytes)"
@@ -237,7 +237,7 @@ def test_a_session_without_a_question_is_refused() -> None:
         Flow(SITE, None, session=GIVEN)
 
 
-def test_what_a_flow_was_made_with_can_be_read() -> None:
+def test_the_arguments_of_a_flow_can_be_read() -> None:
     limits = Limits(headers=7)
     flow = Flow(SITE, ASK, limits=limits)
     assert (flow.endpoint, flow.limits) == (SITE, limits)

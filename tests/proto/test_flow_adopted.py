@@ -19,7 +19,7 @@ def test_a_fresh_nonce_in_the_response_header_is_adopted_at_once() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a b", "a,b", "a;b", "é", "x" * 257])
-def test_a_nonce_in_the_header_that_cannot_be_sent_back_is_ignored(bad: str) -> None:
+def test_a_header_nonce_that_cannot_be_sent_back_is_ignored(bad: str) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
     assert run(flow, (200, [("X-WP-Nonce", bad)], END))[1] == [End("Hi", HI)]
     assert flow.session == GIVEN
@@ -55,7 +55,7 @@ def test_a_token_that_cannot_be_sent_back_is_ignored(bad: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["new_token", '{"new_token":"cut', '["new_token"]', "<title>new_token</title>"])
-def test_a_refusal_that_only_speaks_of_a_token_brings_none(text: str) -> None:
+def test_a_token_in_the_text_of_a_refusal_is_not_adopted(text: str) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
     run(flow, (500, [], text.encode()))
     assert flow.session == GIVEN
@@ -76,7 +76,7 @@ def test_a_refusal_that_only_speaks_of_a_token_brings_none(text: str) -> None:
         ("mwai_session_id", "mwai_session_id=6b02fc304cdb0"),
     ],
 )
-def test_of_all_cookies_only_the_chats_own_is_kept(field: str, cookie: str) -> None:
+def test_only_the_chats_own_cookie_is_kept(field: str, cookie: str) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
     run(flow, (200, [("Set-Cookie", field)], END))
     assert flow.session == replace(GIVEN, cookie=cookie)

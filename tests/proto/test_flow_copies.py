@@ -1,4 +1,4 @@
-"""Flows as copies, their reprs, and any answers in any order."""
+"""Copies of flows, their reprs, and arbitrary answers in any order."""
 
 import pickle
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ def after(flow: Flow, name: str, arguments: Any) -> tuple[Any, Session | None, A
         (SHARED, [[], [Live("Hi")], [Broken(Reason.TRUNCATED, "closed by the caller", asked=True)], None]),
     ],
 )
-def test_a_copy_made_between_any_two_calls_goes_on_like_the_original(
+def test_a_copy_made_between_any_two_calls_continues_like_the_original(
     script: list[tuple[str, Any]], last: list[Any]
 ) -> None:
     original = Flow(SITE, ASK, headers={"X-Extra": "a"}, limits=Limits(headers=5))
@@ -113,7 +113,7 @@ def test_a_copy_made_between_any_two_calls_goes_on_like_the_original(
             assert [after(clone, *step) for step in script[number:]] == outcomes[number:]
 
 
-def test_repr_shows_where_it_goes_and_the_state_but_no_secret() -> None:
+def test_repr_shows_the_origin_and_the_state_but_no_secret() -> None:
     secrets = ["nonce-secret", "id-secret", "cookie-secret", "header-secret", "Où"]
     session = Session("nonce-secret", "id-secret", "mwai_session_id=cookie-secret")
     flow = Flow(SITE, ASK, session=session, headers={"Authorization": "header-secret"})
@@ -174,7 +174,7 @@ def exchanges(draw: st.DrawFn) -> list[tuple[int, Any, list[bytes], list[bytes],
 
 
 def drive(flow: Flow, responses: Iterator[tuple[int, Any, list[bytes], Any]]) -> tuple[list[Request], list[Event]]:
-    """Drive it until nothing is due; a missing answer is a close."""
+    """Drive it until no request is due. A missing answer is a close."""
     requests: list[Request] = []
     events: list[Event] = []
     while request := flow.next_request():
@@ -190,7 +190,7 @@ def drive(flow: Flow, responses: Iterator[tuple[int, Any, list[bytes], Any]]) ->
 
 
 @given(exchanges(), sessions, st.sampled_from([ASK, None]), st.integers(0, 1))
-def test_any_answers_cut_anywhere_give_one_terminal_event_and_always_the_same(
+def test_any_answers_cut_anywhere_give_the_same_single_terminal_event(
     responses: list[tuple[int, Any, list[bytes], list[bytes], Any]],
     session: Session | None,
     submit: Submit | None,
@@ -226,7 +226,7 @@ calls = st.one_of(
 
 
 @given(st.lists(calls, max_size=14), sessions)
-def test_any_order_of_calls_raises_nothing_but_local_protocol_error(
+def test_any_order_of_calls_raises_only_local_protocol_error(
     script: list[tuple[str, Any]], session: Session | None
 ) -> None:
     flow = Flow(SITE, ASK, session=session)
@@ -240,14 +240,14 @@ def test_any_order_of_calls_raises_nothing_but_local_protocol_error(
         else:
             events += outcome if isinstance(outcome, list) else []
     last = flow.receive_failure("lost")
-    while flow.awaiting is not None:  # a session that was whole: it goes on
+    while flow.awaiting is not None:  # the session was complete, so it continues
         last = flow.receive_failure("lost")
     events += last
     assert all(isinstance(event, Live) for event in events[:-1])
     assert isinstance(events[-1], End | Broken)
 
 
-def test_bytes_take_a_shorter_way_than_other_bytes_like_data() -> None:
+def test_bytes_take_a_shortcut_that_other_bytes_like_data_does_not() -> None:
     events = []
     for kind in (bytes, bytearray):
         flow = Flow(Endpoint.parse("http://site.example"), Submit(new_message="Hi?"), session=Session())

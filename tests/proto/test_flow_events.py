@@ -1,4 +1,4 @@
-"""The events of a flow, what is awaited meanwhile, and its ends: clocks, limits, leaving."""
+"""The events of a flow, what it awaits, and its ends: clocks, limits, leaving."""
 
 from dataclasses import replace
 from typing import Any
@@ -48,13 +48,13 @@ from tests.proto.flows import (
         (State.SUBMIT_BODY, Broken(Reason.TRUNCATED, asked=True)),
     ],
 )
-def test_a_caller_who_leaves_is_told_how_far_it_came(state: State, expected: Broken) -> None:
+def test_closing_says_how_far_it_came(state: State, expected: Broken) -> None:
     flow = in_state(state)
     assert flow.close() == [replace(expected, detail="closed by the caller")]
     assert ignores_everything(flow)
 
 
-def test_a_caller_who_leaves_after_a_refusal_is_told_that_the_question_was_asked() -> None:
+def test_closing_after_a_refusal_says_that_the_question_was_asked() -> None:
     assert refused_flow().close() == [Broken(Reason.LOST, "closed by the caller", in_session=True, asked=True)]
 
 
@@ -76,7 +76,7 @@ def test_a_clock_that_ran_out_is_named(state: State, expected: Broken) -> None:
     assert in_state(state).receive_failure("slow", Reason.TIMEOUT, limit="idle") == [replace(expected, limit="idle")]
 
 
-def test_a_clock_is_not_named_where_the_reply_is_a_refusal() -> None:
+def test_no_clock_is_named_in_a_refusal() -> None:
     assert refused_flow().receive_failure("slow", Reason.TIMEOUT, limit="idle") == [refusal(403, EXPIRED)]
     flow = in_state(State.SUBMIT_HEAD)
     flow.receive_head(*STALE[1][:2])
@@ -114,7 +114,7 @@ def test_a_limit_of_the_reply_is_named() -> None:
         ),
     ],
 )
-def test_the_answer_to_the_question_is_judged_as_it_is(
+def test_the_answer_to_the_question_is_judged_as_by_a_decoder(
     response: Answer | None, failure: Reason | None, expected: list[Event]
 ) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
@@ -123,7 +123,7 @@ def test_the_answer_to_the_question_is_judged_as_it_is(
     assert (flow.next_request(), flow.awaiting, flow.submit_started) == (None, None, True)
 
 
-def test_a_whole_exchange_is_the_same_however_its_answers_are_cut() -> None:
+def test_an_exchange_is_the_same_however_its_answers_are_cut() -> None:
     expected = [Live("Hi"), End("Hi", HI)]
     for session_pieces, reply_pieces in zip(
         [[OPENED], byte_by_byte(OPENED), [OPENED[:9], b"", OPENED[9:]]],
@@ -141,7 +141,7 @@ def test_a_whole_exchange_is_the_same_however_its_answers_are_cut() -> None:
         assert events == expected
 
 
-def test_what_is_awaited_is_known_at_every_point() -> None:
+def test_awaiting_is_right_at_every_point() -> None:
     session, first, later = Awaiting.SESSION, Awaiting.FIRST_EVENT, Awaiting.EVENT
     flow = Flow(SITE, ASK)
     assert seen(flow) == (session, False, True)
@@ -180,7 +180,7 @@ def test_what_is_awaited_is_known_at_every_point() -> None:
 
 @pytest.mark.parametrize("of", [bytes, bytearray, memoryview])
 def test_after_the_first_event_the_next_is_awaited_whatever_the_type_of_the_bytes(of: Any) -> None:
-    # It is what a transport's clock goes by.
+    # A transport's clock depends on it.
     flow = Flow(SITE, ASK, session=GIVEN)
     take(flow)
     flow.receive_head(200, [])
@@ -188,7 +188,7 @@ def test_after_the_first_event_the_next_is_awaited_whatever_the_type_of_the_byte
     assert flow.awaiting is Awaiting.EVENT
 
 
-def test_a_session_given_is_awaited_no_more() -> None:
+def test_after_use_session_no_session_is_awaited() -> None:
     assert seen(Flow(SITE, ASK, session=Session())) == (Awaiting.FIRST_EVENT, False, True)
 
 
