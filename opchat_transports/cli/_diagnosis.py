@@ -29,6 +29,7 @@ _CACHE_PLUGIN = re.compile(
     "WP Super Cache|W3 Total Cache|WP Rocket|LiteSpeed Cache|WP Fastest Cache|Cache Enabler|Hummingbird", re.IGNORECASE
 )
 _PAGE_END = 2000  # characters
+_MOST_PRINTED = 64 * 1024  # characters
 _CACHES = (
     "x-cache",
     "x-cache-status",
@@ -40,6 +41,8 @@ _CACHES = (
 _HIT = re.compile("hit|stale|updating", re.IGNORECASE)
 
 _OLD_NAMESPACES = ("ai-engine/v1", "ai-chatbot/v1", "mwai-bot/v1")  # up to 1.6.75
+_TO_GUESTS = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
+_PASSWORD_FORM = "post-password-form"  # the class of WordPress's form in place of a protected page
 _REFUSED_SESSION = "ask the site's owner: versions 2.9.0 and 2.9.1 refuse everybody, and security plugins may"
 _HAS_START_SESSION, _COOKIE_SET = (2, 4, 4), (2, 8, 5)
 
@@ -57,7 +60,7 @@ def _diagnose(facts: Facts) -> Iterator[Finding]:
     assert first is not None
     yield from _way(facts, first)
     if not first.answers or (facts.page is not None and facts.page.page is None):
-        yield failure(first, "page" if facts.page is not None else "rest", facts.url)
+        yield failure(first, "page" if facts.page is not None else "rest", facts.url, is_first=True)
         return
     if facts.page is not None:
         if _is_challenge_page(facts):
@@ -70,6 +73,7 @@ def _diagnose(facts: Facts) -> Iterator[Finding]:
         return
     yield from _bots(facts)
     yield from _session(facts)
+    yield from _notices(facts)
     yield from _caches(facts)
     if facts.question is not None:
         yield from _question(facts.question, facts.endpoint.origin)
@@ -178,17 +182,24 @@ def _rest(facts: Facts) -> Iterator[Finding]:
             _NOT_THE_CHAT,
         )
     elif _gives_nonce(facts) or _code(exchange) == _NO_ROUTE:
+        if coding := exchange.last.header("content-encoding"):
+            yield compression(coding, 0)
         yield ok("rest", f"its root is {root} ({links}); its index is not shown to guests")
         yield _ai_engine(facts, None)
     elif isinstance(exchange.outcome, Broken):
         finding = failure(exchange, "rest", root)
         if finding.check == "rest" and exchange.last.status in (401, 403):
-            advice = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
-            finding = replace(finding, advice=advice)
+            finding = replace(finding, advice=_TO_GUESTS)
         elif finding.check == "rest" and exchange.last.status == 404:
             advice = "ask the site's owner whether the REST API is switched off, and which address it has"
             finding = replace(finding, advice=advice)
+        elif facts.page is not None and not _is_same_site(facts.page.last.url, root) and not exchange.answers:
+            text = f"{finding.text}; the page says that its REST API is there"
+            advice = "ask the site's owner to correct the address of the site in WordPress's settings"
+            finding = replace(finding, text=text, advice=advice)
         yield finding
+    elif _is_login(exchange.last):
+        yield problem("rest", f"{root} redirects to the login page", _TO_GUESTS, _NOT_THE_CHAT)
     else:
         yield problem(
             "rest",
@@ -196,6 +207,10 @@ def _rest(facts: Facts) -> Iterator[Finding]:
             f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route=",
             _NOT_THE_CHAT,
         )
+
+
+def _is_login(answer: Answer) -> bool:
+    return answer.url.partition("?")[0].endswith("/wp-login.php")
 
 
 def _root(endpoint: Endpoint) -> str:
@@ -237,12 +252,12 @@ def _bots(facts: Facts) -> Iterator[Finding]:
     names = list(dict.fromkeys(bot_name(bot) for bot in page.bots if bot.endpoint is not None))
     shown = ", ".join(name[:SHOWN] for name in names)
     if not names:
-        yield problem(
-            "bots",
-            "; ".join(("none on this page", *page.notes)),
-            "give the address of a page that shows the chat",
-            _NOT_THE_CHAT,
-        )
+        text, advice = "none on this page", "give the address of a page that shows the chat"
+        if _is_login(facts.page.last):
+            text, advice = "none: this is the login page", "give a page for guests; for members, ask with --cookie-file"
+        elif _PASSWORD_FORM in facts.page.last.text:
+            text, advice = "none: the page is protected by a password", "give the address of a page without one"
+        yield problem("bots", "; ".join((text, *page.notes)), advice, _NOT_THE_CHAT)
     elif facts.bot is not None and facts.bot not in names:
         yield problem(
             "bots", f"no {facts.bot!r} on this page, but {shown}", "choose one of them with --bot", _NOT_THE_CHAT
@@ -328,6 +343,20 @@ def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> I
 
 
 # ---------------------------------------------------------------- what is on the way
+
+
+def _notices(facts: Facts) -> Iterator[Finding]:
+    """What the site prints before its JSON. opchat reads past it; a browser does not."""
+    for exchange in (facts.session, facts.index):
+        if exchange is None or exchange.last.status != 200:
+            continue
+        before, is_json, _ = exchange.last.text[:_MOST_PRINTED].partition('{"')
+        if not is_json or not before.strip(" \t\r\n"):
+            continue
+        printed = " ".join(re.sub("<[^>]*>", " ", before.replace("\ufeff", "")).split())
+        text = f"before its JSON the site prints {printed[:SHOWN] or 'a byte order mark'}"
+        yield ok("notices", f"{text}; opchat reads past that, but a browser may not: its owner should switch it off")
+        return
 
 
 def _caches(facts: Facts) -> Iterator[Finding]:

@@ -49,7 +49,8 @@ _NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")
 _CHALLENGE = re.compile(
     r"just a moment|attention required|checking your browser|checking if the site connection is secure|"
     r"verify(?:ing)? (?:that )?you are (?:a )?human|are you (?:a )?human|(?:enable|need) javascript and cookies|"
-    r"cf[-_]chl|challenge-platform|captcha|ddos-guard|sucuri|imunify|incapsula|datadome|perimeterx|bot protection",
+    r"cf[-_]chl|challenge-platform|captcha|ddos-guard|sucuri|imunify|incapsula|datadome|perimeterx|bot protection|"
+    r"wordfence|access to this site has been limited",
     re.IGNORECASE,
 )
 
@@ -57,6 +58,8 @@ _CHALLENGE_WITHIN = 64 * 1024  # characters
 
 # How the core begins when a site does not take a member for one.
 _IS_MEMBERS = re.compile(r"users/me: |the page: |wp-admin/|https?://\S+: no nonce for a member")
+
+_TO_ROUTE = re.compile(r"redirected to (https?://\S+?)/mwai(?:-ui)?/v1/")
 
 _IS_FILES = re.compile("file ['\"]")  # how the core begins when an upload fails
 
@@ -126,9 +129,11 @@ def what_to_try(broken: Broken, where: str) -> str:
         if broken.retry_after is not None:
             return f"ask again in {broken.retry_after} s"
         if broken.status is not None and 300 <= broken.status < 400:
-            return "give --url the address that it redirects to"
-    if broken.in_session and broken.code is None and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
-        return "is this a site with AI Engine? check --url"  # WordPress always refuses with a code
+            to_route = _TO_ROUTE.search(broken.detail)
+            return f"give --url {to_route[1] if to_route else 'the address that it redirects to'}"
+    is_from_site = broken.code is not None or broken.raw.lstrip().startswith('{"success":')  # WordPress or the plugin
+    if broken.in_session and not is_from_site and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
+        return "is this a site with AI Engine? check --url"
     if broken.in_session and broken.reason is Reason.TRUNCATED:
         return "nothing was asked yet; check --url, or ask again"
     if broken.reason is Reason.REFUSED:

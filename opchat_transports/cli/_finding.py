@@ -55,8 +55,11 @@ def firewall(what: str, outcome: End | Broken) -> Finding:
     )
 
 
-def failure(exchange: Exchange, check: str, where: str) -> Finding:
-    """The finding about an exchange without an answer, under the name of its check."""
+def failure(exchange: Exchange, check: str, where: str, *, is_first: bool = False) -> Finding:
+    """The finding about an exchange without an answer, under the name of its check.
+
+    The first exchange has its way there checked too: name, connection and TLS.
+    """
     broken = exchange.outcome
     assert isinstance(broken, Broken)
     last, text, advice = exchange.last, broken_line(broken), what_to_try(broken, where)
@@ -64,7 +67,7 @@ def failure(exchange: Exchange, check: str, where: str) -> Finding:
         check = "proxy"
     elif exchange.contacts and exchange.contacts[-1].failed_at:
         contact = exchange.contacts[-1]
-        check = contact.failed_at
+        check = contact.failed_at if is_first else check
         if contact.certificate is not None:
             text += f"; it is {certificate_text(contact.certificate)}"
         if check == "name":
@@ -77,17 +80,22 @@ def failure(exchange: Exchange, check: str, where: str) -> Finding:
         return firewall(f"status {last.status}: {broken.detail}" if broken.detail else f"status {last.status}", broken)
     elif check == "page" and broken.status == 404:
         advice = "check the address: the site has no such page"
+    elif check == "page" and broken.status == 401:
+        advice = "ask the site's owner: the web server wants a password for this address"
+    elif check == "page" and broken.detail.startswith("more than"):
+        advice = "open the address in a browser, and give the one where it ends: the site may want cookies first"
     return problem(check, text, advice, exit_code(broken))
 
 
 def _is_from_firewall(answer: Answer, check: str) -> bool:
     """Whether something in front of the site answered: WordPress refuses a request to its REST API with JSON."""
     is_page = check == "page"
+    statuses = (403, 406) if is_page else (401, 403, 405, 406, 429, 503)
     if answer.header("cf-mitigated"):
         return True
     if not answer.is_html or (is_page and answer.status == 200):
         return False
-    return answer.status in ((403, 406) if is_page else (401, 403, 406, 429, 503)) or is_challenge_text(answer.text)
+    return answer.status in statuses or is_challenge_text(answer.text)
 
 
 def compression(coding: str, code: int) -> Finding:

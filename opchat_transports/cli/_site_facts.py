@@ -1,8 +1,11 @@
 """The facts of `opchat doctor` about a site, as values. No I/O."""
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, final
 
 from opchat_proto import Bot, Broken, End, Endpoint, Page, Session
@@ -10,6 +13,8 @@ from opchat_proto import Bot, Broken, End, Endpoint, Page, Session
 from ._page_bots import bot_name
 
 __all__ = ["Answer", "Contact", "Exchange", "Facts", "Question", "choose_bot", "is_accepted", "read_index"]
+
+_MOST_OBJECTS = 10  # where the index may begin
 
 
 @final
@@ -128,12 +133,12 @@ def read_index(exchange: Exchange | None) -> dict[str, Any] | None:
     if exchange is None or exchange.last.status != 200:
         return None
     text = exchange.last.text
-    start = text.find("{")  # PHP may print notices before it
-    try:
-        index, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-    except (ValueError, RecursionError):
-        return None
-    return index if isinstance(index, dict) and isinstance(index.get("namespaces"), list) else None
+    for found in islice(re.finditer(r'\{\s*"', text), _MOST_OBJECTS):  # PHP may print notices before it
+        with suppress(ValueError, RecursionError):
+            index, _ = json.JSONDecoder().raw_decode(text, found.start())
+            if isinstance(index.get("namespaces"), list):
+                return dict(index)
+    return None
 
 
 def is_accepted(check: Exchange | None) -> bool:

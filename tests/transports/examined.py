@@ -8,6 +8,8 @@ from typing import Any
 from opchat_transports.testing import EVENTS, Close, Expect, FaultServer, Script, Write, answer, response
 from tests.proto.pages import element
 
+from .command import opchat
+
 NONCE = "0b2576d756"
 FRESH = "opchat=1"
 """The query that keeps an address out of caches, when `secrets.token_hex` returns "1"."""
@@ -116,3 +118,24 @@ def site(version: str = "3.6.2", *, url: str = "contact", **answers: bytes | Non
 def seen(server: FaultServer) -> list[str]:
     """The requests that arrived."""
     return [f"{request.method} {request.target}" for request in server.requests]
+
+
+def found(output: str) -> dict[str, Any]:
+    """The checks of the findings, in order."""
+    lines = [json.loads(line) for line in output.splitlines()]
+    checks = {line["check"]: line for line in lines}
+    assert len(checks) == len(lines)
+    return checks
+
+
+def problems(checks: dict[str, Any]) -> set[str]:
+    return {check for check, line in checks.items() if line["status"] == "problem"}
+
+
+def examine(script: Script, *arguments: str, path: str = "/contact", **options: Any) -> tuple[dict[str, Any], int]:
+    """The findings and the exit code. Checks that without --ask no question was asked."""
+    with FaultServer(script, **options) as server:
+        result = opchat("doctor", f"{server.url}{path}", "--json", *arguments)
+    assert len(server.questions) == ("--ask" in arguments)
+    assert server.repeated == ()
+    return found(result.stdout), result.returncode

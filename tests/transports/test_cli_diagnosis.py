@@ -142,6 +142,7 @@ def test_pieces_that_arrive_together_after_a_while_were_buffered(question: Quest
     [
         (INDEX, json.loads(INDEX)),
         (f"<br />\n<b>Warning</b>: x<br />\n{INDEX}<!-- cached -->", json.loads(INDEX)),
+        (f"Notice: in {{closure}}\n{INDEX}", json.loads(INDEX)),
         ("", None),
         ("<html>", None),
         ("[]", None),

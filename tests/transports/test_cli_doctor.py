@@ -1,7 +1,6 @@
 """`opchat doctor`: a healthy site has no problem, and each planted fault, and only that one, is named."""
 
 import gzip
-import json
 import secrets
 import socket
 import ssl
@@ -28,7 +27,24 @@ from opchat_transports.testing import (
 
 from . import examined
 from .command import opchat
-from .examined import FRESH, NONCE, VERSIONS, at, date, html, index, no_route, page, question, session, site, text
+from .examined import (
+    FRESH,
+    NONCE,
+    VERSIONS,
+    at,
+    date,
+    examine,
+    found,
+    html,
+    index,
+    no_route,
+    page,
+    problems,
+    question,
+    session,
+    site,
+    text,
+)
 from .pages import PageSite, served
 from .proxies import Journal, proxy_of
 from .tls import NAME
@@ -43,27 +59,6 @@ CHECKS = [
 @pytest.fixture(autouse=True)
 def nothing_random(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "token_hex", lambda _: "1")
-
-
-def found(output: str) -> dict[str, Any]:
-    """The checks of the findings, in order."""
-    lines = [json.loads(line) for line in output.splitlines()]
-    checks = {line["check"]: line for line in lines}
-    assert len(checks) == len(lines)
-    return checks
-
-
-def problems(checks: dict[str, Any]) -> set[str]:
-    return {check for check, line in checks.items() if line["status"] == "problem"}
-
-
-def examine(script: Script, *arguments: str, path: str = "/contact", **options: Any) -> tuple[dict[str, Any], int]:
-    """The findings and the exit code. Checks that without --ask no question was asked."""
-    with FaultServer(script, **options) as server:
-        result = opchat("doctor", f"{server.url}{path}", "--json", *arguments)
-    assert len(server.questions) == ("--ask" in arguments)
-    assert server.repeated == ()
-    return found(result.stdout), result.returncode
 
 
 # ---------------------------------------------------------------- healthy sites

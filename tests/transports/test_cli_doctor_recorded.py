@@ -19,7 +19,7 @@ RECORDED = {
     "recordings/3.6.2/rest_index_tls": ("index", "3.6.2", None, "application_passwords", "offered to members"),
     "recordings/3.6.2/plain_wp_json_200_page": ("index", "3.6.2", "rest", "rest", "index.php?rest_route="),
     "recordings/3.6.2/wrong_root_404_page": ("index", "3.6.2", "rest", "rest", "/wp-json"),
-    "recordings/3.6.2/notice_before_session_json": ("session", "3.6.2", None, "session", "start_session gives one"),
+    "recordings/3.6.2/notice_before_session_json": ("session", "3.6.2", None, "notices", "prints Warning : "),
     # tinyproxy keeps only the first Set-Cookie.
     "recordings/3.6.2/tinyproxy_start_session": ("session", "3.6.2", "cookie", "cookie", "sets no mwai_session_id"),
     "captures/2.4.9/start_session": ("session", "2.4.9", None, "cookie", "none, as before 2.8.5"),
