@@ -1,4 +1,4 @@
-"""A session that the caller gives: on the way, or for many flows."""
+"""A session that the caller provides: instead of start_session, or for many flows."""
 
 import pickle
 
@@ -31,11 +31,11 @@ from tests.proto.flows import (
     take,
 )
 
-# ------------------------------------------------------------------------------ a session that somebody else started
+# ------------------------------------------------------------------------------ a session that another call started
 
 
 @pytest.mark.parametrize("session", [GIVEN, Session(), Session("theirs", origin="https://site.example")])
-def test_a_session_in_place_of_start_session_is_as_if_it_had_been_given(session: Session) -> None:
+def test_use_session_is_like_giving_the_session_at_the_start(session: Session) -> None:
     flow, told = Flow(SITE, ASK), Flow(SITE, ASK, session=session)
     assert flow.use_session(session) == []
     assert (flow.session, seen(flow)) == (told.session, seen(told))
@@ -43,7 +43,7 @@ def test_a_session_in_place_of_start_session_is_as_if_it_had_been_given(session:
     assert answer(flow, REPLY) == REPLIED
 
 
-def test_a_flow_that_is_given_a_session_renews_it_once() -> None:
+def test_a_flow_with_a_used_session_renews_it_once() -> None:
     flow = Flow(SITE, ASK)
     assert flow.use_session(GIVEN) == []
     requests, events = run(flow, STALE[1], RENEWED, STALE[1])
@@ -51,7 +51,7 @@ def test_a_flow_that_is_given_a_session_renews_it_once() -> None:
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_after_a_refusal_the_question_is_asked_once_more_with_the_session_given(stale: Answer) -> None:
+def test_after_a_refusal_the_question_is_repeated_with_the_used_session(stale: Answer) -> None:
     for response, expected in ((REPLY, REPLIED), (stale, [refusal(stale[0], stale[2].decode())])):
         flow = refused_flow()
         assert flow.use_session(Session("fresh", "second")) == []
@@ -62,11 +62,11 @@ def test_after_a_refusal_the_question_is_asked_once_more_with_the_session_given(
         assert flow.session == Session("fresh", "second")
 
 
-def test_a_question_that_was_refused_for_its_nonce_is_not_asked_again_without_one() -> None:
+def test_a_question_refused_for_its_nonce_is_not_repeated_without_one() -> None:
     assert refused_flow().use_session(Session()) == [refusal(403, EXPIRED)]
 
 
-def test_if_no_session_can_be_had_the_reply_is_the_first_refusal_or_a_loss() -> None:
+def test_use_session_none_leaves_the_first_refusal_or_a_loss() -> None:
     nothing_asked = [Broken(Reason.LOST, "no session could be had", in_session=True)]
     for flow, expected in (
         (Flow(SITE, ASK), nothing_asked),
@@ -77,7 +77,7 @@ def test_if_no_session_can_be_had_the_reply_is_the_first_refusal_or_a_loss() -> 
         assert ignores_everything(flow)
 
 
-def test_a_flow_without_a_question_ends_with_the_session_given() -> None:
+def test_a_flow_without_a_question_ends_with_the_used_session() -> None:
     flow = Flow(SITE, None)
     assert flow.use_session(GIVEN) == [End(None)]
     assert (flow.session, flow.submit_started) == (GIVEN, False)
@@ -89,7 +89,7 @@ def test_a_value_that_is_not_a_session_is_named_by_its_type() -> None:
         Flow(SITE, ASK).use_session("0b2576d756")  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_a_session_of_another_origin_in_place_of_start_session_is_refused() -> None:
+def test_use_session_refuses_a_session_of_another_origin() -> None:
     for flow in (Flow(SITE, ASK), Flow(SITE, None), refused_flow()):
         before = pickle.dumps(flow)
         with pytest.raises(
@@ -102,7 +102,7 @@ def test_a_session_of_another_origin_in_place_of_start_session_is_refused() -> N
 # ------------------------------------------------------------------------------ one session, many flows
 
 
-def test_a_session_given_is_not_changed_and_serves_many_flows() -> None:
+def test_a_given_session_is_not_changed_and_serves_many_flows() -> None:
     flows = [Flow(SITE, ASK, session=GIVEN) for _ in range(3)]
     for number, flow in enumerate(flows):
         run(flow, (200, [("X-WP-Nonce", f"nonce{number}")], END))
@@ -111,7 +111,7 @@ def test_a_session_given_is_not_changed_and_serves_many_flows() -> None:
     assert run(Flow(SITE, ASK, session=flows[2].session), REPLY)[1] == REPLIED
 
 
-def test_a_session_goes_to_its_own_origin_only() -> None:
+def test_a_session_is_sent_to_its_own_origin_only() -> None:
     flow = Flow(SITE, None)
     run(flow, SESSION)
     session = flow.session
@@ -128,7 +128,7 @@ def test_a_session_goes_to_its_own_origin_only() -> None:
             Flow(Endpoint.parse(other), ASK, session=session)
 
 
-def test_a_session_given_is_bound_to_the_origin_of_its_first_flow() -> None:
+def test_a_session_is_bound_to_the_origin_of_its_first_flow() -> None:
     flow = Flow(SITE, ASK, session=Session("theirs"))
     assert flow.session is not None
     assert flow.session.origin == "https://site.example"
@@ -137,7 +137,7 @@ def test_a_session_given_is_bound_to_the_origin_of_its_first_flow() -> None:
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_after_a_second_try_the_session_remembers_its_origin(stale: Answer) -> None:
+def test_after_a_renewal_the_session_is_bound_to_its_origin(stale: Answer) -> None:
     for responses in ([stale, RENEWED, REPLY], [stale, (500, [], b"")]):
         flow = Flow(SITE, ASK, session=GIVEN)
         run(flow, *responses)

@@ -57,7 +57,7 @@ BAD_NONCE: list[tuple[int, str]] = [(401, FORBIDDEN), (403, FORBIDDEN), (403, EX
         ("https://site.example/?b=?&rest_route=", OTHER_ROOT.format("https://site.example/index.php?b=?&rest_route=")),
     ],
 )
-def test_a_question_without_a_nonce_that_is_refused_for_it_says_what_can_be_done(
+def test_a_refused_question_without_a_nonce_gets_advice(
     address: str, why: str, headers: list[tuple[str, str]], status: int, error: str
 ) -> None:
     flow = Flow(address, ASK)
@@ -69,7 +69,7 @@ def test_a_question_without_a_nonce_that_is_refused_for_it_says_what_can_be_done
 
 
 @pytest.mark.parametrize(("status", "error"), BAD_NONCE)
-def test_a_question_with_an_empty_session_that_is_refused_says_what_can_be_done(status: int, error: str) -> None:
+def test_a_refused_question_with_an_empty_session_gets_advice(status: int, error: str) -> None:
     flow = Flow(SITE, ASK, session=Session())
     requests, events = run(flow, (status, [], error.encode()), (404, [ROOT_FIELD], NO_ROUTE.encode()))
     assert routes(requests) == [CHAT, START]
@@ -77,7 +77,7 @@ def test_a_question_with_an_empty_session_that_is_refused_says_what_can_be_done(
     assert events == [replace(refused, detail=refused.detail + IN_PAGE + NAMED)]
 
 
-def test_another_refusal_of_a_question_without_a_nonce_gets_no_advice() -> None:
+def test_a_question_without_a_nonce_refused_for_another_reason_gets_no_advice() -> None:
     for status, body, detail in ((500, b"Down", "Down"), (403, b'{"success":false,"message":"No."}', "No.")):
         _, (broken,) = run(Flow(SITE, ASK), (404, [ROOT_FIELD], NO_ROUTE.encode()), (status, [], body))
         assert isinstance(broken, Broken)
@@ -106,7 +106,7 @@ def test_another_refusal_of_a_question_without_a_nonce_gets_no_advice() -> None:
         (200, b"", "the answer ended without its end event"),
     ],
 )
-def test_the_root_that_the_site_names_is_named_where_no_session_comes(
+def test_without_a_session_the_root_that_the_site_names_is_in_the_detail(
     status: int, body: bytes, detail: str, link: str, root: str | None
 ) -> None:
     (broken,) = run(Flow(SITE, ASK), (status, [("LINK", link)], body))[1]
@@ -115,6 +115,6 @@ def test_the_root_that_the_site_names_is_named_where_no_session_comes(
     assert broken.in_session
 
 
-def test_the_first_refusal_stays_as_it_was_whatever_the_second_start_session_names() -> None:
+def test_the_first_refusal_is_unchanged_whatever_root_the_second_start_session_names() -> None:
     _, events = run(Flow(SITE, ASK, session=GIVEN), STALE[0], (500, [ROOT_FIELD], b"Down"))
     assert events == [refusal(401, FORBIDDEN)]

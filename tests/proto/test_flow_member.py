@@ -51,7 +51,7 @@ def visiting(session: Session, **options: Any) -> Flow:
 
 
 def broken(*answers: Answer, flow: Flow) -> tuple[list[str], Broken]:
-    """The requests, and the one event, of a flow that must not submit."""
+    """The requests and the single event of a flow that must not submit."""
     requests, events = asked(flow, *answers)
     (event,) = events
     assert isinstance(event, Broken)
@@ -61,7 +61,7 @@ def broken(*answers: Answer, flow: Flow) -> tuple[list[str], Broken]:
 # ---------------------------------------------------------------- an application password
 
 
-def test_the_site_says_who_asks_before_anything_else() -> None:
+def test_before_anything_else_the_site_says_who_asks() -> None:
     flow = Flow(SITE, ASK, session=ALICE)
     assert (flow.awaiting, flow.is_ready, flow.session) == (Awaiting.SESSION, True, ALICE)
     requests, events = asked(flow, user(), OPENED, ANSWER)
@@ -84,7 +84,7 @@ def test_a_nonce_of_an_unknown_user_is_sent_with_the_proof() -> None:
     assert events == ANSWERED
 
 
-def test_a_site_that_needs_no_nonce_is_asked_each_time_who_asks() -> None:
+def test_where_no_nonce_is_needed_each_question_is_preceded_by_a_proof() -> None:
     flow = Flow(SITE, ASK, session=ALICE)
     assert places(asked(flow, user(), NO_ROUTE, ANSWER)[0]) == [(ME, None), (START, None), (SUBMIT, None)]
     again = Flow(SITE, ASK, session=flow.session)
@@ -125,7 +125,7 @@ COOKIE_ADVICE = "the cookies have expired"
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("session", [ALICE, replace(PROVED, member=None)])
-def test_whoever_is_not_named_is_not_asked(
+def test_an_unproved_member_asks_nothing(
     session: Session, answer: Answer, reason: Reason, status: int | None, advice: str
 ) -> None:
     requests, event = broken(answer, flow=Flow(SITE, ASK, session=session))
@@ -147,21 +147,21 @@ def test_whoever_is_not_named_is_not_asked(
         ('{"id":2,"slug":["x"]}', "user 2"),
     ],
 )
-def test_a_user_is_found_behind_what_php_prints(body: str, member: str) -> None:
+def test_the_user_is_found_after_php_notices(body: str, member: str) -> None:
     flow = Flow(SITE, ASK, session=replace(PROVED, member=None))
     assert asked(flow, (200, [], body), ANSWER)[1] == ANSWERED
     assert flow.session is not None
     assert flow.session.member == member
 
 
-def test_what_a_site_repeats_of_the_password_is_not_shown() -> None:
+def test_a_password_that_a_site_repeats_is_not_shown() -> None:
     said = f"No: {ALICE.authorization} abcdEFGHijkl1234mnopQRST"
     (_, event) = broken((401, [], said), flow=Flow(SITE, ASK, session=ALICE))
     assert event.detail.startswith("users/me: No: Basic *** ***; ")
 
 
 @pytest.mark.parametrize("stale", [EXPIRED, FORBIDDEN])
-def test_a_refused_nonce_is_renewed_as_the_same_members(stale: Answer) -> None:
+def test_a_refused_nonce_is_renewed_for_the_same_member(stale: Answer) -> None:
     flow = Flow(SITE, ASK, session=replace(PROVED, nonce="aca71a50b1"))
     requests, events = asked(flow, stale, user(), OPENED, ANSWER)
     assert places(requests) == [(SUBMIT, "aca71a50b1"), (ME, None), (START, None), (SUBMIT, "2b24c02613")]
@@ -169,14 +169,14 @@ def test_a_refused_nonce_is_renewed_as_the_same_members(stale: Answer) -> None:
 
 
 @pytest.mark.parametrize("answer", [NOT_LOGGED_IN, user("bob")])
-def test_a_refused_nonce_is_not_renewed_as_somebody_elses(answer: Answer) -> None:
+def test_a_refused_nonce_is_not_renewed_for_another_member(answer: Answer) -> None:
     flow = Flow(SITE, ASK, session=replace(PROVED, nonce="aca71a50b1"))
     requests, event = broken(FORBIDDEN, answer, flow=flow)
     assert requests == [SUBMIT, ME]
     assert (event.detail, event.status, event.asked) == ("Not allowed.", 403, True)
 
 
-def test_the_member_of_before_is_expected() -> None:
+def test_the_proof_must_name_the_earlier_member() -> None:
     (_, event) = broken(user("bob"), flow=Flow(SITE, ASK, session=replace(ALICE, member="alice")))
     assert event.detail == "users/me: signed in as bob, and no longer as alice"
 
@@ -214,20 +214,20 @@ def test_without_a_nonce_wordpress_gives_one_and_then_says_who_asks() -> None:
     assert flow.session == replace(COOKIES, nonce="1635c20365")
 
 
-def test_wordpress_may_lie_in_a_folder() -> None:
+def test_wordpress_may_be_in_a_directory() -> None:
     flow = Flow(Endpoint.parse(f"{SITE}/blog/wp-json"), ASK, session=COOKIES)
     request = flow.next_request()
     assert request is not None
     assert request.url == f"{SITE}/blog/wp-admin/admin-ajax.php?action=rest-nonce"
 
 
-def test_the_page_of_the_nonce_gives_the_first_one_as_well() -> None:
+def test_the_first_nonce_may_come_from_the_page() -> None:
     requests, events = asked(visiting(COOKIES), page(), user(), ANSWER)
     assert places(requests) == [(PAGE, None), (ME, "1111111111"), (SUBMIT, "1111111111")]
     assert events == ANSWERED
 
 
-def test_a_nonce_from_a_page_is_proved_and_renewed_from_it_before_anything_is_asked() -> None:
+def test_a_nonce_from_a_page_is_proved_and_renewed_before_anything_is_asked() -> None:
     flow = visiting(WITH_NONCE)
     requests, events = asked(flow, EXPIRED, page(), user(), ANSWER)
     assert places(requests) == [(ME, "0000000000"), (PAGE, None), (ME, "1111111111"), (SUBMIT, "1111111111")]
@@ -235,7 +235,7 @@ def test_a_nonce_from_a_page_is_proved_and_renewed_from_it_before_anything_is_as
 
 
 @pytest.mark.parametrize("stale", [EXPIRED, FORBIDDEN])
-def test_a_nonce_that_is_refused_later_is_renewed_from_where_it_came(stale: Answer) -> None:
+def test_a_nonce_refused_later_is_renewed_from_its_source(stale: Answer) -> None:
     proved = replace(WITH_NONCE, member="alice")
     for flow, source, place in ((visiting(proved), page(), PAGE), (Flow(SITE, ASK, session=proved), NONCE, AJAX)):
         requests, events = asked(flow, stale, source, user(), ANSWER)
@@ -243,7 +243,7 @@ def test_a_nonce_that_is_refused_later_is_renewed_from_where_it_came(stale: Answ
         assert events == ANSWERED
 
 
-def test_it_is_renewed_only_once() -> None:
+def test_a_nonce_is_renewed_only_once() -> None:
     for flow, source in ((visiting(WITH_NONCE), page()), (Flow(SITE, ASK, session=WITH_NONCE), NONCE)):
         requests, event = broken(EXPIRED, source, EXPIRED, flow=flow)
         assert len(requests) == 3
@@ -285,13 +285,13 @@ def test_without_a_nonce_nothing_is_asked(answer: Answer, reason: Reason, status
 
 
 @pytest.mark.parametrize("body", ["1635c20365\n", "\ufeff1635c20365", "<br />\n<b>Notice</b>: x<br />\n1635c20365"])
-def test_a_nonce_is_found_behind_what_php_prints(body: str) -> None:
+def test_a_nonce_is_found_after_php_notices(body: str) -> None:
     flow = Flow(SITE, ASK, session=COOKIES)
     assert places(asked(flow, (200, [], body), user(), ANSWER)[0])[1] == (ME, "1635c20365")
 
 
 @pytest.mark.parametrize("found", [page(is_member=False), page(None), (200, [], "<p>Nothing</p>")])
-def test_a_page_that_takes_a_member_for_a_guest_ends_it(found: Answer) -> None:
+def test_a_page_for_a_guest_ends_the_reply(found: Answer) -> None:
     requests, event = broken(found, flow=visiting(COOKIES))
     assert requests == [PAGE]
     assert event.detail == (
@@ -302,19 +302,19 @@ def test_a_page_that_takes_a_member_for_a_guest_ends_it(found: Answer) -> None:
     assert event.detail == "the page: Nothing"
 
 
-def test_expired_cookies_are_not_asked_with() -> None:
+def test_expired_cookies_ask_nothing() -> None:
     requests, event = broken(NOT_LOGGED_IN, flow=Flow(SITE, ASK, session=WITH_NONCE))
     assert requests == [ME]
     assert COOKIE_ADVICE in event.detail
 
 
-def test_a_fresh_nonce_in_the_proofs_head_is_used() -> None:
+def test_a_fresh_nonce_in_the_head_of_the_proof_is_used() -> None:
     status, _, body = user()
     requests, _ = asked(Flow(SITE, ASK, session=WITH_NONCE), (status, [("X-WP-Nonce", "3333333333")], body), ANSWER)
     assert places(requests) == [(ME, "0000000000"), (SUBMIT, "3333333333")]
 
 
-def test_a_members_session_without_what_signs_in_is_refused() -> None:
+def test_a_members_session_without_credentials_is_refused() -> None:
     for session in (Session("1111111111", member=""), Session(member="alice"), Session(cookie="a=b", member="")):
         if session.cookie:
             assert Flow(SITE, ASK, session=session).session == session
@@ -333,7 +333,7 @@ def test_a_cookie_of_another_name_may_be_a_firewalls() -> None:
 # ---------------------------------------------------------------- the machine
 
 
-def test_failures_on_the_way_belong_to_the_opening() -> None:
+def test_failures_before_the_question_belong_to_the_session() -> None:
     for session, answers in ((ALICE, 0), (ALICE, 1), (COOKIES, 0), (COOKIES, 1)):
         for begun in (False, True):
             flow = Flow(SITE, ASK, session=session)
@@ -361,12 +361,12 @@ def test_a_connection_that_is_closed_before_the_head_is_lost(session: Session) -
     assert event.reason is Reason.LOST
 
 
-def test_leaving_while_the_site_says_who_asks() -> None:
+def test_closing_while_the_site_is_asked_who_asks() -> None:
     flow = Flow(SITE, ASK, session=ALICE)
     assert flow.close() == [Broken(Reason.LOST, "closed by the caller", in_session=True)]
 
 
-def test_what_another_question_has_proved_is_taken() -> None:
+def test_a_proof_of_another_call_is_used() -> None:
     flow = Flow(SITE, ASK, session=ALICE)
     assert flow.use_session(PROVED) == []
     assert places(asked(flow, ANSWER)[0]) == [(SUBMIT, "2b24c02613")]
@@ -381,7 +381,7 @@ def test_what_another_question_has_proved_is_taken() -> None:
     ]
 
 
-def test_a_page_is_visited_once_also_for_another_session() -> None:
+def test_a_page_is_visited_once_even_for_another_session() -> None:
     flow = visiting(COOKIES)
     assert flow.next_request() is not None
     status, headers, body = page()
@@ -412,7 +412,7 @@ def test_the_question_may_be_too_large_for_the_members_session() -> None:
     assert event.limit == "request_bytes"
 
 
-def test_pieces_of_a_stream_prove_nothing() -> None:
+def test_an_event_stream_proves_nothing() -> None:
     flow = Flow(SITE, ASK, session=ALICE)
     assert flow.next_request() is not None
     flow.receive_head(200, [])

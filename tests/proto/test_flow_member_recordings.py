@@ -1,4 +1,4 @@
-"""A real site's answers to a member, replayed over connections in pieces of several sizes."""
+"""A real site's recorded responses to a member, replayed over connections in pieces of several sizes."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason="the recordings ar
 
 
 def replayed(session: Session, *names: str, size: int) -> tuple[list[str], list[Event]]:
-    """The places of the requests, and the events, with these recorded answers."""
+    """The paths of the requests, and the events, with these recorded responses."""
     client = Client(Flow("https://site.example", Submit(new_message="echo app password"), session=session))
     waiting, places, events = list(names), [], []
     while not isinstance(step := client.next_step(), Done):
@@ -66,7 +66,7 @@ def test_a_member_is_answered(session: Session, names: tuple[str, ...], places: 
         (PROVED, ("apppw_submit_stale_nonce", "users_me_guest"), 403, "rest_forbidden"),
     ],
 )
-def test_whoever_is_a_guest_there_is_not_asked(
+def test_a_guest_is_not_asked(
     session: Session, names: tuple[str, ...], status: int, code: str | None, size: int
 ) -> None:
     asked, (event,) = replayed(session, *names, size=size)

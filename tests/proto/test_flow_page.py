@@ -1,4 +1,4 @@
-"""A nonce that came from a page is renewed from that page: once, past the cache, and only if it is another one."""
+"""A nonce from a page is renewed from that page: once, past the cache, and only if the new one differs."""
 
 import copy
 import pickle
@@ -45,7 +45,7 @@ def page(nonce: object = "1111111111", **system: Any) -> tuple[int, Any, str]:
 
 
 def asked(*answers: tuple[int, Any, str], flow: Flow) -> tuple[list[tuple[str, str | None]], list[Event]]:
-    """The place of each request with its nonce, and the events."""
+    """The path of each request with its nonce, and the events."""
     waiting, events, requests = list(answers), [], []
     while request := flow.next_request():
         requests.append((request.url.removeprefix(SITE), dict(request.headers).get("X-WP-Nonce")))
@@ -67,7 +67,7 @@ SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
 FRESH = "/contact/?opchat=r4nd0m"
 
 
-def test_a_stale_nonce_is_taken_from_the_page_again() -> None:
+def test_a_stale_nonce_is_replaced_from_the_page() -> None:
     requests, events = asked(STALE, page(), ANSWER, flow=flow())
     assert requests == [(SUBMIT, "0000000000"), (FRESH, None), (SUBMIT, "1111111111")]
     assert events == [End("Hi", HI)]
@@ -86,23 +86,23 @@ def test_the_session_keeps_its_id_and_has_the_new_nonce() -> None:
 @pytest.mark.parametrize(
     "found",
     [
-        page("0000000000"),  # the same
+        page("0000000000"),  # the same nonce
         page(None),
         page("1111111111", restUrl="https://other.example/wp-json"),
         page("1111111111", restUrl=None),
-        page("1111111111", userData={"ID": 1}),  # a member's
+        page("1111111111", userData={"ID": 1}),  # a member's nonce
         (200, [], "<p>Nothing</p>"),
         (404, [], "Nothing"),
         (302, [("Location", "x:y")], ""),
     ],
 )
-def test_without_another_nonce_it_is_not_asked_again(found: Any) -> None:
+def test_without_another_nonce_the_question_is_not_repeated(found: Any) -> None:
     requests, events = asked(STALE, found, flow=flow())
     assert [place for place, _ in requests] == [SUBMIT, FRESH]
     assert events == [REFUSAL]
 
 
-def test_it_is_asked_again_only_once() -> None:
+def test_the_question_is_repeated_only_once() -> None:
     requests, events = asked(STALE, page(), STALE, flow=flow())
     assert len(requests) == 3
     assert events == [REFUSAL]
@@ -110,7 +110,7 @@ def test_it_is_asked_again_only_once() -> None:
 
 
 @pytest.mark.parametrize(("found", "is_asked"), [("2222222222", True), ("0000000000", False)])
-def test_the_nonce_that_was_sent_is_the_one_that_was_refused(found: str, is_asked: bool) -> None:
+def test_the_nonce_that_was_sent_counts_as_the_refused_one(found: str, is_asked: bool) -> None:
     stale = 403, [("X-WP-Nonce", "2222222222")], EXPIRED
     flow = Flow(SITE, ASK, session=OLD, renewal=Visit(URL))
     requests, events = asked(stale, page(found), *[ANSWER] * is_asked, flow=flow)
@@ -134,7 +134,7 @@ def test_a_site_without_start_session_gives_its_nonce_in_the_page() -> None:
     assert event.detail.count("Cookie check failed") == 1
 
 
-def test_a_members_nonce_is_renewed_as_that_members() -> None:
+def test_a_members_nonce_is_renewed_for_that_member() -> None:
     alice: Any = (200, [], '{"id":2,"slug":"alice"}')
     requests, events = asked(STALE, page(userData={"ID": 1}), alice, ANSWER, flow=flow(MEMBER))
     assert [nonce for _, nonce in requests] == ["0000000000", None, "1111111111", "1111111111"]
@@ -143,7 +143,7 @@ def test_a_members_nonce_is_renewed_as_that_members() -> None:
 
 
 @pytest.mark.parametrize("when", ["due", "head", "body"])
-def test_a_visit_that_fails_leaves_the_refusal(when: str) -> None:
+def test_a_failed_visit_leaves_the_refusal(when: str) -> None:
     ours = flow()
     assert ours.next_request() is not None
     ours.receive_head(403, [])
@@ -157,7 +157,7 @@ def test_a_visit_that_fails_leaves_the_refusal(when: str) -> None:
     assert ours.receive_failure("cut") == [REFUSAL]
 
 
-def test_another_question_may_have_renewed_it_meanwhile() -> None:
+def test_another_question_may_have_renewed_the_nonce() -> None:
     ours = flow()
     assert ours.next_request() is not None
     ours.receive_head(403, [])
@@ -169,7 +169,7 @@ def test_another_question_may_have_renewed_it_meanwhile() -> None:
     assert events == [End("Hi", HI)]
 
 
-def test_a_renewal_is_a_visit_that_has_not_begun() -> None:
+def test_only_a_visit_that_has_not_begun_can_renew() -> None:
     begun = Visit(URL)
     begun.next_request()
     with pytest.raises(ValueError, match=r"^renewal: expected a visit that has not begun$"):
@@ -202,13 +202,13 @@ def driven(machine: Any, *answers: tuple[int, Any, str]) -> tuple[list[str], lis
                 return lines, events
 
 
-def test_a_client_drives_it() -> None:
+def test_a_client_drives_the_renewal() -> None:
     lines, events = driven(Client(flow()), STALE, (302, [("Location", "/chat/")], ""), page(), ANSWER)
     assert lines == [f"POST {SUBMIT}", f"GET {FRESH}", "GET /chat/", f"POST {SUBMIT}"]
     assert events == [End("Hi", HI)]
 
 
-def test_a_channel_with_a_page_renews_from_it_for_all() -> None:
+def test_a_channel_renews_from_the_page_once_for_all_calls() -> None:
     channel = Channel(SITE, session=OLD, page=URL, random=lambda: 0.5)
     first, second = channel.call("Hi"), channel.call("Hi")
     lines = []
@@ -231,7 +231,7 @@ def test_a_channel_with_a_page_renews_from_it_for_all() -> None:
     assert channel.session == Session("1111111111", "6b02fc304cdb0")
 
 
-def test_a_channel_without_random_numbers_visits_as_well() -> None:
+def test_a_channel_without_a_random_source_renews_from_the_page_too() -> None:
     call = Channel(SITE, session=OLD, page=URL).http_call("Hi")
     urls = []
     for status, headers, body in (STALE, page(), ANSWER):

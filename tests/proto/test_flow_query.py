@@ -1,4 +1,4 @@
-"""Queries before a question, and a question without a session."""
+"""A request before the question, and a question without a session."""
 
 import pytest
 
@@ -15,7 +15,7 @@ STREAM = b'data: {"type":"live","data":"a"}\n\ndata: {"type":"end","data":"{\\"s
 NAMED = Query("Hi", "sales")
 
 
-def test_what_is_asked_first_costs_nothing_and_has_no_event() -> None:
+def test_the_request_before_a_question_costs_nothing_and_has_no_event() -> None:
     flow = Flow(SITE, NAMED, session=OWNER)
     take(flow)
     assert (flow.awaiting, flow.submit_started) == (Awaiting.FIRST_EVENT, False)
@@ -30,14 +30,14 @@ def test_what_is_asked_first_costs_nothing_and_has_no_event() -> None:
     assert flow.session == OWNER
 
 
-def test_a_whole_list_counts_although_the_connection_fails() -> None:
+def test_a_complete_list_counts_although_the_connection_fails() -> None:
     flow = Flow(SITE, NAMED, session=OWNER)
     take(flow)
     assert flow.receive_head(200, []) + flow.receive_data(BOTS) + flow.receive_failure("reset") == []
     assert take(flow).method == "POST"
 
 
-def test_a_stream_is_not_a_list_and_its_pieces_are_not_events() -> None:
+def test_an_event_stream_is_not_a_list_and_its_pieces_are_not_events() -> None:
     flow = Flow(SITE, NAMED, session=OWNER)
     take(flow)
     live, end = STREAM[:35], STREAM[35:]
@@ -46,7 +46,7 @@ def test_a_stream_is_not_a_list_and_its_pieces_are_not_events() -> None:
     assert broken == Broken(Reason.MALFORMED, "listChatbots: no list of bots", raw='{"success":true}')
 
 
-def test_what_may_be_followed_by_more_is_final() -> None:
+def test_a_judgement_before_the_end_of_the_body_is_final() -> None:
     missing = b'{"code":"rest_no_route","message":"No route for throwaway-token"}'
     for body, detail in (
         (missing + b" " * 100, "No route for ***"),
@@ -74,7 +74,7 @@ def test_a_token_that_a_site_repeats_is_hidden() -> None:
         assert broken.detail.endswith("no such: ***")
 
 
-def test_neither_nonce_nor_cookies_go_with_it() -> None:
+def test_a_query_sends_neither_nonce_nor_cookies() -> None:
     session = Session("n1", "s1", "mwai_session_id=s1", authorization=OWNER.authorization)
     flow = Flow(SITE, Query("Hi"), session=session)
     request = take(flow)
@@ -91,12 +91,12 @@ def test_without_any_session_it_is_still_asked() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 33])
-def test_its_size_is_known_at_once(most: int) -> None:
+def test_its_size_is_checked_at_once(most: int) -> None:
     with pytest.raises(ValueError, match=rf"^submit: expected at most {most} bytes, got 34$"):
         Flow(SITE, Query("Hi"), session=OWNER, limits=Limits(request_bytes=most))
 
 
-def test_a_token_goes_over_http_to_this_machine_only() -> None:
+def test_over_http_a_token_is_sent_to_this_machine_only() -> None:
     assert Flow("http://127.0.0.1:8000", NAMED, session=OWNER).is_ready
     with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
         Flow("http://site.example", NAMED, session=OWNER)
@@ -105,7 +105,7 @@ def test_a_token_goes_over_http_to_this_machine_only() -> None:
 
 
 def ask(call: AnyCall) -> list[str]:
-    """Answer all that is asked; the routes."""
+    """Answer all requests. Returns their routes."""
     routes = []
     while True:
         step, _ = call.next_step(0)

@@ -1,4 +1,4 @@
-"""A question that is refused for its nonce is asked once more, with a fresh one."""
+"""A question that is refused for its nonce is repeated once with a fresh one."""
 
 from dataclasses import replace
 from itertools import product
@@ -35,7 +35,7 @@ from tests.proto.flows import (
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_a_question_refused_for_its_nonce_is_asked_once_more_with_a_fresh_one(stale: Answer) -> None:
+def test_a_question_refused_for_its_nonce_is_repeated_with_a_fresh_one(stale: Answer) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
     requests, events = run(flow, stale, RENEWED, REPLY)
     assert events == REPLIED
@@ -47,14 +47,14 @@ def test_a_question_refused_for_its_nonce_is_asked_once_more_with_a_fresh_one(st
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_a_question_is_never_asked_a_third_time(stale: Answer) -> None:
+def test_a_question_is_never_sent_a_third_time(stale: Answer) -> None:
     for session, first in [(None, [SESSION]), (GIVEN, []), (Session(), [])]:
         flow = Flow(SITE, ASK, session=session)
         _, events = run(flow, *first, stale, RENEWED, stale)
         assert events == [refusal(stale[0], stale[2].decode())]
 
 
-def test_the_outcome_of_the_second_try_is_the_outcome() -> None:
+def test_the_outcome_of_the_second_submit_is_the_outcome() -> None:
     responses: list[Answer | None] = [(500, [], b"Down"), None]
     for response, failure in product(responses, [None, Reason.TIMEOUT]):
         flow = Flow(SITE, ASK, session=GIVEN)
@@ -76,7 +76,7 @@ def test_the_outcome_of_the_second_try_is_the_outcome() -> None:
 
 @pytest.mark.parametrize(("response", "failure"), [row[:2] for row in FAILED.values()], ids=FAILED)
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_if_no_fresh_nonce_comes_the_reply_is_the_first_refusal(
+def test_without_a_fresh_nonce_the_reply_is_the_first_refusal(
     stale: Answer, response: Answer | None, failure: Reason | None
 ) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
@@ -88,7 +88,7 @@ def test_if_no_fresh_nonce_comes_the_reply_is_the_first_refusal(
     assert flow.session == replace(GIVEN, nonce=None)
 
 
-def test_if_the_site_has_no_start_session_the_reply_is_the_first_refusal() -> None:
+def test_without_start_session_the_reply_is_the_first_refusal() -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
     requests, events = run(flow, STALE[0], (404, [("X-WP-Nonce", "fresh")], NO_ROUTE.encode()))
     assert events == [refusal(401, FORBIDDEN)]
@@ -96,7 +96,7 @@ def test_if_the_site_has_no_start_session_the_reply_is_the_first_refusal() -> No
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_if_start_session_cannot_be_sent_again_the_reply_is_the_first_refusal(reason: Reason) -> None:
+def test_a_failed_start_session_leaves_the_first_refusal(reason: Reason) -> None:
     flow = Flow(SITE, ASK, session=GIVEN)
     take(flow)
     assert answer(flow, STALE[1]) == []
@@ -105,7 +105,7 @@ def test_if_start_session_cannot_be_sent_again_the_reply_is_the_first_refusal(re
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_the_second_try_can_be_switched_off(stale: Answer) -> None:
+def test_restarts_0_switches_the_renewal_off(stale: Answer) -> None:
     flow = Flow(SITE, ASK, session=GIVEN, limits=Limits(restarts=0))
     assert run(flow, stale)[1] == [refusal(stale[0], stale[2].decode())]
     assert flow.session == GIVEN
@@ -113,7 +113,7 @@ def test_the_second_try_can_be_switched_off(stale: Answer) -> None:
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
 @pytest.mark.parametrize("cookie", ["PHPSESSID=a", "MWAI_SESSION_ID=a", "mwai_session_id=a; other=b"])
-def test_a_question_with_cookies_of_others_is_not_asked_again_as_a_guests(cookie: str, stale: Answer) -> None:
+def test_a_members_question_is_not_repeated_as_a_guests(cookie: str, stale: Answer) -> None:
     session = Session("theirs", cookie=cookie)
     flow = Flow(SITE, ASK, session=session)
     requests, events = run(flow, stale)
@@ -125,14 +125,14 @@ def test_a_question_with_cookies_of_others_is_not_asked_again_as_a_guests(cookie
 @pytest.mark.parametrize(
     "cookie", ["", "mwai_session_id=a", "mwai_session_id=a;", "mwai_session_id=a; mwai_session_id=b"]
 )
-def test_a_question_with_no_cookies_but_the_chats_own_is_asked_again(cookie: str) -> None:
+def test_a_question_with_only_the_chats_own_cookie_is_repeated(cookie: str) -> None:
     flow = Flow(SITE, ASK, session=Session("old", cookie=cookie))
     requests, events = run(flow, STALE[1], RENEWED, REPLY)
     assert events == REPLIED
     assert [header(request, "Cookie") for request in requests] == [cookie or None] * 3
 
 
-def test_the_chats_own_cookie_changes_nothing_of_that() -> None:
+def test_the_chats_own_cookie_does_not_matter_next_to_others() -> None:
     flow = Flow(SITE, ASK, session=Session("theirs", cookie="other=b"))
     (status, headers, body) = STALE[0]
     _, events = run(flow, (status, [*headers, ("Set-Cookie", "mwai_session_id=a; path=/")], body))
@@ -172,7 +172,7 @@ def test_a_question_is_sent_twice_in_no_other_case(response: Answer) -> None:
 
 
 @pytest.mark.parametrize("stale", STALE, ids=STALE_IDS)
-def test_a_refusal_that_does_not_end_well_is_final(stale: Answer) -> None:
+def test_an_incomplete_refusal_is_final(stale: Answer) -> None:
     status, headers, body = stale
     expected = [refusal(status, body.decode())]
     flow = Flow(SITE, ASK, session=GIVEN)
@@ -187,7 +187,7 @@ def test_a_refusal_that_does_not_end_well_is_final(stale: Answer) -> None:
     assert run(Flow(SITE, ASK, session=GIVEN, limits=limits), stale, RENEWED, REPLY)[1] == REPLIED
 
 
-def test_a_cookie_of_the_second_start_session_goes_with_the_second_try() -> None:
+def test_a_cookie_of_the_second_start_session_goes_with_the_second_submit() -> None:
     flow = Flow(SITE, ASK, session=Session("old"))
     status, headers, body = RENEWED
     requests, _ = run(flow, STALE[0], (status, [*headers, ("Set-Cookie", "mwai_session_id=new")], body), REPLY)

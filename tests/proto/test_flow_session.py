@@ -1,4 +1,4 @@
-"""A session is started before the question is asked: what counts as one, and what ends the reply."""
+"""A session is started before the question is asked: what counts as a session, and what ends the reply."""
 
 import json
 from dataclasses import replace
@@ -51,7 +51,7 @@ def test_a_session_can_be_started_alone() -> None:
     assert flow.awaiting is None
 
 
-def test_the_answer_of_start_session_is_the_same_however_it_is_cut() -> None:
+def test_the_answer_to_start_session_is_the_same_however_it_is_cut() -> None:
     for body in (OPENED, b"\xef\xbb\xbf\n" + OPENED + b"\n<!-- cached -->"):
         for pieces in every_cut(body):
             flow = Flow(SITE, None)
@@ -62,7 +62,7 @@ def test_the_answer_of_start_session_is_the_same_however_it_is_cut() -> None:
             assert flow.session == Session("0b2576d756", "6b02fc304cdb0")
 
 
-def test_a_session_that_is_whole_counts_although_the_connection_fails() -> None:
+def test_a_complete_session_counts_although_the_connection_fails() -> None:
     flow = Flow(SITE, ASK)
     take(flow)
     assert flow.receive_head(200, []) + flow.receive_data(OPENED) == []
@@ -95,7 +95,7 @@ def test_the_newer_of_two_nonces_is_taken() -> None:
 
 @pytest.mark.parametrize(("response", "failure", "expected"), FAILED.values(), ids=FAILED)
 @pytest.mark.parametrize("submit", [ASK, None], ids=["question", "session alone"])
-def test_any_other_answer_of_start_session_ends_the_reply(
+def test_any_other_answer_to_start_session_ends_the_reply(
     submit: Submit | None, response: Answer | None, failure: Reason | None, expected: Broken
 ) -> None:
     flow = Flow(SITE, submit)
@@ -143,7 +143,7 @@ def test_a_session_id_that_can_be_sent_back_is_taken(fine: str | int) -> None:
         ("https://site.example/index.php?rest_route=/", ""),
     ],
 )
-def test_a_page_in_place_of_a_session_names_the_root_that_may_be_meant(address: str, hint: str) -> None:
+def test_a_page_instead_of_a_session_names_a_possible_root(address: str, hint: str) -> None:
     for status, detail in [(200, "a web page, not a chat answer: My site"), (404, "My site")]:
         flow = Flow(Endpoint.parse(address), ASK)
         take(flow)
@@ -152,7 +152,7 @@ def test_a_page_in_place_of_a_session_names_the_root_that_may_be_meant(address: 
         assert broken.detail == f"start_session: {detail}{hint}"
 
 
-def test_a_page_in_place_of_an_answer_to_the_question_gets_no_hint() -> None:
+def test_a_page_instead_of_an_answer_names_no_root() -> None:
     (broken,) = run(Flow(SITE, ASK, session=GIVEN), (200, [], PAGE))[1]
     detail = "a web page, not a chat answer: My site"
     assert broken == Broken(Reason.MALFORMED, detail, raw=PAGE.decode(), asked=True)

@@ -1,4 +1,4 @@
-"""Legal inputs: the table, walked completely, and calls that raise and change nothing."""
+"""Legal inputs: the table, walked completely, and illegal calls, which raise and change nothing."""
 
 import pickle
 from dataclasses import replace
@@ -12,7 +12,7 @@ from tests.proto.flows import GIVEN, MEMBER, OPENED, STALE, answer, call, in_sta
 
 
 def steps(state: State, given_input: Input) -> list[tuple[str, Any]]:
-    """The calls that amount to this input."""
+    """The calls that make up this input."""
     match given_input:
         case Input.REQUEST:
             return [("next_request", ())]
@@ -47,7 +47,7 @@ def test_the_table_has_every_state() -> None:
 
 _BY_ANSWERS_ALONE = (Input.STALE, Input.REDIRECTED, Input.PASSED, Input.PROVED)
 CALLABLE = [given_input for given_input in Input if given_input not in _BY_ANSWERS_ALONE]
-BY_ANSWERS = (  # what a caller can also do, in other states
+BY_ANSWERS = (  # legal for a caller, in other states
     (State.SESSION_BODY, Input.UNPROVED),
     (State.PROOF_BODY, Input.NO_NONCE),
     (State.SUBMIT_BODY, Input.UNPROVED),
@@ -56,7 +56,7 @@ BY_ANSWERS = (  # what a caller can also do, in other states
 
 @pytest.mark.parametrize("given_input", CALLABLE)
 @pytest.mark.parametrize("state", State)
-def test_every_input_in_every_state_does_what_the_table_says(state: State, given_input: Input) -> None:
+def test_every_input_in_every_state_follows_the_table(state: State, given_input: Input) -> None:
     flow = in_state(state)
     row = TABLE.rows[state]
     before = pickle.dumps(flow)
@@ -67,7 +67,7 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
         assert [call(flow, *step) for step in steps(state, given_input)] in ([[]], [[], []])
         assert pickle.dumps(flow) == before
     elif given_input in (Input.EOF, Input.FAILURE) and given_input in row:
-        # It stays where it is, until the answer is judged: here it cannot be an answer.
+        # It stays until the answer is judged. Here it cannot be an answer.
         assert row[given_input] is state
         assert len(call(flow, *steps(state, given_input)[0])) == 1
         assert repr(flow).endswith(f" {row[Input.TERMINAL]}>")
@@ -97,7 +97,7 @@ def test_a_refused_nonce_leads_to_a_session_as_the_table_says() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_no_bytes_and_a_failure_are_always_legal(state: State) -> None:
+def test_empty_data_and_a_failure_are_always_legal(state: State) -> None:
     flow = in_state(state)
     before = pickle.dumps(flow)
     assert [flow.receive_data(nothing) for nothing in (b"", bytearray(), memoryview(b""))] == [[], [], []]

@@ -1,4 +1,4 @@
-"""An upload works like a question, with its own request, limit and renewal, but costs none."""
+"""An upload works like a question, with its own request, limit and renewal, but costs no question."""
 
 import pytest
 
@@ -9,7 +9,7 @@ TOO_LARGE = "; is the file larger than the site takes?"
 
 
 def answered(flow: Flow, *answers: tuple[int, bytes]) -> tuple[list[Request], list[Event]]:
-    """The requests, and the events of these answers."""
+    """The requests, and the events for these responses."""
     requests, events = [], []
     for status, body in answers:
         request = flow.next_request()
@@ -22,7 +22,7 @@ def answered(flow: Flow, *answers: tuple[int, bytes]) -> tuple[list[Request], li
     return requests, events
 
 
-def test_it_starts_a_session_and_ends_with_the_files_id() -> None:
+def test_an_upload_starts_a_session_and_ends_with_the_file_id() -> None:
     flow = Flow(SITE, CAT)
     [opening, request], events = answered(flow, (200, OPENED), (200, KEPT))
     headers = dict(request.headers)
@@ -70,7 +70,7 @@ def test_a_stale_nonce_is_renewed_once() -> None:
         (500, b"<br />\n<b>Fatal</b> error", Broken(Reason.REFUSED, f"Fatal error{TOO_LARGE}", 500)),
     ],
 )
-def test_refusals_are_the_sites_words(status: int, body: bytes, expected: Broken) -> None:
+def test_a_refusal_has_the_sites_words(status: int, body: bytes, expected: Broken) -> None:
     _, events = answered(Flow(SITE, CAT, session=Session("n0")), (status, body))
     [broken] = events
     assert isinstance(broken, Broken)
@@ -83,14 +83,14 @@ def test_refusals_are_the_sites_words(status: int, body: bytes, expected: Broken
     )
 
 
-def test_its_limit_is_its_own() -> None:
+def test_an_upload_has_a_limit_of_its_own() -> None:
     limits = Limits(request_bytes=1, upload_bytes=len(FORM))
     assert Flow(SITE, CAT, limits=limits).next_request() is not None
     with pytest.raises(ValueError, match=rf"^submit: expected at most {len(FORM) - 1} bytes, got {len(FORM)}$"):
         Flow(SITE, CAT, limits=Limits(upload_bytes=len(FORM) - 1))
 
 
-def test_its_form_keeps_its_type_whatever_the_caller_sends() -> None:
+def test_the_content_type_of_the_form_cannot_be_replaced() -> None:
     flow = Flow(SITE, CAT, session=Session("n0"), headers={"content-type": "application/json", "X-Key": "k"})
     request = flow.next_request()
     assert request is not None

@@ -1,10 +1,10 @@
-"""multipart/form-data in any pieces: parts, their contents, and what is not a form."""
+"""multipart/form-data in any pieces: parts, their contents, and malformed forms."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto._form import FormDecoder, Part, State  # its parts reach a user through `IncomingFile`
+from opchat_proto._form import FormDecoder, Part, State  # users get its parts through `IncomingFile`
 from tests.proto.uploads import CAT, FORM
 
 KIND = 'multipart/form-data; boundary="edge"'
@@ -13,7 +13,7 @@ PICTURE = Part("file", "cat.png", "image/png")
 
 
 def decoded(data: bytes, size: int | None = None, kind: str = KIND) -> tuple[list[Part | bytes], State]:
-    """The events, contents joined, and the state at the end. Pieces have this size."""
+    """The events with joined contents, and the state at the end. Pieces have this size."""
     decoder, events = FormDecoder(kind), list[Part | bytes]()
     step = size or max(1, len(data))
     for at in range(0, len(data), step):
@@ -26,7 +26,7 @@ def decoded(data: bytes, size: int | None = None, kind: str = KIND) -> tuple[lis
 
 
 def form(*heads: bytes) -> bytes:
-    """A part with content x for each of these heads."""
+    """For each of these heads, a part with content x."""
     return b"".join(b"--edge\r\n" + head + b"\r\n\r\nx\r\n" for head in heads) + b"--edge--"
 
 
@@ -37,7 +37,7 @@ def test_a_form_is_the_same_in_any_pieces(size: int | None) -> None:
 
 
 @given(st.lists(st.sampled_from([b"\r\n", b"--", b"edge", b"\r", b"-", b"x", b"--edg", b"\0"])), st.integers(1, 40))
-def test_a_content_may_hold_anything_but_its_boundary(pieces: list[bytes], size: int) -> None:
+def test_content_may_contain_anything_but_its_boundary(pieces: list[bytes], size: int) -> None:
     data = b"".join(pieces)
     if b"\r\n--edge" in b"\r\n" + data:
         data = data.replace(b"edge", b"edgy")
@@ -69,7 +69,7 @@ def test_any_bytes_are_the_same_in_any_pieces(data: bytes, size: int) -> None:
         (b'Content-Type: a/b\r\nContent-Disposition: form-data; name="a"', Part("a", None, "a/b")),
     ],
 )
-def test_a_head_is_read_as_clients_write_it(head: bytes, part: Part) -> None:
+def test_the_heads_of_various_clients_are_read(head: bytes, part: Part) -> None:
     assert decoded(form(head)) == ([part, b"x"], State.END)
 
 
@@ -88,17 +88,17 @@ GOOD = b'Content-Disposition: form-data; name="a"'
     ],
 )
 @pytest.mark.parametrize("size", [1, None])
-def test_what_is_not_a_form_is_broken(data: bytes, count: int, size: int | None) -> None:
+def test_a_malformed_form_is_broken(data: bytes, count: int, size: int | None) -> None:
     events, state = decoded(data, size)
     assert (len([event for event in events if isinstance(event, Part)]), state) == (count, State.BROKEN)
 
 
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "x; boundary=edge"])
-def test_without_its_type_it_is_broken(kind: str) -> None:
+def test_without_its_content_type_a_form_is_broken(kind: str) -> None:
     assert decoded(FORM, kind=kind) == ([], State.BROKEN)
 
 
-def test_a_bare_boundary_will_do() -> None:
+def test_a_boundary_without_quotes_is_accepted() -> None:
     assert decoded(FORM, kind="Multipart/Form-Data; charset=x; Boundary=edge")[1] == State.END
 
 

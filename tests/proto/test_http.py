@@ -77,7 +77,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("text", "expected"), ACCEPTED, ids=[ascii(text) for text, _ in ACCEPTED])
-def test_what_people_have_at_hand_is_an_endpoint(text: str, expected: tuple[str, str, int, str, str]) -> None:
+def test_a_site_a_root_or_a_host_is_parsed_as_an_endpoint(text: str, expected: tuple[str, str, int, str, str]) -> None:
     assert Endpoint.parse(text) == Endpoint(*expected)
 
 
@@ -98,7 +98,7 @@ REFUSED = [
     *("user:pass@127.0.0.1:8000", "https://good.example@evil.example", "https://good.example:443@evil.example/"),
     # a fragment
     *("https://site.example#", "https://site.example/#top", "127.0.0.1:8000#", "https://site.example?rest_route=#"),
-    # blanks, control characters, backslashes, halves of characters
+    # blanks, control characters, backslashes, lone surrogates
     *(" https://site.example", "https://site.example ", "https://site.example/a b"),
     *("https://site .example", "h ttps://a"),
     *("https://site.example\r\nX: y", "https://site.example/\n", "\nhttps://site.example", "https://site.example/\t"),
@@ -168,7 +168,7 @@ def test_a_password_is_not_shown() -> None:
         ("https://a/?b", r"^'https://a/\?b': expected a site "),
     ],
 )
-def test_a_refusal_repeats_what_was_given(text: str, said: str) -> None:
+def test_a_refusal_quotes_the_input(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Endpoint.parse(text)
 
@@ -227,7 +227,7 @@ def test_any_text_is_an_endpoint_or_a_value_error(text: str) -> None:
         ("[2001:DB8::1]:8000", "http://[2001:db8::1]:8000", "[2001:db8::1]:8000"),
     ],
 )
-def test_the_port_is_named_where_it_is_not_the_schemes_own(text: str, origin: str, authority: str) -> None:
+def test_a_port_other_than_the_default_is_named(text: str, origin: str, authority: str) -> None:
     endpoint = Endpoint.parse(text)
     assert (endpoint.origin, endpoint.authority) == (origin, authority)
 
@@ -263,14 +263,14 @@ def test_a_renamed_root_is_given_to_the_constructor() -> None:
     ],
     ids=ascii,
 )  # fmt: skip
-def test_a_part_that_could_break_out_of_its_place_is_refused_by_name(field: str, value: Any) -> None:
+def test_a_part_with_forbidden_characters_is_refused_by_name(field: str, value: Any) -> None:
     parts = {"scheme": "https", "host": "site.example", "port": 443, "root": "/wp-json", "site": "/", field: value}
     with pytest.raises(ValueError, match=rf"^Endpoint\.{field}: expected .*, got ") as caught:
         Endpoint(**parts)
     assert str(caught.value).endswith(f"got {value!r}")
 
 
-def test_a_host_is_no_longer_than_a_name_can_be() -> None:
+def test_the_length_of_a_host_is_bounded() -> None:
     assert Endpoint.parse(f"http://{254 * 'a'}").host == 254 * "a"
     with pytest.raises(ValueError, match=r"^Endpoint\.host: expected at most 254 characters, got 255$"):
         Endpoint.parse(f"http://{255 * 'a'}")
@@ -335,7 +335,7 @@ def test_a_request_shows_neither_its_headers_nor_its_body() -> None:
         ("http://site.example", "/"),
     ],
 )
-def test_the_target_of_a_request_is_what_follows_the_authority(url: str, target: str) -> None:
+def test_the_target_of_a_request_is_the_url_after_the_authority(url: str, target: str) -> None:
     assert Request("POST", url, ()).target == target
 
 

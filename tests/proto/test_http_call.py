@@ -1,4 +1,4 @@
-"""The particulars of a call over an HTTP library."""
+"""What is particular to a call over an HTTP library."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def test_the_steps_of_a_question_over_an_http_library() -> None:
     for is_first, asked_for in ((True, "start_session"), (False, "submit n1")):
         step, until = call.next_step(100)
         assert isinstance(step, Request)
-        assert until == 100 + 10 + 30 + 300  # connect, write and first_event, which the library does in one go
+        assert until == 100 + 10 + 30 + 300  # connect, write and first_event: the library does them in one step
         assert asks(call, 101) == asked_for
         call.receive_head(103, [("Link", "</style.css>")])
         assert call.next_step(102) == (step, until)
@@ -55,7 +55,7 @@ def test_the_steps_of_a_question_over_an_http_library() -> None:
     assert ended(call, 104) == ANSWERED
 
 
-def test_a_library_may_name_the_clock_of_its_own_that_ran_out() -> None:
+def test_a_library_may_name_its_own_clock_that_ran_out() -> None:
     call = channel(session=Session()).http_call("Hi?")
     asks(call)
     call.step_failed("slow", Reason.TIMEOUT, limit="write")
@@ -74,7 +74,7 @@ def test_interim_heads_end_no_request_and_too_many_end_the_reply() -> None:
     assert (broken.reason, broken.limit, broken.asked) == (Reason.TOO_LARGE, "interim_responses", True)
 
 
-def test_what_fails_after_the_end_is_ignored() -> None:
+def test_a_failure_after_the_end_is_ignored() -> None:
     call = channel(session=Session()).http_call("Hi?")
     asks(call)
     tell(call, GOOD)

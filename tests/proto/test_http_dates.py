@@ -1,4 +1,4 @@
-"""Dates of HTTP and of cookies, read and written."""
+"""Dates of HTTP and of cookies, parsed and formatted."""
 
 import re
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ def test_a_date_is_read_in_each_of_its_three_forms(text: str, date: datetime | N
         ("29-Feb-76 00:00:00", datetime(2024, 2, 29), 1976),
     ],
 )
-def test_a_year_of_two_digits_is_at_most_fifty_years_ahead(text: str, now: datetime, year: int) -> None:
+def test_a_two_digit_year_is_at_most_fifty_years_ahead(text: str, now: datetime, year: int) -> None:
     date = read_date(f"Monday, {text} GMT", now)
     assert date is not None
     assert date.year == year
@@ -98,7 +98,7 @@ def test_a_year_out_of_range_is_not_a_date(year: str, now: datetime) -> None:
         ("", None),
     ],
 )
-def test_a_date_of_a_cookie_is_read_token_by_token(text: str, date: datetime | None) -> None:
+def test_a_cookie_date_is_read_token_by_token(text: str, date: datetime | None) -> None:
     assert read_cookie_date(text) == date
 
 
@@ -118,6 +118,6 @@ def test_anything_but_a_date_gives_none(text: str) -> None:
         (2**32 - 1, "Sun, 07 Feb 2106 06:28:15 GMT"),
     ],
 )
-def test_a_date_is_written_whatever_the_locale(now: float, text: str) -> None:
+def test_a_date_is_formatted_independently_of_the_locale(now: float, text: str) -> None:
     assert format_date(now) == text
     assert read_date(text) == datetime.fromtimestamp(int(now), UTC).replace(tzinfo=None)

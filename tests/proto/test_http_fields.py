@@ -1,4 +1,4 @@
-"""Header fields: of any library, of a caller, and links."""
+"""Header fields from any library and from a caller, and Link fields."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ from opchat_proto._http import (  # checks of this module that are not public
 )
 
 
-def test_header_fields_of_any_library_become_pairs_of_texts_with_small_names() -> None:
+def test_header_fields_of_any_library_become_pairs_with_lower_case_names() -> None:
     fields = [("Content-Type", "a"), (b"X-A", b"\xe9\xff"), (bytearray(b"X-B"), "é"), ["X-C", bytearray(b"Z")]]
     expected = [("content-type", "a"), ("x-a", "éÿ"), ("x-b", "é"), ("x-c", "Z")]
     assert decode_headers(fields) == expected  # type: ignore[arg-type]  # any pairs do
@@ -50,12 +50,12 @@ def test_fields_that_are_not_pairs_of_texts_are_a_type_error(headers: Any, text:
     with pytest.raises(TypeError) as caught:
         decode_headers(headers)
     assert str(caught.value) == text
-    given = list(headers)  # since a caller's fields may be a mapping
+    given = list(headers)  # a caller's fields may be a mapping
     with pytest.raises(TypeError, match=r"^headers: expected pairs of "):
         check_headers(given)
 
 
-def test_a_head_is_a_status_and_such_fields() -> None:
+def test_a_head_has_a_status_and_header_fields() -> None:
     assert decode_head(200, [("X-A", b"b")]) == [("x-a", "b")]
     for status in ("200", True, None):
         with pytest.raises(TypeError, match=r"^status: expected an int, got "):
@@ -108,7 +108,7 @@ def test_a_link_is_found_by_its_relation(values: list[str], address: str | None)
 
 
 @given(st.lists(st.text('<>;,="\\ arel/:', max_size=40), max_size=3))
-def test_a_link_is_an_address_or_none(values: list[str]) -> None:
+def test_a_link_without_a_usable_address_gives_none(values: list[str]) -> None:
     address = find_link([("link", value) for value in values], "a", BASE)
     assert address is None or re.fullmatch(r"https?://[!-~]+", address)
 
@@ -129,7 +129,7 @@ def test_a_long_link_field_is_read_in_one_pass(value: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [None, 5])
-def test_fields_that_cannot_be_walked_over_are_a_type_error(headers: Any) -> None:
+def test_fields_that_are_not_iterable_are_a_type_error(headers: Any) -> None:
     for call in (decode_headers, lambda given: check_headers(given)):
         with pytest.raises(TypeError):
             call(headers)
@@ -146,7 +146,7 @@ def test_fields_that_cannot_be_walked_over_are_a_type_error(headers: Any) -> Non
         ("Host2", "x"),
     ],
 )
-def test_a_callers_field_is_copied_as_it_is(field: tuple[str, str]) -> None:
+def test_a_callers_field_is_copied_unchanged(field: tuple[str, str]) -> None:
     given = [field, ("A", "b")]
     checked = check_headers(given)
     given.clear()
@@ -169,7 +169,7 @@ def test_a_name_that_is_not_a_token_is_refused(name: str) -> None:
         *(" a", "a ", "\ta", "a\t", " "),
     ],
 )  # fmt: skip
-def test_a_value_that_could_break_out_of_its_line_is_refused_and_not_shown(value: str) -> None:
+def test_a_value_with_a_line_break_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         check_headers([("X-A", value)])
     expected = "headers: X-A: expected a value without control characters and blanks at its ends"
@@ -177,7 +177,7 @@ def test_a_value_that_could_break_out_of_its_line_is_refused_and_not_shown(value
 
 
 @pytest.mark.parametrize("name", ["Host", "host", "HOST", "hOsT"])
-def test_a_field_that_is_not_the_callers_is_refused_in_any_case(name: str) -> None:
+def test_a_reserved_field_is_refused_case_insensitively(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^headers: {name} is not yours to set here$"):
         check_headers([("Accept", "a"), (name, "x")])
 

@@ -23,5 +23,5 @@ from opchat_proto import Endpoint
         ("http://[2001:db8::1]", False),
     ],
 )
-def test_a_site_is_secure_if_nobody_on_the_way_can_read_along(site: str, is_secure: bool) -> None:
+def test_an_endpoint_is_secure_over_https_or_on_this_machine(site: str, is_secure: bool) -> None:
     assert Endpoint.parse(site).is_secure is is_secure

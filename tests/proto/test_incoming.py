@@ -1,4 +1,4 @@
-"""An incoming upload: the file, or the response instead."""
+"""An incoming upload: the file, or a refusal."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.proto.incoming import NO_FILE, NO_PURPOSE, NO_TYPE, NOW, SITE, incomi
 from tests.proto.uploads import CAT, FORM
 
 
-def test_a_file_is_what_the_client_sent() -> None:
+def test_a_file_has_what_the_client_sent() -> None:
     file = incoming()
     assert (file.name, repr(file)) == (None, "<IncomingFile None after 0 bytes>")
     assert file.content_type == "application/octet-stream"
@@ -27,7 +27,7 @@ def test_a_file_is_what_the_client_sent() -> None:
     assert message(file.failed("There is no room.")) == (500, "There is no room.")
 
 
-def test_who_has_no_session_gets_one() -> None:
+def test_a_client_without_a_session_gets_one() -> None:
     file = incoming(Cookie=None)
     received(file, FORM)
     cookie = f"mwai_session_id={file.session_id}; path=/; HttpOnly"
@@ -47,12 +47,12 @@ def test_who_has_no_session_gets_one() -> None:
         (FORM.replace(b"cat.png", b"png"), CAT.data, None),
     ],
 )
-def test_refusals_are_the_plugins(body: bytes, kept: bytes, expected: tuple[int, str] | None) -> None:
+def test_refusals_match_the_plugins(body: bytes, kept: bytes, expected: tuple[int, str] | None) -> None:
     content, refusal = received(incoming(), body)
     assert (content, refusal and message(refusal)) == (kept, expected)
 
 
-def test_only_the_first_file_is_one() -> None:
+def test_only_the_first_file_is_kept() -> None:
     second = FORM.partition(b'name="purpose"\r\n\r\nN/A\r\n')[2].replace(b"\x89PNG", b"other")
     body = FORM.removesuffix(b"--edge--\r\n") + second
     assert received(incoming(), body) == (CAT.data, None)
@@ -76,7 +76,7 @@ def test_the_rest_of_a_file_that_is_too_large_need_not_be_read() -> None:
     assert (file.is_over, message(file.receive_eof())) == (True, (413, f"The body is larger than {len(FORM)} bytes."))
 
 
-def test_what_is_not_bytes_raises() -> None:
+def test_anything_but_bytes_raises() -> None:
     with pytest.raises(TypeError):
         incoming().receive_data("text")  # type: ignore[arg-type]
 

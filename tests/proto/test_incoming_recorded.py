@@ -1,4 +1,4 @@
-"""Uploads that were recorded from real sites, if any are at hand, sent to a site of ours: the same answers."""
+"""Uploads recorded from real sites, if recordings exist, sent to our site: the responses are the same."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def read(name: str) -> bytes:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 100, 1 << 20])
-def test_a_recorded_upload_has_the_answer_of_the_plugin(name: str, size: int) -> None:
+def test_a_recorded_upload_gets_the_plugins_response(name: str, size: int) -> None:
     site = Site(b"secret", upload_types=UPLOAD_TYPES, limits=Limits(upload_bytes=1 << 20))
     head, _, body = GOOD.sub(b"X-WP-Nonce: " + site.nonce(NOW).encode(), read(f"{name}.request")).partition(b"\r\n\r\n")
     _, *lines = head.decode("latin-1").split("\r\n")

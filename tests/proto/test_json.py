@@ -27,7 +27,7 @@ MEBI = 1024 * 1024
 
 
 def refusal(text: str, depth: int = 64, **more: Any) -> str:
-    """Why `text` is refused."""
+    """The error for `text`."""
     with pytest.raises(ValueError, match=r".") as caught:
         decode(text, depth, **more)
     return str(caught.value)
@@ -38,13 +38,13 @@ def nested(depth: int, inside: str = "") -> str:
 
 
 def values() -> st.SearchStrategy[Any]:
-    """Any JSON value that survives a round trip as it is."""
+    """Any JSON value that survives a round trip unchanged."""
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
     leaf = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
     return st.recursive(leaf, lambda some: st.lists(some) | st.dictionaries(text, some), max_leaves=12)
 
 
-# ------------------------------------------------------------------------------ what is JSON
+# ------------------------------------------------------------------------------ valid JSON
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_anything_else_is_a_value_error(text: str) -> None:
 
 
 @given(values())
-def test_what_python_writes_is_read(value: Any) -> None:
+def test_output_of_python_is_decoded(value: Any) -> None:
     assert decode(json.dumps(value), 100) == value
     assert decode(json.dumps(value, ensure_ascii=False), 100) == value
 
@@ -153,7 +153,7 @@ def test_the_digits_allowed_do_not_depend_on_the_interpreters_settings() -> None
         ("-2.5", -2.5),
     ],
 )
-def test_a_float_never_becomes_infinite_so_that_it_can_be_written_again(text: str, value: float) -> None:
+def test_a_float_is_never_infinite_so_it_can_be_encoded_again(text: str, value: float) -> None:
     assert decode(text, 64) == value
     assert decode(json.dumps(decode(text, 64)), 64) == value
 
@@ -162,7 +162,7 @@ def test_a_float_never_becomes_infinite_so_that_it_can_be_written_again(text: st
 
 
 @pytest.mark.parametrize("depth", [1, 2, 64, 300])
-def test_the_depth_passes_and_one_more_does_not(depth: int) -> None:
+def test_the_limit_on_depth_is_exact(depth: int) -> None:
     assert str(decode(nested(depth), depth)) == nested(depth)
     assert refusal(nested(depth + 1), depth) == f"nested deeper than {depth}"
 
@@ -192,11 +192,11 @@ def test_brackets_in_strings_do_not_count(inside: str) -> None:
 def test_nesting_of_any_depth_is_a_value_error(call: Callable[[str, int], object], text: str) -> None:
     with pytest.raises(ValueError, match=r"^nested deeper than 64$"):
         call(text, 64)
-    with pytest.raises(ValueError, match=r"^nested too deeply$"):  # Python's own bound
+    with pytest.raises(ValueError, match=r"^nested too deeply$"):  # Python's own limit
         call(text, sys.maxsize)
 
 
-def test_the_verdict_on_depth_does_not_depend_on_how_deep_the_caller_is() -> None:
+def test_the_limit_on_depth_is_independent_of_the_callers_stack() -> None:
     def deeper(calls: int) -> list[str]:
         if calls:
             return deeper(calls - 1)
@@ -210,7 +210,7 @@ def test_the_verdict_on_depth_does_not_depend_on_how_deep_the_caller_is() -> Non
     assert deeper(0) == deeper(room) == ["nested deeper than 64"] * 2
 
 
-def test_the_deepest_limit_is_kept_with_half_pairs_at_the_bottom() -> None:
+def test_the_deepest_limit_works_with_lone_surrogates_at_the_bottom() -> None:
     expected: Any = "\ufffd"
     for _ in range(256):
         expected = [{"\ufffd": expected}]
@@ -234,13 +234,13 @@ def test_the_deepest_limit_is_kept_with_half_pairs_at_the_bottom() -> None:
         '{"type":1,"a":[{"b":"type"}],"type":2e5}',
     ],
 )
-def test_a_repeated_key_is_refused_however_it_is_spelled(text: str) -> None:
+def test_a_repeated_key_is_refused_in_any_spelling(text: str) -> None:
     assert refusal(text, unique=("data", "type")) == "the key 'type' is there more than once"
-    assert decode(text, 64) == json.loads(text)  # without `unique`, the last one wins
+    assert decode(text, 64) == json.loads(text)  # without `unique`, the last value counts
 
 
 @pytest.mark.parametrize("key", ["new_token", "sessionId", "A1 ", "_"])
-def test_any_ascii_key_can_be_asked_for(key: str) -> None:
+def test_unique_may_be_any_ascii_key(key: str) -> None:
     escaped = "".join(f"\\u{ord(character):04X}" for character in key)
     for second in (key, escaped, f"\\u{ord(key[0]):04x}{key[1:]}"):
         assert refusal(f'{{"{key}":1,"{second}":2}}', unique=(key,)) == f"the key {key!r} is there more than once"
@@ -260,11 +260,11 @@ def test_any_ascii_key_can_be_asked_for(key: str) -> None:
         "1.5",
     ],
 )
-def test_what_only_looks_like_a_repeated_key_passes(text: str) -> None:
+def test_a_key_that_only_resembles_a_repeated_one_passes(text: str) -> None:
     assert decode(text, 64, unique=("type", "data")) == json.loads(text)
 
 
-# ------------------------------------------------------------------------------ half surrogate pairs
+# ------------------------------------------------------------------------------ lone surrogates
 
 
 @pytest.mark.parametrize(
@@ -284,24 +284,24 @@ def test_what_only_looks_like_a_repeated_key_passes(text: str) -> None:
         (r'["é","\\ud8"]', ["é", r"\ud8"]),
     ],
 )  # fmt: skip
-def test_half_a_pair_becomes_a_replacement_character(text: str, value: object) -> None:
+def test_a_lone_surrogate_becomes_a_replacement_character(text: str, value: object) -> None:
     assert decode(text, 64) == value
     assert decode_prefix(text + " \\", 64) == (value, text)
 
 
 @given(st.text())
-def test_any_text_is_made_encodable_with_its_length_kept(text: str) -> None:
+def test_any_text_is_made_encodable_without_changing_its_length(text: str) -> None:
     clean = encodable(text)
     assert clean.encode().decode() == clean
     assert [c for c in clean if c != "\ufffd"] == [c for c in text if c != "\ufffd" and not "\ud800" <= c <= "\udfff"]
     assert len(clean) == len(text)
 
 
-def test_keys_keep_their_order_when_they_are_cleaned() -> None:
+def test_keys_keep_their_order_when_surrogates_are_replaced() -> None:
     assert list(decode(r'{"b":1,"\ud800":2,"a":3}', 64)) == ["b", "\ufffd", "a"]
 
 
-def test_a_payload_within_an_event_is_cleaned_when_its_own_text_is_decoded() -> None:
+def test_a_payload_inside_an_event_is_cleaned_when_it_is_decoded() -> None:
     event = decode(r'{"type":"end","data":"{\"reply\":\"\\ud800\"}"}', 64)
     assert event == {"type": "end", "data": r'{"reply":"\ud800"}'}
     assert End(None, event["data"]).payload() == {"reply": "\ufffd"}
@@ -319,7 +319,7 @@ OBJECTS = [
 
 
 @pytest.mark.parametrize("text", OBJECTS)
-def test_every_proper_beginning_of_an_object_is_unfinished(text: str) -> None:
+def test_every_proper_prefix_of_an_object_is_unfinished(text: str) -> None:
     for end in range(len(text)):
         with pytest.raises(Unfinished, match=r"^the JSON breaks off$"):
             decode_prefix(text[:end], 64)
@@ -330,7 +330,7 @@ def test_every_proper_beginning_of_an_object_is_unfinished(text: str) -> None:
     "rest",
     ["", "\n", "<!-- cached -->", "{", "}", "]", '"', "\x00", "\ufeff", "e5", ".", "[" * 1000, '"\\' * 40 + "[" * 99],
 )
-def test_what_follows_an_object_is_ignored(text: str, rest: str) -> None:
+def test_text_after_an_object_is_ignored(text: str, rest: str) -> None:
     assert decode_prefix(text + rest, 64) == (decode(text, 64), text)
 
 
@@ -348,14 +348,14 @@ def test_what_follows_an_object_is_ignored(text: str, rest: str) -> None:
         *("\ufeff{}", " {}", "\n{", "\xa0"),
     ],
 )
-def test_what_no_ending_could_mend_is_refused_and_not_unfinished(text: str) -> None:
+def test_a_prefix_that_cannot_become_json_is_refused_and_not_unfinished(text: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         decode_prefix(text, 64)
     assert type(caught.value) in (ValueError, json.JSONDecodeError)
 
 
 @given(values(), st.data())
-def test_any_object_is_unfinished_until_it_is_whole(value: Any, data: st.DataObject) -> None:
+def test_any_object_is_unfinished_until_it_is_complete(value: Any, data: st.DataObject) -> None:
     text = json.dumps({"a": value}, ensure_ascii=data.draw(st.booleans()))
     end = data.draw(st.integers(0, len(text) - 1))
     with pytest.raises(Unfinished):
@@ -363,7 +363,7 @@ def test_any_object_is_unfinished_until_it_is_whole(value: Any, data: st.DataObj
     assert decode_prefix(text + text, 64) == ({"a": value}, text)
 
 
-def test_a_beginning_that_is_nested_too_deeply_already_is_refused_for_that() -> None:
+def test_a_prefix_that_is_already_too_deep_is_refused_for_its_depth() -> None:
     with pytest.raises(Unfinished):
         decode_prefix("[" * 64, 64)
     with pytest.raises(ValueError, match=r"^nested deeper than 64$"):
@@ -402,7 +402,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_four_hostile_mebibytes_are_refused_in_one_pass(text: str) -> None:
-    # Anything quadratic would not come back from this.
+    # A quadratic decoder would take hours.
     for call in (decode, decode_prefix):
         with pytest.raises(ValueError, match=r"."):
             call(text, 64, **({"unique": ("a",)} if call is decode else {}))
@@ -417,18 +417,18 @@ def test_four_mebibytes_of_pieces_are_decoded_in_one_pass() -> None:
     assert decode(keys, 64, unique=("a",)) == {f"a{number}": number for number in range(100_000)}
 
 
-# ------------------------------------------------------------------------------ as PHP writes it
+# ------------------------------------------------------------------------------ in PHP's spelling
 
 
 @given(values())
-def test_what_is_written_as_php_does_is_read_again(value: Any) -> None:
+def test_json_encoded_like_php_is_decoded_again(value: Any) -> None:
     text = encode_as_php(value)
     assert text.isascii()
     assert "\n" not in text
     assert decode(text, 64) == value
 
 
-def test_slashes_are_escaped_as_php_does() -> None:
+def test_slashes_are_escaped_like_in_php() -> None:
     assert (
         encode_as_php({"a/b": ["</script>", "\u00e9", "\U0001f689"]})
         == r'{"a\/b":["<\/script>","\u00e9","\ud83d\ude89"]}'
@@ -486,14 +486,14 @@ def test_the_last_whole_object_in_a_text_is_found(text: str, own: str | None) ->
     assert found == (None if own is None else (json.loads(own), own))
 
 
-def test_half_pairs_in_an_object_that_was_found_are_replaced() -> None:
+def test_lone_surrogates_in_a_found_object_are_replaced() -> None:
     assert find_last(r'x{"a":"\ud800"}', BEGINS, 2) == ({"a": "\ufffd"}, r'{"a":"\ud800"}')
 
 
 @pytest.mark.parametrize(
     "unit", ['{"a":', '{"a":"', r'{"a":"\"', '{"a":1}', '{"a":1]', '{"a":[', '{"a":"}"', '{"a":,}']
 )
-def test_objects_that_do_not_end_are_not_read_again_and_again(unit: str) -> None:
+def test_unfinished_objects_are_not_scanned_repeatedly(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
-    # With the square of the length this would take hours.
+    # A quadratic search would take hours.
     assert (find_last(text, BEGINS, 64) is None) == (unit != '{"a":1}')

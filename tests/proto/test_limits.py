@@ -33,7 +33,7 @@ def test_the_defaults_match_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_ends_of_a_range_pass_and_what_is_beyond_does_not(name: str) -> None:
+def test_the_ends_of_a_range_pass_and_values_beyond_do_not(name: str) -> None:
     least, most = LEAST[name], MOST[name]
     assert getattr(Limits(**{name: least}), name) == least
     assert getattr(Limits(**{name: most}), name) == most

@@ -1,4 +1,4 @@
-"""WordPress's answer to who asks, and its nonce: judged, and never quoted."""
+"""WordPress's answer to the question who asks, and its nonce: both judged, and never quoted."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, End, Event, Limits, Reason, ReplyDecoder, Session
-from opchat_proto._member import (  # what a flow makes of them is public, they are not
+from opchat_proto._member import (  # internal; the flow's use of them is public
     NonceDecoder,
     explain_guest,
     explain_nonce,
@@ -35,9 +35,7 @@ COOKIES = Session(cookie="wordpress_logged_in_1=x")
         (Session("n", cookie="cf_clearance=x", member=""), False),
     ],
 )
-def test_a_question_goes_at_once_with_a_guests_session_and_with_one_that_is_proved(
-    session: Session, usable: bool
-) -> None:
+def test_a_guest_or_a_proved_member_needs_no_proof(session: Session, usable: bool) -> None:
     assert is_usable(session) is usable
 
 
@@ -69,7 +67,7 @@ def answered(status: int, body: bytes) -> Event:
         (401, b'{"id":2}', None),
     ],
 )
-def test_an_id_under_status_200_names_who_asks(status: int, body: bytes, member: str | None) -> None:
+def test_an_id_under_status_200_proves_the_member(status: int, body: bytes, member: str | None) -> None:
     assert read_member(answered(status, body), 64) == member
 
 
@@ -93,7 +91,7 @@ def test_an_obstacle_is_reported(event: Broken, session: Session, advice: str) -
     assert replace(explained, detail="No") == event
 
 
-def test_another_answer_is_not_one_of_wordpress() -> None:
+def test_any_other_answer_is_not_one_of_wordpress() -> None:
     assert explain_guest(End(None), ALICE).detail.startswith("users/me: no user; a security plugin")
     assert explain_nonce("/page/").detail.startswith(f"/page/: no nonce for a member; {GUEST}the cookies")
 
@@ -123,7 +121,7 @@ def judged(status: int, pieces: list[bytes], *, limits: Limits = Limits()) -> tu
         (b"-1", None),
     ],
 )
-def test_ten_digits_are_a_nonce(body: bytes, nonce: str | None) -> None:
+def test_ten_hex_digits_are_a_nonce(body: bytes, nonce: str | None) -> None:
     for pieces in ([body], in_pieces(body, 1)):
         events, found = judged(200, pieces)
         assert found == nonce
@@ -142,7 +140,7 @@ def test_ten_digits_are_a_nonce(body: bytes, nonce: str | None) -> None:
         (200, b"x" * 65_537, Broken(Reason.MALFORMED, "what came is not a nonce; ")),
     ],
 )
-def test_anything_else_is_said_without_quoting_it(status: int, body: bytes, event: Broken) -> None:
+def test_anything_else_is_reported_without_quoting_it(status: int, body: bytes, event: Broken) -> None:
     ((found,), nonce) = judged(status, [body])
     assert isinstance(found, Broken)
     assert nonce is None
@@ -197,12 +195,12 @@ def body_of(name: str) -> tuple[int, bytes]:
         ("users_me_http", None),
     ],
 )
-def test_what_real_sites_say_of_who_asks(name: str, member: str | None) -> None:
+def test_recorded_answers_to_users_me_are_judged(name: str, member: str | None) -> None:
     assert read_member(answered(*body_of(name)), 64) == member
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason="the recordings are not at hand")
-def test_what_real_sites_give_as_a_nonce() -> None:
+def test_recorded_nonces_are_judged() -> None:
     status, body = body_of("ajax_rest_nonce_member")
     assert judged(status, [body]) == ([End(None)], body.decode())
     status, body = body_of("ajax_rest_nonce_guest")

@@ -1,4 +1,4 @@
-"""A question: made by the constructors, from messages, and encoded by a client."""
+"""A question: constructed, built from messages, and encoded by a client."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from tests.proto.questions import ROLES, USER, fault
 # ------------------------------------------------------------------------------ the bytes
 
 
-def test_the_body_of_a_browser_byte_for_byte() -> None:
+def test_the_body_matches_a_browsers_byte_for_byte() -> None:
     submit = Submit.from_messages(
         [
             {"id": "p1", "role": "assistant", "content": "Hi! 🚉", "timestamp": 1751412340000},
@@ -57,7 +57,7 @@ def test_the_optional_keys_come_last_in_the_browsers_order() -> None:
 @pytest.mark.parametrize(
     ("file_ids", "one", "several"), [((), None, None), (("a",), "a", None), (("a", "b"), None, ["a", "b"])]
 )
-def test_one_file_and_several_go_under_different_names(
+def test_one_file_and_several_files_use_different_keys(
     file_ids: tuple[str, ...], one: str | None, several: list[str] | None
 ) -> None:
     body = Submit(new_message="", file_ids=file_ids).to_dict()
@@ -73,7 +73,7 @@ def test_an_id_that_a_page_printed_as_a_number_is_sent_as_a_number(number: float
     assert type(body["botId"]) is type(number)
 
 
-def test_the_dict_and_the_bytes_say_the_same() -> None:
+def test_the_dict_and_the_bytes_are_equal() -> None:
     submit = Submit(new_message="\u2028\x00\x7fé", messages=(Message("user", "\u0085"),), chat_id="c")
     assert json.loads(submit.encode("s")) == submit.to_dict("s")
     assert list(json.loads(submit.encode("s"))) == list(submit.to_dict("s"))
@@ -98,7 +98,7 @@ def test_the_last_message_is_the_question_and_the_others_are_the_history() -> No
     assert Submit.from_messages(message for message in messages) == expected
 
 
-def test_every_option_of_the_constructor_can_be_given_with_messages() -> None:
+def test_from_messages_takes_every_option_of_the_constructor() -> None:
     options: dict[str, Any] = {
         "chat_id": "c",
         "bot_id": 1,
@@ -115,7 +115,7 @@ def test_every_option_of_the_constructor_can_be_given_with_messages() -> None:
     assert Submit.from_messages([USER], file_ids=iter(["f", "g"])).file_ids == ("f", "g")
 
 
-def test_the_callers_messages_are_not_changed_and_not_kept() -> None:
+def test_the_callers_messages_are_neither_changed_nor_kept() -> None:
     message = {"role": "user", "content": "Hi"}
     messages = [message, dict(message)]
     submit = Submit.from_messages(messages)
@@ -171,7 +171,7 @@ def test_anything_but_a_list_of_messages_is_refused_as_a_whole(messages: Any, te
     ids=lambda value: ascii(value)[:40],
 )  # fmt: skip
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_wrong_message_is_named_with_what_was_expected_there(message: Any, text: str, index: int) -> None:
+def test_a_wrong_message_is_named_with_what_was_expected(message: Any, text: str, index: int) -> None:
     messages: list[Any] = [USER, USER, USER]
     messages[index] = message
     assert fault(lambda: Submit.from_messages(messages)) == (f"messages[{index}]{text}", index)
@@ -183,7 +183,7 @@ def test_the_last_message_must_be_the_users(role: str) -> None:
     assert fault(lambda: Submit.from_messages([USER, Message(role, "Hello")])) == expected
 
 
-def test_the_first_of_several_faults_is_the_one_that_is_named() -> None:
+def test_the_first_of_several_faults_is_named() -> None:
     assert fault(lambda: Submit.from_messages([USER, {"role": "user"}, 5]))[1] == 1  # type: ignore[list-item]  # wrong on purpose
 
 
@@ -201,12 +201,12 @@ def test_any_mapping_is_a_message() -> None:
     assert Submit.from_messages([Turn()]) == Submit(new_message="Hi")
 
 
-def test_one_string_of_file_ids_is_not_taken_apart() -> None:
+def test_file_ids_given_as_one_string_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^file_ids: expected several str, got one$"):
         Submit.from_messages([USER], file_ids="abc")
 
 
-def test_an_error_of_the_callers_own_iterator_is_his() -> None:
+def test_an_error_of_the_callers_iterator_propagates() -> None:
     def turns() -> Iterator[Message]:
         yield Message("user", "Hi")
         raise OSError("the disk is gone")
@@ -270,7 +270,7 @@ def test_a_lone_surrogate_is_refused_anywhere(name: str, half: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["role", "content"])
-def test_half_a_surrogate_pair_in_a_message_is_refused(name: str) -> None:
+def test_a_lone_surrogate_in_a_message_is_refused(name: str) -> None:
     given = {"role": "user", "content": "Hi", name: "\udc00"}
     assert fault(lambda: Message(**given)) == (
         f"Message.{name}: expected text that encodes to UTF-8, got a lone surrogate at index 0",
@@ -285,7 +285,7 @@ def test_a_number_that_json_cannot_hold_is_refused(name: str, number: float) -> 
     assert fault(lambda: Submit(**given)) == (f"Submit.{name}: expected a finite number, got {number}", None)
 
 
-def test_the_callers_faults_are_value_errors_and_type_errors() -> None:
+def test_invalid_arguments_are_value_errors_and_type_errors() -> None:
     assert issubclass(InvalidMessages, ValueError)
     assert not issubclass(InvalidMessages, TypeError)
 

@@ -1,4 +1,4 @@
-"""A question decoded by a server, and there and back."""
+"""A question decoded by a server, and round trips."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from tests.proto.questions import ROLES, USER, fault
 # ------------------------------------------------------------------------------ from_dict
 
 
-def test_the_body_of_todays_browser_is_understood() -> None:
+def test_the_body_of_todays_browser_is_decoded() -> None:
     body = json.loads(
         '{"botId":"default","customId":null,"session":"6b02fc304cdb0","chatId":"k3v9x0q2ab","contextId":12,'
         '"messages":[{"id":"p1","role":"assistant","content":"Hello","who":"AI: ","timestamp":1,"key":"start-1"}],'
@@ -24,7 +24,7 @@ def test_the_body_of_todays_browser_is_understood() -> None:
     )
 
 
-def test_the_body_of_2023_is_understood_though_it_repeats_the_question() -> None:
+def test_the_body_of_2023_is_decoded_though_it_repeats_the_question() -> None:
     body = json.loads(
         '{"botId": "default", "chatId": "a1b2c3d4e5", "contextId": 28, "customId": null,'
         ' "messages": [{"role": "user", "content": "hi"}], "newMessage": "hi", "session": "N/A", "stream": true}'
@@ -65,12 +65,12 @@ def test_a_body_is_read_as_the_plugin_reads_it(body: dict[str, Any], expected: d
 
 
 @pytest.mark.parametrize("stream", [True, 1, 0.5, "1", "false", "no", " ", "00", [0], {"a": 0}])
-def test_what_php_calls_true_asks_for_a_stream(stream: object) -> None:
+def test_a_value_that_is_true_in_php_requests_a_stream(stream: object) -> None:
     assert Submit.from_dict({"stream": stream}).stream is True
 
 
 @pytest.mark.parametrize("stream", [False, 0, 0.0, "", "0", [], {}, None])
-def test_what_php_calls_false_does_not(stream: object) -> None:
+def test_a_value_that_is_false_in_php_does_not(stream: object) -> None:
     assert Submit.from_dict({"stream": stream}).stream is False
 
 
@@ -115,7 +115,7 @@ def test_a_body_with_a_wrong_type_is_refused_by_its_name(body: Any, text: str, i
     assert fault(lambda: Submit.from_dict(body)) == (text, index)
 
 
-# ------------------------------------------------------------------------------ there and back
+# ------------------------------------------------------------------------------ round trips
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.none() | TEXTS | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -136,7 +136,7 @@ SUBMITS = st.builds(
 
 
 @given(SUBMITS, st.none() | TEXTS)
-def test_what_a_client_encodes_a_server_decodes(submit: Submit, session_id: str | None) -> None:
+def test_a_server_decodes_what_a_client_encodes(submit: Submit, session_id: str | None) -> None:
     body = json.loads(submit.encode(session_id))
     assert Submit.from_dict(body) == submit
     assert body == submit.to_dict(session_id)
@@ -151,7 +151,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(BODY_KEYS), ANYTHING))
-def test_any_body_is_a_question_that_can_be_encoded_or_invalid(body: dict[str, Any]) -> None:
+def test_any_body_is_an_encodable_question_or_invalid(body: dict[str, Any]) -> None:
     try:
         submit = Submit.from_dict(body)
     except InvalidMessages:
@@ -173,11 +173,11 @@ def test_any_list_is_a_question_or_invalid(messages: list[Any]) -> None:
     assert named is None or 0 <= named < len(messages)
 
 
-def test_an_id_that_cannot_be_written_is_refused() -> None:
+def test_an_id_that_cannot_be_encoded_is_refused() -> None:
     with pytest.raises(InvalidMessages, match="14000 bits"):
         Submit(new_message="x", bot_id=10**5000)
 
 
-def test_the_largest_id_that_can_be_written_passes() -> None:
+def test_the_largest_id_that_can_be_encoded_passes() -> None:
     largest = 2**14_000 - 1
     assert Submit.from_dict(json.loads(Submit(new_message="x", bot_id=largest).encode())).bot_id == largest

@@ -1,4 +1,4 @@
-"""What an observer receives, and what it may do."""
+"""The items that an observer receives, and what it may do."""
 
 import math
 from collections import Counter
@@ -33,7 +33,7 @@ class Sick:
 
 
 @both
-def test_what_an_observer_raises_comes_out_and_no_event_is_lost_or_out_of_order(make: Make) -> None:
+def test_an_exception_of_an_observer_propagates_and_no_event_is_lost_or_reordered(make: Make) -> None:
     observer = Sick("DataReceived", "Live", "End", "Done")
     call = make(channel(session=Session(), observer=observer), "Hi?")
     asks(call)
@@ -64,7 +64,7 @@ def test_what_an_observer_raises_comes_out_and_no_event_is_lost_or_out_of_order(
         (Channel.http_call, "Live", [Live("Hi"), CUT]),
     ],
 )
-def test_an_observer_may_leave_and_take_steps_and_events(make: Make, name: str, expected: list[Event]) -> None:
+def test_an_observer_may_close_and_take_steps_and_events(make: Make, name: str, expected: list[Event]) -> None:
     seen: list[str] = []
     events: list[Event] = []
 
@@ -72,7 +72,7 @@ def test_an_observer_may_leave_and_take_steps_and_events(make: Make, name: str, 
         if kinds([item]) == [name]:
             call.close()
             events.extend(ended(call))
-        seen.extend(kinds([item]))  # at the end, since it is not called again before that
+        seen.extend(kinds([item]))  # at the end, since it is not called again before
 
     call = make(channel(session=Session(), observer=observe), "Hi?")
     call.next_step(0)
@@ -98,7 +98,7 @@ class Watched:
 
 
 @both
-def test_the_lock_is_held_during_changes_and_not_while_the_observer_runs(make: Make) -> None:
+def test_the_lock_is_held_during_changes_but_not_while_the_observer_runs(make: Make) -> None:
     lock = Watched()
     changing: list[tuple[str, int]] = []
     observing: list[int] = []

@@ -1,4 +1,4 @@
-"""One session for all calls of a channel: which call starts it, which ones wait, take over and renew it."""
+"""One session for all calls of a channel: which call starts it, and which ones wait, take over and renew it."""
 
 import threading
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_a_hundred_calls_at_once_need_one_session(make: Make) -> None:
 
 
 @both
-def test_without_signals_it_is_enough_to_ask_again(make: Make) -> None:
+def test_without_signals_asking_again_is_enough(make: Make) -> None:
     site = channel()
     starter, call = make(site, "1?"), make(site, "2?")
     asks(starter)
@@ -69,19 +69,19 @@ def test_without_signals_it_is_enough_to_ask_again(make: Make) -> None:
 
 
 @both
-def test_who_waits_when_start_session_fails_ends_as_the_starter_did(make: Make) -> None:
+def test_if_start_session_fails_the_waiting_calls_end_with_the_starters_broken(make: Make) -> None:
     site, calls = at_once(make, 100)
     signals = [signal_of(call) for call in calls[1:]]
     tell(calls[0], DOWN)
     assert all(signal.is_set() for signal in signals)
     later = make(site, "Later?")
-    assert asks(later) == "start_session"  # while those before have not even looked
+    assert asks(later) == "start_session"  # the earlier ones have not even looked
     assert [ended(call) for call in calls] == [[NO_SESSION]] * 100
     assert (site.session, asks(later)) == (None, "Receive" if make is Channel.call else "start_session")
 
 
 @both
-def test_who_waits_is_put_off_with_the_starter_and_then_one_starts_again(make: Make) -> None:
+def test_if_start_session_is_postponed_all_wait_and_then_one_starts_again(make: Make) -> None:
     site, calls = at_once(make, 3, retries=1)
     tell(calls[0], put_off(5))
     assert [call.next_step(10)[1] for call in calls] == [15] * 3
@@ -95,9 +95,7 @@ def test_who_waits_is_put_off_with_the_starter_and_then_one_starts_again(make: M
 
 @both
 @pytest.mark.parametrize("leave", [close_it, drop_it])
-def test_the_next_call_takes_over_from_a_starter_that_leaves(
-    make: Make, leave: Callable[[list[AnyCall]], object]
-) -> None:
+def test_the_next_call_takes_over_from_a_closed_starter(make: Make, leave: Callable[[list[AnyCall]], object]) -> None:
     _, calls = at_once(make, 4)
     waiting = calls[1:]
     signals = [signal_of(call) for call in waiting]
@@ -110,7 +108,7 @@ def test_the_next_call_takes_over_from_a_starter_that_leaves(
 
 
 @both
-def test_a_later_call_may_take_over_before_those_that_wait(make: Make) -> None:
+def test_a_later_call_may_take_over_before_the_waiting_ones(make: Make) -> None:
     site, (starter, waiting) = at_once(make, 2)
     starter.close()
     later = make(site, "Later?")
@@ -119,7 +117,7 @@ def test_a_later_call_may_take_over_before_those_that_wait(make: Make) -> None:
 
 
 @both
-def test_a_starter_that_times_out_ends_all_that_wait(make: Make) -> None:
+def test_a_starter_that_times_out_ends_all_waiting_calls(make: Make) -> None:
     _, calls = at_once(make, 3)
     until = calls[0].next_step(0)[1]
     words = "start_session: no answer within 300 s (timeout 'first_event'), after 0 events"
@@ -131,7 +129,7 @@ def test_a_starter_that_times_out_ends_all_that_wait(make: Make) -> None:
 
 
 @both
-def test_who_waits_may_leave_and_the_others_go_on(make: Make) -> None:
+def test_a_waiting_call_may_be_closed_and_the_others_go_on(make: Make) -> None:
     _, (starter, leaving, waiting) = at_once(make, 3)
     signals = [signal_of(call) for call in (leaving, waiting)]
     leaving.close()
@@ -144,7 +142,7 @@ def test_who_waits_may_leave_and_the_others_go_on(make: Make) -> None:
 @both
 @pytest.mark.parametrize("is_told", [True, False])
 @pytest.mark.parametrize("signal", [threading.Event, None])
-def test_who_has_waited_for_too_long_ends_and_the_others_go_on(make: Make, is_told: bool, signal: Any) -> None:
+def test_a_waiting_call_that_times_out_ends_and_the_others_go_on(make: Make, is_told: bool, signal: Any) -> None:
     site = channel(signal=signal)
     starter, patient, late = (make(site, "Hi?") for _ in range(3))
     asks(starter)
@@ -167,7 +165,7 @@ def test_who_has_waited_for_too_long_ends_and_the_others_go_on(make: Make, is_to
         (lambda starter: tell(starter, DOWN), "Done"),
     ],
 )
-def test_what_came_before_the_clock_of_who_waits_ran_out_counts(
+def test_a_waiting_call_that_times_out_acts_on_what_came_before(
     make: Make, timers: int, happens: Callable[[AnyCall], object], expected: str
 ) -> None:
     seen: list[object] = []
@@ -189,5 +187,5 @@ def test_an_early_answer_ends_the_clock_of_its_send(timers: int, session: Sessio
     assert call.next_step(0)[1] == 30
     call.receive_data(reply.data)
     for _ in range(timers):
-        call.timed_out()  # an old one
+        call.timed_out()  # an old timer
     assert call.next_step(29) == (Connect("site.example", 80), 39)

@@ -11,7 +11,7 @@ SAME_ORIGIN = (("Cross-Origin-Resource-Policy", "same-origin"),)
 GONE = "This file is not there, or not any more."
 
 
-def test_a_picture_is_shown_and_nothing_in_it_runs() -> None:
+def test_a_picture_is_shown_and_no_script_in_it_runs() -> None:
     response = OutgoingFile(FILE_ID, "png", SAME_ORIGIN).found("a b.PNG", "text/html", 3)
     assert response == Response(
         200,
@@ -48,20 +48,20 @@ def test_a_picture_is_shown_and_nothing_in_it_runs() -> None:
         ("svg", "image/svg+xml", "application/octet-stream"),
     ],
 )
-def test_a_file_has_a_type_that_no_browser_runs(extension: str, told: str, expected: str) -> None:
+def test_a_file_gets_a_content_type_that_no_browser_runs(extension: str, told: str, expected: str) -> None:
     fields = dict(OutgoingFile(FILE_ID, extension).found(f"a.{extension}", told, 1).headers)
     attached = None if expected.startswith("image/") else "attachment"
     assert (fields["Content-Type"], fields.get("Content-Disposition")) == (expected, attached)
 
 
-def test_every_type_that_is_taken_by_default_is_a_picture_or_attached() -> None:
+def test_every_type_accepted_by_default_is_a_picture_or_an_attachment() -> None:
     for extension in UPLOAD_TYPES:
         fields = dict(OutgoingFile(FILE_ID, extension).found(f"a.{extension}", "text/html", 1).headers)
         inline = "Content-Disposition" not in fields
         assert fields["Content-Type"].startswith("image/" if inline else "application/octet-stream"), extension
 
 
-def test_an_extension_that_the_file_does_not_have_finds_nothing() -> None:
+def test_a_wrong_extension_finds_nothing() -> None:
     file = OutgoingFile(FILE_ID, "png", SAME_ORIGIN)
     assert file.found("a.txt", "text/plain", 3) == file.failed()
     fields = dict(file.failed().headers)

@@ -1,4 +1,4 @@
-"""Pages and their bots: what every version wrote, and the root."""
+"""Pages and their bots, as each plugin version writes them, and the REST root."""
 
 import json
 from dataclasses import replace
@@ -33,10 +33,10 @@ def bot_of(system: dict[str, Any], params: dict[str, Any] | None = None) -> Bot:
     return replace(bot, raw_system=BOT.raw_system, raw_params=BOT.raw_params)
 
 
-# ------------------------------------------------------------------------------ what the versions write
+# ------------------------------------------------------------------------------ the forms of each version
 
 
-def test_a_bot_is_what_its_element_says() -> None:
+def test_a_bot_has_the_data_of_its_element() -> None:
     assert parsed(f"<!doctype html><html><body><p>Hello</p>{CHAT}</body></html>") == PAGE
 
 
@@ -75,7 +75,7 @@ def test_a_bot_is_what_its_element_says() -> None:
     ],
     ids=str,
 )
-def test_data_system_is_read_as_all_versions_write_it(system: dict[str, Any], changes: dict[str, Any]) -> None:
+def test_data_system_is_read_in_the_form_of_each_version(system: dict[str, Any], changes: dict[str, Any]) -> None:
     assert bot_of(SYSTEM | system) == replace(BOT, **changes)
 
 
@@ -108,7 +108,7 @@ def test_the_names_before_1_9_8_are_read() -> None:
     ],
     ids=str,
 )
-def test_data_params_is_read_as_all_versions_write_it(params: dict[str, Any], changes: dict[str, Any]) -> None:
+def test_data_params_is_read_in_the_form_of_each_version(params: dict[str, Any], changes: dict[str, Any]) -> None:
     assert bot_of(SYSTEM, params) == replace(BOT, **changes)
 
 
@@ -119,13 +119,13 @@ def test_a_bot_needs_no_params(params: str) -> None:
 
 
 @pytest.mark.parametrize("nonce", [-5, 1.2e20, False, True, "a b", [], 10**10])
-def test_a_nonce_that_the_site_has_spoilt_is_named(nonce: object) -> None:
+def test_a_nonce_that_the_site_has_mangled_is_named(nonce: object) -> None:
     page = parsed(element(SYSTEM | {"restNonce": nonce}))
     assert page.bots[0].nonce is None
     assert page.notes == ("the nonce of a chat cannot be used: the site has printed it as a number",)
 
 
-def test_what_is_there_at_the_start_of_a_chat_is_data() -> None:
+def test_the_start_of_a_chat_is_data() -> None:
     items = [{"type": "function", "data": {"name": "openCart", "args": []}}, "no object", 5]
     system = SYSTEM | {"actions": items, "blocks": items[:1], "shortcuts": {"not": "a list"}}
     (bot,) = parsed(element(system)).bots
@@ -183,7 +183,7 @@ def test_a_page_of_1_9_85_has_no_bot_but_the_right_root() -> None:
     ],
     ids=str,
 )
-def test_why_a_bot_is_missing_is_noted_once(text: str, note: str) -> None:
+def test_the_reason_why_a_bot_is_missing_is_noted_once(text: str, note: str) -> None:
     assert parsed(text + text) == replace(EMPTY, notes=(note,))
 
 
@@ -200,7 +200,7 @@ def test_why_a_bot_is_missing_is_noted_once(text: str, note: str) -> None:
         "chatbot.js?ver=1699977155 /app/chatbot.js?ver=3.6.2 /app/chatbot.js?ver=123456789012",
     ],
 )
-def test_what_is_not_said_is_not_noted(text: str) -> None:
+def test_a_page_without_a_hint_has_no_note(text: str) -> None:
     assert parsed(text) == EMPTY
 
 
@@ -303,9 +303,9 @@ HEADERS = [
         (f"<!--{LINK}-->", [], None),
     ],
 )
-def test_the_root_of_a_page_is_the_best_of_what_is_said(text: str, headers: Any, root: str | None) -> None:
+def test_the_root_of_a_page_is_the_most_reliable_one(text: str, headers: Any, root: str | None) -> None:
     assert parsed(text, headers).root == root
 
 
-def test_a_bot_with_an_unusable_root_has_the_pages_root() -> None:
+def test_a_bot_with_an_unusable_root_gets_the_pages_root() -> None:
     assert bot_of_text(LINK + element(SYSTEM | {"restUrl": ""})).root == "https://site.example/by-link/wp-json"

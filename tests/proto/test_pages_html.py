@@ -1,4 +1,4 @@
-"""HTML as browsers read it, so that only elements are bots; and pages made to be slow."""
+"""HTML is parsed like browsers do, so only elements are bots. Hostile pages take linear time."""
 
 import html
 import tracemalloc
@@ -37,7 +37,7 @@ def test_attributes_are_read_however_they_are_written(attributes: str) -> None:
 @pytest.mark.parametrize(
     ("written", "text"),
     [
-        ("a &amp;amp; b", "a &amp; b"),  # once only, as this gives JSON
+        ("a &amp;amp; b", "a &amp; b"),  # only once, since it contains JSON
         ("&lt;b&gt;&#39;&#x27;&apos;", "<b>'''"),
         ("&copy &copy; &copy=1 &copy1 &copyx; &notit; &no; &", "\u00a9 \u00a9 &copy=1 &copy1 &copyx; &notit; &no; &"),
         ("&copy;=1 &#65=&#x41;", "\u00a9=1 A=A"),
@@ -103,7 +103,7 @@ def test_character_references_are_read_as_in_an_attribute(written: str, text: st
         CHAT.replace("class=", "class=x class="),
     ],
 )
-def test_text_that_is_not_an_element_is_not_a_bot(text: str) -> None:
+def test_text_outside_elements_is_not_a_bot(text: str) -> None:
     assert parsed(text).bots == ()
 
 
@@ -169,7 +169,7 @@ def test_text_that_is_not_an_element_is_not_a_bot(text: str) -> None:
         "<a" + "\u00a0" + "b='>",
     ],
 )
-def test_what_comes_before_does_not_hide_a_bot(before: str) -> None:
+def test_preceding_markup_does_not_hide_a_bot(before: str) -> None:
     assert parsed(before + CHAT + before) == PAGE
 
 
@@ -182,7 +182,7 @@ def test_unclosed_svg_ends_at_the_next_html_element() -> None:
 
 ELEMENT = "<i class=mwai-chatbot-container data-system='"
 
-# The part that comes once, and the repeated part.
+# The part that occurs once, and the repeated part.
 HOSTILE = {
     "tags without end": ("", "<a "),
     "declarations": ("", "<![["),
@@ -228,7 +228,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_page_takes_time_and_memory_in_proportion(name: str) -> None:
+def test_a_hostile_page_takes_linear_time_and_memory(name: str) -> None:
     start, unit = HOSTILE[name]
 
     def parse(data: bytes) -> Page:
@@ -245,7 +245,7 @@ def test_a_hostile_page_takes_time_and_memory_in_proportion(name: str) -> None:
     assert most < 64 * size
 
 
-def test_one_element_with_its_class_many_times_is_decoded_once() -> None:
+def test_an_element_with_a_class_repeated_many_times_is_decoded_once() -> None:
     system = SYSTEM | {"x": "y" * 1000}
     text = f"<i class='{'mwai-chatbot-container ' * 1000}' data-system='{escaped(system)}'>"
     assert len(parsed(text).bots) == 1

@@ -1,4 +1,4 @@
-"""A page made for a member: its session, and the place of WordPress."""
+"""A page served to a member: its session, and WordPress's directory."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def bot_of(**system: Any) -> Any:
     return bot
 
 
-def test_a_members_session_is_of_no_use_without_the_cookies() -> None:
+def test_a_members_session_is_useless_without_the_cookies() -> None:
     session = bot_of(restNonce="1635c20365", userData={"ID": 2}).session
     assert (session.nonce, session.member, session.is_member) == ("1635c20365", "", True)
     with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
@@ -37,6 +37,6 @@ def test_a_members_session_is_of_no_use_without_the_cookies() -> None:
         (5, "/"),
     ],
 )
-def test_the_address_of_the_plugin_says_where_wordpress_lies(plugin: object, site: str) -> None:
+def test_the_address_of_the_plugin_gives_wordpresss_directory(plugin: object, site: str) -> None:
     endpoint = bot_of(pluginUrl=plugin).endpoint
     assert (endpoint.root, endpoint.site) == ("/wp-json", site)

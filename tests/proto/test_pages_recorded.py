@@ -1,4 +1,4 @@
-"""Pages as values, and pages of real sites."""
+"""Pages as values, and recorded pages of real sites."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_page_is_a_value_that_shows_no_secret() -> None:
     page.bots[0].raw_system.encode()
 
 
-def test_a_bot_has_what_a_question_to_it_needs() -> None:
+def test_a_bot_makes_the_question_to_itself() -> None:
     system = SYSTEM | {"botId": None, "customId": 7, "contextId": "12", "restNonce": "99c1fd16bb", "sessionId": 55}
     bot = bot_of_text(element(system))
     assert bot.submit("Hi") == Submit(new_message="Hi", bot_id=None, custom_id=7, context_id="12", stream=True)
@@ -59,7 +59,7 @@ def test_any_text_is_a_page(text: str, url: str, headers: list[tuple[str, str]])
 
 
 def recorded(name: str) -> Page:
-    """A site's answer to a GET of a page."""
+    """A site's response to a GET of a page."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
     connection.send(h11.EndOfMessage())

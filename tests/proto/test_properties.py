@@ -1,4 +1,4 @@
-"""Properties for any input: the promise of the package, and that its machines agree.
+"""Properties for any input: the promise of the package, and agreement between its machines.
 
 `python -m pytest tests/proto/test_properties.py --hypothesis-profile=explore` looks for more (see conftest.py).
 """
@@ -75,7 +75,7 @@ def test_an_event_stream_is_the_same_in_all_cuts(data: DataObject, body: bytes, 
 
 
 @given(st.data(), any_head, any_body, strategies.limits())
-def test_any_body_in_any_cuts_is_one_reply_and_always_the_same(
+def test_any_body_in_any_cuts_gives_the_same_single_reply(
     data: DataObject, head: Answered, body: bytes, limits: Limits
 ) -> None:
     expected = decode_reply(head, [body], limits)
@@ -86,7 +86,7 @@ def test_any_body_in_any_cuts_is_one_reply_and_always_the_same(
 @given(
     st.data(), st.lists(st.builds(Answered, any_head.map(lambda head: head.status), any_fields, any_body), max_size=4)
 )
-def test_any_answers_in_any_cuts_are_one_reply_and_always_the_same(data: DataObject, script: list[Answered]) -> None:
+def test_any_answers_in_any_cuts_give_the_same_single_reply(data: DataObject, script: list[Answered]) -> None:
     session = data.draw(st.none() | strategies.sessions())
     limits = data.draw(strategies.limits())
     expected = run_flow(asking(limits, session=session), script, whole)
@@ -95,7 +95,7 @@ def test_any_answers_in_any_cuts_are_one_reply_and_always_the_same(data: DataObj
 
 
 @given(st.data(), st.lists(any_wire, max_size=4), st.just(Limits()) | strategies.limits())
-def test_any_bytes_from_a_server_in_any_cuts_are_one_reply_and_always_the_same(
+def test_any_bytes_from_a_server_in_any_cuts_give_the_same_single_reply(
     data: DataObject, script: list[bytes], limits: Limits
 ) -> None:
     session = data.draw(st.none() | strategies.sessions())
@@ -120,7 +120,7 @@ def test_bytes_after_an_answer_are_not_part_of_the_next_one(
 
 
 @given(st.data(), st.lists(any_wire, max_size=3), strategies.limits())
-def test_any_bytes_from_a_proxy_in_any_cuts_are_one_reply_and_always_the_same(
+def test_any_bytes_from_a_proxy_in_any_cuts_give_the_same_single_reply(
     data: DataObject, script: list[bytes], limits: Limits
 ) -> None:
     url, scheme, replies = data.draw(st.sampled_from(PROXIES))
@@ -167,7 +167,7 @@ def _served(site: Site, pieces: Iterable[bytes], again: Again = the_same) -> tup
 
 
 @given(copiers, st.data())
-def test_a_copy_of_a_decoder_goes_on_like_its_original(again: Again, data: DataObject) -> None:
+def test_a_copy_of_a_decoder_continues_like_its_original(again: Again, data: DataObject) -> None:
     body, limits = data.draw(any_body), data.draw(strategies.limits())
     pieces = data.draw(strategies.cuts(body))
     assert decode_events(pieces, limits, again) == decode_events(pieces, limits)
@@ -176,7 +176,7 @@ def test_a_copy_of_a_decoder_goes_on_like_its_original(again: Again, data: DataO
 
 
 @given(copiers, st.data())
-def test_a_copy_of_a_flow_or_a_client_goes_on_like_its_original(again: Again, data: DataObject) -> None:
+def test_a_copy_of_a_flow_or_a_client_continues_like_its_original(again: Again, data: DataObject) -> None:
     script = data.draw(scripts())
     session = data.draw(st.none() | strategies.sessions())
     wires = [answer.wire() for answer in script]
@@ -189,7 +189,7 @@ def test_a_copy_of_a_flow_or_a_client_goes_on_like_its_original(again: Again, da
 
 
 @given(copiers, st.data(), strategies.submits())
-def test_a_copy_of_a_server_goes_on_like_its_original(again: Again, data: DataObject, submit: Submit) -> None:
+def test_a_copy_of_a_server_continues_like_its_original(again: Again, data: DataObject, submit: Submit) -> None:
     site = Site(b"secret")
     client = Client(Flow(ENDPOINT, submit, session=Session(site.nonce(0))))
     while not isinstance(step := client.next_step(), Send):
@@ -203,7 +203,7 @@ def test_a_copy_of_a_server_goes_on_like_its_original(again: Again, data: DataOb
 
 @st.composite
 def scripts(draw: DrawFn) -> list[Answered]:
-    """The answers to the requests of one flow, mostly such that it continues for long."""
+    """The responses to the requests of one flow. Most of them let it continue for long."""
     steps = draw(
         st.lists(st.sampled_from([OPENED, RENEWED, STALE, EXPIRED, NO_ROUTE, OPENED, STALE, PAGE]), max_size=4)
     )
@@ -240,7 +240,7 @@ def test_both_rings_give_the_same_events_for_every_framing(data: DataObject, res
 
 
 @given(st.data(), scripts(), st.none() | strategies.sessions(), st.sampled_from(PROXIES), copiers)
-def test_a_proxy_changes_nothing_of_what_is_said(
+def test_a_proxy_does_not_change_the_events(
     data: DataObject,
     script: list[Answered],
     session: Session | None,
@@ -280,7 +280,7 @@ def _but_for_the_detail(event: Event) -> Event:
     strategies.endpoints(),
     st.sampled_from(["new", "stale", "open"]),
 )
-def test_a_question_arrives_as_it_was_asked_and_its_answer_comes_back(
+def test_a_question_and_its_answer_survive_the_round_trip(
     data: DataObject, submit: Submit, reply: list[Event], endpoint: Endpoint, session: str
 ) -> None:
     site = Site(b"secret")
@@ -298,7 +298,7 @@ def test_a_question_arrives_as_it_was_asked_and_its_answer_comes_back(
 
 
 def _what_arrives(event: Event) -> tuple[Any, ...]:
-    """A server's event as the client sees it: a `Live` without `raw`, and only the detail of a `Broken`."""
+    """A server's event as the client sees it: `Live` loses its `raw`, and `Broken` keeps only its detail."""
     match event:
         case Live():
             return event.text, event.kind

@@ -88,12 +88,12 @@ def starts(draw: DrawFn) -> Start:
     return Start(session, submit, limits, answers[: draw(st.integers(0, len(answers)))])
 
 
-# A machine that is over has little to show: after three more calls another takes its place.
+# A finished machine has little left to show: after three more calls, another one replaces it.
 while_young = precondition(lambda self: self.late < 3)
 
 
 class Calls(RuleBasedStateMachine):
-    """Shared by `Flow` and `Client`: the events are one reply, and an illegal call changes nothing."""
+    """Shared by `Flow` and `Client`: the events form one reply, and an illegal call changes nothing."""
 
     machine: Any
     start: Start

@@ -63,7 +63,7 @@ def least(passes: Callable[[int], bool], most: int) -> int:
 
 
 def check_limit(name: str, need: int, run: Callable[[Limits], list[Event]], *, smallest: int = 1) -> None:
-    """The exact limit passes, and so does one more; one less is TOO_LARGE with this limit's name."""
+    """Check that the exact limit and one more pass, and that one less is TOO_LARGE with this limit's name."""
     expected = run(NO_RESTART)
     for enough in (need, need + 1):
         assert run(replace(NO_RESTART, **{name: enough})) == expected
@@ -90,7 +90,7 @@ def test_the_limits_of_a_body_are_exact_in_all_cuts(name: str, data: DataObject,
 
 
 @given(st.data(), any_body.filter(lambda body: not body.startswith(b"\xef")))
-def test_the_limit_of_an_event_is_its_data_lines_and_its_unfinished_line(data: DataObject, body: bytes) -> None:
+def test_the_limit_of_an_event_is_exact_in_all_cuts(data: DataObject, body: bytes) -> None:
     need = size = 0
     *lines, tail = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     for line in lines:
@@ -109,7 +109,7 @@ def test_the_limit_of_an_event_is_its_data_lines_and_its_unfinished_line(data: D
 @given(st.data(), strategies.responses())
 def test_the_limits_of_a_head_are_exact_in_all_cuts(data: DataObject, response: Any) -> None:
     before, _, after = response.data.partition(b" 200 OK\r\n")
-    assume(b"\r\ntransfer-encoding: chunked" not in after)  # its lines count as well, by another verdict
+    assume(b"\r\ntransfer-encoding: chunked" not in after)  # its lines count too, with another outcome
     *interim, start = before.split(b"\r\n\r\n")
     head = len(start) + len(b" 200 OK\r\n") + after.index(b"\r\n\r\n") + 4 if response.headers else len(start) + 11
     heads = [*(len(one) + 4 for one in interim), head]
@@ -124,7 +124,7 @@ def test_the_limits_of_a_head_are_exact_in_all_cuts(data: DataObject, response: 
 
 
 @given(st.data(), any_body, st.integers(1, 200), st.sampled_from([200, 403, 500]))
-def test_how_much_of_a_refusal_is_read_does_not_depend_on_the_cuts(
+def test_the_bound_on_a_refusal_is_independent_of_the_cuts(
     data: DataObject, body: bytes, most: int, status: int
 ) -> None:
     head = Answered(status, [], b"")
@@ -159,7 +159,7 @@ def test_every_text_of_every_event_can_be_encoded(
 
 
 @given(any_body, st.builds(Answered, st.just(200), any_fields, st.just(b"")))
-def test_what_an_end_carries_can_be_encoded_and_written_again(body: bytes, head: Answered) -> None:
+def test_the_payload_of_an_end_can_be_encoded_again(body: bytes, head: Answered) -> None:
     end = decode_reply(head, [body], Limits())[-1]
     if isinstance(end, End):
         assert end.payload() == json.loads(json.dumps(end.payload(), ensure_ascii=False).encode())
@@ -175,7 +175,7 @@ secret_sessions = st.builds(
 
 
 @given(st.data(), st.none() | secret_sessions, st.lists(any_wire, max_size=3))
-def test_what_is_shown_of_an_object_holds_no_secret(
+def test_the_repr_of_an_object_contains_no_secret(
     data: DataObject, session: Session | None, script: list[bytes]
 ) -> None:
     shown: list[Any] = [session, Conversation(session=session, messages=(Message("user", SECRET),))]
@@ -228,7 +228,7 @@ def test_an_address_with_a_password_is_refused_without_showing_it(scheme: str, n
     | st.text("htps:/.@[]?#=&_%\\exampl0é \t", max_size=30)
     | st.from_regex(r"\A(https?://)?[a-z0-9.:\[\]%-]{0,12}(:[0-9]{0,6})?(/[ -~]{0,9}){0,2}(\?[ -~]{0,20})?\Z")
 )
-def test_any_text_is_an_endpoint_or_no_value(text: str) -> None:
+def test_any_text_is_an_endpoint_or_a_value_error(text: str) -> None:
     try:
         endpoint = Endpoint.parse(text)
     except ValueError as error:
@@ -247,7 +247,7 @@ def test_any_text_is_an_endpoint_or_no_value(text: str) -> None:
 
 
 @given(strategies.submits(), st.none() | st.text("abc123", min_size=1))
-def test_a_question_comes_back_from_its_json(submit: Submit, session_id: str | None) -> None:
+def test_a_question_survives_a_round_trip_through_json(submit: Submit, session_id: str | None) -> None:
     assert Submit.from_dict(json.loads(submit.encode(session_id))) == submit
 
 
@@ -293,7 +293,7 @@ def test_any_json_is_a_question_or_invalid(value: Any) -> None:
     st.none() | strategies.sessions(),
     st.none() | strategies.texts(),
 )
-def test_a_conversation_grows_by_whole_answers_only(
+def test_a_conversation_grows_by_complete_answers_only(
     turns: list[tuple[str, Event, str]], session: Session | None, chat_id: str | None
 ) -> None:
     conversation = Conversation(session=session, chat_id=chat_id)

@@ -33,7 +33,7 @@ HI = End("Hi", ANSWER)
 
 
 def answered(query: Query, *answers: tuple[int, str], site: str = SITE) -> tuple[list[Request], list[Event]]:
-    """The requests, and the events of these answers."""
+    """The requests, and the events for these responses."""
     flow = Flow(site, query, session=OWNER)
     requests: list[Request] = []
     events: list[Event] = []
@@ -57,7 +57,7 @@ def answered(query: Query, *answers: tuple[int, str], site: str = SITE) -> tuple
         ("https://site.example/index.php?rest_route=/", "https://site.example/index.php?rest_route="),
     ],
 )
-def test_a_bot_that_is_named_is_looked_up_and_then_asked(site: str, root: str) -> None:
+def test_a_named_bot_is_looked_up_and_then_asked(site: str, root: str) -> None:
     requests, events = answered(Query("Où ?", "sales", "c1"), (200, BOTS), (200, ANSWER), site=site)
     assert [(request.method, request.url, request.body.decode()) for request in requests] == [
         ("GET", f"{root}/mwai/v1/listChatbots", ""),
@@ -108,7 +108,7 @@ LOOKUPS: dict[str, tuple[int, str, Broken]] = {
 
 
 @pytest.mark.parametrize(("status", "body", "expected"), LOOKUPS.values(), ids=LOOKUPS)
-def test_otherwise_nothing_is_asked(status: int, body: str, expected: Broken) -> None:
+def test_a_bot_that_is_not_listed_is_not_asked(status: int, body: str, expected: Broken) -> None:
     _, [broken] = answered(Query("Hi", "nope"), (status, body))
     assert isinstance(broken, Broken)
     assert (broken.reason, broken.detail, broken.status, broken.code) == (
@@ -151,12 +151,12 @@ def test_an_answer_is_final_and_starts_no_session(status: int, body: str, expect
         (("Hi", None, "\ud800"), InvalidMessages),
     ],
 )
-def test_what_cannot_be_sent_is_refused(arguments: Any, error: type[Exception]) -> None:
+def test_an_invalid_query_raises(arguments: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^Query\.(text|bot_id|chat_id): expected"):
         Query(*arguments)
 
 
-NAMES = {  # of recordings, and the outcome of each: the reply, or the status of a refusal
+NAMES = {  # names of recordings, and the outcome of each: the reply, or the status of a refusal
     "2.4.9/api_chatbot": "bot by the API",
     "2.4.9/api_chatbot_2": "bot second by the API",
     "2.4.9/api_chatbot_fail": 500,
@@ -172,7 +172,7 @@ NAMES = {  # of recordings, and the outcome of each: the reply, or the status of
 
 
 def replayed(call: Call, path: Path) -> None:
-    """Take every step up to the answer to the next request, which is in this file."""
+    """Take every step up to the response to the next request, which is in this file."""
     while not isinstance(call.next_step(0)[0], Receive):
         call.step_done()
     call.receive_data(path.read_bytes())
@@ -180,7 +180,7 @@ def replayed(call: Call, path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RECORDINGS.glob("*/api_*.response.bin")), ids=lambda path: path.name)
-def test_what_sites_answered(path: Path) -> None:
+def test_recorded_answers_have_their_outcomes(path: Path) -> None:
     call = Channel("http://localhost", session=OWNER).call(Query("Hi"))
     replayed(call, path)
     assert isinstance(call.next_step(0)[0], Done)
@@ -193,7 +193,7 @@ def test_what_sites_answered(path: Path) -> None:
 
 @pytest.mark.parametrize(("bot_id", "is_there"), [("second", True), ("nope", False)])
 @pytest.mark.parametrize("path", sorted(RECORDINGS.glob("3.6.2/api_bots.response.bin")), ids=lambda path: path.name)
-def test_the_bots_that_a_site_listed(path: Path, bot_id: str, is_there: bool) -> None:
+def test_recorded_lists_name_the_bots(path: Path, bot_id: str, is_there: bool) -> None:
     call = Channel("http://localhost", session=OWNER).call(Query("Hi", bot_id))
     replayed(call, path)
     assert isinstance(call.next_step(0)[0], Done) is not is_there

@@ -1,4 +1,4 @@
-"""The bytes of an answer: what events become, streamed and not streamed."""
+"""The bytes of an answer: how events are encoded, streamed and not streamed."""
 
 import json
 import math
@@ -38,7 +38,7 @@ from tests.proto.sites import (
 
 # ---------------------------------------------------------------- the answer, streamed
 
-DUE = asked(QUESTION, nonce=OLD_NONCE)  # its client's nonce is due for replacement
+DUE = asked(QUESTION, nonce=OLD_NONCE)  # the client's nonce is due for replacement
 
 V5_PAYLOAD = (
     '{"success":true,"reply":"Tout droit, \\u00e0 c\\u00f4t\\u00e9 \\ud83d\\ude89","images":null,"actions":[],'
@@ -47,7 +47,7 @@ V5_PAYLOAD = (
 )
 
 
-def test_v5_a_stream_is_what_the_plugin_writes() -> None:
+def test_v5_a_stream_matches_the_plugins() -> None:
     assert STREAMED.encode(Live("Tout ")) == b'data: {"type":"live","data":"Tout "}\n\n'
     assert STREAMED.encode(Live("droit, à côté 🚉")) == (
         b'data: {"type":"live","data":"droit, \\u00e0 c\\u00f4t\\u00e9 \\ud83d\\ude89"}\n\n'
@@ -74,13 +74,13 @@ def test_an_end_without_a_payload_has_defaults(raw: str) -> None:
     assert STREAMED.encode(End("hi", raw)) == line
 
 
-def test_a_payload_that_nests_too_deeply_to_be_written_is_left_out() -> None:
+def test_a_payload_too_deep_to_encode_is_left_out() -> None:
     deep = '{"usage":' + "[" * 50_000 + "]" * 50_000 + "}"
     line = b'data: {"type":"end","data":"{\\"success\\":true,\\"reply\\":\\"hi\\",%s}"}\n\n' % DEFAULTS
     assert STREAMED.encode(End("hi", deep)) == line
 
 
-def test_the_payloads_other_keys_are_handed_on_but_not_its_reply_or_nonce() -> None:
+def test_other_keys_of_the_payload_are_passed_on_but_not_its_reply_or_nonce() -> None:
     raw = (
         '{"other":1,"usage":{"a":0.5},"reply":"theirs","new_token":"theirs","responseId":"r/1","success":false,'
         '"images":["u"],"actions":null,"blocks":[{"type":"content"}]}'
@@ -99,7 +99,7 @@ def test_an_end_without_anything_is_a_reply_that_could_not_be_encoded() -> None:
     assert STREAMED.encode(End(None, '{"success":true}')) == with_payload
 
 
-def test_a_broken_answer_is_an_error_event_with_the_detail_and_no_more() -> None:
+def test_a_broken_answer_is_an_error_event_with_its_detail_only() -> None:
     broken = Broken(Reason.REFUSED, "No/\u2028\n", 503, "code", 5, "raw")
     assert STREAMED.encode(broken) == b'data: {"type":"error","data":"No\\/\\u2028\\n"}\n\n'
 
@@ -165,25 +165,25 @@ def test_a_piece_of_an_answer_that_is_not_streamed_gives_no_bytes() -> None:
     assert UNSTREAMED.response(Live("a")) is None
 
 
-def test_an_answer_that_is_not_streamed_brings_a_fresh_nonce_where_due() -> None:
+def test_an_answer_that_is_not_streamed_contains_a_fresh_nonce_where_due() -> None:
     question = asked({"botId": "default", "newMessage": "hi"}, nonce=OLD_NONCE)
     token = b',"new_token":"%s"}' % NONCE.encode()
     assert question.encode(End("a")) == UNSTREAMED.encode(End("a"))[:-1] + token
     assert question.encode(Broken(Reason.REMOTE, "No")) == b'{"success":false,"message":"No"' + token
 
 
-# ---------------------------------------------------------------- any text goes through
+# ---------------------------------------------------------------- any text
 
 TEXTS = st.text(st.characters(codec=None) | st.sampled_from('"\\/\r\n\0\x7f\u2028\ud800\udc00'), max_size=30)
 
 
 def joined(text: str) -> str:
-    """The text as json reads it: two halves of a surrogate pair are one character."""
+    """The text as json decodes it: two surrogate halves are one character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
-def test_any_text_comes_out_of_the_stream_as_it_was_put_in(piece: str, kind: str, detail: str, reply: str) -> None:
+def test_any_text_survives_the_stream(piece: str, kind: str, detail: str, reply: str) -> None:
     events: list[Event] = [Live(piece), Live(piece, f"x{kind}"), Broken(Reason.REMOTE, detail), End(reply)]
     question = replace(STREAMED)
     stream = b"".join(question.encode(event) for event in events)
@@ -200,7 +200,7 @@ def test_any_text_comes_out_of_the_stream_as_it_was_put_in(piece: str, kind: str
 
 
 def encoded(*events: Event | str | None) -> list[bytes]:
-    """The bytes of each event of one answer; a str is a piece of it."""
+    """The bytes of each event of one answer. A str is a piece."""
     question = replace(STREAMED)
     return [question.encode(Live(event) if isinstance(event, str) else event) for event in events]
 
@@ -232,7 +232,7 @@ KEEP_ALIVE = b": keepalive\n\n"
         (("",), [""]),
     ],
 )
-def test_a_character_that_was_cut_between_two_pieces_is_put_together(
+def test_a_character_cut_between_two_pieces_is_joined(
     events: tuple[Event | str | None, ...], pieces: list[str]
 ) -> None:
     assert pieces_of(encoded(*events)) == pieces
@@ -250,7 +250,7 @@ def test_half_a_character_waits_for_the_other_half_or_the_last_event() -> None:
     assert begun(replace(STREAMED), Live("\ud83d")).body == b""
 
 
-def test_what_cannot_be_encoded_changes_nothing() -> None:
+def test_an_event_that_cannot_be_encoded_changes_nothing() -> None:
     question = replace(STREAMED)
     assert question.encode(Live("\ud83d")) == b""
     for event, now in ((5, None), (Live("\ude00"), math.nan)):
@@ -262,7 +262,7 @@ def test_what_cannot_be_encoded_changes_nothing() -> None:
 
 
 @given(st.text(st.characters(codec=None) | st.sampled_from("\ud83d\ude00")), st.data())
-def test_any_text_in_any_pieces_comes_out_whole(text: str, data: st.DataObject) -> None:
+def test_any_text_in_any_pieces_arrives_whole(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
     pieces = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
     assert "".join(pieces_of(encoded(*pieces, End(None)))) == joined(text)
@@ -298,12 +298,12 @@ def test_a_keep_alive_comment_is_not_an_event() -> None:
     ]
 
 
-def test_an_answer_that_is_not_streamed_has_no_place_for_a_comment() -> None:
+def test_an_answer_that_is_not_streamed_has_no_comment() -> None:
     assert UNSTREAMED.encode(None) == b""
     assert UNSTREAMED.response(None) is None
 
 
-# ---------------------------------------------------------------- what is not an event, and no time
+# ---------------------------------------------------------------- wrong types and times
 
 
 @pytest.mark.parametrize(
@@ -320,6 +320,6 @@ def test_a_wrong_type_is_a_type_error(make: Callable[[], object], text: str) -> 
 
 
 @pytest.mark.parametrize("now", [-1, 2**32, float("nan"), float("inf"), -0.001])
-def test_a_time_outside_of_unix_time_is_a_value_error(now: float) -> None:
+def test_a_time_outside_unix_time_is_a_value_error(now: float) -> None:
     with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
         STREAMED.encode(Live("a"), now=now)

@@ -1,4 +1,4 @@
-"""The body of an answer, judged by its bytes: streams, JSON, and when the events come."""
+"""The body of an answer, judged by its bytes: streams, JSON, and when events are given."""
 
 import pytest
 
@@ -147,7 +147,7 @@ def test_a_stream_gives_its_events_and_its_end_however_it_is_cut(body: bytes, ex
 @pytest.mark.parametrize(
     ("body", "expected"), [(live("a") + END, [Live("a"), ENDED]), (HI.encode(), [ENDED])], ids=["stream", "JSON"]
 )
-def test_the_content_type_is_not_looked_at(content_type: str, body: bytes, expected: list[Event]) -> None:
+def test_the_content_type_is_ignored(content_type: str, body: bytes, expected: list[Event]) -> None:
     assert judge([body], headers=[("Content-Type", content_type)]) == expected
     assert judge([body], headers=[]) == expected
 
@@ -161,7 +161,7 @@ def test_events_are_given_at_once() -> None:
     assert decoder.receive_data(b"\n") == [ENDED]
 
 
-def test_json_is_judged_when_it_ends_and_not_before() -> None:
+def test_json_is_judged_at_its_end_and_not_before() -> None:
     decoder = ReplyDecoder()
     decoder.receive_head(200, [])
     assert decoder.receive_data(HI.encode() + b"\n") == []

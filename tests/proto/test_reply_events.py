@@ -54,7 +54,7 @@ REPLIES = ['"Hi"', '""', "null", "1", "true", "[]", '{"a":1}']
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-def test_a_reply_that_is_not_text_gives_none(reply: str) -> None:
+def test_a_reply_that_is_not_text_is_none(reply: str) -> None:
     payload = f'{{"success":true,"reply":{reply}}}'
     value = json.loads(reply)
     check(end_of(payload), [End(value if isinstance(value, str) else None, payload)])
@@ -72,7 +72,7 @@ def test_a_fresh_nonce_is_read_from_the_payload(token: object) -> None:
         assert decoder.new_token == token
 
 
-def test_before_the_payload_there_is_no_fresh_nonce() -> None:
+def test_a_reply_without_a_payload_has_no_fresh_nonce() -> None:
     assert ReplyDecoder().new_token is None
 
 
@@ -80,7 +80,7 @@ def test_an_end_without_a_reply_has_none() -> None:
     check(end_of('{"success":true}'), [End(None, '{"success":true}')])
 
 
-def test_an_object_in_place_of_the_end_events_text_is_taken() -> None:
+def test_an_object_instead_of_the_end_events_text_is_accepted() -> None:
     check(
         b'data: {"type":"end","data":{"success":true,"reply":"\\u00e9","usage":{"price":1.50}}}\n\n',
         [End("é", r'{"success": true, "reply": "\u00e9", "usage": {"price": 1.5}}')],
@@ -154,11 +154,11 @@ def test_an_end_events_payload_is_strict_json_itself(inner: str) -> None:
     ],
     ids=lambda inner: plain(inner[:40]),
 )
-def test_an_end_events_payload_that_is_odd_json_is_taken(inner: str, reply: str) -> None:
+def test_unusual_but_valid_json_in_an_end_event_is_accepted(inner: str, reply: str) -> None:
     check(end_of(inner), [End(reply, inner)])
 
 
-def test_half_a_surrogate_pair_that_the_outer_text_brings_into_the_payload_is_replaced() -> None:
+def test_a_lone_surrogate_in_the_text_of_a_payload_is_replaced() -> None:
     body = rb'data: {"type":"end","data":"{\"success\":true,\"reply\":\"a\ud83d\"}"}' + b"\n\n"
     check(body, [End("a\ufffd", '{"success":true,"reply":"a\ufffd"}')])
 
@@ -184,7 +184,7 @@ def test_an_error_ends_the_reply_with_its_message(message: str, detail: str) -> 
     )
 
 
-def test_the_tags_of_a_message_stay_in_raw_and_in_an_error_event() -> None:
+def test_raw_and_the_error_event_keep_the_tags_of_a_message() -> None:
     text = '{"success":false,"message":"<p>No &lt;b&gt; <b>here</b>.</p><p>Go <a href=\'/\'>home</a>.</p>"}'
     check(text.encode(), [remote(text, "No <b> here. Go home.")])
     check(end_of(text), [remote(text, "No <b> here. Go home.")])

@@ -1,4 +1,4 @@
-"""The short ways for what the plugin writes judge as the long way does; any bytes in any cuts."""
+"""The fast paths for the plugin's spelling give the same events as the exact path. Any bytes in any cuts."""
 
 import json
 import pickle
@@ -98,7 +98,7 @@ def check_grammar(events: list[Event]) -> None:
     small_limits | st.just(Limits()),
 )
 @example(([line("x") + b"<br>\n"], [line("x"), b"<br>\n"]), 200, [], None, Limits())
-def test_any_bytes_cut_anywhere_give_one_terminal_event_and_always_the_same(
+def test_any_bytes_cut_anywhere_give_the_same_single_terminal_event(
     cuts: tuple[list[bytes], list[bytes]],
     status: int,
     headers: list[tuple[str | bytes, str | bytes]],
@@ -112,7 +112,7 @@ def test_any_bytes_cut_anywhere_give_one_terminal_event_and_always_the_same(
 
 
 @given(st.binary(max_size=200), st.sampled_from([200, 500]))
-def test_any_bytes_at_all_give_one_terminal_event(body: bytes, status: int) -> None:
+def test_arbitrary_bytes_give_one_terminal_event(body: bytes, status: int) -> None:
     events = judge([body], status)
     check_grammar(events)
     assert judge(byte_by_byte(body), status) == events
@@ -127,7 +127,7 @@ calls = st.one_of(
 
 
 @given(st.lists(calls, max_size=8))
-def test_any_order_of_calls_raises_nothing_but_local_protocol_error(script: list[tuple[str, Any]]) -> None:
+def test_any_order_of_calls_raises_only_local_protocol_error(script: list[tuple[str, Any]]) -> None:
     decoder = ReplyDecoder()
     events: list[Event] = []
     for name, arguments in script:
@@ -140,7 +140,7 @@ def test_any_order_of_calls_raises_nothing_but_local_protocol_error(script: list
 
 
 @pytest.mark.parametrize("kind", ["live", "end", "error"])
-def test_no_two_cuts_of_an_event_are_judged_differently_at_any_limit(kind: str) -> None:
+def test_all_cuts_of_an_event_have_the_same_outcome_at_any_limit(kind: str) -> None:
     body = {"live": live("ab") + live("c"), "end": live("ab") + END, "error": live("ab") + error("No.")}[kind]
     for name in ("event_bytes", "reply_bytes"):
         outcomes = []
@@ -201,7 +201,7 @@ OBJECT = '","timestamp":1751412345.125,"subtype":"tool_call","visibility":"visib
         ('","subtype":""}', Live("a")),
     ],
 )
-def test_live_events_as_the_plugin_writes_them_are_judged_alike_on_both_paths(rest: str, expected: Live) -> None:
+def test_live_events_in_the_plugins_spelling_are_the_same_on_both_paths(rest: str, expected: Live) -> None:
     assert either_way('{"type":"live","data":"a' + rest) == [expected, ENDED]
 
 
@@ -222,7 +222,7 @@ def test_live_events_as_the_plugin_writes_them_are_judged_alike_on_both_paths(re
     ],
 )
 @pytest.mark.parametrize("kind", ["live", "end"])
-def test_what_is_nearly_as_the_plugin_writes_it_is_judged_exactly(kind: str, rest: str) -> None:
+def test_events_close_to_the_plugins_spelling_are_judged_exactly(kind: str, rest: str) -> None:
     either_way('{"type":"' + kind + '","data":"{}' + rest)
     either_way('{"type":"' + kind + '","data":"{}' + rest, Limits(json_depth=1))
 
@@ -245,19 +245,19 @@ _PARTS = [
 
 
 @given(st.sampled_from(["live", "end"]), st.lists(st.sampled_from(_PARTS), max_size=6).map("".join))
-def test_both_paths_judge_alike(kind: str, rest: str) -> None:
+def test_both_paths_give_the_same_events(kind: str, rest: str) -> None:
     either_way('{"type":"' + kind + '","data":"' + rest)
     either_way('{"type":"' + kind + '","data":"' + rest + '"}')
 
 
-def test_an_end_event_as_the_plugin_writes_it_is_judged_alike_on_both_paths() -> None:
+def test_an_end_event_in_the_plugins_spelling_is_the_same_on_both_paths() -> None:
     payload = '{"success":true,"reply":"Hi","new_token":"fresh"}'
     text = json.dumps({"type": "end", "data": payload}, separators=(",", ":"))
     assert judge([line(text)]) == [End("Hi", payload)]
 
 
 @pytest.mark.parametrize("late", [b"<!-- cached -->", b"data: late\n\n", END])
-def test_nothing_is_looked_at_after_an_end_that_came_with_a_notice_before_it(late: bytes) -> None:
+def test_nothing_is_read_after_an_end_that_follows_a_notice(late: bytes) -> None:
     decoder = ReplyDecoder()
     decoder.receive_head(200, [])
     assert len(decoder.receive_data(b"<br />\n" + END)) == 1
@@ -266,7 +266,7 @@ def test_nothing_is_looked_at_after_an_end_that_came_with_a_notice_before_it(lat
 
 
 @pytest.mark.parametrize("front", ["{debug}\n", '{"a":1}\n', "x{debug}\n"])
-def test_a_refusals_object_is_found_behind_whatever_begins_with_a_brace(front: str) -> None:
+def test_a_refusals_object_is_found_after_text_that_begins_with_a_brace(front: str) -> None:
     decoder = ReplyDecoder()
     decoder.receive_head(403, [])
     decoder.receive_data(front.encode() + b'{"code":"rest_cookie_invalid_nonce","message":"m"}')
@@ -275,7 +275,7 @@ def test_a_refusals_object_is_found_behind_whatever_begins_with_a_brace(front: s
     assert (broken.code, broken.detail) == ("rest_cookie_invalid_nonce", "m")
 
 
-def test_a_refusals_object_without_success_or_code_still_has_its_message() -> None:
+def test_the_message_of_a_refusals_object_counts_without_success_or_code() -> None:
     decoder = ReplyDecoder()
     decoder.receive_head(403, [])
     decoder.receive_data(b'{"message":"m"}')

@@ -1,4 +1,4 @@
-"""Limits, memory, and bodies that are made to be slow."""
+"""Limits, memory, and bodies made to be slow."""
 
 import json
 import tracemalloc
@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize("before", [b"", BOM, b"\n\n\n", BOM + b" "])
-def test_a_json_body_may_be_as_long_as_an_event_from_its_brace_on(before: bytes) -> None:
+def test_the_limit_of_an_event_applies_to_a_json_body_from_its_brace_on(before: bytes) -> None:
     for after in (b"", b"\n" * 40, b"<!-- cached by a plugin of the site -->"):
         body = HI.encode() + after
         check(before + body, [ENDED], limits=Limits(event_bytes=len(body)))
@@ -33,7 +33,7 @@ def test_an_event_may_be_as_long_as_its_limit() -> None:
     check(live("a") + line(data), [Live("a"), broken], limits=Limits(event_bytes=size - 1))
 
 
-def test_pieces_of_a_line_wait_for_no_more_than_its_limit() -> None:
+def test_a_line_in_pieces_is_bounded_by_the_limit() -> None:
     decoder = ReplyDecoder(Limits(event_bytes=100))
     decoder.receive_head(200, [])
     assert decoder.receive_data(b": comment\n") == []
@@ -42,7 +42,7 @@ def test_pieces_of_a_line_wait_for_no_more_than_its_limit() -> None:
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray])
-def test_pieces_that_waited_count_for_the_whole_reply(wrap: Callable[[bytes], bytes | bytearray]) -> None:
+def test_pieces_kept_back_count_for_the_whole_reply(wrap: Callable[[bytes], bytes | bytearray]) -> None:
     pieces = [b": comment\n", b": one", b" piece", b" more"]
     size = len(b"".join(pieces)) + 20
     for more in (0, 1):
@@ -53,7 +53,7 @@ def test_pieces_that_waited_count_for_the_whole_reply(wrap: Callable[[bytes], by
         assert decoder.receive_data(wrap(b"\n" * (20 + more))) == broken * more
 
 
-def test_marks_and_blanks_before_the_body_count_for_the_whole_reply_alone() -> None:
+def test_marks_and_blanks_before_the_body_count_only_for_the_whole_reply() -> None:
     before = b" " * 40 + BOM + b"\n" * 70_000
     size = len(before) + len(HI)
     check(before + HI.encode(), [ENDED], limits=Limits(event_bytes=len(HI), reply_bytes=size))
@@ -79,7 +79,7 @@ def test_a_whole_reply_may_be_as_long_as_its_limit(body: bytes, expected: list[E
     check(body, [*short, too_large("reply_bytes", less, "bytes in the whole reply")], limits=Limits(reply_bytes=less))
 
 
-def test_what_follows_the_terminal_event_counts_for_no_limit() -> None:
+def test_bytes_after_the_terminal_event_count_for_no_limit() -> None:
     body = live("a") + END
     check(body + b"x" * 400, [Live("a"), ENDED], limits=Limits(reply_bytes=len(body), event_bytes=len(body)))
 
@@ -92,7 +92,7 @@ def test_a_refusal_is_not_bound_by_the_limits_of_a_reply() -> None:
 @pytest.mark.parametrize(
     ("before", "piece"), [(b"{", b" "), (b"", b" "), (b"data: ", b"x"), (b"data:\n\n", b":"), (b"", b"<a")]
 )
-def test_memory_is_bound_by_the_limits_however_much_comes_at_once(before: bytes, piece: bytes) -> None:
+def test_memory_is_bounded_by_the_limits_however_much_arrives_at_once(before: bytes, piece: bytes) -> None:
     body = before + piece * (12 * MIB // len(piece))
     decoder = ReplyDecoder(Limits(event_bytes=MIB, refusal_bytes=MIB))
     decoder.receive_head(200, [])
@@ -141,8 +141,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_a_large_refusal_that_repeats_itself_is_judged(piece: bytes) -> None:
-    # With time that grows as the square of the length none of these would end today.
+def test_a_large_repetitive_refusal_is_judged_in_linear_time(piece: bytes) -> None:
+    # In quadratic time, these would take hours.
     limits = Limits(refusal_bytes=LARGE)
     for before in (b"", b"<", b'{"a":"', b'{"message":'):
         (broken,) = judge([before + piece * (LARGE // len(piece) + 1)], 500, limits=limits)
@@ -151,7 +151,7 @@ def test_a_large_refusal_that_repeats_itself_is_judged(piece: bytes) -> None:
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_a_large_body_that_repeats_itself_is_judged(piece: bytes) -> None:
+def test_a_large_repetitive_body_is_judged_in_linear_time(piece: bytes) -> None:
     limits = Limits(refusal_bytes=LARGE)
     for before in (b"", b"<", b'{"a":"', b'{"a":', b"data: "):
         body = before + piece * (LARGE // len(piece))
@@ -161,13 +161,13 @@ def test_a_large_body_that_repeats_itself_is_judged(piece: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", [b"{", b"<", b"", b"data: "])
-def test_bytes_that_come_one_by_one_are_not_copied_again_and_again(before: bytes) -> None:
+def test_bytes_that_arrive_one_by_one_are_not_copied_repeatedly(before: bytes) -> None:
     limits = Limits(refusal_bytes=MIB)
     (broken,) = judge(byte_by_byte(before + b" " * (64 * KIB)), limits=limits)
     assert isinstance(broken, Broken)
 
 
-def test_a_great_many_events_in_one_read_take_linear_time() -> None:
+def test_very_many_events_in_one_read_take_linear_time() -> None:
     count = 100_000
     events = judge([b"data:\n\n" * count + END])
     assert len(events) == count + 1

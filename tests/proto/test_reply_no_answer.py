@@ -1,4 +1,4 @@
-"""Bodies that are not an answer: notices of PHP, pages."""
+"""Bodies that are not an answer: PHP notices, pages."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from tests.proto.replies import (
     remote,
 )
 
-# ------------------------------------------------------------------------------ what is not an answer
+# ------------------------------------------------------------------------------ not an answer
 
 
 @pytest.mark.parametrize("before", [b"", BOM, b"\n" + BOM + b" "])
@@ -42,7 +42,7 @@ def test_a_body_that_is_not_an_answer_is_malformed_if_complete_else_truncated(be
 
 
 @pytest.mark.parametrize("body", [b"\xef", b"\n\xef\xbb", b"d", BOM + b"da", b" dat", b"data"])
-def test_the_beginning_of_a_mark_or_of_a_data_line_was_cut(body: bytes) -> None:
+def test_a_body_cut_inside_a_mark_or_the_name_of_a_data_line_is_truncated(body: bytes) -> None:
     check(
         body,
         [
@@ -54,7 +54,7 @@ def test_the_beginning_of_a_mark_or_of_a_data_line_was_cut(body: bytes) -> None:
     )
 
 
-def test_a_text_that_is_not_an_answer_is_kept_up_to_the_limit_and_a_later_event_still_counts() -> None:
+def test_a_text_is_kept_up_to_the_limit_and_a_later_event_still_counts() -> None:
     limits = Limits(refusal_bytes=10)
     check(b"x" * 40, [Broken(Reason.MALFORMED, "not a chat answer: " + "x" * 10, raw="x" * 10)], limits=limits)
     check(b"x" * 40 + b"\n" + live("a") + END, [Live("a"), ENDED], limits=limits)
@@ -72,7 +72,7 @@ NOTICES = [
 
 @pytest.mark.parametrize("notice", NOTICES)
 @pytest.mark.parametrize("after", [b"", b"\n<!-- cached -->", b'<script>{"code":', b'{"success":fal'])
-def test_the_object_behind_notices_is_judged_as_if_it_stood_alone(notice: bytes, after: bytes) -> None:
+def test_the_object_after_notices_is_judged_as_if_alone(notice: bytes, after: bytes) -> None:
     for text, expected in (
         (HI, ENDED),
         ('{"success":false,"message":"No."}', remote('{"success":false,"message":"No."}', "No.")),
@@ -92,13 +92,13 @@ def test_the_object_behind_notices_is_judged_as_if_it_stood_alone(notice: bytes,
     assert malformed.detail.startswith("a JSON object without success: Cookie check failed")
 
 
-def test_of_several_objects_behind_notices_the_last_whole_one_counts() -> None:
+def test_of_several_objects_after_notices_the_last_complete_one_counts() -> None:
     body = b'x{"success":false}' + HI.encode() + b'{"code":"cut"'
     check(body, [ENDED])
     check(b"x" + body[:-1] + b"}", judge([b'x{"success":false}' + HI.encode() + b'{"code":"cu}']))
 
 
-def test_an_object_behind_notices_must_stand_in_the_part_that_is_kept() -> None:
+def test_an_object_after_notices_must_be_in_the_part_that_is_kept() -> None:
     body = b"<b>" + HI.encode()
     check(body, [ENDED], limits=Limits(refusal_bytes=len(body)))
     short = Limits(refusal_bytes=len(body) - 1)
@@ -110,7 +110,7 @@ def test_an_object_behind_notices_must_stand_in_the_part_that_is_kept() -> None:
     )
 
 
-def test_a_depth_that_is_too_much_for_an_object_is_too_much_behind_notices() -> None:
+def test_the_limit_on_depth_applies_to_an_object_after_notices() -> None:
     limits = Limits(json_depth=2)
     check(b'x{"success":true,"a":[1]}', [End(None, '{"success":true,"a":[1]}')], limits=limits)
     (broken,) = judge([b'x{"success":true,"a":[[]]}'], limits=limits)
@@ -118,7 +118,7 @@ def test_a_depth_that_is_too_much_for_an_object_is_too_much_behind_notices() -> 
     assert broken.reason is Reason.MALFORMED
 
 
-def test_after_a_data_line_no_object_is_looked_for() -> None:
+def test_after_a_data_line_no_object_is_searched_for() -> None:
     check(b"x\ndata: \n\n" + HI.encode(), [Live("", "unreadable"), Broken(Reason.TRUNCATED, f"{CLOSED}{HINT}x")])
 
 
@@ -157,7 +157,7 @@ def test_a_page_is_named_in_one_line_without_tags(body: bytes, detail: str) -> N
     check(body, [page(detail, body)])
 
 
-def test_bytes_of_a_page_that_are_not_text_are_replaced() -> None:
+def test_bytes_of_a_page_that_are_not_utf_8_are_replaced() -> None:
     malformed = Broken(Reason.MALFORMED, "a web page, not a chat answer: caf\ufffd", raw="<title>caf\ufffd</title>")
     check(b"<title>caf\xe9</title>", [malformed])
 
@@ -180,7 +180,7 @@ def test_a_page_that_is_cut_says_both(reason: Reason) -> None:
 
 
 @pytest.mark.parametrize("size", [7, 40, 41])
-def test_a_page_is_judged_after_exactly_so_many_bytes(size: int) -> None:
+def test_a_page_is_judged_after_exactly_refusal_bytes(size: int) -> None:
     limits = Limits(refusal_bytes=size)
     body = b"<title>" + b"x" * 100
     expected = [page("" if size == 7 else "x" * (size - 7), body[:size])]
@@ -194,12 +194,12 @@ def test_a_page_is_judged_after_exactly_so_many_bytes(size: int) -> None:
     assert decoder.receive_data(body[: size - 1]) == []
 
 
-def test_a_data_line_counts_if_its_name_ends_at_the_last_byte_that_is_looked_at() -> None:
+def test_a_data_line_counts_if_its_name_ends_at_the_last_byte_read() -> None:
     notice = b"<br />\n"
     check(notice + live("a") + END, [Live("a"), ENDED], limits=Limits(refusal_bytes=len(notice) + 5))
     short = Limits(refusal_bytes=len(notice) + 4)
     check(notice + live("a") + END, [page("data", notice + b"data")], limits=short)
 
 
-def test_events_before_a_data_line_with_a_colon_do_not_settle_it() -> None:
+def test_events_of_data_lines_without_a_colon_do_not_make_a_stream() -> None:
     check(b"<br>\ndata\n\n<p>", [Live("", "unreadable"), page("data", b"<br>\ndata\n\n<p>")])

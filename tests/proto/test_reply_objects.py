@@ -12,7 +12,7 @@ CUT_JSON = "the answer breaks off inside its JSON object"
 @pytest.mark.parametrize(
     "after", [b"", b"\n", b"<!-- cached -->", b"{", b"data: x\n\n", b"\xff", b"}" * 100, b"[" * 1000]
 )
-def test_a_whole_object_counts_and_what_follows_it_does_not(before: bytes, after: bytes) -> None:
+def test_a_complete_object_counts_and_text_after_it_is_ignored(before: bytes, after: bytes) -> None:
     payload = '{"success":true,"reply":"Hi {","a":{"b":[1,{"c":"}"}]}}'
     check(before + payload.encode() + after, [End("Hi {", payload)])
 
@@ -54,11 +54,11 @@ def test_an_object_that_fails_late_is_judged_by_the_part_that_came(reason: Reaso
     ],
     ids=lambda text: plain(text[:30]),
 )
-def test_an_object_that_cannot_be_read_is_malformed(text: str) -> None:
+def test_an_unreadable_object_is_malformed(text: str) -> None:
     check(text.encode(), [Broken(Reason.MALFORMED, f"a body that is not JSON: {text[:200]}")])
 
 
-def test_an_unreadable_object_is_not_blamed_on_the_blanks_before_it() -> None:
+def test_the_detail_of_an_unreadable_object_ignores_preceding_blanks() -> None:
     check(b"  \n{x", [Broken(Reason.MALFORMED, "a body that is not JSON: {x")])
 
 

@@ -52,10 +52,10 @@ def test_the_table_has_every_state() -> None:
 
 @pytest.mark.parametrize("given_input", Input)
 @pytest.mark.parametrize("state", State)
-def test_every_input_in_every_state_does_what_the_table_says(state: State, given_input: Input) -> None:
+def test_every_input_in_every_state_follows_the_table(state: State, given_input: Input) -> None:
     decoder = in_state(state)
     row = dict(TABLE.rows[state])
-    if Input.DATA in row:  # after the first byte a brace is data like any other, and so is a data line in most states
+    if Input.DATA in row:  # after the first byte, a brace is data like any other, and so is a data line in most states
         likewise = (Input.BRACE, Input.TAG, Input.OTHER, Input.DATA_LINE)
         row = {**dict.fromkeys(likewise, row[Input.DATA]), **row}
     if state is State.START:
@@ -74,7 +74,7 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_end_and_a_failure_are_always_legal_and_nothing_is_always_legal(state: State) -> None:
+def test_eof_a_failure_and_empty_data_are_always_legal(state: State) -> None:
     for name, arguments in (("receive_eof", ()), ("receive_failure", ("lost", Reason.PROXY))):
         decoder = in_state(state)
         before = pickle.dumps(decoder)
@@ -153,13 +153,13 @@ def test_limits_of_another_type_raise(limits: Any) -> None:
 )
 @pytest.mark.parametrize("body", [live("a") + END, HI.encode(), PAGE, b"\n" + HI.encode() + b"\n"])
 @pytest.mark.parametrize("status", [200, 500])
-def test_any_object_that_holds_bytes_is_taken(wrap: Callable[[bytes], Any], body: bytes, status: int) -> None:
+def test_any_bytes_like_object_is_accepted(wrap: Callable[[bytes], Any], body: bytes, status: int) -> None:
     decoder = ReplyDecoder()
     assert decoder.receive_head(status, []) == []
     assert decoder.receive_data(wrap(body)) + decoder.receive_eof() == judge([body], status, [])
 
 
-def test_a_failures_detail_always_encodes() -> None:
+def test_the_detail_of_a_failure_always_encodes() -> None:
     assert ReplyDecoder().receive_failure("caf\udce9") == [Broken(Reason.LOST, "caf\ufffd")]
 
 
@@ -201,7 +201,7 @@ SCRIPTS: dict[str, list[tuple[str, Any]]] = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_a_copy_made_between_any_two_calls_goes_on_like_the_original(script: list[tuple[str, Any]]) -> None:
+def test_a_copy_made_between_any_two_calls_continues_like_the_original(script: list[tuple[str, Any]]) -> None:
     original = ReplyDecoder()
     snapshots = [list(clones(original))]
     given_events = []
@@ -215,7 +215,7 @@ def test_a_copy_made_between_any_two_calls_goes_on_like_the_original(script: lis
 
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("before", [b"<", b'{"a":"', b"data: "])
-def test_after_the_terminal_event_nothing_of_the_body_is_held(before: bytes, status: int) -> None:
+def test_after_the_terminal_event_the_body_is_not_kept(before: bytes, status: int) -> None:
     decoder = ReplyDecoder()
     decoder.receive_head(status, [])
     assert decoder.receive_data(before + b"x" * (60 * KIB)) == []
@@ -224,7 +224,7 @@ def test_after_the_terminal_event_nothing_of_the_body_is_held(before: bytes, sta
     assert len(pickle.dumps(decoder)) < 2 * KIB
 
 
-def test_repr_shows_the_state_and_nothing_of_what_came() -> None:
+def test_repr_shows_the_state_and_no_content() -> None:
     decoder = ReplyDecoder()
     shown = [repr(decoder)]
     decoder.receive_head(200, [("X-WP-Nonce", "secret"), ("Set-Cookie", "mwai_session_id=secret")])

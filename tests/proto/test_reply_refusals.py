@@ -1,4 +1,4 @@
-"""Status and header fields: what is not followed, and the details of refusals."""
+"""Status and header fields: responses that are not followed, and the details of refusals."""
 
 import pickle
 
@@ -26,7 +26,7 @@ from tests.proto.replies import (
 # ------------------------------------------------------------------------------ heads
 
 
-def test_a_coding_other_than_identity_is_malformed_and_nothing_is_inflated() -> None:
+def test_a_coding_other_than_identity_is_malformed_and_not_inflated() -> None:
     body = live("a") + END
     for value, named in [
         ("gzip", "gzip"),
@@ -48,7 +48,7 @@ def test_a_coding_other_than_identity_is_malformed_and_nothing_is_inflated() -> 
 BOTH_FRAMINGS: Fields = [("Content-Length", "5"), (b"TRANSFER-ENCODING", b"chunked")]
 
 
-def test_both_framings_at_once_are_not_followed() -> None:
+def test_both_framings_at_once_are_truncated() -> None:
     what = "Content-Length together with Transfer-Encoding"
     assert judge([END], headers=BOTH_FRAMINGS) == [Broken(Reason.TRUNCATED, what)]
     assert judge([END], headers=[*BOTH_FRAMINGS, ("Content-Encoding", "gzip")]) == [Broken(Reason.TRUNCATED, what)]
@@ -59,7 +59,7 @@ def test_both_framings_at_once_are_not_followed() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403, 100, 101])
-def test_the_number_of_headers_is_exact(status: int) -> None:
+def test_the_limit_on_headers_is_exact(status: int) -> None:
     fields = [("a", "b")] * 128
     broken = too_large("headers", 128, "header fields")
     decoder = ReplyDecoder()
@@ -70,7 +70,7 @@ def test_the_number_of_headers_is_exact(status: int) -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1, 8])
-def test_the_number_of_interim_responses_is_exact(most: int) -> None:
+def test_the_limit_on_interim_responses_is_exact(most: int) -> None:
     decoder = ReplyDecoder(Limits(interim_responses=most))
     for number in range(most):
         assert decoder.receive_head(102 + number, [("Link", "</a>")]) == []
@@ -82,7 +82,7 @@ def test_the_number_of_interim_responses_is_exact(most: int) -> None:
     assert decoder.receive_head(200, []) == []
 
 
-def test_a_protocol_switch_that_nobody_asked_for_is_not_followed() -> None:
+def test_an_unrequested_switch_of_protocols_is_truncated() -> None:
     decoder = ReplyDecoder(Limits(interim_responses=0))
     broken = Broken(Reason.TRUNCATED, "status 101: the server switched protocols, unasked")
     assert decoder.receive_head(101, [("Upgrade", "websocket")]) == [broken]
@@ -96,7 +96,7 @@ def test_an_interim_head_says_nothing_about_the_body() -> None:
     assert decoder.receive_data(END) == [ENDED]
 
 
-def test_before_the_head_there_is_no_answer() -> None:
+def test_without_a_head_there_is_no_answer() -> None:
     lost = Broken(Reason.LOST, "the connection was closed before any answer")
     assert ReplyDecoder().receive_eof() == [lost]
     decoder = ReplyDecoder()
@@ -160,12 +160,12 @@ def test_any_other_status_is_a_refusal_whatever_the_body(status: int) -> None:
     ],
     ids=lambda value: plain(str(value)[:24]),
 )
-def test_a_refusal_says_what_the_server_said(body: str, detail: str, code: str | None, raw: str) -> None:
+def test_a_refusal_quotes_the_server(body: str, detail: str, code: str | None, raw: str) -> None:
     check(body.encode(), [Broken(Reason.REFUSED, detail, 403, code, raw=raw)], 403)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_a_refusal_that_fails_in_the_middle_stays_one(reason: Reason) -> None:
+def test_a_refusal_that_fails_in_the_middle_stays_a_refusal(reason: Reason) -> None:
     check(b"<title>Bad Gat", [Broken(Reason.REFUSED, "Bad Gat", 502, raw="<title>Bad Gat")], 502, failure=reason)
     check(
         STALE.encode(),
@@ -176,7 +176,7 @@ def test_a_refusal_that_fails_in_the_middle_stays_one(reason: Reason) -> None:
     check(b"", [Broken(Reason.REFUSED, "status 502 and no text (cut)", 502)], 502, failure=reason)
 
 
-def test_of_a_coded_refusal_only_the_status_counts() -> None:
+def test_only_the_status_of_a_compressed_refusal_counts() -> None:
     headers = [("Content-Encoding", "gzip"), ("Retry-After", "3")]
     expected = Broken(Reason.REFUSED, "status 503 and a body coded as gzip", 503, retry_after=3)
     check(STALE.encode(), [expected], 503, headers)
@@ -185,7 +185,7 @@ def test_of_a_coded_refusal_only_the_status_counts() -> None:
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 399])
-def test_a_redirect_names_where_it_leads(status: int) -> None:
+def test_a_redirect_names_its_location(status: int) -> None:
     headers = [("Location", "https://www.site.example/")]
     detail = "redirected to https://www.site.example/, which is not followed"
     assert judge([], status, headers) == [Broken(Reason.REFUSED, detail, status)]
@@ -194,7 +194,7 @@ def test_a_redirect_names_where_it_leads(status: int) -> None:
     assert judge([], status, []) == [Broken(Reason.REFUSED, f"status {status} and no text", status)]
 
 
-def test_a_location_is_shown_in_part_and_always_encodes() -> None:
+def test_a_location_is_shortened_and_always_encodes() -> None:
     detail = f"redirected to \ufffd{'x' * 199}, which is not followed"
     assert judge([], 302, [("location", "\udc80" + "x" * 300)]) == [Broken(Reason.REFUSED, detail, 302)]
 
@@ -240,19 +240,19 @@ def test_retry_after_is_in_seconds(value: str, date: str | None, seconds: int | 
 
 
 @pytest.mark.parametrize("status", [201, 299, 302, 429])
-def test_retry_after_counts_whatever_the_status(status: int) -> None:
+def test_retry_after_counts_with_any_status(status: int) -> None:
     expected = [Broken(Reason.REFUSED, f"status {status} and no text", status, retry_after=5)]
     assert judge([], status, [("Retry-After", "5")]) == expected
 
 
-def test_of_repeated_fields_the_first_counts() -> None:
+def test_the_first_of_repeated_fields_counts() -> None:
     headers = [("Retry-After", "1"), ("Retry-After", "2"), ("Location", "/a"), ("Location", "/b")]
     detail = "redirected to /a, which is not followed"
     assert judge([], 302, headers) == [Broken(Reason.REFUSED, detail, 302, retry_after=1)]
 
 
 @pytest.mark.parametrize("size", [1, 5, 100])
-def test_a_refusal_is_judged_after_exactly_so_many_bytes(size: int) -> None:
+def test_a_refusal_is_judged_after_exactly_refusal_bytes(size: int) -> None:
     limits = Limits(refusal_bytes=size, event_bytes=1, reply_bytes=1)
     text = "0123456789" * 11
     expected: list[Event] = [Broken(Reason.REFUSED, text[:size], 500, raw=text[:size])]

@@ -1,4 +1,4 @@
-"""The JSON in events is strict, and halves of surrogate pairs are replaced."""
+"""The JSON in events is strict, and lone surrogates are replaced."""
 
 import json
 
@@ -68,7 +68,7 @@ def test_an_event_that_is_not_strict_json_is_malformed_and_quoted(text: str) -> 
     ],
     ids=lambda more: plain(more[:30]),
 )
-def test_odd_json_around_the_keys_that_count_is_taken(more: str) -> None:
+def test_unusual_json_around_the_keys_that_count_is_accepted(more: str) -> None:
     check(line(f'{{{more},"type":"live","data":"a"}}') + END, [Live("a"), ENDED])
 
 
@@ -87,12 +87,12 @@ def test_a_live_event_without_text_is_malformed(data: str, subtype: str) -> None
     check(line(text) + END, [Broken(Reason.MALFORMED, f"a live event without text: {text}")])
 
 
-def test_of_a_malformed_line_200_characters_are_shown() -> None:
+def test_200_characters_of_a_malformed_line_are_shown() -> None:
     text = "é" * 150 + "<" * 60
     check(line(text), [Broken(Reason.MALFORMED, "an event that is not JSON: " + "é" * 150 + "<" * 50)])
 
 
-def test_half_surrogate_pairs_become_replacement_characters() -> None:
+def test_lone_surrogates_become_replacement_characters() -> None:
     body = (
         rb'data: {"type":"live","data":"a\ud83d"}' + b"\n\n"
         rb'data: {"type":"live","data":"\ude8c\ud83d\ude8c","subtype":"\uD83D"}' + b"\n\n"
@@ -109,7 +109,7 @@ def test_half_surrogate_pairs_become_replacement_characters() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 64, 512])
-def test_the_depth_of_json_is_exact(depth: int) -> None:
+def test_the_limit_on_depth_is_exact(depth: int) -> None:
     limits = Limits(json_depth=depth)
     deep = f'{{"success":true,"n":{nested(depth - 1) or 1}}}'
     deeper = f'{{"success":true,"n":{nested(depth)}}}'
@@ -124,7 +124,7 @@ def test_the_depth_of_json_is_exact(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [2, 3, 64])
-def test_the_depth_of_an_event_objects_metadata_is_exact(depth: int) -> None:
+def test_the_limit_on_depth_of_an_events_metadata_is_exact(depth: int) -> None:
     def body(metadata: str) -> str:
         more = f'"timestamp":1751412345.125,"subtype":"status","visibility":"visible","metadata":{metadata}'
         return f'{{"type":"live","data":"a",{more}}}'

@@ -71,7 +71,7 @@ def test_a_failure_in_the_middle_keeps_its_reason(
     ],
     ids=["nothing", "a piece", "a page", "a refusal", "an error without a message", "a whole object"],
 )
-def test_a_clock_is_named_where_it_is_what_ended_the_answer(status: int | None, body: bytes, expected: Event) -> None:
+def test_a_clock_is_named_only_if_it_ended_the_answer(status: int | None, body: bytes, expected: Event) -> None:
     decoder = ReplyDecoder()
     if status is not None:
         decoder.receive_head(status, [])

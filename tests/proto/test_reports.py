@@ -42,7 +42,7 @@ REPORTS: list[tuple[Report, str]] = [
 ]
 
 
-def test_these_are_all_reports_and_public() -> None:
+def test_every_report_is_public() -> None:
     assert {type(report) for report, _ in REPORTS} == set(get_args(Report))
     assert all(getattr(opchat_proto, kind.__name__) is kind for kind in get_args(Report))
 
@@ -57,11 +57,11 @@ def test_a_report_is_a_value_that_shows_no_secret(report: Report, shown: str) ->
     names = [field.name for field in dataclasses.fields(report)]
     assert names == list(type(report).__match_args__)
     for name in [*names, "more"]:
-        with pytest.raises((AttributeError, TypeError)):  # a frozen class with slots raises either for a new name
+        with pytest.raises((AttributeError, TypeError)):  # a frozen class with slots raises either one for a new name
             setattr(report, name, None)
 
 
-def test_each_is_named_after_the_method_that_was_called() -> None:
+def test_each_report_is_named_after_its_method() -> None:
     seen: list[Any] = []
     site = channel(session=Session(), retries=9, observer=lambda _, item: seen.append(item))
     calls: list[tuple[Callable[[Any], object], Report]] = [
@@ -104,7 +104,7 @@ def test_an_ignored_or_refused_report_is_not_observed() -> None:
     assert seen == []
 
 
-# ------------------------------------------------------------------------------------------------ in order
+# ------------------------------------------------------------------------------------------------ order
 
 
 def test_the_observer_gets_steps_once_and_reports_and_events_in_order() -> None:
@@ -168,7 +168,7 @@ def test_the_observer_of_an_http_library_gets_heads_and_clocks() -> None:
 
 
 @both
-def test_the_observer_of_who_waits_and_leaves(make: Make) -> None:
+def test_the_observer_gets_waits_and_a_close(make: Make) -> None:
     seen: list[Any] = []
     _, (starter, call) = at_once(make, 2, observer=lambda who, item: seen.append((who, item)))
     tell(starter, OPENED)

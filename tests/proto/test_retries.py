@@ -1,4 +1,4 @@
-"""Which questions are asked again, how often, and after how long."""
+"""Which questions are retried, how often, and after how long."""
 
 import math
 import random
@@ -48,12 +48,12 @@ from tests.proto.calls import (
         ({"random": 0.5}, TypeError, r"^random: expected a random.Random, got float$"),
     ],
 )
-def test_numbers_that_cannot_be_used_are_named(options: dict[str, Any], error: type[Exception], match: str) -> None:
+def test_invalid_numbers_are_named(options: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         channel(**options)
 
 
-# ------------------------------------------------------------------------------------------------ after how long
+# ------------------------------------------------------------------------------------------------ pauses
 
 
 def pauses(make: Make, **options: Any) -> list[float]:
@@ -72,7 +72,7 @@ def pauses(make: Make, **options: Any) -> list[float]:
 
 
 def asks_nobody(call: AnyCall, now: float) -> bool:
-    """Begin to ask, and fail to connect. Return whether that is the end."""
+    """Start to ask, and fail to connect. Returns whether the call is over."""
     call.next_step(now)
     reach_nobody(call)
     return " LAST " in repr(call)
@@ -91,7 +91,7 @@ def asks_nobody(call: AnyCall, now: float) -> bool:
         ({"retries": 5, "random": lambda: 0.5}, [0.75, 1.25, 2.25, 4.25, 4.25]),
     ],
 )
-def test_the_pause_grows_up_to_a_bound_and_chance_makes_it_shorter(
+def test_the_pause_grows_up_to_a_bound_and_jitter_shortens_it(
     make: Make, options: dict[str, Any], expected: list[float]
 ) -> None:
     assert pauses(make, **options) == expected
@@ -102,13 +102,13 @@ def test_a_long_series_of_retries_ends_too() -> None:
 
 
 @pytest.mark.parametrize("source", [random.Random(7), random.Random(7).random, random])
-def test_chance_comes_from_a_random_source_or_its_method(source: Any) -> None:
+def test_jitter_comes_from_a_random_source_or_its_method(source: Any) -> None:
     seconds = pauses(Channel.call, retries=20, random=source)
     assert all(0.5 <= pause < bound for pause, bound in zip(seconds, [1, 2, 4, *[8] * 17], strict=True))
     assert len(set(seconds)) > 1
 
 
-def test_those_who_failed_together_do_not_come_back_together() -> None:
+def test_calls_that_failed_together_are_not_retried_together() -> None:
     site = channel(retries=1, random=random.Random(7))
     calls = [site.call("Hi?") for _ in range(20)]
     for call in calls:
@@ -117,12 +117,12 @@ def test_those_who_failed_together_do_not_come_back_together() -> None:
     assert len({call.next_step(0)[1] for call in calls}) == 20
 
 
-# ------------------------------------------------------------------------------------------------ put off by the server
+# ------------------------------------------------------------------------------------------------ Retry-After
 
 
 @both
 @pytest.mark.parametrize("status", [429, 503])
-def test_who_is_put_off_comes_back_at_the_time_that_the_server_gave_and_never_earlier(make: Make, status: int) -> None:
+def test_a_retry_after_is_followed_and_never_shortened(make: Make, status: int) -> None:
     call = make(channel(session=Session(), retries=1, random=lambda: 0.0, signal=threading.Event), "Hi?")
     asks(call)
     tell(call, Reply(b"later", status, (("Retry-After", "5"),)))
@@ -149,7 +149,7 @@ def test_who_is_put_off_comes_back_at_the_time_that_the_server_gave_and_never_ea
         (5, {"retries": 0}, False),
     ],
 )
-def test_who_is_put_off_for_too_long_does_not_come_back(
+def test_a_retry_after_beyond_longest_wait_is_not_retried(
     make: Make, seconds: int, options: dict[str, Any], is_retried: bool
 ) -> None:
     call = make(channel(session=Session(), **{"retries": 1, **options}), "Hi?")
@@ -165,7 +165,7 @@ def test_who_is_put_off_for_too_long_does_not_come_back(
 
 
 @both
-def test_who_may_come_back_at_once_does_so_without_a_pause(make: Make) -> None:
+def test_a_retry_after_of_zero_is_retried_without_a_pause(make: Make) -> None:
     call = make(channel(session=Session(), retries=2), "Hi?")
     for made in range(3):
         assert (asks(call, 7), call.retries) == ("submit None", made)
@@ -174,7 +174,7 @@ def test_who_may_come_back_at_once_does_so_without_a_pause(make: Make) -> None:
 
 
 @both
-def test_a_timer_ends_the_pause_and_not_before_it_has_begun(make: Make) -> None:
+def test_a_timer_ends_only_a_pause_that_has_begun(make: Make) -> None:
     call = make(channel(session=Session(), retries=1), "Hi?")
     call.next_step(0)
     reach_nobody(call)
@@ -188,7 +188,7 @@ def test_a_timer_ends_the_pause_and_not_before_it_has_begun(make: Make) -> None:
 
 @both
 @pytest.mark.parametrize("is_waiting", [True, False])
-def test_who_leaves_in_the_pause_has_what_led_to_it(make: Make, is_waiting: bool) -> None:
+def test_closing_during_the_pause_gives_the_broken_that_led_to_it(make: Make, is_waiting: bool) -> None:
     call = make(channel(session=Session(), retries=1, signal=threading.Event), "Hi?")
     asks(call)
     tell(call, put_off(5))
@@ -199,7 +199,7 @@ def test_who_leaves_in_the_pause_has_what_led_to_it(make: Make, is_waiting: bool
 
 
 @both
-def test_start_session_that_is_put_off_is_asked_again_with_the_question(make: Make) -> None:
+def test_a_postponed_start_session_is_repeated_with_the_question(make: Make) -> None:
     call = make(channel(retries=1), "Hi?")
     assert asks(call) == "start_session"
     tell(call, put_off(5))
@@ -211,7 +211,7 @@ def test_start_session_that_is_put_off_is_asked_again_with_the_question(make: Ma
 
 
 @both
-def test_a_question_that_is_asked_again_may_renew_its_nonce_again(make: Make) -> None:
+def test_a_retried_question_may_renew_its_nonce_again(make: Make) -> None:
     call = make(channel(session=Session("n0"), retries=1), "Hi?")
     for reply, asked_for in ((STALE, "submit n0"), (OPENED, "start_session"), (put_off(0), "submit n1")):
         assert asks(call) == asked_for
@@ -222,7 +222,7 @@ def test_a_question_that_is_asked_again_may_renew_its_nonce_again(make: Make) ->
     assert ended(call) == ANSWERED
 
 
-# ------------------------------------------------------------------------------------------------ what reached nobody
+# ------------------------------------------------------------------------------------------------ unsent questions
 
 
 def cut_off_page(call: AnyCall) -> None:
@@ -237,7 +237,7 @@ def cut_off_answer(call: AnyCall) -> None:
 
 FORBIDDEN = Reply(b"no", 403, (("Retry-After", "5"),))
 
-# What happens to a call that has asked, or only begun to, whether it has a session, and whether it is asked again.
+# What happens to a call that has asked or only begun to, whether it has a session, and whether it is retried.
 ENDS: list[tuple[bool, Callable[[Any], None], bool, bool]] = [
     (False, lambda call: call.timed_out(), False, True),
     (False, lambda call: call.step_failed("no way", Reason.PROXY), False, True),
@@ -257,7 +257,7 @@ ENDS: list[tuple[bool, Callable[[Any], None], bool, bool]] = [
 
 @both
 @pytest.mark.parametrize(("has_asked", "end", "has_session", "is_retried"), ENDS)
-def test_a_question_is_repeated_only_if_the_server_cannot_have_read_it(
+def test_a_question_is_retried_only_if_the_server_cannot_have_read_it(
     make: Make, has_asked: bool, end: Callable[[AnyCall], None], has_session: bool, is_retried: bool
 ) -> None:
     call = make(channel(session=Session() if has_session else None, retries=1), "Hi?")
@@ -276,7 +276,7 @@ def test_a_question_is_repeated_only_if_the_server_cannot_have_read_it(
 
 @pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.TIMEOUT, Reason.PROXY])
-def test_a_connection_that_did_not_come_about_is_tried_again(steps: int, reason: Reason) -> None:
+def test_a_failed_connection_is_retried(steps: int, reason: Reason) -> None:
     call = Channel("https://site.example", session=Session(), retries=1).call("Hi?")
     for _ in range(steps):
         call.next_step(0)
@@ -288,7 +288,7 @@ def test_a_connection_that_did_not_come_about_is_tried_again(steps: int, reason:
 
 
 @pytest.mark.parametrize("sending", ["late", "failed", "lost"])
-def test_a_question_that_was_sent_in_part_is_not_asked_again(sending: str) -> None:
+def test_a_partly_sent_question_is_not_retried(sending: str) -> None:
     call = channel(session=Session(), retries=1).call("Hi?")
     call.next_step(0)
     call.step_done()
@@ -339,7 +339,7 @@ def test_a_second_submit_may_have_been_read_like_the_first() -> None:
         assert (last.reason, last.asked, call.retries) == (Reason.LOST, True, 0)
 
 
-def test_a_request_for_a_session_that_was_not_sent_is_made_again() -> None:
+def test_an_unsent_start_session_is_retried() -> None:
     call = channel(retries=1).http_call("Hi?")
     assert asks(call) == "start_session"
     call.step_failed("no way", Reason.PROXY, sent=False)

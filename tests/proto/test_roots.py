@@ -1,4 +1,4 @@
-"""The REST root: what to try where the given one seems wrong."""
+"""The REST root: advice where the given one seems wrong."""
 
 import pytest
 
@@ -10,7 +10,7 @@ PLAIN = Endpoint.parse("https://site.example/?rest_route=")
 
 
 @pytest.mark.parametrize("named", [None, "https://site.example/blog/wp-json/", "http://site.example/blog/wp-json"])
-def test_a_site_that_names_the_given_root_needs_no_advice(named: str | None) -> None:
+def test_the_root_that_the_site_names_needs_no_advice_if_it_is_the_given_one(named: str | None) -> None:
     assert other_root(PRETTY, named) == ""
 
 
@@ -19,7 +19,7 @@ def test_another_root_that_the_site_names_is_passed_on() -> None:
     assert other_root(PLAIN, "https://site.example/wp-json/") == advice
 
 
-def test_a_page_in_place_of_the_rest_api_leads_to_the_root_of_plain_permalinks() -> None:
+def test_a_page_instead_of_the_rest_api_suggests_the_root_for_plain_permalinks() -> None:
     advice = "no REST API here; with plain permalinks the root is https://site.example/blog/index.php?rest_route="
     assert no_rest(PRETTY) == advice
 

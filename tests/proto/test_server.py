@@ -1,4 +1,4 @@
-"""Requests and their answers, whole conversations, however they are cut."""
+"""Requests and their responses: whole dialogues, however they are cut."""
 
 import json
 
@@ -154,7 +154,7 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
 
 
 @pytest.mark.parametrize(("given_bytes", "sent", "questions"), CASES.values(), ids=CASES)
-def test_a_request_is_answered_alike_however_it_is_cut(
+def test_a_request_gets_the_same_response_however_it_is_cut(
     given_bytes: bytes, sent: bytes, questions: list[Submit]
 ) -> None:
     for pieces in every_cut(given_bytes):

@@ -1,4 +1,4 @@
-"""Uploads on a server's connection: handed to the application in parts, and answered by it."""
+"""Uploads on a server's connection: handed to the application in parts, and then answered."""
 
 import json
 
@@ -15,7 +15,7 @@ KIND = FORM_HEAD[0]
 
 
 def uploaded(pieces: list[bytes], site: Site = WITH_FILES) -> tuple[bytes, list[tuple[str | None, bytes]], bytes]:
-    """The bytes that the server sent, the complete files, and the written part of an incomplete last one."""
+    """The bytes that the server sent, the complete files, and the part written of an incomplete last one."""
     server, sent, files, content = Server(site), b"", list[tuple[str | None, bytes]](), b""
     given = iter(pieces)
     while True:
@@ -65,7 +65,7 @@ def test_requests_around_a_file_are_answered() -> None:
         assert sent.endswith(STARTED)
 
 
-def test_a_large_file_is_never_held_whole() -> None:
+def test_a_large_file_is_never_in_memory_as_a_whole() -> None:
     data = UPLOAD.replace(CAT.data, b"x" * 1_000_000).replace(
         str(len(FORM)).encode(), str(len(FORM) + 999_993).encode()
     )
@@ -86,7 +86,7 @@ def test_a_large_file_is_never_held_whole() -> None:
         (UPLOAD.replace(b"X-WP-Nonce: ", b"X-WP-Nonce: 0"), (403, "Cookie check failed")),
     ],
 )
-def test_a_refused_file_does_not_end_the_connection(data: bytes, expected: tuple[int, str]) -> None:
+def test_a_refused_file_keeps_the_connection_open(data: bytes, expected: tuple[int, str]) -> None:
     sent, files, _ = uploaded([data])
     assert (message(sent), files) == (expected, [])
     sent, _, _ = uploaded([data + START_REQUEST])
@@ -107,13 +107,13 @@ def test_a_client_that_leaves_ends_the_file() -> None:
     assert uploaded([UPLOAD[:-3]]) == (b"", [], CAT.data)
 
 
-def test_a_client_that_waits_is_told_to_send_its_file() -> None:
+def test_a_client_that_waits_for_100_continue_gets_it() -> None:
     head = request(ROUTE, WITH_NONCE, "Expect: 100-continue", *FORM_HEAD)
     sent, files, _ = uploaded([head, FORM])
     assert (sent.startswith(b"HTTP/1.1 100 Continue\r\n\r\n"), files) == (True, [("cat.png", CAT.data)])
 
 
-def test_who_answers_after_the_client_has_left_is_not_heard() -> None:
+def test_a_response_after_the_client_has_left_is_ignored() -> None:
     server = Server(WITH_FILES)
     server.receive_data(UPLOAD, now=NOW)
     server.step_done()

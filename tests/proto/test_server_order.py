@@ -1,4 +1,4 @@
-"""Legal inputs of a server's connection; copies; arbitrary bytes."""
+"""Legal inputs of a server's connection, copies, and arbitrary bytes."""
 
 import pickle
 from collections.abc import Callable
@@ -64,7 +64,7 @@ LARGE = b"x" * (Limits().head_bytes + Limits().request_bytes + 1)
 
 
 def lead(state: State, given: Input) -> Server:
-    """A server that was in this state and has met this input."""
+    """A server that was in this state and got this input."""
     server = MAKE[state]()
     match given:
         case Input.FLOOD:
@@ -135,7 +135,7 @@ def test_every_transition_of_the_table_is_made(state: State, given: Input, targe
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("report", REPORTS)
-def test_a_report_that_the_state_does_not_allow_changes_nothing(state: State, report: Input) -> None:
+def test_a_report_that_is_illegal_in_the_state_changes_nothing(state: State, report: Input) -> None:
     if report in TABLE.rows[state]:
         return
     server = MAKE[state]()
@@ -180,7 +180,7 @@ def test_a_wrong_event_changes_nothing(make: Callable[[], Server]) -> None:
     assert pickle.dumps(server) == before
 
 
-# ------------------------------------------------------------------------------ copies, and anything at all
+# ------------------------------------------------------------------------------ copies and arbitrary bytes
 
 EVERYTHING = START_REQUEST + SUBMIT_REQUEST + IN_CHUNKS + UNSTREAMED_REQUEST + request(START, CLOSE)
 EVERYTHING_SENT = STARTED + ANSWERED + ANSWERED + ANSWERED_WHOLE + closing(STARTED)
@@ -197,7 +197,7 @@ def test_a_server_can_be_copied_between_any_two_calls(kind: int) -> None:
     assert converse(Server(SITE), pieces, between=copied)[1] == [HI]
 
 
-def test_a_copy_goes_its_own_way() -> None:
+def test_a_copy_is_independent() -> None:
     server = after(SUBMIT_REQUEST)
     twin = pickle.loads(pickle.dumps(server))
     server.receive_eof()
@@ -236,7 +236,7 @@ CONVERSATIONS = st.lists(FRAGMENTS | st.binary(max_size=20), max_size=12).map(b"
 
 
 @given(CONVERSATIONS, st.data())
-def test_any_bytes_in_any_cuts_are_answered_alike(given_bytes: bytes, data: st.DataObject) -> None:
+def test_any_bytes_in_any_cuts_get_the_same_responses(given_bytes: bytes, data: st.DataObject) -> None:
     site = Site(SECRET, limits=data.draw(st.sampled_from([SMALL, Limits()])))
     expected = converse(Server(site), [given_bytes])
     places = data.draw(st.lists(st.integers(0, len(given_bytes)), max_size=10))
@@ -244,6 +244,6 @@ def test_any_bytes_in_any_cuts_are_answered_alike(given_bytes: bytes, data: st.D
     assert converse(Server(site), [given_bytes[i : i + 1] for i in range(len(given_bytes))]) == expected
 
 
-def test_a_site_is_needed() -> None:
+def test_a_server_needs_a_site() -> None:
     with pytest.raises(TypeError, match="site: expected a Site, got bytes"):
         Server(wrong(b"a"))

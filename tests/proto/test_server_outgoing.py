@@ -16,7 +16,7 @@ GONE = http(FOUND.failed(), reason="Not Found")
 
 
 def fetched(pieces: list[bytes], name: str = "cat.png", data: bytes = DATA) -> tuple[bytes, Server]:
-    """What the server sends, when the store has a file with this name and data."""
+    """What the server sends if the store has a file with this name and data."""
     server, sent, given = Server(WITH_FILES), b"", iter(pieces)
     while True:
         server = next(iter(copies(server)))
@@ -45,21 +45,21 @@ def test_a_file_is_sent_however_the_request_is_cut() -> None:
         assert fetched(pieces)[0] == HEAD + DATA
 
 
-def test_the_connection_goes_on_after_a_file() -> None:
+def test_the_connection_stays_open_after_a_file() -> None:
     data = START_REQUEST + GET + GET + START_REQUEST
     for size in (1, 7, len(data)):
         sent, server = fetched([data[at : at + size] for at in range(0, len(data), size)])
         assert (sent, server.next_step()) == (STARTED + HEAD + DATA + HEAD + DATA + STARTED, Receive())
 
 
-def test_a_client_that_wants_no_more_gets_the_whole_file() -> None:
+def test_with_connection_close_the_client_gets_the_whole_file() -> None:
     sent, server = fetched([request(PATH, CLOSE, method="GET") + START_REQUEST])
     assert (sent, server.next_step()) == (closing(HEAD + DATA), Done())
     sent, server = fetched([request(PATH, method="GET", version="1.0")])
     assert (sent, server.next_step()) == (closing(HEAD + DATA), Done())
 
 
-def test_a_head_has_the_size_and_no_bytes() -> None:
+def test_head_gets_the_size_and_no_bytes() -> None:
     sent, server = fetched([request(PATH, method="HEAD") + START_REQUEST])
     assert (sent, server.next_step()) == (HEAD + STARTED, Receive())
 
@@ -68,11 +68,11 @@ def test_an_empty_file_has_nothing_to_send() -> None:
     assert fetched([GET], data=b"")[0] == http(FOUND.found("cat.png", "image/png", 0))
 
 
-def test_a_file_that_is_gone_does_not_end_the_connection() -> None:
+def test_a_missing_file_keeps_the_connection_open() -> None:
     assert fetched([GET + START_REQUEST], name="cat.gif")[0] == GONE + STARTED
 
 
-def test_a_driver_is_told_each_step() -> None:
+def test_each_step_has_its_order() -> None:
     server = Server(WITH_FILES)
     server.receive_data(GET, now=NOW)
     assert server.next_step() == server.next_step() == Find(FOUND)

@@ -31,7 +31,7 @@ from tests.proto.servers import (
 from tests.proto.sites import NOW, QUESTION, SECRET, SESSION_ID, SITE, STREAMED, SUBMIT, UNSTREAMED, begun, wrong
 
 
-def test_a_driver_is_told_each_step() -> None:
+def test_each_step_of_an_answer_has_its_order() -> None:
     server = Server(SITE)
     assert server.next_step() == server.next_step() == Receive()
     server.receive_data(SUBMIT_REQUEST, now=NOW)
@@ -52,7 +52,7 @@ def test_a_driver_is_told_each_step() -> None:
     assert server.next_step() == Done()
 
 
-def test_a_driver_can_log_what_was_asked_and_how_it_was_answered() -> None:
+def test_a_driver_can_log_questions_and_responses() -> None:
     server = Server(SITE)
     seen: list[tuple[tuple[str, str] | None, int | None]] = []
 
@@ -75,7 +75,7 @@ def test_a_driver_can_log_what_was_asked_and_how_it_was_answered() -> None:
     assert seen == [(None, None), (question, None), (question, 200), (question, 200), (other, 404), (None, 400)]
 
 
-def test_a_driver_can_count_what_is_held() -> None:
+def test_a_driver_can_count_the_bytes_held() -> None:
     server = Server(SITE)
     held = [server.held]
     head, body = CHUNKED, chunk(QUESTION[:20])
@@ -87,7 +87,7 @@ def test_a_driver_can_count_what_is_held() -> None:
     assert server.held == 4
 
 
-def test_pieces_of_an_answer_that_is_not_streamed_are_nothing_to_send() -> None:
+def test_pieces_of_an_answer_that_is_not_streamed_send_nothing() -> None:
     server = Server(SITE)
     server.receive_data(UNSTREAMED_REQUEST, now=NOW)
     server.send(Live("a"))
@@ -97,7 +97,7 @@ def test_pieces_of_an_answer_that_is_not_streamed_are_nothing_to_send() -> None:
     assert server.next_step() == Send(http(response, reason="Internal Server Error"))
 
 
-def test_half_a_character_is_nothing_to_send_until_the_other_half_comes() -> None:
+def test_half_a_character_is_sent_with_the_other_half() -> None:
     server = Server(SITE)
     server.receive_data(SUBMIT_REQUEST, now=NOW)
     server.send(Live("a"))
@@ -133,14 +133,14 @@ def test_a_preflight_has_no_body() -> None:
     assert second.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_the_date_is_the_answers_if_its_time_is_given() -> None:
+def test_the_date_is_the_responses_if_its_time_is_given() -> None:
     server = Server(SITE)
     server.receive_data(UNSTREAMED_REQUEST, now=NOW)
     server.send(End("ab"), now=NOW + 60)
     assert server.next_step() == Send(ANSWERED_WHOLE.replace(b"14:29:04", b"14:30:04"))
 
 
-def test_a_client_that_waits_is_told_to_go_on() -> None:
+def test_a_client_that_waits_for_100_continue_gets_it() -> None:
     server = Server(SITE)
     server.receive_data(EXPECTING[:HEAD_SIZE], now=NOW)
     assert server.next_step() == Send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -149,26 +149,26 @@ def test_a_client_that_waits_is_told_to_go_on() -> None:
     assert converse(server, [EXPECTING[HEAD_SIZE:]]) == (ANSWERED, [HI])
 
 
-def test_a_client_that_does_not_wait_is_not_told() -> None:
+def test_a_client_that_does_not_wait_gets_no_100_continue() -> None:
     for size in (HEAD_SIZE + 1, len(EXPECTING)):
         assert converse(Server(SITE), [EXPECTING[:size], EXPECTING[size:]]) == (ANSWERED, [HI])
     old = EXPECTING.replace(b"HTTP/1.1", b"HTTP/1.0")
     assert converse(Server(SITE), [old[:HEAD_SIZE]]) == (b"", [])
 
 
-def test_a_body_that_comes_before_it_was_asked_for_is_read() -> None:
+def test_a_body_that_arrives_before_100_continue_is_read() -> None:
     server = Server(SITE)
     server.receive_data(EXPECTING[:HEAD_SIZE], now=NOW)
     server.receive_data(EXPECTING[HEAD_SIZE:], now=NOW)
     assert converse(server, []) == (b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWERED, [HI])
 
 
-def test_a_body_that_will_be_too_large_is_not_asked_for() -> None:
+def test_a_body_announced_as_too_large_gets_no_100_continue() -> None:
     head = request(SUBMIT, "Expect: 100-continue", f"Content-Length: {len(QUESTION) + 1}")
     assert converse(Server(Site(SECRET, limits=SMALL)), [head]) == (TOO_LARGE, [])
 
 
-def test_requests_that_come_during_an_answer_wait_for_their_turn() -> None:
+def test_requests_that_arrive_during_an_answer_wait() -> None:
     server = Server(SITE)
     server.receive_data(UNSTREAMED_REQUEST, now=NOW)
     server.receive_data(START_REQUEST[:10], now=NOW)
@@ -177,7 +177,7 @@ def test_requests_that_come_during_an_answer_wait_for_their_turn() -> None:
     assert converse(server, []) == (ANSWERED_WHOLE + STARTED, [])
 
 
-def test_a_client_that_sends_too_much_ahead_is_cut_off() -> None:
+def test_a_client_that_sends_too_much_ahead_is_disconnected() -> None:
     server = Server(Site(SECRET, limits=Limits(head_bytes=1000, request_bytes=100)))
     server.receive_data(SUBMIT_REQUEST, now=NOW)
     server.receive_data(b"x" * 1100, now=NOW)
@@ -193,7 +193,7 @@ def test_line_ends_before_a_request_are_not_part_of_its_head_however_they_are_cu
         assert converse(Server(site), pieces) == (expected, [])
 
 
-def test_what_follows_a_refusal_is_not_read() -> None:
+def test_bytes_after_a_refusal_are_not_read() -> None:
     server = Server(SITE)
     server.receive_data(b" ", now=NOW)
     for _ in range(10):
@@ -204,7 +204,7 @@ def test_what_follows_a_refusal_is_not_read() -> None:
     assert server.next_step() == Done()
 
 
-def test_events_that_come_after_the_client_has_gone_are_ignored() -> None:
+def test_events_after_the_client_has_left_are_ignored() -> None:
     server = Server(SITE)
     server.receive_data(SUBMIT_REQUEST, now=NOW)
     server.step_failed("timed out")
@@ -213,7 +213,7 @@ def test_events_that_come_after_the_client_has_gone_are_ignored() -> None:
     assert server.next_step() == Done()
 
 
-def test_no_bytes_change_nothing() -> None:
+def test_empty_data_changes_nothing() -> None:
     for state, make in MAKE.items():
         server = make()
         before = pickle.dumps(server)
@@ -224,7 +224,7 @@ def test_no_bytes_change_nothing() -> None:
 @pytest.mark.parametrize(
     "data", [bytearray(SUBMIT_REQUEST), memoryview(SUBMIT_REQUEST)], ids=lambda data: type(data).__name__
 )
-def test_anything_like_bytes_is_taken(data: Any) -> None:
+def test_any_bytes_like_object_is_accepted(data: Any) -> None:
     assert converse(Server(SITE), [data]) == (ANSWERED, [HI])
 
 

@@ -18,7 +18,7 @@ HARMLESS = ["0", "0b2576d756", "N/A", "a" * 256, "!\"#$%&'()*+-./:<=>?@[\\]^_`{|
 # ------------------------------------------------------------------------------ the value
 
 
-def test_a_session_is_empty_to_begin_with() -> None:
+def test_a_new_session_is_empty() -> None:
     session = Session()
     assert (session.nonce, session.session_id, session.cookie, session.origin) == (None, None, "", None)
 
@@ -35,11 +35,11 @@ def test_a_session_is_empty_to_begin_with() -> None:
     ],
     ids=repr,
 )
-def test_a_session_shows_which_parts_it_has_and_not_what_they_are(session: Session, shown: str) -> None:
+def test_repr_shows_which_parts_a_session_has_and_not_their_values(session: Session, shown: str) -> None:
     assert repr(session) == str(session) == f"{session}" == shown
 
 
-def test_a_session_is_a_frozen_slotted_hashable_value_and_its_origin_makes_no_difference() -> None:
+def test_a_session_is_a_frozen_slotted_hashable_value_and_equality_ignores_its_origin() -> None:
     assert list(copies(GUEST)) == [GUEST] * 6
     assert [twin.origin for twin in copies(GUEST)] == ["https://site.example"] * 6
     assert replace(GUEST, origin=None) == GUEST
@@ -60,7 +60,7 @@ def test_a_session_can_be_matched() -> None:
 
 
 @pytest.mark.parametrize("name", ["nonce", "session_id"])
-def test_a_nonce_and_a_session_id_are_harmless_texts(name: str) -> None:
+def test_a_nonce_and_a_session_id_have_only_safe_characters(name: str) -> None:
     for text in HARMLESS:
         assert is_token(text)
         assert getattr(Session(**{name: text}), name) == text
@@ -77,14 +77,14 @@ def test_a_token_is_safe_in_a_header_in_a_cookie_and_in_json(text: str) -> None:
 
 
 @pytest.mark.parametrize("cookie", ["", "a=b", "a=b; c=d", "a=b;c=d;", "a", "=", 'a="b c"', "a=b, c", "~", "a  =  b"])
-def test_a_cookie_header_of_printable_ascii_is_taken(cookie: str) -> None:
+def test_a_cookie_header_of_printable_ascii_is_accepted(cookie: str) -> None:
     assert Session(cookie=cookie).cookie == cookie
 
 
 @pytest.mark.parametrize(
     "cookie", [" ", " a=b", "a=b ", "a=b\r\nX: y", "a=b\n", "a=\x00", "a=\t", "a=é", "a=\x7f", "\ud800"]
 )
-def test_a_cookie_that_could_break_out_of_its_header_is_refused_and_not_shown(cookie: str) -> None:
+def test_a_cookie_with_forbidden_characters_is_refused_and_not_shown(cookie: str) -> None:
     with pytest.raises(ValueError, match=r"^Session\.cookie: expected a Cookie header of printable ASCII$"):
         Session(cookie=cookie)
 
@@ -112,7 +112,7 @@ def test_a_part_of_a_wrong_type_is_a_type_error(values: dict[str, Any], text: st
 
 
 @pytest.mark.parametrize("value", [None, 5, b"abc", True, ["a"], 1.5])
-def test_only_a_text_is_a_token(value: object) -> None:
+def test_only_text_is_a_token(value: object) -> None:
     assert is_token(value) is False
 
 

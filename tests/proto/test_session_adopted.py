@@ -1,4 +1,4 @@
-"""What a session adopts from header fields, a payload, and start_session."""
+"""Which values a session adopts from header fields, a payload, and start_session."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,7 @@ def adopt_headers(session: Session, headers: list[tuple[str, str]], address: str
          replace(GUEST, cookie="mwai_session_id=b")),
     ],
 )  # fmt: skip
-def test_a_fresh_nonce_and_the_session_cookie_are_taken_over(headers: list[tuple[str, str]], expected: Session) -> None:
+def test_a_fresh_nonce_and_the_session_cookie_are_adopted(headers: list[tuple[str, str]], expected: Session) -> None:
     adopted = adopt_headers(GUEST, headers)
     assert adopted == expected
     assert adopted.origin == "https://site.example"
@@ -106,7 +106,7 @@ NOW = ("date", "Sat, 28 Nov 2026 14:13:09 GMT")
         "mwai_session_id=x; Max-Age=0; Domain=.SITE.example; Path=/wp-json; Secure",
     ],
 )
-def test_a_cookie_that_has_expired_is_not_sent_back(value: str) -> None:
+def test_an_expired_cookie_is_not_sent_back(value: str) -> None:
     assert adopt_headers(GUEST, [("set-cookie", value), NOW]) == replace(GUEST, cookie="")
     member = Session(cookie="a=1; mwai_session_id=old; b=2")
     assert adopt_headers(member, [NOW, ("set-cookie", value)]) == Session(cookie="a=1; b=2")
@@ -171,7 +171,7 @@ def test_a_cookie_that_would_be_sent_with_a_question_is_adopted(attributes: str)
         ("http://site.example", "path=/; secure; Max-Age=0"),
     ],
 )
-def test_a_cookie_for_elsewhere_changes_nothing(address: str, attributes: str) -> None:
+def test_a_cookie_for_another_site_changes_nothing(address: str, attributes: str) -> None:
     assert adopt_headers(GUEST, [("set-cookie", f"mwai_session_id=new; {attributes}"), NOW], address) == GUEST
 
 
@@ -188,13 +188,13 @@ def test_a_cookie_for_elsewhere_changes_nothing(address: str, attributes: str) -
         ("https://site.example/blog/?rest_route=", "Path=/blog/"),
     ],
 )
-def test_host_path_and_scheme_belong_to_the_site(address: str, attributes: str) -> None:
+def test_domain_path_and_secure_are_compared_with_the_site(address: str, attributes: str) -> None:
     adopted = adopt_headers(Session(), [("set-cookie", f"mwai_session_id=new; {attributes}")], address)
     assert adopted == Session(cookie="mwai_session_id=new")
 
 
 @pytest.mark.parametrize("date", [[], [("date", "today")], [("date", "today"), NOW]])
-def test_without_a_date_of_the_answer_only_an_early_date_is_past(date: list[tuple[str, str]]) -> None:
+def test_without_a_date_in_the_answer_only_a_very_early_date_is_past(date: list[tuple[str, str]]) -> None:
     for expires, cookie in (
         ("Thu, 01-Jan-1970 00:00:01 GMT", ""),
         ("Sun, 01-Jan-2023 00:00:01 GMT", "mwai_session_id=x"),
@@ -204,7 +204,7 @@ def test_without_a_date_of_the_answer_only_an_early_date_is_past(date: list[tupl
 
 
 @pytest.mark.parametrize("value", ['"new"', "a=b", "'", "%2C"])
-def test_a_value_is_sent_back_as_it_came(value: str) -> None:
+def test_a_value_is_sent_back_unchanged(value: str) -> None:
     assert adopt_headers(Session(), [("set-cookie", f"mwai_session_id={value}; path=/")]).cookie == (
         f"mwai_session_id={value}"
     )
@@ -219,7 +219,7 @@ def test_a_long_field_is_read_in_one_pass(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", HARMFUL)
-def test_a_nonce_that_is_not_harmless_is_ignored(value: str) -> None:
+def test_a_nonce_with_unsafe_characters_is_ignored(value: str) -> None:
     assert adopt_headers(GUEST, [("x-wp-nonce", value)]) == GUEST
 
 
@@ -241,7 +241,7 @@ def test_a_nonce_that_is_not_harmless_is_ignored(value: str) -> None:
         ("xmwai_session_id=1; a=mwai_session_id=2", "xmwai_session_id=1; a=mwai_session_id=2; mwai_session_id=new"),
     ],
 )
-def test_the_session_cookie_takes_the_place_of_the_old_one_and_leaves_the_others(before: str, after: str) -> None:
+def test_the_session_cookie_replaces_the_old_one_and_keeps_the_others(before: str, after: str) -> None:
     adopted = adopt_headers(Session("n", cookie=before), [("set-cookie", "mwai_session_id=new; path=/")])
     assert adopted == Session("n", cookie=after)
     again = adopt_headers(adopted, [("set-cookie", "mwai_session_id=new")])
@@ -252,7 +252,7 @@ def test_the_session_cookie_takes_the_place_of_the_old_one_and_leaves_the_others
     st.lists(st.tuples(st.sampled_from(["x-wp-nonce", "set-cookie", "x"]), st.text())),
     st.text(st.characters(min_codepoint=33, max_codepoint=126)),
 )
-def test_no_header_field_makes_a_session_that_could_not_be_made(headers: list[tuple[str, str]], cookie: str) -> None:
+def test_no_header_field_makes_an_invalid_session(headers: list[tuple[str, str]], cookie: str) -> None:
     headers += [("set-cookie", f"mwai_session_id={value}") for _, value in headers]
     adopted = adopt_headers(Session(cookie=cookie), headers)
     assert replace(adopted) == adopted
@@ -287,7 +287,7 @@ def test_no_header_field_makes_a_session_that_could_not_be_made(headers: list[tu
         ('{"new_token":"new","a":' + "[" * 7 + "]" * 7 + "}", "new"),
     ],
 )
-def test_a_fresh_nonce_in_a_payload_is_taken_over(raw: str, nonce: str) -> None:
+def test_a_fresh_nonce_in_a_payload_is_adopted(raw: str, nonce: str) -> None:
     adopted = adopt_token(GUEST, raw, 8)
     assert adopted == replace(GUEST, nonce=nonce)
     assert adopted.origin == "https://site.example"
@@ -310,7 +310,7 @@ def test_a_fresh_nonce_in_a_payload_is_taken_over(raw: str, nonce: str) -> None:
         ({"restNonce": "rest", "new_token": ["new"]}, "rest"),
     ],
 )
-def test_the_nonce_of_start_session_is_the_newest_that_can_be_used(payload: dict[str, Any], nonce: str) -> None:
+def test_the_newest_usable_nonce_of_start_session_is_taken(payload: dict[str, Any], nonce: str) -> None:
     before = Session("old", "old", "a=b", "https://site.example")
     opened = open_session(before, {"success": True, **payload})
     assert opened == Session(nonce, None, "a=b")
@@ -363,5 +363,5 @@ def test_a_session_id_that_cannot_be_used_gives_no_session(given: object) -> Non
     assert open_session(GUEST, {"new_token": "n", "sessionId": given}) is None
 
 
-def test_a_start_session_without_a_session_id_ends_the_old_id() -> None:
+def test_start_session_without_a_session_id_drops_the_old_one() -> None:
     assert open_session(GUEST, {"restNonce": "n"}) == Session("n", None, GUEST.cookie)

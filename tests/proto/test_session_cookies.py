@@ -10,7 +10,7 @@ LOGIN = "wordpress_logged_in_1=alice%7C1"
 
 
 @pytest.mark.parametrize("site", ["https://site.example/blog", Endpoint.parse("https://site.example/blog/wp-json")])
-def test_the_cookies_sign_a_member_in_whom_nobody_has_named_yet(site: Endpoint | str) -> None:
+def test_the_cookies_make_a_member_who_is_not_proved_yet(site: Endpoint | str) -> None:
     line = "\t".join(["site.example", "FALSE", "/blog", "TRUE", "0", *LOGIN.split("=", 1)])
     session = Session.from_cookies(line, site, now=0.0)
     assert (session.cookie, session.origin, session.member) == (LOGIN, "https://site.example", "")
@@ -26,7 +26,7 @@ def test_the_cookies_sign_a_member_in_whom_nobody_has_named_yet(site: Endpoint |
         (LOGIN, True, "now: expected Unix seconds, got bool"),
     ],
 )
-def test_types_are_checked(text: object, now: object, error: str) -> None:
+def test_wrong_types_raise(text: object, now: object, error: str) -> None:
     with pytest.raises(TypeError, match=f"^{error}$"):
         Session.from_cookies(cast("Any", text), "https://site.example", now=cast("Any", now))
 

@@ -1,4 +1,4 @@
-"""What signs a member in: it is never sent where it could be read, and never shown."""
+"""A member's credentials: never sent where they could be read, and never shown."""
 
 import copy
 import pickle
@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from opchat_proto import Broken, Channel, Conversation, Event, Flow, Session, Submit, Visit
-from opchat_proto._session import hide_login, is_anothers  # what a flow and a call do with them is not public
+from opchat_proto._session import hide_login, is_anothers  # their use in a flow and a call is not public
 
 PASSWORD = "abcd EFGH ijkl 1234 mnop QRST"
 ALICE = Session.from_application_password("alice", PASSWORD)
@@ -18,7 +18,7 @@ ASK = Submit(new_message="Hi")
 
 
 @pytest.mark.parametrize("name", ["alice", "alice@site.example", "Алиса"])
-def test_an_application_password_becomes_a_field_of_the_scheme_basic(name: str) -> None:
+def test_an_application_password_becomes_a_basic_authorization(name: str) -> None:
     session = Session.from_application_password(name, PASSWORD)
     assert b64decode(session.authorization.removeprefix("Basic ")).decode() == f"{name}:{PASSWORD}"
     assert session.is_member
@@ -37,7 +37,9 @@ def test_an_application_password_becomes_a_field_of_the_scheme_basic(name: str) 
         ("a", "\ud800x", "password"),
     ],
 )
-def test_what_the_scheme_cannot_carry_is_refused_and_not_shown(name: str, password: str, what: str) -> None:
+def test_a_name_or_password_that_basic_cannot_encode_is_refused_and_not_shown(
+    name: str, password: str, what: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{what}: expected at least one character") as raised:
         Session.from_application_password(name, password)
     assert repr(password) not in str(raised.value)
@@ -53,12 +55,12 @@ def test_a_name_and_a_password_are_texts(values: Any) -> None:
     ("value", "error"),
     [(None, TypeError), (b"Basic x", TypeError), ("Basic x\r\nX: y", ValueError), (" x", ValueError)],
 )
-def test_the_field_is_a_line(value: Any, error: type[Exception]) -> None:
+def test_the_authorization_is_one_line(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^Session\.authorization: expected "):
         Session(authorization=value)
 
 
-def test_it_is_copied_whole_and_not_shown() -> None:
+def test_credentials_are_copied_and_not_shown() -> None:
     assert repr(ALICE) == "<Session with authorization>"
     assert pickle.loads(pickle.dumps(ALICE)) == copy.deepcopy(ALICE) == ALICE
     assert Session.from_application_password("alice", "another") != ALICE
@@ -73,13 +75,13 @@ def test_it_is_copied_whole_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize("site", ["https://site.example", "http://localhost:8000", "http://[::1]:8000"])
-def test_a_password_goes_over_https_and_to_this_machine(site: str) -> None:
+def test_a_password_is_sent_over_https_and_to_this_machine(site: str) -> None:
     assert Channel(site, session=ALICE).session == ALICE
     assert Channel("http://site.example", session=Session("n")).session == Session("n")
 
 
 @pytest.mark.parametrize("site", ["http://site.example", "http://127.0.0.1.site.example"])
-def test_a_password_goes_nowhere_else(site: str) -> None:
+def test_a_password_is_sent_nowhere_else(site: str) -> None:
     for make in (lambda: Channel(site, session=ALICE), lambda: Flow(site, ASK, session=ALICE)):
         with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
             make()
@@ -88,12 +90,12 @@ def test_a_password_goes_nowhere_else(site: str) -> None:
         flow.use_session(ALICE)
 
 
-def test_the_callers_header_must_not_replace_it() -> None:
+def test_the_callers_header_must_not_replace_the_credentials() -> None:
     with pytest.raises(ValueError, match=r"^headers: Authorization is the session's already$"):
         Channel("https://site.example", session=ALICE, headers={"authorization": "Basic other"})
 
 
-def test_it_does_not_go_to_a_page() -> None:
+def test_credentials_are_not_sent_to_a_page() -> None:
     for redirected in (False, True):
         visit = Visit("https://site.example/", session=ALICE)
         request = visit.next_request()
@@ -114,11 +116,11 @@ def test_it_does_not_go_to_a_page() -> None:
         ("alice", "alice"),
         (f"Bad: {TOKEN[:-2]}", "Bad: ***"),
         (f"Bad: {TOKEN[:7]}, {TOKEN[:-1]}; is it right?", f"Bad: {TOKEN[:7]}, ***; is it right?"),
-        (f"{'x' * 3000} {TOKEN}", f"{'x' * 3000} ***"),  # a whole message, of any size
+        (f"{'x' * 3000} {TOKEN}", f"{'x' * 3000} ***"),  # a whole message of any size
         (f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}", f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}"),
     ],
 )
-def test_what_a_site_repeats_of_it_is_hidden(said: str, shown: str) -> None:
+def test_credentials_that_a_site_repeats_are_hidden(said: str, shown: str) -> None:
     assert hide_login(ALICE, said) == shown
     assert hide_login(Session("n", None, "wordpress_logged_in_1=x"), said) == hide_login(None, said) == said
 
@@ -137,7 +139,7 @@ def test_cookies_and_the_nonce_are_hidden_as_well(said: str, shown: str) -> None
     assert hide_login(Session("2b24c02613", None, cookie), said) == shown
 
 
-def test_a_page_that_repeats_a_cookie_is_not_quoted_with_it() -> None:
+def test_a_cookie_repeated_in_a_page_is_not_quoted() -> None:
     visit = Visit("https://site.example/", session=Session(cookie="wordpress_logged_in_1=alice%7C17%7Chmac"))
     assert visit.next_request() is not None
     visit.receive_head(403, [])
@@ -149,10 +151,10 @@ def test_a_page_that_repeats_a_cookie_is_not_quoted_with_it() -> None:
 
 def test_other_schemes_are_hidden_as_well() -> None:
     assert hide_login(Session(authorization="Bearer t0k-en_x"), "no t0k-en_x") == "no ***"
-    assert hide_login(Session(authorization="Basic YTpi"), "a:b YTpi") == "a:b YTpi"  # too short to be told from words
+    assert hide_login(Session(authorization="Basic YTpi"), "a:b YTpi") == "a:b YTpi"  # too short to differ from words
 
 
-def test_a_detail_shows_nothing_of_it() -> None:
+def test_a_detail_contains_no_credentials() -> None:
     events: list[Event] = []
     flow = Flow("https://site.example", ASK, session=ALICE)
     assert flow.next_request() is not None
@@ -182,11 +184,11 @@ COOKIES = Session(cookie="wordpress_logged_in_1=a")
         (Session(member="alice"), COOKIES, False),
     ],
 )
-def test_a_members_session_is_told_from_anothers(session: Session, other: Session, expected: bool) -> None:
+def test_a_members_session_differs_from_anothers(session: Session, other: Session, expected: bool) -> None:
     assert is_anothers(session, other) is expected
 
 
-def test_a_member_has_a_name_and_something_that_signs_in() -> None:
+def test_a_member_has_a_name_and_credentials() -> None:
     with pytest.raises(TypeError, match=r"^Session\.member: expected a str or None, got int$"):
         Session(member=cast("Any", 5))
     named = Session("n", member="alice")

@@ -1,4 +1,4 @@
-"""The owner's token: where it goes, and that it is not shown."""
+"""The owner's token: where it is sent, and that it is not shown."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from opchat_proto import Session
 
 
-def test_a_token_signs_in_and_is_not_shown() -> None:
+def test_a_token_is_sent_as_authorization_and_not_shown() -> None:
     session = Session.from_token("throw~away/token+1==")
     assert session == Session(authorization="Bearer throw~away/token+1==")
     assert session.is_member
@@ -15,12 +15,12 @@ def test_a_token_signs_in_and_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("token", ["", " ", "secret token", "secret\r\n", "sécret", "secret\0"])
-def test_a_token_that_could_break_out_is_refused_and_not_shown(token: str) -> None:
+def test_a_token_with_forbidden_characters_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(ValueError, match=r"^token: expected printable ASCII without blanks$"):
         Session.from_token(token)
 
 
 @pytest.mark.parametrize("token", [None, b"secret", 5])
-def test_a_token_is_a_text(token: Any) -> None:
+def test_a_token_is_text(token: Any) -> None:
     with pytest.raises(TypeError, match=r"^token: expected a str, got "):
         Session.from_token(token)

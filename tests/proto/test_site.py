@@ -1,4 +1,4 @@
-"""A site as a value, its nonces and sessions, and which routes it has."""
+"""A site as a value, its nonces and sessions, and its routes."""
 
 import hashlib
 import hmac
@@ -43,7 +43,7 @@ def test_a_nonce_is_a_keyed_hash_of_the_tick() -> None:
     assert Site(b"another").nonce(NOW) != SITE.nonce(NOW)
 
 
-def test_a_nonce_is_good_in_its_tick_and_the_next() -> None:
+def test_a_nonce_is_valid_in_its_tick_and_the_next() -> None:
     start = int(NOW // TICK) * TICK
     nonce = SITE.nonce(start)
     verdicts = [
@@ -61,14 +61,14 @@ def test_a_nonce_in_its_second_tick_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("now", [-1, 2**32, float("nan"), float("inf"), -0.001])
-def test_a_time_outside_of_unix_time_is_a_value_error(now: float) -> None:
+def test_a_time_outside_unix_time_is_a_value_error(now: float) -> None:
     with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
         SITE.nonce(now)
     with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
         SITE.receive_request("POST", START, [], now=now)
 
 
-def test_the_first_and_the_last_second_are_times() -> None:
+def test_the_first_and_the_last_second_are_valid_times() -> None:
     assert [len(SITE.nonce(now)) for now in (0, 2**32 - 1)] == [10, 10]
 
 
@@ -126,13 +126,13 @@ def test_v1_start_session_gives_a_session_a_nonce_and_a_cookie() -> None:
     )
 
 
-def test_the_cookie_is_marked_where_clients_come_by_https() -> None:
+def test_over_https_the_cookie_is_secure() -> None:
     response = start(site=Site(SECRET, https=True))
     assert isinstance(response, Response)
     assert response.headers[-1] == ("Set-Cookie", "mwai_session_id=6b02fc304cdb0; path=/; secure; HttpOnly")
 
 
-def test_a_session_id_has_the_seconds_and_the_microseconds() -> None:
+def test_a_session_id_contains_seconds_and_microseconds() -> None:
     for now, session_id in ((0, "0000000000000"), (1.5, "000000017a120"), (2**32 - 0.25, "ffffffffb71b0")):
         response = SITE.receive_request("POST", START, [], now=now)
         assert isinstance(response, Response)
@@ -154,7 +154,7 @@ def test_a_session_id_has_the_seconds_and_the_microseconds() -> None:
         ([("Cookie", "mwai_session_id=\xe9")], None),
     ],
 )
-def test_a_session_that_the_client_has_is_kept_and_no_cookie_is_set(headers: Any, session_id: str | None) -> None:
+def test_an_existing_session_is_kept_and_no_cookie_is_set(headers: Any, session_id: str | None) -> None:
     body = b'{"success":true,"sessionId":"%s","restNonce":"%s"}'
     if session_id is None:
         assert start(*headers) == json_response(200, body % (SESSION_ID.encode(), NONCE.encode()), SET_COOKIE)
@@ -205,7 +205,7 @@ def test_two_nonces_count_as_no_nonce() -> None:
         "HTTPS://site.example:8443/?rest_route=/mwai/v1/start_session",
     ],
 )
-def test_every_form_of_the_rest_root_is_understood(target: str) -> None:
+def test_every_form_of_the_rest_root_is_accepted(target: str) -> None:
     assert SITE.receive_request("POST", target, [], now=NOW) == start()
 
 

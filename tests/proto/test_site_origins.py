@@ -1,4 +1,4 @@
-"""Pages of other origins, heads that are refused, and the names of a site."""
+"""Pages of other origins, refused heads, and the names of a site."""
 
 from typing import Any
 
@@ -42,12 +42,12 @@ READABLE = (
         *("https://Shop.example", "https://shop.example:", "https://a@shop.example", f"{SHOP}\r\nX: y", f"{SHOP}\n"),
     ],
 )
-def test_an_origin_is_written_as_browsers_write_it(origin: str) -> None:
+def test_an_origin_must_have_the_form_that_browsers_send(origin: str) -> None:
     with pytest.raises(ValueError, match=r"Site\.origins: expected e\.g\. https://shop\.example"):
         Site(SECRET, origins=(origin,))
 
 
-def test_a_page_of_a_named_origin_may_read_every_answer() -> None:
+def test_a_page_of_an_allowed_origin_may_read_every_response() -> None:
     header = ("Origin", SHOP)
     plain = start(JSON_TYPE)
     assert isinstance(plain, Response)
@@ -166,14 +166,14 @@ MANY = refusal(431, "request_header_fields_too_large", "There are more than 4 he
         ([], "1.1", b"x" * 101, refusal(431, "request_header_fields_too_large", "The head is larger than 100 bytes.")),
     ],
 )
-def test_a_head_that_servers_might_read_differently_is_refused(
+def test_a_head_that_servers_may_read_differently_is_refused(
     headers: Any, version: str, raw: bytes, expected: Response | None
 ) -> None:
     site = Site(SECRET, limits=Limits(head_bytes=100, headers=4, request_bytes=5))
     assert site.check_head(headers, version=version, raw=raw) == expected
 
 
-def test_a_page_of_a_named_origin_may_read_why_a_head_was_refused() -> None:
+def test_a_page_of_an_allowed_origin_may_read_why_a_head_was_refused() -> None:
     response = OPEN.check_head([("Origin", SHOP), LENGTH, ("Transfer-Encoding", "chunked")])
     assert response == Response(400, (*BOTH.headers, *READABLE), BOTH.body)
     assert OPEN.check_head([("Origin", SHOP), LENGTH]) is None
@@ -221,13 +221,13 @@ def test_a_site_answers_to_its_names(target: str, host: str) -> None:
         ),
     ],
 )
-def test_a_name_that_was_rebound_to_the_site_reaches_nothing(host: str) -> None:
+def test_a_request_to_a_rebound_host_name_reaches_nothing(host: str) -> None:
     for method, target in (("GET", "/"), ("POST", START), ("OPTIONS", SUBMIT), ("GET", "/elsewhere")):
         headers = [("Host", host), ("X-WP-Nonce", NONCE), JSON_TYPE]
         assert NAMED.receive_request(method, target, headers, QUESTION, now=NOW) == MISDIRECTED
 
 
-def test_a_site_that_has_names_is_called_by_one() -> None:
+def test_a_site_with_names_needs_a_host() -> None:
     assert NAMED.receive_request("GET", "/", [], now=NOW) == MISDIRECTED
     twice = [("Host", "localhost"), ("Host", "localhost")]
     assert NAMED.receive_request("GET", "/", twice, now=NOW) == MISDIRECTED
@@ -239,6 +239,6 @@ def test_a_site_that_has_names_is_called_by_one() -> None:
 @pytest.mark.parametrize(
     "host", ["", "*", "Site.example", "site.example:80", "site.example.", "::1", "a b", "a/b", "\xe9"]
 )
-def test_a_name_is_written_as_in_the_host_field(host: str) -> None:
+def test_a_name_must_have_the_form_of_the_host_field(host: str) -> None:
     with pytest.raises(ValueError, match=r"Site\.hosts: expected e\.g\. site\.example"):
         Site(SECRET, hosts=(host,))

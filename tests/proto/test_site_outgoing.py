@@ -14,7 +14,7 @@ PATH = f"/wp-content/uploads/{FILE_ID}.png"
 
 
 def asked(target: str, site: Site = SITE, method: str = "GET", root: str = "") -> OutgoingFile | int:
-    """The file that is asked for, or the status."""
+    """The requested file, or the status."""
     outcome = site.receive_request(method, target, [("Host", "site.example")], now=NOW, root=root)
     assert isinstance(outcome, OutgoingFile | Response)
     return outcome if isinstance(outcome, OutgoingFile) else outcome.status
@@ -22,7 +22,7 @@ def asked(target: str, site: Site = SITE, method: str = "GET", root: str = "") -
 
 @pytest.mark.parametrize("root", ["", "/blog"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_url_of_an_upload_asks_for_the_file(method: str, root: str) -> None:
+def test_the_url_of_an_upload_requests_the_file(method: str, root: str) -> None:
     file = incoming()
     received(file, FORM.replace(b"cat.png", b"Cat.PNG"))
     url = json.loads(file.kept(FILE_ID).body)["data"]["url"]

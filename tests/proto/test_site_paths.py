@@ -1,4 +1,4 @@
-"""The other paths of a site; any request at all."""
+"""The other paths of a site, and arbitrary requests."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ from tests.proto.sites import (
 
 
 def shown(path: str, *, root: str, origin: str, nonce: str) -> Response | None:
-    """Shows the request, and nothing at /nowhere."""
+    """Show the request; nothing at /nowhere."""
     return (
         None if path == "/nowhere" else Response(200, (("X-Shown", "yes"),), f"{path} {root} {origin} {nonce}".encode())
     )
@@ -54,24 +54,24 @@ def show(target: str, *headers: tuple[str, str], method: str = "GET", root: str 
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_page_is_asked_for_other_paths_without_their_query(target: str, path: str, method: str) -> None:
+def test_the_page_handler_gets_other_paths_without_their_query(target: str, path: str, method: str) -> None:
     expected = Response(200, (("X-Shown", "yes"),), f"{path}   {NONCE}".encode())
     assert show(target, method=method) == expected
 
 
 @pytest.mark.parametrize("target", ["/blog/a", "http://site.example/blog/a"])
-def test_a_page_is_asked_for_paths_below_the_root(target: str) -> None:
+def test_the_page_handler_gets_paths_below_the_root(target: str) -> None:
     assert show(target, root="/blog").body == f"/a /blog  {NONCE}".encode()
     assert show("/a", root="/blog").body == f"/a /blog  {NONCE}".encode()
 
 
 @pytest.mark.parametrize("host", ["site.example", "site.example:8080", "127.0.0.1:8000", "[::1]:8000", "SITE.example"])
-def test_a_page_learns_the_origin_of_the_request(host: str) -> None:
+def test_the_page_handler_gets_the_origin_of_the_request(host: str) -> None:
     for site, scheme in ((SHOWING, "http"), (replace(SHOWING, https=True), "https")):
         assert show("/", ("Host", host), site=site).body == f"/  {scheme}://{host.lower()} {NONCE}".encode()
 
 
-def test_a_page_learns_nothing_else_about_the_request() -> None:
+def test_the_page_handler_gets_nothing_else_of_the_request() -> None:
     for host in ("evil.example/", "'><script>", "a b", "", "user@evil.example", "evil.example:x", "\xe9.example"):
         assert show("/?evil", ("Host", host), ("X-Forwarded-Host", "evil.example")) == show("/")
     assert show("/", ("Host", "site.example"), ("Host", "evil.example")) == show("/")
@@ -85,7 +85,7 @@ def test_a_path_without_a_page_is_404(method: str, target: str) -> None:
     assert show("/", site=SITE) == json_response(404, NO_ROUTE)
 
 
-# ------------------------------------------------------------------------------ anything at all
+# ------------------------------------------------------------------------------ arbitrary requests
 
 
 @given(st.text(), st.text(), st.lists(st.tuples(st.text(), st.text())), st.binary())

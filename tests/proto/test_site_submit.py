@@ -33,8 +33,8 @@ from tests.proto.sites import (
 # ------------------------------------------------------------------------------ chats/submit: the checks
 
 
-def test_the_checks_come_in_the_order_of_the_plugin() -> None:
-    """One request with every fault, mended one by one (WIRE 4.7). Only the JSON is looked at after the nonce."""
+def test_the_checks_follow_the_plugins_order() -> None:
+    """One request with every fault, corrected one by one (WIRE 4.7). Only the JSON is checked after the nonce."""
     body = b'{"botId":"","newMessage":" ","shortcutId":"abc","messages":[1]'
     fresh = ("X-WP-Nonce", NONCE)
     assert ask(body, nonce="bad") == json_response(403, INVALID_NONCE)
@@ -131,8 +131,8 @@ def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"a":1}', b"\xff"], ids=lambda body: repr(body[:12]))
-def test_no_json_is_read_of_those_who_need_not_send_any(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opchat_proto._site.decode", None)  # reading fails
+def test_a_body_that_need_not_be_json_is_not_parsed(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opchat_proto._site.decode", None)  # parsing fails
     assert start(JSON_TYPE, body=body) == start(JSON_TYPE)
     assert ask(body, nonce=None) == json_response(401, FORBIDDEN)
     assert ask(body, nonce="bad") == json_response(403, INVALID_NONCE)
@@ -145,7 +145,7 @@ NOT_CONNECTED = b'{"success":false,"message":"You need to be connected."}'
 
 
 def test_a_guest_has_no_discussions() -> None:
-    """As 3.6.2 answers; its script asks at load (WIRE 7.7, 13)."""
+    """The plugin's response in 3.6.2, whose script asks on load (WIRE 7.7, 13)."""
     body = b'{"botId":"default","offset":0,"limit":10}'
 
     def listed(*headers: tuple[str, str], method: str = "POST") -> Response | Question | OutgoingFile:
@@ -171,7 +171,7 @@ def test_a_guest_has_no_discussions() -> None:
         ({"botId": "default", "newMessage": "hi", "messages": "text"}, "messages: expected an array"),
     ],
 )
-def test_a_field_of_a_wrong_type_is_a_fatal_error_that_says_what_was_expected(values: object, expected: str) -> None:
+def test_a_field_of_a_wrong_type_is_a_fatal_error_that_names_the_expected_type(values: object, expected: str) -> None:
     body = (
         b'{"code":"internal_server_error","message":"<p>There has been a critical error on this website.<\\/p>",'
         b'"data":{"status":500,"error":{"message":"%s"}},"additional_errors":[]}' % expected.encode()
@@ -191,7 +191,7 @@ def test_a_malformed_message_is_reported_in_the_stream() -> None:
     assert ask(body) == Response(200, headers, b'data: {"type":"error","data":"Unsupported message type."}\n\n')
 
 
-def test_a_body_as_large_as_the_limit_passes_and_one_byte_more_does_not() -> None:
+def test_the_limit_on_a_body_is_exact() -> None:
     for limit, kind in ((len(QUESTION), Question), (len(QUESTION) - 1, Response)):
         assert type(ask(QUESTION, site=Site(SECRET, limits=Limits(request_bytes=limit)))) is kind
     body = b'{"code":"content_too_large","message":"The body is larger than 3 bytes.","data":{"status":413}}'
@@ -208,7 +208,7 @@ def test_the_depth_of_the_json_is_limited() -> None:
 # ------------------------------------------------------------------------------ chats/submit: the question
 
 
-def test_v2_the_browsers_body_is_understood() -> None:
+def test_v2_the_browsers_body_is_decoded() -> None:
     values = {
         "botId": "default",
         "customId": None,
@@ -232,12 +232,12 @@ def test_v2_the_browsers_body_is_understood() -> None:
     assert ask(values, cookie) == Question(submit, "6812345678901", None, (("X-WP-Nonce", NONCE),))
 
 
-def test_v3_the_smallest_body_is_understood() -> None:
+def test_v3_the_smallest_body_is_decoded() -> None:
     question = Question(Submit(new_message="hi", stream=True), SESSION_ID, None, (("X-WP-Nonce", NONCE), SET_COOKIE))
     assert ask(QUESTION) == question
 
 
-def test_v4_the_body_of_2023_is_understood() -> None:
+def test_v4_the_body_of_2023_is_decoded() -> None:
     body = (
         b'{"botId": "default", "chatId": "a1b2c3d4e5", "contextId": 28, "customId": null, '
         b'"messages": [{"role": "user", "content": "hi"}], "newMessage": "hi", "session": "N/A", "stream": true}'
@@ -248,7 +248,7 @@ def test_v4_the_body_of_2023_is_understood() -> None:
 
 
 @given(st.builds(Submit, new_message=st.text(min_size=1).filter(lambda text: text.strip(" \t\n\r\0\x0b"))))
-def test_a_question_comes_out_as_it_was_put_in(submit: Submit) -> None:
+def test_a_question_is_decoded_as_it_was_encoded(submit: Submit) -> None:
     assert asked(submit.encode("abc")) == Question(submit, "abc", None, (("X-WP-Nonce", NONCE), cookie_of("abc")))
 
 
@@ -272,7 +272,7 @@ def cookie_of(session_id: str) -> tuple[str, str]:
         ("N/A", "a b", SESSION_ID),
     ],
 )
-def test_the_session_is_the_bodys_else_the_cookies_else_a_new_one(
+def test_the_session_id_comes_from_the_body_else_the_cookie_else_it_is_new(
     session: object, cookie: str | None, expected: str
 ) -> None:
     headers = [] if cookie is None else [("Cookie", f"mwai_session_id={cookie}")]
@@ -280,12 +280,12 @@ def test_the_session_is_the_bodys_else_the_cookies_else_a_new_one(
     assert question.session_id == expected
 
 
-def test_a_client_without_the_cookie_gets_one_for_the_session_that_it_named() -> None:
+def test_a_client_without_the_cookie_gets_one_for_its_session_id() -> None:
     question = asked({"botId": "default", "newMessage": "hi", "session": "abc"})
     assert question.headers == (("X-WP-Nonce", NONCE), cookie_of("abc"))
 
 
-def test_questions_and_responses_are_frozen_values_that_hide_what_is_secret() -> None:
+def test_questions_and_responses_are_frozen_values_that_hide_secrets() -> None:
     question = asked(QUESTION, nonce=OLD_NONCE)
     response = start()
     for value in (question, response, Answer(question.submit, "abc")):

@@ -1,4 +1,4 @@
-"""Which requests are uploads, and what refuses them before their body is read."""
+"""Which requests are uploads, and which are refused before their body is read."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_pages_of_other_origins_may_upload() -> None:
     assert dict(file.kept("f1").headers)["Access-Control-Allow-Origin"] == "https://shop.example"
 
 
-def test_what_is_not_a_text_or_a_time_raises() -> None:
+def test_wrong_arguments_raise() -> None:
     with pytest.raises(TypeError, match=r"^expected method, target and root as str$"):
         SITE.receive_upload(b"POST", TARGET, [], now=NOW)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^now: "):

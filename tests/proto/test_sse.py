@@ -41,7 +41,7 @@ def test_retry_takes_ascii_digits_only(value: bytes, retry: int | None, before: 
         assert (ended.retry, ended.events) == (expected, (ServerSentEvent(data="a", retry=retry),))
 
 
-def test_a_retry_belongs_to_its_event_and_the_streams_is_the_last() -> None:
+def test_each_event_keeps_its_retry_and_the_stream_the_last_one() -> None:
     ended = under_every_cut(
         b"retry: 1\nretry: 2\nretry: x\ndata: a\n\ndata: b\n\nretry: 3\n\ndata: c\n\nretry:4\nretry:5"
     )
@@ -49,7 +49,7 @@ def test_a_retry_belongs_to_its_event_and_the_streams_is_the_last() -> None:
     assert ended.retry == 4
 
 
-def test_a_retry_counts_before_its_event_is_closed() -> None:
+def test_a_retry_counts_before_its_event_is_complete() -> None:
     decoder = SSEDecoder()
     assert (decoder.receive_data(b"retry: 10\n"), decoder.retry) == ([], 10)
 
@@ -67,7 +67,7 @@ def test_a_retry_counts_before_its_event_is_closed() -> None:
         (b"id: 1\ndata: a\n\nid: \0\n\n", "1"),
     ],
 )
-def test_the_id_to_reconnect_with_is_the_last_complete_events(stream: bytes, last_event_id: str) -> None:
+def test_the_last_event_id_is_the_one_of_the_last_complete_event(stream: bytes, last_event_id: str) -> None:
     assert under_every_cut(stream).last_event_id == last_event_id
 
 
@@ -80,7 +80,7 @@ def test_a_cr_ends_its_line_at_once() -> None:
     assert decoder.receive_data(b"data: c\n\n") == [ServerSentEvent(data="c")]
 
 
-def test_nothing_between_a_cr_and_its_lf_makes_a_difference() -> None:
+def test_an_empty_read_between_cr_and_lf_makes_no_difference() -> None:
     decoder = SSEDecoder()
     assert decoder.receive_data(b"data: a\r") == []
     assert decoder.receive_data(b"") == []
@@ -101,11 +101,11 @@ def every_second(given: bytes) -> memoryview:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, every_second])
-def test_anything_like_bytes_is_taken(kind: Callable[[bytes], Any]) -> None:
+def test_any_bytes_like_object_is_accepted(kind: Callable[[bytes], Any]) -> None:
     assert SSEDecoder().receive_data(kind(b"data: a\n\ndata: b\n\n")) == [*data("a", "b")]
 
 
-def test_the_callers_buffer_is_his_again_at_once() -> None:
+def test_the_callers_buffer_is_released_at_once() -> None:
     decoder = SSEDecoder()
     buffer = bytearray(b"data: a")
     assert decoder.receive_data(buffer) == []
@@ -125,12 +125,12 @@ def test_anything_else_is_a_type_error_that_changes_nothing(wrong: Any) -> None:
         decoder.receive_data(wrong)
 
 
-def test_a_read_of_several_blocks_gives_the_events_of_all() -> None:
+def test_one_read_of_several_blocks_gives_all_events() -> None:
     stream = b"data: a\n\n" * 20_000  # of 64 KiB each
     assert SSEDecoder().receive_data(stream) == [*data("a")] * 20_000
 
 
-def test_a_line_feed_far_behind_a_carriage_return_is_a_line_end_of_its_own() -> None:
+def test_a_line_feed_long_after_a_carriage_return_is_a_separate_line_end() -> None:
     assert outcome([b":c\r", b"data: b", b"\n\r\n"]).events == (*data("b"),)
 
 
@@ -140,7 +140,7 @@ def test_limits_are_limits(limits: Any) -> None:
         SSEDecoder(limits)
 
 
-def test_after_the_end_there_is_nothing_more() -> None:
+def test_after_the_end_there_are_no_more_events() -> None:
     decoder = SSEDecoder()
     assert decoder.receive_data(b"retry: 1\nid: 1\ndata: a\n\ndata: b\nid: 2\n<p>") == [
         ServerSentEvent("message", "a", "1", 1)
@@ -153,14 +153,14 @@ def test_after_the_end_there_is_nothing_more() -> None:
     assert repr(decoder) == "<SSEDecoder holding 0 bytes>"
 
 
-def test_the_repr_says_how_much_is_waiting_and_not_what() -> None:
+def test_repr_shows_how_much_is_waiting_and_no_content() -> None:
     decoder = SSEDecoder()
     assert repr(decoder) == "<SSEDecoder holding 0 bytes>"
     assert decoder.receive_data(b"data: secret\nid: ") == []
     assert repr(decoder) == "<SSEDecoder holding 17 bytes>"
 
 
-# ------------------------------------------------------------------------------ what an error message needs
+# ------------------------------------------------------------------------------ for error messages
 
 
 @pytest.mark.parametrize(
@@ -238,11 +238,11 @@ def test_an_event_is_a_frozen_slotted_hashable_value() -> None:
             assert (name, text, number, retry) == ("x", "a", "1", 5)
 
 
-def test_an_event_of_the_plugin_is_one_line_and_a_blank_one() -> None:
+def test_an_event_of_the_plugin_is_one_line_and_a_blank_line() -> None:
     assert encode_event('{"type":"live","data":"é"}') == b'data: {"type":"live","data":"\xc3\xa9"}\n\n'
     assert encode_event("") == b"data: \n\n"
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"))))
-def test_what_is_encoded_is_decoded(texts: list[str]) -> None:
+def test_an_encoded_event_is_decoded_again(texts: list[str]) -> None:
     assert outcome([b"".join(map(encode_event, texts))]).events == data(*texts)

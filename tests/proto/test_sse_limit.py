@@ -37,7 +37,7 @@ EXACT: dict[str, tuple[bytes, bytes, bytes, int]] = {
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r", b"\r\n"])
 @pytest.mark.parametrize("name", EXACT)
-def test_the_limit_passes_and_one_byte_more_does_not_under_every_cut(name: str, line_end: bytes) -> None:
+def test_the_limit_is_exact_under_every_cut(name: str, line_end: bytes) -> None:
     first, last, rest, events = EXACT[name]
     first, rest = first.replace(b"\n", line_end), rest.replace(b"\n", line_end)
     exact = under_every_cut(first + last + rest, LIMIT)
@@ -48,7 +48,7 @@ def test_the_limit_passes_and_one_byte_more_does_not_under_every_cut(name: str, 
 
 
 def test_the_line_end_of_the_last_data_line_is_not_counted() -> None:
-    # It lies between the limit and the blank line, and bytes may stop coming just there.
+    # It lies between the limit and the blank line, exactly where the bytes may stop.
     decoder = SSEDecoder(Limits(event_bytes=7))
     assert decoder.receive_data(b"data: x") == []
     assert decoder.receive_data(b"\n") == []
@@ -72,7 +72,7 @@ def test_a_tiny_limit_gives_the_same_under_every_cut(limit: int) -> None:
         assert under_every_cut(stream, limit).overflowed is (slow_overflow(stream, limit) is not None)
 
 
-def test_after_an_overflow_there_is_nothing_more() -> None:
+def test_after_an_overflow_there_are_no_more_events() -> None:
     decoder = SSEDecoder(Limits(event_bytes=10))
     given = decoder.receive_data(b"id: 1\nretry: 1\ndata: a\n\n<br>\ndata: 789ab\ndata: b\n\nid: 2\n\nretry: 2\n<p>\n")
     assert given == [ServerSentEvent(data="a", id="1", retry=1)]
@@ -94,12 +94,12 @@ def test_events_before_the_overflow_are_given_even_in_the_same_bytes() -> None:
     assert ended.overflowed
 
 
-def test_lines_outside_of_events_may_be_endless() -> None:
+def test_lines_outside_events_may_be_endless() -> None:
     ended = outcome(repeat(b": keepalive\n\nid: 1\nevent: x\nretry: 1\nfoo\n\n\r", 20_000), 12)
     assert ended == Outcome((), 1, "1", False, False, "foo")
 
 
-def test_lines_of_one_event_other_than_data_do_not_add_up() -> None:
+def test_lines_other_than_data_do_not_add_up() -> None:
     ended = outcome([b"event: x\n: c\nid: 1\n" * 1000 + b"data: a\n\n"], 10)
     assert ended.events == (ServerSentEvent("x", "a", "1"),)
 

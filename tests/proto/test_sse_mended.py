@@ -1,4 +1,4 @@
-"""Lines that PHP spoils are mended, if that is asked for, on both paths; copies."""
+"""Lines that PHP has mangled are repaired on request, on both paths. Copies."""
 
 import copy
 import pickle
@@ -48,14 +48,14 @@ MENDED: dict[str, tuple[bytes, list[str], bool, str | None]] = {
 
 
 @pytest.mark.parametrize(("stream", "texts", "seen", "ignored"), MENDED.values(), ids=MENDED)
-def test_lines_that_php_spoils_are_mended_if_that_is_asked_for(
+def test_lines_that_php_has_mangled_are_repaired_on_request(
     stream: bytes, texts: list[str], seen: bool, ignored: str | None
 ) -> None:
     for pieces in every_cut(stream):
         assert mended(pieces) == (texts, False, seen, ignored)
 
 
-def test_a_spoilt_line_counts_whole_until_it_ends_and_then_its_field_alone() -> None:
+def test_a_mangled_line_counts_whole_until_it_ends_and_then_only_its_field() -> None:
     stream = b"xxxxxxxxxx" + HI[:-1]
     size = len(stream) - 1
     for pieces in every_cut(stream + b"\n" + HI):
@@ -80,7 +80,7 @@ def test_a_spoilt_line_counts_whole_until_it_ends_and_then_its_field_alone() -> 
     ],
 )
 @pytest.mark.parametrize("mend", [False, True])
-def test_the_two_paths_give_the_data_alone(
+def test_both_paths_give_the_data_alone(
     mend: bool, pieces: list[bytes], texts: list[str], seen: bool, ignored: str | None
 ) -> None:
     decoder = SSEDecoder(mend=mend)
@@ -91,7 +91,7 @@ def test_the_two_paths_give_the_data_alone(
     assert (given_texts, decoder.data_seen, decoder.first_ignored_line) == (texts, seen, ignored)
 
 
-def test_an_event_is_given_before_what_follows_it_is_looked_at() -> None:
+def test_an_event_is_given_before_the_following_bytes_are_scanned() -> None:
     decoder = SSEDecoder(mend=True)
     texts = decoder.receive_exact(b"data: a\n\nx\ndata: b\n\n")
     assert (next(texts), decoder.first_ignored_line) == ("a", None)

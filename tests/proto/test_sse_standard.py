@@ -1,4 +1,4 @@
-"""The standard, slowly: a decoder to compare with."""
+"""A slow decoder that follows the standard literally, for comparison."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.proto.streams import BOM, RULES, STREAMS, outcome, slow_overflow, slo
 
 
 def slow_lines(text: str) -> Iterator[str]:
-    """The lines that an end closes: CRLF, LF, or CR."""
+    """The complete lines. CRLF, LF or CR ends a line."""
     line = ""
     for index, character in enumerate(text):
         if character == "\r" or (character == "\n" and text[index - 1 : index] != "\r"):
@@ -22,7 +22,7 @@ def slow_lines(text: str) -> Iterator[str]:
 
 
 def slow_sse(stream: bytes) -> tuple[tuple[ServerSentEvent, ...], int | None, str]:
-    """9.2.6 of the HTML Standard, sentence by sentence: the events, the reconnection time, the last event id."""
+    """HTML Standard 9.2.6, sentence by sentence: the events, the reconnection time, the last event id."""
     events: list[ServerSentEvent] = []
     reconnection_time: int | None = None
     own_time: int | None = None
@@ -54,11 +54,11 @@ def slow_sse(stream: bytes) -> tuple[tuple[ServerSentEvent, ...], int | None, st
             if "\0" not in value:
                 last_event_id_buffer = value
         elif name == "retry" and value and set(value) <= set("0123456789") and len(value.lstrip("0")) <= 18:
-            reconnection_time = own_time = int(value)  # the bound of 18 digits is ours
+            reconnection_time = own_time = int(value)  # the limit of 18 digits is ours
     return tuple(events), reconnection_time, last_event_id
 
 
-def test_the_slow_decoder_keeps_the_rules_too() -> None:
+def test_the_slow_decoder_follows_the_rules_too() -> None:
     assert [slow_sse(stream)[0] for stream, _ in RULES.values()] == [events for _, events in RULES.values()]
 
 
@@ -104,8 +104,8 @@ PLAIN_STREAMS = st.lists(st.sampled_from(PLAIN_PIECES), max_size=14).map(b"".joi
 
 
 @given(PLAIN_STREAMS, st.integers(1, 40), st.data())
-def test_the_fast_path_and_the_exact_one_give_the_same(stream: bytes, limit: int, draw: st.DataObject) -> None:
-    # A CR is looked at by the exact path alone, and CRLF means what LF means.
+def test_the_fast_path_and_the_exact_path_give_the_same_events(stream: bytes, limit: int, draw: st.DataObject) -> None:
+    # Only the exact path sees a CR, and CRLF means the same as LF.
     exact = outcome(byte_by_byte(stream.replace(b"\n", b"\r\n")), limit)
     assert outcome([stream], limit) == exact
     assert outcome(draw.draw(random_cuts(stream)), limit) == exact

@@ -1,4 +1,4 @@
-"""Memory and work of the decoder are in proportion."""
+"""Memory and work of the decoder are proportional to the input."""
 
 import sys
 import tracemalloc
@@ -50,7 +50,7 @@ def test_64_mebibytes_in_one_read_are_not_copied(beginning: bytes) -> None:
 
 @pytest.mark.parametrize("line", [b"data: ab\n", b"data\r"])
 @pytest.mark.parametrize("size", [1000, 4 * MEBI])
-def test_many_small_data_lines_are_held_in_as_little_as_a_long_one(line: bytes, size: int) -> None:
+def test_many_small_data_lines_take_little_more_memory_than_one_long_line(line: bytes, size: int) -> None:
     decoder = SSEDecoder(Limits(event_bytes=MEBI // 2))
     piece = line * (size // len(line))
     with at_most(2 * MEBI // 2 + MEBI):
@@ -58,7 +58,7 @@ def test_many_small_data_lines_are_held_in_as_little_as_a_long_one(line: bytes, 
             assert decoder.receive_data(piece) == []
 
 
-def test_what_no_event_needs_any_more_is_not_kept() -> None:
+def test_data_that_no_event_needs_any_more_is_freed() -> None:
     decoder = SSEDecoder()
     piece = b": keepalive\n\nevent: x\n\n<br>\ndata\n\n" * 30
     with at_most(MEBI):
@@ -91,7 +91,7 @@ def calls(stream: bytes, size: int) -> int:
     "unit", [b"x", b"\r", b"data: a\n", b"data: a\r\n\r\n", b": ", b"id: 1\n", b"\xff", b"<br>\n\n"]
 )
 @pytest.mark.parametrize(("size", "length"), [(1, 4 * KIBI), (64, 16 * KIBI), (64 * KIBI, 128 * KIBI)])
-def test_twice_the_input_is_at_most_two_and_a_half_times_the_calls(unit: bytes, size: int, length: int) -> None:
+def test_twice_the_input_takes_at_most_two_and_a_half_times_the_calls(unit: bytes, size: int, length: int) -> None:
     stream = unit * (length // len(unit))
     once, twice = calls(stream, size), calls(stream * 2, size)
     assert 0 < once < twice <= 2.5 * once
@@ -99,7 +99,7 @@ def test_twice_the_input_is_at_most_two_and_a_half_times_the_calls(unit: bytes, 
 
 
 @pytest.mark.parametrize("beginning", [b"", b"data: ", b": "])
-def test_sixteen_mebibytes_in_small_pieces_are_not_copied_for_each(beginning: bytes) -> None:
+def test_sixteen_mebibytes_in_small_pieces_are_not_copied_for_each_piece(beginning: bytes) -> None:
     # 131,072 pieces: a decoder that copied the unfinished line for each would move a terabyte.
     decoder = SSEDecoder()
     assert decoder.receive_data(beginning) == []

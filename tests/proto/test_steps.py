@@ -36,7 +36,7 @@ def told(step: Step) -> tuple[object, ...]:
             return ("done",)
 
 
-def test_a_driver_is_a_match_over_the_steps() -> None:
+def test_a_driver_can_match_the_steps() -> None:
     assert [told(step) for step in STEPS] == [
         ("connect", "site.example", 443),
         ("tls", "site.example"),
@@ -47,7 +47,7 @@ def test_a_driver_is_a_match_over_the_steps() -> None:
     ]
 
 
-def test_a_step_shows_neither_bytes_nor_signal() -> None:
+def test_repr_shows_neither_bytes_nor_signal() -> None:
     assert [repr(step) for step in STEPS] == [
         "Connect(host='site.example', port=443)",
         "StartTLS(server_name='site.example')",

@@ -1,4 +1,4 @@
-"""The promises of the strategies: what they give, what they never give, and that nothing is missing."""
+"""The promises of the strategies: what they draw, what they never draw, and that every kind is drawn."""
 
 import importlib
 import re
@@ -50,7 +50,7 @@ def test_every_type_has_its_strategy(kind: type[Any], data: st.DataObject) -> No
 
 
 @given(st.from_type(Event))  # type: ignore[arg-type]  # a union is no type[T]
-def test_the_union_of_the_events_has_one_too(event: object) -> None:
+def test_the_union_of_the_events_has_a_strategy_too(event: object) -> None:
     assert isinstance(event, Live | End | Broken)
 
 
@@ -63,7 +63,7 @@ def test_the_union_of_the_events_has_one_too(event: object) -> None:
     ],
 )
 def test_the_types_are_registered_without_an_import_and_in_any_order(tmp_path: Path, imports: str) -> None:
-    # An installed distribution as Hypothesis sees it, with the entry points of our pyproject.toml.
+    # Hypothesis sees an installed distribution with the entry points of our pyproject.toml.
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["hypothesis"]
     metadata = tmp_path / "opchat_of_this_test-0.dist-info"
     metadata.mkdir()
@@ -94,18 +94,18 @@ def test_without_hypothesis_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @given(strategies.texts())
-def test_texts_can_be_sent(text: str) -> None:
+def test_texts_can_be_encoded(text: str) -> None:
     assert text.encode().decode() == text
 
 
 @given(strategies.messages())
-def test_messages_are_of_the_roles_that_a_question_takes(message: Message) -> None:
+def test_messages_have_only_the_roles_of_a_question(message: Message) -> None:
     assert message.role in ("user", "assistant", "system")
     assert Submit.from_messages([message, Message("user", "?")]).messages == (message,)
 
 
 @given(strategies.submits(), strategies.sessions())
-def test_a_server_takes_every_question_and_reads_it_as_it_was_asked(submit: Submit, session: Session) -> None:
+def test_a_server_decodes_every_question_as_it_was_encoded(submit: Submit, session: Session) -> None:
     site = Site(b"secret")
     headers = [("Content-Type", "application/json"), ("X-WP-Nonce", site.nonce(0))]
     body = submit.encode(session.session_id)
@@ -115,12 +115,12 @@ def test_a_server_takes_every_question_and_reads_it_as_it_was_asked(submit: Subm
 
 
 @given(strategies.sessions())
-def test_sessions_belong_to_no_site_yet(session: Session) -> None:
+def test_sessions_are_not_bound_to_a_site_yet(session: Session) -> None:
     assert session.origin is None
 
 
 @given(strategies.endpoints())
-def test_endpoints_are_found_again_by_what_they_are(endpoint: Endpoint) -> None:
+def test_endpoints_can_be_parsed_from_their_parts(endpoint: Endpoint) -> None:
     assert Endpoint.parse(endpoint.origin + endpoint.root) == endpoint
 
 
@@ -130,12 +130,12 @@ def test_limits_leave_room_for_every_question(limits: Limits) -> None:
 
 
 @given(strategies.replies())
-def test_replies_have_one_terminal_event_the_last(reply: list[Event]) -> None:
+def test_a_reply_has_exactly_one_terminal_event_at_its_end(reply: list[Event]) -> None:
     assert is_reply(reply)
 
 
 @given(strategies.events())
-def test_a_payload_can_be_read_and_its_reply_is_the_events(event: Event) -> None:
+def test_a_payload_is_json_and_contains_the_reply_of_its_event(event: Event) -> None:
     if isinstance(event, End) and event.raw:
         reply = event.payload()["reply"]
         assert event.reply == (reply if isinstance(reply, str) else None)
@@ -178,7 +178,7 @@ def test_a_page_gives_its_bots(found: strategies.HTMLPage) -> None:
         pytest.param(lambda found: any(bot.max_files == 5 for bot in found.page.bots), id="files"),
     ],
 )
-def test_every_kind_of_page_is_there(wanted: Callable[[strategies.HTMLPage], bool]) -> None:
+def test_every_kind_of_page_is_drawn(wanted: Callable[[strategies.HTMLPage], bool]) -> None:
     assert wanted(find(strategies.pages(), wanted, settings=SEARCH))
 
 
@@ -209,12 +209,12 @@ def test_the_parts_of_a_response_match_its_bytes(response: strategies.HTTPRespon
 
 
 @given(st.data(), st.binary(max_size=40))
-def test_cuts_lose_nothing_and_move_nothing(data: st.DataObject, whole: bytes) -> None:
+def test_cuts_lose_and_move_nothing(data: st.DataObject, whole: bytes) -> None:
     assert b"".join(data.draw(strategies.cuts(whole))) == whole
 
 
-# Enough that what is missing is missing; it stops at the first example. How many it takes depends on what else was
-# imported, since Hypothesis draws on the constants of the modules that it finds.
+# Enough to be sure that a missing kind is missing; the search stops at the first example. How many it takes depends on
+# what else was imported, since Hypothesis draws on the constants of the modules that it finds.
 SEARCH = settings(max_examples=20_000, database=None, phases=[Phase.generate])
 
 
@@ -255,7 +255,7 @@ def last(body: strategies.Body) -> Event:
         pytest.param(lambda body: len(body.events) > 3, id="many events"),
     ],
 )
-def test_every_kind_of_body_is_there(wanted: Callable[[strategies.Body], bool]) -> None:
+def test_every_kind_of_body_is_drawn(wanted: Callable[[strategies.Body], bool]) -> None:
     assert wanted(find(strategies.bodies(), wanted, settings=SEARCH))
 
 
@@ -271,14 +271,14 @@ def test_every_kind_of_body_is_there(wanted: Callable[[strategies.Body], bool]) 
         pytest.param(rb"\A(?!.*(chunked|Content-Length))", id="up to the close"),
     ],
 )
-def test_every_kind_of_response_is_there(pattern: bytes) -> None:
+def test_every_kind_of_response_is_drawn(pattern: bytes) -> None:
     found = find(
         strategies.responses(), lambda response: bool(re.search(pattern, response.data, re.DOTALL)), settings=SEARCH
     )
     assert re.search(pattern, found.data, re.DOTALL)
 
 
-# ---------------------------------------------------------------- bodies that go wrong
+# ---------------------------------------------------------------- faulty bodies
 
 
 @given(st.data(), strategies.faulty_bodies())
@@ -308,7 +308,7 @@ def test_a_faulty_body_is_broken_after_its_pieces(data: st.DataObject, body: str
         lambda body: body.events and b"\r\n" in body.data,
     ],
 )
-def test_every_kind_of_fault_is_there(what: Callable[[strategies.FaultyBody], bool]) -> None:
+def test_every_kind_of_fault_is_drawn(what: Callable[[strategies.FaultyBody], bool]) -> None:
     find(strategies.faulty_bodies(), what, settings=SEARCH)
 
 

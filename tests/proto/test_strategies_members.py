@@ -1,4 +1,4 @@
-"""Questions by the official API, and discussions, as Hypothesis draws them: what is sent is what is read."""
+"""Drawn queries and discussions: each is received as it was sent."""
 
 import json
 
@@ -9,7 +9,7 @@ from opchat_proto import Discussion, DiscussionPage, End, Flow, Query, Session, 
 
 
 @given(strategies.queries())
-def test_a_query_goes_out_as_it_is(query: Query) -> None:
+def test_a_query_is_sent_unchanged(query: Query) -> None:
     flow = Flow("https://site.example", query, session=Session.from_token("token"))
     request = flow.next_request()
     assert request is not None

@@ -1,4 +1,4 @@
-"""The rules for machines: they hold for `Client` and `Call`, and each finds a wrapper that breaks it."""
+"""The rules for machines hold for `Client` and `Call`, and find each wrapper that breaks one."""
 
 import contextlib
 import copy
@@ -28,11 +28,11 @@ from opchat_proto import (
 )
 
 ONE_FAULT = settings(
-    max_examples=1000,  # it stops at the first fault
+    max_examples=1000,  # stops at the first fault
     stateful_step_count=20,
     deadline=None,
     database=None,
-    phases=[Phase.generate],  # what is found need not be small
+    phases=[Phase.generate],  # a fault need not be minimised
     report_multiple_bugs=False,
 )
 
@@ -42,7 +42,7 @@ def find_fault(rules: type[Any]) -> None:
 
 
 class Wrapper:
-    """A `Client` in a wrapper that changes nothing; those below break a rule each."""
+    """A `Client` in a wrapper that changes nothing. Each subclass below breaks one rule."""
 
     def __init__(self, flow: Flow, *, proxy: Proxy | None = None) -> None:
         self.client = Client(flow, proxy=proxy)
@@ -103,7 +103,7 @@ class StaysAfterClose(Wrapper):
 
 
 class AsksAgain(Wrapper):
-    """Repeats a question whose answer did not come."""
+    """Repeat a question that got no answer."""
 
     def __init__(self, flow: Flow, *, proxy: Proxy | None = None) -> None:
         self.again = copy.deepcopy(flow)
@@ -142,7 +142,7 @@ TestCallRules = strategies.call_rules().TestCase
 
 
 class CallWrapper:
-    """A `Call` in a wrapper that changes nothing; those below break a rule each."""
+    """A `Call` in a wrapper that changes nothing. Each subclass below breaks one rule."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -198,7 +198,7 @@ class KeepsTheEnd(CallWrapper):
 
 
 class SendsTwice(CallWrapper):
-    """Repeats a question whose answer did not come."""
+    """Repeat a question that got no answer."""
 
     def receive_eof(self) -> None:
         sent = isinstance(self.call.next_step(0)[0], Receive)
@@ -224,7 +224,7 @@ class Leaks(CallWrapper):
 
 
 class StartsASessionItself(CallWrapper):
-    """Has its own channel, and so its own start_session."""
+    """Has a channel of its own, and so its own start_session."""
 
     def __init__(self, channel: Channel) -> None:
         options = {"proxy": channel.proxy, "timeouts": channel.timeouts, "limits": channel.limits}
@@ -260,7 +260,7 @@ class Mute:
         return False
 
 
-def test_the_rules_find_a_channel_that_wakes_nobody() -> None:
+def test_the_rules_find_a_channel_that_wakes_no_call() -> None:
     def factory(endpoint: Endpoint, **options: Any) -> Channel:
         return Channel(endpoint, **options | {"signal": options["signal"] and Mute})
 

@@ -1,4 +1,4 @@
-"""Files as Hypothesis draws them: what a client sends is what a site is handed, however it is cut."""
+"""Drawn files: a site receives what a client sends, however it is cut."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ SITE = Site(b"secret", upload_types=("png",))
 
 
 @given(strategies.uploads(), st.data())
-def test_a_site_is_handed_what_was_sent(upload: Upload, data: st.DataObject) -> None:
+def test_a_site_receives_what_was_sent(upload: Upload, data: st.DataObject) -> None:
     request = Flow("https://site.example", upload, session=Session(SITE.nonce(NOW))).next_request()
     assert request is not None
     file = SITE.receive_upload(request.method, request.target, request.headers, now=NOW)

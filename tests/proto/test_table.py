@@ -45,7 +45,7 @@ def test_every_pair_moves_as_the_rows_say_or_raises() -> None:
                     LocalProtocolError, match=f"^Door: {given} is not legal in state {state}$"
                 ) as caught:
                     table.next(state, given)
-                assert caught.value.__suppress_context__  # the KeyError is nothing to the caller
+                assert caught.value.__suppress_context__  # the KeyError means nothing to the caller
 
 
 def test_a_state_without_a_row_allows_nothing() -> None:
@@ -54,7 +54,7 @@ def test_a_state_without_a_row_allows_nothing() -> None:
         table.next(Door.OPEN, Hand.PUSH)
 
 
-def test_the_diagram_has_one_arrow_for_each_pair_of_states_in_the_order_of_the_rows() -> None:
+def test_the_diagram_has_one_arrow_for_each_pair_of_states_in_row_order() -> None:
     assert door().mermaid() == (
         "stateDiagram-v2\n"
         "    [*] --> open\n"
@@ -67,7 +67,7 @@ def test_the_diagram_has_one_arrow_for_each_pair_of_states_in_the_order_of_the_r
     )
 
 
-def test_a_copied_table_runs_on() -> None:
+def test_a_copied_table_works() -> None:
     for twin in copies(door()):
         assert twin.next(Door.SHUT, Hand.KICK) is Door.GONE
         assert twin.mermaid() == door().mermaid()

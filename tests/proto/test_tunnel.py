@@ -1,4 +1,4 @@
-"""Replies of a proxy, right and wrong, cut everywhere."""
+"""Replies of a proxy, valid and malformed, cut everywhere."""
 
 import array
 import copy
@@ -53,7 +53,7 @@ EVERY_WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 @EVERY_WAY
-def test_a_proxy_may_cut_its_replies_anywhere(way: Way) -> None:
+def test_the_replies_of_a_proxy_may_be_cut_anywhere(way: Way) -> None:
     whole = way.client()
     assert follow(whole, way.script) == []
     request = whole.next_step()
@@ -76,7 +76,7 @@ def test_a_proxy_may_cut_its_replies_anywhere(way: Way) -> None:
     assert asking.receive_data(content_length(ANSWER)) == ANSWERED
 
 
-def test_a_name_that_only_looks_like_an_address_is_left_to_the_proxy() -> None:
+def test_a_name_that_only_resembles_an_address_is_left_to_the_proxy() -> None:
     for host in ("127.1", "0x7f.0.0.1", "127.0.0.01", "1.2.3.4.", "_"):
         asking = client(endpoint=Endpoint.parse(f"http://{host}"), proxy=Proxy.parse("socks5://proxy.example:3128"))
         follow(asking, (PROXY, NO_PASSWORD, b"\x05\x00"))
@@ -88,7 +88,7 @@ def test_a_name_that_only_looks_like_an_address_is_left_to_the_proxy() -> None:
 @pytest.mark.parametrize(
     ("username", "password"), [("u", "p"), (255 * "u", 255 * "p"), ("user", ""), ("ü", "€"), ("u:u", "p:p")]
 )
-def test_a_password_is_sent_as_in_rfc_1929(scheme: str, username: str, password: str) -> None:
+def test_a_password_is_encoded_as_in_rfc_1929(scheme: str, username: str, password: str) -> None:
     asking = client(proxy=Proxy(scheme, "proxy.example", 3128, username, password))
     user, secret = username.encode(), password.encode()
     login = Send(b"\x01" + bytes((len(user),)) + user + bytes((len(secret),)) + secret)
@@ -117,7 +117,7 @@ def test_every_move_of_the_socks_table_is_made(monkeypatch: pytest.MonkeyPatch) 
     assert SOCKS_TABLE.rows[SOCKSState.OPEN] == {}
 
 
-# ------------------------------------------------------------------------------ tunnels that do not
+# ------------------------------------------------------------------------------ tunnels that do not open
 
 CLOSED_HTTP = refused("the proxy http://proxy.example:3128: the connection was closed before any answer")
 NOT_FOLLOWED = "the proxy's answer cannot be followed: "
@@ -163,7 +163,7 @@ NOT_FOLLOWED = "the proxy's answer cannot be followed: "
         *((ESTABLISHED[:size], CLOSED_HTTP) for size in range(1, len(ESTABLISHED))),
     ],
 )
-def test_a_proxy_that_opens_no_tunnel_is_the_end(reply: bytes, expected: list[Event]) -> None:
+def test_a_proxy_that_opens_no_tunnel_ends_the_question(reply: bytes, expected: list[Event]) -> None:
     assert outcome_of(at_reply(WAYS["http to https"], 0), reply) == expected
 
 
@@ -206,7 +206,7 @@ def test_a_proxys_interim_responses_pass_at_the_limit_and_not_one_beyond(limit: 
     assert outcome_of(at_limit, 5000 * interim) == flood
 
 
-def test_leftovers_are_a_fault_also_where_tls_would_begin() -> None:
+def test_bytes_after_the_reply_are_a_fault_even_before_tls() -> None:
     for name in ("socks5 to https with a password", "https to https"):
         way = WAYS[name]
         last = way.script[way.replies[-1]]
@@ -225,7 +225,7 @@ def before_each_request() -> Iterator[tuple[str, Client]]:
 
 
 @pytest.mark.parametrize("early", [b"\x05\x00", b"\x05\x02", b"\x01\x00", BOUND_V4, ESTABLISHED])
-def test_what_a_proxy_says_before_it_was_asked_opens_nothing(early: bytes) -> None:
+def test_a_reply_before_the_request_opens_nothing(early: bytes) -> None:
     for name, asking in before_each_request():
         expected = UNASKED
         if not name.startswith("socks5") and early is not ESTABLISHED:
@@ -233,13 +233,13 @@ def test_what_a_proxy_says_before_it_was_asked_opens_nothing(early: bytes) -> No
         assert outcome_of(asking, early) == expected
 
 
-def test_one_byte_before_a_socks_request_was_sent_is_one_too_many() -> None:
+def test_a_byte_before_a_socks_request_was_sent_is_a_fault() -> None:
     for name, asking in before_each_request():
         if name.startswith("socks5"):
             assert asking.receive_data(b"\x05") == UNASKED
 
 
-def test_an_http_proxy_may_refuse_before_it_was_asked() -> None:
+def test_an_http_proxy_may_refuse_before_the_request() -> None:
     asking = WAYS["http to https"].client()
     follow(asking, (PROXY,))
     reply = content_length(b"busy", status=b"503 -")
@@ -249,7 +249,7 @@ def test_an_http_proxy_may_refuse_before_it_was_asked() -> None:
         assert (events, reading.next_step()) == (refused("the proxy refused: status 503"), Done())
 
 
-def test_a_clock_that_runs_out_while_a_proxy_is_awaited_stays_one() -> None:
+def test_a_timeout_while_waiting_for_a_proxy_stays_a_timeout() -> None:
     for way in WAYS.values():
         for number, place in enumerate(way.replies):
             reply = way.script[place]
@@ -264,7 +264,7 @@ def test_a_clock_that_runs_out_while_a_proxy_is_awaited_stays_one() -> None:
 @pytest.mark.parametrize(
     "view", [bytearray, memoryview, lambda data: memoryview(b"".join(bytes((n, 0)) for n in data))[::2]]
 )
-def test_any_buffer_of_bytes_is_taken(view: Any) -> None:
+def test_any_bytes_like_object_is_accepted(view: Any) -> None:
     for way in WAYS.values():
         asking = way.client()
         for item in way.script:
@@ -277,7 +277,7 @@ def test_any_buffer_of_bytes_is_taken(view: Any) -> None:
     assert isinstance(asking.next_step(), Send)
 
 
-def test_a_buffer_may_be_used_again_by_the_caller() -> None:
+def test_the_caller_may_reuse_a_buffer() -> None:
     for way in WAYS.values():
         asking = way.client()
         buffer = bytearray(1)
@@ -291,7 +291,7 @@ def test_a_buffer_may_be_used_again_by_the_caller() -> None:
                 follow(asking, (item,))
 
 
-# ------------------------------------------------------------------------------ anything at all
+# ------------------------------------------------------------------------------ arbitrary replies
 
 PIECES = st.sampled_from(
     [
@@ -340,7 +340,7 @@ def test_any_bytes_from_a_proxy_give_the_same_outcome_in_any_pieces(
 @given(
     st.sampled_from(list(WAYS.values())), st.lists(STREAMS | PIECES, max_size=8), st.sampled_from([NO_RESTART, SMALL])
 )
-def test_any_replies_of_a_proxy_are_one_reply_and_at_most_one_submit(
+def test_any_replies_of_a_proxy_give_one_reply_and_at_most_one_submit(
     way: Way, replies: list[bytes], limits: Limits
 ) -> None:
     asking = way.client(limits=limits)

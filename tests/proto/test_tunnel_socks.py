@@ -33,7 +33,7 @@ NO_SOCKS = "the SOCKS proxy sent a reply that is not SOCKS5: "
         (b"", CLOSED_SOCKS),
     ],
 )
-def test_a_socks_proxy_that_chooses_no_method_is_the_end(reply: bytes, expected: list[Event]) -> None:
+def test_a_socks_proxy_without_a_usable_method_ends_the_question(reply: bytes, expected: list[Event]) -> None:
     assert outcome_of(at_reply(WAYS["socks5 to http"], 0), reply) == expected
 
 
@@ -52,7 +52,7 @@ def test_a_socks_proxy_that_chooses_no_method_is_the_end(reply: bytes, expected:
         (b"", CLOSED_SOCKS),
     ],
 )
-def test_a_socks_proxy_that_refuses_the_password_is_the_end(reply: bytes, expected: list[Event]) -> None:
+def test_a_socks_proxy_that_refuses_the_password_ends_the_question(reply: bytes, expected: list[Event]) -> None:
     assert outcome_of(at_reply(WAYS["socks5 to https with a password"], 1), reply) == expected
 
 
@@ -74,7 +74,7 @@ def test_an_unknown_method_is_refused_even_with_a_password(secret: bytes) -> Non
         (7, "command not supported"),
         (8, "address type not supported"),
         (9, "reply code 9"),
-        (0xF0, "reply code 240"),  # Tor's: the onion service cannot be found
+        (0xF0, "reply code 240"),  # Tor's code: the onion service cannot be found
         (255, "reply code 255"),
     ],
 )

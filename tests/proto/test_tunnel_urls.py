@@ -1,4 +1,4 @@
-"""Proxies by their URLs, and their credentials."""
+"""Proxies from their URLs, and their credentials."""
 
 import base64
 from typing import Any
@@ -224,7 +224,7 @@ def test_a_url_of_another_type_than_str_is_refused(text: Any) -> None:
         (("https", "h", 80, "s3cr3t:", ""), "Proxy.username: expected no colon, which ends it in HTTP (RFC 7617, 2)"),
     ],
 )
-def test_a_proxy_that_could_break_out_of_a_line_or_a_field_is_not_made(arguments: Any, message: str) -> None:
+def test_a_proxy_with_forbidden_characters_is_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         Proxy(*arguments)
     assert str(caught.value) == message
@@ -244,7 +244,7 @@ def test_credentials_are_strings(username: Any, password: Any) -> None:
         ("https://192.0.2.1", "https://192.0.2.1:443"),
     ],
 )
-def test_a_proxy_is_shown_without_its_credentials_and_may_be_parsed_again(text: str, shown: str) -> None:
+def test_a_proxy_is_shown_without_credentials_and_can_be_parsed_again(text: str, shown: str) -> None:
     proxy = Proxy.parse(text)
     assert (str(proxy), f"{proxy}") == (shown, shown)
     assert Proxy.parse(shown) == Proxy(proxy.scheme, proxy.host, proxy.port)

@@ -1,4 +1,4 @@
-"""A file's form: no name breaks out of it, and what cannot be sent is said at once."""
+"""A file's form: no name breaks out of it, and invalid files raise at once."""
 
 import email.parser
 import email.policy
@@ -13,7 +13,7 @@ from opchat_proto import (
 from tests.proto.uploads import CAT, FORM
 
 
-def test_the_form_is_the_one_that_browsers_send() -> None:
+def test_the_form_matches_a_browsers() -> None:
     assert CAT.encode() == FORM
     assert CAT.size == len(FORM)
 
@@ -52,11 +52,11 @@ def test_no_name_breaks_out_of_its_field(name: str) -> None:
         ({"data": b"a\r\n--edge--"}, ValueError, r"^Upload\.boundary: expected 1 to 70 characters that the file does"),
     ],
 )
-def test_what_cannot_be_sent_is_said_at_once(changed: dict[str, Any], error: type[Exception], match: str) -> None:
+def test_an_invalid_upload_raises_at_once(changed: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         Upload(**{"name": "cat.png", "data": b"x", "boundary": "edge", **changed})
 
 
-def test_it_is_a_value_that_does_not_show_its_bytes() -> None:
+def test_an_upload_is_a_value_that_does_not_show_its_bytes() -> None:
     assert pickle.loads(pickle.dumps(CAT)) == CAT
     assert "PNG" not in repr(CAT)

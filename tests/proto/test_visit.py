@@ -1,4 +1,4 @@
-"""A visit to a page: its requests, and the answers that are a page."""
+"""A visit to a page: its requests, and the responses that count as a page."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.proto.visits import FOUND, HTML, Answer, answer, fields, take, to, vi
 # ------------------------------------------------------------------------------ a page
 
 
-def test_a_page_is_asked_for_as_a_browser_does() -> None:
+def test_a_page_is_requested_as_a_browser_would() -> None:
     visit, (request,), events = visited(FOUND)
     assert (request.method, request.url, request.body) == ("GET", URL, b"")
     assert {name: value for name, value in request.headers if name != "User-Agent"} == {
@@ -37,7 +37,7 @@ def test_a_page_is_asked_for_as_a_browser_does() -> None:
         ("http://[::1]:8000/x", "http://[::1]:8000/x", "[::1]:8000"),
     ],
 )
-def test_the_address_is_asked_for_as_http_wants_it(url: str, asked: str, host: str) -> None:
+def test_the_address_is_normalised_for_http(url: str, asked: str, host: str) -> None:
     visit, (request,), _ = visited(FOUND, visit=Visit(url))
     assert (request.url, fields(request)["Host"]) == (asked, host)
     assert visit.page is not None
@@ -53,7 +53,7 @@ def test_the_address_is_asked_for_as_http_wants_it(url: str, asked: str, host: s
         "https://site.example/\ud800",
     ],
 )  # fmt: skip
-def test_anything_but_an_address_of_a_page_is_refused(url: str) -> None:
+def test_anything_but_the_address_of_a_page_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^url: expected the address of a page .*, its host in ASCII ") as raised:
         Visit(url)
     assert str(raised.value).endswith(" (xn--...), without a user name")
@@ -73,7 +73,7 @@ def test_the_head_of_the_page_names_its_root() -> None:
     assert visit.page.root == "https://site.example/api"
 
 
-def test_interim_responses_are_passed_over() -> None:
+def test_interim_responses_are_skipped() -> None:
     visit = Visit(URL)
     take(visit)
     assert visit.receive_head(103, [("Link", "<x>")]) == visit.receive_head(100, []) == []
@@ -105,7 +105,7 @@ def test_two_mib_are_read_by_default() -> None:
     assert event.reason is Reason.TOO_LARGE
 
 
-# ------------------------------------------------------------------------------ no page
+# ------------------------------------------------------------------------------ not a page
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_two_mib_are_read_by_default() -> None:
         ),
     ],
 )
-def test_an_answer_that_is_not_a_page_is_a_refusal(response: Answer, broken: Broken) -> None:
+def test_a_response_that_is_not_a_page_is_a_refusal(response: Answer, broken: Broken) -> None:
     visit, _, events = visited(response)
     assert (events, visit.page) == ([broken], None)
 
@@ -145,7 +145,7 @@ def test_an_answer_that_is_not_a_page_is_a_refusal(response: Answer, broken: Bro
         ),
     ],
 )
-def test_a_head_that_cannot_be_followed_ends_the_visit(status: int, headers: Any, broken: Broken) -> None:
+def test_a_malformed_head_ends_the_visit(status: int, headers: Any, broken: Broken) -> None:
     visit = Visit(URL)
     take(visit)
     assert visit.receive_head(status, headers) == [broken]
@@ -184,7 +184,7 @@ def test_a_failure_ends_the_visit_at_any_time(given_inputs: list[Any], event: Br
     assert (visit.page, visit.next_request()) == (None, None)
 
 
-def test_a_failure_says_which_limit_was_met() -> None:
+def test_a_failure_names_the_limit() -> None:
     expected = Broken(Reason.TIMEOUT, "no answer", limit="first_event")
     assert Visit(URL).receive_failure("no answer", Reason.TIMEOUT, limit="first_event") == [expected]
 
@@ -205,7 +205,7 @@ def test_a_connection_that_closes_without_an_answer_is_lost() -> None:
         ("https://site.example/?p=4", "https://site.example/?p=4&opchat=r4nd0m"),
     ],
 )
-def test_a_fresh_page_is_asked_for_past_the_cache(url: str, asked: str) -> None:
+def test_a_fresh_page_is_requested_past_the_cache(url: str, asked: str) -> None:
     visit, requests, _ = visited(to("/chat/?opchat=r4nd0m"), FOUND, visit=Visit(url, fresh="r4nd0m"))
     assert [request.url for request in requests] == [asked, "https://site.example/chat/?opchat=r4nd0m"]
     assert [fields(request)["Cache-Control"] for request in requests] == ["no-cache", "no-cache"]
@@ -213,7 +213,7 @@ def test_a_fresh_page_is_asked_for_past_the_cache(url: str, asked: str) -> None:
 
 
 @pytest.mark.parametrize("fresh", ["", "a b", "a&b", "\u00e9", "x" * 65])
-def test_what_would_not_fit_into_a_url_is_not_fresh(fresh: str) -> None:
+def test_a_fresh_value_that_does_not_fit_into_a_url_is_refused(fresh: str) -> None:
     with pytest.raises(ValueError, match=r"^fresh: expected 1 to 64 letters"):
         Visit(URL, fresh=fresh)
 

@@ -16,7 +16,7 @@ def fetched(visit: Visit, *pieces: bytes, status: int = 200, headers: tuple[tupl
     return events + visit.receive_eof()
 
 
-def test_its_content_is_its_bytes() -> None:
+def test_the_content_of_a_file_is_its_bytes() -> None:
     visit = Visit(URL, session=Session(cookie="a=b"), file=True)
     request = visit.next_request()
     assert request is not None
@@ -33,7 +33,7 @@ def test_a_page_has_no_content() -> None:
     assert visit.page is not None
 
 
-def test_a_redirect_is_followed_and_a_refusal_is_one() -> None:
+def test_a_redirect_is_followed_and_a_refusal_is_broken() -> None:
     visit = Visit(URL, file=True)
     assert fetched(visit, status=302, headers=(("Location", "/other.png"),)) == []
     assert fetched(visit, PNG) == [End(None)]
@@ -51,7 +51,7 @@ def test_the_limit_of_files_applies() -> None:
     assert fetched(Visit(URL, limits, file=True), PNG, b"x") == broken
 
 
-def test_a_call_has_it() -> None:
+def test_a_call_has_the_content() -> None:
     channel = Channel("http://site.example")
     call = channel.http_visit(URL, file=True)
     assert isinstance(call.next_step(0)[0], Request)
@@ -63,6 +63,6 @@ def test_a_call_has_it() -> None:
     assert (channel.call("Hi").content, channel.visit(URL, file=True).content) == (None, None)
 
 
-def test_it_is_said_by_a_bool() -> None:
+def test_content_is_a_bool() -> None:
     with pytest.raises(TypeError, match=r"^file: expected <class 'bool'>, got str$"):
         Visit(URL, file="cat.png")  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def test_the_table_names_every_state_and_input() -> None:
 
 @pytest.mark.parametrize("given_input", CALLS)
 @pytest.mark.parametrize("state", State)
-def test_every_input_in_every_state_does_what_the_table_says(state: State, given_input: Input) -> None:
+def test_every_input_in_every_state_follows_the_table(state: State, given_input: Input) -> None:
     visit = in_state(state)
     row = TABLE.rows[state]
     before = pickle.dumps(visit)
@@ -82,7 +82,7 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
     if given_input in row:
         getattr(visit, name)(*arguments)
         leads_to = {row[given_input]}
-        if given_input in (Input.EOF, Input.FAILURE):  # it stays where it is until the answer is judged
+        if given_input in (Input.EOF, Input.FAILURE):  # it stays until the answer is judged
             assert leads_to == {state}
             leads_to = {row[Input.FOLLOWED if state is State.REDIRECT and given_input is Input.EOF else Input.TERMINAL]}
         assert {state_of(visit)} == leads_to
@@ -98,7 +98,7 @@ def test_every_input_in_every_state_does_what_the_table_says(state: State, given
 
 
 @pytest.mark.parametrize("state", State)
-def test_what_is_always_legal_and_what_never(state: State) -> None:
+def test_some_inputs_are_always_legal_and_some_never(state: State) -> None:
     visit = in_state(state)
     before = pickle.dumps(visit)
     assert visit.receive_data(b"") == visit.receive_data(memoryview(b"")) == []
@@ -119,7 +119,7 @@ def test_what_is_always_legal_and_what_never(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_leaving_ends_the_visit_once(state: State) -> None:
+def test_close_ends_the_visit_once(state: State) -> None:
     visit = in_state(state)
     reason = Reason.TRUNCATED if state is State.PAGE else Reason.LOST
     assert visit.close() == ([] if state is State.DONE else [Broken(reason, "closed by the caller")])
@@ -194,7 +194,7 @@ def bytes_of(response: Answer) -> bytes:
 
 
 def steps(client: Client, answers: Iterator[Answer]) -> Iterator[Any]:
-    """The steps of a client with these answers, then its events."""
+    """The steps of a client with these responses, then its events."""
     while True:
         step = client.next_step()
         match step:

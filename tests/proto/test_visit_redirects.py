@@ -58,7 +58,7 @@ def test_at_most_five_redirects_are_followed() -> None:
 @pytest.mark.parametrize(
     "location", ["ftp://a/", "javascript:alert(1)", "https://u:p@a/", "https://[", "//:0/", "\ud800"]
 )
-def test_a_redirect_to_nowhere_is_a_refusal(location: str) -> None:
+def test_a_redirect_without_a_usable_location_is_a_refusal(location: str) -> None:
     shown = location.replace("\ud800", "\ufffd").replace("u:p@", "")
     expected = Broken(Reason.REFUSED, f"redirected to {shown}, which is not an address of a page", 301)
     assert visited(to(location, 301))[2] == [expected]
@@ -87,7 +87,7 @@ def test_the_text_of_a_redirect_is_bounded() -> None:
 AUTHORIZED = {"Authorization": "Basic secret", "X-Key": "secret", "User-Agent": "Mine", "Accept-Language": "fr"}
 
 
-def test_a_members_cookies_go_with_each_request_to_the_site_and_the_nonce_with_none() -> None:
+def test_a_members_cookies_go_with_each_request_to_the_site_and_no_nonce_does() -> None:
     visit, requests, events = visited(to("/a"), FOUND, visit=Visit(URL, session=MEMBER, headers=AUTHORIZED))
     assert events == [End(None)]
     for request in requests:
@@ -110,7 +110,7 @@ def test_a_member_is_not_redirected_to_another_origin(place: str, options: Any) 
     assert visit.next_request() is None
 
 
-def test_nothing_that_is_secret_goes_to_another_origin() -> None:
+def test_no_secret_goes_to_another_origin() -> None:
     session = Session("secretnonce", "secretid", "mwai_session_id=secret")
     headers = {"X-Key": "secret", "User-Agent": "Mine", "Accept-Language": "fr"}
     visit = Visit(URL, session=session, headers=headers)
@@ -121,7 +121,7 @@ def test_nothing_that_is_secret_goes_to_another_origin() -> None:
     assert (fields(away)["User-Agent"], fields(away)["Accept-Language"]) == ("Mine", "fr")
 
 
-def test_what_is_not_the_callers_is_refused() -> None:
+def test_reserved_headers_are_refused() -> None:
     with pytest.raises(ValueError, match="X-WP-Nonce is not yours to set"):
         Visit(URL, headers=[("X-WP-Nonce", "x")])
     with pytest.raises(

@@ -8,14 +8,14 @@ from tests.proto.cuts import every_cut, in_pieces
 
 
 def at_reply(way: Way, number: int, *, limits: Limits = NO_RESTART) -> Client:
-    """A client at the proxy's reply with this index."""
+    """A client that waits for the proxy's reply with this index."""
     asking = way.client(limits=limits)
     follow(asking, way.script[: way.replies[number]])
     return asking
 
 
 def outcome_of(asking: Client, reply: bytes) -> list[Event]:
-    """The outcome of this reply and a close, the same for every cut, without a request to the site."""
+    """The outcome of this reply followed by a close. It is the same for every cut, and no request reaches the site."""
     outcomes = []
     for pieces in every_cut(reply) if len(reply) < 500 else ([reply], in_pieces(reply, 1), in_pieces(reply, 1000)):
         reading = copy.deepcopy(asking)

@@ -1,4 +1,4 @@
-"""A file, its form, and what sites answer."""
+"""A file, its form, and responses of sites."""
 
 from opchat_proto import (
     Broken,

@@ -1,4 +1,4 @@
-"""A visit to a page, and what answers it."""
+"""A visit to a page, and the responses to it."""
 
 from opchat_proto import Event, Request, Visit
 from tests.proto.pages import CHAT, URL
@@ -20,13 +20,13 @@ def take(visit: Visit) -> Request:
 
 
 def answer(visit: Visit, response: Answer) -> list[Event]:
-    """The whole response to the request that was handed out."""
+    """Report the whole response to the request that was handed out."""
     status, headers, body = response
     return visit.receive_head(status, headers) + visit.receive_data(body) + visit.receive_eof()
 
 
 def visited(*answers: Answer, visit: Visit | None = None) -> tuple[Visit, list[Request], list[Event]]:
-    """A visit that gets these answers: with its requests and events."""
+    """A visit that gets these responses, with its requests and events."""
     visit = visit or Visit(URL)
     requests, events = [], []
     for response in answers:
