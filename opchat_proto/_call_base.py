@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -258,7 +258,20 @@ class CallBase(ABC, Generic[_S]):
                 case State.OVER:
                     return _ANY_DONE, math.inf
 
-    # ---------------------------------------------------------------- reports
+    # ---------------------------------------------------------------- inputs
+
+    def attach(self, files: Iterable[Upload]) -> None:
+        """Upload these too, after the files of `Channel.call`: for a driver that reads files only when a call is asked.
+
+        Use it before the first `next_step`; later it may raise `LocalProtocolError`. A
+        call that is over ignores it. Raises `TypeError`, `ValueError` as `Channel.call`.
+        """
+        with self._channel._lock:
+            if self._state not in _ENDED:
+                attached = self._channel._check_files(files, self._what)
+                self._move(Input.ATTACH)
+                self._files += attached
+                self._begin(self._channel._session)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes; see `Client.receive_data` and `Flow.receive_data`. Ignored while no connection is wanted.

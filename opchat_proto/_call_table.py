@@ -31,6 +31,7 @@ class Input(StrEnum):
     HEAD = "receive_head"
     DATA = "receive_data"
     EOF = "receive_eof"
+    ATTACH = "attach"
     CLOSE = "close"
     FOUND = "session found"
     ANOTHER_STARTS = "another call starts the session"
@@ -54,7 +55,7 @@ TABLE: Table[State, Input] = Table(
     (State.SESSION,),
     {
         State.SESSION: {
-            **dict.fromkeys(_REPORTS, State.SESSION),
+            **dict.fromkeys((*_REPORTS, Input.ATTACH), State.SESSION),
             Input.FOUND: State.ASK,
             Input.ANOTHER_STARTS: State.WAIT,
             Input.TO_START: State.START,

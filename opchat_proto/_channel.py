@@ -194,19 +194,23 @@ class Channel:
         files: Iterable[Upload],
         options: QuestionOptions,
     ) -> tuple[Askable, tuple[Upload, ...]]:
+        submit = _to_submit(question, conversation, chat_id, options)
+        attached = self._check_files(files, submit)
+        if attached:
+            self._flow(submit)  # raises if it is too large, before any upload
+        return submit, attached
+
+    def _check_files(self, files: Iterable[Upload], question: object) -> tuple[Upload, ...]:
         attached = tuple(files)
         if not all(isinstance(file, Upload) for file in attached):
             raise TypeError("files: expected each to be an Upload")
-        submit = _to_submit(question, conversation, chat_id, options)
-        if attached:
-            if not isinstance(submit, Submit):
-                raise TypeError(f"files: expected a question that they belong to, got {type(submit).__name__}")
-            most = self.limits.upload_bytes
-            for file in attached:
-                if file.size > most:
-                    raise ValueError(f"files: expected at most {most} bytes (Limits.upload_bytes) in {file.name!r}")
-            self._flow(submit)  # raises if it is too large, before any upload
-        return submit, attached
+        if attached and not isinstance(question, Submit):
+            raise TypeError(f"files: expected a question that they belong to, got {type(question).__name__}")
+        most = self.limits.upload_bytes
+        for file in attached:
+            if file.size > most:
+                raise ValueError(f"files: expected at most {most} bytes (Limits.upload_bytes) in {file.name!r}")
+        return attached
 
     def visit(self, url: str, *, fresh: str | None = None, file: bool = False) -> Call:
         """Visit a page of this site or another. The one event is `End(None)`, with `call.page` set, or `Broken`.

@@ -247,8 +247,8 @@ class AsyncTransport(Protocol):
     ) -> AsyncReply:
         """Ask a question, in a conversation if one is given, with files that are uploaded first.
 
-        Raises `ValueError` for a question that cannot be sent, `OSError` for a file that
-        cannot be read.
+        Raises `ValueError` for a question that cannot be sent. Reading the reply raises
+        `OSError` for a file that cannot be read.
         """
 
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:

@@ -1,5 +1,7 @@
 """The driver loop of all async transports: ask the call for its next step, perform it in time, report the outcome."""
 
+import math
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Self, TypeVar
@@ -10,7 +12,7 @@ from ._base import ReplyBase, TransportBase
 from ._common import words
 from ._discussions import AsyncDiscussions
 from ._text import AsyncText
-from ._uploads import AsyncUploads
+from ._uploads import AsyncUploads, FileLike, read_files
 from ._visits import AsyncVisits
 
 __all__ = ["AsyncReplyBase", "AsyncTransportBase", "StreamReply"]
@@ -50,6 +52,11 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussi
         async with AsyncExitStack() as stack:
             self._close_all(stack, stack.push_async_callback)
         await self._checkpoint()
+
+    @staticmethod
+    def _split(files: list[FileLike]) -> tuple[list[FileLike], list[FileLike]]:
+        has_path = any(isinstance(file, str | os.PathLike) for file in files)
+        return ([], files) if has_path else (files, [])
 
     def _enter(self) -> None:
         """Raise `RuntimeError` in another event loop than the first."""
@@ -111,6 +118,8 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
             if has_event:
                 await self._transport._checkpoint()  # before taking the event, which a cancellation would lose
                 event = call.next_event()
+            if self._files:
+                await self._attach()
             while event is None:
                 step, until = call.next_step(self._now())
                 if isinstance(step, Done):
@@ -149,6 +158,13 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         if event is None:
             raise StopAsyncIteration
         return event
+
+    async def _attach(self) -> None:
+        """Read the files of the question in a thread."""
+        files, self._files = self._files, ()
+        most = self._transport._channel.limits.upload_bytes
+        with self._within(math.inf) as self._scope:
+            self._call.attach(await self._transport._in_thread(read_files, files, most))
 
     async def aclose(self) -> None:
         """Close the connection at once if the answer is not over. Idempotent, from any task, even if cancelled.

@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
@@ -24,7 +24,7 @@ from opchat_proto import (
 )
 
 from ._common import Options, load_trust_store, make_channel, make_ssl_context, new_chat_id
-from ._uploads import FileLike, to_upload
+from ._uploads import FileLike, read_files
 
 __all__ = ["ReplyBase", "TransportBase"]
 
@@ -92,20 +92,28 @@ class TransportBase(Generic[_R]):
         `files` are paths, pairs of a name and bytes, or `Upload`s. They are uploaded
         first, in the same session, and the question names their ids. A file that the site
         does not take ends the reply with that `Broken`, and nothing was asked; `retries`
-        may repeat an upload. Paths are read now, without letting other tasks run; an async
-        `upload` reads them in a thread, for `file_ids`. Sites
-        read several files since 3.1.2, older ones only one, or none of them: see `Bot.max_files`.
+        may repeat an upload. Paths are read now; in async code when the reply is read, in a
+        thread. Sites read several files since 3.1.2, older ones only one, or none of them:
+        see `Bot.max_files`.
 
         Raises `InvalidMessages` or another `ValueError` for a question that cannot be sent,
         `TypeError` for other types, `OSError` for a file that cannot be read,
         `RuntimeError` if the transport is closed or the conversation is being asked another question.
         """
+        later: Sequence[FileLike] = ()
         if files:
             if isinstance(files, str | bytes | os.PathLike | Upload):
                 raise TypeError("files: expected several, got one")
-            most = self._channel.limits.upload_bytes
-            options["files"] = [to_upload(file, most) for file in files]  # type: ignore[typeddict-unknown-key]  # for the core
-        return self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
+            now, later = self._split(list(files))
+            options["files"] = read_files(now, self._channel.limits.upload_bytes)  # type: ignore[typeddict-unknown-key]  # for the core
+        reply = self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
+        reply._files = later
+        return reply
+
+    @staticmethod
+    def _split(files: list[FileLike]) -> tuple[list[FileLike], list[FileLike]]:
+        """The files to read now, and those to read later."""
+        return files, []
 
     def _open(self, call: Any) -> _R:
         reply = self._reply(call)
@@ -141,12 +149,14 @@ class TransportBase(Generic[_R]):
     def _forget(self, reply: _R) -> None:
         with self._guard:
             self._replies.discard(reply)
+        reply._files = ()
 
 
 class ReplyBase(Generic[_C]):
     """The answer to one question: `Live` events, then one `End` or `Broken`. Faults are `Broken`, not exceptions."""
 
     _close: Callable[[], Any]
+    _files: Sequence[FileLike] = ()  # to be read and uploaded before the question
 
     def __init__(self, transport: Any, call: _C) -> None:
         """Made by the transport's `ask`."""

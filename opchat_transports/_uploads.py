@@ -3,7 +3,7 @@
 import mimetypes
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ from opchat_proto import Broken, Reason, Upload
 
 from ._broken import ReplyBroken, arun, run
 
-__all__ = ["AsyncUploads", "FileLike", "Uploads", "to_upload"]
+__all__ = ["AsyncUploads", "FileLike", "Uploads", "read_files", "to_upload"]
 
 FileLike: TypeAlias = str | os.PathLike[str] | tuple[str, bytes] | Upload
 """A path, or a name and the bytes, or an `Upload`."""
@@ -37,7 +37,7 @@ class Uploads:
 class AsyncUploads:
     """The same in async code."""
 
-    _in_thread: Callable[..., Awaitable[Upload]]  # calls a function in a thread, which a cancellation does not wait for
+    _in_thread: Callable[..., Awaitable[Any]]  # calls a function in a thread, which a cancellation does not wait for
 
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """As `BlockingTransport.upload`: send a file, and return its id.
@@ -75,6 +75,11 @@ def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upl
         content_type=content_type if content_type and not coding else "application/octet-stream",
         boundary=f"opchat-{secrets.token_hex(16)}",
     )
+
+
+def read_files(files: Iterable[FileLike], most: int) -> list[Upload]:
+    """Read these. Raises as `to_upload`."""
+    return [to_upload(file, most) for file in files]
 
 
 def _reply(transport: Any, file: FileLike | bytes, name: str | None) -> Any:

@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "receive_head": lambda call: call.receive_head(200, []),
     "receive_data": lambda call: call.receive_data(b"H"),
     "receive_eof": lambda call: call.receive_eof(),
+    "attach": lambda call: call.attach([]),
     "timed_out": lambda call: call.timed_out(),
     "close": lambda call: call.close(),
     "next_step": lambda call: call.next_step(0),
@@ -76,7 +77,7 @@ WORKING = (State.START, State.UPLOAD, State.ASK)
 # The state that each input leads to, for both kinds of calls. A missing input raises.
 LEGAL: dict[State, dict[str, State]] = {
     State.SESSION: {
-        **dict.fromkeys((*REPORTS, "timed_out"), State.SESSION),
+        **dict.fromkeys((*REPORTS, "attach", "timed_out"), State.SESSION),
         "close": State.LAST,
         "next_step": State.START,
     },

@@ -11,6 +11,7 @@ from opchat_proto import (
     Call,
     Conversation,
     Limits,
+    LocalProtocolError,
     Reason,
     Receive,
     Request,
@@ -66,6 +67,40 @@ def body_of(call: AnyCall) -> dict[str, Any]:
         call.step_done()
     values: dict[str, Any] = json.loads(body)
     return values
+
+
+@both
+def test_files_may_be_attached_until_the_call_is_asked(make: Make) -> None:
+    call = make(channel(), "What are these?", files=[CAT])
+    call.attach(iter([DOG]))
+    for opened in (OPENED, KEPT):
+        asks(call)
+        tell(call, opened)
+    assert (asks(call), call.upload) == ("upload n1", DOG)
+    with pytest.raises(LocalProtocolError, match=r"^Call: attach is not legal in state UPLOAD$"):
+        call.attach([CAT])
+    tell(call, kept("f2"))
+    assert body_of(call)["newFileIds"] == ["f1", "f2"]
+
+
+@both
+def test_what_cannot_be_attached_changes_nothing(make: Make) -> None:
+    call = make(channel(limits=Limits(upload_bytes=CAT.size)), "What is this?", files=[CAT])
+    with pytest.raises(ValueError, match=r"^files: expected at most \d+ bytes \(Limits\.upload_bytes\) in 'long"):
+        call.attach([replace(CAT, name="longer.png")])
+    with pytest.raises(TypeError, match=r"^files: expected each to be an Upload$"):
+        call.attach(["cat.png"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"^files: expected a question that they belong to, got Upload$"):
+        make(channel(), CAT).attach([CAT])
+    assert (asks(call), call.upload) == ("start_session", CAT)
+
+
+@both
+def test_a_call_that_is_over_ignores_files(make: Make) -> None:
+    call = make(channel(), "What is this?")
+    call.close()
+    call.attach([CAT])
+    assert call.upload is None
 
 
 @both
