@@ -35,15 +35,17 @@ class Draft:
 
     def to_request(self, endpoint: Endpoint, session: Session, headers: tuple[tuple[str, str], ...]) -> Request:
         """The request to this site, in this session. The caller's `headers` replace ours."""
+        authority = endpoint.authority
+        origin = f"{endpoint.scheme}://{authority}"
         own = {
-            "Host": endpoint.authority,
+            "Host": authority,
             "User-Agent": f"opchat/{__version__}",
             "Accept": self.accept,
             "Accept-Encoding": "identity",
         }
         if self.body is not None:
             own |= {"Content-Type": self.content_type, "Content-Length": str(self.size)}
-        own |= {"Origin": endpoint.origin, "Referer": endpoint.origin + endpoint.site}
+        own |= {"Origin": origin, "Referer": origin + endpoint.site}
         if session.nonce is not None:
             own["X-WP-Nonce"] = session.nonce
         if session.cookie:
@@ -56,7 +58,7 @@ class Draft:
             replaced = {name.lower() for name, _ in headers}
             own = {name: value for name, value in own.items() if name.lower() not in replaced}
         target = endpoint.target(self.route) if self.route.startswith("/") else endpoint.site + self.route
-        return Request(self.method, endpoint.origin + target, (*own.items(), *headers), self.body or b"")
+        return Request(self.method, origin + target, (*own.items(), *headers), self.body or b"")
 
 
 START_SESSION = Draft(SESSION_ROUTE, b"")

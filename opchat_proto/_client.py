@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol, final
 from urllib.parse import urlsplit
 
@@ -145,10 +146,11 @@ TABLE: Table[State, Input] = Table(
     },
 )
 
-_RECEIVE = State.RECEIVE  # looking up a global is much faster than a member of an enum
+# Looking up a global is much faster than a member of an enum.
+_CONNECT, _PROXY_TLS, _TUNNEL_SEND, _TUNNEL_RECEIVE, _TLS, _SEND, _SENDING, _RECEIVE, _DONE = State
 ANY_RECEIVE = Receive()  # always the same object, so that it can be compared with `is`
-_TUNNEL = (State.TUNNEL_SEND, State.TUNNEL_RECEIVE)
-_ON_THE_WAY = (State.CONNECT, State.PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
+_TUNNEL = (_TUNNEL_SEND, _TUNNEL_RECEIVE)
+_ON_THE_WAY = (_CONNECT, _PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
 _PIECE = 256 * 1024  # bytes of one Send, so that the write clock measures the network, and not the size of a file
 _NO_ANSWER = "the connection was closed before any answer"
 
@@ -237,7 +239,7 @@ class Client:
             raise ValueError("flow: expected one that has not begun")
         self._flow = flow
         self._proxy = proxy
-        self._state = State.CONNECT
+        self._state = _CONNECT
         self._request: Request | None = None  # from Connect until it is sent
         self._scheme, self._host, self._port = "", "", 0  # of that request
         self._tunnel: HTTPTunnel | SOCKSTunnel | None = None  # while it is being opened
@@ -281,27 +283,24 @@ class Client:
         """
         if self._state is _RECEIVE:
             return ANY_RECEIVE  # the step of nearly every call
-        match self._state:
-            case State.CONNECT:
-                self._take_request()
-                if self._proxy is not None:
-                    return Connect(self._proxy.host, self._proxy.port)
-                return Connect(self._host, self._port)
-            case State.PROXY_TLS:
-                assert self._proxy is not None
-                return StartTLS(_server_name(self._proxy.host))
-            case State.TUNNEL_SEND:
-                assert self._tunnel is not None
-                return Send(self._tunnel.out)
-            case State.TLS:
-                return StartTLS(_server_name(self._host))
-            case State.SEND | State.SENDING:
-                self._hand_out()
-                return Send(self._out[self._sent : self._sent + _PIECE])
-            case State.TUNNEL_RECEIVE:
-                return ANY_RECEIVE
-            case _:
-                return Done()
+        state = self._state
+        if state is _CONNECT:
+            self._take_request()
+            if self._proxy is not None:
+                return Connect(self._proxy.host, self._proxy.port)
+            return Connect(self._host, self._port)
+        if state is _SEND or state is _SENDING:
+            self._hand_out()
+            return Send(self._out[self._sent : self._sent + _PIECE])
+        if state is _TLS:
+            return StartTLS(_server_name(self._host))
+        if state is _PROXY_TLS:
+            assert self._proxy is not None
+            return StartTLS(_server_name(self._proxy.host))
+        if state is _TUNNEL_SEND:
+            assert self._tunnel is not None
+            return Send(self._tunnel.out)
+        return ANY_RECEIVE if state is _TUNNEL_RECEIVE else Done()
 
     def _take_request(self) -> None:
         if self._request is not None:
@@ -309,9 +308,7 @@ class Client:
         self._request = self._flow.next_request()
         if self._request is None:
             raise LocalProtocolError("Client: the request of its flow was already taken")
-        url = urlsplit(self._request.url)
-        self._scheme, self._host = url.scheme, url.hostname or ""
-        self._port = url.port or PORTS[url.scheme]
+        self._scheme, self._host, self._port = _place(self._request.url)
 
     def _write_request(self) -> None:
         """Encode the request, which the exchange must know before it reads an answer."""
@@ -327,7 +324,7 @@ class Client:
         self._request = None  # its body is in `_out`
 
     def _hand_out(self) -> None:
-        if self._state is State.SEND:
+        if self._state is _SEND:
             self._write_request()
             self._submit_started = self._flow.submit_started
             self._move(Input.HANDED_OUT)
@@ -341,32 +338,31 @@ class Client:
 
     def step_done(self) -> None:
         """The connection is open, TLS is up, or the bytes were sent. Raises `LocalProtocolError` at any other step."""
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return
-        if self._state is State.SEND:
+        if self._state is _SEND:
             self._hand_out()  # for a driver that did not ask for the step
         state = self._state
-        if state is State.SENDING and len(self._out) > self._sent + _PIECE:
+        if state is _SENDING and len(self._out) > self._sent + _PIECE:
             self._move(Input.PIECE_SENT)
             self._sent += _PIECE
             return
         self._move(Input.STEP_DONE)
-        match state:
-            case State.CONNECT:
-                self._take_request()
-                if self._proxy is not None and self._proxy.scheme == "https":
-                    self._move(Input.PROXY_TLS_DUE)
-                else:
-                    self._reach_the_proxy()
-            case State.PROXY_TLS:
+        if state is _SENDING:
+            self._forget_request()
+        elif state is _CONNECT:
+            self._take_request()
+            if self._proxy is not None and self._proxy.scheme == "https":
+                self._move(Input.PROXY_TLS_DUE)
+            else:
                 self._reach_the_proxy()
-            case State.TUNNEL_SEND:
-                assert self._tunnel is not None
-                self._tunnel.sent()
-            case State.TLS:
-                self._move(Input.REQUEST_DUE)
-            case _:
-                self._forget_request()
+        elif state is _PROXY_TLS:
+            self._reach_the_proxy()
+        elif state is _TUNNEL_SEND:
+            assert self._tunnel is not None
+            self._tunnel.sent()
+        else:  # TLS
+            self._move(Input.REQUEST_DUE)
 
     def _reach_the_proxy(self) -> None:
         if self._proxy is None or self._is_relayed:
@@ -390,15 +386,15 @@ class Client:
         reason TIMEOUT. Legal at any step; raises `TypeError` for wrong types.
         """
         check_failure(detail, reason)
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
-        if self._state is State.CONNECT:
+        if self._state is _CONNECT:
             self._take_request()  # for a driver that did not ask for the step
         state = self._state
         self._move(Input.STEP_FAILED)
-        if reason is Reason.LOST and state in (State.SENDING, State.TUNNEL_SEND):
+        if reason is Reason.LOST and state in (_SENDING, _TUNNEL_SEND):
             self._move(Input.CUT_OFF)
-            if state is State.SENDING:
+            if state is _SENDING:
                 self._forget_request()
             return []
         lost = reason is Reason.LOST
@@ -432,7 +428,7 @@ class Client:
         if self._state is _RECEIVE and type(data) is bytes and data:
             # The shortest path, for nearly all reads of a stream.
             return self._receive(self._exchange.receive_data(data))
-        if not memoryview(data).nbytes or self._state is State.DONE:
+        if not memoryview(data).nbytes or self._state is _DONE:
             return []
         self._move(Input.DATA)
         match self._state:
@@ -456,10 +452,10 @@ class Client:
 
     def receive_eof(self) -> list[Event]:
         """The peer has closed its side. At `Connect` this is late news of the previous connection, and ignored."""
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         self._move(Input.EOF)
-        if self._state is State.CONNECT:
+        if self._state is _CONNECT:
             return []
         if self._exchange.begun:
             return self._receive(self._exchange.receive_eof())
@@ -472,7 +468,7 @@ class Client:
 
         The reason is TRUNCATED once the answer has begun, else LOST. Always legal.
         """
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         begun = self._exchange.begun and self._flow.awaiting is not Awaiting.SESSION
         events = self._flow.close()
@@ -506,7 +502,7 @@ class Client:
             events += self._flow.receive_data(item) if isinstance(item, bytes) else self._receive_other(item)
             if events and type(events[-1]) is not Live:
                 return self._end(events, Input.TERMINAL)
-            if type(item) is not bytes and self._state is State.CONNECT:
+            if type(item) is not bytes and self._state is _CONNECT:
                 break  # the rest does not belong to a request
         return events
 
@@ -535,6 +531,13 @@ class Client:
         if isinstance(last, Broken) and last.asked and not self._submit_started:
             events = [*events[:-1], replace(last, asked=False)]
         return events
+
+
+@lru_cache
+def _place(url: str) -> tuple[str, str, int]:
+    """The scheme, host and port of a URL. A site has few."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def _server_name(host: str) -> str:

@@ -55,6 +55,8 @@ _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
 _Data = h11.Data
+_HEADS = (h11.Response, h11.InformationalResponse)
+_NOTHING = (h11.NEED_DATA, h11.PAUSED)
 
 
 @final
@@ -74,7 +76,7 @@ class Exchange:
     def send(self, request: Request, target: str, more: Iterable[tuple[str, str]] = ()) -> bytes:
         """The bytes of the request, with the target and the further fields that this connection needs. Call it once."""
         fields = (*request.headers, *more)
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in fields]
         events = (
             h11.Request(method=request.method, target=target, headers=headers),
             h11.Data(data=request.body),
@@ -168,13 +170,14 @@ class Exchange:
                         if rest in _CHUNK_ENDS:
                             left = len(rest)
                             break
+                elif event in _NOTHING:
+                    break
                 elif type(event) is h11.EndOfMessage:
                     self._in_body, self._ended = False, True
                     outcome = EndOfBody()
-                elif isinstance(event, h11.InformationalResponse | h11.Response):
+                else:
+                    assert isinstance(event, _HEADS)
                     received.append(self._read_head(event))
-                else:  # NEED_DATA
-                    break
             progress = True
         if pieces:
             received.append(b"".join(pieces))  # one piece per read: the decoder handles longer pieces faster
@@ -194,7 +197,7 @@ class Exchange:
         if not event.http_version.startswith(b"1."):
             return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")
         self._in_body = not self._reading_head
-        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
+        fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers.raw_items()]
         return Head(event.status_code, fields)
 
     def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
