@@ -16,7 +16,7 @@ from ._login import merge
 from ._options import Settings
 from ._terminal import say
 
-__all__ = ["ask", "call_method", "download", "site", "trusting", "visit"]
+__all__ = ["ask", "call_method", "download", "gives_nonce", "site", "trusting", "visit"]
 
 _TRANSPORTS = {
     "blocking": ("blocking_sockets", "BlockingTransport"),
@@ -132,7 +132,7 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
             settings.via,
             settings.endpoint,
             session=merge(settings.login, settings.endpoint, session),
-            page=settings.page if _gives_nonce(settings) else None,
+            page=settings.page if gives_nonce(settings) else None,
             headers=settings.headers,
             limits=settings.limits,
             timeouts=settings.timeouts,
@@ -146,7 +146,7 @@ def _open_site(settings: Settings, session: Session | None, observers: Sequence[
         raise click.UsageError(str(error)) from None
 
 
-def _gives_nonce(settings: Settings) -> bool:
+def gives_nonce(settings: Settings) -> bool:
     """Whether the bot's page has a nonce for whoever asks."""
     bot = settings.found
     return bot is not None and bot.nonce is not None and (settings.login is None or bot.is_member)

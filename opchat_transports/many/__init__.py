@@ -62,7 +62,7 @@ def ask(questions: QuestionSource, **options: Unpack[AskOptions]) -> Results:
 
     def make_run() -> Run:
         loop = _running_loop()
-        asker = TransportAsker(loop, choices.for_sites)
+        asker = TransportAsker(loop, choices.for_sites, choices.for_own_site)
         return Run(choices.plan, questions, loop, asker, lambda: choices.concurrency, choices.before_ask)
 
     return Results(make_run)
@@ -76,8 +76,8 @@ def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOp
 
     or `async for`. `concurrency` is per worker, and workers may come and go. The
     pace is kept here, for all workers. Needs the extra `dask`, here and on the
-    workers. The options are sent to the workers, so `observer` and `ssl_context` are
-    not available.
+    workers. The options are sent to the workers, so `observer`, `session` and
+    `ssl_context` are not available.
 
     A question is submitted at most once and has exactly one outcome, even when
     workers die. For each dead worker, at most `concurrency` questions may have been

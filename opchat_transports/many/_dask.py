@@ -10,7 +10,7 @@ asked, and the others may have been.
 import asyncio
 import pickle
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -34,9 +34,9 @@ _STOP, _CLOSE = "stop", "close"  # items in a worker's queue beside questions: e
 def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions) -> "DaskResults":
     """See `many.on_dask`."""
     choices = Choices(options)
-    if {"observer", "ssl_context"} & set(choices.for_sites):
-        raise TypeError("observer, ssl_context: they cannot be sent to workers")
-    pickle.dumps(choices.for_sites)  # raises here what would otherwise fail on a worker
+    if {"observer", "session", "ssl_context"} & set(options):
+        raise TypeError("observer, session, ssl_context: they cannot be sent to workers")
+    pickle.dumps((choices.for_sites, choices.for_own_site))  # raises here what would otherwise fail on a worker
 
     def make_run() -> Run:
         pool = _Pool(client, choices)
@@ -50,7 +50,7 @@ def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions
 # ---------------------------------------------------------------- on a worker
 
 
-async def _work(name: str, results_name: str, options: Mapping[str, Any]) -> None:
+async def _work(name: str, results_name: str, options: tuple[Any, Any]) -> None:
     """Take questions from a queue, ask them, and put the answers into another queue, until told to stop."""
     client = await get_client()
     names = (name, f"{name}-permit", results_name)
@@ -61,7 +61,7 @@ async def _work(name: str, results_name: str, options: Mapping[str, Any]) -> Non
         for queue in queues:
             _close(queue)
         return
-    asker = TransportAsker(AsyncioLoop(), options)
+    asker = TransportAsker(AsyncioLoop(), *options)
 
     async def answer(number: int, pickled: bytes) -> None:
         found = await asker.ask(*pickle.loads(pickled))
@@ -123,7 +123,7 @@ class _Pool:
         """Called when more questions can be asked."""
         self._client = client
         self._concurrency = choices.concurrency
-        self._options = choices.for_sites
+        self._options = choices.for_sites, choices.for_own_site
         self._name = f"opchat-{uuid.uuid4().hex}"
         self._slots: dict[str, _Slot] = {}
         self._dying: dict[str, _Slot] = {}

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, final
 
-from opchat_proto import Bot, Endpoint, Limits, Observer, Scalar, Timeouts
+from opchat_proto import Bot, Endpoint, Limits, Observer, Scalar, Session, Timeouts
 
 from .._common import new_chat_id
 from .._proxies import ProxyLike
@@ -25,6 +25,9 @@ class AskOptions(TypedDict, total=False):
     and only for questions without a `url`."""
     page: str | None
     """The address of the page of a `Bot`, which is visited again if its nonce is refused."""
+    session: Session | None
+    """The session for the site of `url`, such as a member's; by default the one in a `Bot`. It is used at no other
+    site, and cannot be sent to Dask workers."""
     concurrency: int
     """The most questions open at once. By default 4."""
     rate: float | None
@@ -52,8 +55,8 @@ class AskOptions(TypedDict, total=False):
     ssl_context: ssl.SSLContext | None
 
 
-_FOR_SITES = {"page", "headers", "limits", "timeouts", "proxy", "observer", "ssl_context"}
-_FOR_RUNS = {"concurrency", "before_ask"}
+_FOR_SITES = {"headers", "limits", "timeouts", "proxy", "observer", "ssl_context"}
+_FOR_RUNS = {"concurrency", "before_ask", "page", "session"}
 
 
 @final
@@ -68,7 +71,14 @@ class Choices:
         self.before_ask: Callable[[BatchQuestion], object] | None = options.get("before_ask")
         if self.concurrency < 1:
             raise ValueError(f"concurrency: expected 1 or more, got {self.concurrency}")
-        if isinstance(options.get("bot"), Bot):
-            self.for_sites["bot"] = options["bot"]
         for_plan = {name: value for name, value in options.items() if name not in _FOR_SITES | _FOR_RUNS}
         self.plan = Plan(**for_plan, chat_id=new_chat_id, random=random.random)
+        bot, session, endpoint = options.get("bot"), options.get("session"), self.plan.endpoint
+        if session is not None and endpoint is None:
+            raise ValueError("session: expected a url, the site that it is for")
+        if session is None and isinstance(bot, Bot):
+            session, endpoint = bot.session, bot.endpoint
+        self.for_own_site: tuple[Endpoint, dict[str, Any]] | None = None
+        """The site with a session of its own, and what its transport gets besides."""
+        if session is not None and endpoint is not None:
+            self.for_own_site = endpoint, {"session": session, "page": options.get("page")}

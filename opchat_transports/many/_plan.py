@@ -115,7 +115,8 @@ class Plan:
         self.under_way = 0
         if url is None and isinstance(bot, Bot):
             url = bot.endpoint
-        self._endpoint = Endpoint.parse(url) if isinstance(url, str) else url
+        self.endpoint = Endpoint.parse(url) if isinstance(url, str) else url
+        """The site of questions without a `url`."""
         self._bot = bot
         self._interval = 0.0 if rate is None else 60 / rate
         self._most_retries = retries
@@ -146,7 +147,7 @@ class Plan:
         """
         if self.has_stopped or self._has_ended:
             return
-        endpoint = self._endpoint if question.url is None else Endpoint.parse(question.url)
+        endpoint = self.endpoint if question.url is None else Endpoint.parse(question.url)
         if endpoint is None:
             raise ValueError(f"question {question.id!r}: expected a url, of its own or for all")
         turn = Turn(question, endpoint, self._submit(question))

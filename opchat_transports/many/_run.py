@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, final
 
-from opchat_proto import Bot, Broken, End, Endpoint, Live, Reason, Submit
+from opchat_proto import Broken, End, Endpoint, Live, Reason, Submit
 
 from .. import AsyncReply, AsyncTransport
 from ._plan import Answer, Plan, Turn
@@ -66,14 +66,15 @@ class Asker(Protocol):
 class TransportAsker:
     """Asks over transports, one for each site, which keeps its session."""
 
-    def __init__(self, loop: Loop, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, loop: Loop, options: Mapping[str, Any], for_own_site: tuple[Endpoint, dict[str, Any]] | None
+    ) -> None:
         self._loop = loop
-        self._options = dict(options)
-        bot: Bot | None = self._options.pop("bot", None)
-        page = self._options.pop("page", None)
-        self._of_page: dict[Endpoint, dict[str, Any]] = {}  # a site's options from a page
-        if bot is not None and bot.endpoint is not None and bot.session is not None:
-            self._of_page[bot.endpoint] = {"session": bot.session, "page": page}
+        self._options = options
+        self._own_site: Endpoint | None = None
+        self._for_own_site: dict[str, Any] = {}
+        if for_own_site is not None:
+            self._own_site, self._for_own_site = for_own_site
         self._transports: dict[Endpoint, AsyncTransport] = {}  # the least recently used first
         self._replies: set[AsyncReply] = set()
         self._is_closed = False
@@ -117,7 +118,8 @@ class TransportAsker:
     def _transport(self, endpoint: Endpoint) -> AsyncTransport:
         transport = self._transports.pop(endpoint, None)
         if transport is None:
-            transport = self._loop.new_transport(endpoint, {**self._options, **self._of_page.get(endpoint, {})})
+            own = self._for_own_site if endpoint == self._own_site else {}
+            transport = self._loop.new_transport(endpoint, {**self._options, **own})
         self._transports[endpoint] = transport
         if len(self._transports) > _MOST_TRANSPORTS:  # a transport without open replies holds no connection
             del self._transports[next(iter(self._transports))]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster
 
+from opchat_proto import Session
 from opchat_transports import many
 from opchat_transports.cli import run
 from opchat_transports.many import Result
@@ -160,8 +161,11 @@ def test_workers_leave_when_the_driver_is_gone(cluster: LocalCluster) -> None:
 
 
 def test_a_question_that_cannot_be_sent_to_workers_is_refused(client: Client) -> None:
-    with pytest.raises(TypeError, match="observer, ssl_context: they cannot be sent to workers"):
+    refused = "observer, session, ssl_context: they cannot be sent to workers"
+    with pytest.raises(TypeError, match=refused):
         many.on_dask(client, ["a"], ssl_context=ssl.create_default_context())
+    with pytest.raises(TypeError, match=refused):
+        many.on_dask(client, ["a"], url="https://site.example", session=Session())
 
 
 def test_an_exception_of_the_source_ends_the_run(client: Client) -> None:

@@ -169,7 +169,7 @@ def test_a_malformed_question_is_an_error(run: Any, question: Any, error: type[E
     [
         ({"concurrency": 0}, ValueError, "concurrency: expected 1 or more, got 0"),
         ({"url": "ftp://x"}, ValueError, "expected a site"),
-        ({"session": None}, TypeError, "session: there is no such option"),
+        ({"sessions": None}, TypeError, "sessions: there is no such option"),
     ],
 )
 def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -324,7 +324,7 @@ def test_more_sites_than_kept_sessions_can_be_asked(run: Any) -> None:
         return [result async for result in many.ask(given)]
 
     with FaultServer() as server:
-        assert {result.outcome for result in run(main)} == {"end"}
+        assert [result.last for result in run(main) if result.outcome != "end"] == []
     assert server.routes.count("start_session") == 240
 
 

@@ -21,6 +21,7 @@ from ..._files import check_writable, write_private
 from ...many import BatchQuestion, QuestionId, Result, Results, ask, on_dask, read_questions, resume
 from .._batch_summary import progress_bar, summary_lines
 from .._comparison import changes
+from .._login import login_options, merge
 from .._options import AskingCommand, Settings, asking_options
 from .._page_bots import find_bot
 from .._result_file import ResultFile, read_result_file
@@ -29,7 +30,7 @@ from .._stdin import read_input
 from .._terminal import Output, is_lively, is_terminal, say
 from .._text import NotTextError, decode_text
 from .._trace import Trace
-from .._transports import site, trusting
+from .._transports import gives_nonce, site, trusting
 
 if TYPE_CHECKING:
     from ...many._dask import DaskResults
@@ -62,6 +63,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.command("batch", cls=AskingCommand, epilog=_EPILOG)
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @asking_options
+@login_options
 @click.option("--output", type=_file, metavar="FILE", help="Write results there.")
 @click.option("--resume", "resuming", is_flag=True, help="Continue --output: ask what was not asked.")
 @click.option("--again", type=click.Choice(["maybe", "broken"]), help="With --resume: ask these again.")
@@ -109,6 +111,8 @@ def batch_command(
         _check_writable(report)
     if dask is not None and (settings.verbose or settings.cacert is not None or settings.via != "asyncio"):
         raise click.UsageError("--dask: workers take no --verbose, --cacert and --via")
+    if dask is not None and settings.login is not None:
+        raise click.UsageError("--dask: what signs you in is not sent to workers")
     questions = _read_questions(file, repeat)
     size = output.stat().st_size if output is not None and output.exists() else 0
     settled, unwritten = _find_settled(questions, output, resuming=resuming, again=again)
@@ -125,7 +129,7 @@ def batch_command(
             **_for_transports(settings),
             "url": settings.endpoint,
             "bot": settings.found or settings.bot,
-            "page": settings.page,
+            "page": settings.page if gives_nonce(settings) else None,
             "settled": settled,
             "conversations": len(questions) + 1,
             "before_ask": None if record is None else record.begin,
@@ -238,8 +242,11 @@ def _for_transports(settings: Settings) -> dict[str, Any]:
     }
     if settings.cacert is not None:
         options["ssl_context"] = trusting(settings.cacert)
+    session = None
+    if settings.login is not None and settings.endpoint is not None:
+        session = merge(settings.login, settings.endpoint, settings.found and settings.found.session)
     try:
-        AsyncioTransport(settings.endpoint or Endpoint.parse("https://site.example"), **options)
+        AsyncioTransport(settings.endpoint or Endpoint.parse("https://site.example"), session=session, **options)
     except OSError as error:  # that the TLS library was told to use
         raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
@@ -254,7 +261,7 @@ def _for_transports(settings: Settings) -> dict[str, Any]:
             traces[call](call, item)
 
         options["observer"] = observe
-    return options
+    return options if session is None else {**options, "session": session}
 
 
 def _show_on(output: Output) -> Callable[[Result], None]:
