@@ -18,7 +18,8 @@ UPLOADS = "/wp-content/uploads/"
 
 
 def extension_of(name: str) -> str:
-    return name.rpartition(".")[2].lower()
+    """The extension in lower case; "" without a dot."""
+    return name.rpartition(".")[2].lower() if "." in name else ""
 
 
 @final

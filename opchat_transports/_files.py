@@ -29,9 +29,12 @@ def load(path: str | os.PathLike[str]) -> Conversation:
     """
     text = Path(path).read_text("utf-8")
     try:
-        return Conversation.from_dict(json.loads(text))
+        values = json.loads(text)
     except RecursionError:
         raise ValueError("expected a conversation, got JSON that is nested too deeply") from None
+    if isinstance(values, dict) and "messages" not in values:  # `from_dict` would make an empty conversation of it
+        raise ValueError("expected a conversation, got an object without messages")
+    return Conversation.from_dict(values)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -64,7 +67,10 @@ def _resolved(path: Path) -> Path:
 
 def replace_file(path: Path, text: str) -> None:
     """Replace a file atomically, readable only by the user. Raises `OSError`."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # mode 0600
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)  # mode 0600
+    except OSError as error:  # names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

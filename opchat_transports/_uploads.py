@@ -4,6 +4,7 @@ import mimetypes
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ class Uploads:
         """Send a file, and return its id, for `ask("What is this?", file_ids=[...])`.
 
         `file` is a path, or the bytes themselves with a `name`, or a pair of a name and bytes,
-        or an `Upload`. The site keeps the file for an hour, for this transport's
+        or an `Upload`; a `name` replaces the file's own. The site keeps the file for an hour, for this transport's
         session. An upload costs no question, so `retries` may repeat it (WIRE 7.5).
 
         Raises `ReplyBroken` if the site refuses it, `OSError` for a file that cannot be
@@ -52,20 +53,27 @@ class AsyncUploads:
 
 
 def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upload:
-    """Make an `Upload`, reading a path. Raises `OSError`, and `ValueError` for more than `most` bytes."""
+    """Make an `Upload`, reading a path. `name` replaces the name that the file has.
+
+    Raises `OSError`, `ValueError` for more than `most` bytes, `TypeError` for other types.
+    """
     if isinstance(file, Upload):
-        return file
-    if isinstance(file, tuple):
-        name, data = file
+        return file if name is None else replace(file, name=name)
+    if isinstance(file, tuple) and len(file) == 2:
+        name, data = file[0] if name is None else name, file[1]
     elif isinstance(file, bytes):
         data = file
-    else:
+    elif isinstance(file, str | os.PathLike):
         path = Path(file)
         with path.open("rb") as opened:
             data = opened.read(most + 1)
-        name = name or os.fsencode(path.name).decode("utf-8", "replace")  # on Linux it may be in another encoding
+        if name is None:
+            name = os.fsencode(path.name).decode("utf-8", "replace")  # on Linux it may be in another encoding
         if len(data) > most:
             raise ValueError(f"file: expected at most {most} bytes (Limits.upload_bytes)")
+    else:
+        kinds = "a path, bytes, a pair of a name and bytes, or an Upload"
+        raise TypeError(f"file: expected {kinds}, got {type(file).__name__}")
     if name is None:
         raise TypeError("name: expected one, since bytes have none")
     content_type, coding = mimetypes.guess_type(name)

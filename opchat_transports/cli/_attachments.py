@@ -22,6 +22,7 @@ __all__ = ["attach", "save_images", "tell_progress"]
 _LARGE = 1024 * 1024  # bytes of a file whose progress is shown
 _NAME_LENGTH = 80  # characters of a file name, without number and extension
 _SAME_NAMES = 1000
+_MOST_IMAGES = 20  # of one answer; models paint at most ten
 _IMAGES = (  # the first bytes, and the extension
     (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
     (re.compile(rb"\xff\xd8\xff"), ".jpg"),
@@ -74,9 +75,16 @@ def tell_progress(tell: Callable[[str], None]) -> Callable[[Call | HTTPCall, obj
 
 
 def save_images(settings: Settings, images: Sequence[str], directory: Path) -> int:
-    """Save an answer's images under new names in this directory. Return how many failed."""
-    failed = 0
-    for number, url in enumerate(images, 1):
+    """Save an answer's images under new names in this directory. Return how many failed.
+
+    Each is fetched from the http or https address that the site names, on any host. Only the
+    site itself gets its cookies and the header fields of the settings. The site chooses the
+    addresses, so their number and size are bounded, and only images are kept.
+    """
+    failed = max(0, len(images) - _MOST_IMAGES)
+    if failed:
+        say(f"only {_MOST_IMAGES} images of an answer are saved, and it has {len(images)}")
+    for number, url in enumerate(images[:_MOST_IMAGES], 1):
         try:
             data = _read(settings, url)
             kind = next((kind for magic, kind in _IMAGES if magic.match(data)), None)

@@ -175,6 +175,24 @@ def test_a_file_that_is_not_an_image_is_not_saved(url: str, script: Script, word
     assert not (tmp_path / "new").exists()
 
 
+def test_at_most_twenty_images_of_an_answer_are_saved(tmp_path: Path) -> None:
+    with FaultServer(answered(images=["data:,GIF89a"] * 22)) as server:
+        result = opchat("ask", "--url", server.url, "--save-images", str(tmp_path), "Paint.")
+    assert (result.returncode, len(list(tmp_path.glob("*.gif")))) == (7, 20)
+    assert "opchat: only 20 images of an answer are saved, and it has 22\n" in result.stderr
+
+
+def test_an_image_of_another_host_is_fetched_without_credentials(tmp_path: Path) -> None:
+    with FaultServer(image("cat.png", PNG)) as other:
+        with FaultServer(answered(images=[f"{other.url}/up/cat.png"])) as server:
+            secret = "--header", "X-Key: secret"
+            result = opchat("ask", "--url", server.url, *secret, "--save-images", str(tmp_path), "Paint.")
+            assert dict(server.requests[-1].headers)["x-key"] == "secret"
+        [request] = other.requests
+    assert (result.returncode, (tmp_path / "image-cat.png").read_bytes()) == (0, PNG)
+    assert {"x-key", "cookie", "x-wp-nonce"}.isdisjoint(dict(request.headers))
+
+
 def test_an_unwritable_directory_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with FaultServer(answered(images=["data:,GIF89a"])) as server:

@@ -47,7 +47,7 @@ def test_a_failed_save_leaves_the_file_unchanged(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == ["talk.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"messages": 5}', "\xff", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"messages": 5}', "\xff", "[" * 100_000, '{"name": "talk"}', "{}"])
 def test_a_file_without_a_conversation_is_a_value_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "talk.json"
     path.write_text(text, "latin-1")
@@ -58,6 +58,13 @@ def test_a_file_without_a_conversation_is_a_value_error(tmp_path: Path, text: st
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.json")
+
+
+def test_a_missing_folder_is_an_os_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "talk.json"
+    with pytest.raises(FileNotFoundError) as caught:
+        save(TALK, path)
+    assert caught.value.filename == str(path)
 
 
 def test_links_to_each_other_are_an_os_error(tmp_path: Path) -> None:

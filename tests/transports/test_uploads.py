@@ -1,5 +1,6 @@
 """Files for a bot, over each transport."""
 
+import io
 import socket
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 
-from opchat_proto import Broken, Limits, Reason, Session
+from opchat_proto import Broken, Limits, Reason, Session, Upload
 from opchat_transports import ReplyBroken
 from opchat_transports.testing import Accept, Close, Expect, FaultServer, Run, Script, Write, json_object, response
 
@@ -113,6 +114,23 @@ def test_a_file_that_cannot_be_sent_raises_at_once(kind: Any, tmp_path: Path) ->
         upload(ask, "http://site.example", b"x", "a.txt", limits=Limits(upload_bytes=10))
     with pytest.raises(ValueError, match=r"^file: expected at most 1000 bytes \(Limits\.upload_bytes\)$"):
         upload(ask, "http://site.example", "/dev/zero", limits=Limits(upload_bytes=1000))
+
+
+@pytest.mark.parametrize("file", [bytearray(b"x"), io.BytesIO(b"x"), ["a.txt", b"x"], ("a.txt",), None, 5])
+def test_a_file_of_another_type_is_said(file: Any) -> None:
+    kinds = "a path, bytes, a pair of a name and bytes, or an Upload"
+    with pytest.raises(TypeError, match=rf"^file: expected {kinds}, got {type(file).__name__}$"):
+        upload(ASKS["blocking"], "http://site.example", file, "a.txt")
+
+
+@pytest.mark.parametrize("kind", ["path", "pair", "upload"])
+def test_a_given_name_replaces_the_file_s_own(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(b"x")
+    file = {"path": path, "pair": ("cat.png", b"x"), "upload": Upload(name="cat.png", data=b"x", boundary="edge")}[kind]
+    with FaultServer(KEPT) as server:
+        upload(ASKS["blocking"], server.url, file, "dog.gif")
+    assert b'filename="dog.gif"' in server.requests[-1].body
 
 
 @pytest.mark.parametrize(
