@@ -28,10 +28,13 @@ class TooLarge(ValueError):
 
 
 _TYPES = {"endpoint": Endpoint, "submit": Askable | None, "session": Session | None}
-_SUBMIT_BODY = State.SUBMIT_BODY  # looking up a global is much faster than a member of an enum
+# Looking up a global is much faster than a member of an enum.
+_SESSION, _PROOF, _SUBMIT, _DONE = State.SESSION, State.PROOF, State.SUBMIT, State.DONE
+_SESSION_BODY, _PROOF_BODY, _SUBMIT_BODY = State.SESSION_BODY, State.PROOF_BODY, State.SUBMIT_BODY
 _EVENT = Awaiting.EVENT
-_SESSION_STATES = (State.SESSION, State.SESSION_HEAD, State.SESSION_BODY)
-_PROOF_STATES = (State.PROOF, State.PROOF_HEAD, State.PROOF_BODY)
+_READY_STATES = (_SESSION, _PROOF, _SUBMIT)
+_SESSION_STATES = (_SESSION, State.SESSION_HEAD, _SESSION_BODY)
+_PROOF_STATES = (_PROOF, State.PROOF_HEAD, _PROOF_BODY)
 _OPENING_STATES = _SESSION_STATES + _PROOF_STATES
 
 
@@ -108,11 +111,11 @@ class Flow:
             session = session or Session()
         if session is None:
             self._opening = Session(origin=endpoint.origin)
-            self._state, self._decoder = State.SESSION, ReplyDecoder(limits)
+            self._state, self._decoder = _SESSION, ReplyDecoder(limits)
         elif submit is None:
             raise ValueError("session: there is one already, so nothing is to be done without a submit")
         else:
-            self._state = State.SESSION
+            self._state = _SESSION
             self._take(self._own(session))
         self._draft: Draft | None = None  # of the next submit, once there is a session
         self._before: Askable | None = None  # a query before the submit
@@ -141,7 +144,7 @@ class Flow:
     @property
     def is_ready(self) -> bool:
         """Whether a request is due: at the beginning, and after an answer that is not the last."""
-        return self._state in (State.SESSION, State.PROOF, State.SUBMIT)
+        return self._state in _READY_STATES
 
     @property
     def session(self) -> Session | None:
@@ -160,7 +163,7 @@ class Flow:
         """
         if self._state is _SUBMIT_BODY and self._event_given:
             return _EVENT  # the answer of nearly every call
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return None
         if self._state in _OPENING_STATES:
             return Awaiting.SESSION
@@ -190,7 +193,7 @@ class Flow:
         """
         if not isinstance(session, Session | None):
             raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         TABLE.next(self._state, Input.USE_SESSION)
         if self._first_refusal is not None and session is not None and session.nonce is None:
@@ -199,7 +202,7 @@ class Flow:
             session = self._own(session)
             if self._submit is not None:
                 self._take(session)
-                return self._prepare(self._submit, session) if self._state is State.SUBMIT else []
+                return self._prepare(self._submit, session) if self._state is _SUBMIT else []
             self._session = self._opening = session
         self._state = TABLE.next(self._state, Input.TERMINAL)
         if session is not None:
@@ -234,17 +237,18 @@ class Flow:
     def next_request(self) -> Request | None:
         """Return the request to send, once; None while its answer is awaited, and after the end."""
         request: Request | None
-        if self._state is State.SESSION and self._renewal is not None and self._is_visiting:
+        state = self._state
+        if state is _SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
-        elif self._state is State.SESSION:
+        elif state is _SESSION:
             is_own = isinstance(self._decoder, NonceDecoder)
             draft = FETCH_NONCE if is_own else START_SESSION
             request = draft.to_request(self.endpoint, replace(self._opening, nonce=None), self._headers)
-        elif self._state is State.PROOF:
+        elif state is _PROOF:
             assert self._session is not None
             self._asked_nonce = self._session.nonce
             request = WHO_ASKS.to_request(self.endpoint, self._session, self._headers)
-        elif self._state is State.SUBMIT:
+        elif state is _SUBMIT:
             assert self._submit is not None
             assert self._session is not None
             assert self._draft is not None
@@ -256,7 +260,7 @@ class Flow:
                 self._submit_started = self._submit_started or self._submit._is_question
         else:
             return None
-        self._state = TABLE.next(self._state, Input.REQUEST)
+        self._state = TABLE.next(state, Input.REQUEST)
         return request
 
     # ---------------------------------------------------------------- inputs
@@ -268,16 +272,16 @@ class Flow:
         for wrong types.
         """
         fields = decode_head(status, headers)
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         interim = 100 <= status < 200
         state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
         events = self._decoder._receive_head(status, fields)
         self._state = state
-        if state is State.SESSION_BODY and type(self._decoder) is ReplyDecoder:
+        if state is _SESSION_BODY and type(self._decoder) is ReplyDecoder:
             self._site_root = find_link(fields, REST_LINK, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
-        elif (state is State.SUBMIT_BODY and self._adopts) or state is State.PROOF_BODY:
+        elif (state is _SUBMIT_BODY and self._adopts) or state is _PROOF_BODY:
             assert self._session is not None
             self._session = adopt_headers(self._session, fields, self.endpoint, SUBMIT_ROUTE)
         return self._judge(events)
@@ -297,7 +301,7 @@ class Flow:
                 self._event_given = True
                 return events
             return self._judge(events, Input.DATA)
-        if not memoryview(data).nbytes or self._state is State.DONE:
+        if not memoryview(data).nbytes or self._state is _DONE:
             return []
         TABLE.next(self._state, Input.DATA)
         return self._judge(self._decoder.receive_data(data), Input.DATA)
@@ -307,7 +311,7 @@ class Flow:
 
         Raises `LocalProtocolError` unless an answer is awaited.
         """
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         TABLE.next(self._state, Input.EOF)
         return self._judge(self._decoder.receive_eof(), Input.EOF)
@@ -315,15 +319,15 @@ class Flow:
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
         """The exchange cannot go on; see `ReplyDecoder.receive_failure`. Always legal."""
         check_failure(detail, reason)
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         return self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
 
     def close(self) -> list[Event]:
         """The caller leaves. Unless the reply is over, it ends with `Broken`: TRUNCATED in the answer, LOST before."""
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
-        reason = Reason.TRUNCATED if self._state is State.SUBMIT_BODY else Reason.LOST
+        reason = Reason.TRUNCATED if self._state is _SUBMIT_BODY else Reason.LOST
         in_session = self._state in _OPENING_STATES
         self._state = TABLE.next(self._state, Input.CLOSE)
         return [Broken(reason, CLOSED, in_session=in_session, asked=self._submit_started)]

@@ -97,7 +97,7 @@ TABLE: Table[State, Input] = Table(
     },
 )
 # Looking up a global is much faster than looking up a member of an enum.
-_STREAM, _DONE = State.STREAM, State.DONE
+_HEAD, _START, _TEXT, _PAGE, _STREAM, _JSON, _REFUSAL, _DONE = State
 _BEGINNINGS = {ord("{"): Input.BRACE, ord("<"): Input.TAG}
 
 
@@ -112,7 +112,7 @@ class ReplyDecoder:
     def __init__(self, limits: Limits = Limits()) -> None:
         self._sse = SSEDecoder(limits, mend=True)
         self._limits = limits
-        self._state = State.HEAD
+        self._state = _HEAD
         self._interim = 0
         self._status = 0
         self._headers: list[tuple[str, str]] = []  # of a refusal
@@ -140,7 +140,7 @@ class ReplyDecoder:
 
     def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
         """As `receive_head`, with fields that are decoded."""
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
         interim = 100 <= status < 200
         given = Input.INTERIM if interim else Input.HEAD if status == 200 else Input.REFUSAL
@@ -184,27 +184,26 @@ class ReplyDecoder:
         if self._state is _DONE or not size:
             return []
         self._state = TABLE.next(self._state, Input.DATA)
-        if self._state is State.REFUSAL:
+        if self._state is _REFUSAL:
             self._text += data[: self._limits.refusal_bytes - len(self._text)]
             return [self._refused()] if len(self._text) == self._limits.refusal_bytes else []
         within = data[: self._room]
         self._room -= len(within)
-        match self._state:
-            case State.START:
-                events = self._read_start(within)
-            case State.JSON:
-                events = self._read_json(within)
-            case State.STREAM:
-                events = self._read_stream(within)
-            case _:
-                events = self._read_text(within)
+        if self._state is _STREAM:
+            events = self._read_stream(within)
+        elif self._state is _START:
+            events = self._read_start(within)
+        elif self._state is _JSON:
+            events = self._read_json(within)
+        else:
+            events = self._read_text(within)
         if len(within) < size and self._state is not _DONE:
             events.append(self._too_large("reply_bytes", "bytes in the whole reply"))
         return events
 
     def receive_eof(self) -> list[Event]:
         """The body has ended as HTTP says it should. Before the head: the connection was closed."""
-        if self._state is State.HEAD:
+        if self._state is _HEAD:
             return [self._end(Broken(Reason.LOST, "the connection was closed before any answer"))]
         return [] if self._state is _DONE else [self._judge_end_of_body(None, Reason.TRUNCATED)]
 
@@ -216,9 +215,9 @@ class ReplyDecoder:
         had failed. Always legal; raises `TypeError` for wrong types.
         """
         check_failure(detail, reason)
-        if self._state is State.DONE:
+        if self._state is _DONE:
             return []
-        if reason is Reason.LOST and self._state is not State.HEAD:
+        if reason is Reason.LOST and self._state is not _HEAD:
             reason = Reason.TRUNCATED
         event = self._judge_end_of_body(encodable(detail), reason)
         # A refusal or a complete object has not failed.
@@ -235,7 +234,7 @@ class ReplyDecoder:
             return []
         body, self._text = bytes(self._text), bytearray()
         self._state = TABLE.next(self._state, _BEGINNINGS.get(body[0], Input.OTHER))
-        return self._read_json(body) if self._state is State.JSON else self._read_text(body)
+        return self._read_json(body) if self._state is _JSON else self._read_text(body)
 
     def _read_json(self, block: bytes) -> list[Event]:
         self._text += block
@@ -248,7 +247,7 @@ class ReplyDecoder:
         room = self._limits.refusal_bytes - len(self._text)
         self._text += block[:room]
         # A page is judged after a fixed number of bytes, however they were cut.
-        is_decided = self._state is State.PAGE and len(block) >= room
+        is_decided = self._state is _PAGE and len(block) >= room
         events = self._read_stream(block[:room] if is_decided else block)
         if self._state is _DONE:
             return events
@@ -378,13 +377,13 @@ class ReplyDecoder:
         text, self._text = self._text.decode("utf-8", "replace"), bytearray()
         if found := self._find_object(text):
             return self._judge_payload(*found)
-        if self._state is State.PAGE:
+        if self._state is _PAGE:
             page = f"a web page, not a chat answer: {beginning(text)}"
             if failure is None:
                 return self._end(Broken(Reason.MALFORMED, page, raw=text))
             return self._end(Broken(reason, f"{failure}; it began as {page}", raw=text))
         # A partial byte order mark or data line is not text: the body was cut there, though HTTP ended well.
-        if failure is None and self._state is State.TEXT and not "data:".startswith(text):
+        if failure is None and self._state is _TEXT and not "data:".startswith(text):
             return self._end(Broken(Reason.MALFORMED, f"not a chat answer: {beginning(text)}", raw=text))
         return self._unended(failure, reason)
 
