@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from opchat_proto import Endpoint
@@ -11,7 +11,7 @@ from .. import AsyncTransport
 from ..asyncio_streams import AsyncioTransport
 from ._run import Event, Run, Spawn
 
-__all__ = ["AsyncioLoop", "spawner"]
+__all__ = ["AsyncioLoop", "begin", "spawner"]
 
 
 class AsyncioLoop:
@@ -34,7 +34,31 @@ class AsyncioLoop:
             pass
 
     def start(self, run: Run) -> Callable[[], object]:
-        return asyncio.create_task(_main(run)).cancel
+        return begin(run, _main(run))
+
+
+def begin(run: Run, main: Coroutine[Any, Any, None]) -> Callable[[], object]:
+    """Start the task of a run, and return a function that cancels it, which always ends the run.
+
+    A task that is cancelled before its first step runs nothing, so the coroutine cannot tell of its own end.
+    """
+
+    async def caught() -> BaseException | None:
+        try:
+            await main
+        except asyncio.CancelledError:  # by `aclose`, or because the loop ends
+            return None
+        except BaseException as error:  # goes to whoever awaits the results
+            return error
+        return None
+
+    def ended(task: asyncio.Task[BaseException | None]) -> None:
+        main.close()
+        run.end(None if task.cancelled() else task.result())
+
+    task = asyncio.create_task(caught())
+    task.add_done_callback(ended)
+    return task.cancel
 
 
 def spawner(group: asyncio.TaskGroup) -> Spawn:
@@ -43,12 +67,5 @@ def spawner(group: asyncio.TaskGroup) -> Spawn:
 
 
 async def _main(run: Run) -> None:
-    error: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            await run.main(spawner(group))
-    except asyncio.CancelledError as cancelled:  # by `aclose`, or because the loop ends
-        error = cancelled
-    except BaseException as failure:
-        error = failure
-    run.end(error)
+    async with asyncio.TaskGroup() as group:
+        await run.main(spawner(group))

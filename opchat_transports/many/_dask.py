@@ -10,7 +10,8 @@ asked, and the others may have been.
 import asyncio
 import pickle
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -18,7 +19,7 @@ from distributed import Client, Future, KilledWorker, Queue, get_client
 
 from opchat_proto import Broken, Endpoint, Reason, Submit
 
-from ._asyncio import AsyncioLoop, spawner
+from ._asyncio import AsyncioLoop, begin, spawner
 from ._options import AskOptions, Choices
 from ._plan import Answer
 from ._questions import Result
@@ -112,6 +113,14 @@ class _Slot:
         self.permit = permit
         self.task = task
         self.under_way: dict[int, asyncio.Future[Answer | None]] = {}
+        self.puts: set[asyncio.Task[None]] = set()
+
+    def put(self, item: Any) -> "asyncio.Task[None]":
+        """Begin to put an item into the queue, which is not released before that is done."""
+        task = asyncio.create_task(self.queue.put(item))
+        self.puts.add(task)
+        task.add_done_callback(self.puts.discard)
+        return task
 
 
 @final
@@ -147,7 +156,7 @@ class _Pool:
                 continue
             self._number += 1
             answer = slot.under_way[self._number] = asyncio.get_running_loop().create_future()
-            await slot.queue.put([self._number, pickle.dumps((endpoint, submit))])
+            await slot.put([self._number, pickle.dumps((endpoint, submit))])
             found: Answer | None = await answer
             if found is not None:
                 return found
@@ -155,12 +164,12 @@ class _Pool:
     async def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            for slot in list(self._slots.values()):  # `watch` may add one meanwhile
-                await slot.queue.put(_CLOSE)
+            # All at once, because `watch` may add and remove slots meanwhile.
+            await asyncio.gather(*[slot.put(_CLOSE) for slot in self._slots.values()])
 
     async def watch(self) -> None:
         """Start a long task on each worker, and notice dead workers."""
-        self._results = await Queue(self._name, client=self._client)
+        await self._finish(self._open())
         reading = asyncio.create_task(self._read())
         try:
             while not reading.done():
@@ -169,12 +178,19 @@ class _Pool:
                     if slot.worker not in workers or await self._has_ended(slot):
                         await self._bury(slot)
                 for worker in workers - {slot.worker for slot in self._slots.values()}:
-                    self._starting = asyncio.create_task(self._start(worker))
-                    await asyncio.shield(self._starting)  # a cancelled start would leave queues behind
+                    await self._finish(self._start(worker))
                 await asyncio.wait([reading], timeout=_LOOK_EVERY)
             await reading  # raises its failure
         finally:
             reading.cancel()
+
+    async def _finish(self, start: Coroutine[Any, Any, None]) -> None:
+        """Wait for a start that a cancellation does not stop, since that would leave queues behind."""
+        self._starting = asyncio.create_task(start)
+        await asyncio.shield(self._starting)
+
+    async def _open(self) -> None:
+        self._results = await Queue(self._name, client=self._client)
 
     async def _has_ended(self, slot: _Slot) -> bool:
         if slot.task.status == "error":
@@ -215,21 +231,25 @@ class _Pool:
     async def _settle(self, slot: _Slot) -> None:
         """Settle a dead worker's questions: those in its queue were not asked, the others may have been."""
         self._slots.pop(slot.name, None)
-        self._dying.pop(slot.name, None)
+        self._dying[slot.name] = slot
+        if slot.puts:
+            await asyncio.wait(slot.puts)
         left = {item[0] for item in await slot.queue.get(batch=True) if isinstance(item, list | tuple)}
+        del self._dying[slot.name]
         lost = Broken(Reason.LOST, f"the worker {slot.worker} died", asked=True)
         for number, answer in slot.under_way.items():
             if not answer.done():
                 answer.set_result(None if number in left else Answer(lost))
         slot.under_way.clear()
         self._deaths += 1
-        self._release(slot, 2)  # also for the dead worker
+        self._release(slot, 2)
         self.changed()
 
     async def end(self) -> None:
         """End the long tasks, which close their open questions."""
-        if self._starting is not None:
-            await self._starting
+        if self._starting is None:
+            return
+        await self._starting
         for slot in list(self._slots.values()):
             await slot.queue.put(_CLOSE)
             await slot.queue.put(_STOP)
@@ -238,9 +258,11 @@ class _Pool:
             await asyncio.wait(ends, timeout=_LONGEST_FAREWELL)
         for each in ends:
             each.cancel()
-        for slot in (*self._slots.values(), *self._dying.values()):
+        for slot in self._slots.values():
             self._release(slot)
-        _close(self._results, 1 + self._deaths)
+        for slot in self._dying.values():
+            self._release(slot, 2)  # also for the dead worker
+        _close(self._results, 1 + self._deaths + len(self._dying))
 
     def _release(self, slot: _Slot, users: int = 1) -> None:
         slot.task.release()
@@ -256,24 +278,23 @@ class _DaskLoop(AsyncioLoop):
         self._pool = pool
 
     def start(self, run: Run) -> Callable[[], object]:
-        task = asyncio.create_task(self._main(run))
+        cancel = begin(run, self._main(run))
         loop = asyncio.get_running_loop()
-        # If the client has been closed, its loop has ended too.
-        return lambda: None if loop.is_closed() else loop.call_soon_threadsafe(task.cancel)
+
+        def cancel_in_loop() -> None:
+            with suppress(RuntimeError):  # the client has been closed, and its loop too
+                loop.call_soon_threadsafe(cancel)
+
+        return cancel_in_loop
 
     async def _main(self, run: Run) -> None:
-        error: BaseException | None = None
         try:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    watching = group.create_task(self._pool.watch())
-                    await run.main(spawner(group))
-                    watching.cancel()
-            finally:
-                await self._pool.end()
-        except BaseException as failure:
-            error = failure
-        run.end(error)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._pool.watch())
+                await run.main(spawner(group))
+                watching.cancel()
+        finally:
+            await self._pool.end()
 
 
 @final

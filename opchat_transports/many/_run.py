@@ -289,8 +289,10 @@ class Results:
     async def aclose(self) -> None:
         """Close all connections, and yield no more results. Idempotent, and effective even if cancelled."""
         self._is_closed = True
-        if self._run is not None and self._cancel is not None:
-            self._cancel()
+        if self._run is not None:
+            cancel, self._cancel = self._cancel, None  # only once: a second time would cut short how the run ends
+            if cancel is not None:
+                cancel()
             self._run.plan.results.clear()
             while not self._run.is_over:
                 await self._run.loop.wait(self._run.changed, math.inf)

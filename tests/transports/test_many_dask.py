@@ -6,6 +6,7 @@ import os
 import signal
 import ssl
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,13 +21,17 @@ from opchat_transports import many
 from opchat_transports.cli import run
 from opchat_transports.many import Result
 from opchat_transports.many._dask import _work  # runs on a worker; called twice here
-from opchat_transports.testing import GOOD, Delay, FaultServer, Script, Stall
+from opchat_transports.testing import GOOD, FaultServer, Run, Script, Stall
 
 from .command import PATIENCE
 from .many_scripts import FAULTY, scripts
 
 STALL: Script = (Stall(),)
-SLOW: Script = (Delay(3.0), *GOOD)
+
+
+def slow(goes_on: threading.Event) -> Script:
+    """The answer comes when a test says so."""
+    return (Run(lambda _: goes_on.wait(PATIENCE)), *GOOD)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,8 @@ def asked(server: FaultServer) -> Counter[str]:
 def test_a_thousand_questions_have_one_outcome_each_even_if_a_worker_dies(client: Client) -> None:
     texts = [f"question {number}" for number in range(1000)]
     # In the middle, each of the four workers asks four questions whose answers take long.
-    given = [*scripts(500), *[SLOW] * 16, *scripts(484)]
+    goes_on = threading.Event()
+    given = [*scripts(500), *[slow(goes_on)] * 16, *scripts(484)]
     victim = next(iter(client.run(os.getpid).values()))
     results: list[Result] = []
     with FaultServer(*given) as server:
@@ -73,6 +79,7 @@ def test_a_thousand_questions_have_one_outcome_each_even_if_a_worker_dies(client
             if len(results) == 500:
                 wait_until(lambda: len(server.questions) >= 516)
                 os.kill(victim, signal.SIGKILL)
+                goes_on.set()
     assert sorted(result.question for result in results) == sorted(texts)
     assert set(asked(server).values()) == {1}
     died = [result for result in results if "died" in getattr(result.last, "detail", "")]
@@ -135,15 +142,34 @@ def test_stop_while_the_other_workers_are_being_started(client: Client, millisec
     assert set(asked(server)) <= {result.question for result in found if result.asked is not False}
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+def test_a_run_ends_however_early_it_is_closed(client: Client, turns: int) -> None:
+    before = set(queues(client))
+
+    async def closed_early() -> None:
+        waiting = asyncio.ensure_future(anext(results, None))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await results.aclose()
+        assert await waiting is None
+
+    with FaultServer(STALL) as server:
+        results = many.on_dask(client, "abc", url=server.url)
+        client.sync(closed_early)
+    wait_until(lambda: set(queues(client)) <= before)
+
+
 def test_a_task_that_dask_restarts_asks_nothing_and_reports_the_death(client: Client) -> None:
     before = queues(client)
-    with FaultServer(*[SLOW] * 4, GOOD) as server:
+    goes_on = threading.Event()
+    with FaultServer(*[slow(goes_on)] * 4, GOOD) as server:
         results = many.on_dask(client, ["a", "b", "c", "d", "e"], url=server.url, concurrency=1)
         first = asyncio.run_coroutine_threadsafe(results._next(), client.loop.asyncio_loop)
         wait_until(lambda: len(server.questions) == 4)
         permit = next(name for name in queues(client) if name not in before and name.endswith("-permit"))
         name = permit.removesuffix("-permit")
         assert client.submit(_work, name, name.rpartition("-")[0], {}, pure=False).result() is None
+        goes_on.set()
         found = [first.result(), *results]
     assert sorted(result.question for result in found if result is not None) == ["a", "b", "c", "d", "e"]
     assert Counter(result.asked for result in found if result is not None) == {True: 4, "maybe": 1}

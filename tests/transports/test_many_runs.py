@@ -237,6 +237,42 @@ def test_results_stopped_before_the_first_are_empty(run: Any) -> None:
     assert server.visits == ()
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_a_run_ends_however_early_it_is_closed(run: Any, turns: int) -> None:
+    async def main() -> None:
+        results = many.ask("abc", url=server.url)
+        if trio.lowlevel.in_trio_run():
+            with trio.move_on_after(0):
+                await anext(results)
+        else:
+            waiting = asyncio.create_task(anext(results, None))
+            for _ in range(turns):  # the first starts `anext`, and the second what it starts
+                await asyncio.sleep(0)
+        await results.aclose()
+        assert [result async for result in results] == []
+        if not trio.lowlevel.in_trio_run():
+            assert await waiting is None
+
+    with FaultServer() as server:
+        run(main)
+
+
+def test_a_run_that_is_closed_twice_at_once_ends_once(run: Any) -> None:
+    async def main() -> None:
+        results = many.ask("abc", url=server.url)
+        await anext(results)
+        if trio.lowlevel.in_trio_run():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(results.aclose)
+                nursery.start_soon(results.aclose)
+        else:
+            await asyncio.gather(results.aclose(), results.aclose())
+        assert [result async for result in results] == []
+
+    with FaultServer(GOOD, (Stall(),)) as server:
+        run(main)
+
+
 def test_a_cancelled_wait_loses_no_result(run: Any) -> None:
     async def cancelled_at_once(results: Any) -> None:
         if trio.lowlevel.in_trio_run():
