@@ -10,9 +10,12 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Who is started in the background ignores Ctrl-C, and so would the commands that tests start and interrupt.
+# Who is started in the background ignores Ctrl-C, and under nohup the end of its terminal. So would the commands that
+# tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests start hundreds of processes. Where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

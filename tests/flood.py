@@ -26,6 +26,7 @@ from typing import Self
 
 from opchat_proto import End, Timeouts
 from opchat_transports.blocking_sockets import BlockingTransport
+from tests.transports.peer import free_port
 
 SILENT, TRICKLING = 1_500, 500
 TICK = 0.05  # seconds between two bytes of a trickling connection
@@ -105,8 +106,7 @@ def serving(code: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int
     few_files = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))"
     run = f"import resource, sys\n{few_files}\n{code}\nfrom opchat_transports.__main__ import main\nsys.exit(main())"
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", run, "serve", "--port", str(port)]
     with log.open("wb") as file, subprocess.Popen(command, stderr=file, env=environment) as process:
         try:

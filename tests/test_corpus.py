@@ -22,6 +22,7 @@ def test_the_outcome_is_the_one_expected(case: cases.Case) -> None:
     cases_expected.check(case, cases.run(case, whole))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", [case for case in CASES if cases.byte_strings(case)], ids=ids)
 def test_the_outcome_is_the_same_in_all_cuts(case: cases.Case) -> None:
     recipes = cases.byte_strings(case)

@@ -28,7 +28,8 @@ from opchat_transports import cli, collect
 from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
-from tests.transports.served import free_port, started
+from tests.transports.peer import free_port
+from tests.transports.served import started
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

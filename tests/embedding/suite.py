@@ -1,10 +1,9 @@
 """What every recipe must do, compared with the core: ten recorded answers, and the faults of connections."""
 
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,11 +36,11 @@ from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
 from opchat_transports.testing import Close, Delay, Expect, FaultServer, Script, Stall, Write
 from tests.captures import NAMES, check, recording_of
-from tests.transports.peer import Peer, plays
+from tests.transports.peer import Peer, plays, refusing_port
 from tests.transports.wire import SESSION, chunk, live, object_
 
 STREAMS = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parent / "streams").glob("*.http"))}
-PATIENCE = 20.0  # seconds; only a test that fails waits that long
+PATIENCE = 60.0  # seconds; only a test that fails waits that long
 PLENTY = Timeouts(connect=PATIENCE, write=PATIENCE, first_event=PATIENCE, idle=PATIENCE)
 LITTLE = Timeouts(connect=1, write=1, first_event=1, idle=1)  # for a server that has stopped
 
@@ -244,10 +243,9 @@ class Suite:
 
     @pytest.mark.parametrize("session", [None, Session()], ids=["for a session", "for the question"])
     def test_a_connection_that_is_refused(self, recipe: Recipe, session: Session | None) -> None:
-        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-            port = listener.getsockname()[1]
         events: list[Event] = []
-        recipe(Question(f"http://127.0.0.1:{port}", events.append, session=session))
+        with refusing_port() as port:
+            recipe(Question(f"http://127.0.0.1:{port}", events.append, session=session))
         assert without_words(events) == [Broken(Reason.LOST, "said", in_session=session is None)]
 
     def test_a_question_that_the_server_puts_off_is_asked_again_after_a_pause(self, recipe: Recipe) -> None:

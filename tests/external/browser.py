@@ -12,7 +12,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from opchat_proto import Event, Submit
 from opchat_transports.blocking_server import BlockingServer, serve
 
-PATIENCE = 30.0  # seconds
+PATIENCE = 60.0  # seconds
 SECRET = b"a secret of this site"
 
 

@@ -21,7 +21,8 @@ import pytest
 from opchat_proto import Broken, End, Site
 from opchat_transports.blocking_sockets import BlockingTransport
 
-from ..transports.served import SECRET, free_port, started
+from ..transports.peer import free_port
+from ..transports.served import SECRET, started
 
 PATIENCE = 60.0  # seconds
 START = "/wp-json/mwai/v1/start_session"

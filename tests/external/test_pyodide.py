@@ -32,6 +32,7 @@ from opchat_transports.blocking_server import serve
 from opchat_transports.bots import small_talk
 from opchat_transports.testing import FaultServer
 from tests.embedding.suite import PATIENCE, STREAMS, Authority, cut_after, events_of, failed, without_words
+from tests.transports.peer import refusing_port
 from tests.transports.wire import SESSION, STREAM, answers, chunk, live
 
 RECIPE = Path(__file__).parent / "pyodide_fetch.py"
@@ -256,11 +257,13 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
     )
     site.cases = {name: (f"{site.url}/{name}", name == "leave", PATIENCE) for name in site.answers}
     site.cases["stall"] = (f"{site.url}/stall", False, LITTLE)
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PATIENCE)
     context = Authority(tmp_path_factory.mktemp("authority")).server
-    with FaultServer(answers(STREAMS["plain"]), ssl_context=context) as untrusted, serve(small_talk) as library:
+    with (
+        refusing_port() as port,
+        FaultServer(answers(STREAMS["plain"]), ssl_context=context) as untrusted,
+        serve(small_talk) as library,
+    ):
+        site.cases["refused_connection"] = (f"http://127.0.0.1:{port}", False, PATIENCE)
         site.answers["library"] = relays(int(library.url.rsplit(":", 1)[1]))
         site.cases["library"] = (f"{site.url}/library", False, PATIENCE)
         site.cases["untrusted"] = (untrusted.url, False, PATIENCE)

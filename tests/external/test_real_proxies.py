@@ -20,10 +20,11 @@ from opchat_proto import End, Live, Reason, Session
 from opchat_transports.testing import FaultServer
 
 from ..transports.asking import ASKS, Ask
+from ..transports.peer import free_port, refusing_port
 from ..transports.tls import tls_server, trusting
 from ..transports.wire import LAST, STREAM, end, live, serves, tells
 
-STARTS_WITHIN = 20.0
+STARTS_WITHIN = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +72,6 @@ def running(port: int, *command: str | Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def tinyproxy(folder: Path, authority: trustme.CA) -> tuple[ExitStack, str]:
@@ -183,7 +178,8 @@ def test_a_site_with_an_untrusted_certificate(
 
 
 def test_a_site_that_is_not_there(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
-    [broken] = ask(f"https://localhost:{free_port()}", proxy=proxy, ssl_context=trust, session=Session())
+    with refusing_port() as port:
+        [broken] = ask(f"https://localhost:{port}", proxy=proxy, ssl_context=trust, session=Session())
     assert broken.reason is Reason.PROXY
     assert "s3cret" not in repr(broken)
 
@@ -191,6 +187,7 @@ def test_a_site_that_is_not_there(ask: Ask, proxy: str, trust: ssl.SSLContext) -
 def test_a_wrong_password(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
     scheme, _, rest = proxy.partition("://")
     wrong = f"{scheme}://ulla:an0ther@{rest.rpartition('@')[2]}"
-    [broken] = ask(f"https://localhost:{free_port()}", proxy=wrong, ssl_context=trust, session=Session())
+    with refusing_port() as port:
+        [broken] = ask(f"https://localhost:{port}", proxy=wrong, ssl_context=trust, session=Session())
     assert broken.reason is Reason.PROXY
     assert "an0ther" not in repr(broken)

@@ -20,7 +20,7 @@ from unittest.mock import patch
 from opchat_transports.cli import run
 from opchat_transports.testing import Expect, FaultServer, Script
 
-PATIENCE = 20.0  # seconds; on a busy machine a process takes several to start
+PATIENCE = 60.0  # seconds; on a busy machine a process takes several to start
 
 # Not in development mode: asyncio would log slow callbacks on a busy machine.
 COMMAND = [sys.executable, "-W", "error", "-m", "opchat_transports"]

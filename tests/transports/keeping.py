@@ -9,7 +9,8 @@ from opchat_proto import Submit, Upload
 from opchat_transports.blocking_server import serve
 from opchat_transports.file_store import FileStore, StoredFile
 
-from .served import free_port, started
+from .peer import free_port
+from .served import started
 
 SERVERS = ["uvicorn", "small"]
 CAT = Upload(name="cat.png", data=b"\x89PNG\r\n--" * 200_000, content_type="image/png", boundary="edge")

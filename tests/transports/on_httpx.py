@@ -80,13 +80,15 @@ async def read(transport: HttpxTransport, question: Any = "Hi") -> list[Any]:
         return [event async for event in reply]
 
 
-def mocked(handle: Callable[[Any], Any], module: ModuleType = httpx, **options: Any) -> list[Any]:
+def mocked(
+    handle: Callable[[Any], Any], module: ModuleType = httpx, first_event: float = PATIENCE, **options: Any
+) -> list[Any]:
     """Ask with a client whose responses come from a function."""
 
     async def main() -> list[Any]:
         transport = module.MockTransport(handle)
         async with module.AsyncClient(transport=transport, **options) as client:
-            timeouts = Timeouts(connect=0.05, write=0.05, first_event=0.1)
+            timeouts = Timeouts(connect=0.05, write=0.05, first_event=first_event)
             return await read(HttpxTransport("http://h", client, session=Session("n"), timeouts=timeouts))
 
     events: list[Any] = OWN.run(main)

@@ -1,14 +1,36 @@
 """A connection, for functions of `opchat_transports.testing.Run` that wait for the test, count, or act as a proxy."""
 
+import os
 import re
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from typing import TypeAlias
 
 from opchat_transports.testing import Accept, Run, Script
 
-PATIENCE = 20.0  # seconds; reached only by a failing test
+PATIENCE = 60.0  # seconds; reached only by a failing test
+_BELOW_EPHEMERAL = 20_000, 12_000  # the first port, and how many: the system gives out none of these
+_taken = count(101 * os.getpid())  # the processes of one run have neighbouring numbers
+
+
+def free_port() -> int:
+    """A port for a server that is about to start. A port that the system gives out could go to another test first."""
+    first, many = _BELOW_EPHEMERAL
+    for number in _taken:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port := first + number % many)):
+            return port
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port that refuses connections during the block: it is taken, and nobody listens."""
+    with socket.socket() as owner:
+        owner.bind(("127.0.0.1", 0))
+        yield owner.getsockname()[1]
 
 
 def body_size(head: bytes) -> int:

@@ -251,7 +251,10 @@ def pump(client: socket.socket, site: socket.socket, change: Callable[[bytes], b
 
 
 def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Script:
-    """Each piece answers something that the client sends. Whatever it sends afterwards is recorded."""
+    """Each piece answers something that the client sends. Whatever it sends afterwards is recorded.
+
+    With `split` the pieces are sent in single bytes, and the first bytes after them end the connection.
+    """
 
     @takes
     def play(peer: Peer) -> None:
@@ -261,6 +264,9 @@ def talks(journal: Journal, *pieces: bytes, split: bool = False) -> Script:
                     return
                 for part in (piece[at : at + 1] for at in range(len(piece))) if split else (piece,):
                     peer.send(part)
+            if split:
+                journal.received += peer.socket.recv(65536)
+                return
         record(peer, journal)
 
     return play

@@ -10,13 +10,13 @@ from opchat_proto import Broken, Event, Reason, Session
 from opchat_transports import AsyncTransport
 from opchat_transports.testing import FaultServer, Script
 
+from .peer import free_port, refusing_port
 from .serving import (
     BOTH,
     HEAD_SOON,
     HELLO,
     SAID,
     Way,
-    free_port,
     serving,
     stalls,
     without_details,
@@ -96,13 +96,14 @@ async def never_repeated(way: Way) -> None:
 async def closed_while_it_pauses(way: Way) -> None:
     pausing = threading.Event()
     source = Fixed(1e6, pausing.set)
-    async with way.opened(f"http://127.0.0.1:{free_port()}", retries=3, random=source) as transport:
+    with refusing_port() as port:
+        async with way.opened(f"http://127.0.0.1:{port}", retries=3, random=source) as transport:
 
-        async def close() -> None:
-            await way.wait_for(pausing)
-            await transport.aclose()
+            async def close() -> None:
+                await way.wait_for(pausing)
+                await transport.aclose()
 
-        (events, retries), _ = await way.together(lambda: read_counted(transport), close)
+            (events, retries), _ = await way.together(lambda: read_counted(transport), close)
     assert without_details(events) == [Broken(Reason.LOST, in_session=True)]
     assert events[0].detail.endswith("Connection refused")
     assert (source.asked, retries) == (1, 0)

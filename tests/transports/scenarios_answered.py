@@ -67,7 +67,7 @@ def refused(name: str, response: bytes, event: Broken) -> Answered:
 def timed_out(name: str, script: Script, detail: str, *events: Event) -> Answered:
     timeouts = Timeouts(first_event=SOON if not events else PATIENCE, idle=SOON)
     last = broken(Reason.TIMEOUT, detail, limit="idle" if events else "first_event")
-    return Answered(name, (script,), [*events, last], BOTH, {"timeouts": timeouts})
+    return Answered(name, (script,), [*events, last], ("submit",), {"timeouts": timeouts, "session": Session()})
 
 
 ANSWERED = [
@@ -227,7 +227,8 @@ ANSWERED = [
         "no head",
         (stalls(),),
         [broken(Reason.TIMEOUT, limit="first_event")],
-        options={"timeouts": HEAD_SOON},
+        ("submit",),
+        {"timeouts": HEAD_SOON, "session": Session()},
         detail="(timeout 'first_event'), after 0 events",
     ),
     timed_out(
@@ -235,7 +236,7 @@ ANSWERED = [
     ),
     timed_out(
         "no further event",
-        stalls(STREAM, live("a"), live("b")),
+        stalls(STREAM + live("a") + live("b")),
         f"no further event of the answer within {SOON} s (timeout 'idle'), after 2 events",
         Live("a"),
         Live("b"),

@@ -5,20 +5,21 @@ from typing import Any
 from opchat_proto import Broken, Client, End, Endpoint, Event, Flow, Reason, Session, Submit
 from opchat_transports.testing import Close, Reset, Script, Write
 
+from .peer import refusing_port
 from .scenarios_again import Fixed
 from .scenarios_answered import broken
-from .serving import HELLO, Way, free_port, read, serving, without_details
+from .serving import HELLO, Way, read, serving, without_details
 from .wire import LAST, event, live
 
 
 async def a_refused_connection(way: Way) -> None:
-    port = free_port()
-    async with way.opened(f"http://127.0.0.1:{port}") as transport:
-        where = f"could not connect to 127.0.0.1:{port}"
-        expected = f"start_session: {where}: Connection refused"
-        assert await read(transport) == [Broken(Reason.LOST, expected, in_session=True)]
-    async with way.opened(f"http://127.0.0.1:{port}", session=Session()) as transport:
-        assert await read(transport) == [Broken(Reason.LOST, f"{where}: Connection refused")]
+    with refusing_port() as port:
+        async with way.opened(f"http://127.0.0.1:{port}") as transport:
+            where = f"could not connect to 127.0.0.1:{port}"
+            expected = f"start_session: {where}: Connection refused"
+            assert await read(transport) == [Broken(Reason.LOST, expected, in_session=True)]
+        async with way.opened(f"http://127.0.0.1:{port}", session=Session()) as transport:
+            assert await read(transport) == [Broken(Reason.LOST, f"{where}: Connection refused")]
 
 
 SHORT_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -16,6 +16,8 @@ import anyio
 from opchat_proto import End, Event, Live, Submit
 from opchat_transports.asgi import application
 
+from .peer import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"a secret that all processes share"
 STARTS_WITHIN = 60.0  # seconds
@@ -91,12 +93,6 @@ async def strict(scope: Any, receive: Any, send: Any) -> None:
         await send(message)
 
     await app(scope, receive, and_policy)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager

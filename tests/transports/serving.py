@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -94,9 +93,3 @@ HEAD_SOON = Timeouts(connect=1, write=1, first_event=SOON)
 
 def without_details(events: list[Event]) -> list[Event]:
     return [replace(event, detail="") if isinstance(event, Broken) else event for event in events]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

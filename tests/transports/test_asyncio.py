@@ -18,7 +18,7 @@ from opchat_transports.testing import ANSWER, FaultServer, reset
 
 from .asking import linux
 from .on_asyncio import Run, read, secured, wait_for
-from .peer import PATIENCE, Peer, plays, takes
+from .peer import PATIENCE, Peer, plays, refusing_port, takes
 from .tls import tls_server, trusting, without_close_notify
 from .wire import LAST, STREAM, answers, end, live, object_, tells
 
@@ -79,11 +79,9 @@ def test_a_silent_address_does_not_delay_the_next_one(run: Run) -> None:
 
 @linux
 def test_the_connection_fails_if_all_addresses_refuse(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    assert ask_by_name(run, port, "127.0.0.1", "127.0.0.2") == [
-        Broken(Reason.LOST, f"could not connect to site.example:{port}: Connection refused")
-    ]
+    with refusing_port() as port:
+        events = ask_by_name(run, port, "127.0.0.1", "127.0.0.2")
+    assert events == [Broken(Reason.LOST, f"could not connect to site.example:{port}: Connection refused")]
 
 
 # ------------------------------------------------------------------------------ faults

@@ -248,7 +248,7 @@ FAULTS: dict[str, tuple[str, int, Script]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_named_and_nothing_else(name: str) -> None:
     check, expected, script = FAULTS[name]
-    arguments = ("--timeout-first-event", "0.5") if any(isinstance(step, Stall) for step in script) else ()
+    arguments = ("--timeout-first-event", "1") if any(isinstance(step, Stall) for step in script) else ()
     checks, code = examine(script, *arguments)
     assert (problems(checks), code) == ({check}, expected)
     assert checks[check]["advice"]

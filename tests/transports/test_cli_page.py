@@ -118,7 +118,7 @@ def test_a_page_that_times_out_is_not_tried_twice() -> None:
         assert peer.is_left()
 
     with FaultServer(play) as server:
-        result = opchat("ask", "--timeout", "0.2", "--url", f"{server.url}/contact/", "Hi")
+        result = opchat("ask", "--timeout-first-event", "0.2", "--url", f"{server.url}/contact/", "Hi")
     assert (result.stdout, result.returncode) == ("", 6)
     assert result.stderr.count("\n") == 1
     assert f"at {server.url}/contact/" in result.stderr

@@ -158,9 +158,10 @@ def fed_slowly(data: bytes, *arguments: str) -> Iterator["subprocess.Popen[str]"
     os.set_blocking(writing, True)
 
     def feed() -> None:
-        with open(writing, "wb", buffering=0) as file:
+        with open(writing, "wb") as file:
             for at in range(0, len(data), 5000):
                 file.write(data[at : at + 5000])
+                file.flush()
                 os.sched_yield()
 
     feeder = threading.Thread(target=feed)

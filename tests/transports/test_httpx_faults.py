@@ -97,7 +97,7 @@ def test_a_client_that_does_not_answer_times_out() -> None:
     async def hang(request: Any) -> Any:
         await asyncio.Event().wait()
 
-    [broken] = mocked(hang)
+    [broken] = mocked(hang, first_event=0.1)
     assert (broken.reason, broken.limit) == (Reason.TIMEOUT, "first_event")
     assert broken.detail.startswith("no answer within 0.2 s ")
 

@@ -1,10 +1,11 @@
 """Which clock runs in which phase, on every way to a site, and the socket options of the connections."""
 
-import gc
+import os
 import socket
 import ssl
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_without_an_event_the_first_event_clock_runs_out(
 ) -> None:
     over = net(route, scheme, (Write(STREAM), Stall()))
     timeouts = Timeouts(connect=LATER, first_event=SOON, idle=LATER)
-    assert ask(over.url, proxy=over.proxy, ssl_context=trust, timeouts=timeouts) == [
+    assert ask(over.url, proxy=over.proxy, ssl_context=trust, session=Session(), timeouts=timeouts) == [
         timed_out("no event of the answer", "first_event", asked=True)
     ]
 
@@ -185,11 +186,13 @@ def test_keep_alive_is_on(ask: Ask, net: Nets, route: str, trust: ssl.SSLContext
     def play(peer: Peer) -> None:
         request = peer.read()  # by then the client has set the options of its connection
         first_hop = over.site.port if over.proxy is None else int(over.proxy.rpartition(":")[2])
-        for each in [each for each in gc.get_objects() if isinstance(each, socket.socket)]:
-            with suppress(OSError):
-                if each.getpeername()[1:2] == (first_hop,):
-                    values = [each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
-                    seen.append((each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *values))
+        for file in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # it was closed meanwhile, or is not connected
+                if os.readlink(file).startswith("socket:"):
+                    with socket.socket(fileno=os.dup(int(file.name))) as each:
+                        if each.getpeername()[1:2] == (first_hop,):
+                            values = [each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+                            seen.append((each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *values))
         peer.send(SESSION if b"start_session" in request else ANSWER)
 
     over = net(route, "http", play)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from opchat_proto import Broken, End, Query, Reason, Session
+from opchat_transports import Timeouts
 from opchat_transports.testing import Close, Delay, Expect, FaultServer, Write, json_object
 
 from .asking import ASKS, TRANSPORTS, Ask
@@ -56,9 +57,10 @@ def test_a_wrong_token_is_final(ask: Ask) -> None:
 
 @each
 def test_the_clocks_apply_to_the_list_of_bots(ask: Ask) -> None:
+    timeouts = Timeouts(connect=0.5, write=0.5, first_event=0.2)
     slow = Expect("listChatbots"), Delay(20), Write(json_object(success=True, data=[])), Close()
     with FaultServer(slow) as server:
-        [broken] = ask(server.url, question=Query("Hello", "sales"), session=OWNER, timeout=0.2)
+        [broken] = ask(server.url, question=Query("Hello", "sales"), session=OWNER, timeouts=timeouts)
     assert isinstance(broken, Broken)
     assert (broken.reason, broken.limit, broken.asked) == (Reason.TIMEOUT, "first_event", False)
 

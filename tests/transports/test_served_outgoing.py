@@ -16,7 +16,7 @@ from .asking import ASKS
 from .keeping import SERVERS, serving
 
 DATA = os.urandom(8_000_000)  # more than sockets buffer
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -15,7 +15,7 @@ from opchat_proto import Broken, End, Event, Live, Reason, Session
 from opchat_transports.testing import FaultServer, Script
 
 from .asking import ASKS, TRANSPORTS, Ask, in_thread
-from .peer import PATIENCE, Peer, takes
+from .peer import PATIENCE, Peer, refusing_port, takes
 from .proxies import SITES, Journal, Nets, proxy_of, pump
 from .tls import IDN, NAME, tls_server, without_close_notify
 from .wire import STREAM, end, live, tells
@@ -148,9 +148,8 @@ def test_a_site_works_without_tls(ask: Ask, net: Nets, route: str, trust: ssl.SS
 @pytest.mark.parametrize("route", ROUTES)
 def test_an_unreachable_site_is_lost(ask: Ask, net: Nets, route: str, scheme: str, trust: ssl.SSLContext) -> None:
     over = net(route, scheme, tells("a"))
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    [broken] = ask(f"{scheme}://{NAME}:{port}", proxy=over.proxy, ssl_context=trust, session=Session())
+    with refusing_port() as port:
+        [broken] = ask(f"{scheme}://{NAME}:{port}", proxy=over.proxy, ssl_context=trust, session=Session())
     if route == "direct":
         assert broken == Broken(Reason.LOST, f"could not connect to {NAME}:{port}: Connection refused")
     elif route == "socks5":

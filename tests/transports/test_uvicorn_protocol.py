@@ -188,10 +188,10 @@ def test_a_slow_head_gets_no_extra_time(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_an_answer_may_take_longer_than_a_head() -> None:
-    with serving(head_within=0.1) as port, ExitStack() as stack:
+    with serving(head_within=0.5) as port, ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(question("think"))
-        connection.settimeout(0.5)
+        connection.settimeout(1.0)
         with pytest.raises(TimeoutError):
             rest(connection)
 
