@@ -7,7 +7,7 @@ import click
 
 from opchat_proto import Bot, Endpoint, Reason
 
-from .._broken import ReplyBroken
+from .._broken import ReplyBroken, broken_line
 from ._exits import exit_code, failure_line
 from ._options import Settings
 from ._terminal import Output, say
@@ -35,7 +35,9 @@ def find_bot(settings: Settings) -> Settings:
     except ReplyBroken as error:
         is_elsewhere = settings.login is not None and 300 <= (error.broken.status or 0) < 400
         if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY) and not is_elsewhere:
-            return settings  # it may still be a site, and the question would not fail in the same way
+            if error.broken.reason is not Reason.LOST:  # the question is lost in the same way
+                say(f"no page at {settings.page} ({broken_line(error.broken)}), so a site is looked for there")
+            return settings
         say(failure_line(error.broken, settings.page))
         raise click.exceptions.Exit(exit_code(error.broken)) from None
     bots: dict[object, Bot] = {}
@@ -43,7 +45,7 @@ def find_bot(settings: Settings) -> Settings:
         if bot.endpoint is not None:
             bots.setdefault((bot.bot_id, bot.custom_id), bot)  # a page may show a bot twice
     if not bots:
-        for note in page.notes:
+        for note in page.notes or ("no bot on this page",):
             say(note)
         return replace(_at(page.endpoint, settings), page=None)
     chosen = [bot for bot in bots.values() if not settings.bot_is_given or settings.bot == bot_name(bot)]

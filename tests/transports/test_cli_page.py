@@ -79,6 +79,8 @@ def test_an_address_without_a_page_may_be_a_site_in_a_directory() -> None:
     site = PageSite()
     result = asked(site, path="/nothing")
     assert (result.stdout, result.returncode) == ("", 3)
+    told = f"opchat: no page at {site.url}/nothing (the server refused (status 404"
+    assert result.stderr.startswith(told)
     assert [path for _, path, _, _ in site.requests] == [
         "/nothing",
         "/nothing/wp-json/mwai/v1/start_session",
@@ -104,6 +106,13 @@ def test_a_site_and_a_root_are_not_visited() -> None:
         with FaultServer(tells("a")) as server:
             assert opchat("ask", "--url", server.url + path, "Hi").stdout == "a\n"
         assert server.routes == ("start_session", "submit")
+
+
+def test_a_page_without_a_bot_is_told() -> None:
+    result = asked(PageSite(bots=(), text="<p>Hello"), path="/")
+    assert (result.stdout, result.stderr) == ("default: Hi\n", "")
+    result = asked(PageSite(bots=(), text="<p>Hello<link rel=https://api.w.org/ href=/wp-json/>"))
+    assert (result.stdout, result.stderr) == ("default: Hi\n", "opchat: no bot on this page\n")
 
 
 def test_an_unreachable_page_gives_one_line() -> None:
