@@ -15,6 +15,7 @@ UPLOAD_ROUTE = "/mwai-ui/v1/files/upload"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _TYPE = rf"{_TOKEN}/{_TOKEN}"
 _BOUNDARY = r"[0-9A-Za-z'()+_,./:=?-]{1,70}"  # RFC 2046, 5.1.1, without the blank
+_FATAL = r"<|(?:PHP )?Fatal error|\Z"
 _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, multipart/form-data
 
 
@@ -92,7 +93,8 @@ class Upload(Askable):
 def _is_dropped(refusal: Broken) -> bool:
     """Whether PHP dropped the file, as it does above upload_max_filesize and post_max_size (WIRE 7.5).
 
-    The plugin does not expect the former: it gives a fatal error, as a page or in WordPress's JSON.
+    The plugin does not expect the former: it gives a fatal error, as a page, in PHP's words, in WordPress's JSON, or
+    with nothing at all.
     """
-    is_fatal = refusal.raw.startswith("<") or refusal.code == "internal_server_error"
+    is_fatal = refusal.code == "internal_server_error" or re.match(_FATAL, refusal.raw) is not None
     return (refusal.status == 500 and is_fatal) or refusal.detail == "No file provided."

@@ -13,6 +13,9 @@ JSON = '{"success":false,"message":"No."}'
     ("status", "body", "detail"),
     [
         (500, PAGE, "Fatal error; is the file larger than the site takes?"),
+        (500, "PHP Fatal error: No.", "PHP Fatal error: No.; is the file larger than the site takes?"),
+        (500, "", "status 500 and no text; is the file larger than the site takes?"),
+        (500, "No.", "No."),
         (503, PAGE, "Fatal error"),
         (500, JSON, "No."),
     ],
