@@ -55,7 +55,7 @@ class FileStore:
     the files that are taken. Anyone who knows a file's random id can fetch it, and name it in a question.
 
     Raises `OSError` if the directory can be neither used nor created, `ValueError` for
-    numbers below 1 and for empty types. Thread-safe.
+    numbers below 1, endless times and empty types, `TypeError` for types in one str. Thread-safe.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class FileStore:
         types: Iterable[str] = UPLOAD_TYPES,
     ) -> None:
         """Create the directory, and delete old files in it."""
+        if isinstance(types, str):
+            raise TypeError("types: expected several extensions, got one str")  # its characters would become types
         self.types: tuple[str, ...] = tuple(kind.lower().removeprefix(".") for kind in types)
-        if total_bytes < 1 or keep_seconds < 1 or not self.types:
+        if not total_bytes >= 1 or not 1 <= keep_seconds < threading.TIMEOUT_MAX or not self.types:  # NaN too
             raise ValueError("expected total_bytes and keep_seconds of at least 1, and at least one of types")
         self._directory = Path(directory).absolute()  # the process may change its directory
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Uploaded files in a directory: private, for an hour, bounded."""
 
+import math
 import os
 import stat
 import threading
@@ -167,7 +168,16 @@ def test_the_bound_holds_for_files_written_at_the_same_time(tmp_path: Path) -> N
     put(store, bytes(490_000))
 
 
-@pytest.mark.parametrize("options", [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}])
+NOTHING = [{"total_bytes": 0}, {"keep_seconds": 0}, {"types": ()}]
+NO_NUMBERS = [{"total_bytes": math.nan}, {"keep_seconds": math.nan}, {"keep_seconds": math.inf}]
+
+
+def test_types_in_one_str_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"^types: expected several extensions, got one str$"):
+        FileStore(tmp_path, types="png")
+
+
+@pytest.mark.parametrize("options", [*NOTHING, *NO_NUMBERS])
 def test_bounds_below_one_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^expected total_bytes and keep_seconds of at least 1, and at least one"):
         FileStore(tmp_path, **options)
