@@ -258,7 +258,7 @@ def _bots(facts: Facts) -> Iterator[Finding]:
         elif _PASSWORD_FORM in facts.page.last.text:
             text, advice = "none: the page is protected by a password", "give the address of a page without one"
         yield problem("bots", "; ".join((text, *page.notes)), advice, _NOT_THE_CHAT)
-    elif facts.bot is not None and facts.bot not in names:
+    elif facts.chosen is None:
         yield problem(
             "bots", f"no {facts.bot!r} on this page, but {shown}", "choose one of them with --bot", _NOT_THE_CHAT
         )

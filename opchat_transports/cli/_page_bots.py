@@ -14,7 +14,7 @@ from ._terminal import Output, say
 from ._trace import Trace
 from ._transports import visit
 
-__all__ = ["bot_table", "find_bot"]
+__all__ = ["bot_name", "bot_table", "find_bot", "named"]
 
 _HEAD = ("BOT", "MODE", "QUESTION", "FILES", "REST ROOT", "FIRST WORDS")
 _FOR_ANY_SITE = ("accept", "accept-language", "user-agent")  # header fields that a visit sends to other sites too
@@ -48,12 +48,12 @@ def find_bot(settings: Settings) -> Settings:
         for note in page.notes or ("no bot on this page",):
             say(note)
         return replace(_at(page.endpoint, settings), page=None)
-    chosen = [bot for bot in bots.values() if not settings.bot_is_given or settings.bot == bot_name(bot)]
+    chosen = named(bots.values(), settings.bot if settings.bot_is_given else None)
     if len(chosen) != 1:
         for line in bot_table(bots.values()).splitlines():
             say(line)
         raise click.UsageError(
-            f"no bot {settings.bot!r} on this page" if settings.bot_is_given else "several bots: choose one with --bot"
+            "several bots: choose one with --bot" if chosen else f"no bot {settings.bot!r} on this page"
         )
     (bot,) = chosen
     return replace(_at(bot.endpoint, settings), bot=bot_name(bot), page=page.url, found=bot)
@@ -74,6 +74,15 @@ def bot_name(bot: Bot) -> str:
     """The bot's name for --bot."""
     name = bot.bot_id if bot.custom_id is None else bot.custom_id
     return "" if name is None else str(name)
+
+
+def named(bots: Iterable[Bot], name: str | None) -> list[Bot]:
+    """The bots with this name, or else those with this id; None: all."""
+    bots = list(bots)
+    if name is None:
+        return bots
+    own = [bot for bot in bots if bot_name(bot) == name]
+    return own or [bot for bot in bots if bot.bot_id is not None and str(bot.bot_id) == name]
 
 
 def bot_table(bots: Iterable[Bot]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 
 from opchat_proto import Bot, Broken, End, Endpoint, Page, Session
 
-from ._page_bots import bot_name
+from ._page_bots import named
 
 __all__ = ["Answer", "Contact", "Exchange", "Facts", "Question", "choose_bot", "is_accepted", "read_index"]
 
@@ -125,7 +125,7 @@ class Facts:
 def choose_bot(page: Page | None, name: str | None) -> Bot | None:
     """The bot with this name, by default the first; None if the page has no such bot that can be asked."""
     bots = [] if page is None else [bot for bot in page.bots if bot.endpoint is not None]
-    return next((bot for bot in bots if name is None or name == bot_name(bot)), None)
+    return next(iter(named(bots, name)), None)
 
 
 def read_index(exchange: Exchange | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from opchat_transports.testing import FaultServer
+from tests.proto.pages import element
 
 from .command import opchat
 from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
@@ -66,6 +67,26 @@ def test_a_bot_that_is_not_on_the_page_is_wrong_usage() -> None:
     result = asked(PageSite(), "--bot", "sales")
     assert (result.stdout, result.returncode) == ("", 2)
     assert "no bot 'sales' on this page" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [("c1", ("sales", "c1")), ("sales", ("sales", "c1")), ("default", ("default", None)), ("7", (None, 7))],
+)
+def test_a_bot_is_chosen_by_its_id_or_its_custom_id(name: str, ids: tuple[Any, Any]) -> None:
+    custom = ({"botId": "sales", "customId": "c1"}, {"botId": "default", "customId": "c2"}, {"customId": 7})
+    bots = "".join(element({**given, "restUrl": "/wp-json"}) for given in (*custom, {"botId": "default"}))
+    site = PageSite(bots=(), text=bots)
+    assert asked(site, "--bot", name).returncode == 0
+    [sent] = submits(site)
+    assert (sent.get("botId"), sent.get("customId")) == ids
+
+
+def test_an_id_of_several_custom_bots_does_not_choose() -> None:
+    bots = "".join(element({"botId": "sales", "customId": name, "restUrl": "/wp-json"}) for name in "ab")
+    result = asked(PageSite(bots=(), text=bots), "--bot", "sales")
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert "several bots: choose one with --bot" in result.stderr
 
 
 def test_the_root_of_a_page_without_a_bot_is_asked() -> None:
