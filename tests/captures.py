@@ -1,4 +1,4 @@
-"""Recorded answers of real sites, if they are beside the repository, and three of our own."""
+"""Recorded answers of real sites, if they exist beside the repository, and three of our own."""
 
 import json
 from collections import Counter
@@ -18,18 +18,18 @@ class Outcome:
 
     pieces: int
     text: str | None = ""
-    """The joined pieces; None if the recordings' README gives only their number: then they equal the reply, if any."""
+    """The joined pieces. None if the recordings' README gives only their number; then they equal the reply, if any."""
     reply: str | None = None
-    """The final text of a complete answer, unless `reason` says why it is broken."""
+    """The final text of a complete answer. `reason` says why an answer is broken instead."""
     reason: Reason | None = None
     status: int | None = None
     code: str | None = None
     detail: str = ""
-    """The beginning of the detail."""
+    """How the detail begins."""
     others: tuple[tuple[str, int], ...] = ()
     """The number of events of each other kind."""
     lists: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Images, actions, shortcuts, blocks."""
+    """The numbers of images, actions, shortcuts and blocks."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ RECORDED: dict[str, Outcome] = {
     "3.6.2/x_expect_100": Outcome(1, "x", "x"),
     "3.6.2/keepalive_two_streams": Outcome(5, "first on this connection", "first on this connection"),
     "1.9.97/stream_ascii": Outcome(10, None, ""),
-    # Streams that are odd and still right
+    # Streams that are unusual but valid
     "3.6.2/php_bom": Outcome(3, "You said: bom", "You said: bom"),
     "3.6.2/php_leadnl": Outcome(3, "You said: leadnl", "You said: leadnl"),
     "3.6.2/php_notice_early_display_errors": Outcome(4, "You said: notice-early", "You said: notice-early"),
@@ -123,14 +123,14 @@ RECORDED: dict[str, Outcome] = {
     "3.6.2/php_fatal_early": Outcome(
         0, reason=Reason.REFUSED, status=500, code="internal_server_error", detail="There has been a critical error"
     ),
-    # Answers of something else than the plugin
+    # Responses from something other than the plugin
     "3.6.2/nginx_502": Outcome(0, reason=Reason.REFUSED, status=502, detail="502 Bad Gateway"),
     "3.6.2/proxy_403_html": Outcome(0, reason=Reason.REFUSED, status=403, detail="Just a moment"),
     "3.6.2/proxy_301": Outcome(0, reason=Reason.REFUSED, status=301, detail="redirected to http://127.0.0.1:18000/"),
     "3.6.2/plain_wp_json": Outcome(0, reason=Reason.MALFORMED, detail="a web page, not a chat answer: "),
     "3.6.2/gzip_stream": Outcome(0, reason=Reason.MALFORMED, detail="the body is coded as gzip"),
 }
-# Recordings of other calls: what they answer is no submit.
+# Recordings of other calls, whose responses are not answers to a submit.
 OTHER_CALLS = {
     "3.6.2/api_simpleChatbotQuery",
     "3.6.2/chat_page",
@@ -145,8 +145,8 @@ FOUND = sorted(
 NAMES = [*OWN, *(name for name in FOUND if name not in OTHER_CALLS)]
 
 
-# The second set: every answer judged as if it had come to a question, also those of other routes. It was recorded
-# without the reads, and each connection was closed.
+# The second set: every response is judged like an answer to a question, including those of other routes. It was
+# recorded without the reads, and each connection was closed.
 FORBIDDEN = "Sorry, you are not allowed to do that."
 NO_ROUTE = "No route was found matching the URL and request method."
 CRITICAL = "There has been a critical error on this website. Learn more about troubleshooting WordPress."
@@ -205,7 +205,7 @@ RECORDED_AGAIN: dict[str, Outcome] = {
         ("3.6.2/users_me_guest", "3.6.2/users_me_http", "3.6.2/users_me_wrong_password"),
         refused(401, "You are not currently logged in.", "rest_not_logged_in"),
     ),
-    # Other routes of the plugin that refuse
+    # Refusals by the plugin's other routes
     **dict.fromkeys(
         ("2.4.9/api_text_notoken", "3.6.2/api_text_notoken", "3.6.2/discussions_delete_guest", "3.6.2/upload_no_nonce"),
         refused(401, FORBIDDEN, "rest_forbidden"),
@@ -224,7 +224,7 @@ RECORDED_AGAIN: dict[str, Outcome] = {
         ("2.4.9/discussions_list_guest", "3.6.2/discussions_list_guest"),
         Outcome(0, reason=Reason.REMOTE, detail="You need to be connected."),
     ),
-    # Other routes that say `success: true`, and have no reply
+    # Other routes that say `success: true` without a reply
     **dict.fromkeys(
         (
             "2.4.9/start_session_index_rest_route_plain",

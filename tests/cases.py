@@ -1,4 +1,4 @@
-"""The corpus: what is in `tests/corpus/*.json`, and this library's outcome of each case. See tests/corpus/README.md."""
+"""The corpus: the cases in `tests/corpus/*.json`, and this library's outcome of each. See tests/corpus/README.md."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ def files() -> dict[str, dict[str, Any]]:
 
 @cache
 def cases() -> list[Case]:
-    """All cases; each with its level."""
+    """All cases, each with its level."""
     return [{"level": file["level"], **case} for file in files().values() for case in file["cases"]]
 
 
@@ -97,16 +97,16 @@ def to_text(recipe: Any) -> str:
 
 # ------------------------------------------------------------------------------ cuts
 
-_SMALL = 1500  # up to here, every two-way cut
+_SMALL = 1500  # up to this length, every cut in two
 _BLOCKS = (4096, 65536)  # common buffer sizes of implementations
 
 
 def cuts_of(recipe: Any, limits: Sequence[int]) -> Iterator[list[bytes]]:
-    """The bytes whole, in every two pieces, and byte by byte.
+    """The bytes whole, cut in two everywhere, and byte by byte.
 
-    Where that would be too many: cut where parts of the recipe meet, where a
-    limit or a usual block ends, at both ends, and one byte to either side of
-    all these; and in pieces of a few sizes.
+    If that would be too many: cut where parts of the recipe meet, where a limit or a
+    usual block ends, at both ends, and one byte to either side of all these; and in
+    pieces of a few sizes.
     """
     data = to_bytes(recipe)
     yield [data]
@@ -128,7 +128,7 @@ def cuts_of(recipe: Any, limits: Sequence[int]) -> Iterator[list[bytes]]:
 
 
 def byte_strings(case: Case) -> list[Any]:
-    """The recipes of the bytes that the peer sends in this case; in any pieces they must have the same outcome."""
+    """The recipes of the bytes that the peer sends in this case. Their outcome must be the same in any pieces."""
     match case["level"]:
         case "sse" | "reply":
             return [case["body"]]
@@ -149,7 +149,7 @@ def byte_strings(case: Case) -> list[Any]:
 
 
 def run(case: Case, pieces: Pieces) -> Any:
-    """Everything observable about this case when its bytes come in these pieces."""
+    """Everything observable about this case when its bytes arrive in these pieces."""
     return _LEVELS[case["level"]](case, pieces)
 
 
@@ -352,7 +352,7 @@ def _proxy(case: Case, pieces: Pieces) -> Any:
 
 
 def filled(recipe: Any) -> Any:
-    """The recipe with the nonces of this site in their places."""
+    """The recipe with this site's nonces filled in."""
     match recipe:
         case str():
             site = Site(SECRET)
@@ -387,7 +387,7 @@ def _server(case: Case, pieces: Pieces) -> Any:
 
 
 def read_responses(data: bytes) -> list[tuple[int, dict[str, str], bytes]]:
-    """A server's response, as read by another HTTP implementation: status, header fields, body."""
+    """A server's response, as another HTTP implementation reads it: status, header fields, body."""
     responses = []
     while data:
         reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
@@ -463,7 +463,7 @@ def _upload(case: Case, pieces: Pieces) -> Any:
     refusal = file.receive_eof()
     if refusal is None:
         return {"file": [file.name, file.content_type], "content": content}
-    # How much of a file is handed over before it turns out too large is a matter of cuts.
+    # The cuts decide how much of a file is handed over before it turns out too large.
     left = b"" if refusal.status == 413 else content
     return {"refused": [refusal.status, json.loads(refusal.body)["message"]], "content": left}
 

@@ -1,4 +1,4 @@
-"""What the corpus expects of an outcome."""
+"""The expected outcomes of the corpus."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from tests.cases import Case, filled, to_session, to_text
 
 
 def check(case: Case, outcome: Any) -> None:
-    """Compare the outcome with what the case expects. What a case does not mention may be anything."""
+    """Compare the outcome with the case's expectation. Anything that the case does not mention may have any value."""
     expect = case["expect"]
     match case["level"]:
         case "sse":
@@ -103,7 +103,7 @@ def check_event(event: Event, expected: Any) -> None:
 
 
 def _shown_page(page: DiscussionPage | None) -> tuple[Any, int | None]:
-    """The discussions as the corpus writes them, and the total."""
+    """The discussions in the notation of the corpus, and the total."""
     if page is None:
         return None, None
     names = ("chat_id", "bot_id", "title", "previous_response_id", "created", "updated")

@@ -1,4 +1,4 @@
-"""Connects the public conformance suites to this library. `.ci/run` uses it if the suites are available."""
+"""Connects public conformance suites to this library. `.ci/run` uses it if the suites are available."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +65,7 @@ def decode_reply(chunks: list[bytes], eof: bool = True, content_type: str = "tex
 
 
 def parse_json(data: bytes) -> None:
-    """A body is strict JSON if, inside a live event, it leaves the event one. (Its line ends make it several lines.)"""
+    """A body is strict JSON if a live event that contains it stays valid. (Its line ends make it several lines.)"""
     text = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
     body = f'data: {{"type":"live","data":"x","metadata":{text}}}\n\n'.encode()
     if decode_reply([body], eof=False) != [["live", "x"]]:
@@ -73,7 +73,7 @@ def parse_json(data: bytes) -> None:
 
 
 class Response:
-    """What `Client` reads of one HTTP response, seen between its two rings: the body is not judged."""
+    """What `Client` reads from one HTTP response, observed between its two rings: the body is not judged."""
 
     def __init__(self) -> None:
         self.flow = Flow(

@@ -1,4 +1,4 @@
-"""The profiles of Hypothesis, and the environment of child processes."""
+"""Hypothesis profiles, and the environment of child processes."""
 
 import gc
 import importlib.util
@@ -10,19 +10,19 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Who is started in the background ignores Ctrl-C, and under nohup the end of its terminal. So would the commands that
-# tests start and interrupt.
+# A process started in the background ignores Ctrl-C, and under nohup also SIGHUP. So would the commands that tests start
+# and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Tests start hundreds of processes. Where PYTHONDONTWRITEBYTECODE is set, each of them would compile all modules again.
+# Tests start hundreds of processes. With PYTHONDONTWRITEBYTECODE set, each of them would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Derandomized: a commit passes or fails by what is in it, on every machine and every day. No deadline and no check for
-# slow drawing, because how busy the machine is says nothing about the code. `--hypothesis-profile=NAME` chooses:
+# Derandomized: a commit passes or fails by its content, on every machine and every day. There are no deadlines and no
+# checks for slow drawing, because a busy machine says nothing about the code. `--hypothesis-profile=NAME` selects:
 # "opchat" is a sample that takes minutes, "ci" is what `.ci/run` runs once, "explore" looks for new cases.
 settings.register_profile(
     "opchat",
@@ -39,7 +39,7 @@ settings.load_profile("opchat")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Without the plugin pytest-timeout, the option `timeout` of pyproject.toml would be unknown, which is an error."""
+    """Without the plugin pytest-timeout, the option `timeout` in pyproject.toml would be unknown, which is an error."""
     if importlib.util.find_spec("pytest_timeout") is None:
         parser.addini("timeout", "of each test, where pytest-timeout is installed")
 
@@ -71,12 +71,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays, so that the many `gc.collect()` of these tests need not look at it: 0.1 ms, not 50."""
+    """Freeze all present objects, so that the many `gc.collect()` of these tests skip them: 0.1 ms instead of 50."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: two processes for each processor, since half of what they do is to wait."""
+    """`-n auto`: two processes for each processor, since half of their time is waiting."""
     return 2 * (os.cpu_count() or 1)

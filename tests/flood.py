@@ -1,12 +1,12 @@
-"""A flood of connections that send nothing, or a byte now and then: `opchat serve` goes on answering.
+"""A flood of connections that send nothing, or a byte now and then, while `opchat serve` keeps answering.
 
     python -m tests.flood
 
 Starts the command on loopback, under uvicorn on asyncio and on uvloop and as the
 small server, opens 1,500 silent connections and 500 that trickle, and asks
-questions meanwhile. Then the flood goes on: what the server closes is opened
-again. Each answer must come within a second, and memory and log stay bounded. It
-takes about ten seconds a server and stops by itself; its exit code is 1 if something was wrong.
+questions meanwhile. The flood goes on: connections that the server closes are opened
+again. Each answer must arrive within a second, and memory and log stay bounded. It
+takes about ten seconds for each server and stops by itself. The exit code is 1 if a check failed.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from tests.transports.peer import free_port
 
 SILENT, TRICKLING = 1_500, 500
 TICK = 0.05  # seconds between two bytes of a trickling connection
-AGAIN = 20  # connections that are opened again in a tick, at most
+AGAIN = 20  # connections reopened in a tick, at most
 HEAD = b"POST /wp-json/mwai/v1/start_session HTTP/1.1\r\nX: " + b"x" * 10_000
 WITHIN = 1.0  # seconds
 MEMORY = 96 * 1024 * 1024  # bytes by which the server may grow
 STARTS_WITHIN = 60.0
 OPENS_WITHIN = 20.0
 PATIENCE = Timeouts(connect=20, write=20, first_event=20, idle=20)
-FILES = 1024  # what a process may have open, and mostly has to do with
+FILES = 1024  # descriptors that a process may open
 SERVERS = {
     "uvicorn on asyncio": "sys.modules['uvloop'] = None",
     "uvicorn on uvloop": "import uvloop",
@@ -59,7 +59,7 @@ class Flood:
     def __enter__(self) -> Self:
         end = time.monotonic() + OPENS_WITHIN
         for number in range(len(self._connections)):
-            if time.monotonic() < end:  # a server that is out of files accepts no more
+            if time.monotonic() < end:  # a server without free descriptors accepts no more
                 self._open(number)
         self._thread.start()
         return self
@@ -102,7 +102,7 @@ class Flood:
 
 @contextmanager
 def serving(code: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """`opchat serve` from when it answers, and its port."""
+    """Start `opchat serve`, and yield its port once it answers."""
     few_files = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))"
     run = f"import resource, sys\n{few_files}\n{code}\nfrom opchat_transports.__main__ import main\nsys.exit(main())"
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -116,7 +116,7 @@ def serving(code: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int
                     break
                 if time.monotonic() > end or process.poll() is not None:
                     raise RuntimeError(f"the server has not begun: {log.read_text()}")
-                time.sleep(0.05)  # nothing tells when another process listens
+                time.sleep(0.05)  # nothing signals that another process listens
             yield process, port
         finally:
             process.terminate()
@@ -127,7 +127,7 @@ def serving(code: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int
 
 
 def memory(process: subprocess.Popen[bytes]) -> int:
-    """Its resident bytes, 0 where the system does not tell."""
+    """The server's resident bytes; 0 where the system does not report them."""
     with suppress(OSError):
         pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
@@ -145,7 +145,7 @@ def ask(port: int) -> float:
 
 
 def flood(name: str, questions: int, within: float) -> list[str]:
-    """What was wrong."""
+    """The failed checks."""
     wrong = []
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "log")
@@ -163,7 +163,7 @@ def flood(name: str, questions: int, within: float) -> list[str]:
                         wrong.append(str(error))
                         break
                     if number >= questions // 2:
-                        time.sleep(0.2)  # meanwhile the flood goes on
+                        time.sleep(0.2)  # the flood goes on meanwhile
                 grown = memory(process) - before
         seconds = time.monotonic() - begin
         lines = log.read_text(errors="replace").count("\n")
@@ -177,7 +177,7 @@ def flood(name: str, questions: int, within: float) -> list[str]:
             wrong.append(f"an answer took {max(times):.2f} s")
         if grown > MEMORY:
             wrong.append(f"memory grew by {grown:,} bytes")
-        if lines > 4 * questions + 2 * seconds + 20:  # two requests a question, perhaps twice; a line a second
+        if lines > 4 * questions + 2 * seconds + 20:  # two requests for a question, perhaps twice; one line a second
             wrong.append(f"{lines} lines of log")
     return [f"{name}: {line}" for line in wrong]
 

@@ -44,13 +44,13 @@ from opchat_transports.trio_streams import TrioTransport
 
 AT_ONCE = 20
 TIMEOUTS = Timeouts(connect=5, write=5, first_event=0.5, idle=0.5)
-# What never ends costs a clock; each of the others is one of the faults.
+# An endless answer costs a clock. Each of the others is one of the faults.
 ENDLESS = ("1xx flood", "endless answer", "endless head", "endless line", "endless page", "nothing but comments")
 QUICK = [script for name, script in FAULTS.items() if name not in ENDLESS]
 
 
 def fault(dice: random.Random) -> Script:
-    """One that has a name, or a new one."""
+    """A script with a name, or a drawn one."""
     if dice.random() < 0.5:
         return dice.choice(QUICK)
     data = bytearray(ANSWER[: dice.randrange(len(ANSWER) + 1)])
@@ -65,14 +65,14 @@ def fault(dice: random.Random) -> Script:
 
 
 def check(question: str, events: list[Event], *, is_over: bool) -> None:
-    """At most one terminal event, and exactly one at the end."""
+    """Check that there is at most one terminal event, and exactly one at the end."""
     terminal = [index for index, event in enumerate(events) if not isinstance(event, Live)]
     assert terminal in ([], [len(events) - 1]), (question, events)
     assert terminal or not is_over, (question, events)
 
 
 def ask_blocking(url: str, context: ssl.SSLContext, numbers: list[int], seed: int) -> None:
-    """The questions with these numbers, in threads."""
+    """Ask the questions with these numbers, in threads."""
     with BlockingTransport(url, ssl_context=context, timeouts=TIMEOUTS, proxy=None) as transport:
         work = iter(numbers)
         guard = threading.Lock()
@@ -117,7 +117,7 @@ def ask_blocking(url: str, context: ssl.SSLContext, numbers: list[int], seed: in
 
 
 async def ask_async(transport: Any, numbers: list[int], seed: int) -> None:
-    """The questions with these numbers, in tasks, on asyncio or trio."""
+    """Ask the questions with these numbers, in tasks, on asyncio or trio."""
     work = iter(numbers)
 
     async def ask(number: int) -> None:
@@ -159,7 +159,7 @@ async def asking(kind: Callable[..., Any], url: str, context: ssl.SSLContext) ->
 
 
 def on_trio(kind: Callable[..., Any]) -> Callable[[str, ssl.SSLContext, list[int], int], None]:
-    """A way to ask, in a loop of trio's."""
+    """Ask in a loop of trio's."""
 
     async def main(url: str, context: ssl.SSLContext, numbers: list[int], seed: int) -> None:
         async with asking(kind, url, context) as transport:
@@ -169,7 +169,7 @@ def on_trio(kind: Callable[..., Any]) -> Callable[[str, ssl.SSLContext, list[int
 
 
 def on_asyncio(kind: Callable[..., Any]) -> Callable[[str, ssl.SSLContext, list[int], int], None]:
-    """A way to ask, in a loop of asyncio's, which must have no other task in the end."""
+    """Ask in a loop of asyncio's, which must have no other task at the end."""
 
     async def main(url: str, context: ssl.SSLContext, numbers: list[int], seed: int) -> None:
         async with asking(kind, url, context) as transport:
@@ -196,7 +196,7 @@ def attack(
     dice = random.Random(seed)
     scripts = [fault(dice) for _ in range(questions)]
     with FaultServer(*scripts, ssl_context=contexts[0] if secure else None) as server:
-        # Trio keeps a thread for a while that has looked up a name, which an address does not need.
+        # For a while trio keeps a thread that has looked up a name. An address needs no lookup.
         url = server.url.replace("localhost", "127.0.0.1") if way == "trio" else server.url
         WAYS[way](url, contexts[1], list(range(questions)), seed)
         submits = Counter((submit.chat_id, request.nonce) for request in server.requests if (submit := request.submit))
@@ -204,7 +204,7 @@ def attack(
     assert max(submits.values(), default=0) <= 1, "a question was sent twice with one nonce"
     per_question = Counter(chat_id for chat_id, _ in submits)
     assert max(per_question.values(), default=0) <= 2, "a question was sent more than twice"
-    gc.collect()  # anything left open gives a ResourceWarning, which is an error
+    gc.collect()  # an unclosed resource raises ResourceWarning, which is an error here
     assert sorted(os.listdir("/proc/self/fd")) == descriptors, "a descriptor is left"
     assert threading.active_count() == threads, "a thread is left"
     return f"{way}, {'TLS' if secure else 'plain'}: {questions} questions, {requests} requests, {len(submits)} submits"

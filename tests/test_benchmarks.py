@@ -1,4 +1,4 @@
-"""The benchmarks measure the right thing: candidates give the right events, and numbers are read correctly."""
+"""The benchmarks measure the right thing: candidates give the right events, and numbers are parsed correctly."""
 
 import pytest
 
@@ -19,7 +19,7 @@ INSTALLED = [
 
 
 @pytest.mark.parametrize(("candidate", "workload"), INSTALLED)
-def test_the_events_are_right(candidate: Candidate, workload: Workload) -> None:
+def test_each_candidate_gives_the_right_events(candidate: Candidate, workload: Workload) -> None:
     assert right_events(candidate, workload)
 
 
@@ -29,12 +29,12 @@ def test_wrong_events_are_noticed() -> None:
     assert not right_events(wrong, workloads[1])
 
 
-def test_what_perf_says_is_read() -> None:
+def test_the_output_of_perf_is_parsed() -> None:
     assert counting.perf_count("12345678,,instructions:u,5000000,100.00,,\n") == 12345678
     assert counting.perf_count("<not supported>,,instructions:u,0,100.00,,\n") == 0
 
 
-def test_a_table_and_its_picture() -> None:
+def test_a_table_and_its_picture_are_written() -> None:
     table = Table("A body", ["one", "two"])
     table.add("unit", [100.0, 10.0])
     table.add("other", [250.0, "wrong"])
@@ -42,7 +42,7 @@ def test_a_table_and_its_picture() -> None:
     assert picture.draw(table, table).count("<rect") == 1 + 2 * 3
 
 
-def test_a_ratio_is_that_of_the_last_column_and_of_no_row_without_a_cost() -> None:
+def test_a_ratio_is_taken_from_the_last_column() -> None:
     table = Table("A response", ["one", "two"])
     table.add("bare h11", [100.0, 10.0])
     table.add("opchat: Client", [250.0, 12.0])
@@ -50,7 +50,7 @@ def test_a_ratio_is_that_of_the_last_column_and_of_no_row_without_a_cost() -> No
     assert list(bounds.of_events(table)) == [("an event of a slow stream, opchat: Client, beside bare h11", 1.2, 1.3)]
 
 
-def test_what_is_above_its_bound_is_said() -> None:
+def test_a_ratio_above_its_bound_is_reported() -> None:
     assert bounds.text([("one", 1.3, 1.3), ("two", 1.31, 1.3)]) == (
         "\nBounds\n  met      one: 1.30 x (at most 1.3)\n  not met  two: 1.31 x (at most 1.3)"
     )

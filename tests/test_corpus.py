@@ -1,4 +1,4 @@
-"""Every case of the corpus, in all cuts; and the corpus matches its README."""
+"""Every case of the corpus, in all cuts. The corpus matches its README."""
 
 import re
 from collections import Counter
@@ -43,7 +43,7 @@ def test_there_are_enough_cases_and_each_has_its_own_name() -> None:
     assert len(names) >= 400
 
 
-def test_no_case_is_another_under_a_second_name() -> None:
+def test_no_two_cases_are_equal() -> None:
     seen: dict[str, str] = {}
     for case in CASES:
         what = repr({key: value for key, value in case.items() if key not in ("name", "why")})

@@ -1,4 +1,4 @@
-"""Against others: a reference for event streams and one for JSON, both slow and simple, http.client, and httpx."""
+"""Comparison with others: slow references for event streams and JSON, http.client, and httpx."""
 
 import http.client
 import io
@@ -64,7 +64,7 @@ def decoded(pieces: list[bytes]) -> reference.Stream:
 
 
 @given(st.data(), streams | strategies.bodies().map(lambda body: body.data) | st.binary(max_size=60))
-def test_a_stream_is_what_the_standard_says(data: DataObject, stream: bytes) -> None:
+def test_a_stream_is_decoded_as_the_standard_says(data: DataObject, stream: bytes) -> None:
     assert decoded(data.draw(strategies.cuts(stream))) == reference.read_stream(stream)
 
 
@@ -261,7 +261,7 @@ json_texts = (
 
 
 @given(json_texts, st.integers(1, 5))
-def test_an_event_is_taken_if_its_json_is_strict(text: str, depth: int) -> None:
+def test_an_event_is_accepted_if_its_json_is_strict(text: str, depth: int) -> None:
     try:
         value: Any = reference.read_json(f'{{"type":"ping","data":{text}}}')
     except reference.NotJSON:
@@ -316,9 +316,9 @@ def through_client(pieces: list[bytes]) -> list[Event]:
 
 
 @given(st.data(), strategies.responses())
-def test_a_well_formed_answer_is_what_http_client_reads(data: DataObject, response: strategies.HTTPResponse) -> None:
+def test_a_valid_answer_is_read_as_by_http_client(data: DataObject, response: strategies.HTTPResponse) -> None:
     wire = response.data
-    while wire.startswith(b"HTTP/1.1 1"):  # http.client reads no interim response but 100
+    while wire.startswith(b"HTTP/1.1 1"):  # http.client skips no interim response but 100
         wire = wire.partition(b"\r\n\r\n")[2]
     through_it = through_http_client(wire)
     assert through_client(data.draw(strategies.cuts(response.data))) == through_it == response.events
@@ -331,7 +331,7 @@ def test_a_well_formed_answer_is_what_http_client_reads(data: DataObject, respon
     ids=lambda case: str(case["name"]),
 )
 async def test_an_answer_is_the_same_through_httpx(case: cases.Case) -> None:
-    """The path of `HttpxTransport`: httpx reads the HTTP, `Flow` judges it."""
+    """As in `HttpxTransport`, httpx reads the HTTP, and `Flow` judges it."""
     body = cases.to_bytes(case["body"])
     headers = [(name, value) for name, value in case.get("headers") or ()]
     status = case.get("status", 200)

@@ -1,4 +1,4 @@
-"""Every fuzz target over the corpus and over inputs made from it: the same oracles as under atheris, without it."""
+"""Every fuzz target with the corpus and with inputs made from it, by the same oracles as under atheris."""
 
 import random
 import subprocess
@@ -50,7 +50,7 @@ def test_inputs_made_from_the_corpus_pass(target: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\x01", b"\xff", b"\x3f" * 64, b"\xff" * 64, bytes(64)])
 @pytest.mark.parametrize("target", TARGETS)
-def test_so_do_inputs_without_anything(target: str, data: bytes) -> None:
+def test_nearly_empty_inputs_pass(target: str, data: bytes) -> None:
     TARGETS[target](data)
 
 
@@ -58,7 +58,7 @@ def test_the_command_knows_all_targets() -> None:
     assert tuple(TARGETS) == NAMES
 
 
-def test_the_command_runs_a_target_and_keeps_what_fails(tmp_path: Path) -> None:
+def test_the_command_runs_a_target_and_keeps_failing_inputs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", "endpoint", "--plain", "--executions", "60", "--keep", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stderr) == (0, "")
@@ -69,10 +69,10 @@ def test_the_command_runs_a_target_and_keeps_what_fails(tmp_path: Path) -> None:
     assert subprocess.run([*command[:3], "nothing", "--plain"], capture_output=True, cwd=ROOT).returncode == 2
 
 
-# ---------------------------------------------------------------- an oracle that never complains would be none
+# ---------------------------------------------------------------- each oracle can fail
 
 
-def test_an_input_is_taken_apart_as_it_was_put_together() -> None:
+def test_an_input_is_taken_apart_as_it_was_composed() -> None:
     choices = oracles.Choices(oracles.seed(b"a", b"b", decisions=b"\x05\x07"))
     assert choices.strings == [b"a", b"b"]
     assert [choices.number(256), choices.number(4), choices.number(9)] == [5, 3, 0]
@@ -80,7 +80,7 @@ def test_an_input_is_taken_apart_as_it_was_put_together() -> None:
 
 
 class Stateful:
-    """A machine that is right, or wrong in one of these ways."""
+    """A machine that is correct, or wrong in one of these ways."""
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
@@ -157,7 +157,7 @@ def test_quadratic_work_is_found_and_linear_work_is_not(monkeypatch: pytest.Monk
         oracles.check_linear(lambda data: len(data) ** 2 / 1e6, b"ab" * 2000)
 
 
-def test_a_secret_that_shows_is_found() -> None:
+def test_a_visible_secret_is_found() -> None:
     oracles.check_secrets("nothing", 5)
     with pytest.raises(AssertionError):
         oracles.check_secrets("nothing", [oracles.SECRET])

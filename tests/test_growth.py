@@ -36,7 +36,7 @@ LIVE = b'data: {"type":"live","data":"Hi"}\n\n'
 
 
 def cost(work: Callable[[], object]) -> int:
-    """Calls and lines of Python, and calls of C: the same in each run, and for whatever else the machine does."""
+    """Counts calls and lines of Python, and calls of C. They are the same in each run, even on a busy machine."""
     steps = 0
 
     def traced(frame: FrameType, event: str, _: Any) -> Any:
@@ -166,7 +166,7 @@ GROWING: dict[str, Callable[[int], object]] = {
 
 
 @pytest.mark.parametrize("work", GROWING.values(), ids=GROWING)
-def test_twice_as_much_is_twice_the_work(work: Callable[[int], object]) -> None:
-    work(8)  # what is compiled or kept once
+def test_twice_the_size_takes_twice_the_work(work: Callable[[int], object]) -> None:
+    work(8)  # compiled or cached once
     small, middle, large = (cost(partial(work, count)) for count in (100, 200, 400))
     assert large - middle <= 2.2 * (middle - small) + 500

@@ -1,4 +1,4 @@
-"""The packages as a whole: their exports, and what they must not import."""
+"""The packages as a whole: their exports, and the imports they must not have."""
 
 import ast
 import importlib
@@ -40,7 +40,7 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
-def test_the_core_imports_nothing_that_does_io_or_tells_time_or_draws_at_random(path: Path) -> None:
+def test_the_core_imports_no_io_no_clock_and_no_random_source(path: Path) -> None:
     assert imports(path) & IMPURE == set()
 
 
@@ -81,7 +81,7 @@ def exports(module: str) -> dict[str, Any]:
 EXPORTS = [(module, name) for module in PUBLIC for name in exports(module)]
 
 
-def test_two_public_things_never_share_a_name() -> None:
+def test_two_public_objects_never_share_a_name() -> None:
     things: dict[str, list[object]] = {}
     for module, name in EXPORTS:
         thing = exports(module)[name]
@@ -91,18 +91,18 @@ def test_two_public_things_never_share_a_name() -> None:
 
 
 @pytest.mark.parametrize(("module", "name"), EXPORTS)
-def test_a_public_class_shows_a_public_place_and_can_be_found_there(module: str, name: str) -> None:
+def test_a_public_class_names_the_module_where_it_can_be_imported(module: str, name: str) -> None:
     thing = exports(module)[name]
     if isinstance(thing, type):
         assert "._" not in thing.__module__
         assert pickle.loads(pickle.dumps(thing)) is thing
         assert inspect.getmodule(thing) is sys.modules[thing.__module__]
         assert pydoc.render_doc(thing).startswith("Python Library Documentation: class ")
-        # It raises NameError for an annotation that only the file's own imports could explain.
+        # It raises NameError for an annotation that only the file's own imports could resolve.
         typing.get_type_hints(thing, vars(opchat_proto) | vars(sys.modules[thing.__module__]))
 
 
-def test_a_traceback_names_the_package() -> None:
+def test_a_traceback_names_the_public_module() -> None:
     error = opchat_transports.ReplyBroken(opchat_proto.Broken(opchat_proto.Reason.LOST, "no way"), "")
     [*_, line] = traceback.format_exception_only(error)
     assert line.startswith("opchat_transports.ReplyBroken: ")
@@ -144,7 +144,7 @@ DECISIONS = {"Awaiting", "Client", "Clock", "Exchange", "Flow", "ReplyDecoder", 
 
 
 @pytest.mark.parametrize("module", [*TRANSPORTS, *BESIDE])
-def test_a_transport_takes_no_decisions(module: str) -> None:
+def test_a_transport_makes_no_decisions(module: str) -> None:
     """Decisions belong to `Call`."""
     path = ROOT / "opchat_transports" / f"{module}.py"
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
@@ -203,5 +203,5 @@ def test_a_client_of_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("module", sorted((ROOT / "opchat_proto").rglob("*.py")), ids=lambda path: path.stem)
 def test_no_possessive_quantifier_repeats_what_can_backtrack(module: Path) -> None:
-    """Early versions of CPython 3.11 lose their place there; `(?:(?>...))*+` is the same, and right."""
+    """Early versions of CPython 3.11 mishandle them. `(?:(?>...))*+` is equivalent and works."""
     assert re.findall(r"(?<![()])\)[*+?]\+.*", module.read_text()) == []

@@ -143,7 +143,7 @@ def test_the_two_commands_for_a_clone() -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith("python3 -m venv")])
-def test_a_command_that_takes_long_has_arguments_that_exist(line: str) -> None:
+def test_a_long_running_command_has_arguments_that_exist(line: str) -> None:
     command = line.split()
     options = {word.split("=")[0] for word in command if word.startswith("--")} - {"--help"}
     if command[0] == "opchat":
@@ -173,7 +173,7 @@ def test_a_command_that_takes_long_has_arguments_that_exist(line: str) -> None:
     ],
     ids=lambda table: str(table.name),
 )
-def test_a_diagram_is_printed_from_its_table(table: Table[Reason, Reason]) -> None:
+def test_a_diagram_is_generated_from_its_table(table: Table[Reason, Reason]) -> None:
     assert f"### {table.name}\n\n```mermaid\n{table.mermaid()}\n```\n" in CORE
     assert len([code for _, language, code in BLOCKS if language == "mermaid"]) == 7
 

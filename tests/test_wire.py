@@ -1,4 +1,4 @@
-"""WIRE.md describes the protocol, and what cites it cites sections that it has."""
+"""WIRE.md describes the protocol, and citations of it name sections that exist."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def sections() -> list[str]:
 
 
 def cited(text: str) -> set[str]:
-    """The sections in "WIRE 5.5", "WIRE 4.2, 4.7" and "WIRE 3 to 6", also over the end of a line."""
+    """The sections in "WIRE 5.5", "WIRE 4.2, 4.7" and "WIRE 3 to 6", also across a line end."""
     citations = re.findall(rf"\bWIRE\s+(?:# )?({NUMBER}(?:(?:, | and | to ){NUMBER})*)", text)
     return {number for citation in citations for number in re.findall(NUMBER, citation)}
 
@@ -28,12 +28,12 @@ def test_citations_are_found_in_every_form() -> None:
     assert cited(text) == {"5.5", "4.2", "4.7", "3", "6", "7.1", "13"}
 
 
-def test_each_cited_section_is_there_once() -> None:
+def test_each_cited_section_exists_once() -> None:
     assert len(sections()) == len(set(sections()))
     missing = {path.name: cited(path.read_text()) - set(sections()) for path in CITING}
     assert {name: numbers for name, numbers in missing.items() if numbers} == {}
     assert len(set().union(*(cited(path.read_text()) for path in CITING))) > 40
 
 
-def test_sections_that_it_points_to_itself_are_there() -> None:
+def test_sections_that_wire_cites_itself_exist() -> None:
     assert set(re.findall(r"[( ](?:section )?(\d\.\d)\)", WIRE)) - set(sections()) == set()

@@ -1,1 +1,1 @@
-"""Measures the library beside its peers and beside the theoretical minimum: `python -m tests.benchmarks`."""
+"""Measure the library beside its peers and beside the theoretical minimum: `python -m tests.benchmarks`."""

@@ -28,7 +28,7 @@ def right_events(candidate: Candidate, workload: Workload) -> bool:
 
 
 def compare(group: int, tool: str, count: int, seconds: float) -> Table:
-    """One table: who, and the cost of an event in each workload. What is wrong is not measured."""
+    """One table: the cost of an event for each candidate and workload. A candidate with wrong events is not measured."""
     candidates, workloads = counting.groups(count)[group]
     unit = "instructions" if tool else "ns of CPU time"
     what = ("A body: {} an event", "A response: {} an event", "A question over loopback: {}")[group]
@@ -37,7 +37,7 @@ def compare(group: int, tool: str, count: int, seconds: float) -> Table:
     right = {w.name: [c for c in installed if right_events(c, w)] for w in workloads}
     costs: dict[str, dict[str, float]] = {workload.name: {} for workload in workloads}
     if tool:
-        # Instructions are the same whoever else is running.
+        # Instruction counts do not depend on other processes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             counted = pool.map(lambda one: counting.instructions(tool, group, candidates.index(one), count), installed)
             for candidate, results in zip(installed, counted, strict=True):
@@ -75,7 +75,7 @@ def profile(count: int) -> None:
 
 
 def main() -> int:
-    """Measure and print. Returns 1 if this library gave wrong events."""
+    """Measure and print. Returns 1 if this library gave wrong events, else 0."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="How fast opchat is, and its peers."
     )

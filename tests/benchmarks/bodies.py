@@ -90,7 +90,7 @@ def _aiohttp_body(pieces: list[bytes]) -> Run:
     async def _feed(content: Any) -> None:
         for piece in pieces:
             content.feed_data(piece)
-            await asyncio.sleep(0)  # as the event loop comes back for the next read
+            await asyncio.sleep(0)  # as an event loop returns for the next read
         content.feed_eof()
 
     return lambda: asyncio.run(read())

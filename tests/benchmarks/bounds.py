@@ -48,7 +48,7 @@ def of_crowds(medians: dict[str, tuple[float, ...]]) -> Iterable[Bound]:
 
 
 def text(bounds: Iterable[Bound]) -> str:
-    """One line for each."""
+    """One line for each bound."""
     lines = [
         f"  {'met    ' if ratio <= most else 'not met'}  {what}: {ratio:.2f} x (at most {most:g})"
         for what, ratio, most in bounds

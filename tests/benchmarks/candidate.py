@@ -1,4 +1,4 @@
-"""One candidate, and what all of them are asked."""
+"""One candidate, and the interface that all of them have."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from tests.benchmarks.floor import Piece, Reply
 from tests.benchmarks.workloads import Pair, as_pair
 
 Run: TypeAlias = Callable[[], Sequence[Any]]
-"""One whole stream: everything that came out."""
+"""Runs one whole stream, and returns all of its results."""
 
 URL = "http://site.example/wp-json/mwai-ui/v1/chats/submit"
 
@@ -22,9 +22,9 @@ class Candidate:
 
     name: str
     prepare: Callable[[list[bytes]], Run]
-    """Prepares what is not measured (imports, clients, connection pools), and returns what is."""
+    """Does the unmeasured preparation (imports, clients, connection pools), and returns the work to measure."""
     pair: Callable[[Any], Pair] | None = as_pair
-    """Turns a result into events; None for a reference, which has no events."""
+    """Turns a result into events. None for a reference, which has no events."""
     package: str = ""
     """The packages that must be installed."""
 
@@ -55,7 +55,7 @@ def floor_pair(event: Piece | Reply) -> Pair:
 
 
 async def original_loop(content: Any) -> list[Any]:
-    # As the provider class of 2023 read it (WIRE 10.1), and with the end event, which it threw away.
+    # The provider class of 2023 read it like this (WIRE 10.1). It also returns the end event, which that class dropped.
     events = []
     async for line in content:
         if line.startswith(b"data: "):

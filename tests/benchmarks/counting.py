@@ -1,9 +1,9 @@
 """The cost of a piece of work: instructions if they can be counted, else CPU time.
 
-Instructions repeat to a percent whatever else the machine does, so one run is
-enough. `perf` counts them where the machine lets it, else callgrind, which runs a
-process of its own for each candidate. CPU time is taken in interleaved rounds, and
-compared within a round only.
+Instruction counts are repeatable within a percent on a busy machine too, so one run
+is enough. `perf` counts them where the machine permits it, else callgrind, which runs
+a separate process for each candidate. CPU time is taken in interleaved rounds, and
+compared only within a round.
 """
 
 import gc
@@ -36,7 +36,7 @@ def groups(count: int) -> list[tuple[list[Candidate], list[Workload]]]:
 
 
 def cpu_time(candidates: Sequence[Candidate], workload: Workload, seconds: float) -> dict[str, float]:
-    """Nanoseconds an event: the first candidate's median, and the others' median ratio to it within a round."""
+    """Nanoseconds per event: the first candidate's median, and the others' median ratio to it within a round."""
     runs = {candidate.name: candidate.prepare(workload.pieces) for candidate in candidates}
     rounds: list[dict[str, float]] = []
     until = time.monotonic() + seconds
@@ -53,7 +53,7 @@ def cpu_time(candidates: Sequence[Candidate], workload: Workload, seconds: float
 
 
 def how_to_count() -> str:
-    """ "perf" or "callgrind", whichever counts instructions here; "" if neither does."""
+    """ "perf" or "callgrind", whichever can count instructions here; "" if neither can."""
     if which("perf"):
         counted = _perf(["-c", "pass"])
         if counted:
@@ -62,7 +62,7 @@ def how_to_count() -> str:
 
 
 def instructions(tool: str, group: int, candidate: int, count: int) -> dict[str, float]:
-    """Instructions an event of one candidate, for each workload of its group."""
+    """Instructions per event of one candidate, for each workload of its group."""
     arguments = ["-m", WORKER, tool, str(group), str(candidate), str(count)]
     if tool == "callgrind":
         return {name: float(value) for name, value in json.loads(_callgrind(arguments)).items()}
@@ -74,7 +74,7 @@ def instructions(tool: str, group: int, candidate: int, count: int) -> dict[str,
 
 
 def statement(tool: str, code: str) -> int:
-    """Instructions of a whole interpreter that runs this, and finds its modules compiled."""
+    """Instructions of a whole interpreter that runs this code, with compiled modules cached."""
     with bytecode() as environment, tempfile.NamedTemporaryFile() as out:
         command = [sys.executable, "-c", code]
         subprocess.run(command, check=True, env=environment)
@@ -103,7 +103,7 @@ def _perf(arguments: list[str], environment: Mapping[str, str] | None = None) ->
 
 
 def perf_count(output: str) -> int:
-    """The number in what `perf stat -x,` says; 0 if it could not count."""
+    """The number in the output of `perf stat -x,`; 0 if it could not count."""
     match = re.search(r"^([0-9]+),[^,]*,instructions", output, re.MULTILINE)
     return int(match[1]) if match else 0
 
@@ -127,11 +127,11 @@ def _total(dump: str) -> int:
     return int(match[1])
 
 
-# ---------------------------------------------------------------- the process in which is counted
+# ---------------------------------------------------------------- the counting process
 
 
 def _dump_of_child(run: Run, rounds: int) -> str:
-    """The name of callgrind's dump, which it writes at the end of a copy of this process that does so much."""
+    """The name of the dump that callgrind writes at the end of a copy of this process that does this much work."""
     child = os.fork()
     if not child:
         for _ in range(rounds):
@@ -154,9 +154,9 @@ def _work(tool: str, group: str, candidate: str, count: str, *more: str) -> None
     for _, run in [*runs, *runs]:
         run()
     gc.collect()
-    gc.freeze()  # imported objects no longer cost collection time
+    gc.freeze()  # garbage collection no longer scans imported objects
     subprocess.run(["callgrind_control", "--instr=on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
-    # A copy's count begins with ours, which grows by the same for each copy.
+    # A copy's count includes ours up to the fork, which grows by the same amount for each copy.
     dumps = [(workload, [_dump_of_child(run, rounds) for rounds in (0, 0, _ROUNDS)]) for workload, run in runs]
     costs = {}
     for workload, names in dumps:

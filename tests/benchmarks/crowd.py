@@ -1,4 +1,4 @@
-"""A thousand streams at once on one thread: what an event of each costs, and what a stream holds that waits."""
+"""A thousand streams at once on one thread: the cost of an event, and the memory of a waiting stream."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ Stream: TypeAlias = Callable[[int], AsyncIterator[object]]
 
 
 def crowd(streams: int, events: int) -> tuple[str, dict[str, tuple[float, ...]]]:
-    """What is printed, and for each way to read them: seconds of CPU, and the memory of a waiting stream in KiB."""
+    """Lines to print, and for each way of reading: seconds of CPU, and KiB for each waiting stream."""
     every = [who for loop in _LOOPS.values() for who in loop if who != "aiohttp" or find_spec("aiohttp")]
     rounds: dict[str, list[tuple[float, float]]] = {who: [] for who in every}
     for _ in range(_ROUNDS):
@@ -64,7 +64,7 @@ def _run(who: str, streams: int, events: int, *options: str) -> tuple[float, flo
 
 
 def _serve(streams: int, events: int) -> None:
-    """The other process: tells its port, waits for all, then for a line before each round of events."""
+    """The server process: prints its port, waits for all streams, then for a line before each round of events."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=streams)
     print(listener.getsockname()[1], flush=True)
     connections = [listener.accept()[0] for _ in range(streams)]
@@ -79,7 +79,7 @@ def _serve(streams: int, events: int) -> None:
     sys.stdin.readline()
 
 
-# ---------------------------------------------------------------- those who read
+# ---------------------------------------------------------------- readers
 
 
 def _request(connection: h11.Connection) -> bytes:
@@ -141,7 +141,7 @@ def _aiohttp(session: Any) -> Stream:
     return read
 
 
-# ---------------------------------------------------------------- the process in which is measured
+# ---------------------------------------------------------------- the measuring process
 
 
 class _Crowd:
@@ -171,7 +171,7 @@ class _Crowd:
         assert seen == self._events + 1
 
     def begin(self) -> None:
-        """All wait."""
+        """All streams wait."""
         self._memory = (_memory() - self._memory) / self._streams
         self._start = time.process_time()
         self._go()

@@ -1,16 +1,16 @@
-"""The floor: the least that an exact parser in pure Python must do to turn a body into typed events.
+"""The floor: the least work of an exact parser in pure Python that turns a body into typed events.
 
-It asks once per read whether the bytes are ASCII and whether there is a CR,
-cuts the read with one split, and lets one count of line feeds prove that every
-event had one line. It calls the C scanner of `json`, and makes events that are
-plain objects with slots. It knows no limits and no rules beside that, and gives
-up where a stream has another shape; so it is a measure and not a parser.
+For each read it checks once whether the bytes are ASCII and whether there is a CR,
+cuts the read with one split, and proves with one count of line feeds that every
+event had one line. It calls the C scanner of `json`, and creates plain objects with
+slots. It has no limits and no other rules, and gives up on a stream of any other
+form. So it is a measure and not a parser.
 """
 
 import json
 from typing import Any
 
-_CR = 13  # a number is found in bytes several times as fast
+_CR = 13  # finding a number in bytes is several times as fast
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
@@ -31,7 +31,7 @@ class Reply:
 
 
 class Floor:
-    """Bytes of one body go in, its events come out."""
+    """Takes the bytes of one body and returns its events."""
 
     def __init__(self) -> None:
         self._tail: list[str] = []

@@ -1,4 +1,4 @@
-"""The one picture: what a response costs from the wire to its events."""
+"""The picture: the cost of a response from the wire to its events."""
 
 from tests.benchmarks.tables import Table
 
@@ -7,7 +7,7 @@ _COLOURS = ("#3b6ea5", "#9db8d2")
 
 
 def draw(body: Table, wire: Table) -> str:
-    """An SVG of both tables, each column as a bar."""
+    """An SVG of both tables. Each column is a bar."""
     parts, y = [], _TOP
     for table, columns in ((body, (0, 1)), (wire, (0, 1))):
         costs = [(title, [row[column] for column in columns]) for title, row in table.rows]

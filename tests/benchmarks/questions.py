@@ -1,7 +1,7 @@
-"""Who is measured with a question over loopback: each transport, beside the least that its loop needs.
+"""Candidates for a question over loopback: each transport, beside the least work of its event loop.
 
-All send the same request to a server in another process, read up to the first
-event, and leave.
+All send the same request to a server in another process, read up to the first event,
+and leave.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from opchat_transports.trio_streams import TrioTransport
 from tests.benchmarks.candidate import Candidate, Run, own_pair
 from tests.benchmarks.workloads import READ, Workload, chunks, short
 
-_QUESTIONS = 20  # of one run, so that starting a loop counts little
+_QUESTIONS = 20  # in one run, so that starting a loop matters little
 _QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
 _FIRST = ("content", "The")
 
 
 def asked() -> Workload:
-    """Questions one after the other; their pieces come from the server."""
+    """Asks questions one after the other. The server determines their pieces."""
     return Workload("to its first event", [], [_FIRST] * _QUESTIONS)
 
 
@@ -46,7 +46,7 @@ def _start_server() -> int:
     return int(server.stdout.readline())
 
 
-_SERVERS: list[subprocess.Popen[str]] = []  # each ends when its standard input is closed
+_SERVERS: list[subprocess.Popen[str]] = []  # each one ends when its standard input is closed
 
 
 def _serve() -> None:
@@ -65,7 +65,7 @@ def _serve() -> None:
 
 
 class _Bare:
-    """h11 with the request that the transports send, made beforehand."""
+    """h11 with a prepared request, the same as the transports'."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -83,7 +83,7 @@ class _Bare:
         return b"".join(self._h11.send(part) or b"" for part in parts)
 
     def read(self, data: bytes) -> bool:
-        """Whether the first event is there."""
+        """Whether the first event has arrived."""
         self._h11.receive_data(data)
         while True:
             event = self._h11.next_event()
@@ -120,7 +120,7 @@ async def _bare_asyncio(bare: _Bare) -> Any:
     return _FIRST
 
 
-# ---------------------------------------------------------------- who
+# ---------------------------------------------------------------- candidates
 
 
 def _blocking(_: list[bytes]) -> Run:

@@ -96,7 +96,7 @@ def _asyncio_and_h11(pieces: list[bytes]) -> Run:
 
 
 def _trio_and_floor(pieces: list[bytes]) -> Run:
-    """The least that trio asks for: a deadline for each read, and one checkpoint for each event."""
+    """The least that trio needs: a deadline for each read, and one checkpoint for each event."""
     import trio
 
     async def read() -> list[Piece | Reply]:
@@ -131,8 +131,8 @@ def _client(pieces: list[bytes]) -> Run:
 
 @contextmanager
 def _replaced(module: object, name: str, value: object) -> Iterator[None]:
-    """As `mock.patch.object`, which takes longer than a question."""
-    original = vars(module)[name]  # a static method stays one
+    """Like `mock.patch.object`, which takes longer than a question."""
+    original = vars(module)[name]  # keeps a static method one
     setattr(module, name, value)
     try:
         yield
@@ -141,7 +141,7 @@ def _replaced(module: object, name: str, value: object) -> Iterator[None]:
 
 
 class _MemorySocket:
-    """What `BlockingTransport` uses of a socket."""
+    """The socket methods that `BlockingTransport` uses."""
 
     pieces: Iterator[bytes]
     timeout: float | None = None
@@ -217,7 +217,7 @@ def _trio(pieces: list[bytes]) -> Run:
 
 
 def _memory_client(name: str, pieces: list[bytes], *, is_async: bool) -> Any:
-    """A client of httpx or httpx2 whose connections give these bytes."""
+    """A client of httpx or httpx2 whose connections return these bytes."""
     httpx, httpcore = import_module(name), import_module(name.replace("httpx", "httpcore"))
     kind = "Async" if is_async else ""
     transport = getattr(httpx, f"{kind}HTTPTransport")(verify=False) if is_async else httpx.HTTPTransport(verify=False)

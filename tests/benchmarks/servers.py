@@ -21,7 +21,7 @@ _SECRET = b"benchmarks"
 
 
 def servers(events: int, requests: int) -> tuple[str, float]:
-    """What is printed, and the CPU of `application` for an event, as a multiple of Starlette's."""
+    """Lines to print, and the CPU time of `application` for an event as a multiple of Starlette's."""
     if not (find_spec("uvicorn") and find_spec("starlette")):
         return "\nServers: uvicorn and starlette are not installed", 0.0
     rounds: dict[str, list[tuple[float, ...]]] = {who: [] for who in _WHO}
@@ -40,7 +40,7 @@ def servers(events: int, requests: int) -> tuple[str, float]:
 
 
 def _measure(who: str, events: int, requests: int) -> tuple[float, ...]:
-    """Requests and events a second; the server's seconds of CPU for a request of one event, and for one event more."""
+    """Requests and events per second; the server's CPU seconds for a request with one event, and for one more event."""
     command = [sys.executable, "-m", "tests.benchmarks.servers", who]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -84,7 +84,7 @@ def _nonce() -> str:
     return Site(_SECRET).nonce(time.time())
 
 
-# ---------------------------------------------------------------- the process of a server
+# ---------------------------------------------------------------- the server process
 
 
 async def _pieces(count: int) -> AsyncIterator[str]:

@@ -1,7 +1,7 @@
-"""One stream after the other over real connections: each transport, beside httpx-sse on httpx in the same loop.
+"""One stream after another over real connections: each transport, beside httpx-sse on httpx in the same loop.
 
-What comes from memory is never waited for. Here the waiting counts as well: the
-scopes and timers, and what the system does.
+Reads from memory never wait. Here waiting counts as well: cancel scopes, timers, and
+the system's work.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from tests.benchmarks.workloads import READ, chunks, short
 _QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
 _PAIRS = ("BlockingTransport", "TrioTransport", "AsyncioTransport", "HttpxTransport")
 
-_PACE = 0.0005  # seconds between two events: longer than any of them takes to read one
+_PACE = 0.0005  # seconds between two events: longer than any candidate takes to read one
 
 Count: TypeAlias = Callable[[], int]
-"""One whole stream: how many events came."""
+"""Reads one whole stream, and returns the number of its events."""
 
 
 def streams(events: int, rounds: int) -> str:
-    """Seconds of CPU for an answer on each transport, and how many times that httpx-sse takes, in rounds by turns."""
+    """Seconds of CPU for an answer on each transport, and as a multiple of httpx-sse's, in interleaved rounds."""
     if find_spec("httpx_sse") is None:
         return "\nOver loopback: httpx-sse is not installed"
     lines = [f"\nOver loopback: CPU time for an answer of {events} pieces, and that of httpx-sse on httpx beside it"]

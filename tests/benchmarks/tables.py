@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class Table:
-    """Rows of costs, one column for each workload. Without a cost, a text says why."""
+    """Rows of costs, one column for each workload. A row without a cost has a text that says why."""
 
     def __init__(self, title: str, columns: Sequence[str]) -> None:
         self.title = title
@@ -15,12 +15,12 @@ class Table:
         self.rows.append((title, row))
 
     def ratio(self, name: str, unit: str) -> float | None:
-        """That of two rows in the last column, whatever their versions; None if one of them has no cost."""
+        """The ratio of two rows in the last column, whatever their versions; None if one of them has no cost."""
         costs = [next((row[-1] for title, row in self.rows if title.startswith(each)), "") for each in (name, unit)]
         return None if isinstance(costs[0], str) or isinstance(costs[1], str) else costs[0] / costs[1]
 
     def text(self, unit: str) -> str:
-        """Markdown; beside each cost its ratio to the row `unit`."""
+        """Markdown. Beside each cost is its ratio to the row `unit`."""
         units = next(row for title, row in self.rows if title == unit)
         return "\n".join(
             [

@@ -1,4 +1,4 @@
-"""Measured once and as a whole: a huge end event, hostile streams, the import."""
+"""Measured once as a whole: a huge end event, hostile streams, the import."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ _MEBI = 1024 * 1024
 
 
 def big_end(most: int) -> tuple[str, dict[str, float]]:
-    """An end event of 1 MiB and of `most` MiB, its time against `json.loads` twice over its bytes, and its peak."""
+    """An end event of 1 MiB and of `most` MiB: its time relative to `json.loads` twice over its bytes, and its peak."""
     worst = {"time": 0.0, "peak": 0.0}
     lines = ["\nOne large end event in 64-KiB reads, beside json.loads twice over the same bytes"]
     for size in sorted({1, most}):
@@ -78,7 +78,7 @@ def hostile(most: int) -> str:
     return "\n".join(lines)
 
 
-_IMPORTS = {  # what, and what is imported before
+_IMPORTS = {  # the import, and what is imported before it
     "opchat_proto": "h11",
     "opchat_transports.blocking_sockets": "h11, opchat_proto, ssl, threading",
     "opchat_transports.trio_streams": "h11, opchat_proto, ssl, trio",
@@ -88,7 +88,7 @@ _IMPORTS = {  # what, and what is imported before
 
 
 def importing(tool: str) -> tuple[str, dict[str, float]]:
-    """What each import costs beyond the libraries that it needs, as a multiple of h11's own; from cached bytecode."""
+    """The cost of each import beyond the libraries that it needs, as a multiple of h11's own; from cached bytecode."""
     cost = (lambda code: float(counting.statement(tool, code))) if tool else _cpu_seconds
     h11 = cost("import h11") - cost("pass")
     costs = {

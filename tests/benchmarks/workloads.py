@@ -10,7 +10,7 @@ from tests.proto.cuts import in_pieces
 READ = 64 * 1024
 
 Pair: TypeAlias = tuple[str, str]
-"""The expected events, the same for all candidates: "content" or a subtype, and the text; then "end", and the reply."""
+"""The expected events, the same for all candidates: ("content" or a subtype, text), then ("end", reply)."""
 
 _WORDS = [
     "The",
@@ -46,7 +46,7 @@ class Workload:
 
 
 def as_pair(event: dict[str, Any]) -> Pair:
-    """An event's JSON, from libraries that leave the rest to their users."""
+    """An event's JSON, from libraries that do not decode it themselves."""
     if event["type"] == "end":
         return "end", json.loads(event["data"])["reply"]
     return event.get("subtype") or "content", event["data"]
@@ -57,13 +57,13 @@ def encode(event: dict[str, Any]) -> bytes:
 
 
 def short(count: int) -> list[dict[str, Any]]:
-    """Pieces of text as a model writes them, with an accent here and there, and the end event."""
+    """Pieces of text as a model writes them, with an accent now and then, and the end event."""
     texts = [_WORDS[index % len(_WORDS)] for index in range(count)]
     return [*({"type": "live", "data": text} for text in texts), end("".join(texts))]
 
 
 def with_subtype(count: int) -> list[dict[str, Any]]:
-    """Event objects, as the plugin sends them with event logs on (WIRE 5.4)."""
+    """Event objects as the plugin sends them with event logs on (WIRE 5.4)."""
     more = {"visibility": "visible", "metadata": {"count": 2}}
     events = [
         {"type": "live", "data": word, "timestamp": 1751412345.125 + index, "subtype": kind, **more}
@@ -123,7 +123,7 @@ def chunks(events: Sequence[dict[str, Any]]) -> list[bytes]:
 
 
 def responses(count: int) -> list[Workload]:
-    """A whole response, as it comes from a socket."""
+    """A whole response, as read from a socket."""
     events = short(count)
     expected = [as_pair(event) for event in events]
     pieces = chunks(events)

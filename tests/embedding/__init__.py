@@ -1,4 +1,4 @@
-"""Recipes: the machines of `opchat_proto` in other people's event loops."""
+"""Recipes: the machines of `opchat_proto` driven by other event loops."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""anyio, on asyncio or trio: `await ask(call, print, tls)`. What is true of `on_event` leaves early, or cancelling."""
+"""anyio on asyncio or trio: `await ask(call, print, tls)`. Leaves early if `on_event` returns true or when cancelled."""
 
 import ssl
 import sys
@@ -37,7 +37,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                         call.step_done()
                 except anyio.EndOfStream:
                     call.receive_eof()
-                except (anyio.BrokenResourceError, OSError, ValueError) as error:  # ValueError: no name for DNS or TLS
+                except (anyio.BrokenResourceError, OSError, ValueError) as error:  # ValueError: name not for DNS or TLS
                     call.timed_out() if clock.cancelled_caught else call.step_failed(str(error.__cause__ or error))
 
 

@@ -1,4 +1,4 @@
-"""`asyncio.Protocol`: `await ask(call, print, tls)`. What is true of `on_event` leaves early, as cancelling does."""
+"""`asyncio.Protocol`: `await ask(call, print, tls)`. Leaves early if `on_event` returns true, or when cancelled."""
 
 import asyncio
 import ssl
@@ -27,7 +27,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                         case Connect(host, port):
                             wire, inbox = await loop.create_connection(Inbox, host, port)
                             connection.callback(wire.abort)
-                        case StartTLS(name):  # with a new inbox: what came in the clear did not come inside TLS
+                        case StartTLS(name):  # a new inbox: bytes in the clear did not come from inside TLS
                             wire = await loop.start_tls(wire, inbox := Inbox(), tls, server_hostname=name) or wire
                         case Send(out):
                             wire.write(out)
@@ -37,7 +37,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                             await signal.wait()
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if clock.expired() else call.step_failed(str(error))
 
 

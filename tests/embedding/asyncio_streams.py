@@ -1,5 +1,5 @@
-"""asyncio's streams: `await ask(call, print, tls)`. What is true of `on_event` leaves early, as does a cancellation.
-In old CPythons (issue 142352) what comes before TLS seems to come inside it: `asyncio_protocol` has no such fault."""
+"""asyncio's streams: `await ask(call, print, tls)`. Leaves early if `on_event` returns true, or when cancelled.
+In old CPythons (issue 142352), bytes before TLS appear to come from inside it; not so in `asyncio_protocol`."""
 
 import asyncio
 import ssl
@@ -37,7 +37,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                             await signal.wait()
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if clock.expired() else call.step_failed(str(error))
 
 

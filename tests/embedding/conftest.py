@@ -10,7 +10,7 @@ from .suite import Authority
 
 @pytest.fixture(autouse=True)
 def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ignore proxies in the environment: the servers of these tests are local."""
+    """Ignore proxy variables in the environment: these servers are local."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
@@ -22,6 +22,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="package", autouse=True)
 def stopped_reactor() -> Iterator[None]:
-    """Twisted's runs from its first question to the end of these tests."""
+    """Twisted's reactor runs from its first question to the end of these tests."""
     yield
     stop_twisted()

@@ -1,5 +1,5 @@
 """gevent: `gevent.spawn(ask, call, print, gevent.ssl.create_default_context())`, without monkey-patching.
-What is true of `on_event` leaves early, as does killing the greenlet."""
+Leaves early if `on_event` returns true, or when the greenlet is killed."""
 
 import sys
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
                             signal.wait()
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if error is late else call.step_failed(str(error))
 
 

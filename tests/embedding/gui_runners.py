@@ -1,4 +1,4 @@
-"""Calls the recipes for toolkits as a program would, in the main thread."""
+"""Call the recipes for GUI toolkits as a program would, in the main thread."""
 
 import os
 

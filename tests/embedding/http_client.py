@@ -1,4 +1,4 @@
-"""`http.client` of the standard library: `ask(call, print, tls)`. What is true of `on_event` leaves early."""
+"""`http.client` of the standard library: `ask(call, print, tls)`. Leaves early if `on_event` returns true."""
 
 import ssl
 import sys
@@ -18,7 +18,7 @@ def ask(call: HTTPCall, on_event: Callable[[Event], object], tls: ssl.SSLContext
             if event:
                 continue
             step, until = call.next_step(monotonic())
-            within = max(0.001, min(until - monotonic(), 1e6))  # for each read: it looks at the clock between them
+            within = max(0.001, min(until - monotonic(), 1e6))  # for each read; the clock is checked between reads
             if not isinstance(step, Receive):
                 opened.close()
             try:
@@ -37,7 +37,7 @@ def ask(call: HTTPCall, on_event: Callable[[Event], object], tls: ssl.SSLContext
                         call.receive_data(data) if (data := response.read1(65536)) else call.receive_eof()
                     case Wait(signal):
                         signal.wait(within)
-            except (OSError, ValueError, HTTPException) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError, HTTPException) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if monotonic() >= until else call.step_failed(str(error) or repr(error), sent=sent)
 
 

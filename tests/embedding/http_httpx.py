@@ -1,5 +1,5 @@
-"""httpx, or httpx2 by its name: `with httpx.Client(...) as http: ask(call, print, http)`. What is true of `on_event`
-leaves early. What stalls is left when the time of its request is over: httpx has one time for all reads."""
+"""httpx, or httpx2 by its name: `with httpx.Client(...) as http: ask(call, print, http)`. Leaves early if `on_event`
+returns true. A stalled read ends at the deadline of its request, since httpx has one timeout for all reads."""
 
 import sys
 import threading

@@ -1,5 +1,5 @@
-"""httpx's `AsyncClient` on asyncio, or that of httpx2 by its name: `await ask(call, print, httpx.AsyncClient(...))`.
-What is true of `on_event` leaves early, as cancelling does. The client is closed at the end."""
+"""The `AsyncClient` of httpx, or of httpx2 by its name, on asyncio: `await ask(call, print, httpx.AsyncClient(...))`.
+Leaves early if `on_event` returns true, or when cancelled. The client is closed at the end."""
 
 import asyncio
 import sys

@@ -1,5 +1,5 @@
-"""requests: `with requests.Session() as http: ask(call, print, http)`. What is true of `on_event` leaves early.
-What stalls is left when the time of its request is over: requests has one time for all reads."""
+"""requests: `with requests.Session() as http: ask(call, print, http)`. Leaves early if `on_event` returns true.
+A stalled read ends at the deadline of its request, since requests has one timeout for all reads."""
 
 import sys
 import threading
@@ -25,7 +25,7 @@ def ask(call: HTTPCall, on_event: Callable[[Event], object], http: requests.Sess
             try:
                 match step:
                     case Request(method, url, headers, body):
-                        opened.callback(http.close)  # what is kept for another request may be closed by then
+                        opened.callback(http.close)  # a kept connection may be closed by the next request
                         request = http.prepare_request(requests.Request(method, url, dict(headers), data=body))
                         response = http.send(request, stream=True, timeout=within, allow_redirects=False)
                         opened.callback(response.close)

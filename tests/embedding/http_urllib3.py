@@ -1,5 +1,5 @@
-"""urllib3: `ask(call, print, tls)`, with a pool for each request. What is true of `on_event` leaves early.
-What stalls is left when the time of its request is over: urllib3 has one time for all reads."""
+"""urllib3: `ask(call, print, tls)`, with a pool for each request. Leaves early if `on_event` returns true.
+A stalled read ends at the deadline of its request, since urllib3 has one timeout for all reads."""
 
 import ssl
 import sys
@@ -37,7 +37,7 @@ def ask(call: HTTPCall, on_event: Callable[[Event], object], tls: ssl.SSLContext
                     case Wait(signal):
                         signal.wait(within)
             except HTTPError as error:
-                out = not isinstance(error, NewConnectionError)  # which urllib3 calls a TimeoutError, too
+                out = not isinstance(error, NewConnectionError)  # urllib3 reports it as a TimeoutError too
                 call.timed_out() if out and isinstance(error, TimeoutError) else call.step_failed(str(error), sent=out)
 
 

@@ -1,5 +1,5 @@
-"""pygame: `for _ in ask(call, print, tls)`, with a frame drawn each time. What is true of `on_event` leaves early.
-A thread connects. All else is tried once a frame: a step stays the same until it is reported or its time is over."""
+"""pygame: `for _ in ask(call, print, tls)`, with a frame drawn each time. Leaves early if `on_event` returns true.
+A thread connects. Everything else is tried once a frame: a step stays the same until its report or deadline."""
 
 import socket
 import ssl
@@ -47,10 +47,10 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
                     sent = 0
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 yield
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 
 if __name__ == "__main__":
     for _ in ask(Channel(sys.argv[1]).call("Hello!"), print, ssl.create_default_context()):
-        pygame.time.wait(16)  # or draw, handle events, and keep your own time
+        pygame.time.wait(16)  # or draw, handle events, and keep your own pace

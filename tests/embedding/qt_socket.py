@@ -1,4 +1,4 @@
-"""PySide6: `ask(call, print, QSslSocket(parent))`. Its deletion leaves, as does what is true of `on_event`."""
+"""PySide6: `ask(call, print, QSslSocket(parent))`. Leaves early if `on_event` returns true or the socket is deleted."""
 
 import sys
 from collections.abc import Callable
@@ -13,20 +13,20 @@ def ask(call: Call, on_event: Callable[[Event], object], wire: QtNetwork.QSslSoc
     def proceed(report: Callable[..., None], *values: object) -> None:
         report(*values)
         while event := call.next_event():
-            if (on_event(event) or not isinstance(event, Live)) and not wire.blockSignals(True):  # it tells no more
+            if (on_event(event) or not isinstance(event, Live)) and not wire.blockSignals(True):  # it reports no more
                 return wire.deleteLater()
-        step, until = call.next_step(monotonic())  # or what it means that the time is over
+        step, until = call.next_step(monotonic())  # at or after the deadline, a timeout
         clock.start(10 if isinstance(step, Wait | Done) else 1 + int(1000 * min(until - monotonic(), 1e6)))
         if isinstance(step, Connect | Wait | Done):
             wire.abort()
         match step:
-            case Connect(host, port):  # not now, in the middle of what the socket does
+            case Connect(host, port):  # later: the socket is in the middle of a signal
                 QtCore.QTimer.singleShot(0, wire, lambda: wire.connectToHost(host, port))
             case StartTLS(name):
                 wire.setPeerVerifyName(name)
                 wire.startClientEncryption()
             case Send(data):
-                wire.write(data)  # what goes wrong with it is an error of the socket
+                wire.write(data)  # a failure is reported as an error of the socket
                 proceed(call.step_done)
 
     [opened.connect(lambda: proceed(call.step_done)) for opened in (wire.connected, wire.encrypted)]

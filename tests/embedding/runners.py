@@ -1,4 +1,4 @@
-"""Calls each recipe, so that one suite can run them all."""
+"""Call each recipe, so that one suite can test them all."""
 
 import asyncio
 import gc
@@ -61,11 +61,11 @@ def of_threads(question: Question) -> None:
 
 
 def of_twisted(question: Question) -> None:
-    """The reactor runs in its own thread until these tests end, because it cannot run twice."""
+    """The reactor runs in its own thread until these tests end, because it cannot be restarted."""
     loop: Any = reactor
     if not loop.running:
         threading.Thread(target=loop.run, kwargs={"installSignalHandlers": False}, daemon=True).start()
-    tls: Any = ssl  # which has no types
+    tls: Any = ssl  # no type stubs
     trust = tls.platformTrust()
     if question.cafile is not None:
         trust = tls.trustRootFromCertificates([tls.Certificate.loadPEM(Path(question.cafile).read_bytes())])
@@ -109,7 +109,7 @@ def of_requests(question: Question) -> None:
     with requests.Session() as http:
         http.verify, http.trust_env = question.cafile or True, False
         http_requests.ask(question.http_call(threading.Event), question.hear, http)
-    gc.collect()  # its pools go with the garbage, where an exception holds them
+    gc.collect()  # its pools are garbage, kept alive by an exception
 
 
 def of_urllib3(question: Question) -> None:
@@ -124,7 +124,7 @@ KEEP_NOTHING = {"max_keepalive_connections": 0}
 
 
 def with_httpx2(recipe: ModuleType) -> Any:
-    """The recipe as its docstring says that it is for httpx2."""
+    """The recipe with httpx replaced by httpx2, as its docstring says."""
     assert recipe.__file__ is not None
     text = Path(recipe.__file__).read_text()
     module = ModuleType(f"{recipe.__name__} for httpx2")
@@ -170,7 +170,7 @@ RUNNERS: dict[str, Recipe] = {
     "http_httpx_async with httpx2": of_httpx_async(with_httpx2(http_httpx_async), httpx2),
 }
 
-# The packages of the extra `gui` are large, so that plain `pytest` goes without them; .ci/run installs them.
+# The packages of the extra `gui` are large, so plain `pytest` runs without them. .ci/run installs them.
 if find_spec("PySide6") is not None:
     from .gui_runners import GUI_RUNNERS
 

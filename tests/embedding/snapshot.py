@@ -1,4 +1,4 @@
-"""Snapshots: a `Client` goes on in another process, with its socket, as below; and two ways on from here are tried.
+"""Snapshots: a `Client` continues in another process, with its socket; or two continuations of one state are tried.
 Not over TLS, whose keys stay in this process. Unpickle only what you have pickled yourself."""
 
 import copy
@@ -28,18 +28,18 @@ def proceed(client: Client, wire: socket.socket, on_event: Callable[[Event], obj
                 client.step_done()
         except OSError as error:
             events = client.step_failed(str(error), Reason.TIMEOUT if isinstance(error, TimeoutError) else Reason.LOST)
-        if [event for event in events if on_event(event)]:  # all are heard: the client will not say them again
+        if [event for event in events if on_event(event)]:  # take all: the client does not return them again
             return wire
     wire.close()
     return wire
 
 
 def what_if(client: Client, *answers: bytes) -> list[list[Event]]:
-    """What would come of each of these bytes; the client itself hears of none."""
+    """The events that each of these bytes would give. The client itself does not change."""
     return [copy.deepcopy(client).receive_data(answer) for answer in answers]
 
 
-if __name__ == "__main__":  # here until something has come, then there
+if __name__ == "__main__":  # here until data arrives, then in the other process
     asked = Client(Flow(sys.argv[1], Submit(new_message="Hello!")))
     connection = proceed(asked, socket.socket(), lambda event: sys.stdout.write(f"{event}\n"))
     get_context("spawn").Process(target=proceed, args=(asked, connection, print)).start()

@@ -1,4 +1,4 @@
-"""A question that another task ends during the wait for its answer: the connection is closed at once."""
+"""A question that another task ends while it waits for its answer: the connection is closed at once."""
 
 import asyncio
 import ssl
@@ -32,7 +32,7 @@ from .suite import LITTLE, PATIENCE, PLENTY, Question, cut_after, events_of
 
 TLS = ssl.create_default_context()
 Leaver = Callable[[Question], None]
-"""Asks, and ends the question after the piece " seven". The rest never comes."""
+"""Ask, and end the question after the piece " seven". The rest never comes."""
 
 
 def is_the_last(event: Event) -> bool:
@@ -40,7 +40,7 @@ def is_the_last(event: Event) -> bool:
 
 
 def cancelled(ask: Callable[[Question, Callable[[Event], object]], Awaitable[object]]) -> Leaver:
-    """With `Task.cancel`."""
+    """Use `Task.cancel`."""
 
     async def run(question: Question) -> None:
         heard = asyncio.Event()
@@ -64,7 +64,7 @@ async def with_httpx(question: Question, hear: Callable[[Event], object]) -> Non
 
 
 def cancelled_scope(ask: Callable[[Question, Callable[[Event], object]], Awaitable[object]]) -> Leaver:
-    """With trio's `CancelScope.cancel`."""
+    """Use trio's `CancelScope.cancel`."""
 
     async def run(question: Question) -> None:
         with trio.CancelScope() as scope:
@@ -81,7 +81,7 @@ def cancelled_scope(ask: Callable[[Question, Callable[[Event], object]], Awaitab
 
 
 def killed(question: Question) -> None:
-    """With gevent's kill."""
+    """Use gevent's `kill`."""
     heard = gevent.event.Event()
 
     def hear(event: Event) -> None:
@@ -96,7 +96,7 @@ def killed(question: Question) -> None:
 
 
 def left_by_another_thread(question: Question) -> None:
-    """With `Call.close`: the asking thread gets only the events from before."""
+    """Use `Call.close`. The asking thread gets only the earlier events."""
     call = question.channel(threading.Event, threading.RLock()).call("Hi!")
     heard = threading.Event()
 
@@ -130,7 +130,7 @@ LEAVERS: dict[str, Leaver] = {
 
 
 @pytest.mark.parametrize("name", LEAVERS)
-def test_a_question_that_is_ended_from_outside(name: str) -> None:
+def test_a_question_ended_from_outside_closes_its_connection(name: str) -> None:
     cut = cut_after("plain", b"seven")
     events: list[Event] = []
     left: list[bool] = []
@@ -142,14 +142,14 @@ def test_a_question_that_is_ended_from_outside(name: str) -> None:
 
     with FaultServer(play) as server:
         LEAVERS[name](Question(server.url, events.append))
-        # Each of them has closed it before it came back, so that the server need not wait for anything else.
+        # Each recipe has closed the connection by the time it returns, so the server has nothing else to wait for.
     assert events == events_of(cut)[:4]
     assert left == [True]
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool) -> None:
-    """Tornado's, whose stream keeps the socket to itself."""
+def test_a_stalled_handshake_leaves_no_connection_behind(is_cancelled: bool) -> None:
+    """For Tornado, whose stream does not expose its socket."""
     begun, closed = threading.Event(), threading.Event()
     events: list[Event] = []
 
@@ -168,7 +168,7 @@ def test_a_handshake_that_stalls_leaves_no_connection_behind(is_cancelled: bool)
         if is_cancelled:
             task.cancel()
         await asyncio.wait([task])
-        assert await asyncio.to_thread(closed.wait, PATIENCE)  # while the loop runs, whose end would close all
+        assert await asyncio.to_thread(closed.wait, PATIENCE)  # while the loop runs: its end closes everything
 
     with FaultServer(play) as server:
         asyncio.run(main(server.url))

@@ -1,4 +1,4 @@
-"""What some recipes can also do: many questions at once on one session, and a race."""
+"""Extra abilities of some recipes: many questions at once on one session, and a race."""
 
 import ssl
 import threading
@@ -15,9 +15,9 @@ from .suite import LITTLE, PATIENCE, STREAMS, Question, cut_after, events_of
 MANY = 50
 
 
-def test_selectors_hear_many_streams_on_one_thread_while_one_of_them_stalls() -> None:
-    """One of them starts the session that all use."""
-    all_there = threading.Barrier(MANY)  # nobody goes on before all have been asked
+def test_selectors_reads_many_streams_on_one_thread_while_one_of_them_stalls() -> None:
+    """One of them starts the session that all of them use."""
+    all_there = threading.Barrier(MANY)  # all have asked before any continues
 
     @plays
     def play(peer: Peer) -> None:
@@ -43,7 +43,7 @@ def test_selectors_hear_many_streams_on_one_thread_while_one_of_them_stalls() ->
     assert server.routes == ("start_session", *["submit"] * MANY)
 
 
-def test_the_first_whole_answer_cancels_the_others() -> None:
+def test_the_first_complete_answer_cancels_the_others() -> None:
     left: list[bool] = []
     heard: list[list[Event]] = [[], []]
     slow_one_is_there = threading.Event()

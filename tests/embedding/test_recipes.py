@@ -1,4 +1,4 @@
-"""Every recipe that needs PyPI alone does what the suite says."""
+"""Every recipe that needs only PyPI passes the suite."""
 
 import pytest
 
@@ -21,8 +21,8 @@ class TestRecipes(Suite):
 
 
 @pytest.mark.parametrize("name", [name for name in RUNNERS if name != "http_aiohttp"])
-def test_framing_that_cannot_be_followed(name: str) -> None:
-    """aiohttp does not report a malformed chunk, so there the clock runs out."""
+def test_malformed_framing_truncates_the_answer(name: str) -> None:
+    """aiohttp does not report a malformed chunk, so the clock runs out there."""
     cut, fault = cut_after("plain", b"seven"), b"no chunk size\r\n"
     events = Suite().ask_and_answer(RUNNERS[name], cut, lambda peer: peer.send(fault))
     assert without_words(events) == without_words(events_of(cut + fault))
@@ -33,8 +33,8 @@ OF_BYTES = [name for name in RUNNERS if not name.startswith("http_")]  # these a
 
 @pytest.mark.parametrize("name", OF_BYTES)
 @pytest.mark.parametrize("missing", [10, 60, 200])
-def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None:
-    """The words are the core's own here. A library that finds a cut may forget what had come before it."""
+def test_a_close_with_the_last_bytes_truncates_the_answer(name: str, missing: int) -> None:
+    """The exact words of the core are expected. A library that notices a cut may drop the bytes before it."""
     cut = STREAMS["plain"][:-missing]
     events: list[Event] = []
     with FaultServer(answering(cut)) as server:
@@ -43,8 +43,8 @@ def test_a_close_that_comes_with_the_last_bytes(name: str, missing: int) -> None
 
 
 @pytest.mark.parametrize("name", OF_BYTES)
-def test_leaving_early_when_the_close_has_come_already(name: str) -> None:
-    """No event comes afterwards, whatever the library reports about the connection."""
+def test_leaving_early_after_the_close_has_arrived(name: str) -> None:
+    """No event follows, whatever the library reports about the connection."""
     events: list[Event] = []
 
     @plays
@@ -63,8 +63,8 @@ def test_leaving_early_when_the_close_has_come_already(name: str) -> None:
 @pytest.mark.parametrize("name", OF_BYTES)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("kind", ["http", "socks5"])
-def test_through_a_proxy(name: str, kind: str, scheme: str, authority: Authority) -> None:
-    """The same five steps, a few more of them: no recipe has to know."""
+def test_a_proxy_works_without_changes_in_a_recipe(name: str, kind: str, scheme: str, authority: Authority) -> None:
+    """A proxy uses the same five steps, so no recipe needs to know about it."""
     journal = Journal()
     play = (socks_proxy if kind == "socks5" else http_proxy)(journal)
     events: list[Event] = []
@@ -77,19 +77,19 @@ def test_through_a_proxy(name: str, kind: str, scheme: str, authority: Authority
 
 
 @pytest.mark.parametrize("name", OF_BYTES)
-def test_a_server_that_answers_before_it_has_read_a_long_question(name: str) -> None:
-    """It reads on, as RFC 9112 section 9.6 asks of it."""
+def test_a_server_may_answer_before_it_has_read_a_long_question(name: str) -> None:
+    """The server reads on, as RFC 9112 section 9.6 requires."""
     assert answer_early(name, lambda peer: peer.is_left()) == events_of(STREAMS["refused"])
 
 
-# These write with a socket of their own, so that what came before a reset is still there to be read. The streams of the
-# others may meet the reset when they write, and forget what they had not read; their users hear that it was lost.
+# These write to a socket of their own, so data that arrived before a reset can still be read. The streams of the others
+# may meet the reset while writing and drop unread data; their users get LOST.
 KEEPS_WHAT_CAME = {"selectors_loop", "threads_queue", "gevent_sockets", "trio_streams", "pygame_frames"}
 
 
 @pytest.mark.parametrize("name", OF_BYTES)
-def test_a_server_that_answers_a_long_question_without_reading_it(name: str) -> None:
-    """A failed Send, and an answer that comes before everything was sent."""
+def test_a_server_may_answer_a_long_question_without_reading_it(name: str) -> None:
+    """The Send fails, and an answer arrives before everything was sent."""
     events = answer_early(name, lambda peer: None)
     lost = [Broken(Reason.LOST, "said", asked=True)]
     assert events == events_of(STREAMS["refused"]) or (name not in KEEPS_WHAT_CAME and without_words(events) == lost)

@@ -1,4 +1,4 @@
-"""The recipe `snapshot`: a client in the middle of an answer goes to another process, or is asked what would be if."""
+"""The recipe `snapshot`: a client moves to another process in the middle of an answer, or tries two continuations."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ from .snapshot import proceed, what_if
 from .suite import PATIENCE, STREAMS, cut_after, events_of
 
 
-def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
+def test_another_process_continues_with_the_client_and_its_socket() -> None:
     cut = cut_after("plain", b"seven")
     handed_over = threading.Event()
     events: list[Event] = []
@@ -35,7 +35,7 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
         client = Client(Flow(server.url, Submit(new_message="Hi!")))
         connection = proceed(client, socket.socket(), hear)
         other = there.Process(target=proceed, args=(client, connection, theirs.send))
-        with theirs, connection:  # closed here, as soon as the other process has them
+        with theirs, connection:  # closed here as soon as the other process has them
             other.start()
         handed_over.set()
         with suppress(EOFError):
@@ -46,7 +46,7 @@ def test_another_process_goes_on_with_the_client_and_its_socket() -> None:
     assert other.exitcode == 0
 
 
-def test_two_ways_on_from_one_state() -> None:
+def test_one_state_can_continue_in_two_ways() -> None:
     @plays
     def play(peer: Peer) -> None:
         peer.send(cut_after("plain", b"seven"))

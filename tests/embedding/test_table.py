@@ -45,7 +45,7 @@ RECIPES = {
 GUI = {"embedding/qt_socket.py", "embedding/pygame_frames.py"}  # these need the extra `gui`
 HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 MACHINES = {"Call", "HTTPCall", "Client"}
-LONG = {  # lines of those that see to sockets, callbacks and timers themselves; of all others: 45
+LONG = {  # the maximum for those that handle sockets, callbacks and timers themselves; for all others: 45
     "embedding/selectors_loop.py": 80,
     "embedding/twisted_protocol.py": 58,
     "embedding/pygame_frames.py": 56,
@@ -55,7 +55,7 @@ LONG = {  # lines of those that see to sockets, callbacks and timers themselves;
 
 
 def names_used(path: str) -> list[str]:
-    """The names that the recipe imports from the library."""
+    """The public names that the recipe imports from the library."""
     return [
         alias.name
         for node in ast.walk(ast.parse((TESTS / path).read_text()))
@@ -117,7 +117,7 @@ def test_a_recipe_runs_by_itself(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES)
-def test_a_recipe_needs_public_names_alone(path: str) -> None:
+def test_a_recipe_uses_only_public_names(path: str) -> None:
     tree = ast.parse((TESTS / path).read_text())
     modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -17,7 +17,7 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
             if event:
                 continue
             step, until = call.next_step(monotonic())
-            seconds = max(0.001, min(until - monotonic(), 0.1 if step == Receive() else 1e6))  # is it closed?
+            seconds = max(0.001, min(until - monotonic(), 0.1 if step == Receive() else 1e6))  # closed?
             if isinstance(step, Connect | Wait | Done):
                 connection.close()
             else:
@@ -36,7 +36,7 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
                         signal.wait(seconds)
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 if not isinstance(error, TimeoutError) or error.errno:  # `next_step` looks at the clock itself
                     call.step_failed(str(error))
 

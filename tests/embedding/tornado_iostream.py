@@ -1,4 +1,4 @@
-"""Tornado's IOStream: `await ask(call, print, tls)`. What is true of `on_event` leaves early, as cancelling does."""
+"""Tornado's IOStream: `await ask(call, print, tls)`. Leaves early if `on_event` returns true, or when cancelled."""
 
 import asyncio
 import ssl
@@ -26,7 +26,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                         case Connect(host, port):
                             connection.callback((stream := await TCPClient().connect(host, port)).close)
                         case StartTLS(name):
-                            connection.pop_all()  # what does not get through the handshake is closed by Tornado
+                            connection.pop_all()  # Tornado closes it if the handshake fails
                             connection.callback((stream := await stream.start_tls(False, tls, name)).close)
                         case Send(data):
                             await stream.write(data)
@@ -36,7 +36,7 @@ async def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLConte
                             await signal.wait()
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 cause = getattr(error, "real_error", error)  # None: the peer has closed the connection
                 call.timed_out() if clock.expired() else call.step_failed(str(cause)) if cause else call.receive_eof()
 

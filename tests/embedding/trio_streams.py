@@ -1,4 +1,4 @@
-"""trio: `await ask(call, print, tls)`. What is true of `on_event` leaves early, as does a cancellation."""
+"""trio: `await ask(call, print, tls)`. Leaves early if `on_event` returns true, or when cancelled."""
 
 import ssl
 import sys

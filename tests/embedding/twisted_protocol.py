@@ -1,4 +1,4 @@
-"""Twisted: `await ask(call, print, trust)` of `Channel(url, signal=Inbox)`. What is true of `on_event` leaves early."""
+"""Twisted: `await ask(call, print, trust)` of `Channel(url, signal=Inbox)`. Leaves early if `on_event` returns true."""
 
 import sys
 from collections.abc import Callable
@@ -34,11 +34,11 @@ async def ask(call: Call, on_event: Callable[[Event], object], trust: Any, clock
                         inbox = await peer.connect(protocol.Factory.forProtocol(Inbox)).addTimeout(seconds, clock)
                         connection.callback(inbox.transport.abortConnection)
                     case StartTLS(name):
-                        inbox.pending.clear()  # what came in the clear did not come inside TLS
+                        inbox.pending.clear()  # bytes in the clear did not come from inside TLS
                         inbox.transport.startTLS(ssl.optionsForClientTLS(name, trust))
                         await inbox.get().addTimeout(seconds, clock)
                     case Send(data):
-                        inbox.transport.write(data)  # what goes wrong with it comes to the inbox
+                        inbox.transport.write(data)  # failures go to the inbox
                     case Receive():
                         call.receive_data(await inbox.get().addTimeout(seconds, clock))
                     case Wait(signal):

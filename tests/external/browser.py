@@ -1,4 +1,4 @@
-"""The chat page in a browser, as a user sees and uses it."""
+"""The chat page in a browser, used like a person would."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class Window:
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
         old = driver.current_window_handle
-        driver.switch_to.new_window("tab")  # which has a session storage of its own
+        driver.switch_to.new_window("tab")  # which has its own session storage
         new = driver.current_window_handle
         driver.switch_to.window(old)
         driver.close()

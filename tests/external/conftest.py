@@ -1,4 +1,4 @@
-"""Headless Chromium, one for each module that asks for it.
+"""Headless Chromium, one for each module that requests it.
 
 Needs chromium and chromedriver (Debian: chromium, chromium-driver) and selenium from PyPI, which .ci/run installs.
 """
@@ -20,7 +20,7 @@ FLAGS = (
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for program in ("chromium", "chromedriver"):
         assert shutil.which(program), f"{program} is not installed; see .ci/run"
-    from selenium import webdriver  # here, since the other tests of this folder do not need it
+    from selenium import webdriver  # imported here, since the other tests in this folder do not need it
 
     options = webdriver.ChromeOptions()
     for flag in FLAGS.split():

@@ -1,5 +1,5 @@
-"""GLib's main loop, and so GTK: `run(ask(call, print, tls))`. What is true of `on_event` leaves early.
-Only GLib waits. Threads connect; for them, and for calls that wait for each other, it looks again every 0.05 s."""
+"""GLib's main loop, and so GTK: `run(ask(call, print, tls))`. Leaves early if `on_event` returns true.
+Only GLib waits. Threads connect. Every 0.05 s it checks them, and the calls that wait for each other."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ from gi.repository import GLib
 
 from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
-Asking = Generator[Any, None, Any]  # (socket, what to wait for, until when), or None: ask again soon
+Asking = Generator[Any, None, Any]  # (socket, events, deadline), or None: ask again soon
 READ, WRITE, threads = GLib.IO_IN | GLib.IO_HUP, GLib.IO_OUT | GLib.IO_ERR, ThreadPoolExecutor()
 
 
@@ -56,7 +56,7 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
                         yield None
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 

@@ -1,5 +1,5 @@
-"""In a browser's page, Pyodide's `fetch`: `await ask(call, print)`. What is true of `on_event` leaves early, as does a
-cancellation. Cookies and Origin are the page's. `fetch` does not tell whether a request that failed was sent."""
+"""In a browser's page, Pyodide's `fetch`: `await ask(call, print)`. Leaves early if `on_event` returns true, or when
+cancelled. Cookies and Origin are the page's. `fetch` does not say whether a failed request was sent."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pyodide.ffi import JsException, to_js
 
 from opchat_proto import Event, HTTPCall, Live, Receive, Request, Wait
 
-INFLATED = {"content-encoding", "content-length"}  # these describe what came, not what fetch gives
+INFLATED = {"content-encoding", "content-length"}  # these describe the bytes on the wire, not those that fetch returns
 
 
 async def ask(call: HTTPCall, on_event: Callable[[Event], object]) -> None:

@@ -45,7 +45,7 @@ def test_an_answer_is_shown_piece_by_piece(driver: Any) -> None:
         assert (window.status(), window.faults(), window.complaints()) == ("", [], [])
 
 
-def test_a_conversation_by_keyboard_alone(driver: Any) -> None:
+def test_a_conversation_is_possible_by_keyboard_alone(driver: Any) -> None:
     seen: list[Submit] = []
 
     def bot(submit: Submit) -> Iterator[str | Event]:
@@ -62,7 +62,7 @@ def test_a_conversation_by_keyboard_alone(driver: Any) -> None:
         window.keys(Keys.ENTER)
         window.wait(lambda: window.answered("a\nb", "0 before"))
         assert (window.focused(), window.draft()) == ("opchat-question", "")
-        window.keys(Keys.ENTER)  # no question: nothing is asked
+        window.keys(Keys.ENTER)  # an empty question is not asked
         window.keys("c", Keys.TAB)
         assert window.focused() == "opchat-send"
         window.keys(Keys.SPACE)
@@ -108,7 +108,7 @@ def test_text_that_looks_like_html_stays_text(driver: Any) -> None:
         assert (found, driver.title) == (0, "Chat")
 
 
-def test_an_error_of_the_server_is_shown_and_the_question_kept(driver: Any) -> None:
+def test_an_error_of_the_server_is_shown_and_the_question_is_kept(driver: Any) -> None:
     def bot(submit: Submit) -> Iterator[str | Event]:
         if "please" in submit.new_message:
             yield f"{len(submit.messages)} before"
@@ -159,7 +159,7 @@ def test_a_stream_that_breaks_off_is_shown_as_broken(driver: Any) -> None:
     window.wait(window.idle)
     assert window.faults() == ["The answer broke off: what you see is not all of it."]
     assert window.texts() == ["Hi", "half"]
-    window.keys(Keys.ENTER)  # the question is still there; the server is not
+    window.keys(Keys.ENTER)  # the question is still there, but the server is not
     window.wait(lambda: window.faults()[1:] == ["The server cannot be reached."])
     with serve(echo, port=port, secret=SECRET):
         window.wait(window.idle)
@@ -189,7 +189,7 @@ def test_escape_stops_an_answer_and_cancels_the_bot(driver: Any) -> None:
         assert (window.focused(), window.draft()) == ("opchat-question", "Hi")
 
 
-def test_the_window_works_under_a_strict_policy_and_an_asgi_server(driver: Any, tmp_path: Path) -> None:
+def test_the_page_works_under_a_strict_policy_and_an_asgi_server(driver: Any, tmp_path: Path) -> None:
     with running("uvicorn", tmp_path / "left", "tests.transports.served:strict") as port:
         window = Window(driver, f"http://127.0.0.1:{port}")
         window.ask("echo hello")
@@ -200,7 +200,7 @@ def test_the_window_works_under_a_strict_policy_and_an_asgi_server(driver: Any, 
         assert window.complaints() == []
 
 
-# ---------------------------------------------------------------- as the plugin's script does
+# ---------------------------------------------------------------- a script like the plugin's
 
 PLUGIN = r"""
 const done = arguments[arguments.length - 1];
@@ -268,15 +268,17 @@ const result = { pieces: [], mode: params.mode, theme };
 """
 
 
-def test_a_script_that_behaves_as_the_plugins_holds_a_conversation(driver: Any, tmp_path: Path) -> None:
+def test_a_script_like_the_plugins_holds_a_conversation(driver: Any, tmp_path: Path) -> None:
     with running("uvicorn", tmp_path / "left") as port:
         driver.get(f"http://localhost:{port}/")  # any host name
         result = driver.execute_async_script(PLUGIN, "echo aé🚉/")
         assert (result["status"], result["pieces"]) == (200, ["a", "é", "🚉", "/"])
         assert set(result["end"]) == {"success", "reply", "images", "actions", "shortcuts", "blocks", "usage"}
         assert (result["end"]["reply"], result["mode"], result["theme"]) == ("aé🚉/", "chat", None)
-        assert "session" not in result  # the page's nonce is good, as in 2.0.1 to 2.4.3
-        starting = PLUGIN.replace("let nonce = system.restNonce", "let nonce = null")  # as later ones find it
+        assert "session" not in result  # the page's nonce is valid, as in 2.0.1 to 2.4.3
+        starting = PLUGIN.replace(
+            "let nonce = system.restNonce", "let nonce = null"
+        )  # the form that later versions use
         result = driver.execute_async_script(starting, "echo abc")
         assert (len(result["session"]), result["pieces"]) == (13, ["a", "b", "c"])
         failed = driver.execute_async_script(PLUGIN, "fail")
@@ -313,7 +315,7 @@ ATTACHING = PLUGIN.replace(
 ATTACHING = ATTACHING.replace("const question", "const arguments_ = arguments;\nconst question")
 
 
-def test_a_script_that_behaves_as_the_plugins_attaches_a_picture(driver: Any, tmp_path: Path) -> None:
+def test_a_script_like_the_plugins_attaches_a_picture(driver: Any, tmp_path: Path) -> None:
     def bot(submit: Submit, files: tuple[StoredFile, ...]) -> Iterator[str]:
         for file in files:
             data = file.path.read_bytes()
@@ -330,7 +332,7 @@ def test_a_script_that_behaves_as_the_plugins_attaches_a_picture(driver: Any, tm
 
 @contextmanager
 def page_of_others() -> Iterator[str]:
-    """A site that shows the same page without its policy. Gives its origin."""
+    """A site that shows the same page without its policy. Yields its origin."""
     page = chat_page("/", root="", origin="", nonce="")
     assert page is not None
     body = page.body
@@ -355,7 +357,7 @@ def page_of_others() -> Iterator[str]:
             thread.join()
 
 
-def test_our_page_asks_its_own_site_and_is_in_no_frame(driver: Any) -> None:
+def test_our_page_asks_its_own_site_only_and_cannot_be_framed(driver: Any) -> None:
     with serving() as server, page_of_others() as other:
         driver.get(server.url)
         ask = "const done = arguments[1]; fetch(arguments[0]).then(() => done('asked'), (error) => done(String(error)))"
@@ -369,11 +371,11 @@ def test_our_page_asks_its_own_site_and_is_in_no_frame(driver: Any) -> None:
         assert "frame-ancestors" in " ".join(entry["message"] for entry in driver.get_log("browser"))
 
 
-def test_a_page_of_another_origin_may_ask_if_it_is_named(driver: Any) -> None:
+def test_a_page_of_an_allowed_origin_may_ask(driver: Any) -> None:
     ask = PLUGIN.replace('read("data-system")', '({ ...read("data-system"), restUrl: arguments_[1] })').replace(
         "const question", "const arguments_ = arguments;\nconst question"
     )
-    # Pages of others, without the policy that lets ours ask its own site only.
+    # Pages of other origins, without the policy that restricts ours to its own site.
     with page_of_others() as here, page_of_others() as stranger, serving(origins=[here]) as there:
         driver.get(here)
         result = driver.execute_async_script(ask, "abc", f"{there.url}/wp-json")

@@ -104,7 +104,7 @@ def test_markdown_becomes_elements(render: Render, text: str) -> None:
     assert short(found) == RENDERED[text]
 
 
-def test_the_cuts_of_an_answer_do_not_matter(render: Render) -> None:
+def test_the_rendering_is_independent_of_the_cuts(render: Render) -> None:
     draw = random.Random(22)
     parts = [*RENDERED, "\n", "\n\n", "  ", "- ", "1. ", "> ", "```\n", "|", "**", "*", "`", "[", "](", "word "]
     texts = ["".join(draw.choices(parts, k=draw.randint(1, 12))) for _ in range(300)]
@@ -113,7 +113,7 @@ def test_the_cuts_of_an_answer_do_not_matter(render: Render) -> None:
         assert render(*texts, size=size) == whole
 
 
-def test_the_cuts_of_a_long_answer_do_not_matter(render: Render) -> None:
+def test_the_rendering_of_a_long_answer_is_independent_of_the_cuts(render: Render) -> None:
     text = "a *b* `c` " * 2000 + "\n\n" + "| a |\n|---|\n" + "| b |\n" * 3000
     assert render(text, size=64) == render(text, size=1000) == render(text)
 
@@ -142,7 +142,7 @@ import("/markdown.js").then(({ Markdown }) => {
         (["- a\n", "- **b"], ["<ul><li>a</li></ul>", "<ul><li>a</li><li><strong>b</strong></li></ul>"]),
     ],
 )  # fmt: skip
-def test_what_is_not_closed_yet_is_shown_as_if_it_were(
+def test_unclosed_markup_is_shown_as_if_closed(
     render: Render, driver: Any, pieces: list[str], shown: list[str]
 ) -> None:
     assert [short(html) for html in driver.execute_async_script(GROWING, pieces)] == shown

@@ -90,7 +90,7 @@ def test_a_greeting_and_suggestions_begin_each_chat(driver: Any) -> None:
     assert [(message.role, message.content) for message in seen[0].messages] == [("assistant", "Hello, **you**.")]
 
 
-def test_title_greeting_and_suggestions_are_text_whatever_they_hold(driver: Any) -> None:
+def test_title_greeting_and_suggestions_are_shown_as_text(driver: Any) -> None:
     nasty = (
         "</title></script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'$root"
     )
@@ -102,7 +102,7 @@ def test_title_greeting_and_suggestions_are_text_whatever_they_hold(driver: Any)
         assert window.script("return document.querySelectorAll('img, script:not([src])').length") == 0
 
 
-# ---------------------------------------------------------------- while an answer comes
+# ---------------------------------------------------------------- while an answer arrives
 
 
 @pytest.mark.parametrize(("motion", "animation"), [("no-preference", "opchat-typing"), ("reduce", "none")])
@@ -148,7 +148,7 @@ def test_a_screen_reader_is_told_of_each_state_once(driver: Any) -> None:
         assert window.script(roles) == ["log", "status"]
 
 
-def test_a_reader_who_scrolled_up_is_left_there(driver: Any) -> None:
+def test_a_reader_who_has_scrolled_up_stays_there(driver: Any) -> None:
     goes_on = threading.Event()
 
     def slow(submit: Submit) -> Iterator[str]:
@@ -160,7 +160,7 @@ def test_a_reader_who_scrolled_up_is_left_there(driver: Any) -> None:
     with serving(slow) as server:
         window = Window(driver, server.url)
         window.ask("Hi")
-        window.wait(lambda: window.script(top) > 1000)  # it follows
+        window.wait(lambda: window.script(top) > 1000)  # it scrolls along
         window.script("document.getElementById('opchat-log').scrollTop = 50; return new Promise(requestAnimationFrame)")
         goes_on.set()
         window.wait(window.idle)
@@ -170,7 +170,7 @@ def test_a_reader_who_scrolled_up_is_left_there(driver: Any) -> None:
 # ---------------------------------------------------------------- the input
 
 
-def test_the_input_grows_with_the_question_and_is_small_again_afterwards(driver: Any) -> None:
+def test_the_input_grows_with_the_question_and_shrinks_again(driver: Any) -> None:
     with serving() as server:
         window = Window(driver, server.url)
         emulate(driver, 300, 700)
@@ -200,7 +200,7 @@ def last_message_is_in_view(window: Window) -> bool:
     )
 
 
-def test_the_last_message_stays_in_view_when_a_keyboard_makes_the_page_small(driver: Any) -> None:
+def test_the_last_message_stays_in_view_when_a_keyboard_shrinks_the_page(driver: Any) -> None:
     with serving(bot) as server:
         window = Window(driver, server.url)
         emulate(driver, 375, 667)
@@ -278,7 +278,7 @@ def test_a_reload_during_an_answer_keeps_the_question(driver: Any) -> None:
         '{"chatId":"0123456789","draft":"","previousResponseId":[],"messages":[]}',
     ],
 )
-def test_a_foreign_value_in_the_store_begins_a_new_chat(driver: Any, value: str) -> None:
+def test_a_foreign_value_in_the_store_starts_a_new_chat(driver: Any, value: str) -> None:
     with serving() as server:
         window = Window(driver, server.url)
         # The page writes its own value when it is left.
@@ -295,7 +295,7 @@ def test_a_foreign_value_in_the_store_begins_a_new_chat(driver: Any, value: str)
         assert window.complaints() == []
 
 
-def test_a_store_that_is_full_or_forbidden_is_done_without(driver: Any) -> None:
+def test_the_page_works_without_a_store(driver: Any) -> None:
     with serving() as server:
         window = Window(driver, server.url)
         broken = "{ get() { throw new DOMException('no', 'SecurityError'); } }"
@@ -322,10 +322,10 @@ def test_a_reload_keeps_the_end_of_a_conversation_that_is_too_long(driver: Any) 
         assert [text[:1] for text in window.texts()] == ["b", "b", "c", "c", "d", "d"]
 
 
-# ---------------------------------------------------------------- code, text of both directions, looks
+# ---------------------------------------------------------------- code, bidirectional text, looks
 
 
-def test_code_is_copied(driver: Any) -> None:
+def test_the_copy_button_copies_the_code(driver: Any) -> None:
     with serving(lambda submit: ["```py\na = 1\n\tb\n```"]) as server:
         window = Window(driver, server.url)
         driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
@@ -339,14 +339,14 @@ def test_code_is_copied(driver: Any) -> None:
             "monospace"
         )
         window.wait(lambda: button.text == "Copy")
-        window.script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as by HTTP
+        window.script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over HTTP
         window.script("document.addEventListener('copy', () => { window.copied = String(getSelection()); })")
         button.click()
         window.wait(lambda: button.text == "Copied")
         assert window.script("return copied") == "a = 1\n\tb"
 
 
-def test_text_of_both_directions_is_isolated(driver: Any) -> None:
+def test_bidirectional_text_is_isolated(driver: Any) -> None:
     look = """
     const names = ["p", "ul", "code", "p:last-child"];
     return names.map((name) => {
@@ -431,7 +431,7 @@ return [node.id || node.className || node.localName, style.outlineStyle, parseFl
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_focus_is_visible_wherever_it_goes(driver: Any, scheme: str) -> None:
+def test_the_focus_is_always_visible(driver: Any, scheme: str) -> None:
     with serving(bot) as server:
         window = Window(driver, server.url)
         emulate(driver, 1280, 800, scheme)
@@ -444,11 +444,11 @@ def test_the_focus_is_visible_wherever_it_goes(driver: Any, scheme: str) -> None
             passed.append(name)
             window.shift(Keys.TAB)
         known = ["opchat-question", "opchat-copy", "a", "opchat-log", "opchat-new"]
-        assert [name for name in passed if name in known] == known  # what scrolls can have the focus, too
+        assert [name for name in passed if name in known] == known  # a scrollable element can have the focus too
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_nothing_is_larger_than_the_page(driver: Any, size: str) -> None:
+def test_nothing_is_wider_than_the_page(driver: Any, size: str) -> None:
     with serving(bot, title="Title" * 30, suggestions=["suggestion" * 20]) as server:
         window = Window(driver, server.url)
         emulate(driver, *SIZES[size])
@@ -462,7 +462,7 @@ def test_nothing_is_larger_than_the_page(driver: Any, size: str) -> None:
             assert (window.script(wide), window.script(tall)) == ([0, 0], 0)  # only the conversation scrolls
 
 
-def test_a_page_that_is_enlarged_four_times_can_still_be_read(driver: Any) -> None:
+def test_a_page_at_400_percent_is_readable(driver: Any) -> None:
     with serving(bot, suggestions=["How do I run a bot of my own?"] * 4) as server:
         window = Window(driver, server.url)
         emulate(driver, 320, 256)
@@ -475,8 +475,8 @@ def test_a_page_that_is_enlarged_four_times_can_still_be_read(driver: Any) -> No
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", SIZES)
-def test_screenshots_to_look_at(driver: Any, tmp_path: Path, size: str, scheme: str) -> None:
-    """OPCHAT_SCREENSHOTS names the folder to save them in; else it is the test's own."""
+def test_screenshots_are_saved(driver: Any, tmp_path: Path, size: str, scheme: str) -> None:
+    """OPCHAT_SCREENSHOTS names the folder; without it, the test's own temporary one is used."""
     folder = Path(os.environ.get("OPCHAT_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     taken = []

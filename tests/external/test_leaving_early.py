@@ -1,6 +1,6 @@
 """Ten thousand streams that are left at any step, over each transport: nothing leaks, nothing is asked twice.
 
-The plain suite leaves hundreds, and at every single await; this is for what adds up.
+The plain suite leaves hundreds, and at every single await. This one finds what accumulates.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from ..transports.wire import LAST, SESSION, STREAM, end, live
 
 STREAMS = 10_000
 AT_ONCE = 50
-STEPS = 16  # more than a whole question takes
+STEPS = 16  # longer than a whole question takes
 SEED = 20_240_607
 PIECES = (STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
 
@@ -64,7 +64,7 @@ class Site:
         self._ready.set()
         async with server:
             await self._over.wait()
-            if self._talks:  # each ends when the client has closed its side
+            if self._talks:  # each one ends when the client has closed its side
                 _, left = await asyncio.wait(self._talks, timeout=PATIENCE)
                 assert not left
 
@@ -109,7 +109,7 @@ def check_the_last(events: list[Any]) -> None:
 
 
 def with_blocking(url: str, numbers: random.Random) -> None:
-    """Left by break, by an exception, and by `close` from another thread at any time."""
+    """Leave by break, by an exception, or by `close` from another thread at any time."""
 
     def leave(number: int, read: int, seconds: float) -> None:
         reply = transport.ask(question(number))
@@ -160,7 +160,7 @@ async def by_scope(work: Awaitable[None], nth: int) -> None:
 
 
 async def natively(work: Awaitable[None], nth: int) -> None:
-    """Cancel as asyncio does; half of the time one step of the loop later, when the wait may be over."""
+    """Cancel as asyncio does; half of the time one turn of the loop later, when the wait may be over."""
 
     async def run() -> None:
         task = asyncio.current_task()
@@ -208,17 +208,17 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_ten_thousand_streams_that_are_left(
+def test_ten_thousand_abandoned_streams_leave_nothing_behind(
     way: Callable[[str, random.Random], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
     with Site() as site:
         way(site.url, random.Random(SEED))
-    gc.collect()  # anything left open gives a ResourceWarning, which is an error
+    gc.collect()  # an unclosed resource raises ResourceWarning, which is an error here
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
     questions = {name: count for name, count in site.journal.items() if name != "a session"}
     assert questions["questionlast"] == 1
     assert max(questions.values()) == 1
-    assert len(questions) > STREAMS / 10  # and not all were left before the question was sent
+    assert len(questions) > STREAMS / 10  # some were left after the question was sent

@@ -1,6 +1,6 @@
 """The servers under load and under attack, over loopback. Each test prints what it did and how fast.
 
-`pytest tests/external` runs this, plain `pytest` does not. Nothing here asserts on a pace.
+`pytest tests/external` runs this; plain `pytest` does not. Nothing here asserts on speed.
 """
 
 import json
@@ -64,7 +64,7 @@ class Served:
         return self.memory() - self.before
 
     def answers(self) -> bool:
-        """Whether a question is answered, whole."""
+        """Whether a question gets its whole answer."""
         with BlockingTransport(f"http://127.0.0.1:{self.port}") as transport, transport.ask("echo abc") as reply:
             *_, last = reply
         assert not isinstance(last, Broken), last
@@ -121,7 +121,7 @@ def unchunked(body: bytes) -> bytes:
 
 
 def read_all(connections: list[socket.socket]) -> list[bytes]:
-    """Everything that the server sends on each connection until it closes."""
+    """All bytes that the server sends on each connection before it closes."""
     received = {connection: bytearray() for connection in connections}
     with selectors.DefaultSelector() as selector:
         for connection in connections:
@@ -187,14 +187,14 @@ def test_slow_heads_leave_the_server_answering(served: Served, say: Say) -> None
         connections = [stack.enter_context(served.connect()) for _ in range(400)]
         for place in range(len(head)):
             for connection in connections:
-                with suppress(OSError):  # it may have closed the connection
+                with suppress(OSError):  # the server may have closed the connection
                     connection.sendall(head[place : place + 1])
         assert served.answers()
         say(f"{len(connections)} heads, a byte at a time, {served.grown() / MEBI:.0f} MiB")
 
 
 def endless(served: Served, beginning: bytes, piece: bytes) -> tuple[int, bytes]:
-    """Send endlessly. Return how many bytes were sent before the server closed, and its answer."""
+    """Send endlessly. Returns how many bytes were sent before the server closed, and its response."""
     sent, said = len(beginning), b""
     with closing(served.connect()) as connection:
         connection.sendall(beginning)
@@ -224,7 +224,7 @@ def endless(served: Served, beginning: bytes, piece: bytes) -> tuple[int, bytes]
     ],
     ids=["target", "field", "fields", "body", "chunks", "chunk extension"],
 )
-def test_what_has_no_end_is_refused(served: Served, beginning: bytes, piece: bytes, say: Say) -> None:
+def test_a_request_without_an_end_is_refused(served: Served, beginning: bytes, piece: bytes, say: Say) -> None:
     sent, said = endless(served, beginning, piece)
     status = said[:12].decode()
     say(f"{status or 'closed'} after {sent / MEBI:.1f} MiB, {served.grown() / MEBI:.0f} MiB of memory")
@@ -234,7 +234,7 @@ def test_what_has_no_end_is_refused(served: Served, beginning: bytes, piece: byt
     assert served.answers()
 
 
-# Requests that are not HTTP, which end the connection; and requests that only the site refuses.
+# Requests that are not HTTP, which end the connection, and requests that only the site refuses.
 NO_HTTP = [
     b"\r\n\r\n\r\nGARBAGE\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40 + b"\r\n\r\n",
@@ -269,7 +269,7 @@ REQUESTS = 100_000
 BATCH = 50
 
 
-def test_malformed_requests_are_refused_and_nothing_else_happens(served: Served, say: Say) -> None:
+def test_malformed_requests_are_refused_and_have_no_other_effect(served: Served, say: Say) -> None:
     draw = random.Random(5)
     nonce = Site(SECRET).nonce(time.time())
     refused: Counter[str] = Counter()

@@ -38,7 +38,7 @@ from tests.transports.wire import SESSION, STREAM, answers, chunk, live
 RECIPE = Path(__file__).parent / "pyodide_fetch.py"
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
 LITTLE = 1.5  # seconds, for a server that has stopped
-STARTS_WITHIN = 180.0  # seconds, for a browser and an interpreter inside it on a busy machine
+STARTS_WITHIN = 180.0  # seconds, for a browser with an interpreter inside it on a busy machine
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -150,7 +150,7 @@ class Site:
         return (file.read_bytes(), TYPES.get(file.suffix, "application/octet-stream")) if file.exists() else (b"", "")
 
     def visit(self, profile: Path) -> dict[str, list[Event]]:
-        """What the page has received in each case."""
+        """The results of the page for each case."""
         browser = shutil.which("chromium")
         assert browser is not None, "Chromium is not installed; see .ci/run"
         command = [browser, *FLAGS, f"--user-data-dir={profile}", self.url]
@@ -171,7 +171,7 @@ class Site:
 
 
 def library() -> bytes:
-    """The packages that the page imports, all of them pure Python, and the recipe."""
+    """The packages that the page imports, all pure Python, and the recipe."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as files:
         files.write(RECIPE, RECIPE.name)
@@ -231,7 +231,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict
 
     def cuts(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(CUT)
-        assert site.heard["cut"].wait(PATIENCE)  # a page discards what it has not read when its connection fails
+        assert site.heard["cut"].wait(PATIENCE)  # when its connection fails, a page discards unread data
         handler.wfile.write(HALF)
 
     def stalls(handler: BaseHTTPRequestHandler) -> None:
@@ -274,23 +274,23 @@ Heard = tuple[Site, dict[str, list[Event]], list[bool]]
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_recorded_answer(heard: Heard, name: str) -> None:
+def test_a_recorded_answer_gives_the_cores_events(heard: Heard, name: str) -> None:
     assert heard[1][name] == events_of(STREAMS[name])
 
 
-def test_the_librarys_own_server(heard: Heard) -> None:
+def test_the_librarys_own_server_answers(heard: Heard) -> None:
     *lives, last = heard[1]["library"]
     assert isinstance(last, End)
     assert last.reply == "Hello! This is question 1 of our conversation."
     assert "".join(piece.text for piece in lives if isinstance(piece, Live)) == last.reply
 
 
-def test_an_answer_in_pieces_is_heard_piece_by_piece(heard: Heard) -> None:
+def test_each_piece_is_received_as_it_is_sent(heard: Heard) -> None:
     assert heard[1]["pieces"] == events_of(STREAMS["plain"])
 
 
 @pytest.mark.parametrize("name", ["gzip", "gzip_length"])
-def test_what_the_browser_has_inflated(heard: Heard, name: str) -> None:
+def test_a_body_that_the_browser_has_inflated_is_read(heard: Heard, name: str) -> None:
     assert heard[1][name] == events_of(STREAMS["plain"])
 
 
@@ -305,7 +305,7 @@ def test_what_the_browser_has_inflated(heard: Heard, name: str) -> None:
         ("untrusted", [Broken(Reason.LOST, "said", in_session=True)]),
     ],
 )
-def test_a_fault(heard: Heard, name: str, expected: list[Event]) -> None:
+def test_each_fault_has_its_outcome(heard: Heard, name: str, expected: list[Event]) -> None:
     assert without_words(heard[1][name]) == without_words(expected)
 
 

@@ -1,4 +1,4 @@
-"""The same questions through real proxies on loopback. `pytest tests/external` runs this, plain `pytest` does not.
+"""The same questions through real proxies on loopback. `pytest tests/external` runs this; plain `pytest` does not.
 
 Needs tinyproxy, squid and microsocks (Debian: tinyproxy-bin, squid, microsocks), which .ci/run installs.
 """
@@ -50,7 +50,7 @@ def trust(authority: trustme.CA) -> ssl.SSLContext:
 
 @contextmanager
 def running(port: int, *command: str | Path) -> Iterator[None]:
-    """Run a server in its own process. Yields when it listens."""
+    """Run a server as a process. Yields once it listens."""
     program = shutil.which(str(command[0]), path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, f"{command[0]} is not installed; see .ci/run"
     process = subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -75,7 +75,7 @@ def running(port: int, *command: str | Path) -> Iterator[None]:
 
 
 def tinyproxy(folder: Path, authority: trustme.CA) -> tuple[ExitStack, str]:
-    """CONNECT and the absolute form, with a password."""
+    """CONNECT and absolute-form requests, with a password."""
     port = free_port()
     config = folder / "tinyproxy.conf"
     config.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth ulla s3cret\n")
@@ -87,7 +87,7 @@ def squid(folder: Path, authority: trustme.CA, *, tls: bool = False) -> tuple[Ex
     folder.chmod(0o755)
     pem = folder / "proxy.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    pem.chmod(0o644)  # if root starts it, it becomes another user
+    pem.chmod(0o644)  # started by root, it switches to another user
     listens = f"https_port 127.0.0.1:{port} tls-cert={pem}" if tls else f"http_port 127.0.0.1:{port}"
     config = folder / "squid.conf"
     config.write_text(
@@ -144,7 +144,9 @@ ANSWERS_ANY = serves(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)  # a p
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext) -> None:
+def test_a_question_is_answered(
+    ask: Ask, proxy: str, scheme: str, authority: trustme.CA, trust: ssl.SSLContext
+) -> None:
     with FaultServer(ANSWERS_ANY, ssl_context=tls_server(authority) if scheme == "https" else None) as server:
         events = ask(f"{scheme}://localhost:{server.port}", proxy=proxy, ssl_context=trust)
     assert events[:-1] == [Live("Hel"), Live("lo")]
@@ -153,7 +155,7 @@ def test_a_question(ask: Ask, proxy: str, scheme: str, authority: trustme.CA, tr
     assert b"Proxy-Auth" not in b"".join(request.raw for request in server.requests)
 
 
-# tinyproxy closes after each answer without announcing it, so it shows what a reused connection would lose.
+# tinyproxy closes after each answer without announcing it, so it reveals questions lost on reused connections.
 @pytest.mark.parametrize("proxy", [tinyproxy], indirect=True, ids=["tinyproxy"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_two_hundred_questions_are_all_answered(
@@ -166,7 +168,7 @@ def test_two_hundred_questions_are_all_answered(
     assert server.routes == ("start_session", "submit") * 200
 
 
-def test_a_site_with_an_untrusted_certificate(
+def test_a_site_with_an_untrusted_certificate_is_refused(
     ask: Ask, proxy: str, authority: trustme.CA, trust: ssl.SSLContext
 ) -> None:
     with FaultServer(tells("a"), ssl_context=tls_server(authority, "other.example")) as server:
@@ -177,14 +179,14 @@ def test_a_site_with_an_untrusted_certificate(
     assert server.requests == ()
 
 
-def test_a_site_that_is_not_there(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
+def test_an_unreachable_site_fails(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
     with refusing_port() as port:
         [broken] = ask(f"https://localhost:{port}", proxy=proxy, ssl_context=trust, session=Session())
     assert broken.reason is Reason.PROXY
     assert "s3cret" not in repr(broken)
 
 
-def test_a_wrong_password(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
+def test_a_wrong_password_is_refused(ask: Ask, proxy: str, trust: ssl.SSLContext) -> None:
     scheme, _, rest = proxy.partition("://")
     wrong = f"{scheme}://ulla:an0ther@{rest.rpartition('@')[2]}"
     with refusing_port() as port:

@@ -1,5 +1,5 @@
-"""Tkinter, file handlers and `after`: `run(root, ask(call, print, tls))`. What is true of `on_event` leaves early.
-Only Tk waits. Threads connect; for them, and for calls that wait for each other, it looks again every 0.05 s."""
+"""Tkinter, file handlers and `after`: `run(root, ask(call, print, tls))`. Leaves early if `on_event` returns true.
+Only Tk waits. Threads connect. Every 0.05 s it checks them, and the calls that wait for each other."""
 
 import socket
 import ssl
@@ -13,7 +13,7 @@ from typing import Any
 
 from opchat_proto import Call, Channel, Connect, Done, Event, Live, Receive, Send, StartTLS, Wait
 
-Asking = Generator[Any, None, Any]  # (socket, what to wait for, until when), or None: ask again soon
+Asking = Generator[Any, None, Any]  # (socket, events, deadline), or None: ask again soon
 threads = ThreadPoolExecutor()
 
 
@@ -55,7 +55,7 @@ def ask(call: Call, on_event: Callable[[Event], object], tls: ssl.SSLContext) ->
                         yield None
                 if isinstance(step, Connect | StartTLS | Send):
                     call.step_done()
-            except (OSError, ValueError) as error:  # ValueError: a name that DNS or TLS cannot have
+            except (OSError, ValueError) as error:  # ValueError: not a name for DNS or TLS
                 call.timed_out() if monotonic() >= until else call.step_failed(str(error))
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz TARGET`: fuzz one target, or all, from the corpus; or run the inputs of a folder again."""
+"""`python -m tests.fuzz TARGET`: fuzz one target or all, starting from the corpus; or rerun the inputs in a folder."""
 
 import argparse
 import hashlib
@@ -33,7 +33,7 @@ TARGETS = (
     "member",
     "arguments",
 )
-"""Their names; the functions are in `targets`, which atheris must see imported after its own preparations."""
+"""Their names. The functions are in `targets`, which must be imported after atheris has made its preparations."""
 
 
 def main() -> int:
@@ -113,7 +113,7 @@ def _try(run: Callable[[bytes], None], target: str, folder: Path, data: bytes) -
 
 
 def mutants(inputs: list[bytes], chance: random.Random) -> Iterator[bytes]:
-    """Endless inputs, made from these: pieces cut out, doubled, put in, exchanged; and decisions at the end."""
+    """Endless inputs made from these: parts removed, repeated, inserted and exchanged, and decisions at the end."""
     from tests.fuzz.seeds import TOKENS
 
     while True:
@@ -141,7 +141,7 @@ def mutants(inputs: list[bytes], chance: random.Random) -> Iterator[bytes]:
 
 def _with_atheris(options: argparse.Namespace, folder: Path) -> None:
     """Never returns: libFuzzer ends the process."""
-    atheris: Any = importlib.import_module("atheris")  # which is not everywhere
+    atheris: Any = importlib.import_module("atheris")  # not installed everywhere
     with atheris.instrument_imports(include=["opchat_proto"]):
         import opchat_proto  # noqa: F401  # so that it is the instrumented one
     from tests.fuzz import seeds, targets

@@ -1,4 +1,4 @@
-"""Draws heads, plans of calls and requests from an input."""
+"""Draw heads, plans of calls, and requests from an input."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ UPLOAD = Upload(name="a.txt", data=b"Hi?", boundary="edge")
 QUERY = Query("Hi?", "sales")
 OWNER = Session.from_token(SECRET)
 MOST_CALLS = 200
-_SOMETIMES = 1 / 500  # how often what takes long is looked at
+_SOMETIMES = 1 / 500  # how often an expensive check is made
 
 
 def often(choices: Choices, size: int) -> bool:
@@ -90,7 +90,7 @@ Plan = list[tuple[Any, ...]]
 
 
 def draw_plan(choices: Choices) -> Plan:
-    """The actions in order; the ordinary exchange by default."""
+    """The actions in order. By default, the ordinary exchange."""
     strings = [string for string in choices.strings if string]
     plan: Plan = []
     for _ in range(60):
@@ -120,7 +120,7 @@ def draw_plan(choices: Choices) -> Plan:
 
 
 def as_server(request: Request) -> Response | Submit | Upload | Query | Visit:
-    """How a server sees a request: a session, a question, a file, or a page to be shown."""
+    """A server's view of a request: a session, a question, a file, or a page to be shown."""
     if request.target.endswith("/simpleChatbotQuery"):
         assert request.body == QUERY.encode()
         return QUERY
@@ -151,7 +151,7 @@ PROXIES: tuple[str | None, ...] = (
 
 
 def as_bytes(data: bytes) -> Response | Submit | Upload | Query | Visit:
-    """How h11 and a server see these bytes: as one whole request."""
+    """How h11 and a server read these bytes: as one whole request."""
     reader = h11.Connection(h11.SERVER)
     reader.receive_data(data)
     request = reader.next_event()

@@ -1,4 +1,4 @@
-"""What must hold for any input, in one place; the targets only say what to run."""
+"""What must hold for any input, in one place. The targets only say what to run."""
 
 import copy
 import pickle
@@ -16,16 +16,15 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 MARK = b"\xff\x00\xff"
-"""Between the byte strings of one input."""
+"""Separates the byte strings of one input."""
 SECRET = "5EcReT"
 
 
 class Choices:
-    """A fuzz input taken apart: byte strings from its front, decisions from its end.
+    """A fuzz input, taken apart: byte strings from its front, decisions from its end.
 
-    The last byte says how many bytes before it are decisions, so that an
-    input that ends with a zero byte is one of bytes alone. A decision that is
-    not there is zero: the ordinary one.
+    The last byte says how many bytes before it are decisions, so an input that ends
+    with a zero byte has only byte strings. A missing decision is zero: the ordinary one.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -34,13 +33,13 @@ class Choices:
         self.data = data[: max(0, end)]
         self._decisions = list(data[max(0, end) : -1])
         self.random = random.Random(zlib.crc32(data))
-        """For what must make no difference: cuts and copies."""
+        """For things that must make no difference: cuts and copies."""
 
     def __bool__(self) -> bool:
         return bool(self._decisions)
 
     def number(self, bound: int) -> int:
-        """From 0 to `bound` - 1, which is at most 256."""
+        """A number from 0 to `bound` - 1; `bound` is at most 256."""
         return self._decisions.pop() % bound if self._decisions else 0
 
     def one_of(self, options: Sequence[T]) -> T:
@@ -51,7 +50,7 @@ class Choices:
         return self.data.split(MARK)
 
     def limits(self) -> Limits:
-        """The defaults, or some that are so small that they are met."""
+        """The default limits, or some that are small enough to be met."""
         small = self.number(256)
         given: dict[str, int] = {}
         for bit, name in enumerate(("event_bytes", "reply_bytes", "refusal_bytes", "head_bytes")):
@@ -88,7 +87,7 @@ def the_same(machine: T) -> T:
 
 
 def random_cut(chance: random.Random) -> Cut:
-    """Cuts into pieces, byte by byte or in a few places; some are empty."""
+    """Cut into pieces: byte by byte, or in a few places. Some pieces are empty."""
 
     def cut(data: bytes) -> list[bytes]:
         if len(data) < 400 and chance.random() < 0.3:
@@ -101,7 +100,7 @@ def random_cut(chance: random.Random) -> Cut:
 
 
 def random_copies(chance: random.Random) -> Again:
-    """Now and then, the machine's copy in place of the machine."""
+    """Now and then, replace the machine by its copy."""
 
     def again(machine: T) -> T:
         if chance.random() > 0.1:
@@ -115,13 +114,13 @@ def random_copies(chance: random.Random) -> Again:
 
 
 def ways(chance: random.Random) -> Iterator[tuple[Cut, Again]]:
-    """Two cuts, the second with copies: both must give the outcome of the whole."""
+    """Check two cuts, the second with copies: both must have the outcome of the whole."""
     yield random_cut(chance), the_same
     yield random_cut(chance), random_copies(chance)
 
 
 def check_all_ways(choices: Choices, run: Callable[[Cut, Again], T]) -> T:
-    """The outcome, which must not depend on cuts and copies."""
+    """The outcome, after checking that it does not depend on cuts and copies."""
     expected = run(whole, the_same)
     for cut, again in ways(choices.random):
         outcome = run(cut, again)
@@ -133,14 +132,14 @@ def check_all_ways(choices: Choices, run: Callable[[Cut, Again], T]) -> T:
 
 
 def check_reply(events: list[Event]) -> None:
-    """`Live* (End | Broken)`; every event can be read, copied and written."""
+    """Check that the events are `Live* (End | Broken)`, and that each can be read, copied and encoded."""
     assert events, "no terminal event"
     check_events(events)
     assert isinstance(events[-1], End | Broken), events[-1]
 
 
 def check_events(events: list[Event]) -> None:
-    """The beginning of a reply."""
+    """Check that the events are the beginning of a reply."""
     assert all(isinstance(event, Live) for event in events[:-1]), events
     for event in events:
         assert len(repr(event)) < 10_000 + 8 * _shown(event)
@@ -157,7 +156,7 @@ def check_events(events: list[Event]) -> None:
 
 
 def check_verdicts(events: list[Event], expected: list[reference.Verdict]) -> None:
-    """The events are what the slow reading of the body says."""
+    """Check that the events match the reference's reading of the body."""
     given: list[reference.Verdict] = []
     for event in events:
         match event:
@@ -189,11 +188,11 @@ def _shown(event: Event) -> int:
 
 # ---------------------------------------------------------------- bounds
 
-_OVERHEAD = 64 * 1024  # of a machine that holds nothing, its question included, several times over
+_OVERHEAD = 64 * 1024  # of a machine that holds nothing, several times over, including its question
 
 
 def check_memory(machine: object, bound: int, chance: random.Random) -> None:
-    """A machine holds no more than its limits say: what it holds is what its pickle holds. Looked at now and then."""
+    """Check now and then that a machine holds no more than its limits allow, measured by its pickle."""
     if chance.random() > 0.1:
         return
     size = len(pickle.dumps(machine, pickle.HIGHEST_PROTOCOL))
@@ -201,7 +200,7 @@ def check_memory(machine: object, bound: int, chance: random.Random) -> None:
 
 
 def check_linear(run: Callable[[bytes], object], data: bytes) -> None:
-    """Eight times the input takes about eight times as long. A ratio within one run, which must be bad three times."""
+    """Check that eight times the input takes about eight times as long. Fails if the ratio is bad in three runs."""
     unit = data * (1 + 4_000 // max(1, len(data)))
     ratio = 0.0
     for _ in range(3):
@@ -225,7 +224,7 @@ def check_secrets(*shown: object) -> None:
 
 
 def unchanged(machine: object, call: Callable[[], object], error: type[Exception]) -> bool:
-    """Return whether the call raised this error; if so, check that it changed nothing."""
+    """Whether the call raised this error. If so, it must have changed nothing."""
     before = pickle.dumps(machine)
     try:
         call()

@@ -1,4 +1,4 @@
-"""The fuzz target of `Page` and `Visit`: any bytes are a page, the one that a slow and simple reader of HTML finds."""
+"""The fuzz target of `Page` and `Visit`: any bytes are a page, and a slow, simple HTML reader finds the same one."""
 
 import html
 import html.entities
@@ -31,7 +31,7 @@ _SOMETIMES = 1 / 100
 
 
 def page(data: bytes) -> None:
-    """Byte strings as the bodies of answers to a visit: a page, or one `Broken`, and no secret leaves the site."""
+    """Byte strings as the responses to a visit: a page or one `Broken`, and no secret leaves the site."""
     choices = Choices(data)
     session = choices.one_of(_SESSIONS)
     limits = Limits(page_bytes=1 + 16 * choices.number(256)) if choices.number(4) == 3 else Limits()
@@ -98,7 +98,7 @@ def _check_bot(bot: Bot) -> None:
 
 
 def read_json(text: str) -> Any:
-    """The object in a once-decoded attribute, or None; as lenient as `json`."""
+    """The object in a once-decoded attribute, or None. As lenient as `json`."""
     for _ in range(2):
         try:
             value = json.loads(text, parse_constant=_refuse)
@@ -115,7 +115,7 @@ def _refuse(name: str) -> None:
 
 
 def read_elements(text: str) -> list[dict[str, str]]:
-    """The attributes of each start tag, as https://html.spec.whatwg.org/#tokenization reads them, by its states.
+    """The attributes of each start tag, by the states of https://html.spec.whatwg.org/#tokenization.
 
     It knows nothing of SVG and MathML.
     """
@@ -142,7 +142,7 @@ def read_elements(text: str) -> list[dict[str, str]]:
             name = text[start:at].lower()
             attributes, at = _read_attributes(text, at)
             if at > size:
-                break  # the end of the file in a tag: it is dropped
+                break  # an end of file inside a tag drops the tag
             if closing:
                 continue
             found.append(attributes)
@@ -262,7 +262,7 @@ def read_references(text: str) -> str:
         end = at
         while end < len(text) and text[end].isascii() and text[end].isalnum():
             end += 1
-        # The longest name that fits; without its semicolon not before a letter, a digit or an equals sign.
+        # The longest name that fits. Without its semicolon, it must not precede a letter, a digit or an equals sign.
         for stop in range(min(end, at + 40) + (text[end : end + 1] == ";"), at, -1):
             name = text[at:stop]
             if name in html.entities.html5:

@@ -1,4 +1,4 @@
-"""Slow and simple: event streams by the WHATWG text, JSON by RFC 8259, replies. For the tests alone."""
+"""Slow and simple references: event streams by the WHATWG text, JSON by RFC 8259, replies. For tests only."""
 
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
@@ -31,7 +31,7 @@ def read_stream(data: bytes) -> Stream:
             continue
         lines.append(line)
         line = ""
-    # The text after the last line end is not a line: its event could not be dispatched any more.
+    # Text after the last line end is not a line: its event could not be dispatched any more.
 
     events: list[tuple[str, str, str]] = []
     data_buffer = type_buffer = id_buffer = last_event_id = ""
@@ -65,7 +65,7 @@ def read_stream(data: bytes) -> Stream:
                 id_buffer = value
         elif field == "retry" and value != "" and all(digit in "0123456789" for digit in value):
             significant = value.lstrip("0")
-            if len(significant) <= 18:  # the one bound that is ours
+            if len(significant) <= 18:  # the only limit of our own
                 retry = int(significant or "0")
     return Stream(events, retry, last_event_id)
 
@@ -77,7 +77,7 @@ class NotJSON(ValueError):
 def read_json(text: str) -> Any:
     """One JSON value by the grammar of RFC 8259, sections 2 to 7: recursive descent, nothing else.
 
-    Numbers come as their own text, objects as lists of pairs: what to make of them is not the grammar's to say.
+    Numbers are returned as text and objects as lists of pairs, since the grammar does not interpret them.
     """
     value, at = _value(text, _blank(text, 0))
     if _blank(text, at) != len(text):
@@ -148,7 +148,7 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 
 
 def _string(text: str, at: int) -> tuple[str, int]:
-    units: list[int] = []  # of UTF-16: escapes are
+    units: list[int] = []  # of UTF-16: escapes are code units
     while True:
         if at >= len(text):
             raise NotJSON("the end inside a string")
@@ -245,7 +245,7 @@ _DIGITS = 4300
 def read_reply(body: bytes, failure: str, kept: int = 64 * 1024) -> list[Verdict]:
     """The outcome of a body with status 200. `failure` is the reason if it was cut, and "" if it ended well.
 
-    An object that cannot be read has the reason "malformed or unfinished": a grammar does not say which.
+    An unreadable object has the reason "malformed or unfinished", since a grammar does not distinguish them.
     """
     while body[:3] == b"\xef\xbb\xbf" or body[:1] in _BLANK_BYTES:
         body = body[3:] if body[:1] == b"\xef" else body[1:]
@@ -262,14 +262,14 @@ def read_reply(body: bytes, failure: str, kept: int = 64 * 1024) -> list[Verdict
         return [*verdicts, broken]
     if found := _last_object(text):
         return [*verdicts, _read_payload(found)]
-    begins_one = body in (b"\xef", b"\xef\xbb") or text in ("d", "da", "dat", "data")  # a mark, or a data line
+    begins_one = body in (b"\xef", b"\xef\xbb") or text in ("d", "da", "dat", "data")  # a mark or a data line
     if text and not failure and not begins_one:
         return [*verdicts, ("broken", None, "malformed")]
     return [*verdicts, broken]
 
 
 def _object_at(text: str, start: int) -> tuple[list[tuple[str, Any]], int]:
-    """The object that begins here, within the bounds that are ours, and where it ends."""
+    """The object that begins here, within our limits, and where it ends."""
     try:
         value, end = _value(text, start)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""The start of the fuzz targets: the corpus as inputs, and a dictionary."""
+"""Seeds of the fuzz targets: the corpus as inputs, and a dictionary."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from tests.fuzz.drawing import FIELDS, NOW, PROXIES, SITE, UPLOAD, WORDS
 from tests.fuzz.oracles import SECRET, seed
 from tests.proto.pages import SYSTEM, element
 
-_MOST = 6000  # bytes of a seed: what is longer is slow to mutate
+_MOST = 6000  # bytes of a seed; longer ones are slow to mutate
 
 
 def seeds(target: str) -> list[bytes]:
@@ -64,7 +64,7 @@ def seeds(target: str) -> list[bytes]:
         kept = _response(b"200 OK", b'{"success":true,"data":{"id":"f1"}}')
         strings = [opened, refused, opened, answer, refused, answer, opened, answer, answer]
         with_files = [opened, kept, answer, refused, opened, kept, kept, answer, answer]
-        in_turn = [*[12] * 10, *[8, 0, 15, 15] * 5, *[1, 0, 0] * 8]  # a step each, then an answer to one of them
+        in_turn = [*[12] * 10, *[8, 0, 15, 15] * 5, *[1, 0, 0] * 8]  # one step each, then an answer to one of them
         for scatter in range(24):
             decisions = [0, 0, 0, 0, 0, scatter % 2, scatter % 2, 2, scatter]
             for order in (in_turn, [1, 0, 0] * 16):

@@ -1,4 +1,4 @@
-"""One function for each machine: it takes any bytes, and returns unless something does not hold."""
+"""One function for each machine. It takes any bytes, and returns unless a promise is broken."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Any values as the arguments of a caller."""
+"""Any values as a caller's arguments."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -25,13 +25,13 @@ _HIDDEN = "n0t-to-be-shown"
 
 
 def arguments(data: bytes) -> None:
-    """Any values are taken or raise a documented exception. What signs in is not shown, and not sent in the clear."""
+    """Any value is accepted or raises a documented exception. Credentials are neither shown nor sent in the clear."""
     choices = Choices(data)
     texts = [text.decode("utf-8", "surrogateescape") for text in choices.strings]
     others: tuple[Any, ...] = (None, 5, True, b"x", 0.5, [], Session(), Query("Hi?"), *ENDPOINTS)
 
     def draw(usual: Any = None) -> Any:
-        """The usual value at first, then a text of the input, or a value of another type."""
+        """The usual value at first, then a text from the input, or a value of another type."""
         place = choices.number(len(others) + 2)
         if place > 1:
             return others[place - 2]
@@ -93,7 +93,7 @@ def arguments(data: bytes) -> None:
 
 
 def _made(make: Callable[[], Any]) -> Any:
-    """What was made, or None after one of the two documented exceptions."""
+    """The object, or None after one of the two documented exceptions."""
     made, error = attempt(lambda _: make(), None, (TypeError, ValueError))
     assert _HIDDEN not in str(error)
     return made

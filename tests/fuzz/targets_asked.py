@@ -1,4 +1,4 @@
-"""Any answers to what is asked beside the chat: the official API, and a member's discussions."""
+"""Any responses to questions outside the chat: the official API, and a member's discussions."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ QUESTIONS: tuple[tuple[Any, Session | None], ...] = (
 
 
 def asked(data: bytes) -> None:
-    """One reply; what comes before a question decides whether it is asked, and that happens once."""
+    """One reply. The response to the request before a question decides whether it is asked, once."""
     choices = Choices(data)
     limits = choices.limits()
     question, session = choices.one_of(QUESTIONS)

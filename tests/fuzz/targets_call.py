@@ -34,7 +34,7 @@ _SECONDS = (0.25, 1, 2, 7, 30, 120, 300, 1000)
 
 
 def call(data: bytes) -> None:
-    """Several questions at a time, any reports in any order: each has one reply, and is never sent twice."""
+    """Several questions at a time and any reports in any order: each has one reply, and is never sent twice."""
     choices = Choices(data)
     limits = choices.limits()
     session = choices.one_of(SESSIONS)
@@ -68,14 +68,14 @@ class _OneCall:
         self.call = call
         self.step: Any = None
         self.until = math.inf
-        self.is_reported = True  # whether that step was
+        self.is_reported = True  # whether that step was reported
         self.events: list[Event] = []
         self.sent: list[bytes] = []  # over all connections
         self.starts = False  # start_session was sent over this connection
         self.handed_out = False  # a Send that was not reported
         self.done = False
         self.submits = self.retries = 0
-        self.refused = self.put_off = False  # by what came since the question was asked last
+        self.refused = self.put_off = False  # by bytes that arrived since the question was last asked
 
     @property
     def over(self) -> bool:
@@ -83,7 +83,7 @@ class _OneCall:
 
 
 class _ManyCalls:
-    """Calls of one channel, and the time."""
+    """The calls of one channel, and the time."""
 
     def __init__(self, channel: Channel, retries: int, limits: Limits, has_file: list[bool]) -> None:
         self.retries = retries
@@ -197,7 +197,7 @@ class _ManyCalls:
         assert it.over == it.done
 
     def end(self) -> None:
-        """Nobody reports anything any more, and time passes."""
+        """No more reports arrive, and time passes."""
         for _ in range(MOST_CALLS):
             for it in self.all:
                 self.ask(it)

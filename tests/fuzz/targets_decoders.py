@@ -21,7 +21,7 @@ from tests.fuzz.oracles import (
 
 
 def sse(data: bytes) -> None:
-    """Any bytes are a stream: what the WHATWG text says, up to the limit."""
+    """Any bytes are a stream with the events of the WHATWG text, up to the limit."""
     choices = Choices(data)
     limits = choices.limits()
 
@@ -97,7 +97,7 @@ def _decode_reply(limits: Limits, status: int, data: bytes) -> list[Event]:
 
 
 def json_text(data: bytes) -> None:
-    """Any text as a value in an event: taken if it is JSON and within the bounds, and read as the same."""
+    """Any text as a value in an event: accepted if it is JSON within the limits, and decoded to the same value."""
     choices = Choices(data)
     text = choices.data.decode("utf-8", "replace").replace("\r", "").replace("\n", " ")
     limits = choices.limits()
@@ -115,7 +115,7 @@ def json_text(data: bytes) -> None:
         keys = [key for key, _ in value]
         digits = max((len(re.sub("[^0-9]", "", number)) for number in re.findall(r"[0-9.eE+-]+", text)), default=0)
         if digits > 4300:
-            return  # numbers in strings look like numbers here
+            return  # numbers inside strings look like numbers here
         taken = reference.depth_of(value) <= limits.json_depth and all(keys.count(it) <= 1 for it in EVENT_KEYS)
     if not taken:
         assert isinstance(events[-1], Broken), (text, events)

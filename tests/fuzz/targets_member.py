@@ -1,11 +1,11 @@
-"""Any cookies of a browser, and any answers to a member who wants a nonce and a name."""
+"""Any cookies of a browser, and any responses to a member who needs a nonce and a proof."""
 
 import json
 import re
 from typing import Any
 
 from opchat_proto import Broken, Flow, Session
-from opchat_proto._cookies import domain_matches  # what a browser would send is judged here once more
+from opchat_proto._cookies import domain_matches  # decides independently what a browser would send
 from tests.fuzz.drawing import ENDPOINTS, NOW, QUESTION
 from tests.fuzz.oracles import Again, Choices, Cut, check_all_ways
 
@@ -13,7 +13,7 @@ _PAIR = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:[!-:<-~](?:[ -:<-~]*[!-:<-~]
 
 
 def member(data: bytes) -> None:
-    """Cookies go only where they belong, and a question only with a nonce and after a name."""
+    """Cookies are sent only where they belong, and a question only with a nonce and after the proof."""
     choices = Choices(data)
     text, nonce, user = [*choices.strings, b"", b""][:3]
     _cookies(text.decode("utf-8", "replace"), choices)

@@ -1,4 +1,4 @@
-"""Any answers to a `Flow`, and any bytes on the connections of a `Client`."""
+"""Any responses to a `Flow`, and any bytes on the connections of a `Client`."""
 
 import copy
 import random
@@ -28,7 +28,7 @@ from opchat_proto import (
     Upload,
     Visit,
 )
-from opchat_proto._member import is_usable  # whether a question may go with a session is not public
+from opchat_proto._member import is_usable  # whether a question may be sent with a session is not public
 from tests.fuzz.drawing import (
     ENDPOINTS,
     MOST_CALLS,
@@ -62,7 +62,7 @@ from tests.fuzz.oracles import (
 
 
 class _Calls:
-    """A driven machine: its events, and those that it may give."""
+    """A driven machine: its events, and the events that it may give."""
 
     def __init__(
         self, machine: Any, session: Session | None, limits: Limits, again: Again, chance: random.Random
@@ -95,7 +95,7 @@ class _Calls:
         self.machine = self.again(self.machine)
 
     def note(self, asked: Response | Submit | Upload | Query | Visit) -> None:
-        """What a request of this machine is to a server: a question is asked once, or again after a refused nonce."""
+        """A server's view of this machine's requests: a question is asked once, or again after a refused nonce."""
         if isinstance(asked, Response):
             self.sessions += 1
             return
@@ -118,7 +118,7 @@ class _Calls:
 
 
 def flow(data: bytes) -> None:
-    """Any inputs in any order: illegal ones change nothing, and the events are one reply."""
+    """Any inputs in any order: illegal ones change nothing, and the events form one reply."""
     choices = Choices(data)
     limits = choices.limits()
     session = choices.one_of(SESSIONS)

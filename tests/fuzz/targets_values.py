@@ -1,4 +1,4 @@
-"""Any requests to a `Server`, and any texts and values that are read."""
+"""Any requests to a `Server`, and any texts and values that are parsed."""
 
 import json
 import re
@@ -55,11 +55,11 @@ from tests.fuzz.oracles import (
 # ------------------------------------------------------------------------------ Server
 
 _FORM = 'multipart/form-data; boundary="edge"'
-_FORM_HELD = 4 * 8192  # bytes: the head of a part, which is held until it is whole
+_FORM_HELD = 4 * 8192  # bytes: the head of a part, which is held until it is complete
 
 
 def upload(data: bytes) -> None:
-    """Any form: a file or a refusal, the same however it is cut, and nothing of it is held but the head of a part."""
+    """Any form is a file or a refusal, the same however it is cut. Only the head of a part is held in memory."""
     choices = Choices(data)
     site = Site(b"secret of the site", upload_types=("png",), limits=choices.limits())
     form = b"".join(choices.strings)
@@ -105,7 +105,7 @@ _STATUSES_OF_A_SERVER = {100, 200, 400, 401, 403, 404, 413, 431, 500, 501, 505}
 
 
 def server(data: bytes) -> None:
-    """Any bytes from a client: documented answers that another implementation of HTTP can read."""
+    """Any bytes from a client get documented responses that another HTTP implementation can read."""
     choices = Choices(data)
     limits = choices.limits()
     bot = choices.one_of(_BOTS)
@@ -155,7 +155,7 @@ def server(data: bytes) -> None:
     while out.startswith(b"HTTP/1.1 100 "):
         out = out.partition(b"\r\n\r\n")[2]
     if b"HEAD " in request or b"100-continue" in request.lower() or b"HTTP/1.0" in request:
-        return  # whose answers a reader can only read who knows the requests
+        return  # a reader needs the requests to read the responses
     responses = cases.read_responses(out)
     assert {status for status, _, _ in responses} <= _STATUSES_OF_A_SERVER
     assert sum(status == 200 for status, _, _ in responses) >= len({*submits}) - sum(
@@ -177,7 +177,7 @@ def _text(choices: Choices) -> str:
 
 
 def endpoint(data: bytes) -> None:
-    """Any text names a site or is a `ValueError` that says what was expected, and shows no password."""
+    """Any text names a site or is a `ValueError` that says what was expected and shows no password."""
     text = _text(Choices(data))
     found, error = attempt(Endpoint.parse, text, ValueError)
     if found is None:
@@ -239,7 +239,7 @@ _SCALARS: tuple[Any, ...] = (
 
 
 def _value(choices: Choices) -> Any:
-    """What the bytes are as JSON; if they are none, something put together from them."""
+    """The bytes as JSON; if they are not JSON, a value made from them."""
     try:
         return json.loads(choices.data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
@@ -264,7 +264,7 @@ def _built(left: list[int], depth: int) -> Any:
 
 
 def messages(data: bytes) -> None:
-    """Any JSON is a question, which a server reads as it was asked, or `InvalidMessages`."""
+    """Any JSON is a question, which a server decodes as it was asked, or `InvalidMessages`."""
     choices = Choices(data)
     value = _value(choices)
     submit, error = attempt(Submit.from_messages, value, InvalidMessages)
@@ -292,7 +292,7 @@ def messages(data: bytes) -> None:
 
 
 def conversation(data: bytes) -> None:
-    """Any JSON is a conversation, which can be kept and goes on, or a `ValueError`."""
+    """Any JSON is a conversation, which can be saved and continued, or a `ValueError`."""
     choices = Choices(data)
     value = _value(choices)
     found, _ = attempt(Conversation.from_dict, value, ValueError)

@@ -1,8 +1,8 @@
-"""`python -m tests.mutation [MODULE ...]`: do the tests notice when the code changes? By mutmut, module after module.
+"""`python -m tests.mutation [MODULE ...]`: do the tests notice when the code changes? Runs mutmut, module by module.
 
-Each module of the parser is tried with its own test modules, as each has every branch tested there. What survives is
-compared with `survivors.txt`, which says for each why nobody can notice it. A survivor that is not there is new: write
-a test, make the code simpler, or add it with a reason.
+Each module of the parser is mutated and tested with its own test modules, since these cover all of its branches.
+Survivors are compared with `survivors.txt`, which says for each one why nobody can notice it. A survivor that is not
+listed there is new: write a test, simplify the code, or add it with a reason.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from pathlib import Path
 MODULES = ("sse", "reply", "flow", "client", "exchange", "tunnel", "visit")
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 
-# A mutant that survives meets all tests that are left, and one that hangs is given a multiple of their time. So those
-# are left out which find none that the others leave, or none but what changes time and memory alone, and take longest:
-# mutmut calls each function through another, which makes a million calls slow and counts as a call where calls are
-# counted. Hypothesis has the same few hundred examples run for what the first of them shows.
+# A mutant that survives runs all remaining tests, and one that hangs gets a multiple of their time. So slow tests are
+# left out if the others find the same mutants, or all but those that only change time and memory. mutmut calls each
+# function through another one, so a million calls are slow, and tests that count calls fail. Hypothesis would run a few
+# hundred examples for each mutant, although the first ones find nearly all.
 SLOW = (
     "mebibyte", "repeats_itself", "small_data_lines", "one_by_one", "head_without_an_end", "times_the_calls",
     "times_the_work", "times_its_size", "64_kib", "great_many", "needs_any_more", "go_on_for_ever",
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def _run(module: str, children: str) -> None:
-    # mutmut chooses tests by the functions that they reach, which for this code is nearly all for nearly each.
+    # mutmut selects tests by the functions that they reach, which here is nearly all tests for nearly every function.
     chosen = f"(test_{module}.py or test_{module}_) and not ({' or '.join(SLOW)})"
     Path("mutants/mutmut-stats.json").unlink(missing_ok=True)
     command = ["mutmut", "run", "--max-children", children, f"opchat_proto._{module}.*"]
@@ -73,7 +73,7 @@ def _mutmut(*command: str) -> str:
 
 
 def _change(name: str) -> str:
-    """The function and the lines that differ, which stay the same when mutants are numbered anew; without comments."""
+    """The function and the lines that differ, without comments. They stay the same when mutants are renumbered."""
     lines = re.findall(r"^([-+])(?!--|\+\+)(.*?)(?:  #.*)?$", _mutmut("show", name), re.M)
     function = re.sub(r"__mutmut_\d+$", "", name).removeprefix("opchat_proto.")
     function = re.sub(r"\.x(ǁ|_)", ".", function).replace("ǁ", ".")
@@ -81,7 +81,7 @@ def _change(name: str) -> str:
 
 
 def _listed() -> set[str]:
-    """The paragraphs of the list but those that begin with #, which are the reasons."""
+    """The paragraphs of the list, except those that begin with #, which are the reasons."""
     return {part.strip() for part in SURVIVORS.read_text().split("\n\n") if not part.startswith("#")}
 
 
