@@ -28,7 +28,7 @@ def right_events(candidate: Candidate, workload: Workload) -> bool:
 
 
 def compare(group: int, tool: str, count: int, seconds: float) -> Table:
-    """One table: the cost of an event for each candidate and workload. A candidate with wrong events is not measured."""
+    """The cost of an event for each candidate and workload. Candidates with wrong events are not measured."""
     candidates, workloads = counting.groups(count)[group]
     unit = "instructions" if tool else "ns of CPU time"
     what = ("A body: {} an event", "A response: {} an event", "A question over loopback: {}")[group]

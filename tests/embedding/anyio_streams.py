@@ -1,4 +1,4 @@
-"""anyio on asyncio or trio: `await ask(call, print, tls)`. Leaves early if `on_event` returns true or when cancelled."""
+"""anyio on asyncio or trio: `await ask(call, print, tls)`. Leaves early if `on_event` returns true or if cancelled."""
 
 import ssl
 import sys
