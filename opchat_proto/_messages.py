@@ -249,7 +249,12 @@ def _as_text(value: object, name: str) -> object:
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else ascii(value)[:60]
+    if value is None:
+        return "nothing"
+    try:
+        return ascii(value)[:60]
+    except (ValueError, RecursionError):  # an int of more than 4300 digits; a list of too many levels
+        return type(value).__name__
 
 
 def check_text(value: object, name: str) -> None:

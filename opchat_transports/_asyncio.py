@@ -13,6 +13,7 @@ from ._common import READ, tune
 
 __all__ = ["AsyncioScope", "PlainStream", "connect"]
 
+_MOST_HELD = 16 * 1024 * 1024  # more bytes than a system holds for a connection
 _NEXT_ATTEMPT = 0.25  # seconds until the next address of a name is tried in parallel (RFC 8305, 5)
 
 
@@ -84,6 +85,7 @@ class PlainStream(asyncio.StreamReader):
 
     writer: asyncio.StreamWriter
     failure: Exception | None = None
+    _rest = b""  # what had arrived when a write failed
 
     def set_exception(self, exc: Exception) -> None:
         self.failure = exc
@@ -92,6 +94,8 @@ class PlainStream(asyncio.StreamReader):
     async def receive_some(self) -> bytes:
         """Return some bytes; b"" at the end. Raises `OSError` for a failure."""
         data = await self.read(READ)
+        if not data:
+            data, self._rest = self._rest, b""
         if not data and self.failure is not None:
             raise self.failure
         return data
@@ -99,19 +103,21 @@ class PlainStream(asyncio.StreamReader):
     async def send_all(self, data: bytes) -> None:
         """Send all of it. Raises `OSError` otherwise; received data can still be read.
 
-        A failed write ends all reading. So it lets the loop read first, which takes two
-        turns: otherwise an answer that came with a reset while the loop was busy would be
-        lost.
+        After a failed write asyncio reads nothing more and closes the socket. So that an
+        answer which came with the reset is not lost, a duplicate stays open until then.
         """
-        await asyncio.sleep(0)  # the first turn
-        await asyncio.sleep(0)  # the second
         if self.writer.is_closing():  # uvloop would raise RuntimeError
             raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
-        self.writer.write(data)
-        try:
-            await self.writer.drain()
-        except ConnectionError as error:  # does not say why
-            raise self.failure or error from None
+        of_loop = self.writer.get_extra_info("socket")
+        with socket.fromfd(of_loop.fileno(), of_loop.family, of_loop.type) as duplicate:
+            self.writer.write(data)
+            try:
+                await self.writer.drain()
+            except ConnectionError as error:  # does not say why
+                self._rest = _arrived(duplicate)
+                raise self.failure or error from None
+            if self.writer.is_closing():  # uvloop does not raise at once
+                self._rest = _arrived(duplicate)
 
     def abort(self) -> None:
         """Close it; asyncio does it before any task runs again."""
@@ -124,6 +130,13 @@ class PlainStream(asyncio.StreamReader):
             warn(f"unclosed {self!r}", ResourceWarning, source=self)
             with suppress(RuntimeError):  # the loop is closed
                 self.abort()
+
+
+def _arrived(connection: socket.socket) -> bytes:
+    """The bytes that can be read without waiting."""
+    with suppress(OSError):
+        return connection.recv(_MOST_HELD)
+    return b""
 
 
 class _Protocol(asyncio.StreamReaderProtocol):

@@ -177,6 +177,15 @@ def test_a_wrong_message_is_named_with_what_was_expected(message: Any, text: str
     assert fault(lambda: Submit.from_messages(messages)) == (f"messages[{index}]{text}", index)
 
 
+def test_a_value_that_python_cannot_write_is_named_by_its_type() -> None:
+    levels: list[Any] = []
+    for _ in range(100_000):
+        levels = [levels]
+    for value, kind in ((10**5000, "int"), (levels, "list")):
+        message: Any = {"role": value, "content": "Hi"}
+        assert fault(lambda: Submit.from_messages([message])) == (f"messages[0]['role']: {ROLES} {kind}", 0)  # noqa: B023
+
+
 @pytest.mark.parametrize("role", ["assistant", "system"])
 def test_the_last_message_must_be_the_users(role: str) -> None:
     expected = (f"messages[1]: the last message is the question: expected role 'user', got '{role}'", 1)

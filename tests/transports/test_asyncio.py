@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 
-from opchat_proto import Broken, Endpoint, Limits, Live, Reason, Send, Session
+from opchat_proto import Broken, Endpoint, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.testing import ANSWER, FaultServer, reset
@@ -20,7 +20,7 @@ from .asking import linux
 from .on_asyncio import Run, read, secured, wait_for
 from .peer import PATIENCE, Peer, plays, refusing_port, takes
 from .tls import tls_server, trusting, without_close_notify
-from .wire import LAST, STREAM, answers, end, live, object_, tells
+from .wire import LAST, STREAM, answers, end, live, tells
 
 pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
 
@@ -85,42 +85,6 @@ def test_the_connection_fails_if_all_addresses_refuse(run: Run) -> None:
 
 
 # ------------------------------------------------------------------------------ faults
-
-
-@linux
-@secured
-def test_an_answer_that_comes_with_a_reset_between_two_sends_is_read(
-    run: Run, secure: bool, authority: trustme.CA
-) -> None:
-    sends = 0
-    begun, was_reset = threading.Event(), threading.Event()
-
-    def observe(call: Any, item: Any) -> None:
-        nonlocal sends
-        sends += isinstance(item, Send)
-        if sends == 2:  # as if the event loop were busy
-            begun.set()
-            assert was_reset.wait(PATIENCE)
-
-    @takes
-    def play(peer: Peer) -> None:
-        peer.read_head()
-        read = 0
-        while read < 150_000:  # so that the system accepts the whole first one
-            read += len(peer.socket.recv(65536))
-        assert begun.wait(PATIENCE)
-        peer.send(object_(503, success=False, message="Too busy."))
-        peer.reset()
-        was_reset.set()
-
-    options: dict[str, Any] = {
-        "session": Session(),
-        "limits": Limits(request_bytes=1_000_000),
-        "ssl_context": trusting(authority),
-    }
-    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
-        [broken] = ask(run, server.url, "x" * 600_000, observer=observe, **options)
-    assert (broken.status, broken.detail) == (503, "Too busy.")
 
 
 @secured

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
-from opchat_proto import Broken, Closed, End, Endpoint, Limits, Live, Reason, Session, Submit
+from opchat_proto import Broken, Closed, End, Endpoint, Limits, Live, Reason, Send, Session, Submit
 from opchat_transports.blocking_server import serve
 from opchat_transports.testing import ANSWER, Close, Delay, Expect, FaultServer, Reset, Script, Write
 
@@ -223,6 +223,55 @@ def test_an_answer_that_arrives_before_the_question_was_read_counts(
         peer.read_head()
         peer.send(object_(413, success=False, message="Too large."))
         assert peer.is_left()
+
+    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
+        [broken] = ask(server.url, question="x" * 16_000_000, **options)
+    assert (broken.status, broken.detail) == (413, "Too large.")
+
+
+@linux
+@secured
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
+def test_an_answer_that_comes_with_a_reset_between_two_sends_is_read(
+    ask: Ask, secure: bool, authority: trustme.CA
+) -> None:
+    sends = 0
+    begun, was_reset = threading.Event(), threading.Event()
+
+    def observe(call: Any, item: Any) -> None:
+        nonlocal sends
+        sends += isinstance(item, Send)
+        if sends == 2:  # as if the program were busy
+            begun.set()
+            assert was_reset.wait(PATIENCE)
+
+    @takes
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        read = 0
+        while read < 150_000:  # so that the system accepts the whole first one
+            read += len(peer.socket.recv(65536))
+        assert begun.wait(PATIENCE)
+        peer.send(object_(503, success=False, message="Too busy."))
+        peer.reset()
+        was_reset.set()
+
+    options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
+    with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:
+        [broken] = ask(server.url, question="x" * 600_000, observer=observe, **options)
+    assert (broken.status, broken.detail) == (503, "Too busy.")
+
+
+@linux
+@secured
+@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)
+def test_an_answer_that_comes_with_a_reset_while_sending_is_read(ask: Ask, secure: bool, authority: trustme.CA) -> None:
+    @takes
+    def play(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(object_(413, success=False, message="Too large."))
+        peer.reset()
 
     options: dict[str, Any] = {"session": Session(), "limits": LARGE, "ssl_context": trusting(authority)}
     with FaultServer(play, ssl_context=tls_server(authority) if secure else None) as server:

@@ -9,7 +9,7 @@ import trio.lowlevel
 import trio.testing
 import trustme
 
-from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Live, Reason, Session
+from opchat_proto import Broken, Call, DataReceived, End, Endpoint, HTTPCall, Live, Reason, Receive, Session
 from opchat_transports.blocking_server import serve
 from opchat_transports.testing import FaultServer
 from opchat_transports.trio_streams import TrioTransport
@@ -189,6 +189,32 @@ def test_each_event_costs_one_checkpoint(monkeypatch: pytest.MonkeyPatch) -> Non
                 await anext(closed)
 
     trio.run(main)
+
+
+def test_each_event_under_tls_is_a_checkpoint_even_if_one_read_brought_them_all(authority: trustme.CA) -> None:
+    sent = threading.Event()
+
+    @plays
+    def play(peer: Peer) -> None:
+        peer.send(STREAM, live("a"), live("b"), live("c"), end("abc"))  # a record each
+        sent.set()
+
+    def observe(_: Call | HTTPCall, item: object) -> None:
+        if isinstance(item, Receive):
+            assert sent.wait(PATIENCE)
+
+    async def main() -> list[Any]:
+        options: dict[str, Any] = {"session": Session(), "ssl_context": trusting(authority), "observer": observe}
+        events: list[Any] = []
+        async with TrioTransport(server.url, **options) as transport, transport.ask("Hi") as reply:
+            while not events or isinstance(events[-1], Live):
+                with trio.testing.assert_checkpoints():
+                    events.append(await anext(reply))
+        return events
+
+    with FaultServer(play, ssl_context=tls_server(authority)) as server:
+        events = trio.run(main)
+    assert events == [Live("a"), Live("b"), Live("c"), End("abc", events[-1].raw)]
 
 
 def test_a_cancelled_read_loses_no_event_that_had_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
