@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A process started in the background ignores Ctrl-C, and under nohup also SIGHUP. So would the commands that tests start
-# and interrupt.
+# A process started in the background ignores Ctrl-C, and under nohup also SIGHUP. So would the commands that tests
+# start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
