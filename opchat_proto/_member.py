@@ -28,6 +28,7 @@ _PASSWORD = (
     "or a server that runs PHP as CGI, may drop the Authorization field"
 )
 _COOKIES = "the cookies have expired, or were not taken from a browser that is signed in there: export them again"
+_ELSEWHERE = "wp-admin may be closed or elsewhere; a page with the chat has a nonce too, so give its address"
 _HIDDEN = "a security plugin may hide who is signed in: nothing was asked, since the answer could be a guest's"
 
 
@@ -121,4 +122,4 @@ class NonceDecoder:
             return Broken(Reason.REFUSED, f"not signed in: {_COOKIES}", self._status)
         if self._status == 200:
             return Broken(Reason.MALFORMED, f"what came is not a nonce; {_COOKIES}")
-        return Broken(Reason.REFUSED, f"status {self._status}", self._status)
+        return Broken(Reason.REFUSED, f"status {self._status}; {_ELSEWHERE}", self._status)

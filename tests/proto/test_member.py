@@ -135,7 +135,7 @@ def test_ten_hex_digits_are_a_nonce(body: bytes, nonce: str | None) -> None:
     [
         (400, b"0", Broken(Reason.REFUSED, "not signed in: ", 400)),
         (200, b"0", Broken(Reason.REFUSED, "not signed in: ", 200)),
-        (403, b"1635c20365", Broken(Reason.REFUSED, "status 403", 403)),
+        (403, b"1635c20365", Broken(Reason.REFUSED, "status 403; wp-admin may be closed or elsewhere; ", 403)),
         (200, b"<p>1635c20365</p>", Broken(Reason.MALFORMED, "what came is not a nonce; ")),
         (200, b"x" * 65_537, Broken(Reason.MALFORMED, "what came is not a nonce; ")),
     ],
