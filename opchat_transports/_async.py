@@ -2,17 +2,17 @@
 
 import math
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Self, TypeVar
 
-from opchat_proto import Call, Connect, Done, Event, HTTPCall, Receive, Send, StartTLS, Wait
+from opchat_proto import Call, Connect, Done, Event, HTTPCall, Receive, Send, StartTLS, Upload, Wait
 
 from ._base import ReplyBase, TransportBase
 from ._common import words
 from ._discussions import AsyncDiscussions
 from ._text import AsyncText
-from ._uploads import AsyncUploads, FileLike, read_files
+from ._uploads import AsyncUploads, FileLike, read_files, to_upload
 from ._visits import AsyncVisits
 
 __all__ = ["AsyncReplyBase", "AsyncTransportBase", "StreamReply"]
@@ -54,9 +54,10 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussi
         await self._checkpoint()
 
     @staticmethod
-    def _split(files: list[FileLike]) -> tuple[list[FileLike], list[FileLike]]:
-        has_path = any(isinstance(file, str | os.PathLike) for file in files)
-        return ([], files) if has_path else (files, [])
+    def _split(files: list[FileLike], most: int) -> tuple[list[Upload], Sequence[FileLike]]:
+        if any(isinstance(file, str | os.PathLike) for file in files):
+            return [], [file if isinstance(file, str | os.PathLike) else to_upload(file, most) for file in files]
+        return read_files(files, most), ()
 
     def _enter(self) -> None:
         """Raise `RuntimeError` in another event loop than the first."""

@@ -104,16 +104,16 @@ class TransportBase(Generic[_R]):
         if files:
             if isinstance(files, str | bytes | os.PathLike | Upload):
                 raise TypeError("files: expected several, got one")
-            now, later = self._split(list(files))
-            options["files"] = read_files(now, self._channel.limits.upload_bytes)  # type: ignore[typeddict-unknown-key]  # for the core
+            now, later = self._split(list(files), self._channel.limits.upload_bytes)
+            options["files"] = now  # type: ignore[typeddict-unknown-key]  # for the core
         reply = self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
         reply._files = later
         return reply
 
     @staticmethod
-    def _split(files: list[FileLike]) -> tuple[list[FileLike], list[FileLike]]:
-        """The files to read now, and those to read later."""
-        return files, []
+    def _split(files: list[FileLike], most: int) -> tuple[list[Upload], Sequence[FileLike]]:
+        """The files as uploads, or else all of them, to be read later."""
+        return read_files(files, most), ()
 
     def _open(self, call: Any) -> _R:
         reply = self._reply(call)

@@ -102,6 +102,8 @@ def test_files_that_cannot_be_sent_raise_at_once(kind: Any, tmp_path: Path) -> N
     url = "http://site.example"
     with pytest.raises(TypeError, match=r"^files: expected several, got one$"):
         ask_with(ask, url, "cat.png")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^file: expected a path, bytes, .*, got int$"):
+        kind(url).ask("What?", files=[__file__, 5])
     with pytest.raises(FileNotFoundError):
         ask_with(ask, url, [tmp_path / "none.png"])
     with pytest.raises(ValueError, match=r"^file: expected at most 1000 bytes \(Limits\.upload_bytes\)$"):
