@@ -20,8 +20,8 @@ class Draft:
     """A request before the site, the session and the caller add their part to it."""
 
     route: str
-    """The route under the REST root, perhaps with a query: "/wp/v2/users/me?context=edit". Without a slash at the
-    beginning it is under the site's front page."""
+    """The route under the REST root, perhaps with a query: "/wp/v2/users/me?context=edit". Without a leading slash, it
+    is under the site's front page."""
     body: bytes | None = field(default=None, repr=False)
     """None for a request without a body, such as a GET."""
     method: str = "POST"
@@ -70,20 +70,20 @@ class Askable(ABC):
     __slots__ = ()
 
     _is_question: ClassVar[bool] = False
-    """Whether it may cost the site's owner money, so that it must never be sent twice by itself."""
+    """Whether it may cost the site's owner money. Such a question is never repeated on its own."""
     _needs_session: ClassVar[bool] = True
-    """Whether it is sent with nonce and cookies: after start_session, and again if the nonce is refused."""
+    """Whether it is sent with the nonce and the cookies: after start_session, and again if the nonce is refused."""
     _limit: ClassVar[str] = "request_bytes"
     """The field of `Limits` that bounds the body."""
 
     def _before(self) -> "Askable | None":
-        """A query to send first. This is asked only if that ends with `End`."""
+        """A query to send first. This question follows only if that one ends with `End`."""
         return None
 
     @abstractmethod
     def _draft(self, session: Session | None) -> Draft:
-        """The request in this session. None: the session is not known yet."""
+        """The request in this session; None while the session is not known."""
 
     def _judge(self, last: End | Broken) -> End | Broken:
-        """Return the last event, given the one of `ReplyDecoder`."""
+        """Return the reply's last event, given the last event of `ReplyDecoder`."""
         return last

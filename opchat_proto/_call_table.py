@@ -1,4 +1,4 @@
-"""The states of a call, its inputs, and what leads from one state to the next."""
+"""The states of a call, its inputs, and its transitions."""
 
 from enum import StrEnum
 from typing import final
@@ -17,14 +17,14 @@ class State(StrEnum):
     START = "START"  # this call starts or renews it
     UPLOAD = "UPLOAD"  # it has a session, and uploads a file for the question
     ASK = "ASK"  # it has a session, and asks
-    PAUSE = "PAUSE"  # waits before the question is repeated
+    PAUSE = "PAUSE"  # it waits before the question is repeated
     LAST = "LAST"  # it is over, and the connection must be closed
     OVER = "OVER"  # the last event can be taken
 
 
 @final
 class Input(StrEnum):
-    """What a driver reports, then what follows from it."""
+    """What a driver reports, and the consequences of a report."""
 
     STEP_DONE = "step_done"
     STEP_FAILED = "step_failed"

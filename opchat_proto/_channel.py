@@ -62,15 +62,15 @@ class Channel:
         call = channel.call([{"role": "user", "content": "Hi"}])
 
     The first call starts the session while the others wait. A refused nonce is renewed
-    once for all calls. In the same way, if a member asks, the first call lets the site
-    say who asks: see `Flow`. If start_session fails, the calls that wait at that moment
-    end in the same way.
+    once for all calls, and for a member one call asks the site who the member is: see
+    `Flow`. If start_session fails, all calls that wait at that moment end with the same
+    failure.
 
     `endpoint` is an `Endpoint` or a text for `Endpoint.parse`. `session` is an earlier
-    session. `page` is the address of the page with its nonce: if the nonce is refused,
-    the page is visited again (`renewal` of `Flow`), at an address that `random` makes
-    new to caches. `headers` are sent with each request. `proxy` is a `Proxy` or its URL;
-    an `HTTPCall` leaves proxies to the library.
+    session. `page` is the address of the page that contains the nonce: if the nonce is
+    refused, the page is visited again (`renewal` of `Flow`), with a random query that
+    keeps caches out. `headers` are sent with each request. `proxy` is a `Proxy` or its
+    URL; an `HTTPCall` leaves proxies to the library.
 
     `retries` is how often to repeat a question that did not reach the server, or that
     the server postponed with 429 or 503 and a Retry-After of at most `longest_wait`
@@ -130,7 +130,7 @@ class Channel:
         draw: Any = getattr(random, "random", random)
         self._draw: Callable[[], float] = draw or (lambda: 0.0)
         self._session = session
-        # Raises now instead of with each question.
+        # Raises now rather than with each question.
         self._session = self._flow(Submit(new_message="?"), session).session
 
     def __repr__(self) -> str:
@@ -182,7 +182,7 @@ class Channel:
         files: Iterable[Upload] = (),
         **options: Unpack[QuestionOptions],
     ) -> HTTPCall:
-        """As `call`, over an HTTP library."""
+        """Like `call`, over an HTTP library."""
         asked, attached = self._to_question(question, conversation, chat_id, files, options)
         return HTTPCall(self, asked, conversation, attached)
 
@@ -222,7 +222,7 @@ class Channel:
         return Call(self, self._visits(url, fresh, file=file))
 
     def http_visit(self, url: str, *, fresh: str | None = None, file: bool = False) -> HTTPCall:
-        """As `visit`, over an HTTP library. It must not follow redirects itself."""
+        """Like `visit`, over an HTTP library, which must not follow redirects itself."""
         return HTTPCall(self, self._visits(url, fresh, file=file))
 
     def _visits(

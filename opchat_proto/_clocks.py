@@ -10,7 +10,7 @@ from ._steps import Connect, Send, StartTLS, Wait
 
 __all__ = ["Timeouts"]
 
-_LONGEST = 1_000_000  # seconds, eleven days: poll() counts milliseconds in 32 bits, which is 24 days
+_LONGEST = 1_000_000  # seconds, eleven days: poll() counts milliseconds in 32 bits, which overflow after 24 days
 
 
 @final
@@ -27,11 +27,11 @@ class Timeouts:
     """
 
     connect: float | None = 10
-    """To connect, with the name lookup; the same again for TLS, and for each reply of a proxy."""
+    """To connect, including the name lookup; the same again for TLS, and for each reply of a proxy."""
     write: float | None = 30
     """To send a request, or each 256 KiB of a large one."""
     first_event: float | None = 300
-    """To the answer of start_session, and then to the first event: a model may think for long."""
+    """For the answer to start_session, and then for the first event: a model may think for long."""
     idle: float | None = 120
     """Between two events of an answer. Keep-alive comments do not count."""
 
@@ -47,7 +47,7 @@ class Timeouts:
                 raise ValueError(f"Timeouts.{field.name}: expected above 0 and at most {_LONGEST} seconds, got {value}")
 
 
-# For each phase, a kind of step or for `Receive` what the server owes: the name of its clock, and what did not happen.
+# For each phase (a kind of step, or what the server owes at `Receive`): the name of its clock, and what is missing.
 _CLOCKS: dict[type[object] | Awaiting, tuple[str, str]] = {
     Connect: ("connect", "no connection"),
     StartTLS: ("connect", "no handshake"),
@@ -72,7 +72,7 @@ class Clock:
         self.phase: type[object] | Awaiting = Connect
         self._seconds = timeouts.connect
         self.deadline: float | None = None
-        """The deadline: infinity if it is switched off, None if it is not running."""
+        """The deadline: infinity if the clock is switched off, None if none is running."""
 
     def start(self, phase: type[object] | Awaiting, now: float) -> float:
         """Return the deadline of this phase. It stays the same for the same phase, until `stop`."""
@@ -94,7 +94,7 @@ class Clock:
         return _CLOCKS[self.phase][0]
 
     def words(self, events: int) -> str:
-        """What did not happen in time, for a person, after this many events."""
+        """What is missing, for a person, after this many events."""
         limit, what = _CLOCKS[self.phase]
         after = f"{events} event{'' if events == 1 else 's'}"
         return f"{what} within {self._seconds:g} s (timeout {limit!r}), after {after}"
@@ -102,8 +102,8 @@ class Clock:
     def _choose(self, phase: type[object] | Awaiting) -> float | None:
         timeouts = self._timeouts
         if phase is Request or phase is Wait:
-            # The library connects, sends and reads the head without reports in between. So does, for the calls that
-            # wait, the call that starts the session.
+            # The library connects, sends and reads the head without a report in between. To the calls that wait, the
+            # call that starts the session looks the same.
             if timeouts.connect is None or timeouts.write is None or timeouts.first_event is None:
                 return None
             return timeouts.connect + timeouts.write + timeouts.first_event

@@ -1,4 +1,4 @@
-"""The memory of a conversation: what must be kept between two questions."""
+"""The memory of a conversation: what is kept between questions."""
 
 import weakref
 from collections.abc import Iterable, Mapping
@@ -36,8 +36,8 @@ class Conversation:
         ...                                          # the events of the answer
         conversation.record(submit, end, text)       # or record_failure(submit, broken)
 
-    Only a complete answer is added. After a broken one the conversation is
-    unchanged, and the question can be asked again.
+    Only a complete answer is added. A broken one leaves the messages unchanged, and the
+    question can be asked again.
 
     Raises `TypeError` for a value of a wrong type, `InvalidMessages` for a text
     that cannot be encoded.
@@ -56,9 +56,9 @@ class Conversation:
     """The session of the last question. A channel without a session continues with it. If it is a member's, a
     channel with the session of a guest or another member raises `ValueError`."""
     previous_response_id: str | None = None
-    """`End.response_id` of the last answer. It is sent only while `messages` are the
-    ones it was recorded with, because the provider remembers the original messages.
-    If they are an earlier answer's again, the id of that answer is sent."""
+    """`End.response_id` of the last answer. It is sent only while `messages` are those
+    that it was recorded with, because the provider remembers the original messages.
+    If they have gone back to those of an earlier answer, that answer's id is sent."""
     _answered: tuple[Message, ...] = field(default=(), init=False, compare=False)  # the messages up to that answer
     _earlier: tuple[tuple[int, str], ...] = field(default=(), init=False, compare=False)  # (messages, id)
     _call: weakref.ref[object] | None = field(default=None, init=False, compare=False)  # the call that is asking
@@ -88,7 +88,7 @@ class Conversation:
     ) -> Submit:
         """Make the question `text` with the messages so far. Changes nothing. Raises `InvalidMessages`, `TypeError`."""
         if isinstance(file_ids, str):
-            raise TypeError("file_ids: expected several str, got one")  # which would be taken apart
+            raise TypeError("file_ids: expected several str, got one")  # its characters would become ids
         return Submit(
             new_message=text,
             messages=self.messages,
@@ -147,7 +147,7 @@ class Conversation:
         self._check_question(submit)
         question = Message("user", submit.new_message or submit.shortcut_name or "")
         answer = Message("assistant", text if end.reply is None else end.reply)
-        response_id = end.response_id  # raises, before any change, for an `End` not made by a decoder
+        response_id = end.response_id  # raises before any change, for an `End` not made by a decoder
         self._keep(self._known_ids())
         self.messages = self._answered = (*self.messages, question, answer)
         self.chat_id = submit.chat_id
@@ -159,7 +159,7 @@ class Conversation:
             raise ValueError("submit: it was not asked of this conversation as it stands")
 
     def record_failure(self, submit: Submit, broken: Broken) -> bool:
-        """Take note of a broken answer, and return whether anything changed. Adds no messages.
+        """Record a broken answer. Returns whether anything changed. Adds no messages.
 
         If the bot reported an error, the provider may have forgotten the response id
         in the question. The id is dropped, so that the next question has the whole
@@ -177,7 +177,7 @@ class Conversation:
         return is_known
 
     def _begin(self, call: object, submit: Submit) -> None:
-        """`call` asks this question. Raises `RuntimeError` while another call asks, `ValueError` as `record` does."""
+        """Reserve it for `call`. Raises `RuntimeError` while another call asks, `ValueError` as `record` does."""
         if self._call is not None and self._call() is not None:
             raise RuntimeError("the conversation is being asked another question")
         self._check_question(submit)
@@ -254,7 +254,7 @@ def _session_values(session: Session) -> dict[str, str | None]:
 
 
 def _is_an_error_of_the_bot(broken: Broken) -> bool:
-    """Whether the bot reported it: with an event in a stream, or an object under status 500 (WIRE 5.6, 6.2)."""
+    """Whether the bot reported this: with an event in a stream, or an object under status 500 (WIRE 5.6, 6.2)."""
     if broken.reason is not Reason.REFUSED or broken.status != 500:
         return broken.reason is Reason.REMOTE
     try:

@@ -1,8 +1,8 @@
-"""Reads a file in Netscape's format, and selects the cookies that a browser would send to a site (RFC 6265, 5.4).
+"""Read a file in Netscape's format, and select the cookies that a browser would send to a site (RFC 6265, 5.4).
 
-Python's own `MozillaCookieJar` treats session cookies (expiry 0) as expired, requires a
-certain first line, and refuses a whole file if the second field of a line does not match
-the dot of its first. Browsers and their extensions write all of these.
+Python's `MozillaCookieJar` treats session cookies (expiry 0) as expired, requires a
+certain first line, and refuses the whole file if the second field of a line does not
+match the dot of its first field. Browsers and their extensions write all of these.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 __all__: list[str] = []
 
-_ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: never in a domain
+_ADDRESS = r"[0-9.]+|.*:.*"  # IPv4 or IPv6: never below a domain
 _HTTP_ONLY = "#HttpOnly_"
 _FIELDS = 7
 _NUMBER = r"-?[0-9]{1,18}(?:\.[0-9]*)?"
@@ -21,7 +21,7 @@ _EXPECTED = "cookies: expected a file in Netscape's format (cookies.txt), or the
 
 
 def domain_matches(host: str, domain: str) -> bool:
-    """RFC 6265, 5.1.3. Without a domain the cookie is this host's own."""
+    """RFC 6265, 5.1.3. Without a domain, the cookie belongs to this host alone."""
     host = host.removesuffix(".")
     if domain in ("", host, f"[{host}]"):
         return True
@@ -29,7 +29,7 @@ def domain_matches(host: str, domain: str) -> bool:
 
 
 def path_matches(target: str, path: str) -> bool:
-    """RFC 6265, 5.1.4. Without a path the cookie counts everywhere: start_session has a directory of its own."""
+    """RFC 6265, 5.1.4. Without a path, the cookie applies everywhere: start_session is in a directory of its own."""
     return target == path or target.startswith(path if path.endswith("/") else path + "/")
 
 
@@ -43,7 +43,7 @@ class _Cookie:
     pair: str = field(repr=False)
 
     def problem(self, host: str, target: str, now: float, *, is_https: bool) -> str:
-        """Why a browser would not send it to this place; "" if it would."""
+        """Why a browser would not send it to this site; "" if it would."""
         domain = self.domain.removeprefix(".").lower()
         matches = domain_matches(host, domain) if self.has_subdomains else domain in (host, f"[{host}]")
         if not domain or not matches:
@@ -58,7 +58,7 @@ class _Cookie:
 
 
 def read_cookies(text: str, host: str, target: str, now: float, *, is_https: bool) -> str:
-    """The Cookie header for this place. Raises `ValueError`, whose text shows no cookie, if no cookie is left."""
+    """The Cookie header for this site. Raises `ValueError`, whose text shows no cookie, if no cookie is left."""
     text, host = text.removeprefix("\ufeff"), host.removesuffix(".")
     if "\t" not in text:
         return _read_header(text)
@@ -89,12 +89,12 @@ def _read_header(text: str) -> str:
 def _read_line(number: int, line: str) -> _Cookie:
     fields = line.split("\t")
     if len(fields) == _FIELDS - 1:
-        fields.append("")  # a cookie without a value, if an editor removed the last tab
+        fields.append("")  # without a value, if an editor has removed the last tab
     if len(fields) != _FIELDS:
         raise ValueError(f"cookies: line {number}: expected {_FIELDS} fields with tabs between them")
     domain, subdomains, path, secure, expires, name, value = fields
     if expires and not re.fullmatch(_NUMBER, expires):
         raise ValueError(f"cookies: line {number}: expected the time in Unix seconds, or 0, in field 5")
-    pair = "" if "=" in name else f"{name}={value}"  # it would be sent with another name
+    pair = "" if "=" in name else f"{name}={value}"  # it would be sent under another name
     is_for_subdomains, is_secure = subdomains.upper() == "TRUE", secure.upper() == "TRUE"
     return _Cookie(domain, is_for_subdomains, path, is_secure, float(expires or 0), pair)

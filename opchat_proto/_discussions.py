@@ -16,8 +16,8 @@ from ._session import Session
 __all__ = ["DeleteDiscussions", "Discussion", "DiscussionPage", "ListDiscussions", "RenameDiscussion"]
 
 _ROUTE = "/mwai-ui/v1/discussions"
-_DEPTH = Limits().json_depth  # of the JSON texts inside a row
-_MOST = 2**31 - 1  # what PHP and MySQL take on any machine
+_DEPTH = Limits().json_depth  # limit on JSON texts inside a row
+_MOST = 2**31 - 1  # what PHP and MySQL accept on any machine
 
 
 @final
@@ -28,19 +28,19 @@ class Discussion:
     chat_id: str
     bot_id: str | None = None
     title: str | None = None
-    """Chosen by the member or by the site's AI; None before that."""
+    """Chosen by the member or by the site's AI; None until then."""
     messages: tuple[Message, ...] = field(default=(), repr=False)
     previous_response_id: str | None = field(default=None, repr=False)
     """The id of the last answer, if the site's provider remembers it."""
     created: str = ""
-    """Date and time in UTC, such as "2026-11-28 14:03:36"; "" if the site names none."""
+    """Date and time in UTC, such as "2026-11-28 14:03:36"; "" if the site gives none."""
     updated: str = ""
 
     def conversation(self, session: Session | None = None) -> Conversation:
         """Make a conversation that continues this one, with the same chat id and bot.
 
-        `session` must be the same member's, such as `transport.session`. Otherwise the
-        site does not add to this discussion.
+        `session` must be the same member's, such as `transport.session`. With another
+        session, the site adds nothing to this discussion.
         """
         return Conversation(
             messages=self.messages,
@@ -131,7 +131,7 @@ class ListDiscussions(Askable):
 @final
 @dataclass(frozen=True, slots=True)
 class RenameDiscussion(Askable):
-    """Give a discussion another title. The site confirms it even if there is no such discussion.
+    """Give a discussion another title. The site confirms it even for an unknown discussion.
 
     Raises `ValueError` for texts that cannot be sent and for an empty chat id,
     `TypeError` for values of other types.
@@ -152,10 +152,10 @@ class RenameDiscussion(Askable):
 @final
 @dataclass(frozen=True, slots=True)
 class DeleteDiscussions(Askable):
-    """Delete discussions for good. If one belongs to somebody else, the site refuses and deletes none.
+    """Delete discussions for good. If one of them is another user's, the site refuses and deletes none.
 
-    Raises `ValueError` for no chat id or an empty one, `TypeError` for values of other
-    types.
+    Raises `ValueError` for an empty chat id or none at all, `TypeError` for values of
+    other types.
     """
 
     chat_ids: tuple[str, ...]
@@ -188,7 +188,7 @@ def _is_number(text: str) -> bool:
 
 
 def _read_row(row: Any) -> Discussion:
-    """Raises `ValueError`."""
+    """Check a text or an id. Raises `ValueError`."""
     chat_id = row.get("chatId") if isinstance(row, dict) else None
     if not isinstance(chat_id, str) or not chat_id:
         raise ValueError("a discussion without a chat id")

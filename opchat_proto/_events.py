@@ -51,8 +51,8 @@ class Live:
     """The event's own JSON, for kind "unknown"; else empty."""
 
     def __init__(self, text: str, kind: str = "content", raw: str = "") -> None:
-        # An answer has one for every few letters. The __init__ of a frozen dataclass takes twice as long as this, as
-        # long as parsing the event's JSON.
+        # An answer has one for every few letters. The __init__ of a frozen dataclass takes twice as long as this one,
+        # which is as long as parsing the event's JSON.
         _set_text(self, text)
         _set_kind(self, kind)
         _set_raw(self, raw)
@@ -71,8 +71,8 @@ class End:
     """
 
     reply: str | None
-    """The server's final text. It replaces the pieces and may differ from them;
-    None if the server sent no readable one: then the pieces are the answer."""
+    """The server's final text. It replaces the pieces and may differ from them. None if the
+    server sent no readable text: the joined pieces are then the answer."""
     raw: str = field(default="", repr=False)
     """The payload's own JSON text."""
 
@@ -138,12 +138,12 @@ class End:
 
     @property
     def new_token(self) -> str | None:
-        """A fresh nonce (WIRE 3.4); `Flow` has taken it already."""
+        """A fresh nonce (WIRE 3.4). `Flow` has already adopted it."""
         return self._text("new_token")
 
     def _value(self, key: str) -> Any:
         payload = self.payload()
-        extra = payload.get("extra")  # of the official API (WIRE 7.8)
+        extra = payload.get("extra")  # "extra" of the official API (WIRE 7.8)
         return extra.get(key) if key not in payload and isinstance(extra, dict) else payload.get(key)
 
     def _list(self, key: str) -> list[Any]:
@@ -179,7 +179,7 @@ class Broken:
     in_session: bool = field(default=False, kw_only=True)
     """Whether it happened before the question: in start_session, or when the site was to say who asks."""
     asked: bool = field(default=False, kw_only=True)
-    """Whether the question may have reached the server. False from `ReplyDecoder`, which reads only answers."""
+    """Whether the question may have reached the server. Always False from `ReplyDecoder`, which reads only answers."""
 
 
 Event: TypeAlias = Live | End | Broken

@@ -46,11 +46,11 @@ class Fault:
 Received: TypeAlias = Head | bytes | EndOfBody | Fault
 """Bytes are a piece of the body."""
 
-# Bytes passed to h11 at once while it reads heads: the rest is copied to find the length of a head, and a read can
-# contain many 1xx heads.
+# The most bytes passed to h11 at once while it reads heads. The rest of a read is copied to find the length of a head,
+# and a read can contain many 1xx heads.
 _BLOCK = 4 * 1024
 
-# A chunk's line and its end are rarely longer; only if they are, h11's buffer is examined.
+# A chunk's line and its end are rarely longer. Only if they are, h11's buffer is examined.
 _FRAMING = 32
 _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
@@ -74,7 +74,7 @@ class Exchange:
         self._ended = False
 
     def send(self, request: Request, target: str, more: Iterable[tuple[str, str]] = ()) -> bytes:
-        """The bytes of the request, with the target and the further fields that this connection needs. Call it once."""
+        """The bytes of the request, with the target and additional fields for this connection. Call it once."""
         fields = (*request.headers, *more)
         headers = [(name.encode(), value.encode("latin-1")) for name, value in fields]
         events = (
@@ -107,7 +107,7 @@ class Exchange:
         rest = memoryview(bytes(data))  # a memoryview can have gaps, or items of several bytes
         while rest and not self._ended:
             # h11 searches its buffer for the end of a line or head. The buffer never exceeds the limit, so an overlong
-            # one is missed equally in one read and in many.
+            # one is noticed equally in one read and in many.
             if self._held == self._limit:
                 self._held = len(self._h11.trailing_data[0])  # h11 consumes a chunk's header or footer without an event
             room = self._limit - self._held
@@ -159,7 +159,7 @@ class Exchange:
                     pieces.append(data)
                     most_left -= len(data)
                     if most_left < _FRAMING and event.chunk_end:
-                        # Most reads end here, and asking h11 for more would cost a quarter more.
+                        # Most reads end here. Asking h11 for more would cost a quarter more.
                         if event.chunk_start and read == _ONE_CHUNK % (len(data), data):
                             # The read is exactly this chunk: only its size can come before its data, so h11's buffer
                             # can hold only its end.
@@ -202,7 +202,7 @@ class Exchange:
 
     def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
         if self._head and self._head[0] <= 0x20:
-            return "no status line"  # h11's words depend on how much of the head has come
+            return "no status line"  # h11's wording depends on how much of the head has come
         # h11's quotation can be as long as a head, contain a cookie, or depend on the cuts of a chunk's footer.
         return str(error).partition(": bytearray(")[0]
 

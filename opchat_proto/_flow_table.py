@@ -1,4 +1,4 @@
-"""The states of a flow, its inputs, and what leads from one state to the next."""
+"""The states of a flow, its inputs, and its transitions."""
 
 from enum import StrEnum
 from typing import final
@@ -13,13 +13,13 @@ class Awaiting(StrEnum):
     """What the server owes: it decides which clock of the transport runs."""
 
     SESSION = "session"
-    """The answer to start_session, or to what else comes before the question, such as who asks."""
+    """The answer to start_session, or to another request before the question, such as `GET users/me`."""
     FIRST_EVENT = "first event"
     """The first event of the reply."""
     EVENT = "event"
     """The next event."""
     PROXY = "proxy"
-    """The proxy's reply, before the others. Only a `Client` waits for it."""
+    """The proxy's reply, which comes before all others. Only a `Client` waits for it."""
 
 
 @final
@@ -29,10 +29,10 @@ class State(StrEnum):
     SESSION = "SESSION"  # start_session, or another request for a nonce, is due
     SESSION_HEAD = "SESSION_HEAD"  # it was handed out
     SESSION_BODY = "SESSION_BODY"  # its answer has begun
-    PROOF = "PROOF"  # likewise, for users/me, which says who asks
+    PROOF = "PROOF"  # the same three for users/me, which says who asks
     PROOF_HEAD = "PROOF_HEAD"
     PROOF_BODY = "PROOF_BODY"
-    SUBMIT = "SUBMIT"  # likewise, for the submit, and for queries before it
+    SUBMIT = "SUBMIT"  # the same three for the submit, and for queries before it
     SUBMIT_HEAD = "SUBMIT_HEAD"
     SUBMIT_BODY = "SUBMIT_BODY"
     DONE = "DONE"

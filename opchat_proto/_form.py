@@ -1,4 +1,4 @@
-"""Decodes multipart/form-data piece by piece (RFC 7578), however the bytes are cut."""
+"""Decode multipart/form-data piece by piece (RFC 7578), however the bytes are cut."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TypeAlias, final
 
 __all__: list[str] = []
 
-_HEAD_BYTES = 8 * 1024  # the most bytes of a part's head
+_HEAD_BYTES = 8 * 1024  # bytes of a part's head, at most
 _PARTS = 64
 _LONGEST_NAME = 200  # characters
 _BOUNDARY = r'(?i)boundary=(?:"([^"]{1,200})"|([^\s";,]{1,200}))'

@@ -1,4 +1,4 @@
-"""HTTP as values: where a site's REST API is, and a request to it."""
+"""HTTP as values: where a site's REST API is, and requests to it."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,12 +19,12 @@ _EXPECTED = (
 )
 HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::[0-9]*)?")  # urlsplit accepts more with brackets
-_USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # also with one slash, if somebody forgot the other
+_USER = re.compile(r"(?:[^/?#@]*/+)?[^/?#]*@")  # one slash is accepted too, if the other was forgotten
 FOLDED_LINE = re.compile(rb"\n[ \t]")
-"""A folded field in the head of a message (RFC 9112, 5.2). h11 unfolds it, and other parsers see two fields or none,
-which allows request smuggling. Refused by client and server."""
+"""A folded field in the head of a message (RFC 9112, 5.2). h11 unfolds it, while other parsers see two fields or none,
+which allows request smuggling. Client and server refuse it."""
 PORTS = {"http": 80, "https": 443}
-_LONGEST_NAME = 254  # characters, with a trailing dot (RFC 1035, 2.3.4); SOCKS5 has room for 255
+_LONGEST_NAME = 254  # characters, with a trailing dot (RFC 1035, 2.3.4). SOCKS5 allows 255.
 PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that nothing is encoded twice
 
 
@@ -63,17 +63,17 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """The endpoint of a site, from what people have at hand.
+        """The endpoint of a site, from an address that people have at hand.
 
         A site (`https://site.example`, `https://site.example/blog`), a REST root
         (`.../wp-json`, `.../index.php?rest_route=`), or a host with port
         (`127.0.0.1:8000`: https for port 443, else http). A trailing slash makes
-        no difference. Raises `ValueError` for anything else, saying what was expected.
+        no difference. Raises `ValueError` for anything else, and says what was expected.
         """
         if not isinstance(text, str):
             raise TypeError(f"expected a str, got {type(text).__name__}")
         if _USER.match(text):
-            raise ValueError(f"{_EXPECTED}, without a user name")  # and without showing the password
+            raise ValueError(f"{_EXPECTED}, without a user name")  # without showing the password
         if re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", text):
             raise ValueError(f"{text!r}: {_EXPECTED}, without blanks, control characters and backslashes")
         bare = "://" not in text
@@ -110,7 +110,7 @@ class Endpoint:
 
     @property
     def is_secure(self) -> bool:
-        """Whether nobody on the way can read along: https, or a host that is this machine itself.
+        """Whether nobody can eavesdrop on the way: https, or a host that is this machine itself.
 
         The latter are "localhost", names that end in ".localhost" and addresses of
         the loopback interface (W3C, Secure Contexts, 3.1).
@@ -164,7 +164,7 @@ class Request:
     body: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
-        """Check the type of the URL, which is parsed later."""
+        """Check the type of the URL. It is parsed later."""
         if not isinstance(self.url, str):
             raise TypeError(f"Request.url: expected a str, got {type(self.url).__name__}")
 
@@ -185,8 +185,8 @@ def _pair(field: object) -> tuple[object, object]:
     return field[0], field[1]
 
 
-# Patterns that few questions need are texts, here and in other modules: `re` compiles one when it is first used, and
-# keeps it. All of them together took a sixth of the package's import.
+# Patterns that few questions need are texts, here and in other modules: `re` compiles and caches one on first use.
+# Together they took a sixth of the package's import.
 _STRING = r'"(?:(?>[^"\\]|\\.))*+(?:"|\Z)'
 _LINK = rf"<([^<>]*)>((?:(?>[^\",]|{_STRING}))*+)"
 _LINK_PARAMETER = rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_STRING}|[^;,\s]*))?"
@@ -243,7 +243,7 @@ def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str |
     return None
 
 
-# Host and framing belong to HTTP, the coding is ours, the next two belong to `Session`, the last to `Proxy`.
+# Host and framing belong to HTTP, the coding is ours, the next two belong to `Session`, the last one to `Proxy`.
 _NOT_THE_CALLERS = frozenset(
     (
         "host",
@@ -283,7 +283,7 @@ _DATES = (  # RFC 9110, 5.6.7: one format to write, and two obsolete ones to rea
     r"(?a)[A-Z][a-z]+, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{2})-(?P<year>\d{2}|\d{4}) (?P<clock>[\d:]{8}) GMT",
     r"(?a)[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]\d) (?P<clock>[\d:]{8}) (?P<year>\d{4})",
 )
-# RFC 6265, 5.1.1: the delimiters in a cookie's date, and how to tell its tokens. Anything may follow a token.
+# RFC 6265, 5.1.1: the delimiters in a cookie's date, and its kinds of tokens. Anything may follow a token.
 _COOKIE_DATE_DELIMITERS = r"[\t -/;-@\[-`{-~]+"
 _COOKIE_CLOCK = r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?![0-9])"
 _COOKIE_DAY = r"([0-9]{1,2})(?![0-9])"

@@ -22,16 +22,16 @@ __all__ = ["HTTPCall"]
 class HTTPCall(CallBase[Request | Receive]):
     """One question over an HTTP library, made by `Channel.http_call`.
 
-    The steps: `Request`: send it, and report with `receive_head`. `Receive`: read the
+    The steps are: `Request`: send it, and report with `receive_head`. `Receive`: read the
     next piece of the body or its end, and report with `receive_data` or `receive_eof`.
-    `Wait`. `Done`: close the response. The library handles connections, proxies and
-    TLS. A `Request` may take connect, write and first_event of `Timeouts` together.
+    `Wait`. `Done`: close the response. The library handles connections, proxies and TLS.
+    A `Request` may take connect, write and first_event of `Timeouts` together.
     """
 
     __slots__ = ("_is_reached", "_machine", "_request")
 
     _machine: Flow | Visit
-    _request: Request | None  # while it is due, and until its head has come
+    _request: Request | None  # from the time it is due until its head has come
     _is_reached: bool  # whether the server has begun to answer a submit
 
     def receive_head(self, status: int, headers: Headers) -> None:
@@ -57,7 +57,7 @@ class HTTPCall(CallBase[Request | Receive]):
     def step_failed(
         self, detail: str, reason: Reason = Reason.LOST, *, sent: bool = True, limit: str | None = None
     ) -> None:
-        """The request failed, or reading its response: `detail` is the library's message.
+        """The request or reading its response failed. `detail` is the library's message.
 
         `sent=False` means that certainly no byte of the request was sent. `limit` names
         the library's clock that ran out, with the reason TIMEOUT. Ignored while no

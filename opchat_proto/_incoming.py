@@ -1,4 +1,4 @@
-"""A file that a client uploads: decodes the request, and makes the response (WIRE 7.5)."""
+"""A file that a client uploads: decode the request, and make the response (WIRE 7.5)."""
 
 from typing import final
 
@@ -13,7 +13,7 @@ _TEXTS = ("csv", "doc", "docx", "ics", "odp", "ods", "odt", "pdf", "ppt", "pptx"
 _TABLES = ("xls", "xlsx")
 _SOUNDS = ("flac", "m4a", "mov", "mp3", "mp4", "mpeg", "mpg", "mpga", "oga", "ogg", "ogv", "wav", "webm")
 UPLOAD_TYPES: tuple[str, ...] = (*IMAGES, *_TEXTS, *_TABLES, *_SOUNDS)
-"""The file extensions that a site accepts by default: WordPress's, without programs."""
+"""The file extensions that a site accepts by default: WordPress's, except programs."""
 UPLOADS = "/wp-content/uploads/"
 
 
@@ -85,7 +85,7 @@ class IncomingFile:
         return self._is_over
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        """Take bytes of the body, and return the bytes of the file. Raises `TypeError` for anything but bytes."""
+        """Take bytes of the body, and return bytes of the file. Raises `TypeError` for anything but bytes."""
         data = bytes(memoryview(data))
         self._size += len(data)
         if self._size > self._most:

@@ -1,6 +1,6 @@
 """Strict JSON (RFC 8259) from hostile text: every fault is a `ValueError`.
 
-Python's scanner does the work. This module adds what the scanner accepts but
+Python's scanner does the work. This module refuses what the scanner accepts but
 this protocol must not: NaN and Infinity, numbers long enough to be an attack,
 deep nesting (which may raise `RecursionError`), repeated keys, lone surrogates.
 """
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 MOST_DIGITS = 4300
 """The most digits of one number: CPython's default for `int` (sys.int_info), here
-also for fractions, and independent of the interpreter's settings."""
+also applied to fractions, and independent of the interpreter's settings."""
 
 _LARGEST = sys.float_info.max
 # A string that the end of the text cuts is one token too, so each character is examined once.
@@ -66,7 +66,7 @@ scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # 
 
 Raises `ValueError`."""
 
-_SHORT = 640  # characters, and so digits: the lowest limit that an interpreter can have for an int
+_SHORT = 640  # characters, hence digits: the lowest limit for an int that an interpreter can have
 _SHORT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # without our own parsers of numbers
 _scan_short: Callable[[str, int], tuple[Any, int]] = _SHORT_DECODER.scan_once  # type: ignore[attr-defined]  # likewise
 
@@ -143,9 +143,9 @@ def _is_unfinished(error: json.JSONDecodeError) -> bool:
 def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str] | None:
     """Return the last complete JSON object that begins like this, and its own text.
 
-    Objects inside another one do not count. None if there is no such object, or
-    only objects nested deeper than `depth`. Linear: each character is read a few
-    times at most, however many objects begin without an end.
+    Objects inside another one do not count. None if there is no such object, or only
+    ones nested deeper than `depth`. Linear: each character is read a few times at most,
+    however many unfinished objects there are.
     """
     found: tuple[Any, str] | None = None
     match = begins.search(text)
@@ -202,8 +202,8 @@ def _has_more_brackets(text: str, most: int) -> bool:
 
 
 def _may_repeat(text: str, keys: Collection[str]) -> bool:
-    # Cheap, and right when it returns False: a key can occur twice only if its quoted form does, or if a character
-    # is written as an escape.
+    # Cheap, and right when it returns False: a key can be repeated only if its quoted form is, or if a character is
+    # written as an escape.
     for key in keys:
         if text.count(f'"{key}"') > 1:
             return True

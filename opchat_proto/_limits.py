@@ -35,7 +35,7 @@ class Limits:
 
     event_bytes: int = 16 * 1024 * 1024
     """One server-sent event: the unfinished line plus the data lines of the
-    unfinished event. A JSON body counts as one event, from its opening brace."""
+    unfinished event. A JSON body counts as one event from its opening brace."""
 
     reply_bytes: int = 64 * 1024 * 1024
     """The whole body of a reply, including comments and noise."""
@@ -52,7 +52,7 @@ class Limits:
     session id makes it too large, the reply is TOO_LARGE; a server answers 413."""
 
     upload_bytes: int = 32 * 1024 * 1024
-    """The body of an `Upload`, with the lines of its form. Beyond: `ValueError`. Also a file that is fetched."""
+    """The body of an `Upload`, including the lines of its form. Beyond: `ValueError`. Also a downloaded file."""
 
     json_depth: int = 64
     """Arrays and objects inside one another, at most 512 (the interpreter's stack

@@ -1,4 +1,4 @@
-"""Verifies that a question is asked as a member: WordPress's answer to "who asks", and its nonce (WIRE 3.3)."""
+"""Prove that a question is asked as a member: WordPress's answer to `GET users/me`, and its nonce (WIRE 3.3)."""
 
 import re
 from dataclasses import replace
@@ -16,10 +16,10 @@ __all__: list[str] = []
 WHO_ASKS = Draft("/wp/v2/users/me", method="GET")
 FETCH_NONCE = Draft("wp-admin/admin-ajax.php?action=rest-nonce", method="GET", accept="*/*")
 
-_USER = re.compile(r'\{\s*+"id"\s*+:')  # also after notices of PHP
+_USER = re.compile(r'\{\s*+"id"\s*+:')  # also after PHP notices
 _NOTHING_MORE = re.compile(r"(?s)(?:(?>\s|<!--(?>.*?-->)))*+")  # cache plugins add comments
 _SLUG = re.compile("[!-~]{1,64}")
-_NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # also after notices of PHP or a byte order mark
+_NONCE = re.compile(rb"(?:\A|[\s>\xbf])([0-9a-f]{10})\s*\Z")  # also after PHP notices or a byte order mark
 _NOBODY = (b"0", b"-1")  # WordPress's answers to unknown users
 
 _GUEST = "the site takes you for a guest, so nothing was asked"
@@ -35,8 +35,8 @@ _HIDDEN = "a security plugin may hide who is signed in: nothing was asked, since
 def is_usable(session: Session) -> bool:
     """Whether a question may be asked with this session at once.
 
-    A member's session may, if a site has named the member with this nonce: it would refuse
-    the nonce from any other user. Without a nonce, the member is verified each time.
+    A member's session may, if the site has named the member with this nonce: it would refuse
+    the nonce from any other user. Without a nonce, the member is proved each time.
     """
     return not signs_in(session) or (bool(session.member) and session.nonce is not None)
 
@@ -59,7 +59,7 @@ def read_member(answer: Event, depth: int) -> str | None:
 
 
 def explain_guest(answer: Event, session: Session) -> Broken:
-    """Why a member's question is not asked, from an answer to `WHO_ASKS` that names nobody."""
+    """Why a member's question is not asked, given an answer to `WHO_ASKS` that names nobody."""
     if not isinstance(answer, Broken):
         answer = Broken(Reason.MALFORMED, "no user")
     detail = f"users/me: {answer.detail}"
@@ -72,7 +72,7 @@ def explain_guest(answer: Event, session: Session) -> Broken:
 
 
 def explain_nonce(where: str) -> Broken:
-    """Why a member's question is not asked, if there is no nonce for a member except the refused one."""
+    """Why a member's question is not asked, if no nonce for a member can be had except the refused one."""
     return Broken(Reason.REFUSED, f"{where}: no nonce for a member; {_GUEST}: {_COOKIES}")
 
 
@@ -112,7 +112,7 @@ class NonceDecoder:
         return [self._refused()]
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """It cannot go on. What came is not used, since a nonce may be cut."""
+        """The response cannot go on. Its beginning is not used, since a nonce may be cut."""
         if self._status and reason is Reason.LOST:
             reason = Reason.TRUNCATED
         return [Broken(reason, detail, limit=limit)]

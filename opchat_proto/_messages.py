@@ -16,7 +16,7 @@ Scalar: TypeAlias = str | int | float
 """An id as the site's page prints it. Sites print ids of digits as numbers, and
 expect the same type back (WIRE 2.4)."""
 
-_LONGEST_ID = 14_000  # bits; fewer than the 4300 digits that CPython writes
+_LONGEST_ID = 14_000  # bits; fewer than the 4300 digits that CPython can write
 ROLES = ("user", "assistant", "system")
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -134,7 +134,7 @@ class Submit(Askable):
     def to_dict(self, session_id: str | None = None, *, old_names: bool = False) -> dict[str, Any]:
         """The JSON object of WIRE 4.2, keys in the browser's order.
 
-        With `old_names` the first file also stands where plugins up to 2.1.4 look for it.
+        With `old_names` the first file is also where plugins up to 2.1.4 look for it.
         """
         body: dict[str, Any] = {"botId": self.bot_id, "customId": self.custom_id, "session": session_id}
         if self.chat_id is not None:
@@ -142,7 +142,7 @@ class Submit(Askable):
         body["contextId"] = self.context_id
         body["messages"] = [{"role": message.role, "content": message.content} for message in self.messages]
         body["newMessage"] = self.new_message
-        # One file has the name that every version since 2.1.5 reads; several have the name of 2.9.7.
+        # A single file has the key that every version since 2.1.5 reads; several have the key of 2.9.7.
         body["newFileId"] = self.file_ids[0] if len(self.file_ids) == 1 else None
         body["newFileIds"] = list(self.file_ids) if len(self.file_ids) > 1 else None
         if old_names and self.file_ids:
@@ -162,7 +162,7 @@ class Submit(Askable):
         return COMPACT.encode(self.to_dict(session_id, old_names=old_names)).encode()
 
     def _draft(self, session: Session | None) -> Draft:
-        # No version says which it is. One that gives no nonce is older than 2.0.0, or refuses the question anyhow.
+        # The version is unknown. A site that gives no nonce is older than 2.0.0, or refuses the question anyway.
         old_names = session is not None and session.nonce is None
         body = self.encode(session and session.session_id, old_names=old_names)
         return Draft(SUBMIT_ROUTE, body, accept="text/event-stream" if self.stream else JSON)
@@ -187,7 +187,7 @@ class Submit(Askable):
         if not file_ids:
             file_id = _text(body, "newFileId")
             if file_id is None:
-                file_id = _text(body, "newImageId")  # its name up to 2.1.4
+                file_id = _text(body, "newImageId")  # its key up to 2.1.4
             file_ids = [] if file_id is None else [file_id]
         if not isinstance(file_ids, list) or not all(isinstance(item, str) for item in file_ids):
             raise InvalidMessages("newFileIds: expected an array of strings")

@@ -1,4 +1,4 @@
-"""Tells the observer of a call each step, report and event, once and in order."""
+"""Tell the observer of a call each step, report and event, once and in order."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ class Signal(Protocol):
 
 @final
 class Opening:
-    """A running start_session: the call that sends it, and the signals of the calls that wait."""
+    """A start_session under way: the call that sends it, and the signals of the calls that wait."""
 
     __slots__ = ("outcome", "signals", "starter")
 

@@ -9,8 +9,8 @@ from ._question import Fields, Response, failure, json_response
 
 __all__ = ["OutgoingFile"]
 
-_IMAGE_TYPES = {"ico": "x-icon", "jpe": "jpeg", "jpg": "jpeg", "tif": "tiff"}  # the others are named as the extension
-# No other type of the client's is passed on: a page might load it as a script or a style of this origin.
+_IMAGE_TYPES = {"ico": "x-icon", "jpe": "jpeg", "jpg": "jpeg", "tif": "tiff"}  # others are named like the extension
+# No other type from the client is passed on: a page might load it as a script or style of this origin.
 _HARMLESS_TYPES = r"(?i)(?:audio|video)/[a-z0-9.+-]+|text/plain|application/pdf"
 
 

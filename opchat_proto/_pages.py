@@ -25,7 +25,7 @@ _LONGEST_URL = 2048  # characters
 _NONCE_DIGITS = 10  # WIRE 1.2
 _LARGEST_ID = 10**100  # far beyond what PHP prints as a number
 _DEFAULT_FILES = 5  # WIRE 7.5
-_SHOWN = 200  # characters of a text that a note quotes
+_SHOWN = 200  # characters of a text quoted in a note
 
 _WORDPRESS = r'https?://([^/?#]*)((?:/[!"$->@-~]*?)?)/wp-content/'
 _NOT_FOUND = rf"AI Engine: Chatbot [^<]{{0,{_SHOWN}}}? not found"
@@ -52,7 +52,7 @@ class Bot:
     nonce: str | None = field(repr=False)
     """A member's nonce; a guest's with plugin 2.0.1 to 2.4.3 (WIRE 2.5). A cached page may have a stale one."""
     root: str | None
-    """The URL of the REST root, without a slash at its end; None if neither this element nor the page names one."""
+    """The URL of the REST root without a trailing slash; None if neither this element nor the page names one."""
     stream: bool
     """Whether the site streams its answers."""
     mode: str
@@ -101,9 +101,9 @@ class Bot:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where to ask it: `root` as an `Endpoint`, also where the site has renamed its "wp-json".
+        """Where to ask it: `root` as an `Endpoint`, even if the site has renamed its "wp-json".
 
-        Its `site` is where WordPress lies, as the address of the plugin has it.
+        Its `site` is WordPress's directory, from the address of the plugin.
         """
         if self.root is None:
             return None
@@ -146,13 +146,13 @@ class Page:
 
     url: str
     root: str | None
-    """The URL of the site's REST root, without a slash at its end; None if the page does not name it."""
+    """The URL of the site's REST root without a trailing slash; None if the page does not name it."""
     bots: tuple[Bot, ...]
     """In the order of the page. A bot that the page shows twice is listed twice."""
     discussions: tuple[Bot, ...]
     """The lists of a bot's discussions (WIRE 7.7). They also name the bot and the root."""
     notes: tuple[str, ...]
-    """For a person: why a bot is missing, what cannot be read, the date of the plugin's script."""
+    """For a person: why a bot is missing, what is unreadable, the date of the plugin's script."""
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -213,7 +213,7 @@ class Page:
         )
 
 
-# ---------------------------------------------------------------- what the attributes say
+# ---------------------------------------------------------------- the attributes
 
 
 def _bot(attributes: dict[str, str], root: str | None, url: str, notes: list[str]) -> Bot | None:
@@ -291,7 +291,7 @@ def _positive(value: object) -> int | None:
 
 
 def _root(text: object, base: str) -> str | None:
-    """The URL of a REST root, as the page gives it, without a slash at its end; None for any other value."""
+    """The URL of a REST root in the page, without a trailing slash; None for any other value."""
     if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST_URL:
         return None
     try:
@@ -306,7 +306,7 @@ def _endpoint(root: str) -> Endpoint:
     root = root.rstrip("/")
     if "?" in root or root.endswith("/wp-json"):
         return Endpoint.parse(root)
-    # A site that has renamed its "wp-json", which `Endpoint.parse` would add.
+    # A site that has renamed its "wp-json", which `Endpoint.parse` would append.
     endpoint = Endpoint.parse(f"{root}/wp-json")
     path = endpoint.root.removesuffix("/wp-json")
     return replace(endpoint, root=path, site=path.rpartition("/")[0] + "/")

@@ -29,10 +29,10 @@ class Query(Askable):
     since 2.4.8. There are no `Live` events. A failure of the bot is REFUSED with status
     500 and the site's message. A wrong token is REFUSED with status 401, and final.
 
-    If `bot_id` is given, the site's list of bots is read first, because 3.6.2 answers
-    an unknown id as the default bot. The list costs no question. If the bot is not in
-    it, the reply is REFUSED and nothing is asked. A site older than 2.8.5 has no list
-    and is asked without it.
+    If `bot_id` is given, the site's list of bots is read first, because 3.6.2 answers an
+    unknown id with the default bot. The list costs no question. If the bot is not in it,
+    the reply is REFUSED and nothing is asked. A site older than 2.8.5 has no list and is
+    asked without it.
 
     Raises `InvalidMessages` (a `ValueError`) for a text that cannot be encoded,
     `TypeError` for a value of another type.

@@ -22,7 +22,7 @@ class Response:
     """One HTTP response, for any HTTP library.
 
     From `Site.receive_request` it is complete; from `Question.response` it is the
-    beginning. A response to HEAD is sent without its body.
+    beginning. If the request was HEAD, send it without its body.
     """
 
     status: int
@@ -56,8 +56,8 @@ class Question:
     def response(self, event: Event | None, *, now: float | None = None) -> Response | None:
         """Return the response that begins with this event: the head, and the event's bytes as the body so far.
 
-        None if the event has no bytes: a `Live` or comment without a stream. Raises as
-        `encode` does.
+        None if the event has no bytes: a `Live` or comment without a stream. Raises the
+        same exceptions as `encode`.
         """
         body = self.encode(event, now=now)
         if self.submit.stream:
@@ -171,6 +171,6 @@ def json_response(status: int, body: bytes, headers: Fields = ()) -> Response:
 
 
 def failure(message: str, new_token: str | None) -> bytes:
-    """The plugin's own shape of a failure (WIRE 6.2)."""
+    """The plugin's form of a failure (WIRE 6.2)."""
     token = {} if new_token is None else {"new_token": new_token}
     return encode_as_php({"success": False, "message": message, **token}).encode()

@@ -1,4 +1,4 @@
-"""Quotes a peer's text for a detail: in one line, shortened, without tags and without secrets."""
+"""Quote a peer's text for a detail: in one line, shortened, without tags and without secrets."""
 
 import html
 import re
@@ -51,7 +51,7 @@ def _spelled(word: str) -> str:
     return rf"(?:{first[0]}|\\{first[1]})" + "".join(rf"(?:{one}|\\++{escape})" for one, escape in others)
 
 
-# In early versions of CPython 3.11, a possessive quantifier loses its place if what it repeats can backtrack: hence the
+# In early versions of CPython 3.11, a possessive quantifier loses its place if its operand can backtrack: hence the
 # (?>...) inside. An atomic group around the whole repetition would keep a hundred bytes for each character.
 # Quotation marks as in JSON and PHP, escaped at any depth, in HTML and in URLs.
 _QUOTE = r"(?:\\*[\"']|\\+u002[27]|&(?:amp;)*(?:quot|apos|\#0*3[49]|\#x2[27]);|%2[27])"

@@ -37,7 +37,7 @@ _PLAIN_START = len(_PLAIN_LIVE)
 _PLAIN_OBJECT = re.compile(
     r',"timestamp":[1-9][0-9]{0,9}(?:\.[0-9]{1,9})?,"subtype":"([a-z_]+)","visibility":"[a-z]+"(,"metadata":)?'
 )
-_PLAIN_END = '{"type":"end","data":"'  # how the event begins that can be large
+_PLAIN_END = '{"type":"end","data":"'  # how a potentially large event begins
 
 _E = TypeVar("_E", bound=Event)
 
@@ -48,7 +48,7 @@ class State(StrEnum):
 
     HEAD = "HEAD"  # no final response yet
     START = "START"  # status 200, nothing but byte order marks and blank space so far
-    TEXT = "TEXT"  # the body has begun, and no data line has come
+    TEXT = "TEXT"  # the body has begun, without a data line so far
     PAGE = "PAGE"  # the same, and it began with "<"
     STREAM = "STREAM"  # the body is an event stream
     JSON = "JSON"  # the body is one JSON object
@@ -115,7 +115,7 @@ class ReplyDecoder:
         self._state = _HEAD
         self._interim = 0
         self._status = 0
-        self._headers: list[tuple[str, str]] = []  # of a refusal
+        self._headers: list[tuple[str, str]] = []  # for a refusal
         self._room = limits.reply_bytes  # how many more bytes of the body are allowed
         # A partial byte order mark; a JSON body; the beginning of a refusal, a page or a text without data lines.
         self._text = bytearray()
@@ -139,7 +139,7 @@ class ReplyDecoder:
         return self._receive_head(status, decode_head(status, headers))
 
     def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
-        """As `receive_head`, with fields that are decoded."""
+        """Like `receive_head`, with decoded fields."""
         if self._state is _DONE:
             return []
         interim = 100 <= status < 200
@@ -243,7 +243,7 @@ class ReplyDecoder:
         return []
 
     def _read_text(self, block: bytes) -> list[Event]:
-        """Read a text, a page, or PHP's notices before the first event."""
+        """Read a text, a page, or PHP notices before the first event."""
         room = self._limits.refusal_bytes - len(self._text)
         self._text += block[:room]
         # A page is judged after a fixed number of bytes, however they were cut.
@@ -251,7 +251,7 @@ class ReplyDecoder:
         events = self._read_stream(block[:room] if is_decided else block)
         if self._state is _DONE:
             return events
-        # An unfinished line is examined once, when it decides, not with each of its pieces.
+        # An unfinished line is examined once, when it decides, and not with each of its pieces.
         if (is_decided or b"\n" in block or b"\r" in block) and self._sse.data_seen:
             self._state = TABLE.next(self._state, Input.DATA_LINE)
             self._text = bytearray()
@@ -266,7 +266,7 @@ class ReplyDecoder:
         events: list[Event] = []
         for text in texts:
             if text.startswith(_PLAIN_LIVE):
-                # The fast path: the same result as `_judge_event`, for an event spelled as the plugin spells it.
+                # The fast path: the same result as `_judge_event`, for an event in the plugin's spelling.
                 try:
                     piece, end = scan_string(text, _PLAIN_START)
                 except ValueError:
@@ -382,7 +382,7 @@ class ReplyDecoder:
             if failure is None:
                 return self._end(Broken(Reason.MALFORMED, page, raw=text))
             return self._end(Broken(reason, f"{failure}; it began as {page}", raw=text))
-        # A partial byte order mark or data line is not text: the body was cut there, though HTTP ended well.
+        # A partial byte order mark or data line is not text: the body was cut there, though HTTP ended cleanly.
         if failure is None and self._state is _TEXT and not "data:".startswith(text):
             return self._end(Broken(Reason.MALFORMED, f"not a chat answer: {beginning(text)}", raw=text))
         return self._unended(failure, reason)
@@ -409,7 +409,7 @@ class ReplyDecoder:
         return self._end(Broken(Reason.REFUSED, detail, self._status, code, retry_after, raw))
 
     def _find_object(self, text: str) -> tuple[dict[str, Any], str] | None:
-        """The JSON object that the text is, or the last one after PHP's notices, with its own text; else None."""
+        """The JSON object that the text is, or else the last one after PHP notices, with its own text; else None."""
         found: tuple[dict[str, Any], str] | None = None
         if text.startswith("{"):
             with suppress(ValueError):
@@ -456,7 +456,7 @@ def _plain_subtype(text: str, start: int, depth: int) -> str | None:
 
 
 def _plain_end(text: str) -> str | None:
-    """The payload of an end event in the plugin's own spelling, else None. Skips the search for repeated keys."""
+    """The payload of an end event in the plugin's own spelling, else None. It skips the search for repeated keys."""
     if not text.startswith(_PLAIN_END):
         return None
     try:
@@ -467,7 +467,7 @@ def _plain_end(text: str) -> str | None:
 
 
 def _message(value: Any) -> str:
-    """An error message of any JSON type as text."""
+    """An error message as text, whatever its JSON type."""
     if value is None or value is False:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

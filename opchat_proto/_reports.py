@@ -1,4 +1,4 @@
-"""A driver's reports as values for an observer, named after the methods."""
+"""A driver's reports as values for an observer. Each is named after its method."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias, final

@@ -1,4 +1,4 @@
-"""Decides whether to repeat a failed question, and after how long. The caller waits."""
+"""Decide whether to repeat a failed question, and after how long. The caller waits."""
 
 from collections.abc import Callable
 from typing import Protocol, final
@@ -13,7 +13,7 @@ _NO_CONNECTION = (Reason.LOST, Reason.PROXY, Reason.TIMEOUT)
 
 
 class RandomSource(Protocol):
-    """`random.Random`, or anything with its method `random`."""
+    """`random.Random`, or any object with its method `random`."""
 
     def random(self) -> float:
         """Return a number from 0 up to, but not including, 1."""
@@ -23,7 +23,7 @@ class RandomSource(Protocol):
 class Retries:
     """Decides about retries. Each submit may cost the site's owner money, so there are only two cases.
 
-    Either the server cannot have acted on a byte of the question, or it said when to
+    Either the server cannot have acted on any byte of the question, or it said when to
     come back: 429 or 503 with Retry-After (RFC 9110, 10.2.3).
 
     Raises `ValueError` for a negative number, `TypeError` for values of other types.
@@ -53,7 +53,7 @@ class Retries:
             case Broken(Reason.REFUSED, status=429 | 503, retry_after=int(seconds)):
                 return seconds if seconds <= self._longest_wait else None
             case Broken(reason, asked=False) if reason in _NO_CONNECTION:
-                # Random up to a bound that doubles, so that calls that failed together do not return together.
+                # Random up to a bound that doubles, so that calls that failed together are not retried together.
                 bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
                 share = 1.0 if self._draw is None else self._draw()
                 return min(_SHORTEST_BACK_OFF + share * (bound - _SHORTEST_BACK_OFF), self._longest_wait)

@@ -1,4 +1,4 @@
-"""The site's REST root: as a Link names it, and advice where the given one seems wrong (WIRE 2)."""
+"""The site's REST root: where a Link field names it, and advice where the given one seems wrong (WIRE 2)."""
 
 from ._http import Endpoint
 from ._session import Session
@@ -25,7 +25,7 @@ def other_root(endpoint: Endpoint, named: str | None) -> str:
 
 
 def no_rest(endpoint: Endpoint) -> str:
-    """What to try where a page came in place of the REST API."""
+    """Advice for a page that came instead of a response of the REST API."""
     return _NO_REST.format(endpoint.origin + endpoint.site)
 
 

@@ -23,24 +23,24 @@ _TOKEN = re.compile(r"[!-+\--:<-~]{1,256}")  # printable ASCII without space, co
 _FIELD_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _SESSION_IN_HEADER = rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*"
 
-# Some libraries join fields with commas. A new cookie begins before a name and "=", which no date contains. A quoted
-# value is matched first, so that commas in it do not count.
+# Some libraries join fields with commas. A new cookie begins before a name and "=", which no date contains. Quoted
+# values are matched first, so that their commas do not count.
 _QUOTED_OR_COMMA = r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)'
 _BLANK = " \t"
 _MAX_AGE = "-?[0-9]+"
-_DELETED = "deleted"  # PHP writes this in place of an empty value
-_LONGEST_QUOTATION = 2000  # characters of a text that may be cut; longer ones are whole messages
-_SHORTEST_SECRET = 6  # characters: shorter values occur in texts by chance
+_DELETED = "deleted"  # PHP writes this for an empty value
+_LONGEST_QUOTATION = 2000  # characters of a text that may have been cut; longer ones are whole messages
+_SHORTEST_SECRET = 6  # characters; shorter values occur in texts by chance
 _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
 
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Session:
-    """A nonce, a session id and cookies. Read it back from `flow.session` and give it to the next flow.
+    """A nonce, a session id and cookies. Read it from `flow.session`, and pass it to the next flow.
 
     `Session()` is for sites that need no session: none is started. Once a server has
-    answered, the session remembers the origin and is used nowhere else. A session with
+    answered, the session remembers the origin and is sent nowhere else. A session with
     `authorization`, or with cookies other than `mwai_session_id`, is a signed-in
     member's: its nonce is never replaced by a guest's.
 
@@ -59,9 +59,9 @@ class Session:
     authorization: str = ""
     """The Authorization field, which signs a member in: see `from_application_password` and `from_token`."""
     member: str | None = field(default=None, compare=False)
-    """The member's name, as the site said with this nonce (`GET users/me`, WIRE 3.3), before the first question. If the
-    site takes the member for a guest, nothing is asked. "" for a member who is not named yet, such as in the session
-    of a bot on a page. None for a guest, and for a member before the first question."""
+    """The member's name, as the site gave it with this nonce (`GET users/me`, WIRE 3.3), before the first question. If
+    the site takes the member for a guest, nothing is asked. "" for a member who is not proved yet, such as in the
+    session of a bot on a page. None for a guest, and for a member before the first question."""
 
     def __post_init__(self) -> None:
         """Check that no text can break out of its place."""
@@ -110,8 +110,8 @@ class Session:
         `text` is a file in Netscape's format (cookies.txt, also with `#HttpOnly_` lines)
         or the value of a Cookie header. From a file it takes the cookies that the browser
         would send to `endpoint` at `now`, in Unix seconds: by domain, path, `Secure` and
-        expiry (0 is the end of the browser's session). The nonce comes later, see `Flow`;
-        until the site has named the member, nothing is asked.
+        expiry (0 is the end of the browser's session). The nonce comes later: see `Flow`.
+        Until the site has named the member, nothing is asked.
 
         Raises `ValueError`, whose text shows no cookie, for any other text or if no cookie
         is left; `TypeError` for wrong types.
@@ -141,11 +141,11 @@ class Session:
         if not isinstance(token, str):
             raise TypeError(f"token: expected a str, got {type(token).__name__}")
         if not re.fullmatch("[!-~]+", token):
-            raise ValueError("token: expected printable ASCII without blanks")  # and not shown
+            raise ValueError("token: expected printable ASCII without blanks")  # not shown
         return cls(authorization=f"Bearer {token}")
 
     def __repr__(self) -> str:
-        """The names of its parts, never their values."""
+        """Which parts it has, without their values."""
         parts = [name for name in ("nonce", "session_id", "cookie", "authorization") if getattr(self, name)]
         return f"<Session {'with ' + ', '.join(parts) if parts else 'empty'}>"
 
@@ -161,7 +161,7 @@ def has_other_cookies(session: Session) -> bool:
 
 
 def signs_in(session: Session) -> bool:
-    """Whether the site must name the user before the first question: the session has a login for WordPress.
+    """Whether the site must name the user before the first question: the session has a WordPress login.
 
     Other cookies may be a guest's, for a firewall.
     """
@@ -171,7 +171,7 @@ def signs_in(session: Session) -> bool:
 
 
 def is_anothers(session: Session, other: Session) -> bool:
-    """Whether `session` is a member's, and `other` a guest's or, as far as both tell, another member's."""
+    """Whether `session` is a member's, and `other` is a guest's or recognisably another member's."""
     if not signs_in(session):
         return False
     if not signs_in(other):
@@ -183,7 +183,7 @@ def is_anothers(session: Session, other: Session) -> bool:
 
 
 def _login(session: Session) -> tuple[str, str]:
-    """What signs in: it stays the same when nonce and session id are renewed."""
+    """The credentials. They stay the same when nonce and session id are renewed."""
     return session.authorization, re.sub(_SESSION_IN_HEADER, "", session.cookie).strip("; ")
 
 
@@ -209,7 +209,7 @@ def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[st
 
 
 def hide_login(session: Session | None, text: str) -> str:
-    """The text with *** in place of what signs in, if a site has repeated it: the nonce, cookies and Authorization."""
+    """The text with *** for credentials that a site has repeated: the nonce, cookies and Authorization."""
     secrets = () if session is None else dict.fromkeys(_secrets(session))
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
@@ -223,7 +223,7 @@ def _secrets(session: Session) -> Iterator[str]:
     """Each secret, in each spelling in which a site may repeat it."""
     own = session.authorization.rpartition(" ")[2]
     yield own
-    with suppress(ValueError):  # it may have another scheme than Basic
+    with suppress(ValueError):  # it may have a scheme other than Basic
         password = b64decode(own, validate=True).decode().partition(":")[2]
         yield from (password, password.replace(" ", ""))
     cookies = [cookie.partition("=")[2].strip(' "') for cookie in session.cookie.split(";")]
@@ -233,7 +233,7 @@ def _secrets(session: Session) -> Iterator[str]:
 
 
 def _hide_beginning(secret: str, text: str) -> str:
-    """The text without this secret where a quotation ends within it. Its beginning elsewhere may be a word."""
+    """The text without this secret if a quotation ends within it. The beginning of a secret elsewhere may be a word."""
     begin, rest = secret[:_SHORTEST_SECRET], secret[_SHORTEST_SECRET:]
     first, *others = text.split(begin)
     shown = [first]
@@ -255,7 +255,7 @@ def adopt_headers(session: Session, headers: list[tuple[str, str]], endpoint: En
         if name == "x-wp-nonce" and is_token(value):
             session = replace(session, nonce=value)
         elif name == "set-cookie" and SESSION_COOKIE in value:
-            # Only once: there may be many fields.
+            # Once only: there may be many fields.
             date = (
                 date or read_date(next((value for name, value in headers if name == "date"), "")) or _BEFORE_THE_PLUGIN
             )

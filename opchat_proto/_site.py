@@ -68,7 +68,7 @@ class PageHandler(Protocol):
     """
 
     def __call__(self, path: str, *, root: str, origin: str, nonce: str) -> Response | None:
-        """The response, or None if there is nothing at this path: the client then gets status 404."""
+        """The response, or None if there is nothing at this path. The client then gets status 404."""
 
 
 @final
@@ -95,10 +95,10 @@ class Site:
     """The host names that requests may use, in lower case and without a port: `site.example`, `[::1]`. Any other name
     gets status 421, which protects against DNS rebinding. () allows any name."""
     page: PageHandler | None = field(default=None, kw_only=True, repr=False)
-    """What is shown at the other paths, such as a chat page. None shows nothing."""
+    """Answers the other paths, for example with a chat page. None answers none of them."""
     upload_types: tuple[str, ...] = field(default=(), kw_only=True)
-    """The extensions of the files that may be uploaded, in lower case, such as `UPLOAD_TYPES`. () takes no uploads, and
-    then there is no such route."""
+    """The extensions of the files that may be uploaded, in lower case, such as `UPLOAD_TYPES`. With () there are no
+    uploads, and no route for them."""
 
     def __post_init__(self) -> None:
         """Check the types."""
@@ -170,10 +170,11 @@ class Site:
     def receive_upload(
         self, method: str, target: str, headers: Headers, *, now: float, root: str = ""
     ) -> IncomingFile | None:
-        """The file that this request brings, or None for any other request, which `receive_request` judges.
+        """The file that this request uploads, or None for any other request, which `receive_request` judges.
 
-        Ask before the body is read, and give the body to the file. A request without a
-        good nonce is a file too, which ends with that refusal. Raises as `receive_request`.
+        Ask before the body is read, and pass the body to the file. A request without a
+        good nonce is a file too, which ends with that refusal. Raises the same exceptions
+        as `receive_request`.
         """
         if not all(isinstance(text, str) for text in (method, target, root)):
             raise TypeError("expected method, target and root as str")
@@ -240,9 +241,9 @@ class Site:
     def refuse(self, status: int, headers: Headers = ()) -> Response:
         """The response to send instead of reading the rest of a request.
 
-        400: it is not HTTP; 413: it is larger than `limits.request_bytes`; 408: it takes
-        too long; 503: there is no room for it. `headers` are the request's, as far as
-        they came. Raises `ValueError` for another status.
+        400: it is not HTTP. 413: it is larger than `limits.request_bytes`. 408: it takes
+        too long. 503: there is no room for it. `headers` are those of the request that have
+        come so far. Raises `ValueError` for another status.
         """
         if status not in _REFUSALS:
             raise ValueError(f"status: expected 400, 408, 413 or 503, got {status}")
@@ -270,7 +271,7 @@ class Site:
     def _check_nonce(
         self, fields: list[tuple[str, str]], fresh: str, now: float
     ) -> tuple[Response | None, str | None, Fields]:
-        """What refuses it; a nonce that replaces it in the body; and in the head, if there was a good one.
+        """The refusal, if any; a fresh nonce for the body; and one for the head, if the request had a good one.
 
         WordPress checks the nonce first, on every route (WIRE 3.5), and answers a good one with a fresh one (3.4).
         """
@@ -299,7 +300,7 @@ class Site:
         cookie = _session_cookie(fields)
         if route == SESSION_ROUTE:
             return self._start_session(cookie, fresh, new_token, answer, now)
-        if route == _DISCUSSIONS_ROUTE:  # the plugin's script requests them when it loads; guests have none (WIRE 7.7)
+        if route == _DISCUSSIONS_ROUTE:  # the plugin's script requests them on load; guests have none (WIRE 7.7)
             return json_response(200, failure("You need to be connected.", new_token), answer)
         if not answer:
             return _error(401, *_NO_NONCE)
@@ -313,14 +314,14 @@ class Site:
     def _find(
         self, method: str, target: str, fields: list[tuple[str, str]], root: str, fresh: str
     ) -> Response | OutgoingFile | None:
-        """The uploaded file or the part of the page that is at this path."""
+        """The uploaded file or the page at this path."""
         path, _, query = target.partition("?")
         if method not in ("GET", "HEAD") or "rest_route=" in query:
             return None
         path = re.sub(_ABSOLUTE_FORM, "", path, count=1).removeprefix(root)
         file = re.fullmatch(_FILE, path)
         if file is not None and file[2] in self.upload_types:
-            policy = "cross-origin" if self.origins else "same-origin"  # whose pages may show it
+            policy = "cross-origin" if self.origins else "same-origin"  # the pages of these origins may show it
             return OutgoingFile(file[1], file[2], (("Cross-Origin-Resource-Policy", policy),))
         return None if self.page is None else self.page(path, root=root, origin=self._origin(fields), nonce=fresh)
 
@@ -356,7 +357,7 @@ class Site:
         except InvalidMessages as error:
             return _fatal(str(error), answer)
         blank = not submit.new_message.strip(_PHP_BLANKS)
-        if blank and submit.shortcut_id:  # this site offers no shortcuts, so it is not valid
+        if blank and submit.shortcut_id:  # this site has no shortcuts, so it is not valid
             return json_response(400, failure("Invalid or expired shortcut.", new_token), answer)
         unnamed = submit.bot_id in (None, "") and submit.custom_id in (None, "")
         if unnamed or (blank and not any(submit.file_ids)):
@@ -385,7 +386,7 @@ def _uniqid(now: float) -> str:
 
 
 def _value(fields: list[tuple[str, str]], name: str, separator: str = ", ") -> str | None:
-    """A header field's value; several are joined as in RFC 9110, 5.3."""
+    """A header field's value. Several are joined as in RFC 9110, 5.3."""
     values = [value for found, value in fields if found == name]
     return separator.join(values) if values else None
 
@@ -416,7 +417,7 @@ def _route(target: str) -> str:
 
 
 def _error(status: int, code: str, message: str, headers: Fields = (), data: dict[str, Any] | None = None) -> Response:
-    """WordPress's shape of a refusal (WIRE 6.3)."""
+    """WordPress's form of a refusal (WIRE 6.3)."""
     value = {"code": code, "message": message, "data": {"status": status, **(data or {})}}
     return json_response(status, encode_as_php(value).encode(), headers)
 
@@ -433,7 +434,7 @@ def _fatal(detail: str, headers: Fields) -> Response:
 
 
 def http_error(status: int, message: str) -> Response:
-    """The refusal of a request that would never reach WordPress, in WordPress's shape."""
+    """The refusal of a request that would never reach WordPress, in WordPress's form."""
     return _error(status, PHRASES[status].lower().replace(" ", "_"), message)
 
 

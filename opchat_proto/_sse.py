@@ -12,7 +12,7 @@ __all__ = ["SSEDecoder", "ServerSentEvent"]
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = b"\n\r"  # `find` is several times as fast for an int
-BLOCK = 64 * 1024  # bytes processed at once, so that a huge read is never copied whole
+BLOCK = 64 * 1024  # bytes processed at once, so that a huge read is never copied as a whole
 _GLUED = b'data: {"type":"'  # how the plugin's events begin (WIRE 5.3)
 _MOST_RETRY_DIGITS = 18
 
@@ -35,18 +35,18 @@ class ServerSentEvent:
 
 @final
 class SSEDecoder:
-    """Decodes a text/event-stream: bytes go in, the events that they complete come out.
+    """Decodes a text/event-stream: takes bytes, and returns the events that they complete.
 
     It follows the standard exactly and reads any stream. LF, CR and CRLF end
     lines wherever the bytes are cut (a CR does so at once). One byte order mark
     is dropped. Bytes are decoded as UTF-8 with replacement. An event without a
     closing blank line is dropped at the end.
 
-    The one addition is `limits.event_bytes`: the most that an unfinished line and
+    There is one addition: `limits.event_bytes` is the most that an unfinished line and
     the data lines of its unfinished event may have together. One byte more sets
-    `overflowed`; the events before it are returned, and nothing after them.
+    `overflowed`. The events before it are returned, and nothing after them.
 
-    With `mend` it also reads lines that the standard ignores because PHP spoiled
+    With `mend` it also reads lines that the standard ignores because PHP has mangled
     them: a field after byte order marks, and an event of the plugin that follows
     a notice without a line end (WIRE 13). `ReplyDecoder` uses this.
     """
@@ -62,7 +62,7 @@ class SSEDecoder:
         self._plain_room = self._plain_limit if mend else -1
         self._after_cr = False  # an LF now belongs to the CR before it
         self._line = bytearray()  # the unfinished line
-        self._data = bytearray()  # of the unfinished event, like the next four; an LF after each line
+        self._data = bytearray()  # of the unfinished event, like the next four; each line is followed by LF
         self._size = 0  # the bytes of its data lines, with their line ends
         self._event = ""
         self._id = ""
@@ -72,14 +72,13 @@ class SSEDecoder:
         self.retry: int | None = None
         """The reconnection time in milliseconds, if the stream set one."""
         self.last_event_id: str = ""
-        """The id to reconnect with: the one of the last complete event."""
+        """The id for reconnecting: that of the last complete event."""
         self.overflowed: bool = False
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None
         """The beginning of the first line that is not a field: a hint at what went wrong.
 
-        With `mend`, the first such line with words, without its HTML tags.
-        """
+        With `mend`, the first such line that contains words, without its HTML tags."""
 
     def __repr__(self) -> str:
         """The number of bytes held."""
@@ -169,7 +168,7 @@ class SSEDecoder:
         return texts
 
     def receive_exact(self, block: bytes) -> Iterator[str]:
-        """The exact path: like `receive_plain`, for any bytes. The caller must exhaust it; see `_receive_fields`."""
+        """The exact path: like `receive_plain`, for any bytes. The caller must exhaust it: see `_receive_fields`."""
         return (data for _, data, _, _ in self._receive_fields(block))
 
     def _receive_fields(self, block: bytes) -> Iterator[_Fields]:
@@ -199,11 +198,11 @@ class SSEDecoder:
             self._forget_event()
             if data:
                 text = str(memoryview(data)[:-1], "utf-8", "replace")
-                del data  # an event can be large, and its bytes are not needed any more
+                del data  # an event can be large, and its bytes are no longer needed
                 yield event or "message", text, self._id, retry
         self._line += tail
-        # Without an unfinished line there is nothing new to measure: the line end that `_size` already counts may be
-        # the last of the event.
+        # Without an unfinished line there is nothing new to measure. The line end that `_size` already counts may be
+        # the last one of the event.
         if self._line and self._size + len(self._line) > self._limit:
             self._overflow(self._line)
             return
@@ -232,8 +231,8 @@ class SSEDecoder:
             if b"\0" not in line:
                 self._id = line[start:].decode("utf-8", "replace")
         elif name == "retry":
-            # The standard has no bound. Beyond 18 digits (30 million years) the field is ignored like any other
-            # that is not a number: int() of a long text is slow, and an error from 4300 digits on.
+            # The standard has no limit. With more than 18 digits (30 million years) the field is ignored, like any
+            # other value that is not a number: int() of a long text is slow, and an error from 4300 digits on.
             value = bytes(line[start:])
             digits = value.lstrip(b"0")
             if value.isdigit() and len(digits) <= _MOST_RETRY_DIGITS:
@@ -299,6 +298,6 @@ def _field_at(line: bytes | bytearray, mends: bool) -> int:
 def encode_event(data: str) -> bytes:
     """One event as the plugin writes it (WIRE 5.2): `data: `, the text, a blank line.
 
-    `data` must have no line end, which would end the event early; JSON has none.
+    `data` must not contain a line end, which would end the event early. JSON has none.
     """
     return b"data: " + data.encode() + b"\n\n"

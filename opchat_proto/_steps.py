@@ -1,4 +1,4 @@
-"""The steps that a machine asks its driver to perform. A driver is a loop around these."""
+"""The steps that a machine asks its driver to perform. A driver is a loop around them."""
 
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -42,7 +42,7 @@ class Receive:
 class Wait:
     """Close the connection if there is one, and ask for the next step when `signal` is set or the time is reached.
 
-    It needs no report. `signal` comes from the channel's factory; without a factory it
+    It needs no report. `signal` is made by the channel's factory; without a factory it
     is None: then ask again from time to time.
     """
 

@@ -15,8 +15,8 @@ G = TypeVar("G", bound=StrEnum)  # the inputs
 class Table(Generic[S, G]):
     """The transitions of a machine, as (state, input) -> state.
 
-    A missing pair is an input that the state does not allow. The rows are in the
-    order in which a reader meets the states.
+    A missing pair is an input that the state does not allow. The rows are in
+    reading order.
     """
 
     def __init__(self, name: str, start: tuple[S, ...], rows: Mapping[S, Mapping[G, S]]) -> None:

@@ -1,4 +1,4 @@
-"""Opens a tunnel through a proxy: CONNECT on h11, SOCKS5 on socksio. Bytes in, bytes out."""
+"""Open a tunnel through a proxy: CONNECT on h11, SOCKS5 on socksio. Bytes in, bytes out."""
 
 import base64
 import ipaddress
@@ -31,7 +31,7 @@ _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _EXPECTED = (
     "expected a proxy (http://proxy.example:3128, https://..., socks5://user:password@127.0.0.1:1080, socks5h://...)"
 )
-# Not urlsplit: with "#" in a password it takes its beginning for the port, and it accepts text next to brackets.
+# Not urlsplit: it takes what precedes "#" in a password for the port, and it accepts text next to brackets.
 _URL = (
     r"(?ai)(?:(https?|socks5h?)://)?(?:([^/?#\\\x00-\x20\x7f]*)@)?"
     r"([\w.-]+|\[[0-9a-f.]*:[0-9a-f:.]*\])(?::([0-9]{1,5}))?/*"
@@ -44,7 +44,7 @@ class Proxy:
     """A proxy. Make one with `Proxy.parse`.
 
     `http` and `https` (TLS to the proxy itself) open a tunnel to an https site
-    (RFC 9110, 9.3.6), and get the whole URL of an http site (RFC 9112, 3.2.2).
+    (RFC 9110, 9.3.6), and get requests to an http site in absolute form (RFC 9112, 3.2.2).
     `socks5` and `socks5h` (RFC 1928, 1929) are the same here: the proxy resolves
     the host name.
     """
@@ -129,7 +129,7 @@ class HTTPTunnel:
     """CONNECT (RFC 9110, 9.3.6)."""
 
     def __init__(self, proxy: Proxy, host: str, port: int, limits: Limits) -> None:
-        # A target always has a port here, a Host field only if it is not the scheme's default.
+        # The target always has a port here, a Host field only if it is not the scheme's default.
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = (("Host", target), ("User-Agent", f"opchat/{__version__}"), *proxy.authorization)
         self._exchange = Exchange(limits)
@@ -148,7 +148,7 @@ class HTTPTunnel:
         for item in self._exchange.receive_data(data):
             if isinstance(item, Fault):
                 return Fault(f"the proxy's answer cannot be followed: {item.detail}", Reason.PROXY, item.limit)
-            assert isinstance(item, Head)  # no body is read: any head but an interim one decides
+            assert isinstance(item, Head)  # no body is read: any head except an interim one decides
             if item.status >= 300:
                 return Fault(f"the proxy refused: status {item.status}", Reason.PROXY)
             if item.status >= 200:
@@ -204,7 +204,7 @@ _REFUSALS = {code.value[0]: code.name.lower().replace("_", " ") for code in SOCK
 class SOCKSTunnel:
     """CONNECT by SOCKS5 (RFC 1928, RFC 1929).
 
-    socksio writes the requests. The replies are read here, because socksio takes
+    socksio writes the requests. The replies are parsed here, because socksio accepts
     only complete ones and does not check the version of two of the three.
     """
 
@@ -294,4 +294,4 @@ class SOCKSTunnel:
 
 
 def _no_socks(reply: bytes) -> str:
-    return f"sent a reply that is not SOCKS5: {reply[:4]!r}"  # no more: the reply may contain what we sent
+    return f"sent a reply that is not SOCKS5: {reply[:4]!r}"  # no more: the reply may contain the credentials

@@ -35,7 +35,7 @@ class Upload(Askable):
     _limit: ClassVar[str] = "upload_bytes"
 
     name: str
-    """The file's name. WordPress judges by its extension."""
+    """The file's name. WordPress judges it by its extension."""
     data: bytes = field(repr=False)
     content_type: str = "application/octet-stream"
     purpose: str = "N/A"
@@ -91,10 +91,9 @@ class Upload(Askable):
 
 
 def _is_dropped(refusal: Broken) -> bool:
-    """Whether PHP dropped the file, as it does above upload_max_filesize and post_max_size (WIRE 7.5).
+    """Whether PHP has dropped the file, as it does above upload_max_filesize and post_max_size (WIRE 7.5).
 
-    The plugin does not expect the former: it gives a fatal error, as a page, in PHP's words, in WordPress's JSON, or
-    with nothing at all.
+    Above upload_max_filesize the plugin fails with a fatal error, as a page or in WordPress's JSON.
     """
     is_fatal = refusal.code == "internal_server_error" or re.match(_FATAL, refusal.raw) is not None
     return (refusal.status == 500 and is_fatal) or refusal.detail == "No file provided."

@@ -1,3 +1,3 @@
-"""The version of the distribution, and of the User-Agent that it sends."""
+"""The version of the distribution, also sent in the User-Agent."""
 
 __version__ = "0.1.0"

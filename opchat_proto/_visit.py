@@ -1,4 +1,4 @@
-"""Fetches a page of a site with GET, and follows its redirects. HTTP as values."""
+"""Fetch a page of a site with GET, and follow its redirects. HTTP as values."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -32,8 +32,8 @@ _TOKEN = "[A-Za-z0-9._~-]{1,64}"
 class State(StrEnum):
     """The stage of the visit."""
 
-    GET = "GET"  # a request is to be sent
-    HEAD = "HEAD"  # it was handed out
+    GET = "GET"  # a request is due
+    HEAD = "HEAD"  # the request was handed out
     PAGE = "PAGE"  # the answer is the page
     REDIRECT = "REDIRECT"  # the answer is a redirect
     REFUSAL = "REFUSAL"  # the answer has another status
@@ -194,12 +194,12 @@ class Visit:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The URLs requested, in order. The last is the page's; the others redirected."""
+        """The URLs requested, in order. The last one is the page's; the others redirected."""
         return tuple(self._urls)
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of the given URL: the only origin that gets cookies."""
+        """Scheme, host and port of the given URL, the only origin that gets cookies."""
         return self._origin
 
     @property
@@ -264,7 +264,7 @@ class Visit:
         return self._receive_head(status, decode_head(status, headers))
 
     def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
-        """As `receive_head`, with fields that are decoded."""
+        """Like `receive_head`, with decoded fields."""
         if self._state is State.DONE:
             return []
         location = next((value for name, value in fields if name == "location"), "") if status in _REDIRECTS else ""
@@ -318,14 +318,14 @@ class Visit:
         return self._judge(self._decoder.receive_eof())
 
     def receive_failure(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
-        """The visit cannot go on; see `ReplyDecoder.receive_failure`. A truncated page is not read. Always legal."""
+        """The visit cannot go on; see `ReplyDecoder.receive_failure`. A truncated page is not parsed. Always legal."""
         check_failure(detail, reason)
         return (
             [] if self._state is State.DONE else self._judge(self._decoder.receive_failure(detail, reason, limit=limit))
         )
 
     def close(self) -> list[Event]:
-        """The caller leaves. Unless it is over, the event is `Broken`: TRUNCATED within the page, LOST before."""
+        """The caller leaves. A visit that is not over ends with `Broken`: TRUNCATED within the page, LOST before."""
         if self._state is State.DONE:
             return []
         reason = Reason.TRUNCATED if self._state is State.PAGE else Reason.LOST
@@ -345,7 +345,7 @@ class Visit:
         ]
 
     def _follow(self) -> list[Event]:
-        shown = re.sub("//[^/?#]*@", "//", encodable(self._location))[:_SHOWN]  # without user and password
+        shown = re.sub("//[^/?#]*@", "//", encodable(self._location))[:_SHOWN]  # without user name and password
         problem = ""
         try:
             site, url = _locate(_as_text(self._location), self._url)
@@ -374,7 +374,7 @@ class Visit:
 
 
 def _as_text(location: str) -> str:
-    """A header field that was read as Latin-1, although some servers write UTF-8."""
+    """A header field that was decoded as Latin-1, although some servers write UTF-8."""
     try:
         return location.encode("latin-1").decode()
     except ValueError:

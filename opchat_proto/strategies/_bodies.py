@@ -41,7 +41,7 @@ class HTTPResponse(NamedTuple):
     body: bytes
     """The body without transfer coding, as an HTTP library returns it."""
     events: list[Event]
-    """The events of a machine that has sent the question: `asked` is set in an error of the server."""
+    """The events of a machine that has sent the question: `asked` is set in an error that the server reports."""
 
 
 _Block: TypeAlias = tuple[list[bytes], Event | None]

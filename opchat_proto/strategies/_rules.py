@@ -261,7 +261,7 @@ class _Rules(RuleBasedStateMachine):
             self.lead(it, data, to)
 
     def lead(self, it: _Asked, data: Any, to: type[Any] = Receive) -> None:
-        """Drive it as a driver should, up to a step of this type or the answer to the question, unless it fails."""
+        """Drive it correctly, up to a step of this type or the answer to the question, unless it fails."""
         count = 0
         while not isinstance(step := self.ask(it), Wait | Done):
             if count and isinstance(step, to) and not isinstance(step, Receive):
@@ -294,7 +294,7 @@ class _Rules(RuleBasedStateMachine):
         assert it.events == response.events
 
     def forget_if_late(self, it: _Asked) -> None:
-        if it.late > 3 and it in self.asked:  # a machine that is over has little left to show
+        if it.late > 3 and it in self.asked:  # a finished machine has little left to show
             self.asked.remove(it)
 
 
@@ -347,7 +347,7 @@ def client_rules(factory: Callable[..., Any]) -> type[Any]:
             it.late += it.over
             it.events += events
             if isinstance(it.step, Connect) and method in ("receive_data", "receive_eof"):
-                assert events == [], "an event from a connection that is not open"  # and the step stays the same
+                assert events == [], "an event from a connection that is not open"  # the step stays the same
             else:
                 it.step = None
             self.forget_if_late(it)

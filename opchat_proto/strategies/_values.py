@@ -35,10 +35,10 @@ __all__ = [
 
 Payload: TypeAlias = dict[str, Any]
 
-# Making a strategy takes longer than drawing from it, so strategies used inside draws are made once: `@cache`.
+# Making a strategy takes longer than drawing from it, so strategies used inside draws are cached.
 
 # Texts that have broken splitters, parsers or escaping: line ends that an event stream does not have, byte order marks,
-# markup, and texts that look like the protocol itself.
+# markup, and texts that resemble the protocol itself.
 _AWKWARD = (
     *("\n", "\r", "\r\n", "  \n", "\0", "\x0b", "\x1c", "\x7f", "\x85", "\u2028", "\ufeff", "\ufffd"),
     *("é", "🚉", "/", '"', "\\", "\\n", "\\ud83d", "&lt;", "<b>", "data: ", "data: {}\n\n", ": ", "{", "[DONE]", "0"),
@@ -83,7 +83,7 @@ def uploads() -> SearchStrategy[Upload]:
 
 
 def queries() -> SearchStrategy[Query]:
-    """A question by the official API. Never a blank one."""
+    """A question through the official API. Never a blank one."""
     return st.builds(Query, texts().filter(str.strip), maybe(_scalars()), maybe(texts().filter(bool)))
 
 
@@ -102,9 +102,9 @@ def discussions() -> SearchStrategy[Discussion]:
 
 
 def sessions() -> SearchStrategy[Session]:
-    """A guest's or a member's session, with or without each of its parts. Never one that already belongs to a site.
+    """A guest's or a member's session, with or without each of its parts. Never one that is already bound to a site.
 
-    Never one with an application password either, which goes only to a site with https.
+    Never one with an application password either, which is sent only to a site with https.
     """
     guest = st.builds(f"{SESSION_COOKIE}={{}}".format, tokens())
     member = st.builds("wordpress_logged_in_0={}".format, tokens())
