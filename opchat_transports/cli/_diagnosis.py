@@ -72,7 +72,7 @@ def _diagnose(facts: Facts) -> Iterator[Finding]:
     if any(finding.exit_code for finding in site):
         return
     yield from _bots(facts)
-    yield from _session(facts)
+    yield from _member(facts) if facts.is_member else _session(facts)
     yield from _notices(facts)
     yield from _caches(facts)
     if facts.question is not None:
@@ -291,6 +291,20 @@ def _session(facts: Facts) -> Iterator[Finding]:
     yield ok("session", "start_session gives one")
     yield from _nonce(facts)
     yield from _cookie(exchange, session, version)
+
+
+def _member(facts: Facts) -> Iterator[Finding]:
+    exchange = facts.session
+    assert exchange is not None
+    session = exchange.session
+    assert session is not None
+    if session.member:
+        yield ok("member", f"the site takes you for {session.member}")
+    if isinstance(exchange.outcome, Broken):
+        yield failure(exchange, "session" if session.member else "member", facts.endpoint.origin)
+    elif session.nonce is None and least_version(facts) >= NONCE_NEEDED:
+        advice = "sign in with a browser's cookies (--cookie-file), and give the address of a page that shows the chat"
+        yield problem("nonce", "an application password gets none from this version", advice, NONCE_REFUSED)
 
 
 def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:

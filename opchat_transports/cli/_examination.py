@@ -16,7 +16,9 @@ from typing import Any, final
 import click
 
 from opchat_proto import (
+    Awaiting,
     Broken,
+    Channel,
     Client,
     Connect,
     DataReceived,
@@ -33,6 +35,7 @@ from opchat_proto import (
     Receive,
     Request,
     Send,
+    Session,
     StartTLS,
     StepDone,
     StepFailed,
@@ -46,6 +49,7 @@ from .._proxies import choose_proxy
 from .._sockets import SocketStream, at_once, connect, look_up, set_timeout
 from .._tls import TLSStream
 from ._diagnosis import diagnose
+from ._login import merge
 from ._options import Settings, is_rest_root
 from ._site_facts import Answer, Contact, Exchange, Facts, Question, choose_bot, is_accepted
 from ._terminal import Output, say
@@ -88,6 +92,8 @@ class _Examination:
         try:
             self._proxy: Proxy | None = choose_proxy(self._endpoint, settings.proxy)
             self._origin = Visit(url, headers=settings.headers).origin
+            session = merge(settings.login, self._endpoint, None)
+            Channel(self._endpoint, session=session, headers=settings.headers, proxy=self._proxy)  # raises
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         is_given = settings.first_event_is_given
@@ -100,7 +106,7 @@ class _Examination:
         proxy = None if self._proxy is None else str(self._proxy)
         facts = Facts(url=self._url, endpoint=self._endpoint, bot=name, proxy=proxy)
         if not is_rest_root(self._url):
-            visit = self._visit(self._url)
+            visit = self._visit(self._url, session=merge(self._settings.login, self._endpoint, None))
             facts = replace(facts, page=visit)
             if visit.page is None:
                 return facts
@@ -113,12 +119,16 @@ class _Examination:
         if not facts.index.answers:
             return facts
         session = None if bot is None else bot.session
-        if session is None:
+        if self._settings.login is not None:
+            signed_in = self._sign_in(endpoint, merge(self._settings.login, endpoint, session))
+            session = signed_in.session
+            facts = replace(facts, session=signed_in, is_member=True)
+        elif session is None:
             flow = Flow(endpoint, None, headers=self._headers(endpoint.origin), limits=self._settings.limits)
             started = self._run(flow)
             session = flow.session
             facts = replace(facts, session=replace(started, session=session))
-        if session is not None and session.nonce is not None:
+        if session is not None and session.nonce is not None and not facts.is_member:
             index = endpoint.origin + endpoint.target("/")
             facts = replace(facts, check=self._visit(index, fresh=secrets.token_hex(8), nonce=session.nonce))
             if not is_accepted(facts.check) and bot is not None and bot.nonce is not None and facts.page is not None:
@@ -129,9 +139,16 @@ class _Examination:
             submit = Submit(new_message=_QUESTION, bot_id=self._settings.bot, stream=True)
             given = session
             if found is not None:
-                submit, given = found.submit(_QUESTION), found.session or session
+                submit, given = found.submit(_QUESTION), session if facts.is_member else found.session or session
             facts = replace(facts, question=self._ask(replace(self._settings, endpoint=endpoint), submit, given))
         return facts
+
+    def _sign_in(self, endpoint: Endpoint, session: Session | None) -> Exchange:
+        """Do what precedes a member's question, up to the question."""
+        headers, limits = self._headers(endpoint.origin), self._settings.limits
+        flow = Flow(endpoint, Submit(new_message=_QUESTION), session=session, headers=headers, limits=limits)
+        exchange = self._run(flow, is_enough=lambda: flow.awaiting is Awaiting.FIRST_EVENT)
+        return replace(exchange, session=flow.session)
 
     def _site_of(self, visit: Exchange) -> Endpoint:
         """Where the REST API may be, if the page does not name it."""
@@ -142,8 +159,11 @@ class _Examination:
         """The caller's header fields, sent only to the site of the address."""
         return self._settings.headers if origin == self._origin else ()
 
-    def _visit(self, url: str, *, fresh: str | None = None, nonce: str | None = None) -> Exchange:
-        visit = Visit(url, self._settings.limits, headers=self._headers(Visit(url).origin), fresh=fresh)
+    def _visit(
+        self, url: str, *, session: Session | None = None, fresh: str | None = None, nonce: str | None = None
+    ) -> Exchange:
+        headers = self._headers(Visit(url).origin)
+        visit = Visit(url, self._settings.limits, session=session, headers=headers, fresh=fresh)
         exchange = self._run(visit, nonce)
         return replace(exchange, page=visit.page)
 
@@ -176,8 +196,10 @@ class _Examination:
 
     # ---------------------------------------------------------------- one exchange
 
-    def _run(self, machine: Visit | Flow, nonce: str | None = None) -> Exchange:
-        """Drive a machine to its end, over blocking sockets. Its first request has the nonce."""
+    def _run(
+        self, machine: Visit | Flow, nonce: str | None = None, is_enough: Callable[[], bool] = lambda: False
+    ) -> Exchange:
+        """Drive a machine to its end, or until it is enough, over blocking sockets. Its first request has the nonce."""
         witness: Any = _Witness(machine, self._settings.limits.page_bytes, nonce)
         client = Client(witness, proxy=self._proxy)
         connection = _Connection(self._tls, self._proxy is None)
@@ -185,7 +207,7 @@ class _Examination:
         before: object = None
         until, limit = math.inf, ""
         try:
-            while not isinstance(step := client.next_step(), Done):
+            while not is_enough() and not isinstance(step := client.next_step(), Done):
                 self._tell(step)
                 if type(step) is not before or not isinstance(step, Receive):
                     limit = _LATE[type(step)][0]
@@ -214,7 +236,7 @@ class _Examination:
                         events += client.receive_eof()
         finally:
             connection.close()
-        outcome = events[-1]
+        outcome = events[-1] if events else End(None)
         assert isinstance(outcome, End | Broken)
         return Exchange(outcome=outcome, answers=witness.answers, contacts=tuple(connection.contacts))
 

@@ -70,7 +70,7 @@ class Exchange:
     page: Page | None = None
     """The visited page."""
     session: Session | None = None
-    """The session from start_session."""
+    """The session from start_session, or the member's."""
 
     @property
     def last(self) -> Answer:
@@ -109,7 +109,9 @@ class Facts:
     index: Exchange | None = None
     """The answer at the REST root."""
     session: Exchange | None = None
-    """start_session; None if the page gives the nonce."""
+    """start_session; None if the page gives the nonce. For a member: all requests before the question."""
+    is_member: bool = False
+    """Whether a member is to be signed in."""
     check: Exchange | None = None
     """The index once more, with the nonce."""
     fresh: Exchange | None = None

@@ -3,6 +3,7 @@
 import click
 
 from .._exits import EPILOG
+from .._login import login_options
 from .._options import AskingCommand, Settings, examining_options
 from .._terminal import Output
 
@@ -20,6 +21,7 @@ Examples:
 
 @click.command("doctor", cls=AskingCommand, epilog=f"{_EXAMPLES}\n{EPILOG}")
 @examining_options
+@login_options
 @click.option("--ask", "with_question", is_flag=True, help="Ask one short question too, to see how the answer comes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")
 def doctor_command(url: str, settings: Settings, with_question: bool, as_json: bool) -> int:
@@ -27,7 +29,8 @@ def doctor_command(url: str, settings: Settings, with_question: bool, as_json: b
 
     URL is a page with the chat, a site or a REST root. Each line is one check, ok or a
     problem, with what to do about it. Nothing is asked without --ask. Any other answer
-    must come within 30 seconds, unless a timeout is given. The exit code is 0 only if a
+    must come within 30 seconds, unless a timeout is given. --user and --cookie-file
+    also find out whether the site takes you for a member. The exit code is 0 only if a
     question would be answered.
     """
     from .._diagnosis import diagnose
