@@ -112,6 +112,12 @@ def test_a_list_without_an_end_is_not_read_forever(
     assert not (tmp_path / "all.ndjson").exists()
 
 
+def test_a_discussion_that_is_listed_twice_is_exported_once(member: Discussions) -> None:
+    with served(DiscussingSite(rows=[row(2), row(2), row(1)])) as site:
+        result = member("export", "--url", site.url, "-")
+    assert [json.loads(line)["chat_id"] for line in result.stdout.splitlines()] == ["chat2", "chat1"]
+
+
 def test_max_bounds_the_list(member: Discussions) -> None:
     with served(EndlessSite()) as site:
         result = member("list", "--url", site.url, "--max", "2")

@@ -80,9 +80,9 @@ class _Site:
         seen: set[str] = set()
         for _ in range(_MOST_ANSWERS):
             page = self.page(len(seen), _AT_ONCE)
-            new = [discussion for discussion in page if discussion.chat_id not in seen]
-            yield from new
-            seen |= {discussion.chat_id for discussion in new}
+            new = {discussion.chat_id: discussion for discussion in page if discussion.chat_id not in seen}
+            yield from new.values()
+            seen |= new.keys()
             if not new or len(seen) >= page.total:
                 return
         raise ReplyBroken(Broken(Reason.TOO_LARGE, f"{len(seen)} discussions read, and the site claims to have more"))
