@@ -122,7 +122,7 @@ class Flow:
         if submit is not None:
             draft, most = submit._draft(session), getattr(limits, submit._limit)
             if draft.size > most:
-                raise TooLarge(f"submit: expected at most {most} bytes, got {draft.size}")
+                raise TooLarge(f"submit: expected at most {most} bytes, got {draft.size} (Limits.{submit._limit})")
             self._before = submit._before()
             self._draft = draft if self._before is None else self._before._draft(None)
         self._site_root: str | None = None  # as named in start_session's answer

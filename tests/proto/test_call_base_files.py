@@ -261,7 +261,8 @@ def test_file_ids_that_make_the_question_too_large_break_the_reply(make: Make) -
     call = make(channel(session=Session("n0"), limits=Limits(request_bytes=most)), submit, files=[CAT])
     assert asks(call) == "upload n0"
     tell(call, kept("f" * 250))
-    words = f"submit: expected at most {most} bytes, got {len(replace(submit, file_ids=('f' * 250,)).encode())}"
+    size = len(replace(submit, file_ids=("f" * 250,)).encode())
+    words = f"submit: expected at most {most} bytes, got {size} (Limits.request_bytes)"
     assert ended(call) == [Broken(Reason.TOO_LARGE, words, limit="request_bytes")]
 
 

@@ -92,7 +92,7 @@ def test_without_any_session_it_is_still_asked() -> None:
 
 @pytest.mark.parametrize("most", [1, 33])
 def test_its_size_is_checked_at_once(most: int) -> None:
-    with pytest.raises(ValueError, match=rf"^submit: expected at most {most} bytes, got 34$"):
+    with pytest.raises(ValueError, match=rf"^submit: expected at most {most} bytes, got 34 \(Limits\.request_bytes\)$"):
         Flow(SITE, Query("Hi"), session=OWNER, limits=Limits(request_bytes=most))
 
 
