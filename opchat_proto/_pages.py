@@ -180,7 +180,7 @@ class Page:
         for name, value in (("html", html), ("url", url)):
             if not isinstance(value, str):
                 raise TypeError(f"{name}: expected a str, got {type(value).__name__}")
-        html = encodable(html)
+        html = encodable(html).replace("\0", "\ufffd")  # as HTML reads it in attributes (13.2.5.36)
         roots = list(find_links(decode_headers(headers), REST_LINK))
         elements: list[tuple[str, dict[str, str]]] = []
         notes: list[str] = []

@@ -120,6 +120,7 @@ def read_elements(text: str) -> list[dict[str, str]]:
     It knows nothing of SVG and MathML.
     """
     found: list[dict[str, str]] = []
+    text = text.replace("\0", "\ufffd")
     at, size = 0, len(text)
     while at < size:
         if text[at] != "<":

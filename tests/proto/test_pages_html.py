@@ -47,6 +47,7 @@ def test_attributes_are_read_however_they_are_written(attributes: str) -> None:
             "\ufffd \ufffd \ufffd \ufffd \u20ac &#; &#x;",
         ),
         ("\ud83d", "\ufffd"),
+        ("a\0b", "a\ufffdb"),
     ],
 )
 def test_character_references_are_read_as_in_an_attribute(written: str, text: str) -> None:
