@@ -131,7 +131,7 @@ class Reply(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`close()`."""
+        """Same as `close()`."""
 
 
 class Transport(Protocol):
@@ -161,13 +161,13 @@ class Transport(Protocol):
     def discussions(
         self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
     ) -> DiscussionPage:
-        """What the site keeps of a member's conversations with a bot. Raises `ReplyBroken`, also for a guest."""
+        """List a member's conversations with a bot, as the site keeps them. Raises `ReplyBroken`, also for a guest."""
 
     def rename_discussion(self, chat_id: str, title: str) -> None:
         """Give a discussion another title. Raises `ReplyBroken`."""
 
     def delete_discussions(self, *chat_ids: str) -> None:
-        """Delete discussions, for good. Raises `ReplyBroken`."""
+        """Delete discussions for good. Raises `ReplyBroken`."""
 
     def visit(self, url: str, *, fresh: bool = False) -> Page:
         """Visit the page at this URL and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken`."""
@@ -184,11 +184,11 @@ class Transport(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`close()`."""
+        """Same as `close()`."""
 
 
 class AsyncReply(Protocol):
-    """As `Reply`, in async code. After a cancelled call nothing runs in the background; close the reply."""
+    """Like `Reply`, in async code. After a cancelled call nothing runs in the background; close the reply."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Return itself."""
@@ -227,11 +227,11 @@ class AsyncReply(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`aclose()`: closes the connection, even if cancelled."""
+        """Same as `aclose()`: closes the connection, even if cancelled."""
 
 
 class AsyncTransport(Protocol):
-    """As `Transport`, in async code."""
+    """Like `Transport`, in async code."""
 
     @property
     def session(self) -> Session | None:
@@ -260,16 +260,16 @@ class AsyncTransport(Protocol):
     async def discussions(
         self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
     ) -> DiscussionPage:
-        """What the site keeps of a member's conversations with a bot. Raises `ReplyBroken`, also for a guest.
+        """List a member's conversations with a bot, as the site keeps them. Raises `ReplyBroken`, also for a guest.
 
-        Cancelled, it leaves no connection open.
+        If cancelled, its connection is closed.
         """
 
     async def rename_discussion(self, chat_id: str, title: str) -> None:
-        """Give a discussion another title. Raises `ReplyBroken`. Cancelled, it may have been done."""
+        """Give a discussion another title. Raises `ReplyBroken`. If cancelled, the site may have done it."""
 
     async def delete_discussions(self, *chat_ids: str) -> None:
-        """Delete discussions, for good. Raises `ReplyBroken`. Cancelled, it may have been done."""
+        """Delete discussions for good. Raises `ReplyBroken`. If cancelled, the site may have done it."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
         """Visit the page at this URL and return it with its bots; `fresh` avoids caches. Raises `ReplyBroken`.
@@ -292,7 +292,7 @@ class AsyncTransport(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
     ) -> None:
-        """`aclose()`: closes all replies, even if cancelled."""
+        """Same as `aclose()`: closes all replies, even if cancelled."""
 
 
 for _name in __all__:  # as in opchat_proto

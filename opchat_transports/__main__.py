@@ -21,6 +21,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.path[0] == os.getcwd():  # `python -m` puts it first. As under `opchat`, what is installed goes before it
+    if sys.path[0] == os.getcwd():  # `python -m` puts it first; as under `opchat`, installed packages must precede it
         sys.path.append(sys.path.pop(0))
     sys.exit(main())

@@ -22,7 +22,7 @@ _R = TypeVar("_R", bound="AsyncReplyBase[Any]")
 
 
 class _AsyncContext:
-    """`async with` for classes with `aclose`."""
+    """Supports `async with` for classes with `aclose`."""
 
     aclose: Callable[[], Coroutine[Any, Any, None]]
 
@@ -31,7 +31,7 @@ class _AsyncContext:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """`aclose()`: closes everything, even if cancelled."""
+        """Same as `aclose()`: closes everything, even if cancelled."""
         await self.aclose()
 
 
@@ -60,11 +60,11 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussi
         return read_files(files, most), ()
 
     def _enter(self) -> None:
-        """Raise `RuntimeError` in another event loop than the first."""
+        """Raise `RuntimeError` in any event loop but the first."""
         loop = self._current_loop()
         if self._loop is None:
             self._loop = loop
-        elif self._loop is not loop and self._loop != loop:  # anyio's tokens are equal, not the same
+        elif self._loop is not loop and self._loop != loop:  # anyio's tokens are equal but not identical
             raise RuntimeError("this transport belongs to another event loop, in which it was used first")
 
 
@@ -73,7 +73,7 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
 
     _BUSY: ClassVar[type[Exception]] = RuntimeError
     _YIELDS: ClassVar[bool] = False  # whether other tasks run before it returns an event that has already arrived
-    _FAILURES: ClassVar[tuple[type[Exception], ...]]  # that a step may raise
+    _FAILURES: ClassVar[tuple[type[Exception], ...]]  # the exceptions of a step
     _END: ClassVar[bytes | None]  # what a read returns at the end
 
     _transport: AsyncTransportBase[Any]
@@ -87,7 +87,7 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
     _finish: Callable[[], Awaitable[None]]  # called when the reply is over; lets other tasks run
     _disconnect: Callable[[], Awaitable[bool]]  # works even if cancelled; returns whether it let other tasks run
 
-    _scope: Any = None  # of the current or last step
+    _scope: Any = None  # the deadline of the current or last step
     _reading = False
     _left: Any = None  # an event for a task that closes the reply: set when the reader has left
 
@@ -117,7 +117,7 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
         self._reading = True
         try:
             if has_event:
-                await self._transport._checkpoint()  # before taking the event, which a cancellation would lose
+                await self._transport._checkpoint()  # before the event is taken, since a cancellation would lose it
                 event = call.next_event()
             if self._files:
                 await self._attach()

@@ -1,4 +1,4 @@
-"""For asyncio, under any of its loops: scopes with one timer, and connections."""
+"""asyncio, under any of its loops: scopes with one timer, and connections."""
 
 import asyncio
 import errno
@@ -13,7 +13,7 @@ from ._common import READ, tune
 
 __all__ = ["AsyncioScope", "PlainStream", "connect"]
 
-_MOST_HELD = 16 * 1024 * 1024  # more bytes than a system holds for a connection
+_MOST_HELD = 16 * 1024 * 1024  # more bytes than a system buffers for a connection
 _NEXT_ATTEMPT = 0.25  # seconds until the next address of a name is tried in parallel (RFC 8305, 5)
 
 
@@ -81,11 +81,11 @@ class AsyncioScope:
 
 
 class PlainStream(asyncio.StreamReader):
-    """A connection. After a failure it first returns the data that came before."""
+    """A connection. After a failure it first returns the data that arrived before."""
 
     writer: asyncio.StreamWriter
     failure: Exception | None = None
-    _rest = b""  # what had arrived when a write failed
+    _rest = b""  # the data that had arrived when a write failed
 
     def set_exception(self, exc: Exception) -> None:
         self.failure = exc
@@ -103,8 +103,8 @@ class PlainStream(asyncio.StreamReader):
     async def send_all(self, data: bytes) -> None:
         """Send all of it. Raises `OSError` otherwise; received data can still be read.
 
-        After a failed write asyncio reads nothing more and closes the socket. So that an
-        answer which came with the reset is not lost, a duplicate stays open until then.
+        After a failed write asyncio reads nothing more and closes the socket. A duplicate
+        stays open until then, so that an answer which came with the reset is not lost.
         """
         if self.writer.is_closing():  # uvloop would raise RuntimeError
             raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
@@ -113,7 +113,7 @@ class PlainStream(asyncio.StreamReader):
             self.writer.write(data)
             try:
                 await self.writer.drain()
-            except ConnectionError as error:  # does not say why
+            except ConnectionError as error:  # it does not say why
                 self._rest = _arrived(duplicate)
                 raise self.failure or error from None
             if self.writer.is_closing():  # uvloop does not raise at once
@@ -180,7 +180,7 @@ async def connect(host: str, port: int) -> PlainStream:
 
 
 async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainStream]]) -> PlainStream:
-    """Connect to an address when the previous attempt has failed or takes long."""
+    """Connect to an address once the previous attempt has failed or takes long."""
     if previous:
         await asyncio.wait(previous[-1:], timeout=_NEXT_ATTEMPT * len(previous))
     loop = asyncio.get_running_loop()
@@ -189,7 +189,7 @@ async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainS
     transport, _ = await loop.create_connection(lambda: protocol, *address[:2], family=family)
     transport.set_write_buffer_limits(0)  # a drained write has reached the system
     tune(transport.get_extra_info("socket"))
-    stream.writer = asyncio.StreamWriter(transport, protocol, None, loop)  # it needs no reader
+    stream.writer = asyncio.StreamWriter(transport, protocol, None, loop)  # no reader is needed
     return stream
 
 

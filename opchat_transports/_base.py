@@ -44,13 +44,13 @@ class TransportBase(Generic[_R]):
         """Check the options, without connecting. No event loop needs to run yet.
 
         `endpoint` is an `Endpoint` or a text for `Endpoint.parse`. `ssl_context`
-        replaces the system's trust store, for the site and an https proxy. Its
-        `OP_IGNORE_UNEXPECTED_EOF`, set by early versions of CPython 3.11, is switched
-        off, since a cut would look like an end. The other options are in `Options`.
+        replaces the system's trust store, for the site and an https proxy. Its option
+        `OP_IGNORE_UNEXPECTED_EOF`, which early versions of CPython 3.11 set, is switched
+        off, since a truncation would look like an end. The other options are in `Options`.
 
         Raises `ValueError` for an unusable address, session, header field or proxy,
         `TypeError` for wrong types, `OSError` for a file that OpenSSL is configured to
-        use and cannot.
+        use and cannot read or write.
         """
         self._channel = make_channel(endpoint, options, signal=type(self)._signal)
         self._new_call: Callable[..., Any] = self._channel.call
@@ -90,15 +90,15 @@ class TransportBase(Generic[_R]):
         its conversation keeps.
 
         `files` are paths, pairs of a name and bytes, or `Upload`s. They are uploaded
-        first, in the same session, and the question names their ids. A file that the site
-        does not take ends the reply with that `Broken`, and nothing was asked; `retries`
-        may repeat an upload. Paths are read now; in async code when the reply is read, in a
-        thread. Sites read several files since 3.1.2, older ones only one, or none of them:
-        see `Bot.max_files`.
+        first, in the same session, and the question names their ids. If the site refuses a
+        file, the reply ends with that `Broken`, and nothing is asked; `retries` may repeat
+        an upload. Paths are read now; in async code, in a thread when the reply is read.
+        Sites read several files since 3.1.2, older ones only one or none: see
+        `Bot.max_files`.
 
         Raises `InvalidMessages` or another `ValueError` for a question that cannot be sent,
-        `TypeError` for other types, `OSError` for a file that cannot be read,
-        `RuntimeError` if the transport is closed or the conversation is being asked another question.
+        `TypeError` for other types, `OSError` for a file that cannot be read, `RuntimeError`
+        if the transport is closed or the conversation is being asked another question.
         """
         later: Sequence[FileLike] = ()
         if files:
@@ -112,7 +112,7 @@ class TransportBase(Generic[_R]):
 
     @staticmethod
     def _split(files: list[FileLike], most: int) -> tuple[list[Upload], Sequence[FileLike]]:
-        """The files as uploads, or else all of them, to be read later."""
+        """The files as uploads; or if they are to be read later, unchanged."""
         return read_files(files, most), ()
 
     def _open(self, call: Any) -> _R:
@@ -133,10 +133,10 @@ class TransportBase(Generic[_R]):
         return self._ssl_context
 
     def _close_all(self, stack: ExitStack | AsyncExitStack, push: Callable[[Callable[[], Any]], object]) -> None:
-        """Push the closing of all replies onto a stack, so that all close even if an observer raises.
+        """Push the closing of all replies onto a stack, so that all of them close even if an observer raises.
 
-        The stack starts with the calls, which were pushed last: otherwise another call
-        would start the session when the first connection is closed.
+        The calls are pushed last, so they close first: otherwise another call would start the
+        session when the first connection is closed.
         """
         with self._guard:
             self._closed = True

@@ -1,4 +1,4 @@
-"""Turns the items of a bot into events, for every server and for `opchat_transports.testing.pair`."""
+"""Turn the items of a bot into events, for every server and for `opchat_transports.testing.pair`."""
 
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeAlias, final
@@ -48,6 +48,6 @@ def events_of(bot: BlockingBot, submit: Submit) -> Generator[Event]:
                 return
         yield items.end()
     finally:
-        close = getattr(given, "close", None)  # generators have one
+        close = getattr(given, "close", None)  # generators have it
         if close is not None:
             close()

@@ -1,4 +1,4 @@
-"""Runs async and blocking bots on async and threaded servers, and loads bots by name."""
+"""Run async and blocking bots on async and threaded servers, and load bots by name."""
 
 import contextvars
 import importlib
@@ -24,7 +24,7 @@ _GONE = Broken(Reason.REMOTE, "A file of this question is not there, or not any 
 def load_bot(name: str) -> Callable[[Submit], Any]:
     """Import the bot named `module:callable`, as an ASGI server would.
 
-    Raises `ValueError`, for a person, whatever the import raises.
+    Raises `ValueError`, with a text for a person, whatever the import raises.
     """
     module, _, path = name.partition(":")
     if not module or not path:
@@ -118,7 +118,7 @@ def as_async(bot: Callable[[Submit], Any], threads: "Threads") -> Callable[[Subm
 
 @final
 class WithFiles:
-    """A bot that is called with the question and its files, as one that is called with the question."""
+    """Adapt a bot that takes a question and its files to one that takes only a question."""
 
     def __init__(self, bot: BotWithFiles, store: FileStore) -> None:
         self.bot = bot
@@ -146,11 +146,11 @@ async def _gone() -> AsyncGenerator[Event]:
 def with_files(
     bots: Mapping[str | None, Callable[..., Any]], store: FileStore | None
 ) -> dict[str | None, Callable[[Submit], Any]]:
-    """The bots, called with the question alone. Raises `TypeError` for one that does not take files beside it."""
+    """The same bots, each called with the question alone. Raises `TypeError` for a bot that takes no files."""
     if store is None:
         return dict(bots)
     for name, bot in bots.items():
-        with suppress(ValueError):  # it does not tell
+        with suppress(ValueError):  # its signature is unknown
             try:
                 inspect.signature(bot).bind(None, ())
             except TypeError:
@@ -160,7 +160,7 @@ def with_files(
 
 
 def is_async(bot: object) -> bool:
-    """Whether calling this bot evidently returns an awaitable or an async iterable."""
+    """Whether calling this bot certainly returns an awaitable or an async iterable."""
     if isinstance(bot, WithFiles):
         bot = bot.bot
     call = bot if inspect.isroutine(bot) else getattr(bot, "__call__", bot)  # noqa: B004  # for its call, not to test whether it is callable
@@ -279,7 +279,7 @@ class _Worker:
                 self._tell(self._take, item, error)
         finally:
             try:
-                close = getattr(items, "close", None)  # generators have one
+                close = getattr(items, "close", None)  # generators have it
                 if close is not None:
                     close()
             except BaseException as error:

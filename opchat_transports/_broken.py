@@ -35,7 +35,7 @@ def broken_line(broken: Broken) -> str:
 
 @final
 class ReplyBroken(RuntimeError):
-    """Raised where a whole answer was wanted and the reply is broken. Can be pickled.
+    """Raised if a whole answer was wanted and the reply is broken. Can be pickled.
 
     Its text is one line that says what happened.
     """
@@ -65,7 +65,7 @@ def run(reply: Any) -> Any:
 
 
 async def arun(reply: Any) -> Any:
-    """As `run`, in async code. If cancelled, the reply is closed."""
+    """Like `run`, in async code. If cancelled, the reply is closed."""
     async with reply:
         async for _ in reply:
             pass

@@ -50,14 +50,14 @@ class Options(TypedDict, total=False):
     """An earlier `transport.session`. By default the first question starts one."""
     page: str | None
     """The address of the page with the session's nonce. It is visited again if the nonce is refused, and for a member
-    with cookies and without a nonce. Without it such a member's nonces come from WordPress's admin-ajax.php."""
+    with cookies and no nonce. Without it, such a member's nonces come from WordPress's admin-ajax.php."""
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     """Header fields for each request to the site."""
     limits: Limits
     timeouts: Timeouts
     """The clocks. By default `Timeouts()`."""
     timeout: float | Timeouts | None
-    """The same, by its name in other libraries. A number of seconds sets each clock."""
+    """The same under its name in other libraries. A number of seconds sets each clock."""
     proxy: ProxyLike
     """A `Proxy` or its URL; None for no proxy. By default from the environment variables, read once."""
     retries: int
@@ -76,7 +76,7 @@ def make_channel(
     *,
     signal: Callable[[], Signal],
 ) -> Channel:
-    """Make the channel of a transport. Raises as `Channel` does, and `TypeError` for an unknown option."""
+    """Make the channel of a transport. Raises the exceptions of `Channel`, and `TypeError` for an unknown option."""
     if isinstance(endpoint, str):
         endpoint = Endpoint.parse(endpoint)
     given: dict[str, Any] = {"random": random, **options}
@@ -96,7 +96,7 @@ def make_channel(
 def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
     """The caller's context, or one with the system's trust store; None if no question is encrypted.
 
-    Raises as `load_trust_store`, and `TypeError` for anything but a context.
+    Raises the exceptions of `load_trust_store`, and `TypeError` for anything but a context.
     """
     if not isinstance(ssl_context, ssl.SSLContext | None):
         raise TypeError(f"ssl_context: expected an ssl.SSLContext or None, got {type(ssl_context).__name__}")
@@ -108,7 +108,7 @@ def make_ssl_context(channel: Channel, ssl_context: ssl.SSLContext | None) -> ss
 
 
 def tell_truncation(context: ssl.SSLContext) -> ssl.SSLContext:
-    """This context, which tells a truncation from an end (RFC 8446, 6.1).
+    """The same context, set to distinguish a truncation from an end (RFC 8446, 6.1).
 
     Early versions of CPython 3.11 set an option against that in each context.
     """
@@ -172,6 +172,6 @@ _OPTIONS = [
 
 
 def tune(connection: Any) -> None:
-    """Switch off Nagle's algorithm and switch on TCP keep-alive. `connection` has `setsockopt`, as a socket."""
+    """Switch off Nagle's algorithm and switch on TCP keep-alive. `connection` has `setsockopt`, like a socket."""
     for level, name, value in _OPTIONS:
         connection.setsockopt(level, name, value)

@@ -36,7 +36,7 @@ class Discussions:
         return _page(run(_reply(self, _list(bot_id, custom_id, offset, limit))))
 
     def rename_discussion(self, chat_id: str, title: str) -> None:
-        """Give a discussion another title. The site confirms it even if there is no such discussion.
+        """Give a discussion another title. The site confirms it even for an unknown discussion.
 
         Raises `ReplyBroken` if the site refuses, as for a guest; `ValueError` for values
         that cannot be sent, `RuntimeError` if the transport is closed.
@@ -46,7 +46,7 @@ class Discussions:
     def delete_discussions(self, *chat_ids: str) -> None:
         """Delete discussions for good: all of these, or none if one belongs to another member.
 
-        Raises as `rename_discussion`, and `ValueError` for no chat id.
+        Raises the exceptions of `rename_discussion`, and `ValueError` without a chat id.
         """
         run(_reply(self, DeleteDiscussions(chat_ids)))
 
@@ -57,15 +57,15 @@ class AsyncDiscussions:
     async def discussions(
         self, bot_id: Scalar | None = "default", *, custom_id: Scalar | None = None, offset: int = 0, limit: int = 10
     ) -> DiscussionPage:
-        """As `BlockingTransport.discussions`. If cancelled, its connection is closed."""
+        """Like `BlockingTransport.discussions`. If cancelled, its connection is closed."""
         return _page(await arun(_reply(self, _list(bot_id, custom_id, offset, limit))))
 
     async def rename_discussion(self, chat_id: str, title: str) -> None:
-        """As `BlockingTransport.rename_discussion`. If cancelled, it may have been done."""
+        """Like `BlockingTransport.rename_discussion`. If cancelled, the site may have done it."""
         await arun(_reply(self, RenameDiscussion(chat_id, title)))
 
     async def delete_discussions(self, *chat_ids: str) -> None:
-        """As `BlockingTransport.delete_discussions`. If cancelled, it may have been done."""
+        """Like `BlockingTransport.delete_discussions`. If cancelled, the site may have done it."""
         await arun(_reply(self, DeleteDiscussions(chat_ids)))
 
 

@@ -1,4 +1,4 @@
-"""The particulars of httpx and httpcore: the progress of a request, their exceptions, their leftovers."""
+"""What is particular to httpx and httpcore: the progress of a request, exceptions, and leftovers."""
 
 import re
 import ssl
@@ -19,7 +19,7 @@ __all__ = ["Progress", "end", "give_whole", "own_client", "unused_context"]
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
 _SENDING = "the request could not be sent"
 _NO_ANSWER = "Server disconnected without sending a response."  # httpcore, for a close before the end of the head
-_PIECES_HELD = 16 * 1024  # more than a client can hold, even with one piece for each chunk of a byte
+_PIECES_HELD = 16 * 1024  # more than a client can buffer, even if each byte is a chunk
 
 
 def own_client(channel: Channel, context: ssl.SSLContext) -> Any:
@@ -56,7 +56,7 @@ class Progress:
             "sni_hostname": host.removesuffix("."),
         }
         self._where = "could not connect"
-        self._at_proxy = False  # the proxy has not opened the way yet
+        self._at_proxy = False  # the proxy has not opened the tunnel yet
         self._is_sent = False  # or partly sent
         self._opened: Any = None  # the connection, until the request is sent
 
@@ -77,7 +77,7 @@ class Progress:
                     self._opened = info["return_value"]
                 if phase == "connect_tcp" and (opened := self._opened.get_extra_info("socket")) is not None:
                     tune(opened)
-                # A connection that is cancelled between its opening and first write stays in the pool for ever.
+                # A connection that is cancelled between its opening and first write stays in the pool forever.
                 await anyio.lowlevel.checkpoint()  # so be cancelled here: httpcore forgets it, and `close` closes it
 
     async def close(self) -> None:
@@ -123,7 +123,7 @@ def give_whole(request: Any, body: bytes) -> None:
 
 
 class _Once:
-    """Iterates over one piece."""
+    """Iterates over a single piece."""
 
     def __init__(self, piece: bytes) -> None:
         self._pieces = [piece]

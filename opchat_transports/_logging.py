@@ -1,4 +1,4 @@
-"""The logger "opchat": a line for each finished question, and at DEBUG one for each step. No texts, no secrets.
+"""The logger "opchat": one line for each finished question, and at DEBUG one for each step. No texts, no secrets.
 
 Silent unless the application sets the level of the logger, or of the root logger,
 before it makes the transport:
@@ -34,7 +34,7 @@ LOGGER.addHandler(logging.NullHandler())
 
 
 def with_log(observer: Observer | None) -> Observer | None:
-    """An observer that logs and calls `observer`; `observer` itself if the log is off, so that it costs nothing."""
+    """An observer that logs and calls `observer`. If the log is off, `observer` itself, so that it costs nothing."""
     if not LOGGER.isEnabledFor(logging.INFO) or not (observer is None or callable(observer)):
         return observer
     begun: WeakKeyDictionary[Call | HTTPCall, list[float]] = WeakKeyDictionary()  # start time, and number of events

@@ -1,4 +1,4 @@
-"""Chooses the proxy: from the environment, by the same rules for every transport."""
+"""Choose the proxy: from the environment, by the same rules for every transport."""
 
 from typing import Literal, TypeAlias
 from urllib.request import getproxies_environment, proxy_bypass

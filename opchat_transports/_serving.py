@@ -55,7 +55,7 @@ _OOPS = (  # WIRE 5.6
 
 
 def answer_of(bot: BlockingBot, submit: Submit, *, debug: bool = False) -> Generator[Event]:
-    """As `events_of`, but the bot's exceptions are logged and become a `Broken`."""
+    """Like `events_of`, but the bot's exceptions are logged and become a `Broken`."""
     events = events_of(bot, submit)
     try:
         while True:
@@ -91,7 +91,7 @@ def bots_own(error: BaseException) -> bool:
 
 
 def failed(error: BaseException, *, debug: bool = False) -> Broken:
-    """Log a bot's exception. Return what the client sees: the plugin's general error, or with `debug` the exception."""
+    """Log a bot's exception. Returns the client's view: the plugin's general error, or with `debug` the exception."""
     _LOG.error("the bot failed", exc_info=error)
     told = "".join(traceback.format_exception_only(error)).strip() if debug else _OOPS
     return Broken(Reason.REMOTE, told)
@@ -103,12 +103,12 @@ def failed_when_closed(error: BaseException) -> None:
 
 
 def store_failed(error: OSError) -> None:
-    """Log why a file of a client's could not be kept."""
+    """Log why a client's file could not be stored."""
     _LOG.error("a file cannot be kept: %s", error.strerror or error)
 
 
 def open_file(store: "FileStore", wanted: OutgoingFile) -> tuple[Response, BinaryIO | None]:
-    """The response to a request for a file, and the open file whose bytes follow it, if there are any."""
+    """The response to a request for a file, and the open file whose bytes follow it, if any."""
     try:
         stored = store.find(wanted.file_id)
         if stored is not None:
@@ -123,7 +123,7 @@ def open_file(store: "FileStore", wanted: OutgoingFile) -> tuple[Response, Binar
 
 
 def read_file(file: BinaryIO, left: int) -> bytes:
-    """Read the next bytes of a file that has so many left. Logs and raises `OSError`."""
+    """Read the next bytes of a file with this many left. Logs and raises `OSError`."""
     try:
         if data := file.read(min(left, READ)):
             return data
@@ -191,7 +191,7 @@ def make_site(
     suggestions: Iterable[str],
     files: "FileStore | None" = None,
 ) -> Site:
-    """A site with a chat page, for the bot "default" or the first one with a name. Raises as `Site` does."""
+    """A site with a chat page, for the bot "default" or the first one with a name. Raises the exceptions of `Site`."""
     name = next(iter(bots))
     suggested = tuple(suggestions)
     if isinstance(suggestions, str) or not all(isinstance(text, str) for text in (title, greeting, *suggested)):
@@ -212,7 +212,7 @@ def make_site(
 
 def server_url(host: str, port: int) -> str:
     """The URL of a server that listens there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # bound to all: one to connect to
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # listening on all addresses: one to connect to
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -221,7 +221,7 @@ def server_url(host: str, port: int) -> str:
 
 @final
 class Bodies:
-    """Bounds the bytes that the request bodies of all connections hold together, and says which must be dropped.
+    """Bounds the bytes that the request bodies of all connections hold together, and says which one to drop.
 
     The caller chooses a key for each body. Thread-safe.
     """
@@ -234,7 +234,7 @@ class Bodies:
         self._sum = 0
 
     def resize(self, key: _Key, size: int) -> _Key | None:
-        """This body now has this size. Return the key of the body to drop, the largest unfinished one, or None."""
+        """The body has grown to this size. Returns the key of the body to drop, the largest unfinished one, or None."""
         with self._lock:
             self._sum += size - self._sizes.get(key, 0)
             self._sizes[key] = size
@@ -272,13 +272,13 @@ def log_access(
 
 
 class OncePerSecond(logging.Filter):
-    """Lets one warning and one error a second through; the next line says how many were left out."""
+    """Lets one warning and one error through per second. The next line says how many were suppressed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen: dict[int, tuple[float, int]] = {}  # level: when a line was logged, and how many were not since
+        self._seen: dict[int, tuple[float, int]] = {}  # level: time of the last line, lines suppressed since
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""

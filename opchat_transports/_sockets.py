@@ -15,7 +15,7 @@ __all__ = ["SocketStream", "at_once", "connect", "look_up", "send_all", "set_tim
 
 _T = TypeVar("_T")
 _LONGEST = 1_000_000.0  # seconds, instead of no timeout
-_IMMATERIAL = 0.001  # seconds of tolerance: each change of a timeout is a system call
+_IMMATERIAL = 0.001  # seconds of tolerance, since each change of a timeout is a system call
 
 
 def set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:

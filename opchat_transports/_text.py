@@ -24,7 +24,7 @@ class _Answer:
         self.events = 0
 
     def piece(self, event: Event) -> str:
-        """What an event adds to the text."""
+        """The text that an event adds."""
         self.events += 1
         match event:
             case Live(text, kind="content"):
@@ -81,7 +81,7 @@ def collect(events: Iterable[Event]) -> str:
 
 
 async def acollect(events: AsyncIterable[Event]) -> str:
-    """As `collect`, in async code. If cancelled, the reply is closed and the answer is lost."""
+    """Like `collect`, in async code. If cancelled, the reply is closed and the answer is lost."""
     if isinstance(events, AsyncText):
         return await events.text()
     answer = _Answer()
@@ -113,7 +113,7 @@ class _Pieces:
 
 @final
 class _AsyncPieces:
-    """As `_Pieces`, in async code. Not an async generator, which its user would have to close after leaving early."""
+    """Like `_Pieces`, in async code. Not an async generator, which its user would have to close after leaving early."""
 
     __slots__ = ("_answer", "_reply")
 
@@ -168,7 +168,7 @@ class AsyncText(AsyncIterator[Event]):
         return _AsyncPieces(self)
 
     async def text(self) -> str:
-        """As `Text.text`, in async code. If cancelled, the reply is closed and the answer is lost."""
+        """Like `Text.text`, in async code. If cancelled, the reply is closed and the answer is lost."""
         answer = _answer_of(self)
         async for event in self:
             answer.piece(event)

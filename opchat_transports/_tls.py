@@ -13,7 +13,7 @@ __all__ = ["TLSStream"]
 class TLSStream:
     """The client side of TLS over another stream. Raises `ssl.SSLError` for faults and truncation.
 
-    asyncio's own TLS reports a truncation like an end, although only an end has a
+    asyncio's own TLS reports a truncation as an end, although only an end has a
     close_notify (RFC 8446, 6.1), and takes bytes from before TLS for decrypted ones. And
     a socket can be wrapped only once.
     """
@@ -33,7 +33,7 @@ class TLSStream:
 
     @property
     def has_data(self) -> bool:
-        """Whether bytes have come that were not read yet."""
+        """Whether bytes have arrived that were not read yet."""
         return self._tls.pending() > 0 or self._incoming.pending > 0
 
     async def receive_some(self) -> bytes:

@@ -15,7 +15,7 @@ from ._broken import ReplyBroken, arun, run
 __all__ = ["AsyncUploads", "FileLike", "Uploads", "read_files", "to_upload"]
 
 FileLike: TypeAlias = str | os.PathLike[str] | tuple[str, bytes] | Upload
-"""A path, or a name and the bytes, or an `Upload`."""
+"""A path, a pair of a name and bytes, or an `Upload`."""
 
 
 class Uploads:
@@ -24,9 +24,9 @@ class Uploads:
     def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
         """Send a file, and return its id, for `ask("What is this?", file_ids=[...])`.
 
-        `file` is a path, or the bytes themselves with a `name`, or a pair of a name and bytes,
-        or an `Upload`; a `name` replaces the file's own. The site keeps the file for an hour, for this transport's
-        session. An upload costs no question, so `retries` may repeat it (WIRE 7.5).
+        `file` is a path, bytes with a `name`, a pair of a name and bytes, or an `Upload`; a
+        `name` replaces the file's own. The site keeps the file for an hour, for this
+        transport's session. An upload costs no question, so `retries` may repeat it (WIRE 7.5).
 
         Raises `ReplyBroken` if the site refuses it, `OSError` for a file that cannot be
         read, `ValueError` for one larger than `Limits.upload_bytes`, `RuntimeError` if
@@ -41,9 +41,9 @@ class AsyncUploads:
     _in_thread: Callable[..., Awaitable[Any]]  # calls a function in a thread, which a cancellation does not wait for
 
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
-        """As `BlockingTransport.upload`: send a file, and return its id.
+        """Like `BlockingTransport.upload`: send a file, and return its id.
 
-        A path is read first, in a thread. Raises as it does. If cancelled, its
+        A path is read first, in a thread. Raises the same exceptions. If cancelled, its
         connection is closed; the site may have received the file.
         """
         if isinstance(file, str | os.PathLike):
@@ -68,7 +68,7 @@ def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upl
         with path.open("rb") as opened:
             data = opened.read(most + 1)
         if name is None:
-            name = os.fsencode(path.name).decode("utf-8", "replace")  # on Linux it may be in another encoding
+            name = os.fsencode(path.name).decode("utf-8", "replace")  # on Linux it may have another encoding
         if len(data) > most:
             raise ValueError(f"file: expected at most {most} bytes (Limits.upload_bytes)")
     else:
@@ -86,7 +86,7 @@ def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upl
 
 
 def read_files(files: Iterable[FileLike], most: int) -> list[Upload]:
-    """Read these. Raises as `to_upload`."""
+    """Read these files. Raises the exceptions of `to_upload`."""
     return [to_upload(file, most) for file in files]
 
 

@@ -249,7 +249,7 @@ class Application:
     async def _receive_file(
         self, file: IncomingFile, store: FileStore, receive: _Receive, version: str
     ) -> Response | None:
-        """Store a file as it comes. Return the response, or None if the client left."""
+        """Store a file as it arrives. Returns the response, or None if the client left."""
         writer: FileWriter | None = None
         seconds = math.inf if self._request_timeout is None else self._request_timeout
         try:
@@ -269,7 +269,7 @@ class Application:
                 refusal = file.receive_eof()
                 if refusal is not None:
                     return _last(refusal, version) if more else refusal
-                assert writer is not None  # a file that is whole has a name
+                assert writer is not None  # a complete file has a name
                 stored = await anyio.to_thread.run_sync(writer.keep)
                 return file.kept(stored.file_id)
             return _last(file.failed("The file took too long.", 408), version)
@@ -417,7 +417,7 @@ class _Answer:
 
     async def _put(self, event: Event | None, scope: anyio.CancelScope) -> None:
         if self._count % _TURN == 0:
-            # A bot that always has a piece, and a server whose client has left, do not let other tasks run.
+            # A bot that always has a piece and a server whose client has left do not let other tasks run.
             await anyio.lowlevel.checkpoint()
         async with self._sending:
             try:

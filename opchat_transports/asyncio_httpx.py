@@ -36,7 +36,7 @@ _CLOSE_WITHIN = 2.0
 
 
 def _current_loop() -> object:
-    """The running event loop. asyncio is asked first: anyio makes new objects, and this runs for each piece."""
+    """The running event loop. asyncio is asked first: this runs for each piece, and anyio makes new objects."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -104,7 +104,7 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
             raise ValueError("client: expected none with an auth, since the session has its own Authorization")
         self._is_own = client is None
         self._new_call, self._new_visit = self._channel.http_call, self._channel.http_visit
-        self._spare_context = unused_context()  # of our own client, if no question is encrypted
+        self._spare_context = unused_context()  # the context of our own client, if no question is encrypted
         self._spare_is_loaded = False
         context = self._ssl_context or self._spare_context
         self._client = own_client(self._channel, context) if client is None else client
@@ -144,7 +144,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
     _response: Any = None
     _body: AsyncIterator[bytes] | None = None  # of the response
     _progress: Progress  # of the request
-    _is_over = False  # the reply, though not its body, whose rest is read after the last event
+    _is_over = False  # the reply is over, except for the rest of its body, which is read after the last event
 
     def _begin(self) -> None:
         self._now, self._within = anyio.current_time, lambda until: anyio.CancelScope(deadline=until)
@@ -198,7 +198,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
                 call.step_failed("the proxy refused: status 407", Reason.PROXY)
                 return
             call.receive_head(response.status_code, headers)
-            if response.status_code < 200:  # the call would otherwise repeat the request
+            if response.status_code < 200:  # otherwise the call would repeat the request
                 call.step_failed("HTTP: an interim response is not an answer", Reason.TRUNCATED)
 
     async def _finish(self) -> None:

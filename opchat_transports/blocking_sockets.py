@@ -50,7 +50,7 @@ class BlockingTransport(
             self._close_all(stack, stack.callback)
 
     def __exit__(self, *_: object) -> None:
-        """`close()`."""
+        """Same as `close()`."""
         self.close()
 
 
@@ -67,7 +67,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         self._reading = threading.RLock()  # held during `next`
         self._guard = threading.RLock()  # for opening, shutting down and closing the socket
         self._link: SocketStream | None = None
-        self._tls: TLSStream | None = None  # over that connection
+        self._tls: TLSStream | None = None  # whether TLS is in use there
         self._lookup: Future[list[Any]] | None = None  # the lookup of a name
         self._closed = False
 
@@ -119,7 +119,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 self._reading.release()
 
     def __exit__(self, *_: object) -> None:
-        """`close()`."""
+        """Same as `close()`."""
         self.close()
 
     # ---------------------------------------------------------------- the loop
@@ -139,7 +139,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 else:
                     self._take(step, until)
             except (OSError, ValueError) as error:  # ValueError: an impossible name for DNS or a certificate
-                # A TimeoutError with an errno is from the system: a lost connection.
+                # A TimeoutError with an errno comes from the system: a lost connection.
                 is_ours = isinstance(error, TimeoutError) and error.errno is None
                 call.timed_out() if is_ours else call.step_failed(words(error))
             else:

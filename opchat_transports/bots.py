@@ -16,10 +16,9 @@ _WORD = re.compile(r"\s*\S+\s?")
 def small_talk(submit: Submit, files: Sequence[StoredFile] = ()) -> Iterator[str]:
     """Answer from the question and the history, a word at a time.
 
-    It names the files that came with the question.
-
-    It greets, says who it is, and on request quotes the previous question or counts
-    words; otherwise it repeats the question. It numbers the questions.
+    It greets, says who it is, names the files of the question, and on request quotes the
+    previous question or counts words. Otherwise it repeats the question. It numbers the
+    questions.
     """
     question = submit.new_message.strip()
     before = [message.content.strip() for message in submit.messages if message.role == "user"]

@@ -1,4 +1,4 @@
-"""Stores the files that clients upload: `application(bot, files=FileStore("uploads"))`, and the same for `serve`.
+"""Store the files that clients upload: `application(bot, files=FileStore("uploads"))`, and the same for `serve`.
 
 Processes that serve one site can share its directory.
 """
@@ -22,8 +22,8 @@ __all__ = ["BotWithFiles", "FileStore", "FileWriter", "StoredFile"]
 
 _ID = re.compile("[0-9a-f]{32}")
 _OURS = re.compile(r"[0-9a-f]{32}\.(?:part|data|json)")  # nothing else in the directory is touched
-_SMALLEST = 4096  # bytes that a small file counts as, so that the number of files is bounded too
-_COUNTED_EVERY = 1.0  # seconds: a count reads the whole directory, so it cannot be made for each file
+_SMALLEST = 4096  # the minimum that a file counts as, in bytes, so that the number of files is bounded too
+_COUNTED_EVERY = 1.0  # seconds; a count reads the whole directory, so it is not made for each file
 
 
 @final
@@ -52,10 +52,11 @@ class FileStore:
 
     A file is deleted `keep_seconds` after its arrival, by default an hour, as in the
     plugin. Together the files have at most `total_bytes`. `types` are the extensions of
-    the files that are taken. Anyone who knows a file's random id can fetch it, and name it in a question.
+    the files that are accepted. Anyone who knows a file's random id can fetch it, and
+    name it in a question. Thread-safe.
 
     Raises `OSError` if the directory can be neither used nor created, `ValueError` for
-    numbers below 1, endless times and empty types, `TypeError` for types in one str. Thread-safe.
+    numbers below 1, endless times and empty types, `TypeError` for types in one str.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class FileStore:
         self._keep_seconds = keep_seconds
         self._guard = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._total = 0  # bytes that the files had when they were counted, and what was written since
+        self._total = 0  # the bytes of the files when last counted, and those written since
         self._counted_at = -math.inf
         self._clean_up()
 
@@ -106,15 +107,15 @@ class FileStore:
         return StoredFile(file_id, told["name"], told["content_type"], status.st_size, path)
 
     def find_all(self, file_ids: Iterable[str]) -> tuple[StoredFile, ...] | None:
-        """Return the files with these ids, or None if one is missing. Raises as `find`."""
+        """Return the files with these ids, or None if one is missing. Raises the exceptions of `find`."""
         found = [self.find(file_id) for file_id in file_ids]
         return None if None in found else tuple(file for file in found if file is not None)
 
     def purge(self) -> int:
-        """Delete old files. Return how many bytes the others count as."""
+        """Delete old files. Returns how many bytes the remaining ones count as."""
         total, now = 0, time.time()
         for entry in self._entries():
-            with suppress(OSError):  # another process does the same, or on Windows a bot reads the file
+            with suppress(OSError):  # another process does the same, or on Windows a bot is reading the file
                 status = entry.stat(follow_symlinks=False)
                 if now - status.st_mtime > self._keep_seconds:
                     os.unlink(entry.path)
@@ -123,7 +124,7 @@ class FileStore:
         return total
 
     def _claim(self, size: int) -> None:
-        """Make room for so many bytes. Raises `OSError`. What other processes write is seen a second later."""
+        """Make room for this many bytes. Raises `OSError`. Files of other processes are seen a second later."""
         with self._guard:
             now = time.monotonic()
             self._total += size
@@ -139,7 +140,7 @@ class FileStore:
                     yield entry
 
     def _clean_up(self) -> None:
-        """Delete old files, now and as long as there are files."""
+        """Delete old files, now and then again for as long as there are files."""
         with self._guard:
             self._timer = None
         with suppress(OSError):  # for example, the directory is gone
@@ -168,7 +169,7 @@ class FileWriter:
         self._file = open(self._part, "xb", opener=_private)  # noqa: SIM115  # `keep` and `discard` close it
 
     def write(self, data: bytes) -> None:
-        """Write the next bytes. Raises `OSError`, also if the store is full; then `discard` it."""
+        """Write the next bytes. Raises `OSError`, also if the store is full: then `discard` the file."""
         size = self._size + len(data)
         self._store._claim(max(size, _SMALLEST) - max(self._size, _SMALLEST))
         self._file.write(data)
@@ -176,7 +177,7 @@ class FileWriter:
         self._size = size
 
     def keep(self) -> StoredFile:
-        """The file is complete. Raises `OSError`; then `discard` it."""
+        """The file is complete. Raises `OSError`: then `discard` it."""
         self._file.close()
         with open(self._path.with_suffix(".json"), "x", encoding="utf-8", opener=_private) as file:
             json.dump(self._told, file)

@@ -23,7 +23,7 @@ __all__ = ["TrioReply", "TrioTransport"]
 class _Socket(trio.abc.AsyncResource):
     """The socket of a `trio.SocketStream`, which waits before it reads, and then reads once.
 
-    Reading first nearly always fails, because an answer comes more slowly than it is
+    Reading first nearly always fails, because an answer arrives more slowly than it is
     read. Programs read a thousand answers at once, so this does as little as possible.
     """
 
@@ -42,7 +42,7 @@ class _Socket(trio.abc.AsyncResource):
             try:
                 return self._socket.recv(max_bytes or READ)
             except BlockingIOError:
-                continue  # the system was wrong about that
+                continue  # the system was wrong: not readable
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -60,7 +60,7 @@ class _Socket(trio.abc.AsyncResource):
 
 
 class _TLS(TLSStream):
-    """TLS that can be read after a failed write, as a server may answer early. `trio.SSLStream` cannot."""
+    """TLS that can be read after a failed write, since a server may answer early. `trio.SSLStream` cannot."""
 
     async def receive_some(self) -> bytes:
         if self.has_data:  # otherwise reading the connection is a checkpoint

@@ -1,6 +1,6 @@
 """uvicorn's HTTP/1.1 with bounds: `uvicorn.run(app, http=BoundedProtocol)`. `opchat serve` uses it.
 
-uvicorn alone waits for a head for ever, holds any number of connections, and accepts
+uvicorn alone waits for a head forever, holds any number of connections, and accepts
 heads that proxies may read differently.
 """
 
@@ -36,10 +36,10 @@ class BoundedProtocol(H11Protocol):
 
     One connection too many closes the one that has waited longest for a request; if
     all are being answered, the new one gets status 503. A head must come within
-    `head_within` seconds of the connect or the previous answer. A client that reads
-    nothing of its answer for `write_within` seconds is disconnected. Heads that
-    `Server` refuses are refused here too (RFC 9112, 5.2 and 6.1). The log has at most
-    one line a second about all of these.
+    `head_within` seconds of the connect or the previous answer. A client that does not
+    read its answer for `write_within` seconds is disconnected. Heads that `Server`
+    refuses are refused here too (RFC 9112, 5.2 and 6.1). The log has at most one line a
+    second about all of these.
 
     The bounds are attributes of the class; a subclass can change them.
     """
@@ -47,9 +47,9 @@ class BoundedProtocol(H11Protocol):
     connections_at_most: int = 500
     """The most connections of one process."""
     head_within: float = 30.0
-    """Seconds."""
+    """How long a head may take, in seconds."""
     write_within: float = 30.0
-    """Seconds."""
+    """How long a client may read nothing, in seconds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Made by uvicorn."""

@@ -22,7 +22,7 @@ __all__ = ["attach", "save_images", "tell_progress"]
 _LARGE = 1024 * 1024  # bytes of a file whose progress is shown
 _NAME_LENGTH = 80  # characters of a file name, without number and extension
 _SAME_NAMES = 1000
-_MOST_IMAGES = 20  # of one answer; models paint at most ten
+_MOST_IMAGES = 20  # images of one answer; models paint at most ten
 _IMAGES = (  # the first bytes, and the extension
     (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
     (re.compile(rb"\xff\xd8\xff"), ".jpg"),
@@ -59,7 +59,7 @@ def attach(settings: Settings, paths: Sequence[Path], before: int = 0) -> list[U
 
 
 def tell_progress(tell: Callable[[str], None]) -> Callable[[Call | HTTPCall, object], None]:
-    """An observer that shows the progress of a large file, in a line for a person. httpx does not report it."""
+    """An observer that shows the progress of a large file, as a line for a person. httpx does not report it."""
 
     def observe(call: Call | HTTPCall, item: object) -> None:
         if not isinstance(call, Call) or call.upload is None or not isinstance(item, Send | StepDone):
@@ -75,7 +75,7 @@ def tell_progress(tell: Callable[[str], None]) -> Callable[[Call | HTTPCall, obj
 
 
 def save_images(settings: Settings, images: Sequence[str], directory: Path) -> int:
-    """Save an answer's images under new names in this directory. Return how many failed.
+    """Save an answer's images under new names in this directory. Returns how many failed.
 
     Each is fetched from the http or https address that the site names, on any host. Only the
     site itself gets its cookies and the header fields of the settings. The site chooses the
@@ -139,7 +139,7 @@ def _write(directory: Path, stem: str, kind: str, data: bytes) -> Path:
             with file:
                 file.write(data)
         except OSError:
-            path.unlink()  # half of an image
+            path.unlink()  # an incomplete image
             raise
         return path
     raise ValueError(f"there are too many files of its name in {directory}")

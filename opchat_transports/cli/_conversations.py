@@ -1,4 +1,4 @@
-"""The conversation of a question: begins or continues it, asks, and saves it for `--continue`."""
+"""The conversation of a question: begin or continue it, ask, and save it for `--continue`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +54,7 @@ def answer(
 ) -> bool:
     """Ask, with these files, and print. A complete answer becomes part of the conversation, a broken one does not.
 
-    Return whether there is something to save: an answer, or the news that the provider
+    Returns whether there is something to save: an answer, or the news that the provider
     has forgotten the previous one, so that the next question sends the whole history.
     """
     observers: list[Observer] = [Trace(printer.output)] if settings.verbose else []

@@ -1,4 +1,4 @@
-"""Makes a server's text safe to show: control sequences and hidden characters are escaped."""
+"""Make a server's text safe to show: control sequences and hidden characters are escaped."""
 
 import re
 from typing import final
@@ -40,7 +40,7 @@ def escape(text: str, *, terminal: bool) -> str:
 
 
 def escape_line(text: str, *, terminal: bool) -> str:
-    """As `escape`, and also newlines, so that the text cannot look like lines of the command."""
+    """Like `escape`, but also newlines, so that the text cannot look like lines of the command."""
     return escape(text, terminal=terminal).translate(_NEWLINE)
 
 
@@ -50,7 +50,7 @@ def _escaped_tag(match: re.Match[str]) -> str:
 
 @final
 class PiecewiseEscaper:
-    """`escape` for a text in pieces: the result does not depend on the cuts."""
+    """`escape` for a text in pieces. The result does not depend on the cuts."""
 
     def __init__(self, *, terminal: bool) -> None:
         self._terminal = terminal

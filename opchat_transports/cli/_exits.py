@@ -56,12 +56,12 @@ _CHALLENGE = re.compile(
 
 _CHALLENGE_WITHIN = 64 * 1024  # characters
 
-# How the core begins when a site does not take a member for one.
+# How the core's detail begins when a site does not recognise a member.
 _IS_MEMBERS = re.compile(r"users/me: |the page: |wp-admin/|https?://\S+: no nonce for a member")
 
 _TO_ROUTE = re.compile(r"redirected to (https?://\S+?)/mwai(?:-ui)?/v1/")
 
-_IS_FILES = re.compile("file ['\"]")  # how the core begins when an upload fails
+_IS_FILES = re.compile("file ['\"]")  # how the core's detail begins when an upload fails
 
 _TRY = {
     Reason.REMOTE: "the message is the site's: ask its owner, or try another --bot",
@@ -111,7 +111,7 @@ def _is_for_nonce(broken: Broken) -> bool:
 
 
 def what_to_try(broken: Broken, where: str) -> str:
-    """A hint for a person on what may help."""
+    """A hint about what may help."""
     if is_challenge(broken):
         return "ask the site's owner to let its REST API through"
     if broken.in_session and _IS_MEMBERS.match(broken.detail) and broken.reason in (Reason.REFUSED, Reason.MALFORMED):

@@ -1,4 +1,4 @@
-"""Judges an answer in a file as if it came over a connection, with the offset of each event."""
+"""Judge an answer in a file as if it came over a connection, with the offset of each event."""
 
 import re
 from collections.abc import Callable
@@ -135,10 +135,9 @@ def judge(
 ) -> Answer:
     """Judge the answer between these offsets, by default up to the end.
 
-    `failure` says how the bytes ended; "" means that the server closed.
-
-    With `body`, or with `http` False, there is no HTTP to follow. `lines` numbers the
-    lines of `data`, across all its answers.
+    `failure` says how the bytes ended; "" means that the server closed. With `body`, or
+    with `http` False, there is no HTTP to parse. `lines` numbers the lines of `data`,
+    across all its answers.
 
     A live event completes at a line end, so offsets are checked after each line.
     Anything else that ends an answer happens once, and is located byte by byte.

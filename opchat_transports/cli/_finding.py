@@ -15,7 +15,7 @@ from ._site_facts import Answer, Exchange
 __all__ = ["SHOWN", "Finding", "certificate_text", "compression", "failure", "firewall", "ok", "problem"]
 
 _REFUSED = EXIT_CODES[Reason.REFUSED]
-SHOWN = 200  # characters of a quoted text of the site
+SHOWN = 200  # characters quoted from a text of the site
 
 
 @final
@@ -27,7 +27,7 @@ class Finding:
     """The name of the check. These names do not change."""
     text: str
     advice: str = ""
-    """What to do about a problem; "" if all is well."""
+    """What to do about a problem; "" if there is no problem."""
     exit_code: int = 0
     """The exit code if this prevents an answer; 0 if a question would still be answered."""
 
@@ -58,7 +58,7 @@ def firewall(what: str, outcome: End | Broken) -> Finding:
 def failure(exchange: Exchange, check: str, where: str, *, is_first: bool = False) -> Finding:
     """The finding about an exchange without an answer, under the name of its check.
 
-    The first exchange has its way there checked too: name, connection and TLS.
+    For the first exchange, the way to the site is checked too: name, connection and TLS.
     """
     broken = exchange.outcome
     assert isinstance(broken, Broken)

@@ -1,4 +1,4 @@
-"""Reads lines typed at a terminal, with editing, history, completion and pasting of several lines."""
+"""Read lines typed at a terminal, with editing, history, completion and pasting of several lines."""
 
 import json
 import os

@@ -35,7 +35,7 @@ class Login:
     """The application password, or the text of the file of cookies."""
 
     def session(self, endpoint: Endpoint) -> Session:
-        """Make a session with this login. Raises `UsageError` for another site, or if there is no login."""
+        """Make a session with this login. Raises `UsageError` for another site, or if it has no credentials."""
         if endpoint.origin != self.origin:
             raise click.UsageError(
                 f"the chat is at {endpoint.origin}, and you sign in at {self.origin}: give --url the former"
@@ -56,7 +56,7 @@ class Login:
 
 
 def login_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of `Login`; its settings then have one."""
+    """Give a command the options of `Login`. Its settings then have a `login`."""
     command = click.option(
         "--cookie-file",
         type=click.Path(path_type=Path),

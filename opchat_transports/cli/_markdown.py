@@ -1,4 +1,4 @@
-"""Renders Markdown on a terminal while it grows."""
+"""Render Markdown on a terminal while it grows."""
 
 import re
 import sys

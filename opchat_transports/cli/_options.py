@@ -63,12 +63,12 @@ class Settings:
     found: Bot | None = None
     """The bot of the page, if one was found."""
     login: Login | None
-    """What signs a member in."""
+    """The credentials of a member."""
     headers: tuple[tuple[str, str], ...]
     proxy: ProxyLike
     timeouts: Timeouts
     first_event_is_given: bool
-    """Whether an option sets that clock."""
+    """Whether an option sets the first_event clock."""
     limits: Limits
     cacert: str | None
     """A file of certificates to trust in addition to the system's."""
@@ -180,7 +180,7 @@ def visiting_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def examining_options(command: Callable[..., int]) -> Callable[..., int]:
-    """The same for a page, a site or a REST root, with --bot."""
+    """Like `visiting_options`, for a page, a site or a REST root, with --bot."""
     return _with_url(command, _options()[1:], lambda url: {"url": url})
 
 
@@ -304,7 +304,7 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 
 def _check_headers(headers: tuple[tuple[str, str], ...]) -> None:
-    """Tell whoever wants to sign in by a header of the options for that. Raises `UsageError` for cookies."""
+    """Point out the login options to someone who signs in with --header. Raises `UsageError` for cookies."""
     names = [name.lower() for name, _ in headers]
     if "cookie" in names:
         raise click.UsageError(
@@ -318,7 +318,7 @@ def _site(url: str, page: str | None) -> Endpoint:
     try:
         return Endpoint.parse(url)
     except ValueError as error:
-        try:  # the address of a page may have a query and a fragment
+        try:  # a page's address may have a query and a fragment
             return Endpoint.parse(Visit(page or "").origin)
         except ValueError:
             raise error from None

@@ -1,4 +1,4 @@
-"""`ask --official`: asks through the site's official REST API, with the owner's token."""
+"""`ask --official`: ask through the site's official REST API, with the owner's token."""
 
 import os
 
@@ -26,7 +26,7 @@ _ADVICE = {
 def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Session]:
     """The settings with the bot of the page, and the owner's session. Raises `UsageError`.
 
-    `alone` means that no option needs more than one question and its answer.
+    `alone` means that no option needs more than a single question and answer.
     """
     if not alone:
         raise click.UsageError("--official: expected no --continue, --history, --file and --save-images")

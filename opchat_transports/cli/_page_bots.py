@@ -1,4 +1,4 @@
-"""Finds the bot to ask from the address of a page."""
+"""Find the bot to ask from the address of a page."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -35,7 +35,7 @@ def find_bot(settings: Settings) -> Settings:
     except ReplyBroken as error:
         is_elsewhere = settings.login is not None and 300 <= (error.broken.status or 0) < 400
         if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY) and not is_elsewhere:
-            if error.broken.reason is not Reason.LOST:  # the question is lost in the same way
+            if error.broken.reason is not Reason.LOST:  # the question would fail in the same way
                 say(f"no page at {settings.page} ({broken_line(error.broken)}), so a site is looked for there")
             return settings
         say(failure_line(error.broken, settings.page))
@@ -77,7 +77,7 @@ def bot_name(bot: Bot) -> str:
 
 
 def named(bots: Iterable[Bot], name: str | None) -> list[Bot]:
-    """The bots with this name, or else those with this id; None: all."""
+    """The bots with this name, else those with this id. None returns all."""
     bots = list(bots)
     if name is None:
         return bots

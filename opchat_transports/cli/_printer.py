@@ -1,4 +1,4 @@
-"""Prints an answer as it comes, on a terminal or into a pipe."""
+"""Print an answer as it arrives, on a terminal or into a pipe."""
 
 import sys
 from types import TracebackType
@@ -58,7 +58,7 @@ class Printer:
         """The terminal event, if it is one."""
         self.end: End | None = None
         self.output = output
-        """Where it goes."""
+        """The output."""
         self._where = where
         self._pieces: list[str] = []
         self._kinds = frozenset(kind.strip() for kind in kinds.split(","))
@@ -163,7 +163,7 @@ class Printer:
 
 
 def _what_else(end: End) -> str:
-    """What an answer has besides its text, in words."""
+    """Describe in words what an answer has besides its text."""
     found = []
     if names := ", ".join(_name(action) for action in end.actions):
         found.append(f"it asks the site's page to call {names}")
@@ -181,7 +181,7 @@ def _name(action: dict[str, Any]) -> str:
 
 
 def _words(text: str) -> str:
-    """The text without white space, which may always differ between pieces and final text (WIRE 13)."""
+    """The text without white space, which may differ between pieces and final text (WIRE 13)."""
     return "".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""Replaces secrets in recorded bytes: nonces, session ids, cookies, credentials. All lengths stay the same.
+"""Replace secrets in recorded bytes: nonces, session ids, cookies, credentials. All lengths stay the same.
 
 Secrets are found by their places (header fields, JSON keys, attributes and scripts
 of a page), and then everywhere else. The search covers the body without its chunk
@@ -108,7 +108,7 @@ class _Stream:
 def _cover(secret: bytes) -> bytes:
     if secret.isdigit():
         return b"1" * len(secret)  # a JSON number stays a number
-    return re.sub(rb"[^\r\n]", b"x", secret)  # and a head keeps its lines
+    return re.sub(rb"[^\r\n]", b"x", secret)  # a head keeps its lines
 
 
 def replace_secrets(happenings: Iterable[Happening], names: Iterable[str] = (), values: Iterable[str] = ()) -> None:

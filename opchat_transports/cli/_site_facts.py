@@ -74,7 +74,7 @@ class Exchange:
 
     @property
     def last(self) -> Answer:
-        """The last answer; one of status 0 if none came."""
+        """The last answer; its status is 0 if none came."""
         return self.answers[-1] if self.answers else Answer(url="", status=0)
 
 

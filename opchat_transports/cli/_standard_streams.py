@@ -54,7 +54,7 @@ def discard(stream: Any) -> None:
 
 def _raw(stream: Any) -> Any:
     buffer = getattr(stream, "buffer", None)
-    # With python -u there is no buffer.
+    # With `python -u` there is no buffer.
     return buffer if isinstance(buffer, io.RawIOBase) else getattr(buffer, "raw", None)
 
 

@@ -1,4 +1,4 @@
-"""Reads standard input: as part of the question, as lines, or as bytes."""
+"""Read standard input: as part of the question, as lines, or as bytes."""
 
 import sys
 import threading

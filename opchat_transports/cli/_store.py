@@ -104,7 +104,7 @@ class Store:
         name = "built-in" if endpoint is None else re.sub("[^a-z0-9.-]", "_", endpoint.host)[:64]
         self._name = f"{name}-{digest}"
         self._is_followed = False  # whether the next conversation was read or written
-        self._kept: str | None = None  # what was in the file when it was last read or written
+        self._kept: str | None = None  # the content of the file when it was last read or written
 
     def load(self) -> Conversation | None:
         """The saved conversation, or None. Raises `ValueError` for a file that cannot be read."""
@@ -119,7 +119,7 @@ class Store:
     def save(self, conversation: Conversation) -> bool:
         """Save this conversation in place of the last one. Raises `OSError`.
 
-        Return whether another process has saved one since this process last read or
+        Returns whether another process has saved one since this process last read or
         wrote it.
         """
         values = conversation.to_dict()
@@ -127,7 +127,7 @@ class Store:
             values["session"] = None  # the built-in bot's session ends with the command
         elif conversation.session is not None and conversation.session.is_member:
             kept = {name: values["session"].get(name) for name in ("session_id", "origin")}
-            values["session"] = {**kept, "member": conversation.session.member or ""}  # without what signs in
+            values["session"] = {**kept, "member": conversation.session.member or ""}  # without credentials
         text = json.dumps(values) + "\n"
         changed = False
         with suppress(OSError, ValueError):

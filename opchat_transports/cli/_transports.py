@@ -1,4 +1,4 @@
-"""Asks one question, or visits one page, over the chosen transport."""
+"""Ask one question, or visit one page, over the chosen transport."""
 
 import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -52,7 +52,7 @@ def ask(
     *observers: Observer,
     files: Sequence[Upload] = (),
 ) -> Session | None:
-    """Ask, and pass each event to `take` as it comes. Return the session for the next question.
+    """Ask, and pass each event to `take` as it comes. Returns the session for the next question.
 
     The files are uploaded first. An exception from `take`, or Ctrl-C, closes the
     connection before it propagates. Raises `UsageError` for a question that cannot be sent.
@@ -86,7 +86,7 @@ def visit(settings: Settings, url: str, *observers: Observer) -> Page:
 
 
 def download(settings: Settings, url: str) -> bytes:
-    """Download the file at this address. Raises as `visit`, and `ValueError` for anything but an address."""
+    """Download the file at this address. Raises as `visit` does, and `ValueError` for anything but an address."""
     content: bytes
     content, _ = call_method(settings, None, (), "download", url)
     return content
@@ -100,9 +100,9 @@ def call_method(
     *arguments: Any,
     **options: Any,
 ) -> tuple[Any, Session | None]:
-    """What this method of a transport gives, and the session for the next one.
+    """The result of this method of a transport, and the session for the next one.
 
-    Raises what the method raises, and `UsageError` for wrong options.
+    Raises the method's exceptions, and `UsageError` for wrong options.
     """
     transport = _open_site(settings, session, observers)
     call = getattr(transport, method)

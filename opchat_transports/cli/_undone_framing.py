@@ -30,7 +30,7 @@ class UndoneBody:
 def undone_body(data: bytes, start: int) -> UndoneBody | None:
     """Return the body of the response at `start` if its head does not describe it, else None.
 
-    So for HTTP/2 and HTTP/3, and if the head announces chunks or a coding but the
+    That is so for HTTP/2 and HTTP/3, and if the head announces chunks or a coding but the
     body begins like an answer.
     """
     while True:

@@ -69,7 +69,7 @@ def ask(questions: QuestionSource, **options: Unpack[AskOptions]) -> Results:
 
 
 def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOptions]) -> "DaskResults":
-    """As `ask`, from the workers of a Dask cluster: `client` is a `distributed.Client` of either kind.
+    """Like `ask`, from the workers of a Dask cluster: `client` is a `distributed.Client` of either kind.
 
         for result in many.on_dask(client, questions, url="https://site.example"):
             ...
@@ -83,7 +83,7 @@ def on_dask(client: "Client", questions: QuestionSource, **options: Unpack[AskOp
     workers die. For each dead worker, at most `concurrency` questions may have been
     asked (`asked` is "maybe").
 
-    Raises as `ask` does, and `ModuleNotFoundError` without `distributed`.
+    Raises the exceptions of `ask`, and `ModuleNotFoundError` without `distributed`.
     """
     from ._dask import start_on_dask
 

@@ -38,9 +38,9 @@ class AsyncioLoop:
 
 
 def begin(run: Run, main: Coroutine[Any, Any, None]) -> Callable[[], object]:
-    """Start the task of a run, and return a function that cancels it, which always ends the run.
+    """Start the task of a run. Returns a function that cancels it, which always ends the run.
 
-    A task that is cancelled before its first step runs nothing, so the coroutine cannot tell of its own end.
+    A task that is cancelled before its first step runs nothing, so the coroutine cannot report its own end.
     """
 
     async def caught() -> BaseException | None:

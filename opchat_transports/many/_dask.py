@@ -29,7 +29,7 @@ __all__ = ["DaskResults", "start_on_dask"]
 
 _LOOK_EVERY = 0.5  # seconds between checks: for new and dead workers, and on a worker for its driver
 _LONGEST_FAREWELL = 5.0  # seconds
-_STOP, _CLOSE = "stop", "close"  # items in a worker's queue beside questions: end; close the open questions
+_STOP, _CLOSE = "stop", "close"  # items in a worker's queue other than questions: end; close the open questions
 
 
 def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions) -> "DaskResults":
@@ -37,7 +37,7 @@ def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions
     choices = Choices(options)
     if {"observer", "session", "ssl_context"} & set(options):
         raise TypeError("observer, session, ssl_context: they cannot be sent to workers")
-    pickle.dumps((choices.for_sites, choices.for_own_site))  # raises here what would otherwise fail on a worker
+    pickle.dumps((choices.for_sites, choices.for_own_site))  # raises here instead of on a worker
 
     def make_run() -> Run:
         pool = _Pool(client, choices)
@@ -71,7 +71,7 @@ async def _work(name: str, results_name: str, options: tuple[Any, Any]) -> None:
     async def watch_driver() -> None:
         """Raise `_DriverGoneError` when the driver has gone."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY)  # the scheduler does not tell when a driver leaves
+            await asyncio.sleep(_LOOK_EVERY)  # the scheduler does not report when a driver leaves
             if (await client.scheduler.get_task_status(keys=[name]))[name] is None:
                 raise _DriverGoneError
 
@@ -95,7 +95,7 @@ class _DriverGoneError(Exception):
 
 
 def _close(queue: Queue, users: int = 1) -> None:
-    """The scheduler counts the users of a queue, twice if they awaited it; the last one to close it removes it."""
+    """The scheduler counts the users of a queue, twice if they awaited it. The last one to close it removes it."""
     for _ in range(2 * users):
         queue.close()
 
@@ -116,7 +116,7 @@ class _Slot:
         self.puts: set[asyncio.Task[None]] = set()
 
     def put(self, item: Any) -> "asyncio.Task[None]":
-        """Begin to put an item into the queue, which is not released before that is done."""
+        """Start to put an item into the queue. The queue is not released before that is done."""
         task = asyncio.create_task(self.queue.put(item))
         self.puts.add(task)
         task.add_done_callback(self.puts.discard)
@@ -185,7 +185,7 @@ class _Pool:
             reading.cancel()
 
     async def _finish(self, start: Coroutine[Any, Any, None]) -> None:
-        """Wait for a start that a cancellation does not stop, since that would leave queues behind."""
+        """Wait for a start, which a cancellation does not stop, since that would leave queues behind."""
         self._starting = asyncio.create_task(start)
         await asyncio.shield(self._starting)
 
@@ -347,7 +347,7 @@ class DaskResults:
         self._client.sync(self._results.aclose, asynchronous=False)
 
     async def aclose(self) -> None:
-        """As `close`, in async code."""
+        """Like `close`, in async code."""
         await self._in_client(self._results.aclose)
 
     def __enter__(self) -> Self:
@@ -355,7 +355,7 @@ class DaskResults:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """`close()`."""
+        """Same as `close()`."""
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -365,5 +365,5 @@ class DaskResults:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """`aclose()`."""
+        """Same as `aclose()`."""
         await self.aclose()

@@ -79,6 +79,6 @@ class Choices:
         if session is None and isinstance(bot, Bot):
             session, endpoint = bot.session, bot.endpoint
         self.for_own_site: tuple[Endpoint, dict[str, Any]] | None = None
-        """The site with a session of its own, and what its transport gets besides."""
+        """The site with a session of its own, and the additional options of its transport."""
         if session is not None and endpoint is not None:
             self.for_own_site = endpoint, {"session": session, "page": options.get("page")}

@@ -1,4 +1,4 @@
-"""Decides when to ask which question: pace, pauses, conversations, retries. No I/O; time is an argument."""
+"""Decide when to ask which question: pace, pauses, conversations, retries. No I/O; time is an argument."""
 
 import math
 from collections import OrderedDict, deque
@@ -14,7 +14,7 @@ __all__ = ["Answer", "Plan", "Turn"]
 
 _WINDOW = 1000  # waiting questions, so that a pausing site does not hold up the others
 _MOST_SITES = 1000  # sites remembered without waiting questions
-_SHORTEST_BACK_OFF = 0.5  # seconds, as of the transports' own retries
+_SHORTEST_BACK_OFF = 0.5  # seconds, like the transports' own retries
 _LONGEST_BACK_OFF = 8.0
 _CAUGHT_UP = 1.0  # seconds
 _NO_ANSWER = (Reason.LOST, Reason.TIMEOUT, Reason.PROXY)
@@ -168,7 +168,7 @@ class Plan:
         self._waiting.clear()
 
     def next_turn(self, now: float) -> Turn | float | None:
-        """Return the question to ask now, or the time to ask again: infinity means after the next change.
+        """Return the question to ask now, or the time to ask again; infinity means after the next change.
 
         None means that everything is over.
         """
@@ -233,7 +233,7 @@ class Plan:
             )
         )
 
-    # ---------------------------------------------------------------- what that is made of
+    # ---------------------------------------------------------------- results
 
     def _submit(self, question: BatchQuestion) -> Submit:
         if not isinstance(self._bot, Bot):
@@ -262,7 +262,7 @@ class Plan:
         return turn
 
     def _is_done(self, turn: Turn, talk: _Talk) -> bool:
-        """Whether a question of a conversation is not to be asked: it has its result, or cannot have one."""
+        """Whether a question of a conversation must not be asked: it has its result, or cannot have one."""
         question = turn.question
         settled = self._settled.get(question.id)
         if settled is None:

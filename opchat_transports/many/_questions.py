@@ -77,7 +77,7 @@ class BatchQuestion:
     """Other fields, copied to the result."""
 
     def __post_init__(self) -> None:
-        """Check everything that would fail later, in the middle of a run."""
+        """Check everything that would otherwise fail in the middle of a run."""
         for name in ("id", "conversation"):
             value = getattr(self, name)
             if (value is not None or name == "id") and (isinstance(value, bool) or not isinstance(value, str | int)):

@@ -1,4 +1,4 @@
-"""What is left to ask after a run that ended early. No I/O."""
+"""Which questions are left to ask after a run that ended early. No I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

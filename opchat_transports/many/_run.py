@@ -1,4 +1,4 @@
-"""Carries out a plan on any event loop. The loops differ in the few functions of `Loop`."""
+"""Carry out a plan on any event loop. The loops differ only in the few functions of `Loop`."""
 
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -290,7 +290,7 @@ class Results:
         """Close all connections, and yield no more results. Idempotent, and effective even if cancelled."""
         self._is_closed = True
         if self._run is not None:
-            cancel, self._cancel = self._cancel, None  # only once: a second time would cut short how the run ends
+            cancel, self._cancel = self._cancel, None  # once: a second cancel would cut the end of the run short
             if cancel is not None:
                 cancel()
             self._run.plan.results.clear()
@@ -306,7 +306,7 @@ class Results:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """`aclose()`."""
+        """Same as `aclose()`."""
         await self.aclose()
 
     def __del__(self) -> None:

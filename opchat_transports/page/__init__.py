@@ -1,7 +1,7 @@
 """The chat page of a site, with the attributes that the plugin's own script reads (WIRE 2.2).
 
 The page is `chat.html`, `chat.css`, `chat.js` and `markdown.js`. It shows answers as
-Markdown, made of DOM nodes and never of HTML, and all else as text. Its
+Markdown, made of DOM nodes and never of HTML, and everything else as text. Its
 Content-Security-Policy allows only its own script, style and site, and no embedding
 in frames.
 """
@@ -39,7 +39,7 @@ def chat_page(
     suggestions: Sequence[str] = (),
     uploads: bool = False,
 ) -> Response | None:
-    """What is at this path below the root of a site, None if the page has no such part. For `Site.page`.
+    """What is at this path below the root of a site, or None. For `Site.page`.
 
     `origin` is the beginning of the absolute URLs in the attributes (WIRE 2.3), for
     clients other than browsers; "" if it is unknown. The page's own script and style

@@ -40,12 +40,12 @@ _FIRST = _HEAD + chunk(encode(EVENTS[0]))
 
 
 def delayed(seconds: float = 0.05, data: bytes = ANSWER) -> Script:
-    """The answer comes late."""
+    """The answer, late."""
     return Delay(seconds), Write(data)
 
 
 def dripped(gap: float = 0.001, size: int = 1, data: bytes = ANSWER) -> Script:
-    """The answer comes in pieces of `size` bytes, with a pause of `gap` seconds after each."""
+    """The answer in pieces of `size` bytes, with a pause of `gap` seconds after each."""
     return (Write(data, size, gap),)
 
 
@@ -116,7 +116,7 @@ def _with_headers(*headers: tuple[str, str]) -> Script:
 
 
 def _between(*pieces: Event | str | bytes) -> Script:
-    """The good answer, with this after its first piece."""
+    """The good answer, with this inserted after its first piece."""
     return (Write(answer(EVENTS[0], *pieces, *EVENTS[1:])),)
 
 
@@ -126,7 +126,7 @@ _CRITICAL = "<p>There has been a critical error on this website.</p>"
 _LATER = ("Retry-After", "600")
 
 FAULTS: Mapping[str, Script] = {
-    # timing and framing: none of these is an error
+    # timing and framing: not errors
     "delay": delayed(),
     "one byte at a time": (Write(ANSWER, size=1),),
     "slow drip": dripped(),
@@ -136,7 +136,7 @@ FAULTS: Mapping[str, Script] = {
     "length": (Write(answer(*EVENTS, framing="length")),),
     "no length": (Write(answer(*EVENTS, framing="close")),),
     "interim responses": (Write(CONTINUE + b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + ANSWER),),
-    # noise in the body: none of these is an error either
+    # noise in the body: not errors either
     "byte order mark": (Write(answer(b"\xef\xbb\xbf", *EVENTS)),),
     "blank lines first": (Write(answer(b"\n\n", *EVENTS)),),
     "PHP notice first": (Write(answer(_NOTICE, *EVENTS)),),

@@ -1,4 +1,4 @@
-"""What a scripted server received, and its reaction to it. No I/O."""
+"""The requests that a scripted server received, and its responses. No I/O."""
 
 import json
 import threading
@@ -86,21 +86,21 @@ class Connection:
     """A snapshot of one connection."""
 
     script: Script = ()
-    """The script, or the part of one, that this connection took; () if it took none yet."""
+    """The script, or the part of one, that this connection took; () if it has taken none."""
     requests: tuple[Received, ...] = ()
     rest: bytes = b""
     """Received bytes that are not a complete request, up to 16 MiB; with TLS, the decrypted bytes."""
     sent: int = 0
     """How many bytes the server sent. The client may have read fewer."""
     finished: bool = False
-    """Whether the server played `script` to its end before the client left. False for () or a script without an end."""
+    """Whether the server played `script` to its end before the client left. False for () or an endless script."""
     left: float | None = None
     """When the client closed its side, in seconds since the connect. None if it has not, or if the server ended the
     connection first: with a `Reset`, or at the end of the `with` block."""
 
 
 class Journal:
-    """What a scripted server received. Every property is a snapshot and stays readable after the server closes."""
+    """The requests to a scripted server. Every property is a snapshot and stays readable after the server closes."""
 
     def __init__(self, scripts: tuple[Script, ...]) -> None:
         """Made by the servers."""
@@ -151,7 +151,7 @@ class Journal:
         return talk
 
     def _take(self, route: str | None) -> Script | None:
-        """The next part, if it waits for a request to this route (None: for a new connection)."""
+        """Return the next part if it waits for a request to this route (None: for a new connection)."""
         if route != awaited_route(self._part):
             return None
         part, self._part = self._part, next(self._parts)

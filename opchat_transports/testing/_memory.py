@@ -236,7 +236,7 @@ class _Player:
         self._until = 0.0  # when the wait for the signal ends
 
     def go_on(self) -> float:
-        """Do everything possible now. Return when to continue: now, later, or infinity if it waits for other calls."""
+        """Do everything possible now. Returns when to continue: now, later, or infinity if it waits for other calls."""
         now, call = self._world.now, self.call
         if self._signal is not None and not self._signal.is_set() and now < self._until:
             return self._until
@@ -368,4 +368,4 @@ class _Served:
                 answer.close()
 
     def end(self) -> None:
-        """Nothing to record: there is no journal."""
+        """Record nothing: there is no journal."""

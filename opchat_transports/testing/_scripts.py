@@ -81,11 +81,11 @@ class Write:
 @final
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Send these bytes again and again, until the client leaves."""
+    """Send these bytes repeatedly, until the client leaves."""
 
     data: bytes
     times: int | None = None
-    """How often; None is for ever."""
+    """How often; None means forever."""
     gap: float = 0.0
     """Seconds after each repetition."""
 
@@ -172,7 +172,7 @@ Script: TypeAlias = tuple[Step, ...]
 
 It begins with `Expect("submit")` unless it begins with another `Expect` or with
 `Accept()`. It ends with `Close()` unless it has another end. The steps between
-two ends happen on one connection.
+two ends are played on one connection.
 """
 
 
@@ -329,5 +329,5 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def session_answer(number: int) -> bytes:
-    """The usual answer to the n-th start_session: each has a nonce of its own."""
+    """The usual answer to the n-th start_session. Each has its own nonce."""
     return json_object(keep_alive=True, success=True, sessionId="64f1c0ffee123", restNonce=f"{number:010x}")

@@ -34,8 +34,8 @@ class FaultServer(Journal):
     A connection gives the usual answers (see `Expect`) until a request comes to the
     route that the next script waits for; then it takes that script. So the first
     submit takes the first script, and so on; the last script serves all later ones.
-    Without scripts it is `GOOD`. Steps after `Close` or `Reset` are like a script of
-    their own, before the next one.
+    The default is `GOOD`. Steps after `Close` or `Reset` act like a script of
+    their own before the next one.
 
     One thread serves all connections, so the same `with` works in blocking, trio and
     asyncio code. A client may leave early. Leaving the block ends all connections at
@@ -200,7 +200,7 @@ class _Connection:
             self._leave(now)
 
     def end(self, now: float) -> None:
-        """Read the last bytes that came, and close."""
+        """Read the last bytes that arrived, and close."""
         if self._function is not None:
             self._take_back(now)
         with suppress(OSError):
@@ -269,7 +269,7 @@ class _Connection:
             case Delay(seconds):
                 self.wake_at = now + seconds
             case Stall():
-                self._waits = not self._heard  # something may have come meanwhile
+                self._waits = not self._heard  # data may have arrived meanwhile
             case Run(function):
                 self.wake_at = math.inf
                 self._selector.unregister(self.socket)
@@ -285,7 +285,7 @@ class _Connection:
                 if notify and isinstance(self.socket, ssl.SSLSocket):
                     with suppress(OSError, ValueError):  # it does not wait for the client's close_notify
                         self.socket.unwrap()
-                # Not SSLSocket's own shutdown, which would drop TLS while there is more to read.
+                # SSLSocket.shutdown would drop TLS while there is more to read.
                 socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     def _run(self, function: Callable[[socket.socket], object]) -> None:
@@ -300,7 +300,7 @@ class _Connection:
         self._wake_up()
 
     def _take_back(self, now: float) -> None:
-        """The function has returned, or is waited for. Go on with its socket."""
+        """Continue after the function has returned, with its socket."""
         assert self._function is not None
         self._function.join()
         self._function = None
@@ -317,10 +317,10 @@ class _Connection:
 
     def _next(self) -> Action:
         self._heard = False
-        return next(self._talk.actions)  # none after Close and Reset
+        return next(self._talk.actions)  # not after Close and Reset
 
     def _cork(self) -> None:
-        """If the system can, make the end arrive together with the last bytes."""
+        """Where the system supports it, let the end arrive together with the last bytes."""
         with suppress(AttributeError):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 

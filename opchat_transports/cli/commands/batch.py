@@ -39,7 +39,7 @@ __all__ = ["batch_command"]
 
 _NOT_ALL_GOOD = 10
 _CLUSTER_WITHIN = 10  # seconds
-_FREE = 20  # questions to another's site that need no confirmation
+_FREE = 20  # questions to a site of somebody else that need no confirmation
 _EPILOG = """\b
 Exit codes:
   0   all answers came, all expectations held; with --compare: nothing changed
@@ -163,7 +163,7 @@ for _option in batch_command.params:
         _option.type, _option.default = click.Choice(["asyncio", "trio"]), "asyncio"
 
 
-# ---------------------------------------------------------------- what is to be asked
+# ---------------------------------------------------------------- questions
 
 
 def _read_questions(file: Path, repeat: int) -> list[BatchQuestion]:
@@ -206,7 +206,7 @@ def _check_sites(
     yes: bool,
     is_free_to_ask: bool,
 ) -> None:
-    """Ask the person before many questions are sent to sites that are not on this machine."""
+    """Ask for confirmation before many questions are sent to sites that are not on this machine."""
     counts: Counter[str] = Counter()
     for question in questions:
         endpoint = settings.endpoint if question.url is None else Endpoint.parse(question.url)
@@ -231,7 +231,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _for_transports(settings: Settings) -> dict[str, Any]:
-    """The options of the transports. Raises `UsageError` for what they would refuse."""
+    """The options of the transports. Raises `UsageError` for those that they would refuse."""
     from ...asyncio_streams import AsyncioTransport
 
     options: dict[str, Any] = {
@@ -247,7 +247,7 @@ def _for_transports(settings: Settings) -> dict[str, Any]:
         session = merge(settings.login, settings.endpoint, settings.found and settings.found.session)
     try:
         AsyncioTransport(settings.endpoint or Endpoint.parse("https://site.example"), session=session, **options)
-    except OSError as error:  # that the TLS library was told to use
+    except OSError as error:  # a file that the TLS library was told to use
         raise click.UsageError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -268,7 +268,7 @@ def _show_on(output: Output) -> Callable[[Result], None]:
     return lambda result: output.json(result.to_dict())
 
 
-# ---------------------------------------------------------------- what is made of results
+# ---------------------------------------------------------------- files of results
 
 
 def _compare(old: Path, new: Path) -> int:
@@ -319,10 +319,10 @@ async def _on_cluster(
 def _run(
     via: str, start: Callable[[], AbstractAsyncContextManager["Results | DaskResults"]], take: Callable[[Result], None]
 ) -> int | None:
-    """Give each result to `take`. Returns the signal that has ended it early.
+    """Give each result to `take`. Returns the signal that has ended the run early.
 
-    At a first Ctrl-C or SIGTERM nothing more is asked, and what is under way is
-    closed; a second one does what it always does.
+    After a first Ctrl-C or SIGTERM nothing more is asked, and open questions are closed.
+    A second one has its usual effect.
     """
     seen = SimpleNamespace(signal=None)
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
@@ -348,7 +348,7 @@ def _run(
 
         try:
             trio.run(on_trio)
-        except BaseExceptionGroup as group:  # of the nursery
+        except BaseExceptionGroup as group:  # Ctrl-C inside a nursery
             raise group.exceptions[0] from None
     else:
         import asyncio

@@ -68,7 +68,7 @@ class _Chat:
     ) -> None:
         self._settings = settings
         self._conversation = conversation
-        self._question = ""  # the last one
+        self._question = ""  # the last question
         self._is_answered = False  # whether it is answered, and the last one in the conversation
         self._files: list[Upload] = []  # for the next question
         self._files_of_question: list[Upload] = []

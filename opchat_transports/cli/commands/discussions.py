@@ -67,7 +67,7 @@ class _Site:
         self._traces = [Trace(self.output)] if settings.verbose else []
 
     def page(self, offset: int, limit: int) -> DiscussionPage:
-        """Some of the discussions with the bot of the settings. Raises `ReplyBroken`."""
+        """One page of the discussions with the bot of the settings. Raises `ReplyBroken`."""
         found = self.settings.found
         bot: dict[str, Any] = {"bot_id": self.settings.bot}
         if found is not None:
@@ -76,7 +76,7 @@ class _Site:
         return page
 
     def all(self) -> Iterator[Discussion]:
-        """All discussions with it, the most recently changed first. Raises `ReplyBroken`, also if they never end."""
+        """All discussions with it, the most recently changed first. Raises `ReplyBroken`, also for an endless list."""
         seen: set[str] = set()
         for _ in range(_MOST_ANSWERS):
             page = self.page(len(seen), _AT_ONCE)
@@ -101,7 +101,7 @@ class _Site:
         return [found[chat_id] for chat_id in dict.fromkeys(chat_ids)]
 
     def delete(self, chat_ids: tuple[str, ...]) -> None:
-        """Delete these. Raises `ReplyBroken`."""
+        """Delete these discussions. Raises `ReplyBroken`."""
         self._do("delete_discussions", *chat_ids)
 
     def _do(self, method: str, *arguments: Any, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from .._terminal import Output
 
 __all__ = ["doctor_command"]
 
-_LONGEST = 1000  # characters, since a site may have written them
+_LONGEST = 1000  # characters; a site may have written the text
 
 _EXAMPLES = """\b
 Examples:

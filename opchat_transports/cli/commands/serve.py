@@ -28,7 +28,7 @@ __all__ = ["application_of_command", "serve_command"]
 _BUILT_IN = "opchat_transports.bots:small_talk"
 _VARIABLE = "OPCHAT_SERVE"  # passes the options to the worker processes
 _STOPS_WITHIN = 5  # seconds, for open answers
-_BACKLOG = 512  # asyncio accepts this many in one turn, before it can close one too many
+_BACKLOG = 512  # asyncio accepts this many in one turn, before it can close an excess one
 _OTHER_FILES = 100
 _OF_BOTH = ("allowed_hosts", "debug", "greeting", "origins", "suggestions", "title")  # arguments of both servers
 
@@ -133,7 +133,7 @@ def serve_command(
 
 
 def application_of_command() -> "Application":
-    """The application of this process, as the command was told by its user: uvicorn calls it in each worker."""
+    """The application of this process, with the options of the command. uvicorn calls it in each worker."""
     from ...asgi import application
     from ...uvicorn_protocol import BoundedProtocol
 
@@ -202,7 +202,7 @@ def _store(directory: str | None) -> "FileStore | None":
 
 
 def _names(bots: tuple[str, ...]) -> dict[str, str]:
-    """Where each bot is, by its name; "" is the name of one that has none. Raises `click.BadParameter`."""
+    """The location of each bot by its name; "" for a bot without a name. Raises `click.BadParameter`."""
     pairs = [bot.rpartition("=") for bot in bots]
     named = {name: where for name, _, where in pairs}
     if len(bots) > 1 and (len(named) < len(bots) or "" in named):
@@ -216,13 +216,13 @@ def _load(named: dict[str, str]) -> dict[str, Any]:
     if not named:
         return {"bot": load_bot(_BUILT_IN)}
     if "" not in sys.path:
-        sys.path.append("")  # a file where the command was called; all that is installed is found first
+        sys.path.append("")  # a module in the current directory; installed ones come first
     loaded = {name: load_bot(where) for name, where in named.items()}
     return {"bot": loaded[""]} if "" in loaded else {"bots": loaded}
 
 
 def _hosts(host: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The names by which a site at this address may be asked; () is any."""
+    """The host names that requests to this address may use; () allows any."""
     if "*" in allowed or not (allowed or _is_loopback(host)):
         return ()
     own = ("localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host) if _is_loopback(host) else ()
@@ -237,7 +237,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _with_files(connections: int) -> int:
-    """How many connections this process has files for, after it has asked the system for as many as it needs."""
+    """How many connections this process has descriptors for, after asking the system for as many as it needs."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
