@@ -169,7 +169,14 @@ def _rest(facts: Facts) -> Iterator[Finding]:
     index, exchange, root = read_index(facts.index), facts.index, _root(facts.endpoint)
     links = "plain permalinks" if "?" in root else "pretty permalinks"
     if index is not None:
-        yield ok("rest", f"its root is {root} ({links})")
+        if root.startswith("http:") and facts.page is not None and facts.page.last.url.startswith("https:"):
+            yield problem(
+                "rest",
+                f"its root is {root}, without https, though the page has it: browsers refuse that",
+                "ask the site's owner to correct the address of the site in WordPress's settings",
+            )
+        else:
+            yield ok("rest", f"its root is {root} ({links})")
         yield _ai_engine(facts, index)
         return
     assert exchange is not None

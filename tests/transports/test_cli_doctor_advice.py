@@ -1,11 +1,15 @@
 """`opchat doctor`: faults that other parts of a site cause, and that the advice fits them."""
 
 import secrets
+import ssl
+from pathlib import Path
 
 import pytest
+import trustme
 
-from opchat_transports.testing import Script, response
+from opchat_transports.testing import FaultServer, Script, response
 
+from .command import opchat
 from .examined import LINK, at, date, examine, index, page, problems, site, text
 
 _LOGIN = at("wp-login.php?redirect_to=x", text("<title>Log In</title>", 200, LINK))
@@ -72,3 +76,19 @@ def test_a_compressed_index_is_told_though_the_session_is_not_compressed() -> No
     coded = response(b"\x1f\x8b", headers=[("Content-Encoding", "gzip"), date()], framing="length")
     checks, code = examine(site(index=coded, check=coded))
     assert (problems(checks), code) == ({"compression"}, 0)
+
+
+def test_a_chat_without_https_on_a_page_with_it_is_told(
+    certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trust = ("--cacert", str(tmp_path / "ca.pem"))
+    with FaultServer(site(page=None)) as chat:
+        of_page = at("contact", page("3.6.2", restUrl=f"{chat.url}/wp-json"))
+        checks, code = examine(of_page, *trust, ssl_context=certificates["good"])
+        with FaultServer(of_page, ssl_context=certificates["good"]) as server:
+            result = opchat("ask", "--url", f"{server.url}/contact", *trust, "Hi")
+    assert (problems(checks), code) == ({"rest"}, 0)
+    assert "without https, though the page has it" in checks["rest"]["detail"]
+    assert result.returncode == 0
+    assert f"the page has https, but its chat is at {chat.url}: what you ask can be read on the way" in result.stderr
