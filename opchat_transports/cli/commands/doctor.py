@@ -29,9 +29,9 @@ def doctor_command(url: str, settings: Settings, with_question: bool, as_json: b
 
     URL is a page with the chat, a site or a REST root. Each line is one check, ok or a
     problem, with what to do about it. Nothing is asked without --ask. Any other answer
-    must come within 30 seconds, unless a timeout is given. --user and --cookie-file
-    also find out whether the site takes you for a member. The exit code is 0 only if a
-    question would be answered.
+    must come within 30 seconds, unless a timeout is given. With --user or
+    --cookie-file it also finds out whether the site takes you for a member. The exit
+    code is 0 only if a question would be answered.
     """
     from .._diagnosis import diagnose
     from .._examination import examine
