@@ -312,6 +312,10 @@ def _member(facts: Facts) -> Iterator[Finding]:
     elif session.nonce is None and least_version(facts) >= NONCE_NEEDED:
         advice = "sign in with a browser's cookies (--cookie-file), and give the address of a page that shows the chat"
         yield problem("nonce", "an application password gets none from this version", advice, NONCE_REFUSED)
+    elif is_accepted(facts.check):
+        text = "start_session gives a guest's, so a question would be a guest's: Authorization does not reach it"
+        advice = "sign in with a browser's cookies (--cookie-file), or ask the site's owner what takes that field away"
+        yield problem("nonce", text, advice, NONCE_REFUSED)
 
 
 def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:

@@ -128,10 +128,12 @@ class _Examination:
             started = self._run(flow)
             session = flow.session
             facts = replace(facts, session=replace(started, session=session))
-        if session is not None and session.nonce is not None and not facts.is_member:
+        # Without a login this accepts a guest's nonce only, and so it shows if a password has got one.
+        if session is not None and session.nonce is not None and (session.authorization or not facts.is_member):
             index = endpoint.origin + endpoint.target("/")
             facts = replace(facts, check=self._visit(index, fresh=secrets.token_hex(8), nonce=session.nonce))
-            if not is_accepted(facts.check) and bot is not None and bot.nonce is not None and facts.page is not None:
+            is_stale = not is_accepted(facts.check) and not facts.is_member
+            if is_stale and bot is not None and bot.nonce is not None and facts.page is not None:
                 facts = replace(facts, fresh=self._visit(facts.page.last.url, fresh=secrets.token_hex(8)))
         if with_question and not any(finding.exit_code for finding in diagnose(facts)):
             say("one question is asked now, which may cost the site's owner a little")

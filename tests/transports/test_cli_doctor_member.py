@@ -1,20 +1,29 @@
 """`opchat doctor` as a member: whether the site takes the login, without a question."""
 
 import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from opchat_transports.testing import FaultServer
+
 from .command import ENVIRONMENT, opchat
-from .examined import found, problems
+from .examined import at, check, found, problems, session, text
+from .examined import site as site_of
 from .member_site import AJAX, ALICE, COOKIE, ME, PASSWORD, START, SUBMIT, MemberSite
 from .pages import served
 
 INDEX = "/wp-json/"
 BY_PASSWORD = ["--user", "alice"]
 KNOWN = {**ENVIRONMENT, "OPCHAT_PASSWORD": PASSWORD}
+
+
+@pytest.fixture(autouse=True)
+def nothing_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "1")
 
 
 @pytest.fixture
@@ -37,13 +46,9 @@ def test_the_member_is_named_and_nothing_is_asked() -> None:
     checks, code = examine(site, *BY_PASSWORD)
     assert (problems(checks), code) == (set(), 0)
     assert checks["member"]["detail"] == "the site takes you for alice"
-    assert site.paths == ["/contact/", INDEX, ME, START]
-    assert [fields.get("Authorization") == ALICE.authorization for _, _, fields, _ in site.requests] == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    assert site.paths == ["/contact/", INDEX, ME, START, INDEX]
+    sent = [fields.get("Authorization") for _, _, fields, _ in site.requests]
+    assert sent == [None, None, ALICE.authorization, ALICE.authorization, None]
 
 
 @pytest.mark.parametrize(("path", "requests"), [("/contact/", ["/contact/", INDEX, ME]), (INDEX, [INDEX, AJAX, ME])])
@@ -81,6 +86,17 @@ def test_a_version_that_gives_no_nonce_to_a_password_is_named() -> None:
     assert (problems(checks), code) == ({"nonce"}, 4)
     assert "--cookie-file" in checks["nonce"]["advice"]
     assert SUBMIT not in site.paths
+
+
+def test_a_guests_nonce_for_a_member_is_named() -> None:
+    known = text('{"id":2,"name":"Alice","slug":"alice"}', kind="application/json")
+    script = site_of(page=None, session=None, check=None)
+    script = (*script, *at("me", known), *at("start_session", session("3.6.2")), *at("?opchat=1", check("3.6.2")))
+    with FaultServer(script) as server:
+        result = opchat("doctor", f"{server.url}{INDEX}", "--json", *BY_PASSWORD, "--ask", env=KNOWN)
+    checks = found(result.stdout)
+    assert (problems(checks), result.returncode, server.questions) == ({"nonce"}, 4, ())
+    assert "start_session gives a guest's" in checks["nonce"]["detail"]
 
 
 @dataclass
