@@ -1,8 +1,7 @@
 """The interface of everything that a flow can ask: the request of each kind, and how its answer is judged."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from ._events import Broken, End
 from ._http import Endpoint, Request
@@ -15,14 +14,13 @@ JSON = "application/json"
 SESSION_ROUTE = "/mwai/v1/start_session"
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A request before the site, the session and the caller add their part to it."""
 
     route: str
     """The route under the REST root, perhaps with a query: "/wp/v2/users/me?context=edit". Without a leading slash, it
     is under the site's front page."""
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | None = None
     """None for a request without a body, such as a GET."""
     method: str = "POST"
     accept: str = JSON

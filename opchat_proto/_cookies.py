@@ -7,7 +7,7 @@ match the dot of its first field. Browsers and their extensions write all of the
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 __all__: list[str] = []
 
@@ -33,14 +33,13 @@ def path_matches(target: str, path: str) -> bool:
     return target == path or target.startswith(path if path.endswith("/") else path + "/")
 
 
-@dataclass(frozen=True, slots=True)
-class _Cookie:
+class _Cookie(NamedTuple):
     domain: str
     has_subdomains: bool
     path: str
     is_secure: bool
     expires: float  # in Unix seconds; 0 for the end of the browser's session
-    pair: str = field(repr=False)
+    pair: str
 
     def problem(self, host: str, target: str, now: float, *, is_https: bool) -> str:
         """Why a browser would not send it to this site; "" if it would."""

@@ -5,8 +5,7 @@ cut, a check for folded header lines, and faults as values.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 import h11
 
@@ -17,24 +16,22 @@ from ._limits import Limits
 __all__: list[str] = []
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The head of a response, final or interim."""
 
     status: int
-    headers: list[tuple[str, str]] = field(repr=False)
+    headers: list[tuple[str, str]]
+
+    def __repr__(self) -> str:
+        """Without the headers, which can contain a cookie."""
+        return f"Head(status={self.status})"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class EndOfBody:
+class EndOfBody(NamedTuple):
     """The response is complete."""
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The response cannot be read any further. Nothing comes after this."""
 
     detail: str

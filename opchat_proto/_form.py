@@ -1,9 +1,8 @@
 """Decode multipart/form-data piece by piece (RFC 7578), however the bytes are cut."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 __all__: list[str] = []
 
@@ -16,9 +15,7 @@ _TYPE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}/[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
 _CONTROLS = r"[\x00-\x1f\x7f]"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A part begins; the bytes after it are its content."""
 
     name: str

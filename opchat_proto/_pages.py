@@ -328,7 +328,6 @@ _ATTRIBUTE = re.compile(
 _ATTRIBUTES = ("class", "data-params", "data-system", "rel", "href")
 # The content of these elements is text; also noscript's in a browser with scripts, which the chat needs.
 _RAW_TEXT = ("iframe", "noembed", "noframes", "noscript", "style", "textarea", "title", "xmp")
-_RAW_TEXT_END = {name: re.compile(rf"</{name}(?=[{_BLANK}/>])", re.IGNORECASE | re.ASCII) for name in _RAW_TEXT}
 _IN_SCRIPT = re.compile(rf"<!(?=--)|-->|<(/?)script(?=[{_BLANK}/>])", re.IGNORECASE | re.ASCII)
 _FOREIGN = ("svg", "math")
 _NOT_FOREIGN = {  # the usual elements that end an unclosed SVG or MathML (13.2.6.5)
@@ -379,8 +378,8 @@ def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
             return
         elif tag == "script":
             place = _script_end(text, place)
-        elif tag in _RAW_TEXT_END:
-            end = _RAW_TEXT_END[tag].search(text, place)
+        elif tag in _RAW_TEXT:
+            end = re.compile(rf"(?ai)</{tag}(?=[{_BLANK}/>])").search(text, place)
             place = end.start() if end else -1
         if place < 0:
             return

@@ -77,13 +77,13 @@ class Query(Askable):
         return replace(last, reply=reply if isinstance(reply, str) else None)
 
 
-@dataclass(frozen=True, slots=True)
 class _Lookup(Askable):
     """Read the site's list of bots, which must contain this one."""
 
     _needs_session: ClassVar[bool] = False
 
-    bot_id: Scalar
+    def __init__(self, bot_id: Scalar) -> None:
+        self.bot_id = bot_id
 
     def _draft(self, session: Session | None) -> Draft:
         return Draft(_BOTS_ROUTE, method="GET")

@@ -1,4 +1,4 @@
-"""Open a tunnel through a proxy: CONNECT on h11, SOCKS5 on socksio. Bytes in, bytes out."""
+"""Open a tunnel through a proxy: CONNECT on h11, and SOCKS5. Bytes in, bytes out."""
 
 import base64
 import ipaddress
@@ -7,16 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import final
 from urllib.parse import unquote
-
-from socksio.socks5 import (
-    SOCKS5AType,
-    SOCKS5AuthMethod,
-    SOCKS5AuthMethodsRequest,
-    SOCKS5Command,
-    SOCKS5CommandRequest,
-    SOCKS5ReplyCode,
-    SOCKS5UsernamePasswordRequest,
-)
 
 from ._events import Reason
 from ._exchange import Exchange, Fault, Head
@@ -197,16 +187,21 @@ SOCKS_TABLE: Table[SOCKSState, SOCKSInput] = Table(
     },
 )
 
-_REFUSALS = {code.value[0]: code.name.lower().replace("_", " ") for code in SOCKS5ReplyCode}
+_REFUSALS = {  # RFC 1928, 6
+    1: "general server failure",
+    2: "connection not allowed by ruleset",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "ttl expired",
+    7: "command not supported",
+    8: "address type not supported",
+}
 
 
 @final
 class SOCKSTunnel:
-    """CONNECT by SOCKS5 (RFC 1928, RFC 1929).
-
-    socksio writes the requests. The replies are parsed here, because socksio accepts
-    only complete ones and does not check the version of two of the three.
-    """
+    """CONNECT by SOCKS5 (RFC 1928, RFC 1929)."""
 
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         self._proxy = proxy
@@ -214,10 +209,8 @@ class SOCKSTunnel:
         self._port = port
         self._state = SOCKSState.METHOD
         self._received = bytearray()
-        methods = [SOCKS5AuthMethod.NO_AUTH_REQUIRED]
-        if proxy.username is not None:
-            methods.append(SOCKS5AuthMethod.USERNAME_PASSWORD)
-        self.out = SOCKS5AuthMethodsRequest(methods).dumps()
+        # Version, number of methods, methods: 0 is no authentication, 2 is username and password.
+        self.out = b"\x05\x01\x00" if proxy.username is None else b"\x05\x02\x00\x02"
         """What to send now; empty while a reply is awaited."""
 
     @property
@@ -260,8 +253,8 @@ class SOCKSTunnel:
                     self._connect()
                 elif reply == b"\x05\x02" and self._proxy.username is not None:
                     given = SOCKSInput.PASSWORD
-                    password = (self._proxy.password or "").encode()
-                    self.out = SOCKS5UsernamePasswordRequest(self._proxy.username.encode(), password).dumps()
+                    credentials = self._proxy.username.encode(), (self._proxy.password or "").encode()
+                    self.out = b"\x01" + b"".join(map(_with_length, credentials))  # RFC 1929, 2
                 elif reply == b"\x05\xff":
                     return "accepts none of our ways to authenticate"
                 else:
@@ -286,11 +279,14 @@ class SOCKSTunnel:
         try:
             address = ipaddress.ip_address(self._host)
         except ValueError:
-            kind, packed = SOCKS5AType.DOMAIN_NAME, self._host.encode()  # the proxy resolves it
+            destination = b"\x03" + _with_length(self._host.encode())  # the proxy resolves it
         else:
-            kind = SOCKS5AType.IPV4_ADDRESS if address.version == 4 else SOCKS5AType.IPV6_ADDRESS
-            packed = address.packed
-        self.out = SOCKS5CommandRequest(SOCKS5Command.CONNECT, kind, packed, self._port).dumps()
+            destination = (b"\x01" if address.version == 4 else b"\x04") + address.packed
+        self.out = b"\x05\x01\x00" + destination + self._port.to_bytes(2)
+
+
+def _with_length(value: bytes) -> bytes:
+    return bytes((len(value),)) + value
 
 
 def _no_socks(reply: bytes) -> str:

@@ -24,7 +24,6 @@ from typing import Any
 
 import h11
 import pytest
-import socksio
 
 import opchat_proto
 from opchat_proto import Broken, End, Event, Live, Reason
@@ -175,7 +174,7 @@ def library() -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as files:
         files.write(RECIPE, RECIPE.name)
-        for package in (opchat_proto, h11, socksio):
+        for package in (opchat_proto, h11):
             assert package.__file__ is not None
             folder = Path(package.__file__).parent
             for file in folder.rglob("*.py"):
