@@ -30,21 +30,21 @@ __all__ = [
 _VIA = ["blocking", "trio", "asyncio", "httpx"]
 _CLOCKS = {
     "connect": "Longest wait for a connection.",
-    "write": "For sending one request.",
-    "first_event": "For the first piece.",
-    "idle": "Between two pieces.",
+    "write": "Longest time to send one request.",
+    "first_event": "Longest wait for the first piece.",
+    "idle": "Longest wait between two pieces.",
 }
 _LIMITS = {
     "head_bytes": "Most bytes in the head of an answer.",
-    "headers": "Most fields in it.",
-    "interim_responses": "Most 1xx answers before it.",
+    "headers": "Most header fields in an answer.",
+    "interim_responses": "Most 1xx responses before an answer.",
     "event_bytes": "Most bytes in one event.",
     "reply_bytes": "Most bytes in the whole answer.",
-    "refusal_bytes": "How much of a refusal is read.",
+    "refusal_bytes": "Most bytes that are read of a refusal.",
     "page_bytes": "Most bytes in a page.",
     "request_bytes": "Most bytes in a question.",
     "upload_bytes": "Most bytes in a file.",
-    "json_depth": "Deepest nesting.",
+    "json_depth": "Deepest nesting of JSON.",
     "restarts": "Questions repeated for a stale nonce, 0 or 1.",
 }
 
@@ -120,7 +120,7 @@ _SECTIONS = {
 
 @final
 class AskingCommand(click.Command):
-    """A command whose help lists its options in sections."""
+    """A command whose help lists its options in sections. Its arguments are only in the usage line."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See `click.Command`."""
@@ -128,7 +128,7 @@ class AskingCommand(click.Command):
         listed = [name for names in _SECTIONS.values() for name in names]
         sections = {**_SECTIONS, "Others": [name for name in records if name not in listed]}
         for title, names in sections.items():
-            rows = [record for name in names if (record := records.get(name))]
+            rows = [record for name in names if (record := records.get(name)) and record[1]]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -238,12 +238,12 @@ def _options() -> list[Callable[[Callable[..., int]], Callable[..., int]]]:
             show_envvar=True,
             help="The site, or a page with its chat. Without it: a small built-in bot.",
         ),
-        option("--bot", default="default", show_default=True, metavar="ID", help="Which of the site's bots."),
-        option("--header", type=_header, multiple=True, metavar="'NAME: VALUE'", help="Send it with each request."),
-        option("--proxy", metavar="URL", help="http, https, socks5, socks5h; or none. Default: http_proxy and so on."),
+        option("--bot", default="default", show_default=True, metavar="ID", help="The bot to ask."),
+        option("--header", type=_header, multiple=True, metavar="'NAME: VALUE'", help="Send this with each request."),
+        option("--proxy", metavar="URL", help="http, https, socks5, socks5h, or none. By default http_proxy etc."),
         option("--cacert", type=click.Path(), metavar="FILE", help="Also trust the certificates in FILE."),
         option("--via", type=click.Choice(_VIA), default=_VIA[0], show_default=True, help="The transport that asks."),
-        option("--timeout", **seconds, help="Longest wait for anything; none: no limit."),
+        option("--timeout", **seconds, help="All of these at once; none: no limit."),
         *(
             option(f"--timeout-{name.replace('_', '-')}", **seconds, help=f"{what}  [default: {default:g}]")
             for name, what in _CLOCKS.items()

@@ -53,7 +53,7 @@ Examples:
 @click.option("--no-save", is_flag=True, help="Save nothing for --continue.")
 @stdin_option
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
-@click.option("--official", is_flag=True, help="Ask by the official REST API, as the owner: token in OPCHAT_TOKEN.")
+@click.option("--official", is_flag=True, help="Ask as the owner, by the official REST API: token in OPCHAT_TOKEN.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @printing_options
 def ask_command(

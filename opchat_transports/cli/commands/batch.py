@@ -64,21 +64,21 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @asking_options
 @login_options
-@click.option("--output", type=_file, metavar="FILE", help="Write results there.")
-@click.option("--resume", "resuming", is_flag=True, help="Continue --output: ask what was not asked.")
+@click.option("--output", type=_file, metavar="FILE", help="Write the results to FILE.")
+@click.option("--resume", "resuming", is_flag=True, help="Continue --output: ask the rest.")
 @click.option("--again", type=click.Choice(["maybe", "broken"]), help="With --resume: ask these again.")
 @click.option("--concurrency", type=_at_least_one, default=4, show_default=True, metavar="N", help="Questions at once.")
-@click.option("--rate", type=_rate, metavar="N/min", help="The most questions to one site.")
+@click.option("--rate", type=_rate, metavar="N/min", help="Most questions to one site.")
 @click.option("--repeat", type=_at_least_one, default=1, metavar="N", help="Ask every question N times.")
 @click.option(
-    "--retries", type=click.IntRange(0), default=0, metavar="N", help="Of questions that did not reach the server."
+    "--retries", type=click.IntRange(0), default=0, metavar="N", help="Repeat questions that did not reach the server."
 )
 @click.option("--stop-after", type=_at_least_one, metavar="N", help="Stop after N broken replies in a row.")
-@click.option("--max", "most", type=click.IntRange(0), metavar="N", help="Ask at most N now.")
+@click.option("--max", "most", type=click.IntRange(0), metavar="N", help="Ask at most N questions now.")
 @click.option("--report", type=_file, metavar="FILE", help="Write an HTML page: outcomes, times, broken replies.")
 @click.option("--compare", nargs=2, type=_file, metavar="OLD NEW", help="Ask nothing; show which results changed.")
 @click.option("--dask", metavar="ADDRESS", help="Ask from the workers of this Dask scheduler: tcp://host:8786.")
-@click.option("--yes", is_flag=True, help=f"Send more than {_FREE} questions to a site without being asked.")
+@click.option("--yes", is_flag=True, help=f"Send more than {_FREE} questions to a site without confirmation.")
 def batch_command(
     file: Path | None,
     settings: Settings,

@@ -29,7 +29,7 @@ _WIDEST = 60  # characters of a title in the table
 _GUEST = "You need to be connected."
 
 
-@click.group("discussions", epilog=EPILOG, short_help="The conversations that a site keeps for you.")
+@click.group("discussions", epilog=EPILOG, short_help="Manage the conversations that a site keeps for you.")
 def discussions_command() -> None:
     """List, show, export or delete the conversations that a site keeps for you.
 
@@ -116,7 +116,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 @asking_options
 @login_options
 @click.option("--max", "count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many to list.")
-@click.option("--offset", type=click.IntRange(0, 10**6), default=0, help="How many to leave out first.")
+@click.option("--offset", type=click.IntRange(0, 10**6), default=0, help="How many to skip.")
 @_json_option
 @_on_site
 def _list(site: _Site, count: int, offset: int, as_json: bool) -> int:
@@ -186,7 +186,7 @@ def _export(site: _Site, file: Path, chat_ids: tuple[str, ...]) -> int:
 @asking_options
 @login_options
 @click.argument("chat_ids", nargs=-1, required=True)
-@click.option("--yes", "confirmed", is_flag=True, help="Delete without being asked.")
+@click.option("--yes", "confirmed", is_flag=True, help="Delete without confirmation.")
 @_on_site
 def _delete(site: _Site, chat_ids: tuple[str, ...], confirmed: bool) -> int:
     """Delete the discussions CHAT_IDS, for good."""

@@ -22,7 +22,7 @@ Examples:
 @click.command("doctor", cls=AskingCommand, epilog=f"{_EXAMPLES}\n{EPILOG}")
 @examining_options
 @login_options
-@click.option("--ask", "with_question", is_flag=True, help="Ask one short question too, to see how the answer comes.")
+@click.option("--ask", "with_question", is_flag=True, help="Also ask one short question, to see its answer arrive.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check.")
 def doctor_command(url: str, settings: Settings, with_question: bool, as_json: bool) -> int:
     """Find out what prevents an answer from the chat at URL.

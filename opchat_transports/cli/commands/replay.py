@@ -24,8 +24,8 @@ _STREAM = (("Content-Type", "text/event-stream;charset=UTF-8"),)
 
 @click.command("replay", short_help="Serve FILE again on 127.0.0.1, with its timing.")
 @click.argument("file", default="-", type=click.Path(allow_dash=True))
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 chooses a free one.")
-@click.option("--speed", type=click.FloatRange(0, 1e6), default=1.0, show_default=True, help="0: no waiting.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: any free port.")
+@click.option("--speed", type=click.FloatRange(0, 1e6), default=1.0, show_default=True, help="Factor; 0: no wait.")
 def replay_command(file: str, port: int, speed: float) -> int:
     """Serve FILE again on 127.0.0.1, with its timing, until Ctrl-C (exit code 0).
 

@@ -35,22 +35,22 @@ _OF_BOTH = ("allowed_hosts", "debug", "greeting", "origins", "suggestions", "tit
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 chooses a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free port.")
 @click.option(
     "--bot",
     "bots",
     multiple=True,
     metavar="[NAME=]MODULE:CALLABLE",
-    help="Who answers. Can be repeated, with the names that questions give. Without it: a small built-in bot.",
+    help="The bot that answers. Repeat it, with names, for several bots. Without it: a small built-in bot.",
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many processes.")
-@click.option("--connections", type=click.IntRange(1), default=500, show_default=True, help="The most in each process.")
+@click.option("--connections", type=click.IntRange(1), default=500, show_default=True, help="Most in each process.")
 @click.option(
     "--threads",
     type=click.IntRange(1),
     default=40,
     show_default=True,
-    help="The most questions at once to blocking bots, in each process. Under uvicorn.",
+    help="Most questions that blocking bots answer at once, in each process (under uvicorn).",
 )
 @click.option(
     "--allowed-host",
