@@ -74,6 +74,8 @@ def replace_file(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a power failure may leave it empty
         os.replace(name, path)
     except BaseException:
         with suppress(OSError):

@@ -33,14 +33,15 @@ def test_the_file_is_private_and_no_other_file_is_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["talk.json"]
 
 
-def test_a_failed_save_leaves_the_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_save_leaves_the_file_unchanged(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "talk.json"
     save(TALK, path)
 
     def no_space(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(os, "replace", no_space)
+    monkeypatch.setattr(os, step, no_space)
     with pytest.raises(OSError, match=r"^No space left on device$"):
         save(Conversation(), path)
     assert load(path) == TALK
