@@ -14,7 +14,7 @@ from opchat_proto import Channel, Reason
 from ._common import tune, words
 from ._extras import missing
 
-__all__ = ["Progress", "end", "give_whole", "own_client", "unused_context"]
+__all__ = ["Progress", "end", "ending_tls", "give_whole", "own_client", "unused_context"]
 
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
 _SENDING = "the request could not be sent"
@@ -135,6 +135,16 @@ class _Once:
         if not self._pieces:
             raise StopAsyncIteration
         return self._pieces.pop()
+
+
+def ending_tls(response: Any) -> ssl.SSLObject | None:
+    """The TLS whose close_notify ends the response's body; None if its framing does, or without TLS."""
+    is_framed = not response.http_version.startswith("HTTP/1") or response.status_code in (204, 304)
+    stream = response.extensions.get("network_stream")  # only httpcore's transports have it
+    if is_framed or stream is None or response.headers.keys() & {"content-length", "transfer-encoding"}:
+        return None
+    tls: ssl.SSLObject | None = stream.get_extra_info("ssl_object")
+    return tls
 
 
 async def end(body: AsyncIterator[bytes]) -> None:

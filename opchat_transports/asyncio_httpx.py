@@ -26,7 +26,7 @@ from opchat_proto import Endpoint, HTTPCall, Reason, Receive, Request, Wait
 from ._async import AsyncReplyBase, AsyncTransportBase
 from ._asyncio import AsyncioScope
 from ._common import Options
-from ._httpx import Progress, end, give_whole, own_client, unused_context
+from ._httpx import Progress, end, ending_tls, give_whole, own_client, unused_context
 
 __all__ = ["HttpxReply", "HttpxTransport"]
 
@@ -61,8 +61,7 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     httpx hides some things. It does not show the progress of a request, so one clock
     bounds connect, write and first_event together (httpx's own clocks for connect and
     write run within it). It does not show interim responses. A close inside the head
-    looks like a close before it (both are LOST). If the end of the connection ends a
-    body, a TLS truncation looks like that end. The limits on heads are httpx's. In the
+    looks like a close before it (both are LOST). The limits on heads are httpx's. In the
     tunnel of an http proxy it keeps a trailing dot in the server name. A silent proxy is
     waited for as long as the whole request; a SOCKS proxy's reply must come in one piece;
     an IPv6 address goes to an http proxy without brackets. httpcore cannot end a single
@@ -143,6 +142,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
     _transport: HttpxTransport
     _response: Any = None
     _body: AsyncIterator[bytes] | None = None  # of the response
+    _tls: ssl.SSLObject | None = None  # whose end is that of the body
     _progress: Progress  # of the request
     _is_over = False  # the reply is over, except for the rest of its body, which is read after the last event
 
@@ -155,7 +155,17 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
 
     def _read(self) -> Awaitable[bytes | None]:
         assert self._body is not None
-        return anext(self._body, None)
+        return anext(self._body, None) if self._tls is None else self._read_until_close_notify(self._tls)
+
+    async def _read_until_close_notify(self, tls: ssl.SSLObject) -> bytes | None:
+        assert self._body is not None
+        data = await anext(self._body, None)
+        if data is None:
+            try:
+                tls.unwrap()  # succeeds only after the peer's close_notify
+            except ssl.SSLError:
+                raise ConnectionError("TLS ended without close_notify") from None
+        return data
 
     async def _take(self, step: Request | Wait) -> None:
         await self._disconnect()
@@ -178,6 +188,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
             self._response = response = await transport._client.send(request, stream=True, follow_redirects=False)
             # A hook may have read the body.
             self._body = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+            self._tls = ending_tls(response)
         finally:
             await self._progress.close()
 

@@ -279,7 +279,7 @@ def test_an_answer_that_comes_with_a_reset_while_sending_is_read(ask: Ask, secur
     assert (broken.status, broken.detail) == (413, "Too large.")
 
 
-@pytest.mark.parametrize("ask", OURS.values(), ids=OURS)  # httpx takes every cut for an end
+@pytest.mark.parametrize("ask", EACH.values(), ids=EACH)
 def test_a_cut_is_noticed_even_if_the_context_reports_an_end(ask: Ask) -> None:
     authority = trustme.CA()
     context = trusting(authority)

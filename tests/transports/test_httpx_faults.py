@@ -10,15 +10,17 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+import trustme
 
 from opchat_proto import Broken, Limits, Live, Reason, Session
 from opchat_transports import Timeouts
 from opchat_transports.asyncio_httpx import HttpxTransport
-from opchat_transports.testing import Accept, FaultServer, Run
+from opchat_transports.testing import Accept, Close, Expect, FaultServer, Run, Write
 
 from .asking import full_queue, linux
 from .on_httpx import NO_TRUST, OWN, WAYS, Way, mocked, owns, read, ways
 from .peer import PATIENCE, Peer, plays
+from .tls import tls_server, trusting
 from .wire import STREAM, answers, chunk, live, object_
 
 pytestmark = pytest.mark.usefixtures("asyncio_is_silent")
@@ -42,6 +44,40 @@ class ProxyError(Exception):
 def lost(detail: str, reason: Reason = Reason.LOST, *, asked: bool = True) -> Broken:
     limit = re.search("[(]timeout '(.*)'[)]", detail)
     return Broken(reason, detail, asked=asked, limit=limit and limit[1])
+
+
+@ways
+@pytest.mark.parametrize("notify", [True, False], ids=["end", "cut"])
+@pytest.mark.parametrize(
+    ("head", "is_delimited"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", True),
+    ],
+    ids=["HTTP/1.1", "HTTP/1.0", "with a length"],
+)
+def test_only_close_notify_ends_a_body_without_a_length_under_tls(
+    way: Way, head: bytes, is_delimited: bool, notify: bool, authority: trustme.CA
+) -> None:
+    script = Expect(), Write(head + b"<p>No."), Close(notify=notify)
+    with FaultServer(script, ssl_context=tls_server(authority)) as server:
+        events = way.ask(server.url, session=Session(), ssl_context=trusting(authority))
+    page = "a web page, not a chat answer: No."
+    if notify or is_delimited:
+        assert events == [Broken(Reason.MALFORMED, page, raw="<p>No.", asked=True)]
+    else:
+        detail = f"the connection failed: TLS ended without close_notify; it began as {page}"
+        assert events == [Broken(Reason.TRUNCATED, detail, raw="<p>No.", asked=True)]
+
+
+@ways
+@pytest.mark.parametrize("notify", [True, False], ids=["end", "cut"])
+def test_a_response_without_a_body_needs_no_close_notify(way: Way, notify: bool, authority: trustme.CA) -> None:
+    script = Expect(), Write(b"HTTP/1.1 204 No Content\r\n\r\n"), Close(notify=notify)
+    with FaultServer(script, ssl_context=tls_server(authority)) as server:
+        events = way.ask(server.url, session=Session(), ssl_context=trusting(authority))
+    assert events == [Broken(Reason.REFUSED, "status 204 and no text", status=204, asked=True)]
 
 
 @pytest.mark.parametrize(
