@@ -45,12 +45,12 @@ Exit codes:
 
 _NONCE_CODES = ("rest_forbidden", "rest_cookie_invalid_nonce")
 
-# Phrases on the challenge pages of firewalls (Cloudflare, Sucuri, Imunify360, SiteGround, ...).
+# Phrases on the challenge pages of firewalls (Cloudflare, Sucuri, Imunify360, SiteGround, AWS, Anubis, ...).
 _CHALLENGE = re.compile(
     r"just a moment|attention required|checking your browser|checking if the site connection is secure|"
     r"verify(?:ing)? (?:that )?you are (?:a )?human|are you (?:a )?human|(?:enable|need) javascript and cookies|"
     r"cf[-_]chl|challenge-platform|captcha|ddos-guard|sucuri|imunify|incapsula|datadome|perimeterx|bot protection|"
-    r"wordfence|access to this site has been limited",
+    r"wordfence|access to this site has been limited|awswaf|security checkpoint|making sure you.{1,8}re not a bot",
     re.IGNORECASE,
 )
 

@@ -62,6 +62,25 @@ def test_the_fault_is_named_alone_and_the_advice_fits(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "challenge"),
+    [
+        (202, "<meta http-equiv=refresh content='0;/.well-known/sgcaptcha/?r=%2F'>"),  # SiteGround
+        (202, "<script src=https://a.token.awswaf.com/challenge.js></script>"),
+        (429, "<title>Vercel Security Checkpoint</title>"),
+        (200, "<title>Making sure you&#39;re not a bot!</title>"),  # Anubis
+        (200, "<iframe src=/_Incapsula_Resource?x></iframe>"),
+        (503, "<title>Your access to this site has been limited</title>"),  # Wordfence
+    ],
+)
+def test_a_challenge_in_place_of_the_page_is_a_firewalls(status: int, challenge: str) -> None:
+    answers = at("contact", text(challenge, status))
+    if status == 200:  # the page is no WordPress's, so the REST API is looked for
+        answers = (*answers, *at("", text(challenge)), *at("start_session", text(challenge)))
+    checks, code = examine(answers)
+    assert (problems(checks), code) == ({"firewall"}, 3)
+
+
+@pytest.mark.parametrize(
     ("printed", "said"),
     [("\ufeff", "prints a byte order mark; "), ("<br />\n<b>Notice</b>: in {x}<br />\n", "prints Notice : in {x}; ")],
 )
