@@ -13,7 +13,11 @@ import pytest
 
 import opchat_proto
 from opchat_proto import (  # the tables are not public, and are compared with the diagrams here
+    Broken,
+    End,
+    Event,
     Limits,
+    Live,
     Reason,
     _call_table,
     _client,
@@ -28,6 +32,7 @@ from opchat_transports import cli, collect
 from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
+from opchat_transports.cli._printer import event_fields  # the command has no public functions
 from tests.transports.peer import free_port
 from tests.transports.served import started
 
@@ -201,6 +206,18 @@ def test_the_exit_codes_match_the_command() -> None:
     documented = dict(rows(COMMAND, "Exit codes"))
     for reason, code in cli.EXIT_CODES.items():
         assert reason.name in documented[str(code)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Live("a", "unknown", "{}"), End("a"), Broken(Reason.LOST, "it failed")],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_fields_of_the_json_output_match_the_command(event: Event) -> None:
+    kind, *fields = event_fields(event)
+    documented = {row[0]: re.findall("`(\\w+)`", "`" + row[1] + "`") for row in rows(COMMAND, "JSON output")}
+    assert kind == "type"
+    assert sorted(fields) == sorted(documented[event_fields(event)["type"]])
 
 
 def test_every_command_is_in_the_table() -> None:
