@@ -76,7 +76,7 @@ def to_upload(file: FileLike | bytes, most: int, name: str | None = None) -> Upl
         raise TypeError(f"file: expected {kinds}, got {type(file).__name__}")
     if name is None:
         raise TypeError("name: expected one, since bytes have none")
-    content_type, coding = mimetypes.guess_type(name)
+    content_type, coding = mimetypes.guess_type(name, strict=False)  # which knows WebP everywhere
     return Upload(
         name=name,
         data=data,

@@ -135,7 +135,12 @@ def test_a_given_name_replaces_the_file_s_own(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "content_type"),
-    [("cat.png", "image/png"), ("cat.png.gz", "application/octet-stream"), ("cat", "application/octet-stream")],
+    [
+        ("cat.png", "image/png"),
+        ("cat.webp", "image/webp"),
+        ("cat.png.gz", "application/octet-stream"),
+        ("cat", "application/octet-stream"),
+    ],
 )
 def test_the_content_type_matches_the_bytes(name: str, content_type: str) -> None:
     with FaultServer(KEPT) as server:
