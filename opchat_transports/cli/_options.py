@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -191,6 +192,9 @@ def _with_url(
     def with_settings(url: str, *arguments: Any, **values: Any) -> int:
         try:
             url = _whole_url(url)
+            if "://" not in url:
+                with suppress(ValueError):
+                    url = f"{Endpoint.parse(url).origin}/"  # of a host with port
             Visit(url)
         except ValueError as error:
             raise click.BadParameter(str(error).removeprefix("url: "), param_hint="URL") from None
@@ -346,8 +350,10 @@ def _whole_url(url: str) -> str:
     if url.startswith("//"):
         return f"https:{url}"
     host = re.match(r"(\[[0-9a-fA-F:.]+\]|[^:/?#@]+)(:[0-9]+)?(.*)", url)
-    if host is None or "://" in url or ("." not in host[1] and ":" not in host[1]) or (host[2] and not host[3]):
+    if host is None or "://" in url or (host[2] and not host[3]):
         return url
+    if "." not in host[1] and ":" not in host[1] and (host[1] != "localhost" or not host[2]):
+        return url  # a word
     return f"{'http' if host[2] not in (None, ':443') else 'https'}://{url}"
 
 

@@ -71,6 +71,16 @@ def test_a_missing_page_has_the_exit_code_of_a_refusal() -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["", "/contact/"])
+def test_a_host_with_port_is_completed(path: str) -> None:
+    with served(PageSite()) as site:
+        port = site.url.rpartition(":")[2]
+        for host in ("127.0.0.1", "localhost"):
+            result = opchat("bots", f"{host}:{port}{path}")
+            assert result.returncode == (0 if path else 3)
+    assert [target for _, target, _, _ in site.requests] == [path or "/"] * 2
+
+
 def test_verbose_shows_the_visit() -> None:
     result = bots(PageSite(), "-v")
     assert "> GET /contact/, " in result.stderr
