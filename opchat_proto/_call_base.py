@@ -76,14 +76,14 @@ class CallBase(ABC, Generic[_S]):
         conversation: Conversation | None = None,
         files: tuple[Upload, ...] = (),
     ) -> None:
-        """Made by `Channel`: a question and its files, or a function that makes a visit."""
+        """Made by `Channel`, from a question and its files or from a function that makes a visit."""
         self._channel = channel
         self._what = what
         self._files = files  # not uploaded yet
         self._conversation = conversation
         self._state = State.SESSION
         self._clock = Clock(channel.timeouts)
-        self._session: Session | None = None  # the flow's session when the channel last got it
+        self._session: Session | None = None  # the flow's session when the channel last adopted it
         self._opening: Opening | None = None  # at WAIT and START
         self._signal: Signal | None = None  # at WAIT and PAUSE
         self._pause = 0.0  # seconds, at PAUSE
@@ -126,7 +126,7 @@ class CallBase(ABC, Generic[_S]):
     def submit(self) -> Submit:
         """The question, with the ids of its files uploaded so far.
 
-        Raises `AttributeError` if the call asks something other than a `Submit`.
+        Raises `AttributeError` if the call asks anything but a `Submit`.
         """
         if not isinstance(self._what, Submit):
             raise AttributeError("this call asks no Submit")
@@ -170,7 +170,7 @@ class CallBase(ABC, Generic[_S]):
         """The last event, once `next_event` has returned it."""
         return self._last if self._state is _OVER and not (self._queue or self._next_events) else None
 
-    # ---------------------------------------------------------------- the differences between the two kinds of call
+    # ---------------------------------------------------------------- where the two kinds of calls differ
 
     def _new_flow(self, session: Session | None) -> Flow | Visit:
         if callable(self._what):
@@ -179,7 +179,8 @@ class CallBase(ABC, Generic[_S]):
         try:
             return self._channel._flow(asked, session)
         except TooLarge:
-            # If only the session's id makes it too large, the reply is `Broken`, whenever the session has come.
+            # If only the session's id makes the question too large, the reply is `Broken`, whenever the session
+            # arrives.
             return self._channel._flow(asked)
 
     @abstractmethod
@@ -213,7 +214,7 @@ class CallBase(ABC, Generic[_S]):
             return self._queue.pop() if self._queue else None
 
     def next_step(self, now: float) -> tuple[_S | Wait | Done, float]:
-        """Return what to do next, and until when. The same until you report on it.
+        """Return what to do next, and until when. Both stay the same until you report on the step.
 
         `now` and the second value are in monotonic seconds; infinity means no bound.
         Asking at or after that time is the same as `timed_out`.
@@ -264,7 +265,7 @@ class CallBase(ABC, Generic[_S]):
         """Upload these too, after the files of `Channel.call`: for a driver that reads files only when a call is asked.
 
         Use it before the first `next_step`; later it may raise `LocalProtocolError`. A
-        call that is over ignores it. Raises `TypeError`, `ValueError` as `Channel.call`.
+        call that is over ignores it. Raises the `TypeError` and `ValueError` of `Channel.call`.
         """
         with self._channel._lock:
             if self._state not in _ENDED:
@@ -389,7 +390,7 @@ class CallBase(ABC, Generic[_S]):
                 self._leave_opening(session)
                 self._move(Input.STARTED)
                 self._look_for_files()
-            if self._state is _ASK:  # a file's answer is not part of the question's
+            if self._state is _ASK:  # the answer to an upload is not part of the question's
                 self._put(events)
         elif self._state in (_ASK, State.UPLOAD):
             clock.stop()
@@ -400,7 +401,7 @@ class CallBase(ABC, Generic[_S]):
             self._move(Input.FILE_DUE)
 
     def _judge_upload(self, last: End | Broken) -> None:
-        """Continue after a file was sent: with the next one, or with the question."""
+        """Continue after a file was uploaded: with the next file, or with the question."""
         name = self._files[0].name
         file_id = last.file_id if isinstance(last, End) else None
         if file_id is not None:
@@ -498,7 +499,7 @@ class CallBase(ABC, Generic[_S]):
         else:
             self._opening = channel._opening = Opening(self)
             self._move(Input.TO_START)
-            if current is not None and not self._is_refused:  # a member's session, which must be verified
+            if current is not None and not self._is_refused:  # a member's session, which must be proved
                 self._give(current)
                 self._session = current
 
@@ -512,7 +513,7 @@ class CallBase(ABC, Generic[_S]):
         self._opening = self._signal = None
         own = self._flow.session
         if isinstance(outcome, Session) and own is not None and is_anothers(own, outcome):
-            self._move(Input.ABANDONED)  # a guest has started it, and this is a member's question
+            self._move(Input.ABANDONED)  # a guest's question started it, and this is a member's
         elif isinstance(outcome, Session) and is_usable(outcome):
             self._use(outcome)
         elif isinstance(outcome, Broken):
@@ -540,7 +541,7 @@ class CallBase(ABC, Generic[_S]):
         return self._flow.use_session(session)
 
     def _do_without(self, broken: Broken) -> None:
-        """There is no session: end with this, or with the refusal that required it."""
+        """There is no session: end with this, or with the refusal that made one necessary."""
         if self._is_refused:
             assert isinstance(self._flow, Flow)
             (refusal,) = self._flow.use_session(None)

@@ -37,7 +37,7 @@ class State(StrEnum):
 
 @final
 class Input(StrEnum):
-    """What a driver reports, then what follows from it."""
+    """What a driver reports, and the consequences of a report."""
 
     STEP_DONE = "step_done"
     PIECE_SENT = "step_done, with more to send"
@@ -151,7 +151,7 @@ _CONNECT, _PROXY_TLS, _TUNNEL_SEND, _TUNNEL_RECEIVE, _TLS, _SEND, _SENDING, _REC
 ANY_RECEIVE = Receive()  # always the same object, so that it can be compared with `is`
 _TUNNEL = (_TUNNEL_SEND, _TUNNEL_RECEIVE)
 _ON_THE_WAY = (_CONNECT, _PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
-_PIECE = 256 * 1024  # bytes of one Send, so that the write clock measures the network, and not the size of a file
+_PIECE = 256 * 1024  # bytes of one Send, so that the write clock measures the network and not the size of a file
 _NO_ANSWER = "the connection was closed before any answer"
 
 
@@ -311,7 +311,7 @@ class Client:
         self._scheme, self._host, self._port = _place(self._request.url)
 
     def _write_request(self) -> None:
-        """Encode the request, which the exchange must know before it reads an answer."""
+        """Encode the request. The exchange must know it before it reads an answer."""
         if self._out:
             return
         request = self._request
@@ -381,9 +381,9 @@ class Client:
     def step_failed(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
         """The step failed. `detail` is the I/O library's message, to which this adds the place.
 
-        LOST at `Send` means that not everything was sent. The server may have answered,
-        so the next step is `Receive`. `limit` names the clock that ran out, with the
-        reason TIMEOUT. Legal at any step; raises `TypeError` for wrong types.
+        LOST at `Send` means that not everything was sent. The server may have answered
+        nevertheless, so the next step is `Receive`. `limit` names the clock that ran out, with
+        the reason TIMEOUT. Legal at any step; raises `TypeError` for wrong types.
         """
         check_failure(detail, reason)
         if self._state is _DONE:
@@ -422,7 +422,7 @@ class Client:
         """Take bytes from the connection, decrypted if it has TLS. `b""` is always legal and changes nothing.
 
         At `Connect` they are late news of the previous connection, and ignored. At `Send`
-        they are an early answer. If TLS is due, they came unencrypted: `Broken`. Raises
+        they are an early answer. If TLS is due, they are unencrypted: `Broken`. Raises
         `TypeError` if they are not bytes-like.
         """
         if self._state is _RECEIVE and type(data) is bytes and data:
@@ -527,7 +527,7 @@ class Client:
         self._forget_request()
         self._tunnel = None
         last = events[-1]
-        # The flow counts a request as sent when it hands it out, before the connection is open.
+        # The flow counts a request as sent once it is handed out, which is before the connection is open.
         if isinstance(last, Broken) and last.asked and not self._submit_started:
             events = [*events[:-1], replace(last, asked=False)]
         return events
@@ -535,7 +535,7 @@ class Client:
 
 @lru_cache
 def _place(url: str) -> tuple[str, str, int]:
-    """The scheme, host and port of a URL. A site has few."""
+    """The scheme, host and port of a URL. Cached, since a site has few."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 

@@ -52,15 +52,15 @@ class Flow:
     Each input returns the events that it completes: in total `Live* (End | Broken)`.
     After the terminal event every input returns [].
 
-    `endpoint` is an `Endpoint` or a text for `Endpoint.parse`.
+    `endpoint` is an `Endpoint` or a text for `Endpoint.parse`. `headers` are added to
+    each request or replace ours.
 
     `session=None` starts one first; `submit=None` does only that, and ends with
-    `End(None)`. An `Upload` and what concerns discussions are sent as a submit is,
-    but ask nothing. A `Query` needs no session but `Session.from_token`; the list of
-    bots is read first if it names one. `headers` are
-    added to each request or replace ours. A refusal of the nonce is answered with a
-    new session and the submit once more, and only then is a question sent twice:
-    the first was refused unread.
+    `End(None)`. An `Upload` and the requests about discussions are sent like a submit,
+    but cost no question. A `Query` needs no session but `Session.from_token`; if it names
+    a bot, the list of bots is read first. If the nonce is refused, a new session is
+    started and the submit repeated. Only then is a question sent twice: the first was
+    refused unread.
 
     A member's question is never asked as a guest's. Before the first question, `GET
     users/me` must name the member, whom `session.member` then remembers. If the site
@@ -106,7 +106,7 @@ class Flow:
         self._limits = limits
         self._headers = check_headers(headers)
         self._session: Session | None = None
-        self._opening: Session  # completed by start_session's answer
+        self._opening: Session  # completed by the answer to start_session
         if submit is not None and not submit._needs_session:
             session = session or Session()
         if session is None:
@@ -125,7 +125,7 @@ class Flow:
                 raise TooLarge(f"submit: expected at most {most} bytes, got {draft.size} (Limits.{submit._limit})")
             self._before = submit._before()
             self._draft = draft if self._before is None else self._before._draft(None)
-        self._site_root: str | None = None  # as named in start_session's answer
+        self._site_root: str | None = None  # as named in the answer to start_session
         self._has_no_route = False  # whether start_session is missing
         self._asked_nonce: str | None = None  # the nonce of the last submit
         self._first_refusal: Broken | None = None  # the result if the submit cannot be repeated
@@ -180,15 +180,15 @@ class Flow:
         return self._first_refusal
 
     def use_session(self, session: Session | None) -> list[Event]:
-        """Use this session instead of starting one. With several questions, one flow can start it for all.
+        """Use this session instead of starting one: one flow can start it for several questions.
 
-        None means that there is no session: the reply is then the refusal of the first
-        submit, or `Broken(LOST)` if nothing was asked yet. It is `Broken(TOO_LARGE)` if the
-        session's id makes the question larger than `limits.request_bytes`.
+        None means that no session could be had. The reply is then the refusal of the first
+        submit, or `Broken(LOST)` if nothing was asked yet. If the session's id makes the
+        question larger than `limits.request_bytes`, it is `Broken(TOO_LARGE)`.
 
-        A member's session whose nonce is missing or not proved yet leads there first.
+        If a member's session has no nonce, or is not proved yet, that comes first.
 
-        Raises `LocalProtocolError` unless start_session, or what else comes before the
+        Raises `LocalProtocolError` unless start_session, or another request before the
         question, is due and was not handed out, `ValueError` for a session of another origin.
         """
         if not isinstance(session, Session | None):
@@ -377,7 +377,7 @@ class Flow:
     def _judge_before(self, before: Askable, last: End | Broken, given: Input | None) -> list[Event]:
         """Ask the question, unless the query before it rules that out."""
         judged = before._judge(last)
-        if isinstance(judged, End) and given is Input.DATA:  # what follows would be taken for the next answer
+        if isinstance(judged, End) and given is Input.DATA:  # the rest would be taken for the next answer
             judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "a stream where JSON is due")
         if isinstance(judged, Broken):
             self._state = TABLE.next(self._state, Input.TERMINAL)
@@ -394,7 +394,7 @@ class Flow:
         return self._submit is not None and self._submit._needs_session
 
     def _drop_nonce(self, session: Session) -> None:
-        """Get a new nonce in place of the refused one, for the same user."""
+        """Get a new nonce for the same user in place of the refused one."""
         self._session = self._opening = session = replace(session, nonce=None)
         self._go_on(Input.UNPROVED if session.authorization else Input.STALE)
         if not session.authorization:

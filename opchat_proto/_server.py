@@ -47,7 +47,7 @@ class Keep:
 @final
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The file is whole. Keep it, and `respond(file.kept(file_id))`, or `respond(file.failed(why))`."""
+    """The file is complete. Store it, and `respond(file.kept(file_id))`, or `respond(file.failed(why))`."""
 
     file: IncomingFile
 
@@ -79,7 +79,7 @@ class State(StrEnum):
     KEEPING = "KEEPING"
     """Writing a part of a file."""
     RESPONDING = "RESPONDING"
-    """The application makes the response about a file that is whole, or is asked for."""
+    """The application makes the response about a file that is complete or requested."""
     ANSWERING = "ANSWERING"
     SENDING = "SENDING"
     """Sending a part of an answer."""
@@ -92,7 +92,7 @@ class State(StrEnum):
 
 @final
 class Input(StrEnum):
-    """What a driver reports, then what a report turned out to be."""
+    """What a driver reports, and the consequences of a report."""
 
     RECEIVE_DATA = "receive_data"
     RECEIVE_EOF = "receive_eof"
@@ -175,7 +175,7 @@ TABLE: Table[State, Input] = Table(
 )
 
 _HEAD_END = re.compile(rb"\n\r?\n")  # as h11 finds it
-_PIECE = 4096  # bytes of a body passed to h11 at once: little is read twice if requests are pipelined
+_PIECE = 4096  # bytes of a body passed to h11 at once, so that little is read twice if requests are pipelined
 
 
 class _Refused(Exception):
@@ -250,8 +250,8 @@ class Server:
         self._body = bytearray()
         self._taken = 0  # bytes of `_received` that were passed to h11
         self._is_whole = False  # whether the body is
-        self._file: IncomingFile | None = None  # that the request brings
-        self._part = bytearray()  # bytes of it that nobody has written yet
+        self._file: IncomingFile | None = None  # the file that the request uploads
+        self._part = bytearray()  # bytes of the file that are not written yet
         self._wanted: OutgoingFile | None = None
         self._question: Question | None = None
 
@@ -261,7 +261,7 @@ class Server:
 
     @property
     def request(self) -> tuple[str, str] | None:
-        """Method and target of the newest request, for a log. None before the first, and if its head cannot be read."""
+        """The newest request for a log: method and target. None before the first or if its head is unreadable."""
         return self._target
 
     @property
@@ -315,7 +315,7 @@ class Server:
     def step_failed(self, detail: str) -> None:
         """The step failed or timed out. This ends the connection. Always legal.
 
-        `detail` is not used: it is here because `Client.step_failed` has it.
+        `detail` is unused; it makes the signature that of `Client.step_failed`.
         """
         if not isinstance(detail, str):
             raise TypeError(f"detail: expected a str, got {type(detail).__name__}")

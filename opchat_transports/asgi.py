@@ -123,10 +123,9 @@ def application(
     of each chat, and is sent along with the messages as the plugin does (WIRE 4.4).
     `suggestions` are questions that the reader can ask with a click.
 
-    Raises `TypeError` for a bot that cannot be called so, and unless there is either a
-    bot or `bots`, `TypeError` and
-    `ValueError` for arguments that `Site` does not take, and `ValueError` for a time
-    that is not above zero and a number of threads below one.
+    Raises `TypeError` for a bot that cannot be called like this and unless there is
+    either `bot` or `bots`, `TypeError` and `ValueError` for arguments that `Site` refuses,
+    and `ValueError` for a time that is not above zero or a number of threads below one.
     """
     for name, seconds in (("request_timeout", request_timeout), ("keep_alive", keep_alive)):
         if seconds is not None and not seconds > 0:

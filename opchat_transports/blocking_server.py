@@ -57,7 +57,7 @@ from .file_store import BotWithFiles, FileStore, FileWriter
 
 __all__ = ["BlockingBot", "BlockingServer", "serve"]
 
-_REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the answer before
+_REQUEST_WITHIN = 60.0  # seconds for a whole request, from the connect or the previous answer
 _PIECE_SENT_WITHIN = 30.0
 _LINGER = 2.0
 _LINGER_READS = 256  # of at most READ bytes
@@ -112,15 +112,16 @@ def serve(
     then called as `bot(submit, files)`: a tuple of `StoredFile`, one for each id in the
     question. An upload has one second more for each 64 KiB. Anyone who knows the URL in
     the answer can fetch the file. Without `files` there are no such routes.
-    The logger "opchat_transports.access" writes
-    a line for each request at INFO.
+
+    The logger "opchat_transports.access" writes a line for each request at INFO.
 
     The chat page at `/` has this `title`. `greeting`, in Markdown, is the first message
     of each chat, and is sent along with the messages as the plugin does (WIRE 4.4).
     `suggestions` are questions that the reader can ask with a click.
 
-    Raises `OSError` if it cannot listen on the address, `TypeError` unless there is
-    either `bot` or `bots`, and for a bot that does not take files, `ValueError` if `connections` is less than 1.
+    Raises `OSError` if it cannot listen on the address, `TypeError` for a bot that does
+    not take files and unless there is either `bot` or `bots`, `ValueError` if
+    `connections` is less than 1.
     """
     if connections < 1:
         raise ValueError(f"connections: expected at least 1, got {connections}")
@@ -221,7 +222,7 @@ class BlockingServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """`close()`."""
+        """Same as `close()`."""
         self.close()
 
     def _accept(self) -> None:
@@ -453,7 +454,7 @@ class _Answering:
 
 @final
 class _Keeping:
-    """A file on its way into the store. What goes wrong there is logged once, and told to the client at the end."""
+    """A file on its way into the store. A failure there is logged once, and reported to the client at the end."""
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
