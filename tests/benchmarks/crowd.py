@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 import h11
 import trio
 
-from opchat_proto import Session, Submit
+from opchat_proto import Session, Submit, Timeouts
 from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.trio_streams import TrioTransport
 from tests.benchmarks.workloads import READ, chunks, short
 
 _ROUNDS = 3
+_PATIENCE = 600  # seconds
 _QUESTION = Submit(new_message="Hi?", chat_id="k3v9x0q2ab")
 _LOOPS = {"trio": ("trio, bare h11", "trio, opchat"), "asyncio": ("asyncio, bare h11", "asyncio, opchat", "aiohttp")}
 _WHAT = (
@@ -121,7 +122,9 @@ async def _bare_asyncio(port: int) -> AsyncIterator[object]:
 
 
 def _own(kind: Any, port: int) -> Stream:
-    transport = kind(f"127.0.0.1:{port}", session=Session(), proxy=None)
+    # A thousand connections, on a machine that does something else as well, take longer than one.
+    patient = Timeouts(connect=_PATIENCE, write=_PATIENCE, first_event=_PATIENCE, idle=_PATIENCE)
+    transport = kind(f"127.0.0.1:{port}", session=Session(), proxy=None, timeouts=patient)
 
     async def read(_: int) -> AsyncIterator[object]:
         async with transport.ask(_QUESTION) as reply:
@@ -205,7 +208,7 @@ async def _on_asyncio(who: str, streams: int, events: int) -> None:
     if who == "aiohttp":
         aiohttp = import_module("aiohttp")
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_read=120)
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_read=_PATIENCE)
         )
         stream = _aiohttp(session)
     else:

@@ -25,6 +25,13 @@ from .proxies import Net, Nets
 from .tls import FAULTS, certificate, trusting
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_is_there_stays() -> None:
+    """What earlier modules have left: `gc.collect()`, which is called for every test here, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore proxy variables in the environment: these servers are local."""

@@ -289,9 +289,11 @@ def test_a_closed_pipe_is_no_error_message() -> None:
     @plays
     def play(peer: Peer) -> None:
         peer.send(STREAM)
-        while not peer.is_left(within=0.02):
-            peer.send(live("and "))
-        left.set()
+        try:
+            while not peer.is_left(within=0.02):
+                peer.send(live("and "))
+        finally:  # it may be a send that notices it
+            left.set()
 
     with FaultServer(play) as server, start("ask", "--url", server.url, "Hi") as process:
         assert process.stdout is not None

@@ -442,15 +442,17 @@ def test_markdown_is_rendered_as_it_grows() -> None:
 
 
 def test_ctrl_c_on_a_terminal_restores_the_cursor() -> None:
-    left = threading.Event()
+    begun, left = threading.Event(), threading.Event()
 
     @plays
     def play(peer: Peer) -> None:
+        begun.set()
         assert peer.is_left()
         left.set()
 
     with FaultServer(play) as server, Terminal("ask", "--url", server.url, "Hi") as terminal:
         terminal.until("waiting")
+        assert begun.wait(PATIENCE)
         terminal.interrupt()
         assert terminal.wait() == 130
         assert left.wait(PATIENCE)
