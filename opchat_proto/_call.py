@@ -45,7 +45,7 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
 
     def step_done(self) -> None:
         """The connection is open, TLS is up, or the bytes were sent. Raises `LocalProtocolError` at any other step."""
-        with self._channel._lock:
+        with self.channel._lock:
             if self._takes(Input.STEP_DONE):
                 self._machine.step_done()
                 self._clock.stop()
@@ -55,7 +55,7 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
     def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> None:
         """The step failed; see `Client.step_failed`. Ignored while no connection is wanted."""
         check_failure(detail, reason)
-        with self._channel._lock:
+        with self.channel._lock:
             if self._takes(Input.STEP_FAILED):
                 events = self._fail(detail, reason, None)
                 self._clock.stop()
@@ -65,7 +65,7 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
 
     def _begin(self, session: Session | None) -> None:
         self._flow = self._new_flow(session)
-        self._machine = Client(self._flow, proxy=self._channel.proxy)
+        self._machine = Client(self._flow, proxy=self.channel.proxy)
 
     def _work(self) -> tuple[Connect | StartTLS | Send | Receive, type[object] | Awaiting]:
         step: Any = self._machine.next_step()

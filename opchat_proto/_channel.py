@@ -122,7 +122,7 @@ class Channel:
         """The proxy, or None."""
         self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         self._retries = Retries(retries, longest_wait, random)
-        self._new_signal = signal
+        self._new_signal: Callable[[], Signal | None] = signal or (lambda: None)
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
         self._observer = observer
         self._opening: Opening | None = None

@@ -11,7 +11,7 @@ from ._events import Broken, End, Reason
 from ._json import decode
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit, check_text, read_message
-from ._session import Session
+from ._session import Session, is_anothers
 
 __all__ = ["Conversation"]
 
@@ -176,8 +176,16 @@ class Conversation:
         self._earlier = tuple(known for known in self._earlier if known[1] != sent)
         return is_known
 
-    def _begin(self, call: object, submit: Submit) -> None:
-        """Reserve it for `call`. Raises `RuntimeError` while another call asks, `ValueError` as `record` does."""
+    def _begin(self, call: object, submit: Submit, current: Session | None) -> None:
+        """Reserve it for `call`, on a channel whose session is `current`.
+
+        Raises `RuntimeError` while another call asks, `ValueError` as `record` does, and for another's session.
+        """
+        if self.session is not None and current is not None and is_anothers(self.session, current):
+            raise ValueError(
+                "conversation: its session is a member's, and the channel's is another's or a guest's; "
+                "use another channel, or set conversation.session to None"
+            )
         if self._call is not None and self._call() is not None:
             raise RuntimeError("the conversation is being asked another question")
         self._check_question(submit)

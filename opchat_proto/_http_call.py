@@ -40,7 +40,7 @@ class HTTPCall(CallBase[Request | Receive]):
         Raises `LocalProtocolError` unless a request waits for it, `TypeError` for
         wrong types.
         """
-        with self._channel._lock:
+        with self.channel._lock:
             if self._takes(Input.HEAD):
                 fields = tuple(headers)
                 events = self._machine.receive_head(status, fields)
@@ -64,7 +64,7 @@ class HTTPCall(CallBase[Request | Receive]):
         connection is wanted.
         """
         check_failure(detail, reason)
-        with self._channel._lock:
+        with self.channel._lock:
             if self._takes(Input.STEP_FAILED):
                 events = self._fail(detail, reason, limit)
                 last = events[-1] if events else None

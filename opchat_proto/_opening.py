@@ -24,7 +24,7 @@ class Opening:
 
     def __init__(self, starter: object) -> None:
         self.outcome: Session | Broken | None = None
-        self.signals: list[Signal] = []
+        self.signals: list[Signal | None] = []
         # Weak, so that the others continue if a reply is dropped without closing. The callback may run at any time in
         # any thread, so it takes no lock: the calls that it wakes check for themselves.
         self.starter: weakref.ref[object] | None = weakref.ref(starter, lambda _: self.wake())
@@ -45,4 +45,5 @@ class Opening:
 
     def wake(self) -> None:
         for signal in list(self.signals):
-            signal.set()
+            if signal is not None:
+                signal.set()

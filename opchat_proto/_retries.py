@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol, final
 
-from ._events import Broken, Reason
+from ._events import Broken, End, Reason
 
 __all__ = ["RandomSource"]
 
@@ -45,11 +45,11 @@ class Retries:
         self._longest_wait = longest_wait
         self._draw: Callable[[], float] | None = draw
 
-    def pause(self, broken: Broken, made: int) -> float | None:
+    def pause(self, last: End | Broken, made: int) -> float | None:
         """Return the seconds to wait before the next retry, after `made` retries; None for no retry."""
         if made >= self._most:
             return None
-        match broken:
+        match last:
             case Broken(Reason.REFUSED, status=429 | 503, retry_after=int(seconds)):
                 return seconds if seconds <= self._longest_wait else None
             case Broken(reason, asked=False) if reason in _NO_CONNECTION:

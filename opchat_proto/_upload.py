@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 from ._askable import Askable, Draft
-from ._events import Broken, End
+from ._events import Broken, End, Reason
 from ._json import encodable
 from ._session import Session
 
@@ -88,6 +88,14 @@ class Upload(Askable):
         if isinstance(last, Broken) and _is_dropped(last):
             return replace(last, detail=f"{last.detail}; is the file larger than the site takes?")
         return last
+
+    def _file_id(self, last: End | Broken) -> str | Broken:
+        """The id that the site gave to this file, or why it gave none."""
+        if isinstance(last, End):
+            if last.file_id is not None:
+                return last.file_id
+            last = Broken(Reason.MALFORMED, "the site took the file and gave no id", raw=last.raw)
+        return last if last.in_session else replace(last, detail=f"file {self.name!r}: {last.detail}")
 
 
 def _is_dropped(refusal: Broken) -> bool:
