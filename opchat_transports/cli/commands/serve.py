@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +126,8 @@ def serve_command(
             raise click.UsageError("--workers needs uvicorn: pip install 'opchat[serve]'")
         else:
             _run_small(host, port, told, who)
+    except KeyboardInterrupt:  # also right after the line that says where it answers
+        pass
     except OSError as error:
         raise click.UsageError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
     return 0
@@ -167,8 +168,7 @@ def _run_uvicorn(host: str, port: int, workers: int, told: dict[str, Any], who: 
         port = listener.getsockname()[1]
         _announce(who, server_url(host, port))
         if workers == 1:
-            with suppress(KeyboardInterrupt):
-                uvicorn.Server(uvicorn.Config(**options)).run(sockets=[listener])
+            uvicorn.Server(uvicorn.Config(**options)).run(sockets=[listener])
             return
     uvicorn.run(**options, host=host, port=port, workers=workers)  # it listens itself
 
@@ -187,8 +187,7 @@ def _run_small(host: str, port: int, told: dict[str, Any], who: str) -> None:
     )
     with serve(**bots, host=host, port=port, secret=bytes.fromhex(told["secret"]), **options) as server:
         _announce(who, server.url)
-        with suppress(KeyboardInterrupt):
-            server.wait()
+        server.wait()
 
 
 def _announce(who: str, url: str) -> None:
