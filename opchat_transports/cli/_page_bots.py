@@ -35,7 +35,8 @@ def find_bot(settings: Settings) -> Settings:
     except ReplyBroken as error:
         is_elsewhere = settings.login is not None and 300 <= (error.broken.status or 0) < 400
         if error.broken.reason not in (Reason.TIMEOUT, Reason.PROXY) and not is_elsewhere:
-            if error.broken.reason is not Reason.LOST:  # the question would fail in the same way
+            # A code is a REST API's. If the connection was lost, the question would fail in the same way.
+            if error.broken.code is None and error.broken.reason is not Reason.LOST:
                 say(f"no page at {settings.page} ({broken_line(error.broken)}), so a site is looked for there")
             return settings
         say(failure_line(error.broken, settings.page))

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from opchat_transports.testing import FaultServer
+from opchat_transports.testing import Close, Expect, FaultServer, Write
 from tests.proto.pages import element
 
 from .command import opchat
+from .examined import text
 from .pages import PAGE_HAS_NONCE, VERSIONS, PageSite, served
 from .peer import Peer, takes
 from .wire import tells
@@ -100,8 +101,7 @@ def test_an_address_without_a_page_may_be_a_site_in_a_directory() -> None:
     site = PageSite()
     result = asked(site, path="/nothing")
     assert (result.stdout, result.returncode) == ("", 3)
-    told = f"opchat: no page at {site.url}/nothing (the server refused (status 404"
-    assert result.stderr.startswith(told)
+    assert "no page" not in result.stderr  # an API answered
     assert [path for _, path, _, _ in site.requests] == [
         "/nothing",
         "/nothing/wp-json/mwai/v1/start_session",
@@ -127,6 +127,15 @@ def test_a_site_and_a_root_are_not_visited() -> None:
         with FaultServer(tells("a")) as server:
             assert opchat("ask", "--url", server.url + path, "Hi").stdout == "a\n"
         assert server.routes == ("start_session", "submit")
+
+
+def test_a_page_that_is_refused_is_told_before_a_site_is_looked_for_there() -> None:
+    with FaultServer((Expect("blog"), Write(text("<title>Gone</title>", 404)), Close()), tells("a")) as server:
+        result = opchat("ask", "--url", f"{server.url}/blog", "Hi")
+    told = (
+        f"opchat: no page at {server.url}/blog (the server refused (status 404): Gone), so a site is looked for there\n"
+    )
+    assert (result.stdout, result.stderr) == ("a\n", told)
 
 
 def test_a_page_without_a_bot_is_told() -> None:
