@@ -144,7 +144,7 @@ def ask(port: int) -> float:
     return time.monotonic() - begin
 
 
-def flood(name: str, questions: int, within: float) -> list[str]:
+def flood(name: str, questions: int) -> list[str]:
     """The failed checks."""
     wrong = []
     with tempfile.TemporaryDirectory() as directory:
@@ -173,7 +173,7 @@ def flood(name: str, questions: int, within: float) -> list[str]:
             f"{grown / 1024**2:.0f} MiB more; {lines} lines, {log.stat().st_size:,} bytes of log in {seconds:.0f} s",
             flush=True,
         )
-        if max(times, default=0) > within:
+        if max(times, default=0) > WITHIN:
             wrong.append(f"an answer took {max(times):.2f} s")
         if grown > MEMORY:
             wrong.append(f"memory grew by {grown:,} bytes")
@@ -186,7 +186,6 @@ def main() -> int:
     """Run the command. Returns its exit code."""
     parser = argparse.ArgumentParser("python -m tests.flood", description=__doc__.partition("\n")[0])
     parser.add_argument("--questions", type=int, default=20, help="for each server (default: 20)")
-    parser.add_argument("--within", type=float, default=WITHIN, help="seconds for each answer (default: 1)")
     parser.add_argument("servers", nargs="*", choices=[*SERVERS, []], help="default: all")
     given = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -195,7 +194,7 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     wrong = []
     for name in given.servers or SERVERS:
-        wrong += flood(name, given.questions, given.within)
+        wrong += flood(name, given.questions)
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0
