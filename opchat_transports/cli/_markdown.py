@@ -56,7 +56,8 @@ class GrowingMarkdown:
         if self._live is None:
             return
         self._over.set()
-        self._drawer.join()
+        if self._drawer.is_alive():  # not if Ctrl-C came during the first drawing
+            self._drawer.join()
         with self._lock:
             self._draw()
             self._live.stop()

@@ -106,6 +106,20 @@ def test_the_work_is_linear_in_the_text_however_it_is_cut(
     assert max(work) < 1.5
 
 
+def test_it_can_be_closed_after_ctrl_c_during_the_first_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    drawn = Drawn(monkeypatch)
+    growing = GrowingMarkdown()
+    with monkeypatch.context() as patched:
+        patched.setattr(_markdown, "Markdown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            growing.add("Hi")
+    growing.close()
+    assert "Hi" in drawn.file.getvalue()
+
+
 def test_blank_lines_are_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "# One\n\nA paragraph.\n\n\n\n## Two\n\n- a\n- b\n\n## Three\ntext\n"
     shown = Drawn(monkeypatch).text(*text)
