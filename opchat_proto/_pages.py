@@ -330,6 +330,7 @@ _ATTRIBUTES = ("class", "data-params", "data-system", "rel", "href")
 _RAW_TEXT = ("iframe", "noembed", "noframes", "noscript", "style", "textarea", "title", "xmp")
 _IN_SCRIPT = re.compile(rf"<!(?=--)|-->|<(/?)script(?=[{_BLANK}/>])", re.IGNORECASE | re.ASCII)
 _FOREIGN = ("svg", "math")
+_CONTAIN_HTML = ("foreignobject", "desc", "title", "mi", "mo", "mn", "ms", "mtext")  # inside SVG or MathML (13.2.6)
 _NOT_FOREIGN = {  # the usual elements that end an unclosed SVG or MathML (13.2.6.5)
     *("b", "body", "br", "center", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "i", "img", "li"),
     *("meta", "p", "span", "strong", "table", "ul"),
@@ -340,6 +341,7 @@ _REFERENCE = "&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]*+))(;?)(=?)
 def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
     """Yield each start tag with its attributes in `_ATTRIBUTES`, still encoded, and ("", text) between the tags."""
     place, foreign = 0, 0  # foreign: the depth in SVG or MathML, where no element is raw text and CDATA is possible
+    outer: list[tuple[str, int]] = []  # the elements in it that contain HTML, and the depths outside them
     while markup := _MARKUP.search(text, place):
         yield "", text[place : markup.start()]
         comment, cdata, closing, tag = markup.groups()
@@ -366,11 +368,16 @@ def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
         if attribute[1] is not None:
             return  # the text ended inside the tag, so it does not count
         if closing:
+            if outer and tag in (outer[-1][0], *_FOREIGN) and not foreign:
+                foreign = outer.pop()[1]
             foreign -= tag in _FOREIGN and foreign > 0
             continue
         yield tag, attributes
         if foreign or tag in _FOREIGN:
             if tag in _NOT_FOREIGN:
+                foreign = 0
+            elif tag in _CONTAIN_HTML and not attribute[0].endswith("/>"):
+                outer.append((tag, foreign))
                 foreign = 0
             elif tag in _FOREIGN and not attribute[0].endswith("/>"):
                 foreign += 1

@@ -88,6 +88,11 @@ def test_character_references_are_read_as_in_an_attribute(written: str, text: st
         f'<p title={CHAT[:4]} a="{CHAT}',
         f"<svg><![CDATA[{CHAT}]]></svg>",
         f"<svg><![CDATA[{CHAT}",
+        f"<svg><title><textarea>{CHAT}</textarea></title></svg>",
+        f"<svg><foreignObject><svg/><script>{CHAT}",
+        f"<math><mtext><xmp>{CHAT}</xmp></mtext></math>",
+        f"<svg><desc><b></b></desc><![CDATA[{CHAT}]]></svg>",
+        f"<svg><desc></svg><style>{CHAT}</style>",
         CHAT.replace("<div", "</div"),
         CHAT.removesuffix("></div>"),
         CHAT.replace("<div", "< div"),
@@ -151,6 +156,9 @@ def test_text_outside_elements_is_not_a_bot(text: str) -> None:
         "<math><mi>x</math>",
         "<svg><![CDATA[>]]><![CDATA[']]></svg>",
         "<svg><p><title></title>",
+        "<svg><title/><style></svg>",
+        "<svg><desc><svg></svg></desc><style></svg>",
+        "<svg><foreignObject></p></foreignObject><xmp></svg>",
         "<a b=c/>",
         "<a b='>'>",
         "<a b=>",
@@ -185,6 +193,7 @@ ELEMENT = "<i class=mwai-chatbot-container data-system='"
 
 # The part that occurs once, and the repeated part.
 HOSTILE = {
+    "HTML inside SVG": ("", "<svg><desc>"),
     "tags without end": ("", "<a "),
     "declarations": ("", "<![["),
     "brackets": ("", "<"),
