@@ -19,7 +19,7 @@ from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
 
 from .asked import SECRET, all_of, ask, asking, echo, received, replies
-from .peer import PATIENCE
+from .peer import PATIENCE, free_port
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left", "no_file_is_left")
 
@@ -192,9 +192,10 @@ def test_an_idle_client_delays_neither_others_nor_close() -> None:
 
 
 def test_the_same_secret_keeps_a_session_valid_after_a_restart() -> None:
-    with serve(echo, secret=b"s") as server, BlockingTransport(server.url) as transport:
+    port = free_port()  # which no other test gets meanwhile
+    with serve(echo, port=port, secret=b"s") as server, BlockingTransport(server.url) as transport:
         collect(transport.ask("Hi"))
-        session, port = transport.session, server.port
+        session = transport.session
     with serve(echo, port=port, secret=b"s") as server:
         assert ask(server, session=session, limits=Limits(restarts=0))[-1].reply == "Hi"
     with serve(echo, port=port) as server:
@@ -209,7 +210,7 @@ def test_a_port_in_use_is_an_error() -> None:
 
 
 def test_close_is_idempotent_and_ends_wait() -> None:
-    server = serve(echo)
+    server = serve(echo, port=free_port())
     waiter = threading.Thread(target=server.wait)
     waiter.start()
     server.close()

@@ -59,7 +59,7 @@ from .faulted import (
     on_trio,
     talk,
 )
-from .peer import PATIENCE
+from .peer import PATIENCE, free_port
 from .serving import without_details
 
 # ---------------------------------------------------------------- the journal
@@ -246,7 +246,10 @@ STALLS = {
 @pytest.mark.parametrize("script", STALLS.values(), ids=STALLS)
 def test_leaving_the_block_ends_everything_at_once(script: Script) -> None:
     before = set(threading.enumerate())
-    with FaultServer(script) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+    with (
+        FaultServer(script, port=free_port()) as server,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection,
+    ):
         connection.sendall(REQUEST)
         server.close()  # the end of the block does this too
         with pytest.raises(ConnectionRefusedError):
@@ -323,7 +326,7 @@ def test_a_server_is_opened_once() -> None:
 
 
 def test_a_server_may_have_a_fixed_port() -> None:
-    with FaultServer() as first, pytest.raises(OSError, match="in use"), FaultServer(port=first.port):
+    with FaultServer(port=free_port()) as first, pytest.raises(OSError, match="in use"), FaultServer(port=first.port):
         pass
     with FaultServer(port=first.port) as second:
         assert second.port == first.port
