@@ -241,7 +241,7 @@ class Channel:
             renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}", session=session)()
         flow = Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
         if session is not None and session.authorization and self.proxy and self.endpoint.scheme == "http":
-            raise ValueError("session: what signs a member in goes through no proxy, unless the site has https")
+            raise ValueError("session: credentials go through a proxy only to an https site")
         return flow
 
 

@@ -156,7 +156,7 @@ class Conversation:
 
     def _check_question(self, submit: Submit) -> None:
         if submit.messages != self.messages or self.chat_id not in (None, submit.chat_id):
-            raise ValueError("submit: it was not asked of this conversation as it stands")
+            raise ValueError("submit: it does not continue this conversation in its present state")
 
     def record_failure(self, submit: Submit, broken: Broken) -> bool:
         """Record a broken answer. Returns whether anything changed. Adds no messages.

@@ -113,7 +113,7 @@ class Flow:
             self._opening = Session(origin=endpoint.origin)
             self._state, self._decoder = _SESSION, ReplyDecoder(limits)
         elif submit is None:
-            raise ValueError("session: there is one already, so nothing is to be done without a submit")
+            raise ValueError("session: expected None, since without a submit there is nothing left to do")
         else:
             self._state = _SESSION
             self._take(self._own(session))
@@ -182,7 +182,7 @@ class Flow:
     def use_session(self, session: Session | None) -> list[Event]:
         """Use this session instead of starting one: one flow can start it for several questions.
 
-        None means that no session could be had. The reply is then the refusal of the first
+        None means that no session could be started. The reply is then the refusal of the first
         submit, or `Broken(LOST)` if nothing was asked yet. If the session's id makes the
         question larger than `limits.request_bytes`, it is `Broken(TOO_LARGE)`.
 
@@ -207,7 +207,7 @@ class Flow:
         self._state = TABLE.next(self._state, Input.TERMINAL)
         if session is not None:
             return [End(None)]
-        return [self._first_refusal or Broken(Reason.LOST, "no session could be had", in_session=True)]
+        return [self._first_refusal or Broken(Reason.LOST, "no session could be started", in_session=True)]
 
     def _take(self, session: Session) -> None:
         """Continue with this session: with the question, or with the requests before it."""
@@ -378,7 +378,7 @@ class Flow:
         """Ask the question, unless the query before it rules that out."""
         judged = before._judge(last)
         if isinstance(judged, End) and given is Input.DATA:  # the rest would be taken for the next answer
-            judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "a stream where JSON is due")
+            judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "an event stream instead of JSON")
         if isinstance(judged, Broken):
             self._state = TABLE.next(self._state, Input.TERMINAL)
             return [replace(judged, detail=hide_login(self._session, judged.detail))]

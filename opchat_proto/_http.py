@@ -270,7 +270,7 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tup
         if not re.fullmatch(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?", value):  # RFC 9110, 5.5
             raise ValueError(f"headers: {name}: expected a value without control characters and blanks at its ends")
         if name.lower() in _NOT_THE_CALLERS:
-            raise ValueError(f"headers: {name} is not yours to set here")
+            raise ValueError(f"headers: {name} cannot be set here")
         checked.append((name, value))
     return tuple(checked)
 

@@ -121,5 +121,5 @@ class NonceDecoder:
         if bytes(self._text).strip() in _NOBODY:
             return Broken(Reason.REFUSED, f"not signed in: {_COOKIES}", self._status)
         if self._status == 200:
-            return Broken(Reason.MALFORMED, f"what came is not a nonce; {_COOKIES}")
+            return Broken(Reason.MALFORMED, f"the answer is not a nonce; {_COOKIES}")
         return Broken(Reason.REFUSED, f"status {self._status}; {_ELSEWHERE}", self._status)

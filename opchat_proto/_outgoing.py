@@ -45,6 +45,6 @@ class OutgoingFile:
             own = (*own, ("Content-Disposition", "attachment"))
         return Response(200, (("Content-Type", kind), *own, *self.headers), file_bytes=size)
 
-    def failed(self, why: str = "This file is not there, or not any more.", status: int = 404) -> Response:
+    def failed(self, why: str = "This file does not exist, or no longer.", status: int = 404) -> Response:
         """The response without a file."""
         return json_response(status, failure(why, None), self.headers)

@@ -200,12 +200,12 @@ def check_login(session: Session, endpoint: Endpoint, headers: Iterable[tuple[st
     """Raise `ValueError` if a member's login is missing, must not be sent to this site, or would be replaced."""
     if not session.authorization:
         if session.is_member and not has_other_cookies(session):
-            raise ValueError("session: a member's, but without the cookies or the authorization that signs in")
+            raise ValueError("session: a member's session needs cookies or authorization")
         return
     if not endpoint.is_secure:
-        raise ValueError("session: what signs a member in goes over https only, or to this machine itself")
+        raise ValueError("session: credentials are sent only over https or to this machine")
     if any(name.lower() == "authorization" for name, _ in headers):
-        raise ValueError("headers: Authorization is the session's already")
+        raise ValueError("headers: Authorization is already set by the session")
 
 
 def hide_login(session: Session | None, text: str) -> str:

@@ -228,12 +228,12 @@ class Site:
         if FOLDED_LINE.search(raw):
             return http_error(400, "A header field is folded.")
         if not re.fullmatch(_VERSION, version):  # RFC 9110, 15.6.6
-            return http_error(505, "Only HTTP 1.1 is spoken here.")
+            return http_error(505, "Only HTTP 1.1 is supported.")
         length = _value(fields, "content-length")
         if length is None:
             return None
         if _value(fields, "transfer-encoding") is not None:  # RFC 9112, 6.1: perhaps smuggled
-            return http_error(400, "There are both Content-Length and Transfer-Encoding.")
+            return http_error(400, "Content-Length and Transfer-Encoding are both present.")
         if not (length.isascii() and length.isdigit()):
             return http_error(400, "The Content-Length cannot be read.")
         return too_large(most) if int(length[:20]) > most else None

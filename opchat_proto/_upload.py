@@ -94,7 +94,7 @@ class Upload(Askable):
         if isinstance(last, End):
             if last.file_id is not None:
                 return last.file_id
-            last = Broken(Reason.MALFORMED, "the site took the file and gave no id", raw=last.raw)
+            last = Broken(Reason.MALFORMED, "the site accepted the file but returned no id", raw=last.raw)
         return last if last.in_session else replace(last, detail=f"file {self.name!r}: {last.detail}")
 
 

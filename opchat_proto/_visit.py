@@ -355,7 +355,7 @@ class Visit:
             if len(self._urls) > _MOST_REDIRECTS:
                 problem = f"more than {_MOST_REDIRECTS} redirects, the last to {shown}"
             elif site.origin != self._origin and self._is_member:
-                problem = f"redirected to {site.origin}, where what signs you in at {self._origin} must not go"
+                problem = f"redirected to {site.origin}, which must not get the credentials for {self._origin}"
         if problem:
             (refusal,) = self._decoder.receive_eof()
             assert isinstance(refusal, Broken)

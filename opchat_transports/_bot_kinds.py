@@ -18,7 +18,7 @@ from .file_store import BotWithFiles, FileStore, StoredFile
 __all__ = ["Threads", "WithFiles", "as_async", "as_sync", "load_bot", "with_files"]
 
 _OVER: Any = object()
-_GONE = Broken(Reason.REMOTE, "A file of this question is not there, or not any more.")
+_GONE = Broken(Reason.REMOTE, "A file of this question does not exist, or no longer.")
 
 
 def load_bot(name: str) -> Callable[[Submit], Any]:

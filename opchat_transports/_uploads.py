@@ -98,5 +98,5 @@ def _reply(transport: Any, file: FileLike | bytes, name: str | None) -> Any:
 def _file_id(reply: Any) -> str:
     file_id: str | None = reply.end.file_id
     if file_id is None:
-        raise ReplyBroken(Broken(Reason.MALFORMED, "the site took the file and gave no id", raw=reply.end.raw))
+        raise ReplyBroken(Broken(Reason.MALFORMED, "the site accepted the file but returned no id", raw=reply.end.raw))
     return file_id

@@ -98,7 +98,7 @@ class BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Also start the clock of the client's reading."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.write_within, self._leave, "took nothing of its answer")
+        self._write_timer = self.loop.call_later(self.write_within, self._leave, "did not read its answer")
 
     def resume_writing(self) -> None:
         """Also stop that clock."""

@@ -89,7 +89,7 @@ def save_images(settings: Settings, images: Sequence[str], directory: Path) -> i
             data = _read(settings, url)
             kind = next((kind for magic, kind in _IMAGES if magic.match(data)), None)
             if kind is None:
-                raise ValueError("what is there is not an image")
+                raise ValueError("it is not an image")
             say(f"saved {_write(directory, _stem(url, number), kind, data)}")
         except ReplyBroken as error:
             failed += 1
@@ -116,7 +116,7 @@ def _read(settings: Settings, url: str) -> bytes:
         except Base64Error:
             raise ValueError("its data: URL cannot be read") from None
     if scheme not in ("http", "https"):
-        raise ValueError(f"its address is of another kind than http and https: {url[:100]}")
+        raise ValueError(f"its address is neither http nor https: {url[:100]}")
     return download(settings, url)
 
 
@@ -142,4 +142,4 @@ def _write(directory: Path, stem: str, kind: str, data: bytes) -> Path:
             path.unlink()  # an incomplete image
             raise
         return path
-    raise ValueError(f"there are too many files of its name in {directory}")
+    raise ValueError(f"too many files have its name in {directory}")

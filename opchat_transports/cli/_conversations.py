@@ -72,6 +72,6 @@ def keep(store: Store, conversation: Conversation) -> None:
     """Save the conversation. If that fails, print a line about it: the answer was already shown."""
     try:
         if store.save(conversation):
-            say("another opchat has kept this conversation meanwhile; --continue goes on with what was said here")
+            say("another opchat has saved this conversation meanwhile; --continue now continues this one")
     except OSError as error:
         say(f"the conversation could not be kept: {error} (--no-save keeps none)")

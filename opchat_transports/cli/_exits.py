@@ -64,10 +64,10 @@ _TO_ROUTE = re.compile(r"redirected to (https?://\S+?)/mwai(?:-ui)?/v1/")
 _IS_FILES = re.compile("file ['\"]")  # how the core's detail begins when an upload fails
 
 _TRY = {
-    Reason.REMOTE: "the message is the site's: ask its owner, or try another --bot",
+    Reason.REMOTE: "this message is from the site: ask its owner, or try another --bot",
     Reason.REFUSED: "-v shows what was exchanged",
     Reason.MALFORMED: "check --url; `opchat record` keeps what came, `opchat decode` explains it",
-    Reason.TRUNCATED: "ask again if that may cost another answer",
+    Reason.TRUNCATED: "ask again, which may cost another answer",
     Reason.LOST: "check --url and the network",
     Reason.TIMEOUT: "a higher --timeout waits longer",
     Reason.PROXY: "check --proxy, or the variables http_proxy, https_proxy and all_proxy",
@@ -124,7 +124,7 @@ def what_to_try(broken: Broken, where: str) -> str:
     if (advice := _about_tls(broken, where)) is not None:
         return advice
     if broken.reason is Reason.LOST and broken.asked:
-        return "the server may have read the question; ask again if that may cost another answer"
+        return "the server may have read the question; ask again, which may cost another answer"
     if broken.reason is Reason.REFUSED:
         if broken.retry_after is not None:
             return f"ask again in {broken.retry_after} s"
@@ -164,7 +164,7 @@ def _about_tls(broken: Broken, where: str) -> str | None:
     if NOT_TRUSTED in broken.detail:
         if _UNKNOWN_ISSUER.search(broken.detail):
             return "if you trust it, name its certificate with --cacert FILE or in the variable SSL_CERT_FILE"
-        return "the certificate must be good for this name and this day: ask its owner, or check --url and the clock"
+        return "the certificate must be valid for this name and date: ask its owner, or check --url and the clock"
     if _NO_TLS.search(broken.detail):
         is_proxys = broken.reason is Reason.PROXY
         return "try http:// in --proxy" if is_proxys else f"try http:{where.removeprefix('https:')}"

@@ -38,7 +38,7 @@ class Login:
         """Make a session with this login. Raises `UsageError` for another site, or if it has no credentials."""
         if endpoint.origin != self.origin:
             raise click.UsageError(
-                f"the chat is at {endpoint.origin}, and you sign in at {self.origin}: give --url the former"
+                f"the chat is at {endpoint.origin}, and you sign in at {self.origin}: use the former as --url"
             )
         try:
             if self.user is not None:

@@ -149,7 +149,7 @@ def _seconds(value: object) -> object:
 def _size(value: str) -> int:
     match = re.fullmatch(r"([0-9]{1,18})(?:([KM])(?:iB)?)?", value)
     if match is None:
-        raise click.BadParameter(f"{value!r}: expected a number, also with KiB or MiB behind it")
+        raise click.BadParameter(f"{value!r}: expected a number, with or without KiB or MiB")
     return int(match[1]) * {None: 1, "K": 1024, "M": 1024 * 1024}[match[2]]
 
 
@@ -311,11 +311,9 @@ def _check_headers(headers: tuple[tuple[str, str], ...]) -> None:
     """Point out the login options to someone who signs in with --header. Raises `UsageError` for cookies."""
     names = [name.lower() for name, _ in headers]
     if "cookie" in names:
-        raise click.UsageError(
-            "--header: Cookie is not yours to set here; --cookie-file FILE, or --user NAME, signs a member in"
-        )
+        raise click.UsageError("--header cannot set Cookie; sign in with --cookie-file FILE or --user NAME")
     if "authorization" in names:
-        say("--header Authorization signs no member in for certain; --user and --cookie-file do")
+        say("--header Authorization may not sign a member in; --user and --cookie-file do")
 
 
 def _site(url: str, page: str | None) -> Endpoint:
@@ -369,4 +367,4 @@ def _with_ascii_host(url: str) -> str:
     try:
         return f"{parts[1]}{idna.encode(parts[2], uts46=True).decode()}{parts[3]}"
     except idna.IDNAError as error:
-        raise ValueError(f"{parts[2]!r} is no host name: {error}") from None
+        raise ValueError(f"{parts[2]!r} is not a host name: {error}") from None

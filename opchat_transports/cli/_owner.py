@@ -46,7 +46,7 @@ def check_official(settings: Settings, *, alone: bool) -> tuple[Settings, Sessio
     if found.endpoint.origin != settings.endpoint.origin:
         raise click.UsageError(
             f"the chat is at {found.endpoint.origin}, and {_TOKEN} is for {settings.endpoint.origin}: "
-            "give --url the former"
+            "use the former as --url"
         )
     say(_AS_ADMINISTRATOR)
     return found, session

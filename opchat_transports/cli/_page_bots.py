@@ -67,7 +67,7 @@ def _at(endpoint: Endpoint | None, settings: Settings) -> Settings:
         return replace(settings, endpoint=endpoint or settings.endpoint)
     headers = tuple(field for field in settings.headers if field[0].lower() in _FOR_ANY_SITE)
     if headers != settings.headers:
-        say(f"the chat is at {endpoint.origin}, where --header is not sent: give --url that address")
+        say(f"the chat is at {endpoint.origin}, where --header is not sent: use that address as --url")
     if (settings.endpoint.scheme, endpoint.scheme) == ("https", "http"):
         say(f"the page has https, but its chat is at {endpoint.origin}: what you ask can be read on the way")
     return replace(settings, endpoint=endpoint, headers=headers)

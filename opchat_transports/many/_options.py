@@ -65,7 +65,7 @@ class Choices:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         if unknown := set(options) - set(AskOptions.__annotations__):
-            raise TypeError(f"{min(unknown)}: there is no such option")
+            raise TypeError(f"{min(unknown)}: unknown option")
         self.for_sites = {name: value for name, value in options.items() if name in _FOR_SITES}
         self.concurrency: int = options.get("concurrency", 4)
         self.before_ask: Callable[[BatchQuestion], object] | None = options.get("before_ask")

@@ -271,7 +271,7 @@ def read_questions(lines: Iterable[str], *, repeat: int = 1) -> list[BatchQuesti
         try:
             question = to_question(_object(line) if is_json else line, number)
             if question.id in known:
-                raise ValueError(f"id {question.id!r} is that of line {known[question.id]}, too")
+                raise ValueError(f"id {question.id!r} is already on line {known[question.id]}")
             if question.conversation is not None:
                 check_turn(question, conversations.setdefault(question.conversation, question))
         except ValueError as error:

@@ -173,7 +173,7 @@ def test_the_question_uses_a_session_that_another_call_has_renewed(make: Make) -
         ),
         *(
             (reply, Broken(Reason.MALFORMED, f"file 'cat.png': {NO_ID}", raw=reply.body.decode()))
-            for NO_ID in ["the site took the file and gave no id"]
+            for NO_ID in ["the site accepted the file but returned no id"]
             for reply in [kept(None), kept(True), kept(""), kept("a b"), kept("x" * 257), Reply(b'{"success":true}')]
         ),
     ],

@@ -119,7 +119,7 @@ def test_a_chat_id_of_the_wrong_type_raises_at_once() -> None:
         ({"session": "n0"}, TypeError, r"^session: expected .*, got str$"),
         ({"session": Session(origin="http://other.example")}, ValueError, r"^session: it belongs to http://other"),
         ({"headers": 5}, TypeError, r"int"),
-        ({"headers": {"Host": "other"}}, ValueError, r"^headers: Host is not yours to set here"),
+        ({"headers": {"Host": "other"}}, ValueError, r"^headers: Host cannot be set here"),
         ({"limits": 5}, TypeError, r"^limits: expected Limits, got int$"),
         ({"timeouts": 5}, TypeError, r"^timeouts: expected Timeouts, got int$"),
         ({"proxy": 5}, TypeError, r"^proxy: expected a Proxy, a str or None, got int$"),

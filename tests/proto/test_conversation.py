@@ -102,7 +102,7 @@ def test_the_chat_id_that_a_transport_drew_is_kept() -> None:
 )
 def test_the_answer_to_another_conversations_question_is_refused(submit: Submit) -> None:
     conversation = full()
-    with pytest.raises(ValueError, match=r"^submit: it was not asked of this conversation as it stands$"):
+    with pytest.raises(ValueError, match=r"^submit: it does not continue this conversation in its present state$"):
         conversation.record(submit, End("!"))
     assert conversation == full()
 

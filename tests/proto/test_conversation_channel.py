@@ -76,7 +76,7 @@ def test_without_a_final_text_the_joined_pieces_are_the_answer(make: Make) -> No
 @both
 def test_a_submit_is_added_and_must_belong_to_the_conversation(make: Make) -> None:
     conversation = full()
-    with pytest.raises(ValueError, match=r"^submit: it was not asked of this conversation as it stands$"):
+    with pytest.raises(ValueError, match=r"^submit: it does not continue this conversation in its present state$"):
         make(channel(), Submit(new_message="?"), conversation)
     call = make(channel(), conversation.ask("?", file_ids=["f1"]), conversation)
     asks(call)

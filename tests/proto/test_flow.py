@@ -128,9 +128,9 @@ def test_an_extra_header_may_be_repeated() -> None:
     ],
 )
 def test_reserved_headers_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^headers: {name} is not yours to set here$"):
+    with pytest.raises(ValueError, match=f"^headers: {name} cannot be set here$"):
         Flow(SITE, ASK, headers={name: "a"})
-    with pytest.raises(ValueError, match=f"^headers: {name} is not yours to set here$"):
+    with pytest.raises(ValueError, match=f"^headers: {name} cannot be set here$"):
         Flow(SITE, None, headers=[("X-Fine", "a"), (name, "a")])
 
 
@@ -233,7 +233,9 @@ def test_options_of_wrong_types_are_refused(options: Any) -> None:
 
 
 def test_a_session_without_a_question_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^session: there is one already, so nothing is to be done without a submit$"):
+    with pytest.raises(
+        ValueError, match=r"^session: expected None, since without a submit there is nothing left to do$"
+    ):
         Flow(SITE, None, session=GIVEN)
 
 

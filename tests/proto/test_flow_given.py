@@ -67,7 +67,7 @@ def test_a_question_refused_for_its_nonce_is_not_repeated_without_one() -> None:
 
 
 def test_use_session_none_leaves_the_first_refusal_or_a_loss() -> None:
-    nothing_asked = [Broken(Reason.LOST, "no session could be had", in_session=True)]
+    nothing_asked = [Broken(Reason.LOST, "no session could be started", in_session=True)]
     for flow, expected in (
         (Flow(SITE, ASK), nothing_asked),
         (Flow(SITE, None), nothing_asked),

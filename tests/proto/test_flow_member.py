@@ -260,9 +260,9 @@ def test_a_nonce_is_renewed_only_once() -> None:
         (NOBODY, Reason.REFUSED, 400, f"not signed in: {COOKIE_ADVICE}"),
         ((200, [], "0"), Reason.REFUSED, 200, f"not signed in: {COOKIE_ADVICE}"),
         ((200, [], "-1"), Reason.REFUSED, 200, "not signed in"),
-        ((200, [], "<title>Sign in</title>"), Reason.MALFORMED, None, "what came is not a nonce"),
-        ((200, [], "x" * 70_000), Reason.MALFORMED, None, "what came is not a nonce"),
-        ((200, [], ""), Reason.MALFORMED, None, "what came is not a nonce"),
+        ((200, [], "<title>Sign in</title>"), Reason.MALFORMED, None, "the answer is not a nonce"),
+        ((200, [], "x" * 70_000), Reason.MALFORMED, None, "the answer is not a nonce"),
+        ((200, [], ""), Reason.MALFORMED, None, "the answer is not a nonce"),
         ((403, [], "1635c20365"), Reason.REFUSED, 403, "status 403"),
         ((302, [("Location", "/wp-login.php")], ""), Reason.REFUSED, 302, "status 302"),
         ((101, [], ""), Reason.TRUNCATED, None, "status 101"),
@@ -319,7 +319,7 @@ def test_a_members_session_without_credentials_is_refused() -> None:
         if session.cookie:
             assert Flow(SITE, ASK, session=session).session == session
             continue
-        with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies or the authorization"):
+        with pytest.raises(ValueError, match=r"^session: a member's session needs cookies or authorization"):
             Flow(SITE, ASK, session=session)
 
 
@@ -377,7 +377,7 @@ def test_a_proof_of_another_call_is_used() -> None:
     assert flow.use_session(COOKIES) == []
     assert places(asked(flow, NONCE, user(), ANSWER)[0])[0] == (AJAX, None)
     assert Flow(SITE, ASK, session=ALICE).use_session(None) == [
-        Broken(Reason.LOST, "no session could be had", in_session=True)
+        Broken(Reason.LOST, "no session could be started", in_session=True)
     ]
 
 

@@ -50,7 +50,7 @@ def test_a_judgement_before_the_end_of_the_body_is_final() -> None:
     missing = b'{"code":"rest_no_route","message":"No route for throwaway-token"}'
     for body, detail in (
         (missing + b" " * 100, "No route for ***"),
-        (b'data: {"type":"end","data":"' + BOTS.replace(b'"', b'\\"') + b'"}\n\n', "a stream where JSON is due"),
+        (b'data: {"type":"end","data":"' + BOTS.replace(b'"', b'\\"') + b'"}\n\n', "an event stream instead of JSON"),
     ):
         flow = Flow(SITE, NAMED, session=OWNER, limits=Limits(refusal_bytes=80))
         take(flow)
@@ -98,7 +98,7 @@ def test_its_size_is_checked_at_once(most: int) -> None:
 
 def test_over_http_a_token_is_sent_to_this_machine_only() -> None:
     assert Flow("http://127.0.0.1:8000", NAMED, session=OWNER).is_ready
-    with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
+    with pytest.raises(ValueError, match=r"^session: credentials are sent only over https"):
         Flow("http://site.example", NAMED, session=OWNER)
     with pytest.raises(ValueError, match=r"^session: it belongs to https://site\.example"):
         Flow("https://other.example", NAMED, session=Flow(SITE, NAMED, session=OWNER).session)

@@ -136,8 +136,8 @@ def test_ten_hex_digits_are_a_nonce(body: bytes, nonce: str | None) -> None:
         (400, b"0", Broken(Reason.REFUSED, "not signed in: ", 400)),
         (200, b"0", Broken(Reason.REFUSED, "not signed in: ", 200)),
         (403, b"1635c20365", Broken(Reason.REFUSED, "status 403; wp-admin may be closed or elsewhere; ", 403)),
-        (200, b"<p>1635c20365</p>", Broken(Reason.MALFORMED, "what came is not a nonce; ")),
-        (200, b"x" * 65_537, Broken(Reason.MALFORMED, "what came is not a nonce; ")),
+        (200, b"<p>1635c20365</p>", Broken(Reason.MALFORMED, "the answer is not a nonce; ")),
+        (200, b"x" * 65_537, Broken(Reason.MALFORMED, "the answer is not a nonce; ")),
     ],
 )
 def test_anything_else_is_reported_without_quoting_it(status: int, body: bytes, event: Broken) -> None:

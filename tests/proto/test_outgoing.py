@@ -8,7 +8,7 @@ from opchat_proto import UPLOAD_TYPES, OutgoingFile, Response
 
 FILE_ID = "2fa164266b033ad1d46fd522303ab310"
 SAME_ORIGIN = (("Cross-Origin-Resource-Policy", "same-origin"),)
-GONE = "This file is not there, or not any more."
+GONE = "This file does not exist, or no longer."
 
 
 def test_a_picture_is_shown_and_no_script_in_it_runs() -> None:

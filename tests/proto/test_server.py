@@ -112,7 +112,7 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
     "a folded header": (with_head(b"A: b\r\n c"), bad_request("A header field is folded."), []),
     "both framings": (
         with_head(b"Content-Length: 5\r\nTransfer-Encoding: chunked") + b"0\r\n\r\n",
-        bad_request("There are both Content-Length and Transfer-Encoding."),
+        bad_request("Content-Length and Transfer-Encoding are both present."),
         [],
     ),
     "two lengths": (
@@ -132,7 +132,7 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
     ),
     "another version of HTTP": (
         request("/").replace(b"HTTP/1.1", b"HTTP/2.0"),
-        refused(505, "http_version_not_supported", "Only HTTP 1.1 is spoken here.", "HTTP Version Not Supported"),
+        refused(505, "http_version_not_supported", "Only HTTP 1.1 is supported.", "HTTP Version Not Supported"),
         [],
     ),
     "a bad chunk": (CHUNKED + b"zz\r\n", bad_request("The chunked framing cannot be read."), []),

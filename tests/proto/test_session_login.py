@@ -83,15 +83,15 @@ def test_a_password_is_sent_over_https_and_to_this_machine(site: str) -> None:
 @pytest.mark.parametrize("site", ["http://site.example", "http://127.0.0.1.site.example"])
 def test_a_password_is_sent_nowhere_else(site: str) -> None:
     for make in (lambda: Channel(site, session=ALICE), lambda: Flow(site, ASK, session=ALICE)):
-        with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
+        with pytest.raises(ValueError, match=r"^session: credentials are sent only over https"):
             make()
     flow = Flow(site, ASK)
-    with pytest.raises(ValueError, match=r"^session: what signs a member in goes over https only"):
+    with pytest.raises(ValueError, match=r"^session: credentials are sent only over https"):
         flow.use_session(ALICE)
 
 
 def test_the_callers_header_must_not_replace_the_credentials() -> None:
-    with pytest.raises(ValueError, match=r"^headers: Authorization is the session's already$"):
+    with pytest.raises(ValueError, match=r"^headers: Authorization is already set by the session$"):
         Channel("https://site.example", session=ALICE, headers={"authorization": "Basic other"})
 
 
@@ -193,6 +193,6 @@ def test_a_member_has_a_name_and_credentials() -> None:
         Session(member=cast("Any", 5))
     named = Session("n", member="alice")
     assert named.is_member
-    with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
+    with pytest.raises(ValueError, match=r"^session: a member's session needs cookies"):
         Channel("https://site.example", session=named)
     assert Channel("https://site.example", session=replace(named, cookie="a=b")).session == replace(named, cookie="a=b")

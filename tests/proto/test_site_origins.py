@@ -125,10 +125,10 @@ def refusal(status: int, code: str, message: str) -> Response:
 
 
 LENGTH = ("Content-Length", "3")
-BOTH = refusal(400, "bad_request", "There are both Content-Length and Transfer-Encoding.")
+BOTH = refusal(400, "bad_request", "Content-Length and Transfer-Encoding are both present.")
 LENGTHS = refusal(400, "bad_request", "The Content-Length cannot be read.")
 LARGE = refusal(413, "content_too_large", "The body is larger than 5 bytes.")
-VERSION = refusal(505, "http_version_not_supported", "Only HTTP 1.1 is spoken here.")
+VERSION = refusal(505, "http_version_not_supported", "Only HTTP 1.1 is supported.")
 FOLDED = refusal(400, "bad_request", "A header field is folded.")
 MANY = refusal(431, "request_header_fields_too_large", "There are more than 4 header fields.")
 

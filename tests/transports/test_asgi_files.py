@@ -65,7 +65,7 @@ def test_a_bot_gets_the_files_of_its_question(backend: str, bot: Any, tmp_path: 
     *_, end = ask(backend, app, told["id"])
     assert isinstance(end, End)
     assert end.reply == "cat.png, image/png, 4000 bytes"
-    gone = [Broken(Reason.REMOTE, "A file of this question is not there, or not any more.")]
+    gone = [Broken(Reason.REMOTE, "A file of this question does not exist, or no longer.")]
     assert ask(backend, app, told["id"], "0" * 32) == gone
     assert ask(backend, app)[-1:] == [End("", ask(backend, app)[-1].raw)]
 

@@ -215,7 +215,7 @@ def test_headers_timeouts_and_limits_reach_the_transport() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--header", "Cookie: a", "x"], "Cookie is not yours to set here"),
+        (["--header", "Cookie: a", "x"], "--header cannot set Cookie"),
         (["--header", "nothing", "x"], "expected 'NAME: VALUE'"),
         (["--proxy", "ftp://x", "x"], "proxy"),
         (["--limit-json-depth", "0", "x"], "json_depth: expected 1 to 512"),

@@ -22,7 +22,7 @@ def questions(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [([], "it exists; --resume goes on with it"), (["--resume"], "another run is writing to it")],
+    [([], "it exists; --resume continues it"), (["--resume"], "another run is writing to it")],
 )
 def test_an_output_that_another_run_holds_is_refused(
     more: list[str], said: str, questions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

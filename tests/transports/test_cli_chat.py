@@ -347,7 +347,7 @@ def test_the_hint_about_ctrl_c_is_true() -> None:
         terminal.until("> ")
         terminal.interrupt()
         assert terminal.wait() == 130
-    assert "the answer is cancelled, and not part of the conversation" in terminal.shown
+    assert "the answer was cancelled and is not part of the conversation" in terminal.shown
 
 
 def test_new_starts_another_conversation_with_the_same_session() -> None:

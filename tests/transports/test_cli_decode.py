@@ -215,7 +215,7 @@ def test_a_body_with_decoded_framing_is_read_without_framing(data: bytes, undone
     offset = found[0]["offset"]
     assert data[:offset].endswith((b"\n\n", b"}", b"No.", b">", b"\r\n"))
     first_line = decode(data).stdout.decode().splitlines()[0]
-    assert first_line.endswith(f"; its body is read without this, which a tool has decoded: {undone}:")
+    assert first_line.endswith(f"; already decoded by a tool: {undone}:")
 
 
 @pytest.mark.parametrize(

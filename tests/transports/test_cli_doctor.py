@@ -457,7 +457,7 @@ def test_doctor_goes_through_a_proxy(
     ("options", "said"),
     [
         (["--proxy", "ftp://user:secret@proxy.example"], "proxy"),
-        (["--header", "Host: other.example"], "headers: Host is not yours to set here"),
+        (["--header", "Host: other.example"], "headers: Host cannot be set here"),
         (["--cacert", "/nowhere/ca.pem"], "--cacert /nowhere/ca.pem: No such file or directory"),
     ],
 )

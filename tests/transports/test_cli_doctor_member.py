@@ -120,7 +120,7 @@ def test_a_login_goes_to_no_other_site() -> None:
         site.other_site = other.url
         result = opchat("doctor", f"{site.url}/contact/", *BY_PASSWORD, env=KNOWN)
         assert [fields for _, _, fields, _ in other.requests if "Authorization" in fields] == []
-    assert (result.returncode, "give --url the former" in result.stderr) == (2, True)
+    assert (result.returncode, "use the former as --url" in result.stderr) == (2, True)
 
 
 def test_a_login_is_not_sent_in_the_clear() -> None:

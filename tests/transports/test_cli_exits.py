@@ -101,7 +101,7 @@ def test_a_terminal_gets_the_same_exit_codes() -> None:
 
 def test_the_line_says_whether_the_question_may_have_been_read() -> None:
     assert at(FAULTS["no answer"]).stderr.endswith(
-        "; the server may have read the question; ask again if that may cost another answer)\n"
+        "; the server may have read the question; ask again, which may cost another answer)\n"
     )
     assert ask("--url", "127.0.0.1:1").stderr == (
         "opchat: no answer: start_session: could not connect to 127.0.0.1:1: Connection refused"

@@ -151,18 +151,18 @@ NAMES = ["image-cat-2.png", "image-cat.gif", "image-3.png", "image-4.gif"]
 @pytest.mark.parametrize(
     ("url", "script", "words"),
     [
-        ("{}/a.png", image("a.png", b"<html>"), "what is there is not an image"),
+        ("{}/a.png", image("a.png", b"<html>"), "it is not an image"),
         ("{}/a.png", image("a.png", b"gone", 404), "the server refused (status 404): gone"),
         (
             "{}/a.png",
             image("a.png", PNG + b"x" * 9000),
             "the answer is too large: more than 9000 bytes in one file (Limits.upload_bytes)",
         ),
-        ("file:///etc/passwd", (), "its address is of another kind than http and https: file:///etc/passwd"),
+        ("file:///etc/passwd", (), "its address is neither http nor https: file:///etc/passwd"),
         ("http://user:secret@host/a.png", (), "url: expected the address of a page"),
         ("data:image/png", (), "its data: URL cannot be read"),
         ("data:image/png;base64,x", (), "its data: URL cannot be read"),
-        ("data:text/plain,hello", (), "what is there is not an image"),
+        ("data:text/plain,hello", (), "it is not an image"),
     ],
 )
 def test_a_file_that_is_not_an_image_is_not_saved(url: str, script: Script, words: str, tmp_path: Path) -> None:

@@ -105,14 +105,18 @@ SITE = "https://site.example"
         (("--url", SITE, "--user", "a"), ENVIRONMENT, "in the variable OPCHAT_PASSWORD"),
         (("--url", SITE, "--user", "a:b"), KNOWN, "--user: name: expected at least one character"),
         (("--url", SITE, "--cookie-file", "/no/file"), KNOWN, "--cookie-file /no/file: No such file or directory"),
-        (("--url", "http://site.example", "--user", "a"), KNOWN, "what signs a member in goes over https only"),
+        (("--url", "http://site.example", "--user", "a"), KNOWN, "credentials are sent only over https"),
         (
             ("--url", SITE, "--header", "Cookie: a=b"),
             KNOWN,
-            "--header: Cookie is not yours to set here; --cookie-file FILE, or --user NAME",
+            "--header cannot set Cookie; sign in with --cookie-file FILE or --user NAME",
         ),
         (("--url", SITE, "--user", "a", "--official"), KNOWN, "--official: expected no --user and --cookie-file"),
-        (("--url", SITE, "--user", "a", "--header", "Authorization: b"), KNOWN, "Authorization is the session's"),
+        (
+            ("--url", SITE, "--user", "a", "--header", "Authorization: b"),
+            KNOWN,
+            "Authorization is already set by the session",
+        ),
     ],
 )
 def test_an_impossible_login_is_wrong_usage(arguments: tuple[str, ...], env: dict[str, str], error: str) -> None:
@@ -145,7 +149,7 @@ def test_a_login_in_header_is_told_about_the_options() -> None:
         result = opchat(
             "ask", "--no-save", "--url", site.url, "--header", f"Authorization: {ALICE.authorization}", "Hi"
         )
-    assert "--header Authorization signs no member in for certain; --user and --cookie-file do" in result.stderr
+    assert "--header Authorization may not sign a member in; --user and --cookie-file do" in result.stderr
 
 
 def test_credentials_go_only_to_the_site(cookies: str) -> None:
@@ -153,7 +157,7 @@ def test_credentials_go_only_to_the_site(cookies: str) -> None:
         site.redirects["/away"] = f"{other.url}/contact/"
         result = opchat("ask", "--url", f"{site.url}/away", "--cookie-file", cookies, "Hi")
         assert (result.stdout, result.returncode) == ("", 3)
-        assert "what signs you in" in result.stderr
+        assert "must not get the credentials" in result.stderr
         site.other_site = other.url
         results = [as_alice(site, path="/contact/")]
         results.append(opchat("ask", "--url", f"{site.url}/contact/", "--cookie-file", cookies, "Hi"))

@@ -69,7 +69,7 @@ def test_a_certificate_for_another_name_or_day_gives_advice(
         url = f"https://localhost:{server.port}"
         result = opchat("ask", "--cacert", str(tmp_path / "ca.pem"), "--url", url, "Hi")
     assert result.returncode == 7
-    assert "the certificate must be good for this name and this day" in result.stderr
+    assert "the certificate must be valid for this name and date" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_an_address_is_read_as_its_site(url: str, where: str, command: str, tmp_
     [
         ("nowhere", "expected a site"),
         ("ftp://site.example", "expected a site"),
-        ("https://\u2028.example", "is no host name"),
-        ("https://-\u00fc.example", "is no host name"),
+        ("https://\u2028.example", "is not a host name"),
+        ("https://-\u00fc.example", "is not a host name"),
         ("user:SECRET@site.example", "without a user name"),
         ("", "expected a site"),
         ("site example", "expected"),

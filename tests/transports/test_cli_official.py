@@ -38,7 +38,7 @@ def test_a_page_cannot_send_the_token_to_another_site() -> None:
     with served(OfficialSite()) as other, served(PageSite(redirects={"/contact/": f"{other.url}/contact/"})) as site:
         result = official("--url", f"{site.url}/contact/", "Hello")
     assert (result.stdout, result.returncode) == ("", 2)
-    assert f"the chat is at {other.url}, and OPCHAT_TOKEN is for {site.url}: give --url the former" in result.stderr
+    assert f"the chat is at {other.url}, and OPCHAT_TOKEN is for {site.url}: use the former as --url" in result.stderr
     assert [path for _, path, _, _ in other.requests] == ["/contact/"]
 
 
@@ -90,8 +90,8 @@ def test_an_unknown_bot_is_not_asked() -> None:
         ((), TOKEN, "--official: expected --url"),
         (("--url", "https://site.example", "--continue"), TOKEN, "expected no --continue, --history, --file"),
         (("--url", "https://site.example", "--file", "a.png"), TOKEN, "expected no --continue, --history, --file"),
-        (("--url", "http://site.example", "--proxy", "none"), TOKEN, "over https only"),
-        (("--url", "https://site.example", "--header", "Authorization: x"), TOKEN, "is the session's already"),
+        (("--url", "http://site.example", "--proxy", "none"), TOKEN, "only over https"),
+        (("--url", "https://site.example", "--header", "Authorization: x"), TOKEN, "is already set by the session"),
     ],
 )
 def test_unusable_options_are_wrong_usage(arguments: tuple[str, ...], token: str | None, message: str) -> None:

@@ -115,7 +115,7 @@ def test_a_secret_header_is_not_sent_to_a_site_that_the_page_names() -> None:
         site = PageSite(bots=(), text=other.page("/contact/"))
         result = asked(site, *fields)
     assert (result.stdout, result.returncode) == ("default: Hi\n", 0)
-    assert f"the chat is at {other.url}, where --header is not sent: give --url that address" in result.stderr
+    assert f"the chat is at {other.url}, where --header is not sent: use that address as --url" in result.stderr
     assert [headers["X-Key"] for _, _, headers, _ in site.requests] == ["secret"]
     assert len(submits(other)) == 1
     assert {headers["User-Agent"] for _, _, headers, _ in other.requests} == {"me"}

@@ -139,7 +139,7 @@ def test_concurrent_commands_with_continue_wait_for_each_other(before: list[str]
             for process in others:
                 assert process.stderr is not None
                 line = process.stderr.readline()
-                assert line == "opchat: another opchat goes on with this conversation; waiting for its answer\n"
+                assert line == "opchat: another opchat is continuing this conversation; waiting for its answer\n"
             assert len(server.requests) == requests
             go.set()
             for process in (first, *others):
@@ -166,7 +166,7 @@ def test_chat_says_that_another_command_has_continued_the_conversation(directory
             terminal.until("> ")
             opchat("ask", "--continue", "--url", server.url, "B")
             terminal.enter("C\r")
-            terminal.until("opchat: another opchat has kept this conversation meanwhile")
+            terminal.until("opchat: another opchat has saved this conversation meanwhile")
             terminal.until("> ")
             terminal.enter("D\r")
             shown = terminal.until("> ")

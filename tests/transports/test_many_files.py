@@ -181,7 +181,7 @@ def test_a_changed_question_has_another_digest() -> None:
     ("lines", "message"),
     [
         (["Hi", ""], None),
-        (['{"id": 1, "question": "a"}', '{"id": 1, "question": "b"}'], "line 2: id 1 is that of line 1, too"),
+        (['{"id": 1, "question": "a"}', '{"id": 1, "question": "b"}'], "line 2: id 1 is already on line 1"),
         (['{"question": "a"}', "Hi"], "line 2: not JSON: "),
         (['{"question": "a"}', "[]"], "line 2: expected a JSON object, got list"),
         (['{"id": "a"}'], "line 1: expected 'question' or 'messages', and not both"),

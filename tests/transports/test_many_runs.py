@@ -169,7 +169,7 @@ def test_a_malformed_question_is_an_error(run: Any, question: Any, error: type[E
     [
         ({"concurrency": 0}, ValueError, "concurrency: expected 1 or more, got 0"),
         ({"url": "ftp://x"}, ValueError, "expected a site"),
-        ({"sessions": None}, TypeError, "sessions: there is no such option"),
+        ({"sessions": None}, TypeError, "sessions: unknown option"),
     ],
 )
 def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: type[Exception], message: str) -> None:

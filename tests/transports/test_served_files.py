@@ -58,7 +58,7 @@ def test_a_refused_file_gives_the_servers_reason(ask: Ask, url: str) -> None:
 def test_a_question_with_a_missing_file_is_broken(url: str) -> None:
     with ASKS["blocking"].kind(url) as transport, transport.ask("What?", file_ids=["0" * 32]) as reply:
         [broken] = reply
-    gone = "A file of this question is not there, or not any more."
+    gone = "A file of this question does not exist, or no longer."
     assert (broken.reason, broken.detail, broken.asked) == (Reason.REMOTE, gone, True)
 
 

@@ -105,4 +105,4 @@ def ask_command(
 
 
 def _say_that_it_is_busy() -> None:
-    say("another opchat goes on with this conversation; waiting for its answer")
+    say("another opchat is continuing this conversation; waiting for its answer")

@@ -112,7 +112,7 @@ def batch_command(
     if dask is not None and (settings.verbose or settings.cacert is not None or settings.via != "asyncio"):
         raise click.UsageError("--dask: workers take no --verbose, --cacert and --via")
     if dask is not None and settings.login is not None:
-        raise click.UsageError("--dask: what signs you in is not sent to workers")
+        raise click.UsageError("--dask: credentials are not sent to workers")
     questions = _read_questions(file, repeat)
     size = output.stat().st_size if output is not None and output.exists() else 0
     settled, unwritten = _find_settled(questions, output, resuming=resuming, again=again)
@@ -185,10 +185,10 @@ def _find_settled(
         if again is not None:
             raise click.UsageError("--again needs --resume")
         if output is not None and output.exists() and output.stat().st_size:
-            raise click.UsageError(f"--output {output}: it exists; --resume goes on with it")
+            raise click.UsageError(f"--output {output}: it exists; --resume continues it")
         return {}, []
     if output is None:
-        raise click.UsageError("--resume needs --output, the file to go on with")
+        raise click.UsageError("--resume needs --output, the file to continue")
     if not output.exists():
         return {}, []
     try:

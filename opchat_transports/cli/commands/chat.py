@@ -114,7 +114,7 @@ class _Chat:
                     if leaves:
                         self._output.notice("\n(Ctrl-C again, Ctrl-D or /quit leaves)")
                     else:
-                        self._output.notice("\n(the answer is cancelled, and not part of the conversation; /retry)")
+                        self._output.notice("\n(the answer was cancelled and is not part of the conversation; /retry)")
 
     def _greet(self, how: str) -> None:
         endpoint = self._settings.endpoint
@@ -138,7 +138,7 @@ class _Chat:
             if name.split()[0] == command:
                 act(self, rest.strip())
                 return
-        self._output.say(f"there is no {command}; /help shows what there is")
+        self._output.say(f"there is no {command}; /help lists the commands")
 
     def _ask(self, question: str, *, again: bool = False) -> None:
         """Ask. With `again`, the question replaces the last answered one.

@@ -55,7 +55,7 @@ def decode_command(file: str, as_json: bool, raw: bool) -> int:
             if isinstance(event, Broken):
                 code = code or _exit_code(event, part)
     if not number:
-        output.say(f"{file}: nothing was answered in this recording")
+        output.say(f"{file}: this recording contains no answer")
         return EXIT_CODES[Reason.LOST]
     return code
 
@@ -78,7 +78,7 @@ def _answer_line(fields: dict[str, Any]) -> str:
     if "status" in fields:
         what += f", status {fields['status']}" if fields["status"] is not None else ", without a whole head"
     if "undone" in fields:
-        what += f"; its body is read without this, which a tool has decoded: {fields['undone']}"
+        what += f"; already decoded by a tool: {fields['undone']}"
     return f"{what}:\n"
 
 

@@ -40,7 +40,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
         raise click.BadParameter("expected a number", param_hint="--speed")
     found = list(parts(file, read(file)))
     if not found:
-        raise click.UsageError(f"{file}: nothing was answered in this recording")
+        raise click.UsageError(f"{file}: this recording contains no answer")
     try:
         with FaultServer(_script(found, speed), port=port) as server:
             say(f"{file} is replayed until Ctrl-C; ask it with: opchat ask --url {server.url} Hello")
