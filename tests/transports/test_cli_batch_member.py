@@ -75,7 +75,7 @@ def test_nothing_is_asked_if_the_site_takes_the_member_for_a_guest(batch: BATCH,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--url", "http://site.example", "--user", "alice"], "over https only"),
+        (["--url", "http://site.example", "--user", "alice"], "only over https"),
         (["--user", "alice"], "expected --url"),
         (["--url", "https://site.example", "--user", "alice", "--dask", "tcp://127.0.0.1:9"], "not sent to workers"),
     ],

@@ -126,4 +126,4 @@ def test_a_login_goes_to_no_other_site() -> None:
 def test_a_login_is_not_sent_in_the_clear() -> None:
     result = opchat("doctor", "http://site.example/contact/", *BY_PASSWORD, env=KNOWN)
     assert (result.stdout, result.returncode) == ("", 2)
-    assert "over https only" in result.stderr
+    assert "only over https" in result.stderr

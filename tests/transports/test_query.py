@@ -67,7 +67,7 @@ def test_the_clocks_apply_to_the_list_of_bots(ask: Ask) -> None:
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
 def test_a_token_is_not_sent_over_plain_http_or_through_a_plain_proxy(kind: Any) -> None:
-    with pytest.raises(ValueError, match="over https only"):
+    with pytest.raises(ValueError, match="only over https"):
         kind("http://site.example", session=OWNER, proxy=None)
-    with pytest.raises(ValueError, match="through no proxy"):
+    with pytest.raises(ValueError, match="through a proxy only to an https site"):
         kind("http://127.0.0.1:8000", session=OWNER, proxy="http://proxy.example:3128")
