@@ -133,7 +133,7 @@ def test_the_session_of_a_members_page_also_needs_the_cookies(ask: Ask) -> None:
         else:
             page = ask.run(lambda: visiting(site.url))
         (bot,) = page.bots
-        with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
+        with pytest.raises(ValueError, match=r"^session: a member's session needs cookies"):
             ask.kind(site.url, session=bot.session)
         events, _ = asked(ask, site, session=replace(bot.session, cookie=COOKIE))
     assert replies(events) == ["alice: Hi"]
