@@ -16,7 +16,7 @@ def bot_of(**system: Any) -> Any:
 def test_a_members_session_is_useless_without_the_cookies() -> None:
     session = bot_of(restNonce="1635c20365", userData={"ID": 2}).session
     assert (session.nonce, session.member, session.is_member) == ("1635c20365", "", True)
-    with pytest.raises(ValueError, match=r"^session: a member's, but without the cookies"):
+    with pytest.raises(ValueError, match=r"^session: a member's session needs cookies"):
         Flow("https://site.example", Submit(new_message="Hi"), session=session)
     assert bot_of(restNonce="1635c20365").session.member is None
 
