@@ -122,8 +122,10 @@ def _written_as_it_comes(file: Path, write: Callable[[], None], changed: threadi
     over = threading.Event()
 
     def follow() -> None:
-        while changed.wait() and not over.is_set():
-            changed.clear()
+        while changed.wait():
+            changed.clear()  # before it looks whether this is the end, whose signal would be lost otherwise
+            if over.is_set():
+                return
             began = time.monotonic()
             with suppress(OSError):  # reported at the end
                 write()
