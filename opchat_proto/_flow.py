@@ -12,7 +12,7 @@ from ._limits import Limits
 from ._member import FETCH_NONCE, WHO_ASKS, NonceDecoder, explain_guest, explain_nonce, is_usable, read_member
 from ._messages import SUBMIT_ROUTE
 from ._reply import ReplyDecoder
-from ._roots import NOT_BY_PASSWORD, REST_LINK, explain_missing, no_rest, other_root
+from ._roots import REST_LINK, explain_missing, explain_start, other_root
 from ._session import Session, adopt_headers, adopt_token, check_login, hide_login, is_token, open_session, signs_in
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Flow:
         self.endpoint = endpoint
         """The site."""
         self._submit = submit
-        self._limits = limits
+        self.limits = limits
+        """The given limits."""
         self._headers = check_headers(headers)
         self._session: Session | None = None
         self._opening: Session  # completed by the answer to start_session
@@ -128,18 +129,14 @@ class Flow:
         self._site_root: str | None = None  # as named in the answer to start_session
         self._has_no_route = False  # whether start_session is missing
         self._asked_nonce: str | None = None  # the nonce of the last submit
-        self._first_refusal: Broken | None = None  # the result if the submit cannot be repeated
+        self.refusal: Broken | None = None
+        """The refusal of the nonce with which the reply ends if there is no new session."""
         self._submit_started = False
         self._event_given = False
 
     def __repr__(self) -> str:
         """The origin and the state."""
         return f"<Flow to {self.endpoint.origin} {self._state}>"
-
-    @property
-    def limits(self) -> Limits:
-        """The given limits."""
-        return self._limits
 
     @property
     def is_ready(self) -> bool:
@@ -174,11 +171,6 @@ class Flow:
         """Whether a submit was handed out, so that the server may have acted on it. Stays True; False for an upload."""
         return self._submit_started
 
-    @property
-    def refusal(self) -> Broken | None:
-        """The refusal of the nonce with which the reply ends if there is no new session."""
-        return self._first_refusal
-
     def use_session(self, session: Session | None) -> list[Event]:
         """Use this session instead of starting one: one flow can start it for several questions.
 
@@ -196,7 +188,7 @@ class Flow:
         if self._state is _DONE:
             return []
         TABLE.next(self._state, Input.USE_SESSION)
-        if self._first_refusal is not None and session is not None and session.nonce is None:
+        if self.refusal is not None and session is not None and session.nonce is None:
             session = None  # without a nonce the question would be refused again
         if session is not None:
             session = self._own(session)
@@ -204,10 +196,8 @@ class Flow:
                 self._take(session)
                 return self._prepare(self._submit, session) if self._state is _SUBMIT else []
             self._session = self._opening = session
-        self._state = TABLE.next(self._state, Input.TERMINAL)
-        if session is not None:
-            return [End(None)]
-        return [self._first_refusal or Broken(Reason.LOST, "no session could be started", in_session=True)]
+            return self._end(End(None))
+        return self._end(self.refusal or Broken(Reason.LOST, "no session could be started", in_session=True))
 
     def _take(self, session: Session) -> None:
         """Continue with this session: with the question, or with the requests before it."""
@@ -224,7 +214,7 @@ class Flow:
         """The decoder for the answer with a nonce for this session: start_session's, WordPress's own, or a page."""
         if self._renewal is not None and self._renewal.is_ready:
             return self._renewal
-        return NonceDecoder(self._limits) if signs_in(session) else ReplyDecoder(self._limits)
+        return NonceDecoder(self.limits) if signs_in(session) else ReplyDecoder(self.limits)
 
     def _own(self, session: Session) -> Session:
         if session.origin not in (None, self.endpoint.origin):
@@ -241,8 +231,7 @@ class Flow:
         if state is _SESSION and self._renewal is not None and self._is_visiting:
             request = self._renewal.next_request()
         elif state is _SESSION:
-            is_own = isinstance(self._decoder, NonceDecoder)
-            draft = FETCH_NONCE if is_own else START_SESSION
+            draft = FETCH_NONCE if isinstance(self._decoder, NonceDecoder) else START_SESSION
             request = draft.to_request(self.endpoint, replace(self._opening, nonce=None), self._headers)
         elif state is _PROOF:
             assert self._session is not None
@@ -358,18 +347,14 @@ class Flow:
         if isinstance(last, Broken):
             last = replace(last, detail=hide_login(self._session, last.detail), asked=self._submit_started)
             if self._has_no_route and (last.status, last.code) in _STALE:
-                last = self._explained(last)
+                last = explain_missing(last, self.endpoint, self._session, self._site_root)
         events[-1] = last
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
-            self._first_refusal = last
-            self._event_given = False
-            self._drop_nonce(self._session)
-            return []
-        if not self._adopts:
-            pass
-        elif isinstance(last, Broken):
-            self._session = adopt_token(self._session, last.raw, self._limits.json_depth)
-        elif isinstance(self._decoder, ReplyDecoder) and is_token(self._decoder.new_token):
+            return self._restart(last, self._session)
+        adopts = self._adopts
+        if adopts and isinstance(last, Broken):
+            self._session = adopt_token(self._session, last.raw, self.limits.json_depth)
+        elif adopts and isinstance(self._decoder, ReplyDecoder) and is_token(self._decoder.new_token):
             self._session = replace(self._session, nonce=self._decoder.new_token)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return events
@@ -380,8 +365,7 @@ class Flow:
         if isinstance(judged, End) and given is Input.DATA:  # the rest would be taken for the next answer
             judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "an event stream instead of JSON")
         if isinstance(judged, Broken):
-            self._state = TABLE.next(self._state, Input.TERMINAL)
-            return [replace(judged, detail=hide_login(self._session, judged.detail))]
+            return self._end(replace(judged, detail=hide_login(self._session, judged.detail)))
         assert self._submit is not None
         assert self._session is not None
         self._before = None
@@ -393,44 +377,40 @@ class Flow:
         """Whether the answer belongs to the session, and may renew it."""
         return self._submit is not None and self._submit._needs_session
 
-    def _drop_nonce(self, session: Session) -> None:
+    def _restart(self, refusal: Broken, session: Session) -> list[Event]:
         """Get a new nonce for the same user in place of the refused one."""
+        self.refusal = refusal
+        self._event_given = False
         self._session = self._opening = session = replace(session, nonce=None)
         self._go_on(Input.UNPROVED if session.authorization else Input.STALE)
         if not session.authorization:
             self._decoder = self._nonce_decoder(session)
+        return []
 
     def _go_on(self, given: Input) -> None:
         self._state = TABLE.next(self._state, given)
-        self._decoder = ReplyDecoder(self._limits)
+        self._decoder = ReplyDecoder(self.limits)
+
+    def _end(self, last: End | Broken) -> list[Event]:
+        self._state = TABLE.next(self._state, Input.TERMINAL)
+        return [last]
 
     def _prepare(self, submit: Askable, session: Session) -> list[Event]:
         """Encode the question for this session, whose id may make it too large."""
-        if (
-            self._draft is None or session.session_id is not None or session.nonce is None
-        ):  # otherwise it is already encoded
+        # Otherwise it is already encoded.
+        if self._draft is None or session.session_id is not None or session.nonce is None:
             self._draft = None  # freed first, because it can be large
             self._draft = submit._draft(session)
-        most = getattr(self._limits, submit._limit)
+        most = getattr(self.limits, submit._limit)
         if self._draft.size <= most:
             return []
-        self._state = TABLE.next(self._state, Input.TERMINAL)
         detail = f"more than {most} bytes in the question (Limits.{submit._limit})"
-        return [Broken(Reason.TOO_LARGE, detail, limit=submit._limit, asked=self._submit_started)]
-
-    def _explained(self, refusal: Broken) -> Broken:
-        """A refusal for a missing nonce, with advice if the site has no start_session."""
-        why = explain_missing(self.endpoint, self._session)
-        return replace(refusal, detail=f"{refusal.detail}; {why}{self._other_root}")
-
-    @property
-    def _other_root(self) -> str:
-        return other_root(self.endpoint, self._site_root)
+        return self._end(Broken(Reason.TOO_LARGE, detail, limit=submit._limit, asked=self._submit_started))
 
     def _may_restart(self, refusal: Broken) -> bool:
         assert self._session is not None
         is_stale = (refusal.status, refusal.code) in _STALE and self._adopts
-        if not is_stale or self._first_refusal or not self._limits.restarts:
+        if not is_stale or self.refusal or not self.limits.restarts:
             return False
         if self._session.authorization:
             return not self._has_no_route
@@ -456,16 +436,11 @@ class Flow:
 
     def _renewed(self) -> Session | None:
         """The session with the new nonce from the page or WordPress, if it differs and is for the same kind of user."""
-        nonce = self._decoder.nonce if isinstance(self._decoder, NonceDecoder) else self._nonce_of_page()
-        return None if nonce in (None, self._asked_nonce) else replace(self._opening, nonce=nonce)
-
-    def _nonce_of_page(self) -> str | None:
         page = None if self._renewal is None else self._renewal.page
-        for bot in () if page is None else page.bots:
-            is_here = bot.endpoint is not None and bot.endpoint.origin == self.endpoint.origin
-            if is_here and bot.nonce is not None and bot.is_member == self._opening.is_member:
-                return bot.nonce
-        return None
+        nonce = page and page._nonce(self.endpoint.origin, self._opening.is_member)
+        if isinstance(self._decoder, NonceDecoder):
+            nonce = self._decoder.nonce
+        return None if nonce in (None, self._asked_nonce) else replace(self._opening, nonce=nonce)
 
     def _judge_proof(self, last: Event, given: Input | None) -> list[Event]:
         if isinstance(last, Live):
@@ -473,7 +448,7 @@ class Flow:
         assert self._session is not None
         assert self._submit is not None
         session, known = self._session, self._opening.member
-        member = read_member(last, self._limits.json_depth)
+        member = read_member(last, self.limits.json_depth)
         if member is None:
             failure = explain_guest(last, session)
         elif known and member != known:
@@ -485,13 +460,11 @@ class Flow:
                 return self._prepare(self._submit, self._session)
             self._go_on(Input.NO_NONCE)
             return []
-        failure = replace(failure, detail=hide_login(session, failure.detail) + self._other_root, in_session=True)
+        detail = hide_login(session, failure.detail) + other_root(self.endpoint, self._site_root)
+        failure = replace(failure, detail=detail, in_session=True)
         if given is Input.EOF and not session.authorization and self._may_restart(failure):
-            self._first_refusal = failure
-            self._drop_nonce(session)
-            return []
-        self._state = TABLE.next(self._state, Input.TERMINAL)
-        return [self._first_refusal or failure]
+            return self._restart(failure, session)
+        return self._end(self.refusal or failure)
 
     def _judge_session(self, last: Event, given: Input | None) -> list[Event]:
         session: Session | None = None
@@ -510,17 +483,12 @@ class Flow:
                     # A plugin older than 2.4.4, or one that does not know this root (WIRE 2.5).
                     self._has_no_route = True
                     session = replace(self._opening, nonce=None)
-                failure = replace(last, detail=f"start_session: {hide_login(self._opening, last.detail)}")
-                if self._opening.authorization and last.status in (401, 403):  # 2.9.0 and 2.9.1 refuse everybody
-                    failure = replace(failure, detail=failure.detail + NOT_BY_PASSWORD)
-                is_page = last.raw.startswith("<") and last.status in (None, 404)
-                if is_page and self._site_root is None and "?" not in self.endpoint.root:
-                    failure = replace(failure, detail=f"{failure.detail}; {no_rest(self.endpoint)}")
-        failure = replace(failure, detail=failure.detail + self._other_root, in_session=True)
-        if self._first_refusal is not None and (session is None or session.nonce is None):
-            failure, session = self._first_refusal, None
+                failure = explain_start(last, self.endpoint, self._opening, self._site_root)
+        failure = replace(failure, detail=failure.detail + other_root(self.endpoint, self._site_root), in_session=True)
+        if self.refusal is not None and (session is None or session.nonce is None):
+            failure, session = self.refusal, None
             if self._has_no_route and self._asked_nonce is None and not self._is_renewing:
-                failure = self._explained(failure)
+                failure = explain_missing(failure, self.endpoint, self._session, self._site_root)
         if session is not None:
             self._session = session
             if self._submit is not None and self._is_renewing and signs_in(session):
@@ -529,5 +497,4 @@ class Flow:
             if self._submit is not None:
                 self._go_on(Input.OPENED)
                 return self._prepare(self._submit, session)
-        self._state = TABLE.next(self._state, Input.TERMINAL)
-        return [failure if session is None else End(None)]
+        return self._end(failure if session is None else End(None))

@@ -170,6 +170,11 @@ class Page:
             None,
         )
 
+    def _nonce(self, origin: str, is_member: bool) -> str | None:
+        """The first nonce for this site and kind of user."""
+        sessions = (bot.session for bot in self.bots)
+        return next((it.nonce for it in sessions if it and (it.origin, it.is_member) == (origin, is_member)), None)
+
     @classmethod
     def parse(cls, html: str, url: str, headers: Headers = ()) -> "Page":
         """Read the page at `url` from its HTML and the response's header fields.

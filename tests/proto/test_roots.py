@@ -2,8 +2,8 @@
 
 import pytest
 
-from opchat_proto import Endpoint, Session
-from opchat_proto._roots import explain_missing, no_rest, other_root  # not public; a flow's details end with them
+from opchat_proto import Broken, Endpoint, Reason, Session
+from opchat_proto._roots import explain_missing, explain_start, other_root  # not public; a flow's details end with them
 
 PRETTY = Endpoint.parse("https://site.example/blog/wp-json")
 PLAIN = Endpoint.parse("https://site.example/?rest_route=")
@@ -19,12 +19,30 @@ def test_another_root_that_the_site_names_is_passed_on() -> None:
     assert other_root(PLAIN, "https://site.example/wp-json/") == advice
 
 
-def test_a_page_instead_of_the_rest_api_suggests_the_root_for_plain_permalinks() -> None:
-    advice = "no REST API here; with plain permalinks the root is https://site.example/blog/index.php?rest_route="
-    assert no_rest(PRETTY) == advice
-
-
 MEMBER = Session.from_application_password("ada", "pass word")
+NO_REST = "; no REST API here; with plain permalinks the root is https://site.example/blog/index.php?rest_route="
+NO_NONCE = "; an application password gets no nonce there: sign in with a browser's cookies"
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "endpoint", "session", "named", "advice"),
+    [
+        (404, "<html>", PRETTY, Session(), None, NO_REST),
+        (None, "<html>", PRETTY, Session(), None, NO_REST),
+        (500, "<html>", PRETTY, Session(), None, ""),
+        (404, "{}", PRETTY, Session(), None, ""),
+        (404, "<html>", PRETTY, Session(), "https://site.example/wp-json", ""),
+        (404, "<html>", PLAIN, Session(), None, ""),
+        (403, "{}", PRETTY, MEMBER, None, NO_NONCE),
+        (403, "{}", PRETTY, Session(), None, ""),
+        (500, "{}", PRETTY, MEMBER, None, ""),
+    ],
+)
+def test_a_failure_of_start_session_has_advice_if_the_root_or_a_password_may_be_the_cause(
+    status: int | None, raw: str, endpoint: Endpoint, session: Session, named: str | None, advice: str
+) -> None:
+    answer = Broken(Reason.REFUSED, "gone", status, raw=raw)
+    assert explain_start(answer, endpoint, session, named).detail == f"start_session: gone{advice}"
 
 
 @pytest.mark.parametrize(
@@ -50,4 +68,7 @@ MEMBER = Session.from_application_password("ada", "pass word")
     ],
 )
 def test_a_site_without_start_session_is_explained(endpoint: Endpoint, session: Session | None, advice: str) -> None:
-    assert explain_missing(endpoint, session) == advice
+    refusal = Broken(Reason.REFUSED, "refused", 403)
+    assert explain_missing(refusal, endpoint, session, None).detail == f"refused; {advice}"
+    other = "; the site names another REST root: https://else.example/"
+    assert explain_missing(refusal, endpoint, session, "https://else.example/").detail == f"refused; {advice}{other}"
