@@ -46,7 +46,7 @@ def test_the_address_of_the_plugin_gives_wordpresss_directory(plugin: object, si
 def test_a_page_with_the_nonces_of_two_kinds_of_user_gives_each_its_own(is_member: bool, nonce: str) -> None:
     of_member = {"restNonce": "1635c20365", "userData": {"ID": 2}}
     elsewhere = {"restNonce": "0123456789", "restUrl": "https://else.example/wp-json"}
-    bots = ({}, elsewhere, of_member, {"restNonce": "99c1fd16bb"})
+    bots: list[dict[str, Any]] = [{}, elsewhere, of_member, {"restNonce": "99c1fd16bb"}]
     page = Page.parse("".join(element(SYSTEM | system) for system in bots), URL)
     assert page._nonce("https://site.example", is_member) == nonce
     assert page._nonce("https://other.example", is_member) is None
