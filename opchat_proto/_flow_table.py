@@ -60,6 +60,8 @@ class Input(StrEnum):
     TERMINAL = "terminal event"
 
 
+_ENDS = {Input.TERMINAL: State.DONE, Input.CLOSE: State.DONE}
+
 TABLE: Table[State, Input] = Table(
     "Flow",
     (State.SESSION, State.PROOF, State.SUBMIT),
@@ -70,16 +72,14 @@ TABLE: Table[State, Input] = Table(
             Input.UNPROVED: State.PROOF,
             Input.NO_NONCE: State.SESSION,
             Input.FAILURE: State.SESSION,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.SESSION_HEAD: {
             Input.HEAD: State.SESSION_BODY,
             Input.INTERIM: State.SESSION_HEAD,
             Input.EOF: State.SESSION_HEAD,
             Input.FAILURE: State.SESSION_HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.SESSION_BODY: {
             Input.DATA: State.SESSION_BODY,
@@ -88,8 +88,7 @@ TABLE: Table[State, Input] = Table(
             Input.OPENED: State.SUBMIT,
             Input.UNPROVED: State.PROOF,
             Input.REDIRECTED: State.SESSION,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.PROOF: {
             Input.REQUEST: State.PROOF_HEAD,
@@ -97,16 +96,14 @@ TABLE: Table[State, Input] = Table(
             Input.UNPROVED: State.PROOF,
             Input.NO_NONCE: State.SESSION,
             Input.FAILURE: State.PROOF,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.PROOF_HEAD: {
             Input.HEAD: State.PROOF_BODY,
             Input.INTERIM: State.PROOF_HEAD,
             Input.EOF: State.PROOF_HEAD,
             Input.FAILURE: State.PROOF_HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.PROOF_BODY: {
             Input.DATA: State.PROOF_BODY,
@@ -115,22 +112,19 @@ TABLE: Table[State, Input] = Table(
             Input.PROVED: State.SUBMIT,
             Input.NO_NONCE: State.SESSION,
             Input.STALE: State.SESSION,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.SUBMIT: {
             Input.REQUEST: State.SUBMIT_HEAD,
             Input.FAILURE: State.SUBMIT,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.SUBMIT_HEAD: {
             Input.HEAD: State.SUBMIT_BODY,
             Input.INTERIM: State.SUBMIT_HEAD,
             Input.EOF: State.SUBMIT_HEAD,
             Input.FAILURE: State.SUBMIT_HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.SUBMIT_BODY: {
             Input.DATA: State.SUBMIT_BODY,
@@ -139,8 +133,7 @@ TABLE: Table[State, Input] = Table(
             Input.STALE: State.SESSION,
             Input.PASSED: State.SUBMIT,
             Input.UNPROVED: State.PROOF,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.DONE: {},
     },

@@ -111,6 +111,7 @@ class Input(StrEnum):
 
 
 _GONE = {Input.RECEIVE_EOF: State.DONE, Input.STEP_FAILED: State.DONE}
+_CUT = {Input.FLOOD: State.DONE, **_GONE}
 
 TABLE: Table[State, Input] = Table(
     "Server",
@@ -129,21 +130,18 @@ TABLE: Table[State, Input] = Table(
         State.CONTINUING: {
             Input.RECEIVE_DATA: State.CONTINUING,
             Input.STEP_DONE: State.RECEIVING,
-            Input.FLOOD: State.DONE,
-            **_GONE,
+            **_CUT,
         },
         State.KEEPING: {
             Input.RECEIVE_DATA: State.KEEPING,
             Input.STEP_DONE: State.RECEIVING,
-            Input.FLOOD: State.DONE,
-            **_GONE,
+            **_CUT,
         },
         State.RESPONDING: {
             Input.RECEIVE_DATA: State.RESPONDING,
             Input.RESPOND: State.FINISHING,
             Input.LAST_RESPONSE: State.CLOSING,
-            Input.FLOOD: State.DONE,
-            **_GONE,
+            **_CUT,
         },
         State.ANSWERING: {
             Input.RECEIVE_DATA: State.ANSWERING,
@@ -151,20 +149,17 @@ TABLE: Table[State, Input] = Table(
             Input.PART: State.SENDING,
             Input.RESPONSE: State.FINISHING,
             Input.LAST_RESPONSE: State.CLOSING,
-            Input.FLOOD: State.DONE,
-            **_GONE,
+            **_CUT,
         },
         State.SENDING: {
             Input.RECEIVE_DATA: State.SENDING,
             Input.STEP_DONE: State.ANSWERING,
-            Input.FLOOD: State.DONE,
-            **_GONE,
+            **_CUT,
         },
         State.FINISHING: {
             Input.RECEIVE_DATA: State.FINISHING,
             Input.STEP_DONE: State.RECEIVING,
-            Input.FLOOD: State.DONE,
-            **_GONE,
+            **_CUT,
         },
         State.CLOSING: {
             Input.STEP_DONE: State.DONE,

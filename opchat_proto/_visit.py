@@ -57,6 +57,8 @@ class Input(StrEnum):
     TERMINAL = "terminal event"
 
 
+_ENDS = {Input.TERMINAL: State.DONE, Input.CLOSE: State.DONE}
+
 TABLE: Table[State, Input] = Table(
     "Visit",
     (State.GET,),
@@ -64,8 +66,7 @@ TABLE: Table[State, Input] = Table(
         State.GET: {
             Input.REQUEST: State.HEAD,
             Input.FAILURE: State.GET,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.HEAD: {
             Input.INTERIM: State.HEAD,
@@ -74,30 +75,26 @@ TABLE: Table[State, Input] = Table(
             Input.REFUSAL: State.REFUSAL,
             Input.EOF: State.HEAD,
             Input.FAILURE: State.HEAD,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.PAGE: {
             Input.DATA: State.PAGE,
             Input.EOF: State.PAGE,
             Input.FAILURE: State.PAGE,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.REDIRECT: {
             Input.DATA: State.REDIRECT,
             Input.EOF: State.REDIRECT,
             Input.FAILURE: State.REDIRECT,
             Input.FOLLOWED: State.GET,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.REFUSAL: {
             Input.DATA: State.REFUSAL,
             Input.EOF: State.REFUSAL,
             Input.FAILURE: State.REFUSAL,
-            Input.TERMINAL: State.DONE,
-            Input.CLOSE: State.DONE,
+            **_ENDS,
         },
         State.DONE: {},
     },
