@@ -376,7 +376,7 @@ class CallBase(ABC, Generic[_S]):
         self._what = replace(self.submit, file_ids=(*self.submit.file_ids, file_id))
         try:
             self._begin(self.channel._session)
-        except TooLarge as error:  # because of the ids
+        except TooLarge as error:  # the ids have made it too large
             self._finish(Broken(Reason.TOO_LARGE, str(error), limit="request_bytes"))
         else:
             self._clock.stop()

@@ -90,7 +90,7 @@ class Upload(Askable):
         return last
 
     def _file_id(self, last: End | Broken) -> str | Broken:
-        """The id that the site gave to this file, or why it gave none."""
+        """The id that the site gave this file, or why it gave none."""
         if isinstance(last, End):
             if last.file_id is not None:
                 return last.file_id

@@ -164,7 +164,7 @@ class AsyncText(AsyncIterator[Event]):
     _answer: _Answer | None = None
 
     def pieces(self) -> AsyncIterator[str]:
-        """As `Text.pieces`, in async code. You may stop at any time, and then close the reply."""
+        """Like `Text.pieces`, in async code. You may stop at any time, and then close the reply."""
         return _AsyncPieces(self)
 
     async def text(self) -> str:

@@ -39,7 +39,7 @@ class AsyncVisits:
     """The same in async code."""
 
     async def visit(self, url: str, *, fresh: bool = False) -> Page:
-        """As `BlockingTransport.visit`: visit the page at `url`, and return it with its bots.
+        """Like `BlockingTransport.visit`: visit the page at `url`, and return it with its bots.
 
         Raises `ReplyBroken` if the visit fails, `ValueError` for anything but a page's
         address, `RuntimeError` if the transport is closed. If cancelled, its connection is
@@ -48,7 +48,7 @@ class AsyncVisits:
         return _page(await arun(_reply(self, url, fresh)))
 
     async def download(self, url: str) -> bytes:
-        """As `BlockingTransport.download`: download the file at `url`, at most `Limits.upload_bytes`.
+        """Like `BlockingTransport.download`: download the file at `url`, at most `Limits.upload_bytes`.
 
         Raises `ReplyBroken` if that fails, `ValueError` for anything but an address,
         `RuntimeError` if the transport is closed. If cancelled, its connection is closed.

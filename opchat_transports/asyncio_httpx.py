@@ -142,7 +142,7 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
     _transport: HttpxTransport
     _response: Any = None
     _body: AsyncIterator[bytes] | None = None  # of the response
-    _tls: ssl.SSLObject | None = None  # whose end is that of the body
+    _tls: ssl.SSLObject | None = None  # its end is the end of the body
     _progress: Progress  # of the request
     _is_over = False  # the reply is over, except for the rest of its body, which is read after the last event
 

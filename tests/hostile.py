@@ -196,7 +196,7 @@ def attack(
     dice = random.Random(seed)
     scripts = [fault(dice) for _ in range(questions)]
     with FaultServer(*scripts, ssl_context=contexts[0] if secure else None) as server:
-        # The thread of a name's lookup may still be there, and trio's is for a while. An address needs no lookup.
+        # The thread of a name lookup may still be there, and trio keeps it for a while. An address needs no lookup.
         url = server.url.replace("localhost", "127.0.0.1") if way in ("blocking", "trio") else server.url
         WAYS[way](url, contexts[1], list(range(questions)), seed)
         submits = Counter((submit.chat_id, request.nonce) for request in server.requests if (submit := request.submit))

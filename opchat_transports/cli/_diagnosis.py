@@ -20,7 +20,7 @@ __all__ = ["diagnose"]
 
 _NOT_THE_CHAT = EXIT_CODES[Reason.MALFORMED]
 _MOST_SKEW = 300  # seconds
-_TELLING = 1.0  # seconds after which the pieces of an answer that come all at once were held back
+_TELLING = 1.0  # seconds; pieces that arrive together after that time were buffered
 _STALE, _NO_ROUTE = "rest_cookie_invalid_nonce", "rest_no_route"
 
 _WORDPRESS = re.compile(r"/wp-(?:content|includes|json)/|https://api\.w\.org/|content=.WordPress ", re.IGNORECASE)
@@ -42,7 +42,7 @@ _HIT = re.compile("hit|stale|updating", re.IGNORECASE)
 
 _OLD_NAMESPACES = ("ai-engine/v1", "ai-chatbot/v1", "mwai-bot/v1")  # up to 1.6.75
 _TO_GUESTS = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
-_PASSWORD_FORM = "post-password-form"  # the class of WordPress's form in place of a protected page
+_PASSWORD_FORM = "post-password-form"  # the class of WordPress's form on a protected page
 _REFUSED_SESSION = "ask the site's owner: versions 2.9.0 and 2.9.1 refuse everybody, and security plugins may"
 _HAS_START_SESSION, _COOKIE_SET = (2, 4, 4), (2, 8, 5)
 
@@ -51,7 +51,7 @@ _HAS_START_SESSION, _COOKIE_SET = (2, 4, 4), (2, 8, 5)
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """The findings in the order of importance, without those that depend on a problem."""
+    """The findings in order of importance, without those that depend on a problem."""
     return list(_diagnose(facts))
 
 
@@ -119,7 +119,7 @@ def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
 
 
 def _is_same_site(url: str, other: str) -> bool:
-    """Whether two addresses belong to one site: with or without "www." and TLS."""
+    """Whether two addresses are the same site: with or without "www." and TLS."""
     one, two = (Endpoint.parse("/".join(it.split("/", 3)[:3])) for it in (url, other))
     ports = {one.port, two.port}
     return one.host.removeprefix("www.") == two.host.removeprefix("www.") and (len(ports) == 1 or ports == {80, 443})
@@ -149,7 +149,7 @@ def _gives_nonce(facts: Facts) -> bool:
 
 
 def _linked_root(exchange: Exchange) -> str | None:
-    """The REST root that an answer names in its Link field."""
+    """The REST root in the Link field of a response."""
     page = Page.parse("", exchange.last.url, exchange.last.headers)
     return page.root
 
@@ -319,7 +319,7 @@ def _member(facts: Facts) -> Iterator[Finding]:
 
 
 def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:
-    """What it means that start_session is not there (WIRE 2.1, 2.5)."""
+    """Why start_session may be missing (WIRE 2.1, 2.5)."""
     check = "nonce"
     if version >= _HAS_START_SESSION:
         check, text = "session", f"start_session is not there under {_root(facts.endpoint)}"
@@ -349,7 +349,7 @@ def _nonce(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_renewed(facts: Facts) -> bool:
-    """Whether an uncached page has another nonce than the first page, whose nonce was not accepted."""
+    """Whether an uncached page has a different nonce than the first page, whose nonce was refused."""
     bot, fresh = facts.chosen, choose_bot(facts.fresh and facts.fresh.page, facts.bot)
     return bot is not None and fresh is not None and fresh.nonce not in (None, bot.nonce)
 
@@ -371,7 +371,7 @@ def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> I
 
 
 def _notices(facts: Facts) -> Iterator[Finding]:
-    """What the site prints before its JSON. opchat reads past it; a browser does not."""
+    """Output of the site before its JSON. opchat skips it, a browser does not."""
     for exchange in (facts.session, facts.index):
         if exchange is None or exchange.last.status != 200:
             continue

@@ -1,4 +1,4 @@
-"""The I/O of `opchat doctor`: gathers the facts about a site."""
+"""The I/O of `opchat doctor`: gather the facts about a site."""
 
 import math
 import re
@@ -59,11 +59,11 @@ from ._transports import ask, trusting
 __all__ = ["examine"]
 
 _QUESTION = "Hello! Please count from one to ten."
-_PAGE_WITHIN = 30.0  # seconds for an answer that no language model has to write, unless an option says otherwise
+_PAGE_WITHIN = 30.0  # seconds for a response that needs no language model, unless an option says otherwise
 _CODING = "content-encoding"
 _CODING_FIELD = re.compile(rb"\r\ncontent-encoding:[ \t]*([!-~]+)", re.IGNORECASE)
 _NO_CHECK_OF_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
-_LATE = {  # the clock of each step, and what did not happen
+_LATE = {  # the clock of each step, and what is missing
     Connect: ("connect", "no connection"),
     StartTLS: ("connect", "no handshake"),
     Send: ("write", "not all of it was taken"),
@@ -72,7 +72,7 @@ _LATE = {  # the clock of each step, and what did not happen
 
 
 def examine(settings: Settings, url: str, *, with_question: bool) -> Facts:
-    """Gather the facts about the site of this address.
+    """Gather the facts about the site at this address.
 
     It asks a question only `with_question`, and only if an answer is possible. Every wait
     has its clock in `settings.timeouts` (by default 30 s for an answer that is not the
@@ -128,7 +128,7 @@ class _Examination:
             started = self._run(flow)
             session = flow.session
             facts = replace(facts, session=replace(started, session=session))
-        # Without a login this accepts a guest's nonce only, and so it shows if a password has got one.
+        # Without a login this accepts only a guest's nonce, which shows whether the password has got one.
         if session is not None and session.nonce is not None and (session.authorization or not facts.is_member):
             index = endpoint.origin + endpoint.target("/")
             facts = replace(facts, check=self._visit(index, fresh=secrets.token_hex(8), nonce=session.nonce))
@@ -146,7 +146,7 @@ class _Examination:
         return facts
 
     def _sign_in(self, endpoint: Endpoint, session: Session | None) -> Exchange:
-        """Do what precedes a member's question, up to the question."""
+        """Make the requests before a member's question, and not the question."""
         headers, limits = self._headers(endpoint.origin), self._settings.limits
         flow = Flow(endpoint, Submit(new_message=_QUESTION), session=session, headers=headers, limits=limits)
         exchange = self._run(flow, is_enough=lambda: flow.awaiting is Awaiting.FIRST_EVENT)
@@ -307,7 +307,7 @@ def _text(value: Any) -> str:
 
 @final
 class _Connection:
-    """The current connection, and the outcome of all."""
+    """The current connection, and the outcome of all connections."""
 
     def __init__(self, context: Callable[[], ssl.SSLContext], is_direct: bool) -> None:
         self._context = context
@@ -317,7 +317,7 @@ class _Connection:
         self._stream: SocketStream | TLSStream | None = None
 
     def take(self, step: Connect | StartTLS | Send | Receive, until: float) -> bytes:
-        """Perform a step until the deadline. Return the bytes of a `Receive`."""
+        """Perform a step until the deadline. Returns the bytes of a `Receive`."""
         if isinstance(step, Connect):
             self.close()
             self._connect(step.host, step.port, until)

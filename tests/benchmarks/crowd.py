@@ -122,7 +122,7 @@ async def _bare_asyncio(port: int) -> AsyncIterator[object]:
 
 
 def _own(kind: Any, port: int) -> Stream:
-    # A thousand connections, on a machine that does something else as well, take longer than one.
+    # On a busy machine, a thousand connections take longer than one.
     patient = Timeouts(connect=_PATIENCE, write=_PATIENCE, first_event=_PATIENCE, idle=_PATIENCE)
     transport = kind(f"127.0.0.1:{port}", session=Session(), proxy=None, timeouts=patient)
 

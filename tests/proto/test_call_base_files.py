@@ -84,7 +84,7 @@ def test_files_may_be_attached_until_the_call_is_asked(make: Make) -> None:
 
 
 @both
-def test_what_cannot_be_attached_changes_nothing(make: Make) -> None:
+def test_an_invalid_attachment_changes_nothing(make: Make) -> None:
     call = make(channel(limits=Limits(upload_bytes=CAT.size)), "What is this?", files=[CAT])
     with pytest.raises(ValueError, match=r"^files: expected at most \d+ bytes \(Limits\.upload_bytes\) in 'long"):
         call.attach([replace(CAT, name="longer.png")])

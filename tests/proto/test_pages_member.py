@@ -43,7 +43,7 @@ def test_the_address_of_the_plugin_gives_wordpresss_directory(plugin: object, si
 
 
 @pytest.mark.parametrize(("is_member", "nonce"), [(True, "1635c20365"), (False, "99c1fd16bb")])
-def test_a_page_with_the_nonces_of_two_kinds_of_user_gives_each_its_own(is_member: bool, nonce: str) -> None:
+def test_on_a_page_with_nonces_of_two_kinds_of_users_each_gets_its_own(is_member: bool, nonce: str) -> None:
     of_member = {"restNonce": "1635c20365", "userData": {"ID": 2}}
     elsewhere = {"restNonce": "0123456789", "restUrl": "https://else.example/wp-json"}
     bots: list[dict[str, Any]] = [{}, elsewhere, of_member, {"restNonce": "99c1fd16bb"}]

@@ -38,7 +38,7 @@ NO_NONCE = "; an application password gets no nonce there: sign in with a browse
         (500, "{}", PRETTY, MEMBER, None, ""),
     ],
 )
-def test_a_failure_of_start_session_has_advice_if_the_root_or_a_password_may_be_the_cause(
+def test_a_failed_start_session_gives_advice_about_the_root_or_the_password(
     status: int | None, raw: str, endpoint: Endpoint, session: Session, named: str | None, advice: str
 ) -> None:
     answer = Broken(Reason.REFUSED, "gone", status, raw=raw)

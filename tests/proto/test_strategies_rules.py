@@ -129,7 +129,7 @@ class AsksAgain(Wrapper):
         SkipsTLS,
         MindsLateNews,
         StaysAfterClose,
-        # These take several seconds to be found, so one of them is enough where it is a sample.
+        # Finding these takes several seconds, so in a sample one of them is enough.
         pytest.param(GivesUpWhatWasCutOff, marks=pytest.mark.sample(2)),
         pytest.param(AsksAgain, marks=pytest.mark.sample(2)),
     ],

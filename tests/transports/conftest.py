@@ -27,7 +27,7 @@ from .tls import FAULTS, certificate, trusting
 
 @pytest.fixture(autouse=True, scope="module")
 def what_is_there_stays() -> None:
-    """What earlier modules have left: `gc.collect()`, which is called for every test here, need not look at it."""
+    """Objects left by earlier modules are frozen, so that `gc.collect()`, which every test here calls, skips them."""
     gc.collect()
     gc.freeze()
 
@@ -80,7 +80,7 @@ def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in threading.enumerate():
-        if thread.name == "opchat lookup":  # nobody waits for it once it has given its result
+        if thread.name == "opchat lookup":  # nobody awaits it once it has given its result
             thread.join(PATIENCE)
     assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before  # trio keeps some itself
 

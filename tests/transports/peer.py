@@ -17,7 +17,7 @@ _taken = count(101 * os.getpid())  # the processes of one run have neighbouring 
 
 
 def free_port() -> int:
-    """A port for a server that is about to start. A port that the system gives out could go to another test first."""
+    """A port for a server that is about to start. A port chosen by the system could go to another test first."""
     first, many = _BELOW_EPHEMERAL
     for number in _taken:
         with suppress(OSError), socket.create_server(("127.0.0.1", port := first + number % many)):
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @contextmanager
 def refusing_port() -> Iterator[int]:
-    """A port that refuses connections during the block: it is taken, and nobody listens."""
+    """A port that refuses connections during the block: it is taken, but nobody listens."""
     with socket.socket() as owner:
         owner.bind(("127.0.0.1", 0))
         yield owner.getsockname()[1]

@@ -292,7 +292,7 @@ def test_a_closed_pipe_is_no_error_message() -> None:
         try:
             while not peer.is_left(within=0.02):
                 peer.send(live("and "))
-        finally:  # it may be a send that notices it
+        finally:  # a later send may notice it
             left.set()
 
     with FaultServer(play) as server, start("ask", "--url", server.url, "Hi") as process:

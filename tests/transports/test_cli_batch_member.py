@@ -1,4 +1,4 @@
-"""`opchat batch` asks as a member at the site of --url, and at no other. So does `many.ask` with a session."""
+"""`opchat batch` asks as a member at the site of --url and at no other, and so does `many.ask` with a session."""
 
 import json
 from collections.abc import Callable
@@ -80,13 +80,13 @@ def test_nothing_is_asked_if_the_site_takes_the_member_for_a_guest(batch: BATCH,
         (["--url", "https://site.example", "--user", "alice", "--dask", "tcp://127.0.0.1:9"], "not sent to workers"),
     ],
 )
-def test_a_login_that_cannot_be_used_is_wrong_usage(batch: BATCH, options: list[str], said: str) -> None:
+def test_an_unusable_login_is_wrong_usage(batch: BATCH, options: list[str], said: str) -> None:
     result = batch(*options, questions=[{"question": "Hi"}])
     assert (result.stdout, result.returncode) == ("", 2)
     assert said in " ".join(result.stderr.split())
 
 
-def test_a_session_is_for_the_site_of_url() -> None:
+def test_a_session_is_used_only_for_the_site_of_url() -> None:
     async def main(url: str | None) -> list[str]:
         questions: list[Any] = ["Hi", {"question": "Hi", "url": other.url}]
         return sorted([result.reply async for result in many.ask(questions, session=ALICE, url=url)])

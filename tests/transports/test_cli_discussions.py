@@ -112,7 +112,7 @@ def test_a_list_without_an_end_is_not_read_forever(
     assert not (tmp_path / "all.ndjson").exists()
 
 
-def test_a_discussion_that_is_listed_twice_is_exported_once(member: Discussions) -> None:
+def test_a_discussion_listed_twice_is_exported_once(member: Discussions) -> None:
     with served(DiscussingSite(rows=[row(2), row(2), row(1)])) as site:
         result = member("export", "--url", site.url, "-")
     assert [json.loads(line)["chat_id"] for line in result.stdout.splitlines()] == ["chat2", "chat1"]

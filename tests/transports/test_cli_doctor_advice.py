@@ -1,4 +1,4 @@
-"""`opchat doctor`: faults that other parts of a site cause, and that the advice fits them."""
+"""`opchat doctor`: faults caused by other parts of a site, and advice that fits them."""
 
 import secrets
 import ssl
@@ -54,7 +54,7 @@ def nothing_random(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_fault_is_named_alone_and_the_advice_fits(name: str) -> None:
+def test_only_the_fault_is_named_and_the_advice_fits(name: str) -> None:
     check, expected, advice, script = FAULTS[name]
     checks, code = examine(script)
     assert (problems(checks), code) == ({check}, expected)
@@ -72,9 +72,9 @@ def test_the_fault_is_named_alone_and_the_advice_fits(name: str) -> None:
         (503, "<title>Your access to this site has been limited</title>"),  # Wordfence
     ],
 )
-def test_a_challenge_in_place_of_the_page_is_a_firewalls(status: int, challenge: str) -> None:
+def test_a_challenge_instead_of_the_page_is_reported_as_a_firewalls(status: int, challenge: str) -> None:
     answers = at("contact", text(challenge, status))
-    if status == 200:  # the page is no WordPress's, so the REST API is looked for
+    if status == 200:  # the page is not WordPress's, so the REST API is searched for
         answers = (*answers, *at("", text(challenge)), *at("start_session", text(challenge)))
     checks, code = examine(answers)
     assert (problems(checks), code) == ({"firewall"}, 3)
@@ -84,20 +84,20 @@ def test_a_challenge_in_place_of_the_page_is_a_firewalls(status: int, challenge:
     ("printed", "said"),
     [("\ufeff", "prints a byte order mark; "), ("<br />\n<b>Notice</b>: in {x}<br />\n", "prints Notice : in {x}; ")],
 )
-def test_what_is_printed_before_the_json_is_told(printed: str, said: str) -> None:
+def test_output_before_the_json_is_reported(printed: str, said: str) -> None:
     body = printed + index("3.6.2").partition(b"\r\n\r\n")[2].decode()
     checks, code = examine(site(index=text(body, 200, date(), LINK, kind="application/json")))
     assert (problems(checks), code) == (set(), 0)
     assert said in checks["notices"]["detail"]
 
 
-def test_a_compressed_index_is_told_though_the_session_is_not_compressed() -> None:
+def test_a_compressed_index_is_reported_even_if_the_session_is_not_compressed() -> None:
     coded = response(b"\x1f\x8b", headers=[("Content-Encoding", "gzip"), date()], framing="length")
     checks, code = examine(site(index=coded, check=coded))
     assert (problems(checks), code) == ({"compression"}, 0)
 
 
-def test_a_chat_without_https_on_a_page_with_it_is_told(
+def test_a_chat_without_https_on_a_page_with_https_is_reported(
     certificates: dict[str, ssl.SSLContext], authority: trustme.CA, tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

@@ -1,4 +1,4 @@
-"""`opchat doctor` as a member: whether the site takes the login, without a question."""
+"""`opchat doctor` as a member: whether the site accepts the login, without asking a question."""
 
 import json
 import secrets
@@ -63,14 +63,14 @@ def test_cookies_sign_in_with_the_nonce_of_the_page_or_of_wordpress(
 
 
 @pytest.mark.parametrize("path", ["/contact/", INDEX])
-def test_with_ask_the_member_asks(by_cookies: list[str], path: str) -> None:
+def test_ask_asks_as_the_member(by_cookies: list[str], path: str) -> None:
     for login in (BY_PASSWORD, by_cookies):
         site = MemberSite()
         checks, code = examine(site, *login, "--ask", path=path)
         assert (problems(checks), code, site.paths.count(SUBMIT)) == (set(), 0, 1)
 
 
-def test_a_login_that_the_site_does_not_take_is_named(by_cookies: list[str]) -> None:
+def test_a_login_that_the_site_rejects_is_named(by_cookies: list[str]) -> None:
     for login, said in ((BY_PASSWORD, "are the name and the application password right"), (by_cookies, "have expired")):
         site = MemberSite(knows_password=False, knows_cookie=False)
         checks, code = examine(site, *login, "--ask")
@@ -101,7 +101,7 @@ def test_a_guests_nonce_for_a_member_is_named() -> None:
 
 @dataclass
 class RefusingSite(MemberSite):
-    """Its start_session refuses everybody, as that of 2.9.0."""
+    """start_session refuses everybody, as in 2.9.0."""
 
     def answer(self, method: str, path: str, nonce: str | None, body: Any) -> tuple[int, str]:
         if path == START:
@@ -109,13 +109,13 @@ class RefusingSite(MemberSite):
         return super().answer(method, path, nonce, body)
 
 
-def test_a_session_that_is_refused_after_the_login_is_named() -> None:
+def test_a_session_refused_after_the_login_is_named() -> None:
     checks, code = examine(RefusingSite(), *BY_PASSWORD)
     assert (problems(checks), code) == ({"session"}, 4)
     assert checks["member"]["status"] == "ok"
 
 
-def test_a_login_goes_to_no_other_site() -> None:
+def test_a_login_is_sent_to_no_other_site() -> None:
     with served(MemberSite()) as site, served(MemberSite()) as other:
         site.other_site = other.url
         result = opchat("doctor", f"{site.url}/contact/", *BY_PASSWORD, env=KNOWN)

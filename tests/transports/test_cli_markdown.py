@@ -106,7 +106,7 @@ def test_the_work_is_linear_in_the_text_however_it_is_cut(
     assert max(work) < 1.5
 
 
-def test_it_can_be_closed_after_ctrl_c_during_the_first_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_can_be_closed_after_ctrl_c_during_the_first_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 

@@ -83,7 +83,7 @@ def test_a_bot_is_chosen_by_its_id_or_its_custom_id(name: str, ids: tuple[Any, A
     assert (sent.get("botId"), sent.get("customId")) == ids
 
 
-def test_an_id_of_several_custom_bots_does_not_choose() -> None:
+def test_an_id_shared_by_several_custom_bots_does_not_choose_one() -> None:
     bots = "".join(element({"botId": "sales", "customId": name, "restUrl": "/wp-json"}) for name in "ab")
     result = asked(PageSite(bots=(), text=bots), "--bot", "sales")
     assert (result.stdout, result.returncode) == ("", 2)
@@ -129,7 +129,7 @@ def test_a_site_and_a_root_are_not_visited() -> None:
         assert server.routes == ("start_session", "submit")
 
 
-def test_a_page_that_is_refused_is_told_before_a_site_is_looked_for_there() -> None:
+def test_a_refused_page_is_reported_before_the_site_is_searched_for() -> None:
     with FaultServer((Expect("blog"), Write(text("<title>Gone</title>", 404)), Close()), tells("a")) as server:
         result = opchat("ask", "--url", f"{server.url}/blog", "Hi")
     told = (
@@ -138,7 +138,7 @@ def test_a_page_that_is_refused_is_told_before_a_site_is_looked_for_there() -> N
     assert (result.stdout, result.stderr) == ("a\n", told)
 
 
-def test_a_page_without_a_bot_is_told() -> None:
+def test_a_page_without_a_bot_is_reported() -> None:
     result = asked(PageSite(bots=(), text="<p>Hello"), path="/")
     assert (result.stdout, result.stderr) == ("default: Hi\n", "")
     result = asked(PageSite(bots=(), text="<p>Hello<link rel=https://api.w.org/ href=/wp-json/>"))

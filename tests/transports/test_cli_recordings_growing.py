@@ -1,15 +1,15 @@
-"""A recording is written as the bytes come, in a thread of its own."""
+"""A recording is written while bytes arrive, in a thread of its own."""
 
 import threading
 from pathlib import Path
 
-from opchat_transports.cli.commands.record import _written_as_it_comes  # the only way to that moment
+from opchat_transports.cli.commands.record import _written_as_it_comes  # the only way to reach that moment
 
 from .command import PATIENCE
 
 
 class Changed(threading.Event):
-    """The end comes after a change was noticed, and before it is cleared."""
+    """The end comes after a change was noticed and before it is cleared."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         load(tmp_path / "none.json")
 
 
-def test_a_missing_folder_is_an_os_error_that_names_the_file(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_os_error_that_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "none" / "talk.json"
     with pytest.raises(FileNotFoundError) as caught:
         save(TALK, path)

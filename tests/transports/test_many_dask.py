@@ -30,7 +30,7 @@ STALL: Script = (Stall(),)
 
 
 def slow(goes_on: threading.Event) -> Script:
-    """The answer comes when a test says so."""
+    """The answer comes when the test says so."""
     return (Run(lambda _: goes_on.wait(PATIENCE)), *GOOD)
 
 

@@ -346,7 +346,7 @@ def test_a_question_that_has_become_too_large_is_broken(run: Any) -> None:
 
 def test_the_transports_clocks_apply(run: Any) -> None:
     async def main() -> list[Result]:
-        timeouts = Timeouts(first_event=0.5)  # that of start_session is in time
+        timeouts = Timeouts(first_event=0.5)  # enough for start_session
         return [result async for result in many.ask("a", url=server.url, timeouts=timeouts)]
 
     with FaultServer((Stall(),)) as server:

@@ -88,7 +88,7 @@ def test_a_refusal_by_the_site_is_raised(ask: Ask, script: Script, reason: Reaso
 @linux  # where a reset leaves what came before it
 @pytest.mark.parametrize("way", ["blocking", "trio", "asyncio"])  # httpx may lose what came with a reset
 @pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
-def test_a_refusal_that_comes_while_the_file_is_sent_is_read(way: str, is_secure: bool) -> None:
+def test_a_refusal_that_arrives_while_the_file_is_sent_is_read(way: str, is_secure: bool) -> None:
     def refuse(connection: socket.socket) -> None:
         connection.recv(100)
         connection.sendall(response(b"Too large.", status=413, headers=[("Content-Type", "text/html")]))
@@ -117,14 +117,14 @@ def test_a_file_that_cannot_be_sent_raises_at_once(kind: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("file", [bytearray(b"x"), io.BytesIO(b"x"), ["a.txt", b"x"], ("a.txt",), None, 5])
-def test_a_file_of_another_type_is_said(file: Any) -> None:
+def test_a_refused_file_type_is_named(file: Any) -> None:
     kinds = "a path, bytes, a pair of a name and bytes, or an Upload"
     with pytest.raises(TypeError, match=rf"^file: expected {kinds}, got {type(file).__name__}$"):
         upload(ASKS["blocking"], "http://site.example", file, "a.txt")
 
 
 @pytest.mark.parametrize("kind", ["path", "pair", "upload"])
-def test_a_given_name_replaces_the_file_s_own(kind: str, tmp_path: Path) -> None:
+def test_a_given_name_replaces_the_files_own(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(b"x")
     file = {"path": path, "pair": ("cat.png", b"x"), "upload": Upload(name="cat.png", data=b"x", boundary="edge")}[kind]

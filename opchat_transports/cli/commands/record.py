@@ -123,7 +123,7 @@ def _written_as_it_comes(file: Path, write: Callable[[], None], changed: threadi
 
     def follow() -> None:
         while changed.wait():
-            changed.clear()  # before it looks whether this is the end, whose signal would be lost otherwise
+            changed.clear()  # before the check for the end, whose signal would otherwise be lost
             if over.is_set():
                 return
             began = time.monotonic()
