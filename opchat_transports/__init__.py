@@ -33,6 +33,7 @@
     _httpx             the particulars of httpx and httpcore
     _logging           the logger "opchat"
     _serving           what the servers share: failing bots, several bots, bounds and logs
+    _lobby             connections of the blocking server that have sent nothing yet
     _bot_events        turns the items of a bot into events
     _bot_kinds         runs async and blocking bots on async and threaded servers
 

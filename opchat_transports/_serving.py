@@ -181,7 +181,6 @@ def by_name(
 
 def make_site(
     secret: bytes,
-    *,
     limits: Limits,
     origins: Iterable[str],
     allowed_hosts: Iterable[str],
@@ -189,7 +188,7 @@ def make_site(
     title: str,
     greeting: str,
     suggestions: Iterable[str],
-    files: "FileStore | None" = None,
+    files: "FileStore | None",
 ) -> Site:
     """A site with a chat page, for the bot "default" or the first one with a name. Raises the exceptions of `Site`."""
     name = next(iter(bots))

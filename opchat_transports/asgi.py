@@ -133,17 +133,7 @@ def application(
     if threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
     named = with_files(as_mapping(bot, bots), files)
-    site = make_site(
-        secret,
-        limits=limits,
-        origins=origins,
-        allowed_hosts=allowed_hosts,
-        bots=named,
-        title=title,
-        greeting=greeting,
-        suggestions=suggestions,
-        files=files,
-    )
+    site = make_site(secret, limits, origins, allowed_hosts, named, title, greeting, suggestions, files)
     pool = Threads(threads)
     ask = by_name({name: as_async(each, pool) for name, each in named.items()}, _rejected)
     names = ", ".join(name or _name_of(each) for name, each in named.items())

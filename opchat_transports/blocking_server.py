@@ -35,6 +35,7 @@ from opchat_proto import (
 from ._bot_events import BlockingBot
 from ._bot_kinds import with_files
 from ._common import READ, tune
+from ._lobby import Lobby
 from ._serving import (
     BODY_BYTES,
     NOT_KEPT,
@@ -64,6 +65,7 @@ _LINGER_READS = 256  # of at most READ bytes
 _BACKLOG = 1024
 _MOST_LEAVING = 32  # connections above the bound, whose threads are about to end
 _BOT_STOPS_WITHIN = 5.0
+_IDLE_STEPS = (Receive, Done)  # at the latter, a client has time to close
 _log = logging.getLogger(__name__)
 _log.addFilter(OncePerSecond())
 
@@ -127,17 +129,7 @@ def serve(
         raise ValueError(f"connections: expected at least 1, got {connections}")
     key = secrets.token_bytes() if secret is None else secret
     named = with_files(as_mapping(bot, bots), files)
-    site = make_site(
-        key,
-        limits=limits,
-        origins=origins,
-        allowed_hosts=allowed_hosts,
-        bots=named,
-        title=title,
-        greeting=greeting,
-        suggestions=suggestions,
-        files=files,
-    )
+    site = make_site(key, limits, origins, allowed_hosts, named, title, greeting, suggestions, files)
     ask = by_name(named, lambda submit: (REJECTED,))
     return BlockingServer(ask, host, port, site, connections, Bodies(body_bytes), files, debug)
 
@@ -231,7 +223,7 @@ class BlockingServer:
             self._woken,
             self._wake,
             selectors.DefaultSelector() as selector,
-            _Lobby(selector) as lobby,
+            Lobby(selector, _REQUEST_WITHIN) as lobby,
         ):
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
@@ -243,7 +235,7 @@ class BlockingServer:
                         self._start(*found)
                 lobby.close_late()
 
-    def _let_in(self, lobby: "_Lobby") -> None:
+    def _let_in(self, lobby: Lobby) -> None:
         self._make_room(lobby)
         try:
             connection, address = self._listener.accept()
@@ -264,7 +256,7 @@ class BlockingServer:
                 del self._talks[thread]
                 connection.close()
 
-    def _make_room(self, lobby: "_Lobby") -> None:
+    def _make_room(self, lobby: Lobby) -> None:
         """Make room for one more: close the connection that has waited longest for a request, or wait for an end."""
         with self._guard:
             while len(self._talks) - len(self._leaving) + len(lobby) >= self._connections:
@@ -293,14 +285,14 @@ class BlockingServer:
         try:
             tune(connection)
             while True:
-                match server.next_step():
+                step = server.next_step()
+                self._set_idle(connection, type(step) in _IDLE_STEPS)
+                match step:
                     case Receive():
-                        self._wait_idly(connection)
                         set_timeout(connection, end)
                         if _report(server, connection):
                             self._hold(connection, server.held)
                     case Keep(incoming, data):
-                        self._no_longer_idle(connection)
                         assert self._files is not None  # for which the site takes uploads
                         file = file or _Keeping(self._files)
                         file.write(incoming, data)
@@ -308,16 +300,13 @@ class BlockingServer:
                         server.step_done()
                         self._hold(connection, server.held)
                     case Kept(incoming):
-                        self._no_longer_idle(connection)
                         assert self._files is not None
                         server.respond((file or _Keeping(self._files)).keep(incoming))
                     case Find(wanted):
-                        self._no_longer_idle(connection)
                         assert self._files is not None
                         response, found = open_file(self._files, wanted)
                         server.respond(response)
-                    case (Send(data) | SendFile(data)) as step:
-                        self._no_longer_idle(connection)
+                    case Send(data) | SendFile(data):
                         if file is not None:
                             file.discard()  # unless it was kept
                             file = None
@@ -336,7 +325,6 @@ class BlockingServer:
                         server.step_done()
                         self._hold(connection, server.held)  # perhaps of the next request
                     case Answer(submit):
-                        self._no_longer_idle(connection)
                         if answer is None:
                             self._bodies.complete(connection)
                             answer = _Answering(self._bot, submit, self._debug)
@@ -348,7 +336,6 @@ class BlockingServer:
                             answer.close()
                             answer = None
                     case Done():
-                        self._wait_idly(connection)  # for the client to close, if there is time
                         _hang_up(connection)
                         break
         except OSError:
@@ -376,65 +363,13 @@ class BlockingServer:
             _log.warning("the bodies of all requests are too large together: the largest was dropped")
             shut_down(largest)
 
-    def _wait_idly(self, connection: socket.socket) -> None:
+    def _set_idle(self, connection: socket.socket, is_idle: bool) -> None:
         with self._guard:
-            if connection not in self._idle:
+            if not is_idle:
+                self._idle.pop(connection, None)
+            elif connection not in self._idle:
                 self._idle[connection] = time.monotonic()
                 self._guard.notify_all()
-
-    def _no_longer_idle(self, connection: socket.socket) -> None:
-        with self._guard:
-            self._idle.pop(connection, None)
-
-
-@final
-class _Lobby:
-    """The connections that have sent nothing yet. They have no threads, so there may be many, and closing one is cheap.
-    Only the accepting thread uses it."""
-
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._selector = selector
-        self._waiting: dict[int, tuple[socket.socket, str, float]] = {}  # by descriptor: socket, client, since when
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        while self._waiting:
-            self.close_longest()
-
-    def add(self, connection: socket.socket, client: str) -> None:
-        self._waiting[connection.fileno()] = connection, client, time.monotonic()
-        self._selector.register(connection, selectors.EVENT_READ)
-
-    def take(self, descriptor: int) -> tuple[socket.socket, str] | None:
-        """Remove and return a connection with data to read; None if it was closed meanwhile."""
-        found = self._waiting.pop(descriptor, None)
-        if found is None:
-            return None
-        self._selector.unregister(found[0])
-        return found[:2]
-
-    def longest(self) -> float:
-        """Since when the first of them has been waiting."""
-        return next((since for _, _, since in self._waiting.values()), math.inf)
-
-    def close_longest(self) -> None:
-        found = self.take(next(iter(self._waiting)))
-        if found is not None:
-            found[0].close()
-
-    def timeout(self) -> float | None:
-        """The seconds until the first of them has waited too long."""
-        until = self.longest() + _REQUEST_WITHIN
-        return None if until == math.inf else max(0.0, until - time.monotonic())
-
-    def close_late(self) -> None:
-        while self.timeout() == 0:
-            self.close_longest()
 
 
 @final
