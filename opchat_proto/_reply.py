@@ -279,7 +279,11 @@ class ReplyDecoder:
                 if subtype := _plain_subtype(text, end, self._limits.json_depth):
                     events.append(Live(piece, subtype))
                     continue
-            judged = self._judge_event(text)
+            if (payload := _plain_end(text)) is not None:
+                text = text[:SHOWN]  # the event can be large, and its payload is a copy
+                judged: Event | None = self._judge_end({"data": payload}, text)
+            else:
+                judged = self._judge_event(text)
             if judged is not None:
                 events.append(judged)
                 if type(judged) is not Live:
@@ -293,8 +297,6 @@ class ReplyDecoder:
     def _judge_event(self, data: str) -> Event | None:
         if not data.strip("\n"):
             return Live("", "unreadable")  # json_encode failed on the server (WIRE 5.7)
-        if (payload := _plain_end(data)) is not None:
-            return self._judge_end({"data": payload}, data)
         try:
             event = decode(data, self._limits.json_depth, unique=_EVENT_KEYS)
         except ValueError:

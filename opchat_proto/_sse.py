@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import starmap
+from operator import itemgetter
 from typing import TypeAlias, final
 
 from ._limits import Limits
@@ -169,7 +170,7 @@ class SSEDecoder:
 
     def receive_exact(self, block: bytes) -> Iterator[str]:
         """The exact path: like `receive_plain`, for any bytes. The caller must exhaust it: see `_receive_fields`."""
-        return (data for _, data, _, _ in self._receive_fields(block))
+        return map(itemgetter(1), self._receive_fields(block))
 
     def _receive_fields(self, block: bytes) -> Iterator[_Fields]:
         # An event is yielded before the bytes after it are read. The caller must exhaust the iterator.
@@ -194,12 +195,10 @@ class SSEDecoder:
                     return
                 continue
             self.last_event_id = self._id
-            data, event, retry = self._data, self._event, self._event_retry
-            self._forget_event()
-            if data:
-                text = str(memoryview(data)[:-1], "utf-8", "replace")
-                del data  # an event can be large, and its bytes are no longer needed
-                yield event or "message", text, self._id, retry
+            if self._data:
+                yield self._take_event()  # never in a variable of ours: an event can be large
+            else:
+                self._forget_event()
         self._line += tail
         # Without an unfinished line there is nothing new to measure. The line end that `_size` already counts may be
         # the last one of the event.
@@ -208,6 +207,11 @@ class SSEDecoder:
             return
         held = self._start is not None or self._after_cr or self._size or self._event or self._event_retry is not None
         self._plain_room = -1 if held else self._plain_limit
+
+    def _take_event(self) -> _Fields:
+        data, event, retry = self._data, self._event, self._event_retry
+        self._forget_event()
+        return event or "message", str(memoryview(data)[:-1], "utf-8", "replace"), self._id, retry
 
     def _receive_line(self, line: bytes | bytearray) -> None:
         if self._size + len(line) > self._limit:

@@ -17,39 +17,54 @@ from tests.proto.cuts import in_pieces
 _MEBI = 1024 * 1024
 
 
-def big_end(most: int) -> tuple[str, dict[str, float]]:
-    """An end event of 1 MiB and of `most` MiB: its time relative to `json.loads` twice over its bytes, and its peak."""
-    worst = {"time": 0.0, "peak": 0.0}
+def big_end(tool: str, most: int) -> tuple[str, dict[str, float]]:
+    """An end event of 1 MiB and of `most` MiB, its cost against `json.loads` twice over its bytes, and its peak."""
+    worst = {"cost": 0.0, "peak": 0.0}
     lines = ["\nOne large end event in 64-KiB reads, beside json.loads twice over the same bytes"]
     for size in sorted({1, most}):
-        event = encode(end("The station is straight ahead. " * (size * _MEBI // 31)))
-        limits = Limits(event_bytes=2 * len(event), reply_bytes=2 * len(event))
-        pieces, data = in_pieces(event, READ), event[6:]
-
-        def decode(pieces: list[bytes] = pieces, limits: Limits = limits) -> None:
-            decoder = ReplyDecoder(limits)
-            decoder.receive_head(200, [])
-            events = [event for piece in pieces for event in decoder.receive_data(piece)]
-            assert isinstance(events[-1], End)
-
-        def twice(data: bytes = data) -> None:
-            json.loads(json.loads(data)["data"])
-
-        ratios = [_seconds(decode) / _seconds(twice) for _ in range(7 if size < 10 else 3)]
+        pieces, data = large(size)
+        if tool:
+            prepare = f"from tests.benchmarks.whole import decode, large, loads_twice; pieces, data = large({size})"
+            alone, own, twice = (
+                counting.statement(tool, prepare + work) for work in ("", "; decode(pieces)", "; loads_twice(data)")
+            )
+            cost = (own - alone) / (twice - alone)
+        else:
+            ratios = [_seconds(decode, pieces) / _seconds(loads_twice, data) for _ in range(7 if size < 10 else 3)]
+            cost = statistics.median(ratios)
         tracemalloc.start()
-        decode()
-        peak = tracemalloc.get_traced_memory()[1]
+        decode(pieces)
+        peak = tracemalloc.get_traced_memory()[1] / sum(map(len, pieces))
         tracemalloc.stop()
-        times = statistics.median(ratios)
-        worst = {"time": max(worst["time"], times), "peak": max(worst["peak"], peak / len(event))}
-        lines.append(f"  {size:2} MiB: {times:.2f} x the time; peak memory {peak / len(event):.2f} x the event's size")
+        worst = {"cost": max(worst["cost"], cost), "peak": max(worst["peak"], peak)}
+        lines.append(f"  {size:2} MiB: {cost:.2f} x the cost; peak memory {peak:.2f} x the event's size")
     return "\n".join(lines), worst
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def large(size: int) -> tuple[list[bytes], bytes]:
+    """The reads of an end event of so many MiB, and the bytes of its JSON."""
+    event = encode(end("The station is straight ahead. " * (size * _MEBI // 31)))
+    return in_pieces(event, READ), event[len("data: ") :]
+
+
+def decode(pieces: list[bytes]) -> None:
+    """Decode a large end event."""
+    most = 2 * sum(map(len, pieces))
+    decoder = ReplyDecoder(Limits(event_bytes=most, reply_bytes=most))
+    decoder.receive_head(200, [])
+    events = [event for piece in pieces for event in decoder.receive_data(piece)]
+    assert isinstance(events[-1], End)
+
+
+def loads_twice(data: bytes) -> None:
+    """The least that it needs: the event, and the payload in it."""
+    json.loads(json.loads(data)["data"])
+
+
+def _seconds(work: Callable[..., object], *arguments: object) -> float:
     gc.collect()
     start = time.thread_time()
-    work()
+    work(*arguments)
     return time.thread_time() - start
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from opchat_proto import Broken, Event, Limits, Live, Reason, ReplyDecoder
+from opchat_proto import Broken, End, Event, Limits, Live, Reason, ReplyDecoder
 from tests.proto.cuts import byte_by_byte
 from tests.proto.replies import BOM, CLOSED, END, ENDED, HI, KIB, PAGE, STALE, check, judge, line, live, page, too_large
 
@@ -104,6 +104,23 @@ def test_memory_is_bounded_by_the_limits_however_much_arrives_at_once(before: by
         tracemalloc.stop()
     assert [type(decoded) for decoded in events[-1:]] == ([] if body.isspace() else [Broken])
     assert most < 3 * MIB + 256 * KIB, f"{most / MIB:.1f} MiB"
+
+
+def test_a_large_end_event_is_held_little_more_than_twice() -> None:
+    """Its bytes and its text, then its payload and the reply in it; a buffer that grows has an eighth to spare."""
+    payload = json.dumps({"success": True, "reply": "x" * 2 * MIB})
+    body = line(json.dumps({"type": "end", "data": payload}, separators=(",", ":")))
+    pieces = [body[start : start + 64 * KIB] for start in range(0, len(body), 64 * KIB)]
+    decoder = ReplyDecoder(Limits(event_bytes=4 * MIB))
+    decoder.receive_head(200, [])
+    tracemalloc.start()
+    try:
+        events = [event for piece in pieces for event in decoder.receive_data(piece)]
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [event.reply for event in events if isinstance(event, End)] == ["x" * 2 * MIB]
+    assert most < 2.5 * len(body), f"{most / len(body):.2f} times"
 
 
 LARGE = 256 * KIB
