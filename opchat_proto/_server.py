@@ -161,10 +161,7 @@ TABLE: Table[State, Input] = Table(
             Input.STEP_DONE: State.RECEIVING,
             **_CUT,
         },
-        State.CLOSING: {
-            Input.STEP_DONE: State.DONE,
-            **_GONE,
-        },
+        State.CLOSING: {Input.STEP_DONE: State.DONE, **_GONE},
         State.DONE: {},
     },
 )
@@ -233,15 +230,17 @@ class Server:
         self._received = bytearray()  # not read yet
         self._out = b""  # the data of `Send`
         self._file_bytes = 0  # of a file, to be sent after it
-        self._target: tuple[str, str] | None = None
-        self._status: int | None = None
+        self.request: tuple[str, str] | None = None
+        """The newest request for a log: method and target. None before the first or if its head is unreadable."""
+        self.status: int | None = None
+        """The status of the response to `request`, None until the response begins."""
         self._expect_request()
 
     def _expect_request(self) -> None:
         # A new connection object for each request: h11 would keep the bytes after a request without counting them.
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
         self._searched = 0  # bytes of `_received` searched for the end of the head
-        self._request: tuple[str, str, tuple[tuple[bytes, bytes], ...]] | None = None  # method, target, header fields
+        self._head: tuple[str, str, tuple[tuple[bytes, bytes], ...]] | None = None  # method, target, header fields
         self._body = bytearray()
         self._taken = 0  # bytes of `_received` that were passed to h11
         self._is_whole = False  # whether the body is
@@ -253,16 +252,6 @@ class Server:
     def __repr__(self) -> str:
         """The state, and the number of unread bytes."""
         return f"<Server {self._state}, {len(self._received)} bytes unread>"
-
-    @property
-    def request(self) -> tuple[str, str] | None:
-        """The newest request for a log: method and target. None before the first or if its head is unreadable."""
-        return self._target
-
-    @property
-    def status(self) -> int | None:
-        """The status of the response to `request`, None until the response begins."""
-        return self._status
 
     @property
     def held(self) -> int:
@@ -384,7 +373,7 @@ class Server:
 
     def _read_head(self) -> bool:
         """Read the head, and return whether it is complete."""
-        if self._request is not None:
+        if self._head is not None:
             return True
         received, limits = self._received, self._limits
         while received.startswith(b"\r\n"):  # old clients send a line end after a body (RFC 9112, 2.2)
@@ -409,9 +398,9 @@ class Server:
             status = 501 if error.error_status_hint == 501 else 400  # 501: a transfer coding that is not chunked
             raise _Refused(http_error(status, f"The request cannot be read: {str(error)[:100]}.")) from None
         assert isinstance(request, h11.Request)  # the head is complete
-        self._target = method, target = request.method.decode(), request.target.decode()
-        self._status = None
-        self._request = method, target, tuple(request.headers)
+        self.request = method, target = request.method.decode(), request.target.decode()
+        self.status = None
+        self._head = method, target, tuple(request.headers)
         self._file = self._site.receive_upload(method, target, request.headers, now=self._now)
         version, is_file = request.http_version.decode(), self._file is not None
         refusal = self._site.check_head(request.headers, version=version, raw=head, upload=is_file)
@@ -448,7 +437,9 @@ class Server:
                     if self._part:
                         self._move(Input.FILE_PART)
                     elif self._h11.they_are_waiting_for_100_continue:
-                        self._continue()
+                        interim = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                        self._out = self._h11.send(interim)
+                        self._move(Input.EXPECTATION)
                     return False
                 self._h11.receive_data(piece)
         except h11.RemoteProtocolError:
@@ -461,7 +452,7 @@ class Server:
         return not self._part
 
     def _answer(self) -> None:
-        assert self._request is not None
+        assert self._head is not None
         outcome: Response | Question | OutgoingFile | None
         if self._file is not None:
             outcome = self._file.receive_eof()
@@ -469,7 +460,7 @@ class Server:
                 self._move(Input.FILE)
                 return
         else:
-            outcome = self._site.receive_request(*self._request, bytes(self._body), now=self._now)
+            outcome = self._site.receive_request(*self._head, bytes(self._body), now=self._now)
         if isinstance(outcome, Response):
             self._respond(outcome)
         elif isinstance(outcome, OutgoingFile):
@@ -481,14 +472,9 @@ class Server:
 
     # writing
 
-    def _continue(self) -> None:
-        interim = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-        self._out = self._h11.send(interim)
-        self._move(Input.EXPECTATION)
-
     def _respond(self, response: Response) -> None:
         data = self._write_head(response, self._now)
-        if self._request is None or self._request[0] != "HEAD":
+        if self._head is None or self._head[0] != "HEAD":
             data += self._h11.send(h11.Data(response.body))
             self._file_bytes = response.file_bytes
             # h11 only counts these bytes, which the driver sends.
@@ -498,9 +484,9 @@ class Server:
     def _write_head(self, response: Response, now: float) -> bytes:
         # An origin server with a clock sends Date (RFC 9110, 6.6.1).
         headers = [("Date", format_date(now)), *response.headers]
-        self._status, reason = response.status, PHRASES[response.status]
-        if self._request is None:
-            self._target = None
+        self.status, reason = response.status, PHRASES[response.status]
+        if self._head is None:
+            self.request = None
         return self._h11.send(h11.Response(status_code=response.status, reason=reason, headers=headers))
 
     def _finish(self, data: bytes) -> None:
