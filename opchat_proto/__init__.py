@@ -15,7 +15,7 @@ The modules. All names are imported from here:
 
     time        _channel       Channel: one site, and what the questions to it share
                 _call_base     the life of a question, to its last event
-                _call_table    the states of a call, and what leads from one to the next
+                _call_table    the states of a call, and its transitions
                 _call          Call: a question over connections
                 _http_call     HTTPCall: a question over an HTTP library
                 _opening       one start_session that several calls share
@@ -28,10 +28,10 @@ The modules. All names are imported from here:
                 _tunnel        Proxy: a tunnel by CONNECT or SOCKS5
                 _steps         Connect, StartTLS, Send, Receive, Wait, Done: the steps for a driver
     values      _flow          Flow: start_session, submit, and one repetition after a stale nonce
-                _flow_table    Awaiting; the states of a flow, and what leads from one to the next
+                _flow_table    Awaiting; the states of a flow, and its transitions
                 _askable       the interface of everything that a flow can ask
                 _roots         the site's REST root, and advice where the given one seems wrong
-                _member        verifies that a member asks as a member: users/me, and WordPress's nonce
+                _member        proves that a member asks as a member: users/me, and WordPress's nonce
                 _session       Session: nonce, session id and cookies
                 _cookies       a browser's cookies from a file, for a site
                 _reply         ReplyDecoder: judges one response, Live* (End | Broken)
