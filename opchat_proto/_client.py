@@ -97,11 +97,7 @@ TABLE: Table[State, Input] = Table(
             Input.REQUEST_DUE: State.SEND,
             **_ENDS,
         },
-        State.SEND: {
-            **dict.fromkeys(_NEWS, State.SEND),
-            Input.HANDED_OUT: State.SENDING,
-            **_ENDS,
-        },
+        State.SEND: {**dict.fromkeys(_NEWS, State.SEND), Input.HANDED_OUT: State.SENDING, **_ENDS},
         State.SENDING: {
             Input.STEP_DONE: State.RECEIVE,
             Input.PIECE_SENT: State.SENDING,
@@ -109,10 +105,7 @@ TABLE: Table[State, Input] = Table(
             Input.CUT_OFF: State.RECEIVE,
             **_ENDS,
         },
-        State.RECEIVE: {
-            **dict.fromkeys(_NEWS, State.RECEIVE),
-            **_ENDS,
-        },
+        State.RECEIVE: {**dict.fromkeys(_NEWS, State.RECEIVE), **_ENDS},
         State.DONE: {},
     },
 )
@@ -217,7 +210,8 @@ class Client:
         self._exchange = Exchange(flow.limits)
         self._out = b""  # the request as bytes, until it is sent
         self._sent = 0  # how many of them were sent
-        self._submit_started = False
+        self.submit_started: bool = False
+        """Whether a `Send` has handed out a submit, so that the server may have acted on it. Stays true."""
 
     def __repr__(self) -> str:
         """The state, and the flow."""
@@ -234,11 +228,6 @@ class Client:
         if self._state is not _RECEIVE and self._state in _TUNNEL:
             return Awaiting.PROXY
         return self._flow.awaiting
-
-    @property
-    def submit_started(self) -> bool:
-        """Whether a `Send` has handed out a submit, so that the server may have acted on it. Stays true."""
-        return self._submit_started
 
     @property
     def sent(self) -> tuple[int, int]:
@@ -297,7 +286,7 @@ class Client:
     def _hand_out(self) -> None:
         if self._state is _SEND:
             self._write_request()
-            self._submit_started = self._flow.submit_started
+            self.submit_started = self._flow.submit_started
             self._move(Input.HANDED_OUT)
 
     @property
@@ -499,7 +488,7 @@ class Client:
         self._tunnel = None
         last = events[-1]
         # The flow counts a request as sent once it is handed out, which is before the connection is open.
-        if isinstance(last, Broken) and last.asked and not self._submit_started:
+        if isinstance(last, Broken) and last.asked and not self.submit_started:
             events = [*events[:-1], replace(last, asked=False)]
         return events
 
