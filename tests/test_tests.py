@@ -1,4 +1,4 @@
-"""The tests themselves: their imports, and a README in each folder that explains its files."""
+"""The tests themselves: their imports, a README in each folder that explains its files, and names used elsewhere."""
 
 import ast
 import fnmatch
@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+from tests.mutation.__main__ import SLOW
 
 TESTS = Path(__file__).parent
 MODULES = sorted(TESTS.rglob("*.py"))
@@ -47,3 +49,8 @@ def test_the_readme_of_a_folder_names_each_of_its_files(folder: Path) -> None:
     ]
     assert [name for name in files if not any(fnmatch.fnmatch(name, pattern) for pattern in named)] == []
     assert [pattern for pattern in named if not fnmatch.filter(files, pattern)] == []
+
+
+@pytest.mark.parametrize("part", SLOW)
+def test_each_slow_test_that_mutation_leaves_out_exists(part: str) -> None:
+    assert any(re.search(rf"def test_\w*{part}", path.read_text()) for path in (TESTS / "proto").glob("test_*.py"))
