@@ -1,5 +1,6 @@
 """Work is linear in everything that a peer or caller can make large: twice the size, twice the work."""
 
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,9 +13,11 @@ from opchat_proto import (
     Channel,
     Client,
     Conversation,
+    DiscussionPage,
     End,
     Flow,
     Limits,
+    ListDiscussions,
     Message,
     Page,
     Proxy,
@@ -128,6 +131,49 @@ def ask_at_length(size: int) -> None:
         client.step_done()
 
 
+SITE_OF_ALL = Site(b"secret", limits=MANY, upload_types=("txt",))
+MESSAGES = b'{"newMessage":"Hi?","messages":[%b{}]}'
+REQUEST = b"GET / HTTP/1.1\r\nHost: site.example\r\n"
+
+
+def serve(pieces: list[bytes]) -> None:
+    server = Server(SITE_OF_ALL)
+    for piece in pieces:
+        server.receive_data(piece, now=0.0)
+
+
+def submit(framing: bytes) -> bytes:
+    fields = b"X-WP-Nonce: %b\r\nContent-Type: application/json\r\n" % SITE_OF_ALL.nonce(0.0).encode()
+    return b"POST /wp-json/mwai-ui/v1/chats/submit HTTP/1.1\r\nHost: site.example\r\n" + fields + framing
+
+
+def upload(pieces: list[bytes]) -> None:
+    kind = ("Content-Type", "multipart/form-data; boundary=x"), ("X-WP-Nonce", SITE_OF_ALL.nonce(0.0))
+    file = SITE_OF_ALL.receive_upload("POST", "/wp-json/mwai-ui/v1/files/upload", kind, now=0.0)
+    assert file is not None
+    for piece in pieces:
+        file.receive_data(piece)
+
+
+def part(name: str) -> bytes:
+    return f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\n".encode()
+
+
+def list_discussions(count: int) -> None:
+    call = Channel("http://site.example", session=Session("n0")).call(ListDiscussions())
+    for _ in range(2):
+        call.next_step(0.0)
+        call.step_done()
+    said = json.dumps([{"role": "user", "content": "Hi?"}])
+    chats = [{"chatId": f"c{number}", "messages": said} for number in range(count)]
+    call.receive_data(content_length(json.dumps({"success": True, "total": count, "chats": chats}).encode()))
+    call.next_step(0.0)
+    call.step_done()
+    end = call.next_event()
+    assert isinstance(end, End)
+    assert len(DiscussionPage.from_end(end).discussions) == count
+
+
 GROWING: dict[str, Callable[[int], object]] = {
     "pieces of a body": lambda count: decode(in_pieces(LIVE * count, 3)),
     "pieces of a response": lambda count: receive(in_pieces(head() + LIVE * count, 3)),
@@ -157,6 +203,38 @@ GROWING: dict[str, Callable[[int], object]] = {
     "a question that is sent in pieces": lambda count: ask_at_length(count * 5000),
     "bots of a page": lambda count: Page.parse(
         '<div class="mwai-chatbot-container" data-params="{}">' * count, "https://a/"
+    ),
+    "attributes of a page": lambda count: Page.parse("<a " + "b=c " * count + ">", "https://a/"),
+    "character references of a page": lambda count: Page.parse(f'<link rel="{"&amp;&#65;&x" * count}">', "https://a/"),
+    "scripts of a page": lambda count: Page.parse("<script></script>" * count, "https://a/"),
+    "tags without an end": lambda count: Page.parse("<a " * count, "https://a/"),
+    "a line of chunked framing, cut": lambda count: receive(
+        in_pieces(head(b"Transfer-Encoding: chunked") + b"1;" + b"a=b;" * count, 10)
+    ),
+    "trailers": lambda count: receive([head(b"Transfer-Encoding: chunked") + b"0\r\n" + b"A: b\r\n" * count + b"\r\n"]),
+    "folded lines": lambda count: receive([head(b"A: b", *[b" c"] * count)]),
+    "challenges of a refusal": lambda count: receive(
+        [b"HTTP/1.1 401 -\r\n" + b'WWW-Authenticate: Basic realm="a"\r\n' * count + b"Content-Length: 0\r\n\r\n"]
+    ),
+    "ids and types of one event": lambda count: decode([b"id: 1\nevent: a\n" * count + b"data: x\n\n"], SSEDecoder()),
+    "reconnection times": lambda count: decode([b"retry: 1\n\n" * count], SSEDecoder()),
+    "brackets of one event": lambda count: decode([b'data: {"type":"x","data":[' + b"[]," * count + b"0]}\n\n"]),
+    "discussions of a page": list_discussions,
+    "lines of a file of cookies": lambda count: Session.from_cookies(
+        "".join(f"site.example\tFALSE\t/\tFALSE\t0\tn{number}\tv\n" for number in range(count)),
+        "http://site.example",
+        now=0.0,
+    ),
+    "headers to a server, cut": lambda count: serve(in_pieces(REQUEST + b"Cookie: a=b\r\n" * count + b"\r\n", 50)),
+    "body to a server, cut": lambda count: serve(
+        in_pieces(submit(b"Content-Length: %d\r\n\r\n" % (100 * count)) + b" " * 100 * count, 50)
+    ),
+    "chunks to a server": lambda count: serve([submit(b"Transfer-Encoding: chunked\r\n\r\n") + b"1\r\n \r\n" * count]),
+    "messages to a server": lambda count: serve(
+        [submit(b"Content-Length: %d\r\n\r\n" % (len(MESSAGES % (b"{}," * count)))) + MESSAGES % (b"{}," * count)]
+    ),
+    "a file to a server, cut": lambda count: upload(
+        in_pieces(part('name="file"; filename="a.txt"') + b"\r\n--y" * count, 10)
     ),
     "requests to a server": lambda count: Server(Site(b"secret")).receive_data(
         b"GET / HTTP/1.1\r\nHost: site.example\r\n\r\n" * count, now=0.0
