@@ -106,7 +106,11 @@ class Flow:
         self.limits = limits
         """The given limits."""
         self._headers = check_headers(headers)
-        self._session: Session | None = None
+        self.session: Session | None = None
+        """The current session, or None. Read it after the reply, for the next question.
+
+        A member's session has no `Session.member` until the site has named the member.
+        """
         self._opening: Session  # completed by the answer to start_session
         if submit is not None and not submit._needs_session:
             session = session or Session()
@@ -131,7 +135,8 @@ class Flow:
         self._asked_nonce: str | None = None  # the nonce of the last submit
         self.refusal: Broken | None = None
         """The refusal of the nonce with which the reply ends if there is no new session."""
-        self._submit_started = False
+        self.submit_started: bool = False
+        """Whether a submit was handed out, so that the server may have acted on it. Stays True; False for an upload."""
         self._event_given = False
 
     def __repr__(self) -> str:
@@ -142,14 +147,6 @@ class Flow:
     def is_ready(self) -> bool:
         """Whether a request is due: at the beginning, and after an answer that is not the last."""
         return self._state in _READY_STATES
-
-    @property
-    def session(self) -> Session | None:
-        """The current session, or None. Read it after the reply, for the next question.
-
-        A member's session has no `Session.member` until the site has named the member.
-        """
-        return self._session
 
     @property
     def awaiting(self) -> Awaiting | None:
@@ -165,11 +162,6 @@ class Flow:
         if self._state in _OPENING_STATES:
             return Awaiting.SESSION
         return Awaiting.EVENT if self._event_given else Awaiting.FIRST_EVENT
-
-    @property
-    def submit_started(self) -> bool:
-        """Whether a submit was handed out, so that the server may have acted on it. Stays True; False for an upload."""
-        return self._submit_started
 
     def use_session(self, session: Session | None) -> list[Event]:
         """Use this session instead of starting one: one flow can start it for several questions.
@@ -195,13 +187,13 @@ class Flow:
             if self._submit is not None:
                 self._take(session)
                 return self._prepare(self._submit, session) if self._state is _SUBMIT else []
-            self._session = self._opening = session
+            self.session = self._opening = session
             return self._end(End(None))
         return self._end(self.refusal or Broken(Reason.LOST, "no session could be started", in_session=True))
 
     def _take(self, session: Session) -> None:
         """Continue with this session: with the question, or with the requests before it."""
-        self._session = self._opening = session
+        self.session = self._opening = session
         if is_usable(session) or not self._adopts:
             self._go_on(Input.USE_SESSION)
         elif session.authorization or session.nonce is not None:
@@ -234,19 +226,19 @@ class Flow:
             draft = FETCH_NONCE if isinstance(self._decoder, NonceDecoder) else START_SESSION
             request = draft.to_request(self.endpoint, replace(self._opening, nonce=None), self._headers)
         elif state is _PROOF:
-            assert self._session is not None
-            self._asked_nonce = self._session.nonce
-            request = WHO_ASKS.to_request(self.endpoint, self._session, self._headers)
+            assert self.session is not None
+            self._asked_nonce = self.session.nonce
+            request = WHO_ASKS.to_request(self.endpoint, self.session, self._headers)
         elif state is _SUBMIT:
             assert self._submit is not None
-            assert self._session is not None
+            assert self.session is not None
             assert self._draft is not None
-            self._asked_nonce = self._session.nonce
-            used = self._session if self._submit._needs_session else Session(authorization=self._session.authorization)
+            self._asked_nonce = self.session.nonce
+            used = self.session if self._submit._needs_session else Session(authorization=self.session.authorization)
             request = self._draft.to_request(self.endpoint, used, self._headers)
             self._draft = None  # it can be large, and the answer can take long
             if self._before is None:
-                self._submit_started = self._submit_started or self._submit._is_question
+                self.submit_started = self.submit_started or self._submit._is_question
         else:
             return None
         self._state = TABLE.next(state, Input.REQUEST)
@@ -271,8 +263,8 @@ class Flow:
             self._site_root = find_link(fields, REST_LINK, self.endpoint.origin + self.endpoint.target(SESSION_ROUTE))
             self._opening = adopt_headers(self._opening, fields, self.endpoint, SUBMIT_ROUTE)
         elif (state is _SUBMIT_BODY and self._adopts) or state is _PROOF_BODY:
-            assert self._session is not None
-            self._session = adopt_headers(self._session, fields, self.endpoint, SUBMIT_ROUTE)
+            assert self.session is not None
+            self.session = adopt_headers(self.session, fields, self.endpoint, SUBMIT_ROUTE)
         return self._judge(events)
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
@@ -319,7 +311,7 @@ class Flow:
         reason = Reason.TRUNCATED if self._state is _SUBMIT_BODY else Reason.LOST
         in_session = self._state in _OPENING_STATES
         self._state = TABLE.next(self._state, Input.CLOSE)
-        return [Broken(reason, CLOSED, in_session=in_session, asked=self._submit_started)]
+        return [Broken(reason, CLOSED, in_session=in_session, asked=self.submit_started)]
 
     # ---------------------------------------------------------------- judging
 
@@ -341,21 +333,21 @@ class Flow:
         self._event_given = True
         if isinstance(last, Live):
             return events
-        assert self._session is not None
+        assert self.session is not None
         assert self._submit is not None
         last = self._submit._judge(last)
         if isinstance(last, Broken):
-            last = replace(last, detail=hide_login(self._session, last.detail), asked=self._submit_started)
+            last = replace(last, detail=hide_login(self.session, last.detail), asked=self.submit_started)
             if self._has_no_route and (last.status, last.code) in _STALE:
-                last = explain_missing(last, self.endpoint, self._session, self._site_root)
+                last = explain_missing(last, self.endpoint, self.session, self._site_root)
         events[-1] = last
         if isinstance(last, Broken) and given is Input.EOF and self._may_restart(last):
-            return self._restart(last, self._session)
+            return self._restart(last, self.session)
         adopts = self._adopts
         if adopts and isinstance(last, Broken):
-            self._session = adopt_token(self._session, last.raw, self.limits.json_depth)
+            self.session = adopt_token(self.session, last.raw, self.limits.json_depth)
         elif adopts and isinstance(self._decoder, ReplyDecoder) and is_token(self._decoder.new_token):
-            self._session = replace(self._session, nonce=self._decoder.new_token)
+            self.session = replace(self.session, nonce=self._decoder.new_token)
         self._state = TABLE.next(self._state, Input.TERMINAL)
         return events
 
@@ -365,12 +357,12 @@ class Flow:
         if isinstance(judged, End) and given is Input.DATA:  # the rest would be taken for the next answer
             judged = last if isinstance(last, Broken) else Broken(Reason.MALFORMED, "an event stream instead of JSON")
         if isinstance(judged, Broken):
-            return self._end(replace(judged, detail=hide_login(self._session, judged.detail)))
+            return self._end(replace(judged, detail=hide_login(self.session, judged.detail)))
         assert self._submit is not None
-        assert self._session is not None
+        assert self.session is not None
         self._before = None
         self._go_on(Input.PASSED)
-        return self._prepare(self._submit, self._session)
+        return self._prepare(self._submit, self.session)
 
     @property
     def _adopts(self) -> bool:
@@ -381,7 +373,7 @@ class Flow:
         """Get a new nonce for the same user in place of the refused one."""
         self.refusal = refusal
         self._event_given = False
-        self._session = self._opening = session = replace(session, nonce=None)
+        self.session = self._opening = session = replace(session, nonce=None)
         self._go_on(Input.UNPROVED if session.authorization else Input.STALE)
         if not session.authorization:
             self._decoder = self._nonce_decoder(session)
@@ -405,18 +397,18 @@ class Flow:
         if self._draft.size <= most:
             return []
         detail = f"more than {most} bytes in the question (Limits.{submit._limit})"
-        return self._end(Broken(Reason.TOO_LARGE, detail, limit=submit._limit, asked=self._submit_started))
+        return self._end(Broken(Reason.TOO_LARGE, detail, limit=submit._limit, asked=self.submit_started))
 
     def _may_restart(self, refusal: Broken) -> bool:
-        assert self._session is not None
+        assert self.session is not None
         is_stale = (refusal.status, refusal.code) in _STALE and self._adopts
         if not is_stale or self.refusal or not self.limits.restarts:
             return False
-        if self._session.authorization:
+        if self.session.authorization:
             return not self._has_no_route
         if self._renewal is not None:
             return self._renewal.is_ready
-        return signs_in(self._session) or not (self._has_no_route or self._session.is_member)
+        return signs_in(self.session) or not (self._has_no_route or self.session.is_member)
 
     @property
     def _is_visiting(self) -> bool:
@@ -445,19 +437,19 @@ class Flow:
     def _judge_proof(self, last: Event, given: Input | None) -> list[Event]:
         if isinstance(last, Live):
             return []  # not an answer of WordPress; it is judged at its end
-        assert self._session is not None
+        assert self.session is not None
         assert self._submit is not None
-        session, known = self._session, self._opening.member
+        session, known = self.session, self._opening.member
         member = read_member(last, self.limits.json_depth)
         if member is None:
             failure = explain_guest(last, session)
         elif known and member != known:
             failure = Broken(Reason.REFUSED, f"users/me: signed in as {member}, and no longer as {known}")
         else:
-            self._session = self._opening = replace(session, member=member)
+            self.session = self._opening = replace(session, member=member)
             if session.nonce is not None:
                 self._go_on(Input.PROVED)
-                return self._prepare(self._submit, self._session)
+                return self._prepare(self._submit, self.session)
             self._go_on(Input.NO_NONCE)
             return []
         detail = hide_login(session, failure.detail) + other_root(self.endpoint, self._site_root)
@@ -488,9 +480,9 @@ class Flow:
         if self.refusal is not None and (session is None or session.nonce is None):
             failure, session = self.refusal, None
             if self._has_no_route and self._asked_nonce is None and not self._is_renewing:
-                failure = explain_missing(failure, self.endpoint, self._session, self._site_root)
+                failure = explain_missing(failure, self.endpoint, self.session, self._site_root)
         if session is not None:
-            self._session = session
+            self.session = session
             if self._submit is not None and self._is_renewing and signs_in(session):
                 self._go_on(Input.UNPROVED)
                 return []
