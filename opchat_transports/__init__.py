@@ -248,8 +248,9 @@ class AsyncTransport(Protocol):
     ) -> AsyncReply:
         """Ask a question, in a conversation if one is given, with files that are uploaded first.
 
-        Raises `ValueError` for a question that cannot be sent. Reading the reply raises
-        `OSError` for a file that cannot be read.
+        Raises `ValueError` for a question that cannot be sent. If a file is a path, reading
+        the reply raises `OSError` for one that cannot be read, `ValueError` for one that is
+        too large, and `TypeError` for a question that takes no files.
         """
 
     async def upload(self, file: FileLike | bytes, *, name: str | None = None) -> str:
