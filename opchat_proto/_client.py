@@ -462,7 +462,7 @@ class Client:
             events += self._flow.receive_data(item) if isinstance(item, bytes) else self._receive_other(item)
             if events and type(events[-1]) is not Live:
                 return self._end(events, Input.TERMINAL)
-            if type(item) is not bytes and self._state is _CONNECT:
+            if self._state is _CONNECT:
                 break  # the rest does not belong to a request
         return events
 
