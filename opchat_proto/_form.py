@@ -77,7 +77,7 @@ class FormDecoder:
                 at = held.find(self._edge)
                 end = at if at >= 0 else max(0, len(held) - len(self._edge) + 1)
                 if end and self._state is State.CONTENT:
-                    events.append(bytes(held[:end]))
+                    events.append(bytes(memoryview(held)[:end]))
                 del held[: end + (len(self._edge) if at >= 0 else 0)]
                 if at < 0:
                     return False
