@@ -66,7 +66,8 @@ class Exchange:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.head_bytes)
         self._held = 0  # bytes in h11's buffer, or a few more (see receive_data); with those after the answer
         self._head = bytearray()  # the received part of the current head
-        self._begun = False
+        self.begun: bool = False
+        """Whether a byte of the answer has come."""
         self._in_body = False  # between the head and the end of the body
         self._ended = False
 
@@ -82,11 +83,6 @@ class Exchange:
         return b"".join(self._h11.send(event) or b"" for event in events)
 
     @property
-    def begun(self) -> bool:
-        """Whether a byte of the answer has come."""
-        return self._begun
-
-    @property
     def holds_more(self) -> bool:
         """Whether bytes have come that do not belong to the answer."""
         return self._held > 0
@@ -94,7 +90,7 @@ class Exchange:
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
         """The items that these bytes complete. `data` must not be empty."""
         received: list[Received] = []
-        self._begun = True
+        self.begun = True
         if self._in_body and type(data) is bytes and self._held + len(data) <= self._limit:
             # The shortest path, for nearly all reads of a stream.
             self._h11.receive_data(data)

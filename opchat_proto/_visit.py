@@ -157,11 +157,14 @@ class Visit:
         self._site, self._url = _locate(url)
         if session is not None and session.origin not in (None, self._site.origin):
             raise ValueError(f"session: it belongs to {session.origin}, not to {self._site.origin}")
-        self._origin = self._site.origin
+        self.origin: str = self._site.origin
+        """Scheme, host and port of the given URL, the only origin that gets cookies."""
         self._headers = check_headers(headers)
-        self._session = session
+        self.session = session
+        """The given session. The session of a bot on the page is `Bot.session`."""
         self._fresh = fresh
-        self._limits = limits
+        self.limits = limits
+        """The given limits."""
         self._decoder = ReplyDecoder(limits)  # judges everything but a page
         self._state = State.GET
         self._urls = [self._url]
@@ -172,22 +175,16 @@ class Visit:
         self._most: int = getattr(limits, self._limit)
         self._room = self._most  # how many more bytes of a body are allowed
         self._is_file = file
-        self._page: Page | None = None
-        self._content: bytes | None = None
+        self.submit_started: bool = False
+        """False: a visit asks no question."""
+        self.page: Page | None = None
+        """The page, once `End` was given."""
+        self.content: bytes | None = None
+        """The file, once `End` was given."""
 
     def __repr__(self) -> str:
         """The origin and the state."""
         return f"<Visit to {self._site.origin} {self._state}>"
-
-    @property
-    def page(self) -> Page | None:
-        """The page, once `End` was given."""
-        return self._page
-
-    @property
-    def content(self) -> bytes | None:
-        """The file, once `End` was given."""
-        return self._content
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -195,34 +192,14 @@ class Visit:
         return tuple(self._urls)
 
     @property
-    def origin(self) -> str:
-        """Scheme, host and port of the given URL, the only origin that gets cookies."""
-        return self._origin
-
-    @property
-    def limits(self) -> Limits:
-        """The given limits."""
-        return self._limits
-
-    @property
     def is_ready(self) -> bool:
         """Whether a request is due."""
         return self._state is State.GET
 
     @property
-    def session(self) -> Session | None:
-        """The given session. The session of a bot on the page is `Bot.session`."""
-        return self._session
-
-    @property
     def awaiting(self) -> Awaiting | None:
         """FIRST_EVENT until the page is complete; None after the event."""
         return None if self._state is State.DONE else Awaiting.FIRST_EVENT
-
-    @property
-    def submit_started(self) -> bool:
-        """False: a visit asks no question."""
-        return False
 
     # ---------------------------------------------------------------- output
 
@@ -241,9 +218,9 @@ class Visit:
             own["Cache-Control"] = "no-cache"
             if len(self._urls) == 1:
                 url += f"{'&' if '?' in url else '?'}opchat={self._fresh}"
-        is_own = self._site.origin == self._origin
-        if is_own and self._session is not None and self._session.cookie:
-            own["Cookie"] = self._session.cookie
+        is_own = self._site.origin == self.origin
+        if is_own and self.session is not None and self.session.cookie:
+            own["Cookie"] = self.session.cookie
         added = [(name, value) for name, value in self._headers if is_own or name.lower() in HARMLESS]
         replaced = {name.lower() for name, _ in added}
         headers = [(name, value) for name, value in own.items() if name.lower() not in replaced]
@@ -301,14 +278,14 @@ class Visit:
             return []
         TABLE.next(self._state, Input.EOF)
         if self._state is State.PAGE and self._is_file:
-            self._content = bytes(self._text)
+            self.content = bytes(self._text)
             return self._judge([End(None)])
         if self._state is State.PAGE:
             text = self._text.decode("utf-8", "replace")
             page = Page.parse(text, self._url, self._fields)
-            if self._site.origin != self._origin:
-                page = replace(page, notes=(*page.notes, f"redirected from {self._origin} to {self._site.origin}"))
-            self._page = page
+            if self._site.origin != self.origin:
+                page = replace(page, notes=(*page.notes, f"redirected from {self.origin} to {self._site.origin}"))
+            self.page = page
             return self._judge([End(None)])
         if self._state is State.REDIRECT:
             return self._judge(self._follow())
@@ -337,7 +314,7 @@ class Visit:
         self._state = TABLE.next(self._state, given)
         self._text = bytearray()
         return [
-            replace(event, detail=hide_login(self._session, event.detail)) if isinstance(event, Broken) else event
+            replace(event, detail=hide_login(self.session, event.detail)) if isinstance(event, Broken) else event
             for event in events
         ]
 
@@ -351,22 +328,22 @@ class Visit:
         else:
             if len(self._urls) > _MOST_REDIRECTS:
                 problem = f"more than {_MOST_REDIRECTS} redirects, the last to {shown}"
-            elif site.origin != self._origin and self._is_member:
-                problem = f"redirected to {site.origin}, which must not get the credentials for {self._origin}"
+            elif site.origin != self.origin and self._is_member:
+                problem = f"redirected to {site.origin}, which must not get the credentials for {self.origin}"
         if problem:
             (refusal,) = self._decoder.receive_eof()
             assert isinstance(refusal, Broken)
             return [replace(refusal, detail=mask(problem))]
         self._site, self._url = site, url
         self._urls.append(url)
-        self._decoder = ReplyDecoder(self._limits)
+        self._decoder = ReplyDecoder(self.limits)
         self._room = self._most
         self._state = TABLE.next(self._state, Input.FOLLOWED)
         return []
 
     @property
     def _is_member(self) -> bool:
-        has_cookies = self._session is not None and has_other_cookies(self._session)
+        has_cookies = self.session is not None and has_other_cookies(self.session)
         return has_cookies or any(name.lower() == "authorization" for name, _ in self._headers)
 
 
