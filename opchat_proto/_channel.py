@@ -127,8 +127,6 @@ class Channel:
         self._observer = observer
         self._opening: Opening | None = None
         self._page = page
-        draw: Any = getattr(random, "random", random)
-        self._draw: Callable[[], float] = draw or (lambda: 0.0)
         self._session = session
         # Raises now rather than with each question.
         self._session = self._flow(Submit(new_message="?"), session).session
@@ -238,7 +236,7 @@ class Channel:
             session = self._session
         renewal = None
         if self._page is not None:
-            renewal = self._visits(self._page, f"{int(self._draw() * 10**16):x}", session=session)()
+            renewal = self._visits(self._page, f"{int(self._retries.draw(0.0) * 10**16):x}", session=session)()
         flow = Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
         if session is not None and session.authorization and self.proxy and self.endpoint.scheme == "http":
             raise ValueError("session: credentials go through a proxy only to an https site")

@@ -15,7 +15,7 @@ from ._session import Session
 
 __all__ = ["DeleteDiscussions", "Discussion", "DiscussionPage", "ListDiscussions", "RenameDiscussion"]
 
-_ROUTE = "/mwai-ui/v1/discussions"
+DISCUSSIONS_ROUTE = "/mwai-ui/v1/discussions"
 _DEPTH = Limits().json_depth  # limit on JSON texts inside a row
 _MOST = 2**31 - 1  # what PHP and MySQL accept on any machine
 
@@ -174,7 +174,7 @@ class DeleteDiscussions(Askable):
 
 
 def _draft(action: str, body: dict[str, Any]) -> Draft:
-    return Draft(f"{_ROUTE}/{action}", COMPACT.encode(body).encode())
+    return Draft(f"{DISCUSSIONS_ROUTE}/{action}", COMPACT.encode(body).encode())
 
 
 def _check_id(value: str, name: str) -> None:

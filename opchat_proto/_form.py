@@ -49,17 +49,13 @@ class FormDecoder:
     def __init__(self, content_type: str) -> None:
         boundary = re.search(_BOUNDARY, content_type)
         is_form = boundary is not None and content_type.lower().startswith("multipart/form-data")
-        self._state = State.PREAMBLE if is_form else State.BROKEN
+        self.state = State.PREAMBLE if is_form else State.BROKEN
         self._edge = (
             b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace") if boundary is not None else b""
         )
         self._held = bytearray(b"\r\n")  # the line end before the first boundary
         self._searched = 0  # bytes of the held head searched so far
         self._parts = 0
-
-    @property
-    def state(self) -> State:
-        return self._state
 
     def receive_data(self, data: bytes) -> list[FormEvent]:
         """Return the parts and contents in these bytes. Contents come in pieces as large as the input."""
@@ -72,37 +68,37 @@ class FormDecoder:
     def _step(self, events: list[FormEvent]) -> bool:
         """Read one boundary or head. Return False if more bytes are needed, or the form is over."""
         held = self._held
-        match self._state:
+        match self.state:
             case State.PREAMBLE | State.CONTENT:
                 at = held.find(self._edge)
                 end = at if at >= 0 else max(0, len(held) - len(self._edge) + 1)
-                if end and self._state is State.CONTENT:
+                if end and self.state is State.CONTENT:
                     events.append(bytes(memoryview(held)[:end]))
                 del held[: end + (len(self._edge) if at >= 0 else 0)]
                 if at < 0:
                     return False
-                self._state = State.EDGE
+                self.state = State.EDGE
             case State.EDGE:
                 if len(held) < 2:
                     return False
                 if held.startswith(b"--"):
-                    self._state = State.END
+                    self.state = State.END
                 elif held.startswith(b"\r\n") and self._parts < _PARTS:
                     self._parts += 1
-                    self._state = State.HEAD  # its first line end stays, so that an empty head is recognised
+                    self.state = State.HEAD  # its first line end stays, so that an empty head is recognised
                 else:
-                    self._state = State.BROKEN
+                    self.state = State.BROKEN
             case State.HEAD:
                 end = held.find(b"\r\n\r\n", self._searched, _HEAD_BYTES)
                 self._searched = max(0, len(held) - 3) if end < 0 else 0
                 if end < 0:
                     if len(held) < _HEAD_BYTES:
                         return False
-                    self._state = State.BROKEN
+                    self.state = State.BROKEN
                     return True
                 part = _read_head(bytes(held[:end]))
                 del held[: end + 4]
-                self._state = State.BROKEN if part is None else State.CONTENT
+                self.state = State.BROKEN if part is None else State.CONTENT
                 if part is not None:
                     events.append(part)
             case _:

@@ -61,7 +61,8 @@ class IncomingFile:
         self._part: Part | None = None  # the part of the current content
         self._file: Part | None = None
         self._has_purpose = False
-        self._is_over = False
+        self.is_over: bool = False
+        """Whether the rest of the body need not be read: it is larger than `Limits.upload_bytes`."""
         self.session_id = session_id
         """The client's session; see `Question.session_id`."""
 
@@ -79,17 +80,12 @@ class IncomingFile:
         """The client's content type: "type/subtype"."""
         return "application/octet-stream" if self._file is None else self._file.content_type
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the rest of the body need not be read: it is larger than `Limits.upload_bytes`."""
-        return self._is_over
-
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """Take bytes of the body, and return bytes of the file. Raises `TypeError` for anything but bytes."""
         data = bytes(memoryview(data))
         self._size += len(data)
         if self._size > self._most:
-            self._is_over = True
+            self.is_over = True
             self._refusal = self._too_large
         if self._refusal is not None:
             return []

@@ -45,6 +45,10 @@ class Retries:
         self._longest_wait = longest_wait
         self._draw: Callable[[], float] | None = draw
 
+    def draw(self, otherwise: float) -> float:
+        """A random number from 0 to 1, or this one if there is no source."""
+        return otherwise if self._draw is None else self._draw()
+
     def pause(self, last: End | Broken, made: int) -> float | None:
         """Return the seconds to wait before the next retry, after `made` retries; None for no retry."""
         if made >= self._most:
@@ -55,7 +59,6 @@ class Retries:
             case Broken(reason, asked=False) if reason in _NO_CONNECTION:
                 # Random up to a bound that doubles, so that calls that failed together are not retried together.
                 bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
-                share = 1.0 if self._draw is None else self._draw()
-                return min(_SHORTEST_BACK_OFF + share * (bound - _SHORTEST_BACK_OFF), self._longest_wait)
+                return min(_SHORTEST_BACK_OFF + self.draw(1.0) * (bound - _SHORTEST_BACK_OFF), self._longest_wait)
             case _:
                 return None

@@ -10,6 +10,7 @@ from typing import Any, Protocol, final
 from urllib.parse import parse_qsl, unquote
 
 from ._askable import SESSION_ROUTE
+from ._discussions import DISCUSSIONS_ROUTE
 from ._errors import InvalidMessages
 from ._events import Broken, Reason
 from ._http import FOLDED_LINE, Headers, decode_headers
@@ -24,7 +25,7 @@ from ._upload import UPLOAD_ROUTE
 
 __all__ = ["PageHandler", "Site"]
 
-_DISCUSSIONS_ROUTE = "/mwai-ui/v1/discussions/list"
+_LIST_ROUTE = f"{DISCUSSIONS_ROUTE}/list"
 _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the next (WIRE 3.2)
 _ORIGIN = r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"  # RFC 6454, 6.2
 _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() removes (WIRE 4.2)
@@ -293,14 +294,14 @@ class Site:
         if refusal is not None:
             return refusal
         route = _route(target)
-        if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE, _DISCUSSIONS_ROUTE):
+        if method != "POST" or route not in (SESSION_ROUTE, SUBMIT_ROUTE, _LIST_ROUTE):
             text = "No route was found matching the URL and request method."
             return _error(404, "rest_no_route", text, answer)
         # WordPress reads the JSON first (WIRE 4.7). Here a client without a nonce cannot make us parse a megabyte.
         cookie = _session_cookie(fields)
         if route == SESSION_ROUTE:
             return self._start_session(cookie, fresh, new_token, answer, now)
-        if route == _DISCUSSIONS_ROUTE:  # the plugin's script requests them on load; guests have none (WIRE 7.7)
+        if route == _LIST_ROUTE:  # the plugin's script requests them on load; guests have none (WIRE 7.7)
             return json_response(200, failure("You need to be connected.", new_token), answer)
         if not answer:
             return _error(401, *_NO_NONCE)
