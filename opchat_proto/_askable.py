@@ -26,6 +26,10 @@ class Draft(NamedTuple):
     accept: str = JSON
     content_type: str = JSON
 
+    def __repr__(self) -> str:
+        """Without the body, which has the question or a file."""
+        return f"Draft({self.method} {self.route})"
+
     @property
     def size(self) -> int:
         """The length of the body."""

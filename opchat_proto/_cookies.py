@@ -41,6 +41,10 @@ class _Cookie(NamedTuple):
     expires: float  # in Unix seconds; 0 for the end of the browser's session
     pair: str
 
+    def __repr__(self) -> str:
+        """Without the cookie."""
+        return f"_Cookie(domain={self.domain!r})"
+
     def problem(self, host: str, target: str, now: float, *, is_https: bool) -> str:
         """Why a browser would not send it to this site; "" if it would."""
         domain = self.domain.removeprefix(".").lower()

@@ -80,3 +80,7 @@ def test_the_content_type_of_a_form_cannot_be_replaced() -> None:
 def test_a_route_without_a_slash_is_under_the_front_page() -> None:
     request = Draft("wp-admin/admin-ajax.php?action=x", method="GET").to_request(SITE, Session(), ())
     assert request.url == "https://site.example/blog/wp-admin/admin-ajax.php?action=x"
+
+
+def test_repr_does_not_show_the_body() -> None:
+    assert repr(Draft("/mwai-ui/v1/chats/submit", b"secret")) == "Draft(POST /mwai-ui/v1/chats/submit)"

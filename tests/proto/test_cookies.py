@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Session
+from opchat_proto._cookies import _Cookie  # private: only a traceback with local variables shows it
 
 NOW = 1_795_357_744
 LOGIN = "wordpress_logged_in_1=alice%7C1"
@@ -141,3 +142,7 @@ def test_any_text_gives_a_header_or_a_value_error(text: str) -> None:
     except ValueError as error:
         said = str(error)
     assert said == "" or said.startswith("cookies: ")
+
+
+def test_repr_does_not_show_the_cookie() -> None:
+    assert repr(_Cookie("site.example", True, "/", True, 0, "a=secret")) == "_Cookie(domain='site.example')"
