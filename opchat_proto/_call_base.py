@@ -74,7 +74,7 @@ class CallBase(ABC, Generic[_S]):
         files: tuple[Upload, ...] = (),
     ) -> None:
         """Made by `Channel`, from a question and its files or from a function that makes a visit."""
-        self.channel = channel
+        self.channel: Channel = channel
         """The channel that made it."""
         self._what = what
         self._files = files  # not uploaded yet

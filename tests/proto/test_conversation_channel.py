@@ -319,3 +319,13 @@ def test_a_copy_of_a_conversation_in_use_is_free(make: Make) -> None:
     assert conversation == full()
     tell(call, ANSWERED)
     assert len(conversation.messages) == 4
+
+
+@both
+def test_a_members_conversation_is_not_asked_over_a_channel_of_a_guest(make: Make) -> None:
+    member = replace(Session.from_application_password("ada", "pass word"), origin="https://site.example")
+    conversation = Conversation(session=member)
+    with pytest.raises(ValueError, match=r"^conversation: its session is a member's, and the channel's is another's"):
+        make(Channel("https://site.example", session=Session("n0")), "Hi?", conversation)
+    conversation.session = None
+    assert asks(make(Channel("https://site.example", session=Session("n0")), "Hi?", conversation)) == "submit n0"

@@ -3,13 +3,12 @@
 import email.parser
 import email.policy
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from opchat_proto import (
-    Upload,
-)
+from opchat_proto import Broken, End, Reason, Upload
 from tests.proto.uploads import CAT, FORM
 
 
@@ -60,3 +59,22 @@ def test_an_invalid_upload_raises_at_once(changed: dict[str, Any], error: type[E
 def test_an_upload_is_a_value_that_does_not_show_its_bytes() -> None:
     assert pickle.loads(pickle.dumps(CAT)) == CAT
     assert "PNG" not in repr(CAT)
+
+
+LOST = Broken(Reason.LOST, "gone")
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (End(None, '{"success":true,"data":{"id":"f1","url":"https://site.example/f1"}}'), "f1"),
+        (
+            End(None, "{}"),
+            Broken(Reason.MALFORMED, "file 'cat.png': the site accepted the file but returned no id", raw="{}"),
+        ),
+        (LOST, replace(LOST, detail="file 'cat.png': gone")),
+        (replace(LOST, in_session=True), replace(LOST, in_session=True)),
+    ],
+)
+def test_an_upload_has_an_id_or_a_failure_that_names_the_file(last: End | Broken, expected: str | Broken) -> None:
+    assert replace(CAT, name="cat.png")._file_id(last) == expected
