@@ -159,7 +159,7 @@ def rest_of_head(port: int) -> bytes:
 
 @pytest.mark.parametrize("beginning", [b"", b"GET / HT", HEAD, HEAD + b"GET / HTTP/1.1\r\nA: "])
 def test_a_head_must_arrive_in_time(beginning: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    with serving(head_within=0.3) as port, ExitStack() as stack:
+    with serving(head_within=1.0) as port, ExitStack() as stack:
         connection = connect(stack, port)
         connection.sendall(beginning)
         received = rest(connection)
