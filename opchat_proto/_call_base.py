@@ -240,7 +240,8 @@ class CallBase(ABC, Generic[_S]):
         with self.channel._lock:
             if self._state not in _ENDED:
                 attached = self.channel._check_files(files, self._what)
-                self._move(Input.ATTACH)
+                # After a refusal it is still asking: a new flow would ask as often as the nonce is refused.
+                self._state = TABLE.next(_ASK if self._refusal else self._state, Input.ATTACH)
                 self._files += attached
                 self._begin(self.channel._session)
 

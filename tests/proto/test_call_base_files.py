@@ -29,6 +29,7 @@ from tests.proto.calls import (
     NO_SESSION,
     OPENED,
     OPENED_AGAIN,
+    REFUSAL,
     STALE,
     AnyCall,
     Make,
@@ -93,6 +94,21 @@ def test_an_invalid_attachment_changes_nothing(make: Make) -> None:
     with pytest.raises(TypeError, match=r"^files: expected a question that they belong to, got Upload$"):
         make(channel(), CAT).attach([CAT])
     assert (asks(call), call.upload) == ("start_session", CAT)
+
+
+@both
+def test_nothing_can_be_attached_after_a_nonce_was_refused(make: Make) -> None:
+    call = make(channel(session=Session("n0")), "What is this?")
+    assert asks(call) == "submit n0"
+    tell(call, STALE)
+    for files in ([], [CAT]):
+        with pytest.raises(LocalProtocolError, match=r"^Call: attach is not legal in state ASK$"):
+            call.attach(files)
+    assert asks(call) == "start_session"
+    tell(call, OPENED)
+    assert asks(call) == "submit n1"
+    tell(call, STALE)
+    assert ended(call) == [REFUSAL]
 
 
 @both
