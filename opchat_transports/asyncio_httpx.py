@@ -61,7 +61,9 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     httpx hides some things. It does not show the progress of a request, so one clock
     bounds connect, write and first_event together (httpx's own clocks for connect and
     write run within it). It does not show interim responses. A close inside the head
-    looks like a close before it (both are LOST). The limits on heads are httpx's. In the
+    looks like a close before it (both are LOST). If your own client's context has
+    `ssl.OP_IGNORE_UNEXPECTED_EOF`, as early versions of CPython 3.11 set it, a TLS
+    truncation ends a body without a length. The limits on heads are httpx's. In the
     tunnel of an http proxy it keeps a trailing dot in the server name. A silent proxy is
     waited for as long as the whole request; a SOCKS proxy's reply must come in one piece;
     an IPv6 address goes to an http proxy without brackets. httpcore cannot end a single

@@ -48,6 +48,8 @@ class Way:
                 yield transport
         else:
             context = options.pop("ssl_context", NO_TRUST)
+            # Set by early versions of CPython 3.11: a caller's client has to switch it off.
+            context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
             async with self.module.AsyncClient(verify=context, trust_env=False) as client:
                 async with HttpxTransport(url, client, **options) as transport:
                     yield transport
