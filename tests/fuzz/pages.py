@@ -105,9 +105,17 @@ def read_json(text: str) -> Any:
         except (ValueError, RecursionError):
             text = read_references(text)
             continue
-        deep = text.count("[") + text.count("{") > Limits().json_depth
-        return value if isinstance(value, dict) and not deep else None
+        return value if isinstance(value, dict) and _depth(text) <= Limits().json_depth else None
     return None
+
+
+def _depth(text: str) -> int:
+    """How deep arrays and objects are nested in JSON text."""
+    depth = most = 0
+    for mark in re.findall(r"[\[{\]}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+        depth += 1 if mark in "[{" else -1
+        most = max(most, depth)
+    return most
 
 
 def _refuse(name: str) -> None:
