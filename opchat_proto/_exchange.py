@@ -90,13 +90,13 @@ class Exchange:
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Received]:
         """The items that these bytes complete. `data` must not be empty."""
         received: list[Received] = []
-        self.begun = True
-        if self._in_body and type(data) is bytes and self._held + len(data) <= self._limit:
+        if self._in_body and type(data) is bytes and (held := self._held + len(data)) <= self._limit:
             # The shortest path, for nearly all reads of a stream.
             self._h11.receive_data(data)
-            self._held += len(data)
+            self._held = held
             self._drain(received, data)
             return received
+        self.begun = True
         rest = memoryview(bytes(data))  # a memoryview can have gaps, or items of several bytes
         while rest and not self._ended:
             # h11 searches its buffer for the end of a line or head. The buffer never exceeds the limit, so an overlong
@@ -149,11 +149,12 @@ class Exchange:
             else:
                 if type(event) is _Data:
                     data = event.data
+                    size = len(data)
                     pieces.append(data)
-                    most_left -= len(data)
+                    most_left -= size
                     if most_left < _FRAMING and event.chunk_end:
                         # Most reads end here. Asking h11 for more would cost a quarter more.
-                        if event.chunk_start and read == _ONE_CHUNK % (len(data), data):
+                        if event.chunk_start and read == _ONE_CHUNK % (size, data):
                             # The read is exactly this chunk: only its size can come before its data, so h11's buffer
                             # can hold only its end.
                             received.append(bytes(data))

@@ -259,8 +259,12 @@ class ReplyDecoder:
         return [*events, self._judge_end_of_body(None, Reason.TRUNCATED)] if is_decided else events
 
     def _read_stream(self, block: bytes) -> list[Event]:
-        texts = self._sse.receive_plain(block)
-        return self._judge_texts(self._sse.receive_exact(block) if texts is None else texts)
+        if (texts := self._sse.receive_plain(block)) is not None:
+            return self._judge_texts(texts)
+        events = self._judge_texts(self._sse.receive_exact(block))
+        if self._sse.overflowed and self._state is not _DONE:
+            events.append(self._too_large("event_bytes", "bytes in one event"))
+        return events
 
     def _judge_texts(self, texts: Iterable[str]) -> list[Event]:
         events: list[Event] = []
@@ -288,8 +292,6 @@ class ReplyDecoder:
                 events.append(judged)
                 if type(judged) is not Live:
                     return events
-        if self._sse.overflowed:
-            events.append(self._too_large("event_bytes", "bytes in one event"))
         return events
 
     # ---------------------------------------------------------------- judging
