@@ -74,7 +74,7 @@ class SSEDecoder:
         self.retry: int | None = None
         """The reconnection time in milliseconds, if the stream set one."""
         self.last_event_id: str = ""
-        """The id for reconnecting: that of the last complete event."""
+        """The id of the last complete event, for reconnecting."""
         self.overflowed: bool = False
         """Whether an event was larger than the limit."""
         self.first_ignored_line: str | None = None

@@ -90,7 +90,7 @@ def test_an_invalid_attachment_changes_nothing(make: Make) -> None:
     with pytest.raises(ValueError, match=r"^files: expected at most \d+ bytes \(Limits\.upload_bytes\) in 'long"):
         call.attach([replace(CAT, name="longer.png")])
     with pytest.raises(TypeError, match=r"^files: expected each to be an Upload$"):
-        call.attach(["cat.png"])  # type: ignore[list-item]
+        call.attach(["cat.png"])  # type: ignore[list-item]  # wrong on purpose
     with pytest.raises(TypeError, match=r"^files: expected a question that they belong to, got Upload$"):
         make(channel(), CAT).attach([CAT])
     assert (asks(call), call.upload) == ("start_session", CAT)

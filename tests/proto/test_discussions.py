@@ -133,18 +133,18 @@ def test_the_error_names_the_field(make: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda: ListDiscussions(bot_id=b"a"), TypeError),  # type: ignore[arg-type]
+        (lambda: ListDiscussions(bot_id=b"a"), TypeError),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: ListDiscussions(custom_id="\ud800"), InvalidMessages),
         (lambda: ListDiscussions(offset=-1), ValueError),
         (lambda: ListDiscussions(offset=True), TypeError),
         (lambda: ListDiscussions(limit=0), ValueError),
         (lambda: ListDiscussions(limit=2**31), ValueError),
         (lambda: RenameDiscussion("", "a"), ValueError),
-        (lambda: RenameDiscussion("c1", 5), TypeError),  # type: ignore[arg-type]
+        (lambda: RenameDiscussion("c1", 5), TypeError),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: DeleteDiscussions(()), ValueError),
-        (lambda: DeleteDiscussions("c1"), TypeError),  # type: ignore[arg-type]
+        (lambda: DeleteDiscussions("c1"), TypeError),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: DeleteDiscussions(("c1", "")), ValueError),
-        (lambda: DeleteDiscussions(("c1", 5)), TypeError),  # type: ignore[arg-type]
+        (lambda: DeleteDiscussions(("c1", 5)), TypeError),  # type: ignore[arg-type]  # wrong on purpose
     ],
 )
 def test_an_invalid_request_raises(make: Any, error: type[Exception]) -> None:

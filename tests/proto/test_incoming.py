@@ -78,7 +78,7 @@ def test_the_rest_of_a_file_that_is_too_large_need_not_be_read() -> None:
 
 def test_anything_but_bytes_raises() -> None:
     with pytest.raises(TypeError):
-        incoming().receive_data("text")  # type: ignore[arg-type]
+        incoming().receive_data("text")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @given(st.binary(max_size=300), st.integers(1, 30), st.integers(0, len(FORM)))

@@ -183,7 +183,7 @@ def test_a_value_that_python_cannot_write_is_named_by_its_type() -> None:
         levels = [levels]
     for value, kind in ((10**5000, "int"), (levels, "list")):
         message: Any = {"role": value, "content": "Hi"}
-        assert fault(lambda: Submit.from_messages([message])) == (f"messages[0]['role']: {ROLES} {kind}", 0)  # noqa: B023
+        assert fault(lambda: Submit.from_messages([message])) == (f"messages[0]['role']: {ROLES} {kind}", 0)  # noqa: B023  # called at once
 
 
 @pytest.mark.parametrize("role", ["assistant", "system"])

@@ -306,7 +306,7 @@ def test_a_deep_stack_is_not_an_error() -> None:
 
     def levels() -> int:
         frame, count = sys._getframe(), 0
-        while frame := frame.f_back:  # type: ignore[assignment]
+        while frame := frame.f_back:  # type: ignore[assignment]  # None ends the loop
             count += 1
         return count
 

@@ -41,12 +41,12 @@ def test_pages_of_other_origins_may_upload() -> None:
 
 def test_wrong_arguments_raise() -> None:
     with pytest.raises(TypeError, match=r"^expected method, target and root as str$"):
-        SITE.receive_upload(b"POST", TARGET, [], now=NOW)  # type: ignore[arg-type]
+        SITE.receive_upload(b"POST", TARGET, [], now=NOW)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match=r"^now: "):
         SITE.receive_upload("POST", TARGET, [], now=-1)
     for wrong in (["png"], (1,)):
         with pytest.raises(TypeError, match=r"^Site\.upload_types: expected a tuple of str$"):
-            Site(b"secret", upload_types=wrong)  # type: ignore[arg-type]
+            Site(b"secret", upload_types=wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_without_uploads_the_route_is_404() -> None:

@@ -65,4 +65,4 @@ def test_a_call_has_the_content() -> None:
 
 def test_content_is_a_bool() -> None:
     with pytest.raises(TypeError, match=r"^file: expected <class 'bool'>, got str$"):
-        Visit(URL, file="cat.png")  # type: ignore[arg-type]
+        Visit(URL, file="cat.png")  # type: ignore[arg-type]  # wrong on purpose

@@ -101,7 +101,7 @@ def test_files_that_cannot_be_sent_raise_at_once(kind: Any, tmp_path: Path) -> N
     ask = next(ask for ask in ASKS.values() if ask.kind is kind)
     url = "http://site.example"
     with pytest.raises(TypeError, match=r"^files: expected several, got one$"):
-        ask_with(ask, url, "cat.png")  # type: ignore[arg-type]
+        ask_with(ask, url, "cat.png")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match=r"^file: expected a path, bytes, .*, got int$"):
         kind(url).ask("What?", files=[__file__, 5])
     with pytest.raises(FileNotFoundError):

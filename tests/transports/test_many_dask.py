@@ -123,7 +123,7 @@ def test_stop_gives_the_questions_under_way_as_broken(client: Client) -> None:
             found.append(result)
             results.stop()
     assert [result.outcome for result in found] == ["end", *["broken"] * (len(found) - 1)]
-    assert {result.last.detail for result in found[1:]} <= {"closed by the caller"}  # type: ignore[union-attr]
+    assert {result.last.detail for result in found[1:]} <= {"closed by the caller"}  # type: ignore[union-attr]  # fails if it is None
     assert set(asked(server)) <= {result.question for result in found if result.asked is not False}
 
 
@@ -149,7 +149,7 @@ def test_a_run_ends_however_early_it_is_closed(client: Client, turns: int) -> No
     async def closed_early() -> None:
         waiting = asyncio.ensure_future(anext(results, None))
         for _ in range(turns):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # other tasks run
         await results.aclose()
         assert await waiting is None
 

@@ -220,7 +220,7 @@ def test_a_malformed_question_is_reported_with_its_line_number(lines: list[str],
 
 def test_a_text_is_not_an_expectation() -> None:
     with pytest.raises(ValueError, match="expect: expected an object with 'contains' or 'regex'"):
-        BatchQuestion(1, "a", expect="b")  # type: ignore[arg-type]
+        BatchQuestion(1, "a", expect="b")  # type: ignore[arg-type]  # wrong on purpose
 
 
 # ------------------------------------------------------------------------------ after a break

@@ -52,7 +52,7 @@ async def checkpoint() -> None:
     if trio.lowlevel.in_trio_run():
         await trio.lowlevel.checkpoint()
     else:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # other tasks run
 
 
 def outcomes(results: list[Result]) -> dict[Any, str]:
@@ -247,7 +247,7 @@ def test_a_run_ends_however_early_it_is_closed(run: Any, turns: int) -> None:
         else:
             waiting = asyncio.create_task(anext(results, None))
             for _ in range(turns):  # the first starts `anext`, and the second what it starts
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # other tasks run
         await results.aclose()
         assert [result async for result in results] == []
         if not trio.lowlevel.in_trio_run():
@@ -280,7 +280,7 @@ def test_a_cancelled_wait_loses_no_result(run: Any) -> None:
                 await anext(results)
         else:
             waiting = asyncio.create_task(anext(results))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # other tasks run
             waiting.cancel()
             await asyncio.wait([waiting])
 

@@ -134,6 +134,6 @@ def test_the_end_of_the_block_waits_for_the_function() -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match=re.escape("Run.function: expected a function, got bytes")):
-        Run(b"a")  # type: ignore[arg-type]
+        Run(b"a")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="Run needs a socket: use FaultServer"):
         MemoryServer((Run(print),))
