@@ -1,17 +1,17 @@
 """Blocking sockets with deadlines, for the transport and the server."""
 
+import _thread
 import math
 import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 from ._common import READ, tune
 
-__all__ = ["SocketStream", "at_once", "connect", "look_up", "send_all", "set_timeout", "shut_down"]
+__all__ = ["Flag", "SocketStream", "at_once", "connect", "look_up", "send_all", "set_timeout", "shut_down"]
 
 _T = TypeVar("_T")
 _LONGEST = 1_000_000.0  # seconds, instead of no timeout
@@ -32,22 +32,53 @@ def set_timeout(connection: socket.socket, end: float, share: int = 1) -> None:
         connection.settimeout(left)
 
 
-def look_up(host: str, port: int, end: float, found: "Future[list[Any]]") -> list[Any]:
-    """Return the addresses of a name. Raises `OSError`, `UnicodeError`, and `TimeoutError` if `end` passes.
+@final
+class Flag:
+    """What the transport needs of `threading.Event`, on a bare lock.
 
-    The system's lookup cannot be interrupted, so it runs in a daemon thread. An exception
-    set on `found` ends the wait.
+    An interrupt such as Ctrl-C can leave the lock inside an `Event` taken, or come out
+    of its `wait` as a RuntimeError. `set` also works in a weakref's callback, which may
+    run in the middle of `wait`.
     """
 
-    def run() -> None:
-        with suppress(InvalidStateError):  # nobody waits any more
-            try:  # with bytes, since for a str Python would import its IDNA codec
-                found.set_result(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
-                found.set_exception(error)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
-    threading.Thread(target=run, name="opchat lookup", daemon=True).start()
-    return found.result(None if end == math.inf else max(0.0, end - time.monotonic()))
+    def set(self) -> None:
+        with suppress(RuntimeError):  # it was set before
+            self._lock.release()
+
+    def wait(self, until: float) -> None:
+        """Wait until it is set. Raises `TimeoutError` at `until`."""
+        if not self._lock.acquire(timeout=-1 if until == math.inf else max(0.0, until - time.monotonic())):
+            raise TimeoutError("timed out")
+        self.set()
+
+
+def look_up(host: str, port: int, end: float, over: Flag) -> list[Any]:
+    """Return the addresses of a name. Raises `OSError`, `UnicodeError`, and `TimeoutError` if `end` passes.
+
+    The system's lookup cannot be interrupted, so it runs in a daemon thread. Setting
+    `over` ends the wait with an `OSError`.
+    """
+    found: list[list[Any]] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:  # with bytes, since for a str Python would import its IDNA codec
+            found.append(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            failed.append(error)
+        over.set()
+
+    _thread.start_new_thread(run, ())  # Thread.start waits for an Event
+    over.wait(end)
+    if failed:
+        raise failed.pop()  # a traceback refers to this frame, so the frame must not refer to the exception
+    if not found:
+        raise OSError("the lookup was given up")
+    return found[0]
 
 
 def connect(
@@ -58,18 +89,19 @@ def connect(
     `opened` gets each socket before it connects. Raises the `OSError` of the last address.
     """
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        connection = socket.socket(family, kind, protocol)
+        connection: socket.socket | None = None
         try:
+            connection = socket.socket(family, kind, protocol)
             opened(connection)
             set_timeout(connection, end, share=len(addresses) - index)
             connection.connect(address)
             tune(connection)
-        except OSError:
-            connection.close()
-            if index == len(addresses) - 1:
-                raise
-        else:
             return connection
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if index == len(addresses) - 1 or not isinstance(error, OSError):
+                raise
     raise OSError("the name has no address")
 
 
@@ -99,10 +131,10 @@ class SocketStream:
         self.socket.close()
 
 
-def at_once(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine that never suspends, and return its result."""
+def at_once(work: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> _T:
+    """Run a coroutine function that never suspends, and return its result."""
     try:
-        work.send(None)
+        work(*arguments).send(None)  # on one line: a coroutine that an interrupt drops before it begins is warned of
     except StopIteration as stop:
         result: _T = stop.value
         return result

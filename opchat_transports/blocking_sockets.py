@@ -1,10 +1,8 @@
 """Blocking sockets: `BlockingTransport` drives calls in threads. Works unchanged under gevent's patched sockets."""
 
-import math
 import socket
 import threading
 import time
-from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, Self, final
 
@@ -13,7 +11,7 @@ from opchat_proto import Call, Connect, Done, Event, Receive, Send, StartTLS, Wa
 from ._base import ReplyBase, TransportBase
 from ._common import READ, words
 from ._discussions import Discussions
-from ._sockets import SocketStream, at_once, connect, look_up, set_timeout, shut_down
+from ._sockets import Flag, SocketStream, at_once, connect, look_up, set_timeout, shut_down
 from ._text import Text
 from ._tls import TLSStream
 from ._uploads import Uploads
@@ -39,7 +37,7 @@ class BlockingTransport(
     system gives up. There are no other threads.
     """
 
-    _signal = threading.Event
+    _signal = Flag
 
     def _reply(self, call: Call) -> "BlockingReply":
         return BlockingReply(self, call)
@@ -68,7 +66,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         self._guard = threading.RLock()  # for opening, shutting down and closing the socket
         self._link: SocketStream | None = None
         self._tls: TLSStream | None = None  # whether TLS is in use there
-        self._lookup: Future[list[Any]] | None = None  # the lookup of a name
+        self._lookup: Flag | None = None  # set when the lookup of a name is over, or is to be given up
         self._closed = False
 
     def __iter__(self) -> Self:
@@ -108,15 +106,14 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
             if self._link is not None:
                 shut_down(self._link.socket)
             if self._lookup is not None:
-                with suppress(InvalidStateError):  # the lookup has ended
-                    self._lookup.set_exception(OSError(_CLOSED))
-        self._transport._forget(self)
+                self._lookup.set()
         # Only the reading thread may close the socket: its descriptor could otherwise be reused while it reads.
         if self._reading.acquire(timeout=_WAIT_FOR_READER):
             try:
                 self._disconnect()
             finally:
                 self._reading.release()
+        self._transport._forget(self)  # at the end: until then, closing the transport closes it again
 
     def __exit__(self, *_: object) -> None:
         """Same as `close()`."""
@@ -153,7 +150,7 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
     def _receive(self, until: float) -> bytes:
         link = self._link
         if link is None or self._tls is not None:
-            return at_once(self._stream(until).receive_some())
+            return at_once(self._stream(until).receive_some)
         set_timeout(link.socket, until)
         return link.socket.recv(READ)
 
@@ -164,12 +161,12 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 self._connect(host, port, until)
             case StartTLS(server_name):
                 self._tls = TLSStream(self._stream(until), self._transport._tls, server_name)
-                at_once(self._tls.do_handshake())
+                at_once(self._tls.do_handshake)
             case Send(data):
-                at_once(self._stream(until).send_all(data))
+                at_once(self._stream(until).send_all, data)
             case Wait(signal):
                 self._disconnect()
-                signal.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
+                signal.wait(until)
 
     def _stream(self, until: float) -> SocketStream | TLSStream:
         """The connection, with this deadline for the next call."""
@@ -191,12 +188,12 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         name = host.encode("ascii")
         with suppress(OSError):
             return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        found: Future[list[Any]] = Future()
+        over = Flag()
         with self._guard:
             if self._closed:
                 raise OSError(_CLOSED)
-            self._lookup = found
-        return look_up(host, port, until, found)
+            self._lookup = over
+        return look_up(host, port, until, over)
 
     def _disconnect(self) -> None:
         with self._guard:

@@ -7,7 +7,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -46,7 +45,7 @@ from opchat_proto import (
 
 from .._common import load_trust_store, words
 from .._proxies import choose_proxy
-from .._sockets import SocketStream, at_once, connect, look_up, set_timeout
+from .._sockets import Flag, SocketStream, at_once, connect, look_up, set_timeout
 from .._tls import TLSStream
 from ._diagnosis import diagnose
 from ._login import merge
@@ -329,9 +328,9 @@ class _Connection:
             case StartTLS(server_name):
                 self._start_tls(server_name, until)
             case Send(data):
-                at_once(self._stream.send_all(data))
+                at_once(self._stream.send_all, data)
             case Receive():
-                return at_once(self._stream.receive_some())
+                return at_once(self._stream.receive_some)
         return b""
 
     def close(self) -> None:
@@ -341,7 +340,7 @@ class _Connection:
 
     def _connect(self, host: str, port: int, until: float) -> None:
         self.contacts.append(Contact(host=host, port=port, failed_at="name"))
-        found = look_up(host, port, until, Future())
+        found = look_up(host, port, until, Flag())
         addresses = tuple(dict.fromkeys(str(address[0]) for *_, address in found))
         self._note(addresses=addresses, failed_at="connection")
         self._link = SocketStream(connect(found, until))
@@ -353,7 +352,7 @@ class _Connection:
         self._note(host=server_name, failed_at="tls")
         stream = TLSStream(self._stream, self._context(), server_name)
         try:
-            at_once(stream.do_handshake())
+            at_once(stream.do_handshake)
         except ssl.SSLCertVerificationError:
             if self._is_direct:
                 self._note(certificate=_untrusted(self.contacts[-1], server_name, until))

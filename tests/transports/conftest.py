@@ -79,9 +79,6 @@ def asyncio_is_silent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    for thread in threading.enumerate():
-        if thread.name == "opchat lookup":  # nobody awaits it once it has given its result
-            thread.join(PATIENCE)
     assert {thread for thread in threading.enumerate() if "Trio" not in thread.name} <= before  # trio keeps some itself
 
 

@@ -55,6 +55,14 @@ def test_a_second_address_is_tried_within_the_same_clock(full_port: int, monkeyp
     assert events[-1].reply == "a"
 
 
+def test_an_address_of_an_unknown_family_does_not_hide_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system without IPv6."""
+    with FaultServer(tells("a")) as server, monkeypatch.context() as patched:
+        good = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", server.port))
+        patched.setattr(socket, "getaddrinfo", lookup(lambda: [(9999, *good[1:]), good]))
+        assert ask("http://h", session=Session())[-1].reply == "a"
+
+
 def lookup(names: Callable[[], Any]) -> Callable[..., Any]:
     """Replaces `socket.getaddrinfo`, which runs first."""
 
@@ -79,9 +87,6 @@ def stuck_lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     monkeypatch.setattr(socket, "getaddrinfo", lookup(hang))
     yield begun
     ended.set()
-    for thread in threading.enumerate():
-        if thread.name == "opchat lookup":
-            thread.join(PATIENCE)
 
 
 def test_the_connect_clock_bounds_the_lookup_of_a_name(stuck_lookup: threading.Event) -> None:
