@@ -82,7 +82,7 @@ def read_cookies(text: str, host: str, target: str, now: float, *, is_https: boo
 
 def _read_header(text: str) -> str:
     match = re.fullmatch(_HEADER, text.strip())
-    pairs = [pair.strip(" ") for pair in match[1].split(";")] if match else []
+    pairs = [pair.strip() for pair in match[1].split(";")] if match else []
     pairs = [pair for pair in pairs if pair]
     if not pairs or not all(re.fullmatch(_PAIR, pair) for pair in pairs):
         raise ValueError(_EXPECTED)

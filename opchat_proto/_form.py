@@ -9,7 +9,7 @@ __all__: list[str] = []
 _HEAD_BYTES = 8 * 1024  # bytes of a part's head, at most
 _PARTS = 64
 _LONGEST_NAME = 200  # characters
-_BOUNDARY = r'(?i)boundary=(?:"([^"]{1,200})"|([^\s";,]{1,200}))'
+_FORM = r'(?is)multipart/form-data.*?boundary=(?:"([^"]{1,200})"|([^\s";,]{1,200}))'
 _PARAMETER = r'(?i);[ \t]*(name|filename)=(?:"([^"]*)"|([^\s";,]+))'
 _TYPE = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}/[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
 _CONTROLS = r"[\x00-\x1f\x7f]"
@@ -47,14 +47,11 @@ class FormDecoder:
     """
 
     def __init__(self, content_type: str) -> None:
-        boundary = re.search(_BOUNDARY, content_type)
-        is_form = boundary is not None and content_type.lower().startswith("multipart/form-data")
-        self.state = State.PREAMBLE if is_form else State.BROKEN
-        self._edge = (
-            b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace") if boundary is not None else b""
-        )
+        form = re.match(_FORM, content_type)
+        boundary = form[1] or form[2] if form else ""
+        self.state = State.PREAMBLE if boundary else State.BROKEN
+        self._edge = b"\r\n--" + boundary.encode("latin-1", "replace")
         self._held = bytearray(b"\r\n")  # the line end before the first boundary
-        self._searched = 0  # bytes of the held head searched so far
         self._parts = 0
 
     def receive_data(self, data: bytes) -> list[FormEvent]:
@@ -89,14 +86,10 @@ class FormDecoder:
                 else:
                     self.state = State.BROKEN
             case State.HEAD:
-                end = held.find(b"\r\n\r\n", self._searched, _HEAD_BYTES)
-                self._searched = max(0, len(held) - 3) if end < 0 else 0
-                if end < 0:
-                    if len(held) < _HEAD_BYTES:
-                        return False
-                    self.state = State.BROKEN
-                    return True
-                part = _read_head(bytes(held[:end]))
+                end = held.find(b"\r\n\r\n", 0, _HEAD_BYTES)
+                if end < 0 and len(held) < _HEAD_BYTES:
+                    return False
+                part = _read_head(bytes(held[: max(0, end)]))
                 del held[: end + 4]
                 self.state = State.BROKEN if part is None else State.CONTENT
                 if part is not None:

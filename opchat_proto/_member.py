@@ -93,13 +93,13 @@ class NonceDecoder:
     def _receive_head(self, status: int, fields: list[tuple[str, str]]) -> list[Event]:
         """See `ReplyDecoder.receive_head`. `fields` are already decoded."""
         events = self._head._receive_head(status, fields)
-        if not 100 <= status < 200:
+        if status >= 200:
             self._status = status
         return events
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Bytes of the body. A body of more than `Limits.refusal_bytes` is not a nonce."""
-        self._text += memoryview(data).tobytes()[: self._room + 1 - len(self._text)]
+        self._text += memoryview(data).tobytes()
         return [self._refused()] if len(self._text) > self._room else []
 
     def receive_eof(self) -> list[Event]:

@@ -60,5 +60,4 @@ class Retries:
                 # Random up to a bound that doubles, so that calls that failed together are not retried together.
                 bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
                 return min(_SHORTEST_BACK_OFF + self.draw(1.0) * (bound - _SHORTEST_BACK_OFF), self._longest_wait)
-            case _:
-                return None
+        return None

@@ -59,7 +59,7 @@ def test_a_value_that_is_not_a_number_is_named(name: str, value: Any) -> None:
 @pytest.mark.parametrize("value", [0, -1, -0.0, 1_000_000.5, math.inf, -math.inf, math.nan])
 def test_a_number_that_cannot_be_waited_for_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^Timeouts\.{name}: expected above 0 and at most 1000000 seconds, got "):
-        Timeouts(**{name: value})
+        Timeouts(**{"connect": None, name: value})
 
 
 # ------------------------------------------------------------------------------------------------ which clock runs

@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opchat_proto import Session
-from opchat_proto._cookies import _Cookie  # private: only a traceback with local variables shows it
+from opchat_proto._cookies import (
+    _Cookie,  # private: only a traceback with local variables shows it
+    domain_matches,  # private: of a site's answers, only its session cookie needs it
+)
 
 NOW = 1_795_357_744
 LOGIN = "wordpress_logged_in_1=alice%7C1"
@@ -97,6 +100,12 @@ def test_domain_path_and_scheme_must_fit_the_site(given: str, site: str) -> None
     assert cookie(given, site) == LOGIN
 
 
+@pytest.mark.parametrize("host", ["site.example", "site.example."])
+def test_the_dot_after_a_host_and_a_domain_left_out_match(host: str) -> None:
+    domains = ["", "site.example", "example", "www.site.example", "ite.example"]
+    assert [domain for domain in domains if domain_matches(host, domain)] == ["", "site.example", "example"]
+
+
 def test_longer_paths_come_first_and_values_are_unchanged() -> None:
     given = [line(pair="a=1"), line(pair='b="x y", z'), line(path="/wp-json", pair="a=2"), line(pair="c=")]
     assert cookie("\n".join(given)) == 'a=2; a=1; b="x y", z; c='
@@ -108,6 +117,10 @@ def test_longer_paths_come_first_and_values_are_unchanged() -> None:
 )
 def test_a_cookie_header_is_taken_whole(text: str) -> None:
     assert cookie(text) == LOGIN
+
+
+def test_the_cookies_of_a_header_keep_their_order() -> None:
+    assert cookie('Cookie: b=2;a=1 ; c="x y"') == 'b=2; a=1; c="x y"'
 
 
 @pytest.mark.parametrize(

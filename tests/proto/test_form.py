@@ -58,6 +58,7 @@ def test_any_bytes_are_the_same_in_any_pieces(data: bytes, size: int) -> None:
         (b'content-disposition:form-data;name="a"', Part("a", None, "application/octet-stream")),
         (b"Content-Disposition: form-data; name=a; filename=b.c", Part("a", "b.c", "application/octet-stream")),
         (b'Content-Disposition: form-data; name="a"; filename=""', Part("a", "", "application/octet-stream")),
+        (b'Content-Disposition: form-data; name="a:b\xff"', Part("a:b\ufffd", None, "application/octet-stream")),
         (
             b'X: y\r\nContent-Disposition: FORM-DATA; filename="../\\..\\x\0\xc3\xa9.png"; name="a"',
             Part("a", "x\u00e9.png", "application/octet-stream"),
@@ -83,7 +84,9 @@ GOOD = b'Content-Disposition: form-data; name="a"'
         (form(GOOD, b"Content-Disposition: attachment; name=a"), 1),
         (form(GOOD, b"Content-Disposition: form-data"), 1),
         (b"--edge x\r\n" + GOOD, 0),
-        (b"--edge\r\n" + b"x" * 9000, 0),
+        (b"--edge\r\n" + b"x" * (8192 - len("\r\n")), 0),
+        (form(GOOD + b"\r\nX: " + b"y" * 8192), 0),
+        (b"--edge\r\n\r\n", 0),
         (form(*[GOOD] * 65), 64),
     ],
 )
@@ -98,8 +101,22 @@ def test_without_its_content_type_a_form_is_broken(kind: str) -> None:
     assert decoded(FORM, kind=kind) == ([], State.BROKEN)
 
 
-def test_a_boundary_without_quotes_is_accepted() -> None:
-    assert decoded(FORM, kind="Multipart/Form-Data; charset=x; Boundary=edge")[1] == State.END
+@pytest.mark.parametrize(
+    ("kind", "boundary"),
+    [
+        ("Multipart/Form-Data; charset=x; Boundary=edge", b"edge"),
+        ("multipart/form-data; boundary=\xe9\u4e2d", b"\xe9?"),
+    ],
+)
+def test_a_boundary_without_quotes_is_accepted(kind: str, boundary: bytes) -> None:
+    assert decoded(FORM.replace(b"edge", boundary), kind=kind) == ([*NA, PICTURE, CAT.data], State.END)
+
+
+def test_all_content_is_handed_over_that_cannot_be_the_beginning_of_a_boundary() -> None:
+    decoder = FormDecoder(KIND)
+    begun = b"--edge\r\n" + GOOD + b"\r\n\r\n"
+    assert decoder.receive_data(begun + b"0123456789") == [Part("a", None, "application/octet-stream"), b"012"]
+    assert decoder.receive_data(b"\r\n--edge") == [b"3456789"]
 
 
 def test_a_form_that_is_cut_has_not_ended() -> None:

@@ -49,14 +49,17 @@ def answered(status: int, body: bytes) -> Event:
     ("status", "body", "member"),
     [
         (200, b'{"id":2,"name":"Alice","slug":"alice"}', "alice"),
-        (200, b'{"id":2}', "user 2"),
+        (200, b'{"id":1}', "user 1"),
+        (200, b'{"id":23456789012}', "user 456789012"),
         (200, b'{"id":2,"slug":"\\ud83d\\ude00"}', "user 2"),
         (200, b'{"id":2,"slug":5}', "user 2"),
         (200, b'<b>Notice</b>{"id":2,"slug":"alice"}', "alice"),
         (200, b'<b>Notice</b>{"id":2,"slug":"alice"}\n<!-- cached --> <!-- again -->\n', "alice"),
+        (200, b'<b>Notice</b>{"id":2,"slug":"alice"} {"id":2,"slug":"alice"}', "alice"),
         (200, b'<title>Home</title><script>post = {"id":2,"slug":"hello"};</script>', None),
         (200, b'[{"id":2,"slug":"alice"},{"id":3,"slug":"bob"}]', None),
         (200, b'<b>Notice</b>{"id":2,"slug":"alice"}<!-- cut', None),
+        (200, b'{"id":0}', None),
         (200, b'{"id":-2}', None),
         (200, b'{"id":2.0}', None),
         (200, b'{"name":"alice"}', None),
@@ -93,7 +96,9 @@ def test_an_obstacle_is_reported(event: Broken, session: Session, advice: str) -
 
 def test_any_other_answer_is_not_one_of_wordpress() -> None:
     assert explain_guest(End(None), ALICE).detail.startswith("users/me: no user; a security plugin")
-    assert explain_nonce("/page/").detail.startswith(f"/page/: no nonce for a member; {GUEST}the cookies")
+    explained = explain_nonce("/page/")
+    assert explained.detail.startswith(f"/page/: no nonce for a member; {GUEST}the cookies")
+    assert replace(explained, detail="") == Broken(Reason.REFUSED, "")
 
 
 def judged(status: int, pieces: list[bytes], *, limits: Limits = Limits()) -> tuple[list[Event], str | None]:

@@ -1,5 +1,7 @@
 """The request for a file, and the details of refusals."""
 
+import json
+
 import pytest
 
 from opchat_proto import Broken, Flow, Reason, Session
@@ -7,6 +9,7 @@ from tests.proto.uploads import CAT, FORM, SITE
 
 PAGE = "<b>Fatal</b> error"
 JSON = '{"success":false,"message":"No."}'
+EMPTY = '{"success":false,"message":"No file provided."}'
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,8 @@ JSON = '{"success":false,"message":"No."}'
         (500, "No.", "No."),
         (503, PAGE, "Fatal error"),
         (500, JSON, "No."),
+        (500, '{"code":"internal_server_error","message":"No."}', "No.; is the file larger than the site takes?"),
+        (400, EMPTY, "No file provided.; is the file larger than the site takes?"),
     ],
 )
 def test_a_file_is_posted_as_a_form_and_costs_no_question(status: int, body: str, detail: str) -> None:
@@ -28,4 +33,5 @@ def test_a_file_is_posted_as_a_form_and_costs_no_question(status: int, body: str
     assert (request.body, dict(request.headers)["Content-Type"]) == (FORM, 'multipart/form-data; boundary="edge"')
     flow.receive_head(status, [])
     flow.receive_data(body.encode())
-    assert flow.receive_eof() == [Broken(Reason.REFUSED, detail, status, raw=body)]
+    code = json.loads(body).get("code") if body.startswith("{") else None
+    assert flow.receive_eof() == [Broken(Reason.REFUSED, detail, status, code, raw=body)]
