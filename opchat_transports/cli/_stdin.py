@@ -23,9 +23,10 @@ stdin_option = click.option("--no-stdin", is_flag=True, help="Do not read standa
 """The option of commands that call `whole_question`."""
 
 
-def whole_question(arguments: Sequence[str], limits: Limits, *, no_stdin: bool) -> str:
+def whole_question(arguments: Sequence[str], limits: Limits, *, no_stdin: bool, has_files: bool = False) -> str:
     """The arguments, followed by standard input. Raises `UsageError` if there is neither.
 
+    With files, an argument may be "", for a question without a text (WIRE 4.7).
     A terminal is read only for the argument "-". A pipe is read to its end, because
     the question may be about what comes last.
     """
@@ -36,8 +37,9 @@ def whole_question(arguments: Sequence[str], limits: Limits, *, no_stdin: bool) 
     if wanted or not (no_stdin or sys.stdin is None or is_terminal(sys.stdin)):
         text = _input_text(limits.request_bytes).strip("\n")
         question = f"{question}\n\n{text}" if question and text.strip() else question or text
-    if not question.strip():
-        raise click.UsageError("expected a question, as an argument or on standard input")
+    if not (question.strip() or (has_files and "" in arguments)):
+        empty = '; "" asks with the files alone' if has_files else ""
+        raise click.UsageError(f"expected a question, as an argument or on standard input{empty}")
     return question
 
 

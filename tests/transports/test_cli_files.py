@@ -49,6 +49,25 @@ def test_files_are_uploaded_and_named_in_the_question(via: str, tmp_path: Path) 
     assert json.loads(request.body)["newFileIds"] == ["f1", "f2"]
 
 
+def test_a_file_can_be_asked_about_without_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(PNG)
+    with FaultServer(kept("f1"), answered()) as server:
+        result = opchat("ask", "--url", server.url, "--file", str(path), "")
+        *_, request = server.requests
+    assert (result.stdout, result.stderr, result.returncode) == ("A cat.\n", "", 0)
+    body = json.loads(request.body)
+    assert (body["newMessage"], body["newFileId"]) == ("", "f1")
+
+
+@pytest.mark.parametrize("arguments", [[], ["-"], [" "]])
+def test_a_forgotten_question_is_wrong_usage_also_with_a_file(arguments: list[str]) -> None:
+    result = opchat("ask", "--url", "http://127.0.0.1:1", "--file", "none.png", *arguments)
+    assert (result.stdout, result.returncode) == ("", 2)
+    expected = 'expected a question, as an argument or on standard input; "" asks with the files alone'
+    assert expected in " ".join(result.stderr.split())
+
+
 def test_a_refused_file_gives_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.php"
     path.write_bytes(b"<?php")

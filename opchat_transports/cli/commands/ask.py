@@ -77,7 +77,7 @@ def ask_command(
     Standard input, unless it is a terminal, is appended to QUESTION or replaces it.
     A pipe is read to its end; --no-stdin or </dev/null does not wait.
     """
-    text = whole_question(question, settings.limits, no_stdin=no_stdin)
+    text = whole_question(question, settings.limits, no_stdin=no_stdin, has_files=bool(files))
     quiet = settings.verbose  # its lines would mix with the animation
     printing: dict[str, Any] = {"kinds": show, "as_json": as_json, "markdown": markdown, "quiet": quiet}
     if official:
