@@ -106,7 +106,10 @@ class TransportBase(Generic[_R]):
                 raise TypeError("files: expected several, got one")
             now, later = self._split(list(files), self._channel.limits.upload_bytes)
             options["files"] = now  # type: ignore[typeddict-unknown-key]  # for the core
-        reply = self._open(self._new_call(question, conversation, chat_id=new_chat_id(), **options))
+        call = self._new_call(question, conversation, chat_id=new_chat_id(), **options)
+        if later and not hasattr(call, "submit"):  # the call itself can check only files that were read
+            raise TypeError(f"files: expected a question that they belong to, got {type(question).__name__}")
+        reply = self._open(call)
         reply._files = later
         return reply
 

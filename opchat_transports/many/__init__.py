@@ -56,7 +56,8 @@ def ask(questions: QuestionSource, **options: Unpack[AskOptions]) -> Results:
 
     After a Retry-After, a site is asked nothing before that time.
 
-    Raises `ValueError` for invalid numbers or an invalid address.
+    Raises `ValueError` for invalid numbers, addresses and other values, `TypeError` for
+    wrong types.
     """
     choices = Choices(options)
 

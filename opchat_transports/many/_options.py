@@ -2,12 +2,13 @@
 
 import random
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, final
 
 from opchat_proto import Bot, Endpoint, Limits, Observer, Scalar, Session, Timeouts
 
-from .._common import new_chat_id
+from .._common import make_channel, make_ssl_context, new_chat_id
 from .._proxies import ProxyLike
 from ._plan import Plan
 from ._questions import BatchQuestion, QuestionId, Result
@@ -57,15 +58,27 @@ class AskOptions(TypedDict, total=False):
 
 _FOR_SITES = {"headers", "limits", "timeouts", "proxy", "observer", "ssl_context"}
 _FOR_RUNS = {"concurrency", "before_ask", "page", "session"}
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("concurrency", "retries", "conversations"), int),
+    **dict.fromkeys(("stop_after", "most"), int | None),
+    "rate": int | float | None,
+    "bot": Bot | str | int | float | None,
+    "settled": Mapping | None,
+    "before_ask": Callable | None,
+}
 
 
 @final
 class Choices:
-    """The options, grouped by purpose. Raises `ValueError` for wrong numbers, `TypeError` for unknown names."""
+    """The options, grouped by purpose. Raises `ValueError` for wrong values, `TypeError` for wrong types and names."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         if unknown := set(options) - set(AskOptions.__annotations__):
             raise TypeError(f"{min(unknown)}: unknown option")
+        for name, value in options.items():
+            if not isinstance(value, _TYPES.get(name, object)):
+                expected = getattr(_TYPES[name], "__name__", _TYPES[name])
+                raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
         self.for_sites = {name: value for name, value in options.items() if name in _FOR_SITES}
         self.concurrency: int = options.get("concurrency", 4)
         self.before_ask: Callable[[BatchQuestion], object] | None = options.get("before_ask")
@@ -80,5 +93,13 @@ class Choices:
             session, endpoint = bot.session, bot.endpoint
         self.for_own_site: tuple[Endpoint, dict[str, Any]] | None = None
         """The site with a session of its own, and the additional options of its transport."""
+        own: dict[str, Any] = {}
         if session is not None and endpoint is not None:
-            self.for_own_site = endpoint, {"session": session, "page": options.get("page")}
+            own = {"session": session, "page": options.get("page")}
+            self.for_own_site = endpoint, own
+        # Raises now rather than in the middle of a run. Without the environment's proxies, since a worker has its own.
+        given: Any = {"proxy": None, **self.for_sites, **own}
+        context = given.pop("ssl_context", None)
+        channel = make_channel(endpoint or "https://site.example", given, signal=threading.Event)
+        if context is not None:
+            make_ssl_context(channel, context)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opchat_proto import Broken, Conversation, End, Limits, Reason, Upload
+from opchat_proto import Broken, Conversation, End, Limits, Query, Reason, Upload
 from opchat_transports import FileLike, ReplyBroken
 from opchat_transports.testing import Close, Expect, FaultServer, Script, Write, json_object, response
 
@@ -104,6 +104,8 @@ def test_files_that_cannot_be_sent_raise_at_once(kind: Any, tmp_path: Path) -> N
         ask_with(ask, url, "cat.png")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match=r"^file: expected a path, bytes, .*, got int$"):
         kind(url).ask("What?", files=[__file__, 5])
+    with pytest.raises(TypeError, match=r"^files: expected a question that they belong to, got Query$"):
+        kind(url).ask(Query("What?"), files=[__file__])
     with pytest.raises(FileNotFoundError):
         ask_with(ask, url, [tmp_path / "none.png"])
     with pytest.raises(ValueError, match=r"^file: expected at most 1000 bytes \(Limits\.upload_bytes\)$"):

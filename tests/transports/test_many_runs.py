@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from opchat_proto import End, Limits, Reason, Timeouts
+from opchat_proto import End, Limits, Reason, Session, Timeouts
 from opchat_transports import many
 from opchat_transports.many import BatchQuestion, Result
 from opchat_transports.testing import (
@@ -170,6 +170,16 @@ def test_a_malformed_question_is_an_error(run: Any, question: Any, error: type[E
         ({"concurrency": 0}, ValueError, "concurrency: expected 1 or more, got 0"),
         ({"url": "ftp://x"}, ValueError, "expected a site"),
         ({"sessions": None}, TypeError, "sessions: unknown option"),
+        ({"url": "http://x", "session": "x"}, TypeError, r"session: expected .*Session \| None, got str"),
+        ({"url": "http://x", "session": Session(), "page": "x"}, ValueError, "expected a page"),
+        ({"headers": {"X": "a\nb"}}, ValueError, "header"),
+        ({"concurrency": "4"}, TypeError, "concurrency: expected int, got str"),
+        ({"rate": "4"}, TypeError, r"rate: expected int \| float \| None, got str"),
+        ({"settled": 5}, TypeError, r"settled: expected .*Mapping \| None, got int"),
+        ({"before_ask": 5}, TypeError, r"before_ask: expected .*Callable \| None, got int"),
+        ({"bot": ["a"]}, TypeError, "bot: expected .*, got list"),
+        ({"timeouts": 5}, TypeError, "timeouts: expected Timeouts, got int"),
+        ({"ssl_context": True}, TypeError, "ssl_context: expected an ssl.SSLContext or None, got bool"),
     ],
 )
 def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: type[Exception], message: str) -> None:
