@@ -386,7 +386,7 @@ class Server:
         end = _HEAD_END.search(received, self._searched, limits.head_bytes)
         if end is None:
             if len(received) >= limits.head_bytes:
-                raise _Refused(http_error(431, f"The head is larger than {limits.head_bytes} bytes."))
+                raise _Refused(self._site.refuse(431))
             self._searched = max(0, len(received) - 2)
             return False
         head = bytes(received[: end.end()])

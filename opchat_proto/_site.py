@@ -39,7 +39,9 @@ _NO_NONCE = "rest_forbidden", "Sorry, you are not allowed to do that."
 _REFUSALS = {
     400: "The request cannot be read.",
     408: "The request took too long.",
-    413: "",  # names the limit
+    413: "The body is larger than {limits.request_bytes} bytes.",
+    431: "The head is larger than {limits.head_bytes} bytes.",
+    501: "The transfer coding is unknown.",
     503: "Too many requests are being sent at once.",
 }
 PHRASES = {  # not http.HTTPStatus: it names 413 differently from Python 3.13 on
@@ -242,13 +244,15 @@ class Site:
     def refuse(self, status: int, headers: Headers = ()) -> Response:
         """The response to send instead of reading the rest of a request.
 
-        400: it is not HTTP. 413: it is larger than `limits.request_bytes`. 408: it takes
-        too long. 503: there is no room for it. `headers` are those of the request that have
-        come so far. Raises `ValueError` for another status.
+        400: it is not HTTP. 408: it takes too long. 413: it is larger than
+        `limits.request_bytes`. 431: its head is larger than `limits.head_bytes`. 501: it
+        has a transfer coding other than chunked. 503: there is no room for it. `headers`
+        are those of the request that have come so far. Raises `ValueError` for another
+        status.
         """
         if status not in _REFUSALS:
-            raise ValueError(f"status: expected 400, 408, 413 or 503, got {status}")
-        response = too_large(self.limits.request_bytes) if status == 413 else http_error(status, _REFUSALS[status])
+            raise ValueError(f"status: expected one of {', '.join(map(str, _REFUSALS))}, got {status}")
+        response = http_error(status, _REFUSALS[status].format(limits=self.limits))
         return replace(response, headers=(*response.headers, *self._cors(decode_headers(headers))))
 
     def _is_named(self, target: str, fields: list[tuple[str, str]]) -> bool:

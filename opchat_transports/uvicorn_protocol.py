@@ -6,6 +6,7 @@ heads that proxies may read differently.
 
 import logging
 import math
+import sys
 import time
 from asyncio import Transport
 from http import HTTPStatus
@@ -20,13 +21,14 @@ try:
 except ModuleNotFoundError as _error:
     raise missing(_error, "serve") from None
 
-from opchat_proto import Response, Site
+from opchat_proto import Limits, Response, Site
 
 from ._serving import OncePerSecond
 
 __all__ = ["BoundedProtocol"]
 
-_CHECKS = Site(b"checks heads, and makes no nonces", upload_types=("any",))  # the application may take none
+# It makes no nonces. The application bounds its bodies itself: a framework around it may take larger ones.
+_CHECKS = Site(b"checks heads", limits=Limits(request_bytes=sys.maxsize))
 _log = logging.getLogger("uvicorn.error")
 _log.addFilter(OncePerSecond())  # every warning of uvicorn about connections and requests
 
@@ -38,8 +40,9 @@ class BoundedProtocol(H11Protocol):
     all are being answered, the new one gets status 503. A head must come within
     `head_within` seconds of the connect or the previous answer. A client that does not
     read its answer for `write_within` seconds is disconnected. Heads that `Server`
-    refuses are refused here too (RFC 9112, 5.2 and 6.1). The log has at most one line a
-    second about all of these.
+    refuses are refused here too (RFC 9112, 5.2 and 6.1), except for the length of the
+    body, which is the application's to bound. The log has at most one line a second about
+    all of these.
 
     The bounds are attributes of the class; a subclass can change them.
     """
@@ -88,6 +91,11 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         self._see_request(before)
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Also stop the clock of the head: uvicorn's WebSocket protocol takes the connection over."""
+        self._head_timer.cancel()
+        super().handle_websocket_upgrade(event)
+
     def on_response_complete(self) -> None:
         """Also start the clock of the next head."""
         self._wait_for_head()
@@ -107,7 +115,8 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a malformed or dangerous request, as `Server` does."""
-        self._refuse(self._connection.refusal or _CHECKS.refuse(400))
+        assert self._connection.refusal is not None
+        self._refuse(self._connection.refusal)
 
     def _wait_for_head(self) -> None:
         self._waiting_since = time.monotonic()  # uvloop's clock has whole milliseconds
@@ -131,7 +140,8 @@ class BoundedProtocol(H11Protocol):
             reason = HTTPStatus(response.status).phrase.encode()
             headers = [*response.headers, ("Connection", "close")]
             head = h11.Response(status_code=response.status, reason=reason, headers=headers)
-            for event in (head, h11.Data(data=response.body), h11.EndOfMessage()):
+            body = b"" if self._connection.method == b"HEAD" else response.body
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
@@ -142,17 +152,24 @@ class _Connection(h11.Connection):
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=_CHECKS.limits.head_bytes)
+        self.method = b""
+        """Of the current request; empty if its head cannot be read."""
         self.refusal: Response | None = None
 
     def next_event(self) -> Any:
-        received = self.trailing_data[0] if self.their_state is h11.IDLE else b""
-        event = super().next_event()
+        received: bytes | None = None  # the bytes before the end of the head
+        if self.their_state is h11.IDLE:
+            received, self.method = self.trailing_data[0], b""
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.refusal = _CHECKS.refuse(400 if received is None else error.error_status_hint)
+            raise
         if type(event) is h11.Request:
+            assert received is not None
+            self.method = event.method
             head = received[: len(received) - len(self.trailing_data[0])]
-            method, target = event.method.decode(), event.target.decode()
-            upload = _CHECKS.receive_upload(method, target, event.headers, now=0) is not None
-            version = event.http_version.decode()
-            self.refusal = _CHECKS.check_head(event.headers, version=version, raw=head, upload=upload)
+            self.refusal = _CHECKS.check_head(event.headers, version=event.http_version.decode(), raw=head)
             if self.refusal is not None:
                 raise h11.RemoteProtocolError("refused")
         return event

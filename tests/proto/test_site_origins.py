@@ -65,6 +65,7 @@ def test_a_page_of_an_allowed_origin_may_read_every_response() -> None:
         ),
         OPEN.refuse(408, [header]),
         OPEN.refuse(413, [header]),
+        OPEN.refuse(431, [header]),
     ):
         assert isinstance(answer, Response)
         assert answer.headers[-4:] == READABLE
@@ -114,7 +115,13 @@ def test_a_request_that_takes_too_long_or_is_too_large_is_refused() -> None:
     unreadable = b'{"code":"bad_request","message":"The request cannot be read.","data":{"status":400}}'
     assert SITE.refuse(400) == json_response(400, unreadable)
     assert SITE.refuse(503) == json_response(503, crowded)
-    with pytest.raises(ValueError, match="status: expected 400, 408, 413 or 503, got 500"):
+    large = (
+        b'{"code":"request_header_fields_too_large","message":"The head is larger than 9 bytes.","data":{"status":431}}'
+    )
+    assert Site(SECRET, limits=Limits(head_bytes=9)).refuse(431) == json_response(431, large)
+    coded = b'{"code":"not_implemented","message":"The transfer coding is unknown.","data":{"status":501}}'
+    assert SITE.refuse(501) == json_response(501, coded)
+    with pytest.raises(ValueError, match="status: expected one of 400, 408, 413, 431, 501, 503, got 500"):
         SITE.refuse(500)
 
 

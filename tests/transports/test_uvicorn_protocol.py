@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import anyio
 import pytest
 import uvicorn
 
-from opchat_proto import End, Server, Site, Submit
+from opchat_proto import End, Limits, Server, Site, Submit
 from opchat_transports.asgi import application
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.uvicorn_protocol import BoundedProtocol
@@ -29,13 +30,16 @@ async def bot(submit: Submit) -> AsyncIterator[str]:
     yield submit.new_message
 
 
+APP = application(bot, secret=SECRET)
+
+
 @contextmanager
-def serving(loop: str = "asyncio", **bounds: float) -> Iterator[int]:
+def serving(loop: str = "asyncio", app: Any = APP, **bounds: float) -> Iterator[int]:
     """Run a server with these bounds in a thread, and yield its port."""
     config = uvicorn.Config(
-        application(bot, secret=SECRET),
+        app,
         http=type("Protocol", (BoundedProtocol,), bounds),
-        ws="none",
+        ws="none" if app is APP else "wsproto",
         loop=loop,
         log_config=None,
         access_log=False,
@@ -207,6 +211,26 @@ def test_a_client_that_does_not_read_its_answer_is_disconnected(caplog: pytest.L
         assert not rest(connection).endswith(b"0\r\n\r\n")
 
 
+def test_a_websocket_of_another_application_has_no_clock() -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        await send({"type": "websocket.send", "text": "still here"})
+        await receive()
+
+    upgrade = (
+        b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n"
+    )
+    with serving(app=echo, head_within=0.3) as port, ExitStack() as stack:
+        connection = connect(stack, port)
+        connection.sendall(HEAD.replace(b"HEAD", b"GET").replace(b"\r\n\r\n", upgrade % b"AAAAAAAAAAAAAAAAAAAAAA=="))
+        until(connection, b"\r\n\r\n")
+        assert rest(connect(stack, port)) == b""  # the clock of a later connection has run out
+        connection.sendall(b"\x81\x80\0\0\0\0")  # an empty text
+        until(connection, b"still here")
+
+
 # ---------------------------------------------------------------- heads
 
 
@@ -245,9 +269,28 @@ def test_a_head_that_our_own_server_refuses_is_refused(port: int, sent: bytes) -
     ours = Server(Site(SECRET))
     ours.receive_data(sent, now=time.time())
     assert ours.status is not None
-    assert received[:12] in (f"HTTP/1.1 {ours.status}".encode(), b"HTTP/1.1 400")
-    assert b"\r\nConnection: close\r\n" in received
+    assert received[:12] == f"HTTP/1.1 {ours.status}".encode()
+    assert b"\r\nconnection: close\r\n" in received.lower()
     assert b"HTTP/1.1" not in received[12:]
+
+
+@pytest.mark.parametrize(
+    "fields", [[b"A: b", b" c"], [b"Transfer-Encoding: chunked", b"", b"zz"]], ids=["head", "body"]
+)
+def test_a_refused_head_request_gets_no_body(port: int, fields: list[bytes], caplog: pytest.LogCaptureFixture) -> None:
+    with ExitStack() as stack:
+        connection = connect(stack, port)
+        connection.sendall(lines(*fields, first=b"HEAD / HTTP/1.1"))
+        head, nothing = rest(connection).split(b"\r\n\r\n")
+    assert (head[:12], nothing) == (b"HTTP/1.1 400", b"")
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []
+
+
+def test_a_request_after_a_head_request_is_refused_with_a_body(port: int) -> None:
+    with ExitStack() as stack:
+        connection = connect(stack, port)
+        connection.sendall(HEAD + b"NO HTTP\r\n\r\n")
+        assert rest(connection).endswith(b'"The request cannot be read.","data":{"status":400}}')
 
 
 def test_a_valid_head_is_answered(port: int) -> None:
@@ -255,6 +298,14 @@ def test_a_valid_head_is_answered(port: int) -> None:
         connection = connect(stack, port)
         connection.sendall(lines(b"A: b\tc", b"Content-Length: 0", *[b"A: b"] * 100) * 3 + lines(b"Connection: close"))
         assert rest(connection).count(b"HTTP/1.1 200") == 4
+
+
+def test_the_application_bounds_bodies_itself() -> None:
+    site = application(bot, secret=SECRET, limits=Limits(request_bytes=3 * 2**20))
+    with serving(app=site) as port, ExitStack() as stack:
+        connection = connect(stack, port)
+        connection.sendall(lines(b"Content-Length: %d" % (2 * 2**20), b"Connection: close") + bytes(2 * 2**20))
+        assert rest(connection).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"1\r\nab\r\n"])
