@@ -30,7 +30,7 @@ _TICK = 12 * 60 * 60  # seconds; a nonce lives for the rest of its tick and the 
 _ORIGIN = r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"  # RFC 6454, 6.2
 _PHP_BLANKS = " \t\n\r\0\x0b"  # what PHP's trim() removes (WIRE 4.2)
 _SESSION_IN_COOKIES = rf"(?:^|;)[ \t]*{SESSION_COOKIE}=([^;]*)"
-_ABSOLUTE_FORM = r"(?i)https?://([^/?]*)"  # RFC 9112, 3.2.2
+_ABSOLUTE_FORM = r"(?i)\Ahttps?://([^/?]*)"  # RFC 9112, 3.2.2
 _HOST = r"[a-z0-9._-]*[a-z0-9_-]|\[[0-9a-f:.]+\]"  # without the final dot that a name may have
 _FILE = rf"{UPLOADS}([A-Za-z0-9_-]{{1,64}})\.([^/.]+)"
 _AUTHORITY = rf"({_HOST})\.?(?::[0-9]*)?"

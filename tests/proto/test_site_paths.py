@@ -51,12 +51,21 @@ def show(target: str, *headers: tuple[str, str], method: str = "GET", root: str 
         ("http://site.example", ""),
         ("HTTPS://site.example/a?b", "/a"),
         ("//", "//"),
+        ("/chat.jshttp://site.example", "/chat.jshttp://site.example"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_page_handler_gets_other_paths_without_their_query(target: str, path: str, method: str) -> None:
     expected = Response(200, (("X-Shown", "yes"),), f"{path}   {NONCE}".encode())
     assert show(target, method=method) == expected
+
+
+def test_only_the_beginning_of_a_target_names_a_site() -> None:
+    assert (
+        response_of(SITE.receive_request("POST", "/wp-jsonhttp://a/mwai/v1/start_session", [], now=NOW)).status == 404
+    )
+    from_elsewhere = "/?from=http://b&rest_route=/mwai/v1/start_session"
+    assert response_of(SITE.receive_request("POST", from_elsewhere, [], now=NOW)).status == 200
 
 
 @pytest.mark.parametrize("target", ["/blog/a", "http://site.example/blog/a"])
