@@ -265,7 +265,7 @@ def log_access(
 ) -> None:
     """Log one line at INFO for a finished request. The client's text is escaped, so it cannot add lines."""
     if _ACCESS.isEnabledFor(logging.INFO):
-        method, target = map(_escaped, request)
+        client, method, target = map(_escaped, (client, *request))  # a proxy's header may name the client
         how = f"{status or '-'}{' left' if left else ''}"
         _ACCESS.info('%s "%s %s" %s %.3f s', client, method, target, how, seconds)
 

@@ -181,13 +181,13 @@ def test_each_request_is_logged(backend: str, caplog: pytest.LogCaptureFixture) 
     request(backend, APP, scope("/?a=1", "GET", client=client), *body(b""))
     request(backend, APP, scope("/nowhere", "HEAD", client=None), *body(b""))
     request(backend, APP, {**question()[0], "client": client}, *question()[1])
-    request(backend, APP, scope("/\x1b[2J\n127.0.0.1", "G\rT", client=client), *body(b""))
+    request(backend, APP, scope("/\x1b[2J\n127.0.0.1", "G\rT", client=("\x9b2J", 0)), *body(b""))
     request(backend, APP, scope(START, client=client), {"type": "http.disconnect"})
     assert [re.sub(r" \d+\.\d{3} s$", "", line) for line in caplog.messages] == [
         '192.0.2.7:5000 "GET /?a=1" 200',
         '-:0 "HEAD /nowhere" 404',
         f'192.0.2.7:5000 "POST {SUBMIT}" 200',
-        r'192.0.2.7:5000 "G\rT /\x1b[2J\n127.0.0.1" 404',
+        r'\x9b2J:0 "G\rT /\x1b[2J\n127.0.0.1" 404',
         f'192.0.2.7:5000 "POST {START}" - left',
     ]
 
