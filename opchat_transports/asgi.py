@@ -206,7 +206,8 @@ class Application:
             elif isinstance(outcome, OutgoingFile):
                 await self._send_file(outcome, reply)
             elif outcome is not None:
-                await reply.begin(outcome, more=False)
+                with suppress(OSError):  # ASGI, "HTTP": the client has left
+                    await reply.begin(outcome, more=False)
         finally:
             self._bodies.drop(key)
             client = scope.get("client") or ("-", 0)

@@ -11,7 +11,7 @@ import pytest
 from opchat_proto import End, Live, Submit
 from opchat_transports.asgi import application
 
-from .asgi import APP, PATIENCE, SECRET, Peer, ask, leave, question, request, run
+from .asgi import APP, PATIENCE, SECRET, Peer, ask, body, leave, question, request, run, scope
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -78,6 +78,17 @@ def test_a_server_may_report_a_lost_client_only_on_send(backend: str) -> None:
     peer = leave(backend, bot, client)
     assert set(peer.pieces()) == {"a"}
     assert log == ["closed"]
+
+
+def test_a_client_that_is_lost_before_any_response_is_no_failure(backend: str) -> None:
+    async def main() -> None:
+        for head in (scope("/", "GET"), scope()):
+            peer = Peer(*body(b""))
+            peer.lost = True
+            await APP(head, peer.receive, peer.send)
+            assert peer.sent == []
+
+    run(backend, main)
 
 
 def test_a_lost_client_is_noticed_even_if_neither_bot_nor_server_waits(backend: str) -> None:
