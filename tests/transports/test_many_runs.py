@@ -171,7 +171,7 @@ def test_a_malformed_question_is_an_error(run: Any, question: Any, error: type[E
         ({"url": "ftp://x"}, ValueError, "expected a site"),
         ({"sessions": None}, TypeError, "sessions: unknown option"),
         ({"url": "http://x", "session": "x"}, TypeError, r"session: expected .*Session \| None, got str"),
-        ({"url": "http://x", "session": Session(), "page": "x"}, ValueError, "expected a page"),
+        ({"url": "http://x", "session": Session(), "page": "x"}, ValueError, "expected the address of a page"),
         ({"headers": {"X": "a\nb"}}, ValueError, "header"),
         ({"concurrency": "4"}, TypeError, "concurrency: expected int, got str"),
         ({"rate": "4"}, TypeError, r"rate: expected int \| float \| None, got str"),
