@@ -1,5 +1,6 @@
 """The conversations that a site keeps for a signed-in member (WIRE 7.7)."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -78,7 +79,7 @@ class DiscussionPage:
         discussions = tuple(_read_row(row) for row in rows)
         if total is None:
             return cls(discussions, len(discussions))
-        if isinstance(total, bool) or not isinstance(total, str | int) or not _is_number(str(total)):
+        if not re.fullmatch("[0-9]{1,18}", str(total)):  # a number or its text
             raise ValueError("a total that is not a number")
         return cls(discussions, int(total))
 
@@ -181,10 +182,6 @@ def _check_id(value: str, name: str) -> None:
     check_text(value, name)
     if not value:
         raise ValueError(f"{name}: expected a chat id, got ''")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _read_row(row: Any) -> Discussion:

@@ -18,8 +18,8 @@ FOLDER = Path(__file__).parent
 SURVIVORS = FOLDER / "survivors.txt"
 MODULES = (
     "call_base", "channel", "client", "clocks", "conversation", "cookies", "discussions", "exchange", "flow", "form",
-    "incoming", "json", "member", "opening", "pages", "reply", "retries", "server", "session", "site", "sse", "tunnel",
-    "upload", "visit",
+    "http", "incoming", "json", "member", "messages", "opening", "pages", "query", "question", "quote", "reply",
+    "retries", "server", "session", "site", "sse", "tunnel", "upload", "visit",
 )  # fmt: skip
 
 _CODEC = r'(?i)"(?:utf-8|latin-1)"'

@@ -38,14 +38,14 @@ ROW = {
     "title": "Greetings",
     "messages": json.dumps(TURNS),
     "extra": json.dumps({"session": "N/A", "previousResponseId": "resp_1"}),
-    "botId": "default",
+    "botId": "helper",
     "chatId": "conv3c568a9",
     "created": "2026-11-28 14:03:36",
     "updated": "2026-11-28 14:05:00",
 }
 READ = Discussion(
     "conv3c568a9",
-    "default",
+    "helper",
     "Greetings",
     (Message("user", "Hi"), Message("assistant", "Hello")),
     "resp_1",
@@ -160,7 +160,7 @@ def test_a_row_becomes_a_discussion_and_then_a_conversation() -> None:
     assert page == DiscussionPage((READ,), 19)
     assert (list(page), len(page)) == ([READ], 1)
     assert READ.conversation(NONCE) == Conversation(
-        messages=READ.messages, chat_id="conv3c568a9", session=NONCE, previous_response_id="resp_1"
+        messages=READ.messages, chat_id="conv3c568a9", bot_id="helper", session=NONCE, previous_response_id="resp_1"
     )
     question = READ.conversation().ask("And?")
     assert (question.previous_response_id, len(question.messages)) == ("resp_1", 2)
@@ -189,7 +189,7 @@ def test_missing_fields_are_left_out(changes: dict[str, Any], expected: dict[str
 
 @pytest.mark.parametrize(("total", "expected"), [(None, 1), (7, 7), ("0", 0), ("9" * 18, 10**18 - 1)])
 def test_the_total_may_be_text_or_a_number(total: Any, expected: int) -> None:
-    assert listed(ROW, total=total).total == expected
+    assert listed(ROW, total=total) == DiscussionPage((READ,), expected)
 
 
 NO_LISTS: dict[str, tuple[Any, str]] = {
@@ -220,6 +220,10 @@ NO_LISTS: dict[str, tuple[Any, str]] = {
     ),
     "a total in words": ({"success": True, "chats": [], "total": "many"}, "a total that is not a number"),
     "a total of another type": ({"success": True, "chats": [], "total": True}, "a total that is not a number"),
+    "a total of a list": ({"success": True, "chats": [], "total": [5]}, "a total that is not a number"),
+    "a fraction": ({"success": True, "chats": [], "total": 5.0}, "a total that is not a number"),
+    "a negative total": ({"success": True, "chats": [], "total": -5}, "a total that is not a number"),
+    "digits of another script": ({"success": True, "chats": [], "total": "\u0665"}, "a total that is not a number"),
     "a total of 19 digits": ({"success": True, "chats": [], "total": "9" * 19}, "a total that is not a number"),
     "a total of 5000 digits": ({"success": True, "chats": [], "total": "9" * 5000}, "a total that is not a number"),
 }
