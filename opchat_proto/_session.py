@@ -26,6 +26,7 @@ _SESSION_IN_HEADER = rf"(?:^|;)[ \t]*{SESSION_COOKIE}[ \t]*=[^;]*"
 # Some libraries join fields with commas. A new cookie begins before a name and "=", which no date contains. Quoted
 # values are matched first, so that their commas do not count.
 _QUOTED_OR_COMMA = r'="[^";]*"(?=[ \t]*(?:[;,]|$))|,(?=[ \t]*[!#$%&\'*+.^_`|~0-9A-Za-z-]+=)'
+_CONTROLS = r"[\0-\x1f\x7f\ud800-\udfff]"
 _BLANK = " \t"
 _MAX_AGE = "-?[0-9]+"
 _DELETED = "deleted"  # PHP writes this for an empty value
@@ -98,8 +99,8 @@ class Session:
         """
         if not isinstance(name, str) or not isinstance(password, str):
             raise TypeError("expected name and password as str")
-        for what, text, forbidden in (("name", name, r"[\0-\x1f\x7f:]"), ("password", password, r"[\0-\x1f\x7f]")):
-            if not text.strip() or re.search(rf"{forbidden}|[\ud800-\udfff]", text):
+        for what, text, forbidden in (("name", name, rf"{_CONTROLS}|:"), ("password", password, _CONTROLS)):
+            if not text.strip() or re.search(forbidden, text):
                 raise ValueError(f"{what}: expected at least one character, no control characters, no colon in a name")
         return cls(authorization=f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}")
 
@@ -188,7 +189,7 @@ def _login(session: Session) -> tuple[str, str]:
 
 
 def _cookie_names(session: Session) -> set[str]:
-    return {cookie.split("=", 1)[0].strip() for cookie in session.cookie.split(";")}
+    return {cookie.partition("=")[0].strip() for cookie in session.cookie.split(";")}
 
 
 def is_token(value: object) -> bool:
@@ -224,11 +225,11 @@ def _secrets(session: Session) -> Iterator[str]:
     own = session.authorization.rpartition(" ")[2]
     yield own
     with suppress(ValueError):  # it may have a scheme other than Basic
-        password = b64decode(own, validate=True).decode().partition(":")[2]
+        password = b64decode(own).decode().partition(":")[2]
         yield from (password, password.replace(" ", ""))
     cookies = [cookie.partition("=")[2].strip(' "') for cookie in session.cookie.split(";")]
-    for value in (session.nonce or "", *cookies):
-        if re.search("[0-9]", value):  # otherwise it may be a word
+    for value in (session.nonce, *cookies):
+        if value and re.search("[0-9]", value):  # otherwise it may be a word
             yield from (value, unquote(value))
 
 
@@ -304,7 +305,7 @@ def _adopt_cookie(session: Session, cookie: str, now: datetime, endpoint: Endpoi
     ):
         return session
     if max_age is not None:
-        is_over = max_age.startswith("-") or not max_age.strip("0")
+        is_over = re.fullmatch("-.+|0+", max_age) is not None
     else:
         is_over = expires is not None and expires <= now
     others = re.sub(_SESSION_IN_HEADER, "", session.cookie).strip("; ")

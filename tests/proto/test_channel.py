@@ -141,9 +141,9 @@ def test_an_invalid_argument_of_a_channel_raises_at_once(
         Channel(**{"endpoint": "http://site.example", **options})
 
 
-@pytest.mark.parametrize("headers", [{"X-Key": "k"}, [("X-Key", "k")], iter([("X-Key", "k")])])
-def test_headers_go_with_each_request_of_each_call(headers: Any) -> None:
-    site = channel(headers=headers, session=Session())
+@pytest.mark.parametrize("form", [dict, list, iter])
+def test_headers_go_with_each_request_of_each_call(form: Callable[[list[tuple[str, str]]], Any]) -> None:
+    site = channel(headers=form([("X-Key", "k")]), session=Session())
     for _ in range(2):
         request = site.http_call("Hi?").next_step(0)[0]
         assert isinstance(request, Request)

@@ -125,6 +125,7 @@ def test_only_text_is_a_token(value: object) -> None:
         ("", False),
         ("mwai_session_id=abc", False),
         ("mwai_session_id=abc;", False),
+        ("mwai_session_id=abc=", False),
         ("mwai_session_id=abc; mwai_session_id=def", False),
         ("mwai_session_id =abc", False),
         (";;", False),

@@ -26,6 +26,7 @@ def adopt_headers(session: Session, headers: list[tuple[str, str]], address: str
     [
         ([], GUEST),
         ([("content-type", "text/html"), ("x-wp-nonce-2", "new")], GUEST),
+        ([("x-cookie", "mwai_session_id=new")], GUEST),
         ([("x-wp-nonce", "new")], replace(GUEST, nonce="new")),
         ([("x-wp-nonce", "first"), ("x-wp-nonce", "last")], replace(GUEST, nonce="last")),
         ([("x-wp-nonce", "first"), ("x-wp-nonce", "not harmless")], replace(GUEST, nonce="first")),
@@ -59,6 +60,7 @@ def test_a_fresh_nonce_and_the_session_cookie_are_adopted(headers: list[tuple[st
         'a="b, c=d"; path=/, mwai_session_id=new',
         'a="b, mwai_session_id=new',
         'a="b"c, mwai_session_id=new',
+        "mwai_session_id=new; \xa0Max-Age=0",
     ],
 )
 def test_the_session_cookie_is_found_in_every_form_of_set_cookie(value: str) -> None:
@@ -71,6 +73,7 @@ def test_the_session_cookie_is_found_in_every_form_of_set_cookie(value: str) -> 
         *("", "PHPSESSID=x; path=/", "mwai_session_id"),
         *("mwai_session_id=", "mwai_session_id=; path=/", "=mwai_session_id"),
         *("MWAI_SESSION_ID=x", "xmwai_session_id=x", "mwai_session_id2=x"),
+        *("\xa0mwai_session_id=x", "mwai_session_id\xa0=x"),
         *("a=mwai_session_id=x", "a=b; mwai_session_id=x"),
         *("mwai_session_id=a b", "mwai_session_id=é", "mwai_session_id=a\x00", "mwai_session_id=" + "a" * 257),
         *("mwai_session_id=a\r\nX: y", "mwai_session_id=a\n"),
@@ -231,6 +234,7 @@ def test_a_nonce_with_unsafe_characters_is_ignored(value: str) -> None:
         ("mwai_session_id=old;", "mwai_session_id=new"),
         ("mwai_session_id=", "mwai_session_id=new"),
         ("a=1", "a=1; mwai_session_id=new"),
+        ("a=X", "a=X; mwai_session_id=new"),
         ("a=1; mwai_session_id=old", "a=1; mwai_session_id=new"),
         ("mwai_session_id=old; a=1", "a=1; mwai_session_id=new"),
         ("a=1; mwai_session_id=old; b=2", "a=1; b=2; mwai_session_id=new"),

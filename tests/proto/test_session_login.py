@@ -53,10 +53,15 @@ def test_a_name_and_a_password_are_texts(values: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(None, TypeError), (b"Basic x", TypeError), ("Basic x\r\nX: y", ValueError), (" x", ValueError)],
+    [
+        (None, "a str, got NoneType"),
+        (b"Basic x", "a str, got bytes"),
+        ("Basic x\r\nX: y", "an Authorization header of printable ASCII"),
+        (" x", "an Authorization header of printable ASCII"),
+    ],
 )
-def test_the_authorization_is_one_line(value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"^Session\.authorization: expected "):
+def test_the_authorization_is_one_line(value: Any, error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^Session\.authorization: expected {error}$"):
         Session(authorization=value)
 
 
@@ -117,6 +122,8 @@ def test_credentials_are_not_sent_to_a_page() -> None:
         (f"Bad: {TOKEN[:-2]}", "Bad: ***"),
         (f"Bad: {TOKEN[:7]}, {TOKEN[:-1]}; is it right?", f"Bad: {TOKEN[:7]}, ***; is it right?"),
         (f"{'x' * 3000} {TOKEN}", f"{'x' * 3000} ***"),  # a whole message of any size
+        (f"{'x' * 1993} {TOKEN[:6]}", f"{'x' * 1993} ***"),  # 2000 characters, perhaps cut from a longer text
+        (f"{'x' * 1994} {TOKEN[:6]}", f"{'x' * 1994} {TOKEN[:6]}"),
         (f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}", f"{PASSWORD[:6]}x {PASSWORD[:6]} {PASSWORD[:5]}"),
     ],
 )
@@ -132,10 +139,11 @@ def test_credentials_that_a_site_repeats_are_hidden(said: str, shown: str) -> No
         ("Invalid: alice|17|hmac", "Invalid: ***"),
         ("[fw] => 0123456789 nonce 2b24c02613", "[fw] => *** nonce ***"),
         ("lang english, tz utc+1, alice%7C1", "lang english, tz utc+1, ***"),
+        ("id X=0123, short 12345", "id ***, short 12345"),
     ],
 )
 def test_cookies_and_the_nonce_are_hidden_as_well(said: str, shown: str) -> None:
-    cookie = 'wordpress_logged_in_1=alice%7C17%7Chmac; fw="0123456789"; lang=english; tz=utc+1'
+    cookie = 'wordpress_logged_in_1=alice%7C17%7Chmac; fw="0123456789"; lang=english; tz=utc+1; id=X=0123; short=12345'
     assert hide_login(Session("2b24c02613", None, cookie), said) == shown
 
 
@@ -150,7 +158,9 @@ def test_a_cookie_repeated_in_a_page_is_not_quoted() -> None:
 
 
 def test_other_schemes_are_hidden_as_well() -> None:
-    assert hide_login(Session(authorization="Bearer t0k-en_x"), "no t0k-en_x") == "no ***"
+    for authorization in ("Bearer t0k-en_x", "t0k-en_x"):
+        assert hide_login(Session(authorization=authorization), "no t0k-en_x") == "no ***"
+    assert hide_login(Session.from_application_password("bob", "ab:cd12"), "not ab:cd12") == "not ***"
     assert hide_login(Session(authorization="Basic YTpi"), "a:b YTpi") == "a:b YTpi"  # too short to differ from words
 
 
@@ -181,6 +191,8 @@ COOKIES = Session(cookie="wordpress_logged_in_1=a")
         (replace(ALICE, member="alice"), replace(ALICE, member="bob"), True),
         (COOKIES, replace(COOKIES, cookie="mwai_session_id=x; wordpress_logged_in_1=a"), False),
         (COOKIES, replace(COOKIES, cookie="wordpress_logged_in_1=b"), True),
+        (COOKIES, replace(COOKIES, cookie="wordpress_logged_in_1=aX"), True),
+        (Session(cookie="a=wordpress_logged_in_1"), ALICE, False),
         (Session(member="alice"), COOKIES, False),
     ],
 )

@@ -20,7 +20,7 @@ def test_a_token_with_forbidden_characters_is_refused_and_not_shown(token: str) 
         Session.from_token(token)
 
 
-@pytest.mark.parametrize("token", [None, b"secret", 5])
-def test_a_token_is_text(token: Any) -> None:
-    with pytest.raises(TypeError, match=r"^token: expected a str, got "):
+@pytest.mark.parametrize(("token", "kind"), [(None, "NoneType"), (b"secret", "bytes"), (5, "int")])
+def test_a_token_is_text(token: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"^token: expected a str, got {kind}$"):
         Session.from_token(token)
