@@ -330,23 +330,29 @@ _ATTRIBUTE = re.compile(
     rf"[{_BLANK}/]*+(?:>|(=?[^{_BLANK}/>=]*+)"
     rf"(?:[{_BLANK}]*+=[{_BLANK}]*+(?:\"([^\"]*+)(?:\"|\Z)|'([^']*+)(?:'|\Z)|([^{_BLANK}\"'>][^{_BLANK}>]*+)?))?)"
 )
-_ATTRIBUTES = ("class", "data-params", "data-system", "rel", "href")
+_ATTRIBUTES = ("class", "data-params", "data-system", "rel", "href", "encoding")
 # The content of these elements is text; also noscript's in a browser with scripts, which the chat needs.
 _RAW_TEXT = ("iframe", "noembed", "noframes", "noscript", "style", "textarea", "title", "xmp")
 _IN_SCRIPT = re.compile(rf"<!(?=--)|-->|<(/?)script(?=[{_BLANK}/>])", re.IGNORECASE | re.ASCII)
-_FOREIGN = ("svg", "math")
-_CONTAIN_HTML = ("foreignobject", "desc", "title", "mi", "mo", "mn", "ms", "mtext")  # inside SVG or MathML (13.2.6)
-_NOT_FOREIGN = {  # the usual elements that end an unclosed SVG or MathML (13.2.6.5)
-    *("b", "body", "br", "center", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "i", "img", "li"),
-    *("meta", "p", "span", "strong", "table", "ul"),
+_CONTAIN_HTML = {  # the elements that contain HTML, inside SVG and MathML (13.2.6); also annotation-xml
+    "svg": ("foreignobject", "desc", "title"),
+    "math": ("mi", "mo", "mn", "ms", "mtext"),
+}
+_HTML_ENCODINGS = ("text/html", "application/xhtml+xml")
+_NOT_FOREIGN = {  # the elements that end an unclosed SVG or MathML (13.2.6.5), except some <font>
+    *("b", "big", "blockquote", "body", "br", "center", "code", "dd", "div", "dl", "dt", "em", "embed", "h1", "h2"),
+    *("h3", "h4", "h5", "h6", "head", "hr", "i", "img", "li", "listing", "menu", "meta", "nobr", "ol", "p", "pre"),
+    *("ruby", "s", "small", "span", "strike", "strong", "sub", "sup", "table", "tt", "u", "ul", "var"),
 }
 _REFERENCE = "&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]*+))(;?)(=?)"
 
 
 def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
     """Yield each start tag with its attributes in `_ATTRIBUTES`, still encoded, and ("", text) between the tags."""
-    place, foreign = 0, 0  # foreign: the depth in SVG or MathML, where no element is raw text and CDATA is possible
-    outer: list[tuple[str, int]] = []  # the elements in it that contain HTML, and the depths outside them
+    place = 0
+    # "svg" or "math", where no element is raw text and CDATA is possible, and how many of them are open; or ""
+    foreign, depth = "", 0
+    outer: list[tuple[str, str, int]] = []  # the elements in it that contain HTML, and what was open outside them
     while markup := _MARKUP.search(text, place):
         yield "", text[place : markup.start()]
         comment, cdata, closing, tag = markup.groups()
@@ -373,19 +379,27 @@ def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
         if attribute[1] is not None:
             return  # the text ended inside the tag, so it does not count
         if closing:
-            if outer and tag in (outer[-1][0], *_FOREIGN) and not foreign:
-                foreign = outer.pop()[1]
-            foreign -= tag in _FOREIGN and foreign > 0
+            if outer and not foreign and tag in outer[-1][:2]:
+                _, foreign, depth = outer.pop()
+            if tag == foreign:
+                depth -= 1
+                foreign = foreign if depth else ""
+            elif foreign and tag in ("br", "p"):
+                foreign, depth = "", 0
             continue
         yield tag, attributes
-        if foreign or tag in _FOREIGN:
-            if tag in _NOT_FOREIGN:
-                foreign = 0
-            elif tag in _CONTAIN_HTML and not attribute[0].endswith("/>"):
-                outer.append((tag, foreign))
-                foreign = 0
-            elif tag in _FOREIGN and not attribute[0].endswith("/>"):
-                foreign += 1
+        if foreign and tag in _NOT_FOREIGN:
+            foreign, depth = "", 0
+        elif attribute[0].endswith("/>") and (foreign or tag in _CONTAIN_HTML):
+            pass  # it has no content
+        elif foreign:
+            html = tag == "annotation-xml" and attributes.get("encoding", "").lower() in _HTML_ENCODINGS
+            if tag in _CONTAIN_HTML[foreign] or (html and foreign == "math"):
+                outer.append((tag, foreign, depth))
+                foreign, depth = "", 0
+            depth += tag == foreign
+        elif tag in _CONTAIN_HTML:
+            foreign, depth = tag, 1
         elif tag == "plaintext":
             return
         elif tag == "script":
