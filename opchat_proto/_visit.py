@@ -281,6 +281,7 @@ class Visit:
             self.content = bytes(self._text)
             return self._judge([End(None)])
         if self._state is State.PAGE:
+            # The plugin's attributes are ASCII (WIRE 2.2), so in another charset only the text around them suffers.
             text = self._text.decode("utf-8", "replace")
             page = Page.parse(text, self._url, self._fields)
             if self._site.origin != self.origin:
@@ -327,7 +328,9 @@ class Visit:
             problem = f"redirected to {shown}, which is not an address of a page"
         else:
             if len(self._urls) > _MOST_REDIRECTS:
-                problem = f"more than {_MOST_REDIRECTS} redirects, the last to {shown}"
+                # A wall that wants its cookie back guards the REST API too, so a jar for a visit would not help.
+                cookie = " with a cookie, which is not kept" if "set-cookie" in dict(self._fields) else ""
+                problem = f"more than {_MOST_REDIRECTS} redirects, the last to {shown}{cookie}"
             elif site.origin != self.origin and self._is_member:
                 problem = f"redirected to {site.origin}, which must not get the credentials for {self.origin}"
         if problem:

@@ -27,6 +27,15 @@ def test_a_page_is_requested_as_a_browser_would() -> None:
 
 
 @pytest.mark.parametrize(
+    ("charset", "text"), [("cp1251", "Привет"), ("shift_jis", "表ソ能十予"), ("gb18030", "中㐂"), ("latin-1", "é")]
+)
+def test_a_page_in_another_charset_has_the_same_bots(charset: str, text: str) -> None:
+    page = f"<title>{text}</title><p class='{text}'>{text}</p>{CHAT}".encode(charset)
+    visit, _, events = visited((200, [("Content-Type", f"text/html; charset={charset}")], page))
+    assert (visit.page, events) == (PAGE, [End(None)])
+
+
+@pytest.mark.parametrize(
     ("url", "asked", "host"),
     [
         ("http://Site.Example", "http://site.example/", "site.example"),

@@ -55,6 +55,12 @@ def test_at_most_five_redirects_are_followed() -> None:
     assert events == [Broken(Reason.REFUSED, "more than 5 redirects, the last to /a", 302)]
 
 
+def test_too_many_redirects_name_a_cookie_that_the_site_wants_back() -> None:
+    _, _, events = visited(*[(302, [("Location", "/a"), ("Set-Cookie", "seen=1")], b"")] * 6)
+    expected = "more than 5 redirects, the last to /a with a cookie, which is not kept"
+    assert events == [Broken(Reason.REFUSED, expected, 302)]
+
+
 @pytest.mark.parametrize(
     "location", ["ftp://a/", "javascript:alert(1)", "https://u:p@a/", "https://[", "//:0/", "\ud800"]
 )
