@@ -187,12 +187,13 @@ class CallBase(ABC, Generic[_S]):
         `now` and the second value are in monotonic seconds; infinity means no bound.
         Asking at or after that time is the same as `timed_out`.
         """
+        if self._outbox is None:
+            with self.channel._lock:
+                return self._choose_step(now)
         with self.channel._lock:
             step, until = self._choose_step(now)
-            if self._outbox is not None:
-                self._outbox.put_step(step)
-        if self._outbox is not None:
-            self._outbox.tell(self)
+            self._outbox.put_step(step)
+        self._outbox.tell(self)
         return step, until
 
     def _choose_step(self, now: float) -> tuple[_S | Wait | Done, float]:
@@ -324,15 +325,13 @@ class CallBase(ABC, Generic[_S]):
 
     def _take(self, events: list[Event]) -> None:
         """Process the events of an input."""
-        flow, clock, session = self._flow, self._clock, self._flow.session
+        session = self._flow.session
         last = events[-1] if events else None
-        if type(last) is Live and session is self._session and self._state is _ASK:
-            clock.deadline = None
-            self._queue += events  # nearly always
-            self._count += len(events)
-            if self._texts is not None or self._outbox is not None:
-                self._hear(events)
+        if type(last) is Live and self._state is _ASK and session is self._session:  # nearly always
+            self._clock.deadline = None
+            self._put(events)
             return
+        flow, clock = self._flow, self._clock
         if events or (type(clock.phase) is Awaiting and clock.phase is not self._machine.awaiting):
             clock.stop()  # the next step has its own deadline
         if isinstance(last, End | Broken):
@@ -387,9 +386,6 @@ class CallBase(ABC, Generic[_S]):
     def _put(self, events: list[Event]) -> None:
         self._queue += events
         self._count += len(events)
-        self._hear(events)
-
-    def _hear(self, events: list[Event]) -> None:
         if self._texts is not None:
             self._texts += [event.text for event in events if isinstance(event, Live) and event.kind == "content"]
         if self._outbox is not None:
