@@ -2,7 +2,7 @@
 
     blocking_sockets   BlockingTransport: threads and sockets, also under gevent
     trio_streams       TrioTransport
-    asyncio_streams    AsyncioTransport: asyncio's own streams, also under uvloop
+    asyncio_streams    AsyncioTransport: asyncio's own connections, also under uvloop
     asyncio_httpx      HttpxTransport: a client of httpx or httpx2, on asyncio or trio
     provider           Opchatgpts: the interface of the provider class of 2023
 

@@ -4,8 +4,6 @@ import asyncio
 import errno
 import math
 import socket
-import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -23,6 +21,17 @@ class AsyncioScope:
     One scope with one timer serves all waits of a reply, one after the other: a timer for
     each wait would take as long as parsing the data.
     """
+
+    __slots__ = (
+        "_cancelled_before",
+        "_is_cancelled",
+        "_loop",
+        "_rings_at",
+        "_task",
+        "_timer",
+        "_until",
+        "cancelled_caught",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.cancelled_caught = False
@@ -80,24 +89,75 @@ class AsyncioScope:
             self.cancel()
 
 
-class PlainStream(asyncio.StreamReader):
-    """A connection. After a failure it first returns the data that arrived before."""
+class PlainStream(asyncio.Protocol):
+    """A connection, for one task at a time. After a failure it first returns the data that arrived before.
 
-    writer: asyncio.StreamWriter
-    failure: Exception | None = None
-    _rest = b""  # the data that had arrived when a write failed
+    asyncio's `StreamReader` and `StreamWriter` would hold 2 KiB more for each stream that waits,
+    and drop what arrived before a failure.
+    """
 
-    def set_exception(self, exc: Exception) -> None:
-        self.failure = exc
-        self.feed_eof()
+    __slots__ = ("_data", "_failure", "_is_full", "_is_lost", "_is_over", "_loop", "_transport", "_waiter")
+    _transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._data = bytearray()  # arrived and not yet returned
+        self._is_over = False  # nothing more will arrive
+        self._is_lost = False  # closed, by either side or by a failure
+        self._is_full = False  # not all that was written has reached the system
+        self._failure: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None  # of the task that waits for a change
+
+    # ---------------------------------------------------------------- called by the event loop
+
+    def connection_made(self, transport: Any) -> None:  # uvloop's have no base class of asyncio's
+        self._transport = transport
+        transport.set_write_buffer_limits(0)  # so it is full until all has reached the system
+        tune(transport.get_extra_info("socket"))
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > READ:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._is_over = True
+        self._wake()
+        return True  # keeps it open for writing
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._failure = exc
+        self._is_over = self._is_lost = True
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ---------------------------------------------------------------- called by the reply
+
+    def _changes(self) -> "asyncio.Future[None]":
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     async def receive_some(self) -> bytes:
         """Return some bytes; b"" at the end. Raises `OSError` for a failure."""
-        data = await self.read(READ)
-        if not data:
-            data, self._rest = self._rest, b""
-        if not data and self.failure is not None:
-            raise self.failure
+        while not (self._data or self._is_over):
+            await self._changes()
+        data = bytes(self._data[:READ])
+        del self._data[:READ]
+        if not data and self._failure is not None:
+            raise self._failure
+        if len(self._data) <= READ:
+            self._transport.resume_reading()
         return data
 
     async def send_all(self, data: bytes) -> None:
@@ -106,30 +166,23 @@ class PlainStream(asyncio.StreamReader):
         After a failed write asyncio reads nothing more and closes the socket. A duplicate
         stays open until then, so that an answer which came with the reset is not lost.
         """
-        if self.writer.is_closing():  # uvloop would raise RuntimeError
-            raise self.failure or ConnectionResetError(errno.ECONNRESET, "closed")
-        of_loop = self.writer.get_extra_info("socket")
+        transport = self._transport
+        if transport.is_closing():  # uvloop would raise RuntimeError
+            raise self._failure or ConnectionResetError(errno.ECONNRESET, "closed")
+        transport.write(data)
+        if not (self._is_full or transport.is_closing()):
+            return
+        of_loop = transport.get_extra_info("socket")
         with socket.fromfd(of_loop.fileno(), of_loop.family, of_loop.type) as duplicate:
-            self.writer.write(data)
-            try:
-                await self.writer.drain()
-            except ConnectionError as error:  # it does not say why
-                self._rest = _arrived(duplicate)
-                raise self.failure or error from None
-            if self.writer.is_closing():  # uvloop does not raise at once
-                self._rest = _arrived(duplicate)
+            while not self._is_lost and (self._is_full or transport.is_closing()):
+                await self._changes()
+            if self._is_lost:
+                self._data += _arrived(duplicate)
+                raise self._failure or ConnectionResetError(errno.ECONNRESET, "closed")
 
     def abort(self) -> None:
         """Close it; asyncio does it before any task runs again."""
-        self.writer.transport.abort()
-
-    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        # Nobody closed it. asyncio's own streams do this only since CPython 3.11.5.
-        writer = getattr(self, "writer", None)  # None if nothing accepted the connection
-        if writer is not None and not writer.is_closing():
-            warn(f"unclosed {self!r}", ResourceWarning, source=self)
-            with suppress(RuntimeError):  # the loop is closed
-                self.abort()
+        self._transport.abort()
 
 
 def _arrived(connection: socket.socket) -> bytes:
@@ -137,18 +190,6 @@ def _arrived(connection: socket.socket) -> bytes:
     with suppress(OSError):
         return connection.recv(_MOST_HELD)
     return b""
-
-
-class _Protocol(asyncio.StreamReaderProtocol):
-    """Lets asyncio log no lost connection: the stream reports it.
-
-    The base class has a future for it, which nobody awaits, and silences that in
-    `__del__`: too late if the garbage collector deletes the future first.
-    """
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.__del__()
 
 
 async def connect(host: str, port: int) -> PlainStream:
@@ -162,6 +203,9 @@ async def connect(host: str, port: int) -> PlainStream:
         found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except OSError:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if len(found) == 1:
+        family, _, _, _, address = found[0]
+        return await _attempt(family, address, [])
     attempts: list[asyncio.Task[PlainStream]] = []
     winner = None
     for family, _, _, _, address in found:
@@ -184,12 +228,7 @@ async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainS
     if previous:
         await asyncio.wait(previous[-1:], timeout=_NEXT_ATTEMPT * len(previous))
     loop = asyncio.get_running_loop()
-    stream = PlainStream(limit=READ, loop=loop)
-    protocol = _Protocol(stream, loop=loop)
-    transport, _ = await loop.create_connection(lambda: protocol, *address[:2], family=family)
-    transport.set_write_buffer_limits(0)  # a drained write has reached the system
-    tune(transport.get_extra_info("socket"))
-    stream.writer = asyncio.StreamWriter(transport, protocol, None, loop)  # no reader is needed
+    _, stream = await loop.create_connection(lambda: PlainStream(loop), *address[:2], family=family)
     return stream
 
 

@@ -1,6 +1,9 @@
-"""asyncio: `AsyncioTransport` drives calls on asyncio's own streams, under any of its loops (uvloop too)."""
+"""asyncio: `AsyncioTransport` drives calls on asyncio's own connections, under any of its loops (uvloop too)."""
 
 import asyncio
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from typing import final
 
 from opchat_proto import Call
@@ -14,7 +17,7 @@ __all__ = ["AsyncioReply", "AsyncioTransport"]
 
 @final
 class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
-    """Asks one site, over asyncio's streams, from any number of tasks.
+    """Asks one site, over asyncio's transports, from any number of tasks.
 
     Each request has its own connection, which is closed before the last event is
     returned. It has no background task, and connects only when a reply is read.
@@ -55,3 +58,10 @@ class AsyncioReply(StreamReply):
         if stream is not None:
             stream.abort()
         return False
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        """Close a connection that nobody closed, with a `ResourceWarning`: the loop would keep it open."""
+        if self._stream is not None:
+            warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            with suppress(RuntimeError):  # the loop is closed
+                self._stream.abort()
