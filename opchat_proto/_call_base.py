@@ -11,7 +11,7 @@ from ._call_table import TABLE, Input, State
 from ._client import Client
 from ._clocks import Clock
 from ._conversation import Conversation
-from ._events import Broken, End, Event, Live, Reason
+from ._events import CLOSED, Broken, End, Event, Live, Reason
 from ._flow import Flow, TooLarge
 from ._flow_table import Awaiting
 from ._member import is_usable
@@ -170,8 +170,7 @@ class CallBase(ABC, Generic[_S]):
     def next_event(self) -> Event | None:
         """Return the next event, or None if nothing has come yet or the reply is over.
 
-        The last event is returned only after `next_step` has returned `Done`, so whoever
-        has it holds no connection.
+        The last event is returned only after `next_step` has returned `Done`, so whoever has it holds no connection.
         """
         if not (self._next_events or self._queue):
             return None  # needs no lock
@@ -184,8 +183,7 @@ class CallBase(ABC, Generic[_S]):
     def next_step(self, now: float) -> tuple[_S | Wait | Done, float]:
         """Return what to do next, and until when. Both stay the same until you report on the step.
 
-        `now` and the second value are in monotonic seconds; infinity means no bound.
-        Asking at or after that time is the same as `timed_out`.
+        Both times are in monotonic seconds; infinity means no bound. Asking at or after it is the same as `timed_out`.
         """
         if self._outbox is None:
             with self.channel._lock:
@@ -219,7 +217,7 @@ class CallBase(ABC, Generic[_S]):
                     self._signal = self.channel._new_signal()
                 if self._clock.deadline > now:
                     return Wait(self._signal), self._clock.deadline
-                self._last = self._signal = self._session = None
+                self._signal = self._session = None
                 self._clock.stop()
                 self.retries += 1
                 self._begin(self.channel._session)
@@ -235,8 +233,8 @@ class CallBase(ABC, Generic[_S]):
     def attach(self, files: Iterable[Upload]) -> None:
         """Upload these too, after the files of `Channel.call`: for a driver that reads files only when a call is asked.
 
-        Use it before the first `next_step`; later it may raise `LocalProtocolError`. A
-        call that is over ignores it. Raises the `TypeError` and `ValueError` of `Channel.call`.
+        Use it before the first `next_step`; later it may raise `LocalProtocolError`. A call that is over ignores it.
+        Raises the `TypeError` and `ValueError` of `Channel.call`.
         """
         with self.channel._lock:
             if self._state not in _ENDED:
@@ -249,8 +247,7 @@ class CallBase(ABC, Generic[_S]):
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes; see `Client.receive_data` and `Flow.receive_data`. Ignored while no connection is wanted.
 
-        Raises `LocalProtocolError` if the step does not expect bytes, `TypeError` if
-        they are not bytes-like.
+        Raises `LocalProtocolError` if the step does not expect bytes, `TypeError` if they are not bytes-like.
         """
         with self.channel._lock:
             if (self._state is _ASK and type(data) is bytes) or self._takes(Input.DATA):
@@ -288,13 +285,15 @@ class CallBase(ABC, Generic[_S]):
     def close(self) -> None:
         """Leave early: close the connection and cancel the current step. Later reports are ignored. Idempotent.
 
-        May be called from any task or thread, at any time. Queued events are still
-        returned, and then one `Broken`: TRUNCATED once the answer has begun, else LOST;
-        during the pause before a retry, the `Broken` that would have been retried.
+        May be called from any task or thread, at any time. Queued events are still returned, and then one `Broken`:
+        TRUNCATED once the answer has begun, else LOST; during the pause before a retry, the one to be retried.
         """
         with self.channel._lock:
             if self._state not in _ENDED:
-                last = self._last if self._state is _PAUSE else self._machine.close()[-1]
+                # The machine is over if an exception has interrupted this call after the machine's last event.
+                reason = Reason.TRUNCATED if self._count else Reason.LOST
+                closed = self._machine.close() or [Broken(reason, CLOSED, asked=self._machine.submit_started)]
+                last = self._last if self._state is _PAUSE else closed[-1]
                 assert isinstance(last, Broken)
                 if self._signal is not None:
                     self._signal.set()
@@ -404,13 +403,13 @@ class CallBase(ABC, Generic[_S]):
 
     def _end(self, last: End | Broken, given: Input) -> None:
         self._clock.stop()
+        if self._conversation is not None and self._texts is not None:
+            self._conversation._finish(self.submit, last, "".join(self._texts), self._session)
         self._last = last
         self._count += 1
         self._move(given)
         if self._outbox is not None:
             self._outbox.put_events([last])
-        if self._conversation is not None and self._texts is not None:
-            self._conversation._finish(self.submit, last, "".join(self._texts), self._session)
 
     def _run_out(self) -> None:
         limit, words = self._clock.limit, self._clock.words(self._count)
@@ -440,8 +439,8 @@ class CallBase(ABC, Generic[_S]):
             opening.signals.append(self._signal)
             self._move(Input.ANOTHER_STARTS)
         else:
-            self._opening = channel._opening = Opening(self)
             self._move(Input.TO_START)
+            self._opening = channel._opening = Opening(self)
             if current is not None and not self._refusal:  # a member's session, which must be proved
                 self._give(current)
                 self._session = current
@@ -480,13 +479,14 @@ class CallBase(ABC, Generic[_S]):
 
     def _leave_opening(self, outcome: Session | Broken | None) -> None:
         """Stop starting a session, or waiting for one."""
-        opening, self._opening = self._opening, None
+        opening = self._opening
         if opening is not None and self._state is _START:
             self.channel._opening = None
             opening.settle(outcome)
-        elif opening is not None:
+        elif opening is not None and self._signal in opening.signals:
             opening.signals.remove(self._signal)
             self._signal = None
+        self._opening = None  # last: if this is interrupted, `close` does it again
 
     def _share(self, session: Session | None) -> None:
         """Give the channel this flow's session, unless another call has provided a newer one."""

@@ -7,7 +7,7 @@ from typing import Protocol, final
 from urllib.parse import urlsplit
 
 from ._errors import LocalProtocolError
-from ._events import Broken, Event, Live, Reason, check_failure
+from ._events import CLOSED, Broken, Event, Live, Reason, check_failure
 from ._exchange import EndOfBody, Exchange, Fault, Head, Received
 from ._flow_table import Awaiting
 from ._http import PORTS, Headers, Request
@@ -183,8 +183,8 @@ class Client:
     A connection carries one request and announces its close (RFC 9112, 9.6). Each
     request begins with a `Connect` to the host of its URL.
 
-    A cancelled Connect, StartTLS or Send may have done anything: call `close()`, and
-    close the connection.
+    A cancelled Connect, StartTLS or Send may have done anything: call `close()`, and close
+    the connection. Do so too if a method was interrupted, for example by KeyboardInterrupt.
 
     `flow` is a `Flow`, or another machine with its methods (`FlowLike`); the client
     owns it. `proxy` is a proxy: its steps come before the site's, and its faults are
@@ -431,7 +431,8 @@ class Client:
         if self._state is _DONE:
             return []
         begun = self._exchange.begun and self._flow.awaiting is not Awaiting.SESSION
-        events = self._flow.close()
+        # The flow is over if an exception has interrupted this client after the flow's last event.
+        events = self._flow.close() or [Broken(Reason.LOST, CLOSED, asked=self._flow.submit_started)]
         last = events[-1]
         if begun and isinstance(last, Broken) and last.reason is not Reason.TRUNCATED:
             events = [replace(last, reason=Reason.TRUNCATED)]

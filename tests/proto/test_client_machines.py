@@ -1,6 +1,8 @@
 """A `Client` drives any machine that makes requests, not only a `Flow`."""
 
-from opchat_proto import Client, Connect, Done, End, Event, Limits, Live, Proxy, Reason, Send, StartTLS
+import pytest
+
+from opchat_proto import Broken, Client, Connect, Done, End, Event, Limits, Live, Proxy, Reason, Send, StartTLS
 from tests.fuzz.oracles import check_linear
 from tests.proto.asking import ESTABLISHED, PROXY, connect, content_length, follow
 from tests.proto.clients import Fetches
@@ -11,6 +13,17 @@ class Chatters(Fetches):
 
     def receive_data(self, data: bytes) -> list[Event]:
         return [Live("")] * 100
+
+
+class Interrupted(Fetches):
+    """The same, with an exception after the last event, which the client therefore never gets."""
+
+    def receive_eof(self) -> list[Event]:
+        super().receive_eof()
+        raise KeyboardInterrupt
+
+    def close(self) -> list[Event]:
+        return []
 
 
 def get(target: bytes, *fields: bytes) -> Send:
@@ -38,6 +51,15 @@ def test_one_huge_read_takes_time_in_proportion_to_its_events() -> None:
         assert len(asking.receive_data(content_length(data))) > len(data)
 
     check_linear(run, b"x" * 64_000)
+
+
+def test_a_client_that_was_interrupted_after_the_last_event_of_its_machine_can_be_closed() -> None:
+    asking = Client(Interrupted(["http://one.example/a"]))
+    follow(asking, (Connect("one.example", 80), get(b"/a")))
+    with pytest.raises(KeyboardInterrupt):
+        asking.receive_data(content_length(b"Hi"))
+    assert asking.close() == [Broken(Reason.TRUNCATED, "closed by the caller")]
+    assert (asking.next_step(), asking.close()) == (Done(), [])
 
 
 def test_each_request_goes_through_a_proxy_on_its_own() -> None:
