@@ -201,7 +201,10 @@ class StreamReply(AsyncReplyBase[Call]):
         match step:
             case Connect(host, port):
                 await self._disconnect()
-                self._stream = stream = await self._connect(host, port)
+                try:
+                    self._stream = stream = await self._connect(host, port)
+                except RuntimeError as error:  # the system has no more threads, which look up names
+                    raise OSError(str(error)) from None
                 self._read = stream.receive_some
             case StartTLS(server_name):
                 self._stream = stream = self._wrap(self._stream, self._transport._tls, server_hostname=server_name)

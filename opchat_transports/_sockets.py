@@ -68,11 +68,14 @@ def look_up(host: str, port: int, end: float, over: Flag) -> list[Any]:
     def run() -> None:
         try:  # with bytes, since for a str Python would import its IDNA codec
             found.append(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
+        except Exception as error:
             failed.append(error)
         over.set()
 
-    _thread.start_new_thread(run, ())  # Thread.start waits for an Event
+    try:
+        _thread.start_new_thread(run, ())  # Thread.start waits for an Event
+    except RuntimeError as error:  # the system has no more threads
+        raise OSError(str(error)) from None
     over.wait(end)
     if failed:
         raise failed.pop()  # a traceback refers to this frame, so the frame must not refer to the exception

@@ -1,5 +1,6 @@
 """The events of each transport in the same situation, on each way to the site."""
 
+import _thread
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -191,6 +192,22 @@ def test_a_trailing_dot_stays_in_dns_and_host_and_leaves_tls(
     assert f"\r\nHost: {target}\r\n".encode() in site.requests[0].raw
     assert looked_up == ([f"{NAME}."] if url is None else [])
     assert journal.targets == ([] if url is None else [target])
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_a_system_without_threads_to_look_up_names_is_lost(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have few threads. The event loops' libraries keep some, so here only the lookup fails."""
+
+    def no_thread(*_: object, flags: int = 0, **__: object) -> Any:
+        raise OSError if flags else RuntimeError("can't start new thread")  # flags: a lookup that needs no thread
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_thread)
+    monkeypatch.setattr(_thread, "start_new_thread", no_thread)
+    [broken] = ask(f"http://{NAME}", session=Session())
+    if ask.is_httpx:
+        assert broken == Broken(Reason.LOST, "the client failed: RuntimeError: can't start new thread", asked=True)
+    else:
+        assert broken == Broken(Reason.LOST, f"could not connect to {NAME}:80: can't start new thread")
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
