@@ -1,16 +1,20 @@
-"""asyncio, under any of its loops: scopes with one timer, and connections."""
+"""asyncio, under any of its loops: scopes with one timer, connections, and threads."""
 
+import _thread
 import asyncio
 import errno
 import math
 import socket
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypeVar
 
 from ._common import READ, tune
 
-__all__ = ["AsyncioScope", "PlainStream", "connect"]
+__all__ = ["AsyncioScope", "PlainStream", "connect", "in_thread"]
 
+_T = TypeVar("_T")
 _MOST_HELD = 16 * 1024 * 1024  # more bytes than a system buffers for a connection
 _NEXT_ATTEMPT = 0.25  # seconds until the next address of a name is tried in parallel (RFC 8305, 5)
 
@@ -235,3 +239,23 @@ async def _attempt(family: int, address: Any, previous: list[asyncio.Task[PlainS
 def _discard(attempt: asyncio.Task[PlainStream]) -> None:
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().abort()
+
+
+async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
+    """Like `asyncio.to_thread`, in a daemon thread: reading a pipe may never end, and nothing must wait for that.
+
+    `asyncio.run` waits for the threads of `to_thread`, and Python's exit for those of anyio.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[_T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            report = partial(result.set_result, work(*arguments))
+        except BaseException as error:
+            report = partial(result.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: None if result.done() else report())
+
+    _thread.start_new_thread(run, ())
+    return await result

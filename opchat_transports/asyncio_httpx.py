@@ -6,9 +6,8 @@ clients of httpx2 work too. Scopes and events are anyio's, which both libraries 
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Unpack, final
 from urllib.parse import urlsplit
 
@@ -24,7 +23,7 @@ except ModuleNotFoundError as _error:
 from opchat_proto import Endpoint, HTTPCall, Reason, Receive, Request, Wait
 
 from ._async import AsyncReplyBase, AsyncTransportBase
-from ._asyncio import AsyncioScope
+from ._asyncio import AsyncioScope, in_thread
 from ._common import Options
 from ._httpx import Progress, end, ending_tls, give_whole, own_client, unused_context
 
@@ -41,6 +40,20 @@ def _current_loop() -> object:
         return asyncio.get_running_loop()
     except RuntimeError:
         return anyio.lowlevel.current_token()
+
+
+def _is_on_asyncio() -> bool:
+    """Whether the task is asyncio's, and not trio's in a loop that asyncio hosts."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:  # asyncio has no running loop
+        return False
+
+
+def _in_thread(work: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+    if _is_on_asyncio():
+        return in_thread(work, *arguments)
+    return anyio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True)  # trio's threads are daemons
 
 
 @final
@@ -74,7 +87,7 @@ class HttpxTransport(AsyncTransportBase["HttpxReply"]):
     _signal = anyio.Event
     _current_loop = staticmethod(_current_loop)
     _checkpoint = staticmethod(anyio.lowlevel.checkpoint)
-    _in_thread = staticmethod(partial(anyio.to_thread.run_sync, abandon_on_cancel=True))
+    _in_thread = staticmethod(_in_thread)
 
     def __init__(
         self,
@@ -150,10 +163,9 @@ class HttpxReply(AsyncReplyBase[HTTPCall]):
 
     def _begin(self) -> None:
         self._now, self._within = anyio.current_time, lambda until: anyio.CancelScope(deadline=until)
-        with suppress(RuntimeError):  # asyncio has no running loop
-            if asyncio.current_task() is not None:  # else asyncio hosts trio's loop
-                loop = asyncio.get_running_loop()
-                self._now, self._within = loop.time, AsyncioScope(loop).within
+        if _is_on_asyncio():
+            loop = asyncio.get_running_loop()
+            self._now, self._within = loop.time, AsyncioScope(loop).within
 
     def _read(self) -> Awaitable[bytes | None]:
         assert self._body is not None

@@ -9,7 +9,7 @@ from typing import final
 from opchat_proto import Call
 
 from ._async import AsyncTransportBase, StreamReply
-from ._asyncio import AsyncioScope, connect
+from ._asyncio import AsyncioScope, connect, in_thread
 from ._tls import TLSStream
 
 __all__ = ["AsyncioReply", "AsyncioTransport"]
@@ -30,7 +30,7 @@ class AsyncioTransport(AsyncTransportBase["AsyncioReply"]):
     _signal = asyncio.Event
     _current_loop = staticmethod(asyncio.get_running_loop)
     _checkpoint = staticmethod(lambda: asyncio.sleep(0))  # lets asyncio close aborted connections
-    _in_thread = staticmethod(lambda read, *options: asyncio.to_thread(read, *options))
+    _in_thread = staticmethod(in_thread)
 
     def _reply(self, call: Call) -> "AsyncioReply":
         return AsyncioReply(self, call)

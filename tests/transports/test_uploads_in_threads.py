@@ -1,6 +1,7 @@
 """Async transports read the paths of files while other tasks run."""
 
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,33 @@ def test_a_cancelled_upload_does_not_wait_for_the_path(ask: Ask, tmp_path: Path)
 
         run(ask, main)
         assert server.requests == ()
+
+
+@each
+def test_neither_the_loop_nor_the_process_waits_for_a_path_that_never_ends(ask: Ask) -> None:
+    """Such as a pipe that nobody writes to."""
+
+    class Endless:
+        def __fspath__(self) -> str:
+            begun.set()
+            came_out.append(ended.wait(PATIENCE))
+            return "none"
+
+    begun, ended = threading.Event(), threading.Event()
+    came_out: list[bool] = []
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        async with ask.kind("http://site.example") as transport, anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.upload, Endless())
+            while not begun.is_set():
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    run(ask, main)
+    assert came_out == []
+    assert [thread for thread in set(threading.enumerate()) - before if not thread.daemon] == []
+    ended.set()
 
 
 @each
