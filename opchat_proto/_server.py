@@ -8,7 +8,7 @@ HTTP  <-> [ Site: nonces, routes, checks  |  Question: events -> response ]     
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import cast, final
+from typing import final
 
 import h11
 
@@ -174,7 +174,6 @@ class _Refused(Exception):
     """The request cannot be read any further. The connection ends with this response."""
 
     def __init__(self, response: Response) -> None:
-        super().__init__(response)
         self.response = response
 
 
@@ -478,7 +477,7 @@ class Server:
             data += self._h11.send(h11.Data(response.body))
             self._file_bytes = response.file_bytes
             # h11 only counts these bytes, which the driver sends.
-            self._h11.send_with_data_passthrough(h11.Data(cast(bytes, range(response.file_bytes))))
+            self._h11.send_with_data_passthrough(h11.Data(range(response.file_bytes)))  # type: ignore[arg-type]
         self._finish(data)
 
     def _write_head(self, response: Response, now: float) -> bytes:
@@ -491,7 +490,7 @@ class Server:
 
     def _finish(self, data: bytes) -> None:
         self._out = data + self._h11.send(h11.EndOfMessage())
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+        if self._h11.their_state is h11.DONE:  # the request is whole, and neither side wants to close
             self._expect_request()
             self._move(Input.RESPOND if self._state is State.RESPONDING else Input.RESPONSE)
         else:

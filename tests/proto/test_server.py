@@ -79,6 +79,11 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
         http(json_response(404, NO_ROUTE), reason="Not Found") + STARTED,
         [],
     ),
+    "any method": (
+        request("/elsewhere", method="!") + START_REQUEST,
+        http(json_response(404, NO_ROUTE), reason="Not Found") + STARTED,
+        [],
+    ),
     "HEAD has no body": (
         request("/elsewhere", method="HEAD") + START_REQUEST,
         http(json_response(404, NO_ROUTE), reason="Not Found", body=b"") + STARTED,
@@ -102,6 +107,11 @@ CASES: dict[str, tuple[bytes, bytes, list[Submit]]] = {
     "a bad request line": (
         b"GET x\r\n\r\n",
         bad_request("The request cannot be read: illegal request line: bytearray(b'GET x')."),
+        [],
+    ),
+    "a long bad request line": (
+        b"GET " + b"x" * 99 + b"\r\n\r\n",
+        bad_request(f"The request cannot be read: illegal request line: bytearray(b'GET {'x' * 62}."),
         [],
     ),
     "no Host": (
@@ -193,6 +203,11 @@ LIMIT_CASES: dict[str, tuple[bytes, bytes]] = {
 def test_a_limit_is_exact_however_the_bytes_are_cut(given_bytes: bytes, sent: bytes) -> None:
     for pieces in every_cut(given_bytes):
         assert converse(Server(Site(SECRET, limits=SMALL)), pieces) == (sent, [])
+
+
+def test_a_chunk_line_may_be_longer_than_h11_reads_by_default() -> None:
+    line = b"%x;%s\r\n" % (len(QUESTION), b"x" * 20_000)
+    assert converse(Server(SITE), [CHUNKED, line, QUESTION, b"\r\n" + LAST_CHUNK]) == (ANSWERED, [HI])
 
 
 def test_a_large_body_is_read_whole() -> None:

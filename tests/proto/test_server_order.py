@@ -150,21 +150,27 @@ def test_a_report_that_is_illegal_in_the_state_changes_nothing(state: State, rep
 
 
 @pytest.mark.parametrize(
-    ("error", "call"),
+    ("error", "message", "call"),
     [
-        (TypeError, lambda server: server.receive_data("text", now=NOW)),
-        (TypeError, lambda server: server.receive_data(5, now=NOW)),
-        (TypeError, lambda server: server.receive_data(b"P", now=None)),
-        (ValueError, lambda server: server.receive_data(b"P", now=-1)),
-        (TypeError, lambda server: server.step_failed(OSError())),
-        (TypeError, lambda server: server.respond(b"HTTP/1.1 200 OK")),
+        (TypeError, "bytes-like object is required", lambda server: server.receive_data("text", now=NOW)),
+        (TypeError, "bytes-like object is required", lambda server: server.receive_data(5, now=NOW)),
+        (TypeError, "^now: expected Unix seconds, got NoneType$", lambda server: server.receive_data(b"P", now=None)),
+        (
+            ValueError,
+            r"^now: expected Unix seconds from 0 to 2\*\*32, got -1$",
+            lambda server: server.receive_data(b"P", now=-1),
+        ),
+        (TypeError, "^detail: expected a str, got OSError$", lambda server: server.step_failed(OSError())),
+        (TypeError, "^expected a Response, got bytes$", lambda server: server.respond(b"HTTP/1.1 200 OK")),
     ],
 )
 @pytest.mark.parametrize("state", State)
-def test_a_wrong_argument_changes_nothing(error: type[Exception], call: Callable[[Server], None], state: State) -> None:
+def test_a_wrong_argument_changes_nothing(
+    error: type[Exception], message: str, call: Callable[[Server], None], state: State
+) -> None:
     server = MAKE[state]()
     before = pickle.dumps(server)
-    with pytest.raises(error):
+    with pytest.raises(error, match=message):
         call(server)
     assert pickle.dumps(server) == before
 

@@ -15,6 +15,7 @@ from tests.proto.servers import (
     HI,
     HI_WHOLE,
     LAST_CHUNK,
+    LONG_HEAD,
     MAKE,
     SMALL,
     START_REQUEST,
@@ -73,6 +74,12 @@ def test_a_driver_can_log_questions_and_responses() -> None:
     look()
     question, other = ("POST", SUBMIT), ("GET", "/elsewhere")
     assert seen == [(None, None), (question, None), (question, 200), (question, 200), (other, 404), (None, 400)]
+
+
+def test_a_head_that_is_too_large_is_not_logged() -> None:
+    server = Server(Site(SECRET, limits=SMALL))
+    server.receive_data(LONG_HEAD.replace(b"xx", b"xxx", 1), now=NOW)
+    assert (server.request, server.status) == (None, 431)
 
 
 def test_a_driver_can_count_the_bytes_held() -> None:
