@@ -1,6 +1,7 @@
 """Ask over any transport, and helpers for tests that run on all of them."""
 
 import asyncio
+import os
 import queue
 import socket
 import sys
@@ -24,7 +25,18 @@ from opchat_transports.trio_streams import TrioTransport
 
 from .peer import PATIENCE
 
-__all__ = ["ASKS", "EACH", "TRANSPORTS", "Ask", "CancelledAt", "full_queue", "in_thread", "linux", "on_asyncio"]
+__all__ = [
+    "ASKS",
+    "EACH",
+    "TRANSPORTS",
+    "Ask",
+    "CancelledAt",
+    "full_queue",
+    "in_thread",
+    "linux",
+    "on_asyncio",
+    "open_files",
+]
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs a TCP that is known")
@@ -111,6 +123,19 @@ def full_queue() -> Iterator[int]:
         yield port
         for connection in waiting:
             connection.close()
+
+
+def open_files() -> list[int]:
+    """The descriptors of this process below 1000, on any system. A new one has the lowest free number."""
+
+    def is_open(number: int) -> bool:
+        try:
+            os.fstat(number)
+        except OSError:
+            return False
+        return True
+
+    return list(filter(is_open, range(1000)))
 
 
 class CancelledAt:

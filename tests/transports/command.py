@@ -81,6 +81,26 @@ def asking(script: Script, *arguments: str, session: bool = True) -> subprocess.
         return opchat("ask", "--url", server.url, *(arguments or ("Hi",)))
 
 
+def until_it_waits(pid: int) -> None:
+    """Wait until the main thread of this process waits for something, or the process has ended."""
+    end = time.monotonic() + PATIENCE
+    while _state(pid) not in ("S", "I", ""):
+        assert time.monotonic() < end
+        os.sched_yield()
+
+
+def _state(pid: int) -> str:
+    """The letter that `ps` shows: S or I if it waits; "" if it has ended."""
+    if os.path.exists("/proc/self/stat"):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return ""
+    return (
+        subprocess.run(["ps", "-o", "state=", "-p", str(pid)], stdout=subprocess.PIPE, check=False).stdout[:1].decode()
+    )
+
+
 class Terminal:
     """A process on its own pseudo-terminal, which is its standard input, output and error."""
 
@@ -115,11 +135,7 @@ class Terminal:
 
     def _until_it_waits(self) -> None:
         """readline does not see at once what is typed between its prompt and its read."""
-        end = time.monotonic() + PATIENCE
-        state = Path(f"/proc/{self.process.pid}/stat")  # the state of its main thread
-        while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":
-            assert time.monotonic() < end
-            os.sched_yield()
+        until_it_waits(self.process.pid)
 
     def until(self, text: str) -> str:
         """Wait until this text appears after the last one. Returns the output up to it."""

@@ -3,7 +3,6 @@ import gc
 import logging
 import os
 import ssl
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ import uvloop
 
 from opchat_transports._serving import OncePerSecond  # private: loggers are global to the process
 
-from .asking import ASKS, Ask, full_queue
+from .asking import ASKS, Ask, full_queue, open_files
 from .command import ENVIRONMENT
 from .on_asyncio import Main, Run
 from .peer import PATIENCE
@@ -85,14 +84,10 @@ def no_thread_is_left() -> Iterator[None]:
 @pytest.fixture
 def no_file_is_left() -> Iterator[None]:
     gc.collect()
-    before = open_files()
+    before = len(open_files())
     yield
     gc.collect()
-    assert open_files() <= before
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    assert len(open_files()) <= before
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import inspect
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from types import ModuleType
@@ -21,7 +20,7 @@ from opchat_transports.asyncio_streams import AsyncioTransport
 from opchat_transports.testing import FaultServer
 from opchat_transports.trio_streams import TrioTransport
 
-from .asking import CancelledAt, on_asyncio
+from .asking import CancelledAt, on_asyncio, open_files
 from .proxies import CREDENTIALS, USERINFO, Journal, proxy_of
 from .tls import NAME
 from .wire import LAST, STREAM, answers, end, live
@@ -114,7 +113,7 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
     site_script = answers(STREAM, live("Hel"), live("lo"), end("Hello"), LAST)
     proxy_script = proxy_of(proxied, Journal(), CREDENTIALS)
     gc.collect()
-    descriptors = sorted(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     with (
         FaultServer(site_script, ssl_context=tls if scheme == "https" else None) as site,
         FaultServer(proxy_script, ssl_context=tls if proxied == "https" else None) as proxy,
@@ -127,7 +126,7 @@ def test_cancelled_at_any_await_on_the_way_through_a_proxy(
             assert nth < 500
     gc.collect()  # a leak raises ResourceWarning, which is an error here
     assert nth > 10
-    assert sorted(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
     asked = [question.new_message for question in site.questions]
     questions = set(asked) - {"again"}
     assert all(asked.count(question) == 1 for question in questions)

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -23,7 +22,7 @@ from opchat_transports.testing import (
     answer,
 )
 
-from .asking import on_asyncio
+from .asking import on_asyncio, open_files
 from .many_scripts import scripts
 
 LOOPS: dict[str, Any] = {"trio": trio.run, "asyncio": on_asyncio}
@@ -42,9 +41,9 @@ async def _nothing() -> None:
     pass
 
 
-def descriptors() -> int | None:
+def descriptors() -> int:
     gc.collect()
-    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else None
+    return len(open_files())
 
 
 async def checkpoint() -> None:
