@@ -224,7 +224,7 @@ class Channel:
         return HTTPCall(self, self._visits(url, fresh, file=file))
 
     def _visits(
-        self, url: str, fresh: str | None, *, file: bool = False, session: Session | None = None
+        self, url: str, fresh: str | None, *, file: bool, session: Session | None = None
     ) -> Callable[[], Visit]:
         is_own = Visit(url).origin == self.endpoint.origin
         session = (session or self._session) if is_own else None
@@ -232,11 +232,10 @@ class Channel:
         return partial(Visit, url, self.limits, session=session, headers=headers, fresh=fresh, file=file)
 
     def _flow(self, submit: Askable, session: Session | None = None) -> Flow:
-        if not submit._needs_session:
-            session = self._session
         renewal = None
         if self._page is not None:
-            renewal = self._visits(self._page, f"{int(self._retries.draw(0.0) * 10**16):x}", session=session)()
+            fresh = f"{int(self._retries.draw(0.0) * 10**16):x}"
+            renewal = self._visits(self._page, fresh, file=False, session=session)()
         flow = Flow(self.endpoint, submit, session=session, headers=self._headers, limits=self.limits, renewal=renewal)
         if session is not None and session.authorization and self.proxy and self.endpoint.scheme == "http":
             raise ValueError("session: credentials go through a proxy only to an https site")

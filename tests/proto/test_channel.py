@@ -61,7 +61,7 @@ def test_a_question_of_a_conversation_follows_its_messages() -> None:
         ((5,), InvalidMessages, r"^expected a list of messages, got int$"),
         (("\ud83d",), InvalidMessages, r"^Submit\.new_message: "),
         (("x" * 2**20,), ValueError, r"^submit: expected at most 1048576 bytes"),
-        (("Hi?", 5), TypeError, r"^conversation: "),
+        (("Hi?", 5), TypeError, r"^conversation: expected a Conversation or None, got int$"),
         ((Submit(new_message="Hi?"), 5), TypeError, r"^conversation: "),
         (([{"role": "user", "content": "Hi?"}], Conversation()), TypeError, r"^question: expected a str or a Submit"),
     ],
@@ -93,6 +93,8 @@ def test_options_can_go_with_a_question_of_a_conversation() -> None:
     [
         ((Submit(new_message="Hi?"),), {"stream": False}, r"^stream: the Submit has its own$"),
         (("Hi?", Conversation()), {"bot_id": "b"}, r"^bot_id: the conversation has its own$"),
+        (("Hi?", Conversation()), {"custom_id": "b"}, r"^custom_id: the conversation has its own$"),
+        (("Hi?", Conversation()), {"context_id": 5}, r"^context_id: the conversation has its own$"),
         (("Hi?",), {"bot_id": []}, r"^Submit\.bot_id: "),
         (("Hi?",), {"chat": "c"}, r"unexpected keyword argument 'chat'$"),
         (("Hi?",), {"file_ids": "f1"}, r"^file_ids: expected several str, got one$"),
@@ -130,7 +132,7 @@ def test_a_chat_id_of_the_wrong_type_raises_at_once() -> None:
         ({"longest_wait": math.nan}, ValueError, r"^longest_wait: expected 0 or more seconds, got nan$"),
         ({"random": 5}, TypeError, r"^random: expected a random\.Random, got int$"),
         ({"signal": 5}, TypeError, r"^signal: expected a callable or None, got int$"),
-        ({"lock": 5}, TypeError, r"^lock: expected "),
+        ({"lock": 5}, TypeError, r"^lock: expected a lock or None, got int$"),
         ({"observer": 5}, TypeError, r"^observer: expected a callable or None, got int$"),
     ],
 )
