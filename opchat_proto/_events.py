@@ -1,12 +1,11 @@
 """The events of a reply: any number of `Live`, then exactly one `End` or `Broken`."""
 
 import re
-import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias, final
 
-from ._json import decode
+from ._json import DEEPEST, decode
 
 __all__ = ["Broken", "End", "Event", "Live", "Reason"]
 
@@ -83,7 +82,7 @@ class End:
         """
         if not self.raw:
             return {}
-        payload = decode(self.raw, sys.maxsize)  # a decoder has checked the depth against its own limit
+        payload = decode(self.raw, DEEPEST)  # a decoder has checked the depth against its own limit
         if not isinstance(payload, dict):
             raise ValueError("End.raw: expected the text of a JSON object")
         return payload

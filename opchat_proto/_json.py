@@ -2,7 +2,8 @@
 
 Python's scanner does the work. This module refuses what the scanner accepts but
 this protocol must not: NaN and Infinity, numbers long enough to be an attack,
-deep nesting (which may raise `RecursionError`), repeated keys, lone surrogates.
+deep nesting, repeated keys, lone surrogates. A `RecursionError` is no fault of the
+text: the caller's own stack is nearly full.
 """
 
 import json
@@ -13,6 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 __all__: list[str] = []
+
+DEEPEST = 512
+"""The deepest nesting that may be allowed. Decoding it needs about half of the interpreter's stack."""
 
 MOST_DIGITS = 4300
 """The most digits of one number: CPython's default for `int` (sys.int_info), here
@@ -81,30 +85,27 @@ def skip_short(text: str, start: int, depth: int) -> int:
         return -1
     try:
         return _scan_short(text, start)[1]
-    except (ValueError, StopIteration, RecursionError):
+    except (ValueError, StopIteration):
         return -1
 
 
 def decode(text: str, depth: int, *, unique: Collection[str] = ()) -> Any:
     """The value of `text`, which must be one JSON value and nothing else.
 
-    `depth` bounds the nesting; the keys in `unique` may occur at most once in
-    the outermost object (elsewhere the last of equal keys wins). Strings in the
-    result always encode to UTF-8. Raises `ValueError`.
+    `depth` bounds the nesting, and is at most `DEEPEST`; the keys in `unique` may occur
+    at most once in the outermost object (elsewhere the last of equal keys wins). Strings
+    in the result always encode to UTF-8. Raises `ValueError`.
     """
+    _check_depth(text, depth)
     try:
-        _check_depth(text, depth)
-        try:
-            value, end = _scan(text, 0)
-        except StopIteration:
-            end = -1
-        if end != len(text):
-            value = _DECODER.decode(text)  # blanks around the value, or a fault, which this raises
-        if unique and _may_repeat(text, unique):
-            _check_unique(text, unique)
-        return _clean(value, text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    if end != len(text):
+        value = _DECODER.decode(text)  # blanks around the value, or a fault, which this raises
+    if unique and _may_repeat(text, unique):
+        _check_unique(text, unique)
+    return _clean(value, text)
 
 
 def decode_prefix(text: str, depth: int) -> tuple[Any, str]:
@@ -113,17 +114,15 @@ def decode_prefix(text: str, depth: int) -> tuple[Any, str]:
     Raises `Unfinished` if the text ends before the value does, `ValueError` for
     any other fault.
     """
+    _check_depth(text, depth)
     try:
-        _check_depth(text, depth)
         value, end = _DECODER.raw_decode(text)
-        text = text[:end]
-        return _clean(value, text), text
     except json.JSONDecodeError as error:
         if _is_unfinished(error):
             raise Unfinished("the JSON breaks off") from None
         raise
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    text = text[:end]
+    return _clean(value, text), text
 
 
 def _is_unfinished(error: json.JSONDecodeError) -> bool:
@@ -164,7 +163,7 @@ def find_last(text: str, begins: re.Pattern[str], depth: int) -> tuple[Any, str]
                     opened.append((outer, max(most, levels + 1)))
                 if levels <= depth and begins.match(text, start):
                     own = text[start : token.end()]
-                    with suppress(ValueError, StopIteration, RecursionError):
+                    with suppress(ValueError, StopIteration):
                         found = _clean(_scan(own, 0)[0], own), own
         match = begins.search(text, run.end())
     return found

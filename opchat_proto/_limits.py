@@ -4,9 +4,11 @@ import sys
 from dataclasses import dataclass, fields
 from typing import final
 
+from ._json import DEEPEST
+
 __all__ = ["Limits"]
 
-_RANGES = {"interim_responses": (0, sys.maxsize), "json_depth": (1, 512), "restarts": (0, 1)}
+_RANGES = {"interim_responses": (0, sys.maxsize), "json_depth": (1, DEEPEST), "restarts": (0, 1)}
 
 
 @final

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opchat_proto import End
+from opchat_proto import End, Event, Live, ReplyDecoder
 from opchat_proto._json import (  # strict JSON is not public
     MOST_DIGITS,
     Unfinished,
@@ -24,6 +24,7 @@ from opchat_proto._json import (  # strict JSON is not public
 )
 
 MEBI = 1024 * 1024
+PAYLOAD = b'{"success":true,"reply":"Hi","usage":' + b"[" * 60 + b"]" * 60 + b"}"
 
 
 def refusal(text: str, depth: int = 64, **more: Any) -> str:
@@ -192,8 +193,8 @@ def test_brackets_in_strings_do_not_count(inside: str) -> None:
 def test_nesting_of_any_depth_is_a_value_error(call: Callable[[str, int], object], text: str) -> None:
     with pytest.raises(ValueError, match=r"^nested deeper than 64$"):
         call(text, 64)
-    with pytest.raises(ValueError, match=r"^nested too deeply$"):  # Python's own limit
-        call(text, sys.maxsize)
+    with pytest.raises(ValueError, match=r"^nested deeper than 512$"):
+        call(text, 512)
 
 
 def test_the_limit_on_depth_is_independent_of_the_callers_stack() -> None:
@@ -208,6 +209,36 @@ def test_the_limit_on_depth_is_independent_of_the_callers_stack() -> None:
 
     room = sys.getrecursionlimit() - len(inspect.stack()) - 150
     assert deeper(0) == deeper(room) == ["nested deeper than 64"] * 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PAYLOAD,
+        b"PHP notice: " + PAYLOAD,
+        b'data: {"type":"end","data":%b}\n\n' % PAYLOAD,
+        b'data: {"type":"live","data":"Hi","timestamp":1,"subtype":"content","visibility":"all","metadata":%b}\n\n'
+        % PAYLOAD,
+    ],
+)
+def test_where_the_callers_stack_is_nearly_full_an_answer_is_never_judged_otherwise(data: bytes) -> None:
+    """It raises Python's own exception instead."""
+
+    def deeper(calls: int) -> list[Event]:
+        if calls:
+            return deeper(calls - 1)
+        decoder = ReplyDecoder()
+        return decoder.receive_head(200, []) + (decoder.receive_data(data) or decoder.receive_eof())
+
+    expected, room = deeper(0), sys.getrecursionlimit() - len(inspect.stack())
+    assert isinstance(expected[-1], End | Live)
+    raised = 0
+    for left in range(1, 150):
+        try:
+            assert deeper(room - left) == expected
+        except RecursionError:
+            raised += 1
+    assert 0 < raised < 100
 
 
 def test_the_deepest_limit_works_with_lone_surrogates_at_the_bottom() -> None:

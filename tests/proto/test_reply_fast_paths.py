@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import sys
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -291,24 +290,3 @@ def test_a_code_shows_no_secrets() -> None:
     [broken] = decoder.receive_eof()
     assert isinstance(broken, Broken)
     assert broken.code == "nonce=***"
-
-
-def test_a_deep_stack_is_not_an_error() -> None:
-    event = b'data: {"type":"live","data":"Hi","timestamp":1,"subtype":"content","visibility":"all","metadata":%b}\n\n'
-    data = event % (b"[" * 60 + b"]" * 60)
-
-    def at(depth: int) -> list[Event]:
-        if depth:
-            return at(depth - 1)
-        decoder = ReplyDecoder()
-        decoder.receive_head(200, [])
-        return decoder.receive_data(data)
-
-    def levels() -> int:
-        frame, count = sys._getframe(), 0
-        while frame := frame.f_back:  # type: ignore[assignment]  # None ends the loop
-            count += 1
-        return count
-
-    depths = range(max(0, sys.getrecursionlimit() - levels() - 90), sys.getrecursionlimit() - levels() - 45, 3)
-    assert {tuple(type(event) for event in at(depth)) for depth in depths} <= {(Live,), (Broken,)}
