@@ -80,14 +80,14 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
     # The parts that differ between libraries:
     _begin: Callable[[], None]  # sets the next two for the running event loop
     _now: Callable[[], float]
-    _within: Callable[[float], Any]  # a `trio.CancelScope`, or the like, with this deadline
+    _within: Callable[[float], Any]  # a `trio.CancelScope`, or the like, with this deadline; each step moves it
     _read: Callable[[], Awaitable[bytes | bytearray | None]]
     _take: Callable[[Any], Awaitable[None]]  # performs any other step
     _report: Callable[[Any, Any], None]  # reports that a step was done, or its failure
     _finish: Callable[[], Awaitable[None]]  # called when the reply is over; lets other tasks run
     _disconnect: Callable[[], Awaitable[bool]]  # works even if cancelled; returns whether it let other tasks run
 
-    _scope: Any = None  # the deadline of the current or last step
+    _scope: Any = None  # of the current or last steps
     _reading = False
     _left: Any = None  # an event for a task that closes the reply: set when the reader has left
 
@@ -127,25 +127,30 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
                     await self._finish()
                     event = call.next_event()
                     break
-                data: bytes | bytearray | None = None
-                failure: Exception | None = None
-                with self._within(until) as self._scope:
-                    try:
-                        if isinstance(step, Receive):
-                            data = await self._read()
+                with self._within(until) as scope:  # on trio a scope costs as much as parsing a piece
+                    self._scope = scope
+                    while not isinstance(step, Done):
+                        data: bytes | bytearray | None = None
+                        failure: Exception | None = None
+                        try:
+                            if isinstance(step, Receive):
+                                data = await self._read()
+                            else:
+                                await self._take(step)
+                        except self._FAILURES as error:
+                            failure = error
+                        if failure is not None or not isinstance(step, Receive):
+                            self._report(step, failure)
+                        elif data == self._END:
+                            call.receive_eof()
                         else:
-                            await self._take(step)
-                    except self._FAILURES as error:
-                        failure = error
-                if self._scope.cancelled_caught:
+                            call.receive_data(data or b"")
+                        if (event := call.next_event()) is not None or scope.cancel_called:
+                            break  # a scope whose time ran out as the step ended would end the next one
+                        step, scope.deadline = call.next_step(self._now())
+                if scope.cancelled_caught:
                     call.timed_out()
-                elif failure is not None or not isinstance(step, Receive):
-                    self._report(step, failure)
-                elif data == self._END:
-                    call.receive_eof()
-                else:
-                    call.receive_data(data or b"")
-                event = call.next_event()
+                    event = call.next_event()
         except BaseException:  # a request may have been sent in part
             try:
                 call.close()

@@ -28,12 +28,12 @@ class AsyncioScope:
 
     __slots__ = (
         "_cancelled_before",
-        "_is_cancelled",
         "_loop",
         "_rings_at",
         "_task",
         "_timer",
         "_until",
+        "cancel_called",
         "cancelled_caught",
     )
 
@@ -44,14 +44,23 @@ class AsyncioScope:
         self._rings_at = self._until = math.inf
         self._task: asyncio.Task[Any] | None = None  # the task in the scope
         self._cancelled_before = 0  # how often others have cancelled the task
-        self._is_cancelled = False
+        self.cancel_called = False
 
     def within(self, until: float) -> Self:
         """The same scope, with this deadline."""
-        self.cancelled_caught, self._until = False, until
+        self.cancelled_caught, self.deadline = False, until
+        return self
+
+    @property
+    def deadline(self) -> float:
+        """When the wait ends, on the loop's clock."""
+        return self._until
+
+    @deadline.setter
+    def deadline(self, until: float) -> None:
+        self._until = until
         if until < self._rings_at:
             self._set_timer(until)
-        return self
 
     def __enter__(self) -> Self:
         self._task = task = asyncio.current_task(self._loop)
@@ -62,17 +71,17 @@ class AsyncioScope:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         task, self._task = self._task, None
-        if not self._is_cancelled or task is None:
+        if not self.cancel_called or task is None:
             return False
-        self._is_cancelled = False
+        self.cancel_called = False
         is_ours = task.uncancel() <= self._cancelled_before
         self.cancelled_caught = is_ours and kind is asyncio.CancelledError
         return self.cancelled_caught
 
     def cancel(self) -> None:
         """End the current wait, if there is one."""
-        if self._task is not None and not self._is_cancelled:
-            self._is_cancelled = True
+        if self._task is not None and not self.cancel_called:
+            self.cancel_called = True
             self._task.cancel()
 
     def rest(self) -> None:

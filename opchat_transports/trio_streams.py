@@ -53,9 +53,12 @@ class _Socket(trio.abc.AsyncResource):
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
 
-    async def aclose(self) -> None:
+    def abort(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+
+    async def aclose(self) -> None:
+        self.abort()
         await trio.lowlevel.checkpoint()
 
 
@@ -118,8 +121,11 @@ class TrioReply(StreamReply):
 
     async def _disconnect(self) -> bool:
         stream, self._stream = self._stream, None
-        if stream is None:
-            return False
-        with trio.CancelScope(shield=True):  # closing does not wait
-            await trio.aclose_forcefully(stream)
-        return True
+        if isinstance(stream, _Socket):
+            stream.abort()
+        elif stream is not None:
+            with trio.CancelScope(shield=True) as scope:
+                scope.cancel()  # so closing does not wait
+                await stream.aclose()
+            return True
+        return False

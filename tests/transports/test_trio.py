@@ -132,6 +132,37 @@ def test_the_connect_clock_bounds_the_connection(monkeypatch: pytest.MonkeyPatch
     assert mocked(lambda: read(TrioTransport("http://h", session=Session()))) == expected
 
 
+def test_a_connection_made_as_its_clock_runs_out_is_used_and_the_next_step_has_its_own_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = Site(monkeypatch)
+    clock = trio.testing.MockClock()
+    made = trio.Event()
+    make: Callable[[str, int], Awaitable[Any]] = trio.open_tcp_stream
+
+    async def connect(host: str, port: int) -> Any:
+        stream = await make(host, port)
+        await made.wait()
+        return stream
+
+    async def main() -> list[Any]:
+        async with TrioTransport("http://h", session=Session()) as transport, trio.open_nursery() as nursery:
+            events: list[Any] = []
+            nursery.start_soon(follow, transport, events)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(10)  # the loop looks at clocks before it runs the task that this wakes
+            made.set()
+            nursery.start_soon(site.answer, STREAM + live("a") + end("a") + LAST)
+        return events
+
+    async def follow(transport: TrioTransport, events: list[Any]) -> None:
+        events += await read(transport)
+
+    monkeypatch.setattr(trio, "open_tcp_stream", connect)
+    events = trio.run(main, clock=clock)
+    assert events == [Live("a"), End("a", events[-1].raw)]
+
+
 def test_the_connect_clock_bounds_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
     Site(monkeypatch)
     detail = "TLS with h failed: no handshake within 10 s (timeout 'connect'), after 0 events"
