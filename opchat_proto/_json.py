@@ -215,7 +215,7 @@ def _check_unique(text: str, keys: Collection[str]) -> None:
     def keep(pairs: list[tuple[str, Any]]) -> None:
         outermost[:] = pairs  # called for inner objects first, so the outermost comes last
 
-    json.JSONDecoder(object_pairs_hook=keep, parse_int=str, parse_float=str).decode(text)
+    json.JSONDecoder(object_pairs_hook=keep).decode(text)
     names = [name for name, _ in outermost]
     for key in keys:
         if names.count(key) > 1:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from opchat_proto import Broken, End, Limits, Page, Reason, Visit
+from opchat_proto import Broken, End, Limits, Page, Reason, Session, Visit
 from tests.proto.cuts import every_cut
 from tests.proto.pages import CHAT, PAGE, URL
 from tests.proto.visits import FOUND, HTML, Answer, answer, fields, take, to, visited
@@ -232,3 +232,13 @@ def test_a_callers_field_replaces_ours(name: str) -> None:
     request = Visit(URL, headers={name: "Mine"}).next_request()
     assert request is not None
     assert [value for key, value in request.headers if key.lower() == name.lower()] == ["Mine"]
+
+
+def test_a_cookie_repeated_in_a_page_is_not_quoted() -> None:
+    visit = Visit("https://site.example/", session=Session(cookie="wordpress_logged_in_1=alice%7C17%7Chmac"))
+    assert visit.next_request() is not None
+    visit.receive_head(403, [])
+    visit.receive_data(b"Who is alice|17|hmac?")
+    (event,) = visit.receive_eof()
+    assert isinstance(event, Broken)
+    assert event.detail == "Who is ***?"
