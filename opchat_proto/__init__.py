@@ -56,6 +56,7 @@ The modules. All names are imported from here:
                 _json          strict JSON from hostile text
                 _quote         quotes a peer without tags and secrets
                 _table         one state machine as one table
+                _value         equality, hash and repr of all values
                 _version       the version
     testing     strategies     Hypothesis strategies, for the extra `fuzz`; not imported from here
 

@@ -7,6 +7,7 @@ from typing import final
 from ._flow_table import Awaiting
 from ._http import Request
 from ._steps import Connect, Send, StartTLS, Wait
+from ._value import Value
 
 __all__ = ["Timeouts"]
 
@@ -14,8 +15,8 @@ _LONGEST = 1_000_000  # seconds, eleven days: poll() counts milliseconds in 32 b
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Timeouts(Value):
     """How long to wait for the peer, in seconds. None switches a clock off.
 
     The clocks measure the network and the server, never the caller: a reply that is not

@@ -13,6 +13,7 @@ from ._limits import Limits
 from ._messages import COMPACT, Message, Scalar, as_sent, check_scalar, check_text, read_message
 from ._quote import SHOWN
 from ._session import Session
+from ._value import Value
 
 __all__ = ["DeleteDiscussions", "Discussion", "DiscussionPage", "ListDiscussions", "RenameDiscussion"]
 
@@ -22,8 +23,8 @@ _MOST = 2**31 - 1  # what PHP and MySQL accept on any machine
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Discussion:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Discussion(Value):
     """One conversation as the site keeps it (WIRE 7.7). Everything in it comes from the site: untrusted."""
 
     chat_id: str
@@ -53,8 +54,8 @@ class Discussion:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class DiscussionPage:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DiscussionPage(Value):
     """One page of a member's discussions, most recently updated first."""
 
     discussions: tuple[Discussion, ...]
@@ -85,8 +86,8 @@ class DiscussionPage:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListDiscussions(Askable):
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class ListDiscussions(Askable, Value):
     """Ask for a member's discussions with one bot. `DiscussionPage.from_end` reads the answer.
 
     It costs no question, but a site may ask its AI for missing titles, which takes
@@ -130,8 +131,8 @@ class ListDiscussions(Askable):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class RenameDiscussion(Askable):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RenameDiscussion(Askable, Value):
     """Give a discussion another title. The site confirms it even for an unknown discussion.
 
     Raises `ValueError` for texts that cannot be sent and for an empty chat id,
@@ -151,8 +152,8 @@ class RenameDiscussion(Askable):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class DeleteDiscussions(Askable):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DeleteDiscussions(Askable, Value):
     """Delete discussions for good. If one of them is another user's, the site refuses and deletes none.
 
     Raises `ValueError` for an empty chat id or none at all, `TypeError` for values of

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias, final
 
 from ._json import DEEPEST, decode
+from ._value import Value
 
 __all__ = ["Broken", "End", "Event", "Live", "Reason"]
 
@@ -35,8 +36,8 @@ class Reason(StrEnum):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Live:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Live(Value):
     """A piece of the answer as it is written (WIRE 5.3, 5.4)."""
 
     text: str
@@ -61,8 +62,8 @@ _set_text, _set_kind, _set_raw = (getattr(Live, name).__set__ for name in ("text
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class End:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class End(Value):
     """The server's end event arrived whole (WIRE 5.5). Always the last event.
 
     Everything but `reply` is parsed from `raw` when it is read. It is data from the
@@ -158,8 +159,8 @@ class End:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Broken:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Broken(Value):
     """There is no complete answer. Always the last event."""
 
     reason: Reason

@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from typing import TypeAlias, final
 from urllib.parse import quote, urljoin, urlsplit
 
+from ._value import Value
+
 __all__ = ["Endpoint", "Headers", "Request"]
 
 Headers: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
@@ -29,8 +31,8 @@ PATH_CHARACTERS = "/:@!$&'()*+,;=~%-._"  # RFC 3986, 3.3; "%" so that nothing is
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Endpoint(Value):
     """A site's REST root (WIRE 2.1). Make one with `Endpoint.parse`.
 
     The constructor takes any root, for a site that has renamed its "wp-json";
@@ -150,8 +152,8 @@ def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Request:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Request(Value):
     """One HTTP request, for any HTTP library: `library(request.method, request.url, request.headers, request.body)`.
 
     The header fields are complete, with Host and Content-Length. Leave those two

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import final
 
 from ._json import DEEPEST
+from ._value import Value
 
 __all__ = ["Limits"]
 
@@ -12,8 +13,8 @@ _RANGES = {"interim_responses": (0, sys.maxsize), "json_depth": (1, DEEPEST), "r
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Limits(Value):
     """The bounds on what a peer can send. All are finite and can be set.
 
     Every limit is exact and independent of how the bytes are cut: exactly the

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias, final
 from ._askable import JSON, Askable, Draft
 from ._errors import InvalidMessages
 from ._session import Session
+from ._value import Value
 
 __all__ = ["Message", "Scalar", "Submit"]
 
@@ -22,8 +23,8 @@ COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Message:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Message(Value):
     """One turn of a conversation. `content` is Markdown; `role` is "user", "assistant" or "system" (WIRE 4.4)."""
 
     role: str
@@ -36,8 +37,8 @@ class Message:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submit(Askable):
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Submit(Askable, Value):
     """The body of chats/submit (WIRE 4.2), without the session id, which the flow knows.
 
     Raises `InvalidMessages` (a `ValueError`) for a text that cannot be encoded,

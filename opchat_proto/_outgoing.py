@@ -6,6 +6,7 @@ from typing import final
 
 from ._incoming import IMAGES, extension_of
 from ._question import Fields, Response, failure, json_response
+from ._value import Value
 
 __all__ = ["OutgoingFile"]
 
@@ -15,8 +16,8 @@ _HARMLESS_TYPES = r"(?i)(?:audio|video)/[a-z0-9.+-]+|text/plain|application/pdf"
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class OutgoingFile:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class OutgoingFile(Value):
     """A request for an uploaded file, from `Site.receive_request`. Answer with `found` or `failed`."""
 
     file_id: str

@@ -15,6 +15,7 @@ from ._limits import Limits
 from ._messages import Scalar, Submit
 from ._roots import REST_LINK
 from ._session import Session, is_token
+from ._value import Value
 
 __all__ = ["Bot", "Page"]
 
@@ -34,8 +35,8 @@ _SCRIPT_TIME = r"/app/chatbot\.js\?ver=([0-9]{9,11})(?![0-9])"
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bot:
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Bot(Value):
     """A chat window of a page, or a list of discussions. All values are untrusted.
 
     Pages do not contain the names of bots.
@@ -136,8 +137,8 @@ class Bot:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Page:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Page(Value):
     """A page and the bots on it. Make one with `Page.parse`, or let `Visit` fetch it.
 
     It does not see what a script adds later: a popup that is loaded when it opens,

@@ -8,6 +8,7 @@ from ._events import Broken, End, Reason
 from ._messages import COMPACT, Scalar, check_scalar, check_text
 from ._quote import SHOWN, mask
 from ._session import Session
+from ._value import Value
 
 __all__ = ["Query"]
 
@@ -16,8 +17,8 @@ _BOTS_ROUTE = "/mwai/v1/listChatbots"
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Query(Askable):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Query(Askable, Value):
     """A question through the official REST API (WIRE 7.8): asked like a `Submit`, but as the site's owner.
 
     It needs the session of `Session.from_token`, and **runs as the site's first

@@ -7,6 +7,7 @@ from ._events import Broken, End, Event, Live
 from ._json import encode_as_php
 from ._messages import Submit
 from ._sse import encode_event
+from ._value import Value
 
 __all__ = ["Question", "Response"]
 
@@ -17,8 +18,8 @@ _HIDDEN = ("tool_args", "debug", "heartbeat")
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Response:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Response(Value):
     """One HTTP response, for any HTTP library.
 
     From `Site.receive_request` it is complete; from `Question.response` it is the
@@ -33,8 +34,8 @@ class Response:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Question:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Question(Value):
     """A question that passed all checks of WIRE 4.7, and the encoder of its answer.
 
     The application answers with events: any number of `Live`, then one `End` or

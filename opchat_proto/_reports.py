@@ -4,19 +4,20 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 from ._events import Reason
+from ._value import Value
 
 __all__ = ["Closed", "DataReceived", "EOFReceived", "HeadReceived", "Report", "StepDone", "StepFailed", "TimedOut"]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class StepDone:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class StepDone(Value):
     """`step_done()`: the previous Connect, StartTLS or Send is done."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class StepFailed:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class StepFailed(Value):
     """`step_failed()`: the previous step failed. `detail` is the I/O library's message."""
 
     detail: str
@@ -24,8 +25,8 @@ class StepFailed:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class HeadReceived:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class HeadReceived(Value):
     """`receive_head()` of an `HTTPCall`."""
 
     status: int
@@ -33,30 +34,30 @@ class HeadReceived:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DataReceived(Value):
     """`receive_data()`."""
 
     data: bytes = field(repr=False)  # it may contain a nonce
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class EOFReceived:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EOFReceived(Value):
     """`receive_eof()`."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class TimedOut(Value):
     """A clock ran out: `limit` is its name in `Timeouts`."""
 
     limit: str
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Closed:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Closed(Value):
     """`close()`: the caller left before the reply was over."""
 
 

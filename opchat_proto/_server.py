@@ -21,13 +21,14 @@ from ._question import Question, Response, check_now
 from ._site import PHRASES, Site, http_error, too_large
 from ._steps import Done, Receive, Send
 from ._table import Table
+from ._value import Value
 
 __all__ = ["Answer", "Find", "Keep", "Kept", "SendFile", "Server"]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Answer:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Answer(Value):
     """Ask the application for the next event of its answer to this question. Then `send(event)`."""
 
     submit: Submit
@@ -36,8 +37,8 @@ class Answer:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Keep:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Keep(Value):
     """Write these bytes of an uploaded file. Then `step_done()`."""
 
     file: IncomingFile
@@ -45,24 +46,24 @@ class Keep:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Kept:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Kept(Value):
     """The file is complete. Store it, and `respond(file.kept(file_id))`, or `respond(file.failed(why))`."""
 
     file: IncomingFile
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Find:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Find(Value):
     """Find an uploaded file that the client asks for, and `respond(file.found(...))`, or `respond(file.failed())`."""
 
     file: OutgoingFile
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class SendFile:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SendFile(Value):
     """Send this data, then the `size` bytes of the file that was found. Then `step_done()`."""
 
     data: bytes = field(repr=False)

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from ._cookies import domain_matches, path_matches, read_cookies
 from ._http import Endpoint, read_cookie_date, read_date
 from ._json import decode
+from ._value import Value
 
 __all__ = ["Session"]
 
@@ -36,8 +37,8 @@ _BEFORE_THE_PLUGIN = datetime(2023, 1, 1)
 
 
 @final
-@dataclass(frozen=True, slots=True, repr=False)
-class Session:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Session(Value):
     """A nonce, a session id and cookies. Read it from `flow.session`, and pass it to the next flow.
 
     `Session()` is for sites that need no session: none is started. Once a server has

@@ -22,6 +22,7 @@ from ._outgoing import OutgoingFile
 from ._question import Fields, Question, Response, check_now, failure, json_response
 from ._session import SESSION_COOKIE, is_token
 from ._upload import UPLOAD_ROUTE
+from ._value import Value
 
 __all__ = ["PageHandler", "Site"]
 
@@ -75,8 +76,8 @@ class PageHandler(Protocol):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Site:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Site(Value):
     """What the connections of one site share: a secret, limits, and the rules of WIRE 3, 4.7 and 6.
 
     It stores nothing: nonces are computed, and session ids come from the clock.

@@ -8,6 +8,7 @@ from typing import TypeAlias, final
 
 from ._limits import Limits
 from ._quote import SHOWN, without_tags
+from ._value import Value
 
 __all__ = ["SSEDecoder", "ServerSentEvent"]
 
@@ -23,8 +24,8 @@ _Fields: TypeAlias = tuple[str, str, str, int | None]  # of a `ServerSentEvent`
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ServerSentEvent(Value):
     """One event of a text/event-stream."""
 
     event: str = "message"

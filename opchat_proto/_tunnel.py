@@ -13,6 +13,7 @@ from ._exchange import Exchange, Fault, Head
 from ._http import HOST, Request
 from ._limits import Limits
 from ._table import Table
+from ._value import Value
 from ._version import __version__
 
 __all__ = ["Proxy"]
@@ -29,8 +30,8 @@ _URL = (
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Proxy:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Proxy(Value):
     """A proxy. Make one with `Proxy.parse`.
 
     `http` and `https` (TLS to the proxy itself) open a tunnel to an https site

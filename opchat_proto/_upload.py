@@ -8,6 +8,7 @@ from ._askable import Askable, Draft
 from ._events import Broken, End, Reason
 from ._json import encodable
 from ._session import Session
+from ._value import Value
 
 __all__ = ["Upload"]
 
@@ -20,8 +21,8 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # WHATWG, mult
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload(Askable):
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Upload(Askable, Value):
     """A file that a question can name. It is asked like a `Submit`, but costs no question.
 
     The reply ends with `End(None)`, and `end.file_id` is the id for `Submit.file_ids`.
