@@ -132,7 +132,7 @@ class Site(Value):
     def nonce(self, now: float) -> str:
         """The nonce of all guests at this time, in Unix seconds (WIRE 3.2): 10 hex digits."""
         check_now(now)
-        return self._nonce(int(now // _TICK))
+        return self._nonce(int(now) // _TICK)
 
     def _nonce(self, tick: int) -> str:
         return hmac.new(self.secret, f"{tick}wp_rest".encode(), "sha256").hexdigest()[:10]
@@ -169,7 +169,7 @@ class Site(Value):
         else:
             found = self._find(method, target, fields, root, fresh)
             outcome = found or self._judge(method, target, fields, body, fresh, now)
-        return replace(outcome, headers=(*outcome.headers, *cors)) if cors else outcome
+        return replace(outcome, headers=(*outcome.headers, *cors))
 
     def receive_upload(
         self, method: str, target: str, headers: Headers, *, now: float, root: str = ""
@@ -192,9 +192,7 @@ class Site(Value):
         refusal, _, answer = self._check_nonce(fields, fresh, now)
         if refusal is None and not answer:
             refusal = _error(401, *_NO_NONCE)
-        cookie = _session_cookie(fields)
-        session_id = cookie or _uniqid(now)
-        cookies = () if cookie else (self._set_cookie(session_id),)
+        session_id, cookies = self._session(_session_cookie(fields), now)
         too_large_ = too_large(self.limits.upload_bytes)
         return IncomingFile(
             _value(fields, "content-type") or "",
@@ -286,7 +284,7 @@ class Site(Value):
             return None, None, ()
         given = nonce.encode(errors="replace")
         answer = (("X-WP-Nonce", fresh),)
-        if hmac.compare_digest(given, self._nonce(int(now // _TICK) - 1).encode()):
+        if hmac.compare_digest(given, self._nonce(int(now) // _TICK - 1).encode()):
             return None, fresh, answer
         if hmac.compare_digest(given, fresh.encode()):
             return None, None, answer
@@ -324,7 +322,7 @@ class Site(Value):
         path, _, query = target.partition("?")
         if method not in ("GET", "HEAD") or "rest_route=" in query:
             return None
-        path = re.sub(_ABSOLUTE_FORM, "", path, count=1).removeprefix(root)
+        path = re.sub(_ABSOLUTE_FORM, "", path).removeprefix(root)
         file = re.fullmatch(_FILE, path)
         if file is not None and file[2] in self.upload_types:
             policy = "cross-origin" if self.origins else "same-origin"  # the pages of these origins may show it
@@ -333,7 +331,7 @@ class Site(Value):
 
     def _origin(self, fields: list[tuple[str, str]]) -> str:
         """The scheme and name that the request used, or "" without a valid name."""
-        origin = f"{'https' if self.https else 'http'}://{_value(fields, 'host') or ''}".lower()
+        origin = f"{'https' if self.https else 'http'}://{(_value(fields, 'host') or '').lower()}"
         return origin if re.fullmatch(_ORIGIN, origin) else ""
 
     def _decode(self, fields: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
@@ -347,11 +345,10 @@ class Site(Value):
     def _start_session(
         self, cookie: str | None, fresh: str, new_token: str | None, answer: Fields, now: float
     ) -> Response:
-        session_id = cookie or _uniqid(now)
+        session_id, cookies = self._session(cookie, now)
         payload = {"success": True, "sessionId": session_id, "restNonce": fresh}
         if new_token is not None:
             payload["new_token"] = new_token
-        cookies = () if cookie else (self._set_cookie(session_id),)
         return json_response(200, encode_as_php(payload).encode(), (*answer, *cookies))
 
     def _submit(
@@ -368,8 +365,7 @@ class Site(Value):
         unnamed = submit.bot_id in (None, "") and submit.custom_id in (None, "")
         if unnamed or (blank and not any(submit.file_ids)):
             return json_response(403, failure("Sorry, your query has been rejected.", new_token), answer)
-        session_id = given or cookie or _uniqid(now)
-        cookies = () if cookie else (self._set_cookie(session_id),)
+        session_id, cookies = self._session(cookie, now, given)
         question = Question(submit, session_id, new_token, (*answer, *cookies))
         try:
             return replace(question, submit=Submit.from_dict(values))
@@ -381,9 +377,12 @@ class Site(Value):
             assert unsupported is not None  # a Broken always gives bytes
             return unsupported
 
-    def _set_cookie(self, session_id: str) -> tuple[str, str]:
+    def _session(self, cookie: str | None, now: float, given: str | None = None) -> tuple[str, Fields]:
+        """The client's session id, and the cookie for a client that has none."""
+        session_id = given or cookie or _uniqid(now)
         secure = "secure; " if self.https else ""
-        return "Set-Cookie", f"{SESSION_COOKIE}={session_id}; path=/; {secure}HttpOnly"
+        set_cookie = ("Set-Cookie", f"{SESSION_COOKIE}={session_id}; path=/; {secure}HttpOnly")
+        return session_id, () if cookie else (set_cookie,)
 
 
 def _uniqid(now: float) -> str:
@@ -414,7 +413,7 @@ def _given_session(values: dict[str, Any]) -> str | None:
 
 def _route(target: str) -> str:
     """The REST route of a request target in any form of WIRE 2.1, or ""."""
-    path, _, query = re.sub(_ABSOLUTE_FORM, "", target, count=1).partition("?")
+    path, _, query = re.sub(_ABSOLUTE_FORM, "", target).partition("?")
     route = dict(parse_qsl(query)).get("rest_route")
     if route is None:
         _, found, after = unquote(path).rpartition("/wp-json")

@@ -22,7 +22,7 @@ MODULES = (
     "retries", "server", "session", "site", "sse", "tunnel", "upload", "visit",
 )  # fmt: skip
 
-_CODEC = r'(?i)"(?:utf-8|latin-1)"'
+_CODEC = r'(?i)"(?:utf-8|latin-1|sha256)"'  # names that mean the same in capitals
 
 # A mutant that survives runs all remaining tests, and one that hangs gets a multiple of their time. So slow tests are
 # left out if the others find the same mutants, or all but those that only change time and memory. mutmut calls each
@@ -72,7 +72,7 @@ def _run(module: str, children: str) -> tuple[int, dict[str, tuple[str, str]]]:
 def _change(name: str, diff: str) -> str:
     """The function and the lines that differ, without comments. They stay the same when mutants are renumbered.
 
-    "" if only the name of a codec has become another name of the same codec.
+    "" if only the name of a codec or hash is now in capitals, which names the same.
     """
     lines = re.findall(r"^([-+])(?!--|\+\+)(.*?)(?:  #.*)?$", diff, re.M)
     before, after = ([re.sub(_CODEC, "", line) for sign, line in lines if sign == wanted] for wanted in "-+")

@@ -87,7 +87,7 @@ def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
     ("make", "text"),
     [
         (lambda: Site(wrong("text")), "Site.secret: expected bytes, got str"),
-        (lambda: Site(b"a", limits=wrong(None)), "Site.limits: expected Limits, got NoneType"),
+        (lambda: Site(b"a", limits=wrong(5)), "Site.limits: expected Limits, got int"),
         (lambda: Site(b"a", https=wrong(1)), "Site.https: expected a bool, got int"),
         (lambda: Site(b"a", origins=wrong("https://shop.example")), "Site.origins: expected a tuple of str"),
         (lambda: Site(b"a", origins=(wrong(b"a"),)), "Site.origins: expected a tuple of str"),
@@ -102,16 +102,16 @@ def test_a_site_is_a_frozen_value_that_hides_its_secret() -> None:
             lambda: SITE.receive_request("POST", START, [wrong(("a", 1))], now=NOW),
             "headers: expected pairs of str or bytes",
         ),
-        (lambda: SITE.receive_request("POST", START, [], wrong("body"), now=NOW), "bytes-like object is required"),
+        (lambda: SITE.receive_request("POST", START, [], wrong("body"), now=NOW), "memoryview: a bytes-like object is"),
     ],
 )
 def test_a_wrong_type_is_a_type_error(make: Callable[[], object], text: str) -> None:
-    with pytest.raises(TypeError, match=text):
+    with pytest.raises(TypeError, match=f"^{text}"):
         make()
 
 
 def test_an_empty_secret_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match=r"Site\.secret: expected at least one byte"):
+    with pytest.raises(ValueError, match=r"^Site\.secret: expected at least one byte, better 32 random ones$"):
         Site(b"")
 
 
@@ -220,6 +220,7 @@ def test_every_form_of_the_rest_root_is_accepted(target: str) -> None:
         ("POST", "/wp-jsonx/mwai/v1/start_session"),
         ("POST", "/wp-json"),
         ("POST", "/wp-json/mwai/v1/start_session/x"),
+        ("POST", "/wp-json/mwai/v1/start_sessionX"),
         ("POST", "/wp-json/mwai/v1/start_session?rest_route=/other"),
         ("POST", "/wp-json/mwai-ui/v1/start_session"),
         ("POST", "/?rest_route="),

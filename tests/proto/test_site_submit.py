@@ -43,6 +43,8 @@ def test_the_checks_follow_the_plugins_order() -> None:
     body += b"}"
     expired = b'{"success":false,"message":"Invalid or expired shortcut."}'
     assert ask(body) == json_response(400, expired, fresh)
+    expired = expired.replace(b"}", b',"new_token":"%s"}' % NONCE.encode())
+    assert ask(body, nonce=OLD_NONCE) == json_response(400, expired, fresh)
     body = body.replace(b'"abc"', b"null")
     assert ask(body) == json_response(403, REJECTED, fresh)
     body = body.replace(b'" "', b'"hi"')
@@ -295,3 +297,9 @@ def test_questions_and_responses_are_frozen_values_that_hide_secrets() -> None:
     assert repr(question) == f"Question(submit={question.submit!r})"
     assert repr(response) == "Response(status=200)"
     assert repr(Answer(question.submit, "abc")) == f"Answer(submit={question.submit!r})"
+
+
+def test_a_body_left_out_is_an_empty_one() -> None:
+    fields = [JSON_TYPE, ("X-WP-Nonce", NONCE)]
+    expected = json_response(403, REJECTED, ("X-WP-Nonce", NONCE))
+    assert SITE.receive_request("POST", SUBMIT, fields, now=NOW) == expected

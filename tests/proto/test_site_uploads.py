@@ -3,7 +3,7 @@
 import pytest
 
 from opchat_proto import Limits, Response, Site
-from tests.proto.incoming import NOW, SITE, TARGET, incoming, received
+from tests.proto.incoming import NOW, SITE, TARGET, incoming, message, received
 from tests.proto.uploads import FORM
 
 
@@ -37,6 +37,28 @@ def test_pages_of_other_origins_may_upload() -> None:
     file = incoming(site, Origin="https://shop.example")
     received(file, FORM)
     assert dict(file.kept("f1").headers)["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
+def test_a_file_that_is_too_large_is_refused_to_pages_of_other_origins_too() -> None:
+    site = Site(b"secret", upload_types=("png",), origins=("https://shop.example",), limits=Limits(upload_bytes=9))
+    _, refusal = received(incoming(site, Origin="https://shop.example"), FORM)
+    assert refusal is not None
+    origin = dict(refusal.headers)["Access-Control-Allow-Origin"]
+    assert (message(refusal), origin) == ((413, "The body is larger than 9 bytes."), "https://shop.example")
+
+
+@pytest.mark.parametrize(
+    ("cookie", "session_id", "set_cookie"),
+    [
+        ("mwai_session_id=s1", "s1", None),
+        (None, "684ee18000000", "mwai_session_id=684ee18000000; path=/; HttpOnly"),
+    ],
+)
+def test_an_upload_keeps_the_cookies_session_or_begins_one(
+    cookie: str | None, session_id: str, set_cookie: str | None
+) -> None:
+    file = incoming(Cookie=cookie)
+    assert (file.session_id, dict(file.failed("full").headers).get("Set-Cookie")) == (session_id, set_cookie)
 
 
 def test_wrong_arguments_raise() -> None:
