@@ -11,6 +11,7 @@ from ._version import __version__
 __all__: list[str] = []
 
 JSON = "application/json"
+_USER_AGENT = f"opchat/{__version__}"
 SESSION_ROUTE = "/mwai/v1/start_session"
 
 
@@ -37,30 +38,28 @@ class Draft(NamedTuple):
 
     def to_request(self, endpoint: Endpoint, session: Session, headers: tuple[tuple[str, str], ...]) -> Request:
         """The request to this site, in this session. The caller's `headers` replace ours."""
-        authority = endpoint.authority
-        origin = f"{endpoint.scheme}://{authority}"
-        own = {
-            "Host": authority,
-            "User-Agent": f"opchat/{__version__}",
-            "Accept": self.accept,
-            "Accept-Encoding": "identity",
-        }
+        own = [
+            ("Host", endpoint.authority),
+            ("User-Agent", _USER_AGENT),
+            ("Accept", self.accept),
+            ("Accept-Encoding", "identity"),
+        ]
         if self.body is not None:
-            own |= {"Content-Type": self.content_type, "Content-Length": str(self.size)}
-        own |= {"Origin": origin, "Referer": origin + endpoint.site}
+            own += [("Content-Type", self.content_type), ("Content-Length", str(self.size))]
+        own += [("Origin", endpoint.origin), ("Referer", endpoint.origin + endpoint.site)]
         if session.nonce is not None:
-            own["X-WP-Nonce"] = session.nonce
+            own.append(("X-WP-Nonce", session.nonce))
         if session.cookie:
-            own["Cookie"] = session.cookie
+            own.append(("Cookie", session.cookie))
         if session.authorization:
-            own["Authorization"] = session.authorization
-        if self.content_type != JSON:  # the type of a file's form contains its boundary
-            headers = tuple((name, value) for name, value in headers if name.lower() != "content-type")
+            own.append(("Authorization", session.authorization))
         if headers:
+            if self.content_type != JSON:  # the type of a file's form contains its boundary
+                headers = tuple((name, value) for name, value in headers if name.lower() != "content-type")
             replaced = {name.lower() for name, _ in headers}
-            own = {name: value for name, value in own.items() if name.lower() not in replaced}
+            own = [(name, value) for name, value in own if name.lower() not in replaced]
         target = endpoint.target(self.route) if self.route.startswith("/") else endpoint.site + self.route
-        return Request(self.method, origin + target, (*own.items(), *headers), self.body or b"")
+        return Request(self.method, endpoint.origin + target, (*own, *headers), self.body or b"")
 
 
 START_SESSION = Draft(SESSION_ROUTE, b"")

@@ -20,7 +20,7 @@ class Head(NamedTuple):
     """The head of a response, final or interim."""
 
     status: int
-    headers: list[tuple[str, str]]
+    headers: list[tuple[bytes, bytes]]
 
     def __repr__(self) -> str:
         """Without the headers, which can contain a cookie."""
@@ -53,7 +53,6 @@ _CHUNK_ENDS = (b"\r\n", b"", b"\r")
 _ONE_CHUNK = b"%x\r\n%b\r\n"
 _Data = h11.Data
 _HEADS = (h11.Response, h11.InformationalResponse)
-_NOTHING = (h11.NEED_DATA, h11.PAUSED)
 
 
 @final
@@ -129,7 +128,7 @@ class Exchange:
 
     @property
     def _reading_head(self) -> bool:
-        return self._h11.their_state is h11.SEND_RESPONSE
+        return not (self._in_body or self._ended)
 
     def _drain(self, received: list[Received], read: bytes) -> None:
         """Collect the items in the bytes that h11 holds. `read` are the last bytes received."""
@@ -164,7 +163,7 @@ class Exchange:
                         if rest in _CHUNK_ENDS:
                             left = len(rest)
                             break
-                elif event in _NOTHING:
+                elif event is h11.NEED_DATA or event is h11.PAUSED:
                     break
                 elif type(event) is h11.EndOfMessage:
                     self._in_body, self._ended = False, True
@@ -172,6 +171,7 @@ class Exchange:
                 else:
                     assert isinstance(event, _HEADS)
                     received.append(self._read_head(event))
+                    most_left = self._held
             progress = True
         if pieces:
             received.append(b"".join(pieces))  # one piece per read: the decoder handles longer pieces faster
@@ -183,16 +183,16 @@ class Exchange:
             self._held = len(self._h11.trailing_data[0])
 
     def _read_head(self, event: h11.InformationalResponse | h11.Response) -> Received:
-        size = len(self._head) - len(self._h11.trailing_data[0])
+        self._held = len(self._h11.trailing_data[0])
+        size = len(self._head) - self._held
         head = self._head[:size]
-        self._head = self._head[size:] if self._reading_head else bytearray()
+        self._in_body = type(event) is h11.Response
+        self._head = bytearray() if self._in_body else self._head[size:]
         if FOLDED_LINE.search(head):
             return self._fault("HTTP: a folded header line")
         if not event.http_version.startswith(b"1."):
             return self._fault(f"HTTP: a version that is not 1.x: {event.http_version.decode()}")
-        self._in_body = not self._reading_head
-        fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers.raw_items()]
-        return Head(event.status_code, fields)
+        return Head(event.status_code, event.headers.raw_items())
 
     def _what_is_wrong(self, error: h11.RemoteProtocolError) -> str:
         if self._head and self._head[0] <= 0x20:

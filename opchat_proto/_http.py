@@ -48,9 +48,13 @@ class Endpoint(Value):
     """The request target in front of a route: "/wp-json", "/blog/index.php?rest_route="."""
     site: str = "/"
     """The path of the site's front page, for the Referer, and of WordPress's `wp-admin`."""
+    authority: str = field(init=False, repr=False, compare=False)
+    """Host and port as in the Host header: without the scheme's default port."""
+    origin: str = field(init=False, repr=False, compare=False)
+    """Scheme, host and port, as in the Origin header (RFC 6454, 6.2)."""
 
     def __post_init__(self) -> None:
-        """Check that nothing here could end a line or a header."""
+        """Check that nothing here could end a line or a header. Every request needs the last two fields."""
         if self.scheme not in PORTS:
             raise ValueError(f"Endpoint.scheme: expected 'http' or 'https', got {self.scheme!r}")
         if not HOST.fullmatch(self.host):
@@ -62,6 +66,10 @@ class Endpoint(Value):
         for name, path in (("root", self.root), ("site", self.site)):
             if not re.fullmatch('/[!"$-~]*', path):
                 raise ValueError(f"Endpoint.{name}: expected a path of printable ASCII, got {path!r}")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        authority = host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+        object.__setattr__(self, "authority", authority)
+        object.__setattr__(self, "origin", f"{self.scheme}://{authority}")
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
@@ -98,17 +106,6 @@ class Endpoint(Value):
         path = quote(parts.path, safe=PATH_CHARACTERS).rstrip("/")
         query = quote(parts.query, safe=PATH_CHARACTERS + "?")
         return cls(scheme, host, port or PORTS[scheme], *_root_and_site(text, path, query))
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port, as in the Origin header (RFC 6454, 6.2)."""
-        return f"{self.scheme}://{self.authority}"
-
-    @property
-    def authority(self) -> str:
-        """Host and port as in the Host header: without the scheme's default port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def is_secure(self) -> bool:
@@ -199,7 +196,9 @@ def decode_headers(headers: Headers) -> list[tuple[str, str]]:
     decoded = []
     for pair in headers:
         name, value = pair if type(pair) is tuple and len(pair) == 2 else _pair(pair)
-        if type(name) is not str or type(value) is not str:
+        if type(name) is bytes is type(value):
+            name, value = name.decode("latin-1"), value.decode("latin-1")
+        elif type(name) is not str or type(value) is not str:
             name, value = _as_texts(name, value)
         decoded.append((name.lower(), value))
     return decoded

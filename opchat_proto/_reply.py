@@ -158,7 +158,7 @@ class ReplyDecoder:
         self._status = status
         if status != 200:  # some libraries decode with surrogates
             self._headers = [(name, encodable(value)) for name, value in fields if name in _FIELDS]
-        names = {name for name, _ in fields}
+        names = dict(fields)
         if "transfer-encoding" in names and "content-length" in names:
             # RFC 9112, 6.3: this allows request smuggling.
             return [self._judge_end_of_body("Content-Length together with Transfer-Encoding", Reason.TRUNCATED)]

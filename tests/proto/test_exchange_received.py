@@ -45,8 +45,8 @@ def test_an_answer_is_heads_a_body_and_its_end() -> None:
     data = INTERIM + CHUNKED + chunks(b"a", b"bc") + b"0\r\n\r\n"
     for pieces in every_cut(data):
         assert received_in_all(pieces) == [
-            Head(103, [("Link", "y")]),
-            Head(200, [("Transfer-Encoding", "chunked")]),
+            Head(103, [(b"Link", b"y")]),
+            Head(200, [(b"Transfer-Encoding", b"chunked")]),
             b"abc",
             EndOfBody(),
         ]
@@ -157,7 +157,7 @@ def test_nothing_comes_after_a_fault() -> None:
 
 
 def test_repr_hides_header_fields() -> None:
-    assert repr(Head(200, [("set-cookie", "secret")])) == "Head(status=200)"
+    assert repr(Head(200, [(b"set-cookie", b"secret")])) == "Head(status=200)"
 
 
 @pytest.mark.parametrize(
