@@ -1,6 +1,6 @@
 """The interface of everything that a flow can ask: the request of each kind, and how its answer is judged."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar, NamedTuple
 
 from ._events import Broken, End
@@ -65,8 +65,11 @@ class Draft(NamedTuple):
 START_SESSION = Draft(SESSION_ROUTE, b"")
 
 
-class Askable(ABC):
-    """The interface between `Flow` and a kind of question. `Submit`, `Upload`, `Query` and others implement it."""
+class Askable:
+    """The interface between `Flow` and a kind of question. `Submit`, `Upload`, `Query` and others implement it.
+
+    Not an `ABC`: each question is checked with `isinstance`, which calls Python code for an `ABC`.
+    """
 
     __slots__ = ()
 

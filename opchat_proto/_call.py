@@ -49,7 +49,8 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
             if self._takes(Input.STEP_DONE):
                 self._machine.step_done()
                 self._clock.stop()
-                self._report(StepDone())
+                if self._outbox is not None:
+                    self._outbox.put_report(StepDone())
         self._tell()
 
     def step_failed(self, detail: str, reason: Reason = Reason.LOST) -> None:

@@ -245,16 +245,16 @@ class Channel:
 def _to_submit(
     question: QuestionLike, conversation: Conversation | None, chat_id: str | None, options: QuestionOptions
 ) -> Askable:
-    if not isinstance(conversation, Conversation | None):
+    if conversation is not None and not isinstance(conversation, Conversation):
         raise TypeError(f"conversation: expected a Conversation or None, got {type(conversation).__name__}")
-    given: dict[str, Any] = {**options}
-    of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
-    if of_bot and conversation is not None:
-        raise TypeError(f"{min(of_bot)}: the conversation has its own")
     if isinstance(question, Askable) and not isinstance(question, Submit):
         if options or conversation is not None:
             raise TypeError(f"question: this {type(question).__name__} takes no options and belongs to no conversation")
         return question
+    given: dict[str, Any] = {**options}
+    of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
+    if of_bot and conversation is not None:
+        raise TypeError(f"{min(of_bot)}: the conversation has its own")
     if isinstance(question, Submit):
         if options:
             raise TypeError(f"{min(options)}: the Submit has its own")

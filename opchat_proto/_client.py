@@ -116,6 +116,7 @@ ANY_RECEIVE = Receive()  # always the same object, so that it can be compared wi
 _TUNNEL = (_TUNNEL_SEND, _TUNNEL_RECEIVE)
 _ON_THE_WAY = (_CONNECT, _PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
 _PIECE = 256 * 1024  # bytes of one Send, so that the write clock measures the network and not the size of a file
+_NOWHERE = Connect("", 0)  # until there is a request
 _NO_ANSWER = "the connection was closed before any answer"
 
 
@@ -197,7 +198,7 @@ class Client:
     def __init__(self, flow: FlowLike, *, proxy: Proxy | None = None) -> None:
         if not hasattr(flow, "next_request"):
             raise TypeError(f"flow: expected a Flow, got {type(flow).__name__}")
-        if not isinstance(proxy, Proxy | None):
+        if proxy is not None and not isinstance(proxy, Proxy):
             raise TypeError(f"proxy: expected a Proxy or None, got {type(proxy).__name__}")
         if not flow.is_ready:
             raise ValueError("flow: expected one that has not begun")
@@ -205,7 +206,7 @@ class Client:
         self._proxy = proxy
         self._state = _CONNECT
         self._request: Request | None = None  # from Connect until it is sent
-        self._scheme, self._host, self._port = "", "", 0  # of that request
+        self._scheme, self._site = "", _NOWHERE  # of that request
         self._tunnel: HTTPTunnel | SOCKSTunnel | None = None  # while it is being opened
         self._exchange = Exchange(flow.limits)
         self._out = b""  # the request as bytes, until it is sent
@@ -248,12 +249,12 @@ class Client:
             self._take_request()
             if self._proxy is not None:
                 return Connect(self._proxy.host, self._proxy.port)
-            return Connect(self._host, self._port)
+            return self._site
         if state is _SEND or state is _SENDING:
             self._hand_out()
             return Send(self._out[self._sent : self._sent + _PIECE])
         if state is _TLS:
-            return StartTLS(_server_name(self._host))
+            return StartTLS(_server_name(self._site.host))
         if state is _PROXY_TLS:
             assert self._proxy is not None
             return StartTLS(_server_name(self._proxy.host))
@@ -268,7 +269,7 @@ class Client:
         self._request = self._flow.next_request()
         if self._request is None:
             raise LocalProtocolError("Client: the request of its flow was already taken")
-        self._scheme, self._host, self._port = _place(self._request.url)
+        self._scheme, self._site = _place(self._request.url)
 
     def _write_request(self) -> None:
         """Encode the request. The exchange must know it before it reads an answer."""
@@ -329,9 +330,9 @@ class Client:
             self._reach_the_site()
             return
         if self._proxy.is_socks:
-            self._tunnel = SOCKSTunnel(self._proxy, self._host, self._port)
+            self._tunnel = SOCKSTunnel(self._proxy, self._site.host, self._site.port)
         else:
-            self._tunnel = HTTPTunnel(self._proxy, self._host, self._port, self._flow.limits)
+            self._tunnel = HTTPTunnel(self._proxy, self._site.host, self._site.port, self._flow.limits)
         self._move(Input.TUNNEL_DUE)
 
     def _reach_the_site(self) -> None:
@@ -362,12 +363,12 @@ class Client:
             case State.CONNECT if self._proxy is not None:
                 detail = f"could not connect: {detail}"
             case State.CONNECT:
-                host = f"[{self._host}]" if ":" in self._host else self._host
-                detail = f"could not connect to {host}:{self._port}: {detail}"
+                host = f"[{self._site.host}]" if ":" in self._site.host else self._site.host
+                detail = f"could not connect to {host}:{self._site.port}: {detail}"
             case State.PROXY_TLS:
                 detail = f"TLS failed: {detail}"
             case State.TLS:
-                detail = f"TLS with {self._host} failed: {detail}"
+                detail = f"TLS with {self._site.host} failed: {detail}"
             case State.SENDING:
                 detail = f"the request could not be sent: {detail}"
             case _ if lost:
@@ -468,15 +469,14 @@ class Client:
         return events
 
     def _receive_other(self, item: Head | EndOfBody | Fault) -> list[Event]:
-        match item:
-            case Head(407) if self._is_relayed:
-                events = self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
-            case Head(status, headers):
-                return self._flow.receive_head(status, headers)
-            case EndOfBody():
-                events = self._flow.receive_eof()
-            case _:  # Fault
-                events = self._flow.receive_failure(item.detail, item.reason, limit=item.limit)
+        if isinstance(item, Head) and not (item.status == 407 and self._is_relayed):
+            return self._flow.receive_head(item.status, item.headers)
+        if isinstance(item, EndOfBody):
+            events = self._flow.receive_eof()
+        elif isinstance(item, Fault):
+            events = self._flow.receive_failure(item.detail, item.reason, limit=item.limit)
+        else:
+            events = self._flow.receive_failure("the proxy refused: status 407", Reason.PROXY)
         if self._flow.awaiting is not None:
             self._exchange = Exchange(self._flow.limits)
             self._forget_request()
@@ -495,10 +495,10 @@ class Client:
 
 
 @lru_cache
-def _place(url: str) -> tuple[str, str, int]:
-    """The scheme, host and port of a URL. Cached, since a site has few."""
+def _place(url: str) -> tuple[str, Connect]:
+    """The scheme of a URL, and the step to its host. Cached, since a site has few."""
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
+    return parts.scheme, Connect(parts.hostname or "", parts.port or PORTS[parts.scheme])
 
 
 def _server_name(host: str) -> str:

@@ -79,7 +79,7 @@ class Exchange:
             h11.Data(data=request.body),
             h11.EndOfMessage(),
         )
-        return b"".join(self._h11.send(event) or b"" for event in events)
+        return b"".join([self._h11.send(event) or b"" for event in events])
 
     @property
     def holds_more(self) -> bool:
@@ -96,8 +96,9 @@ class Exchange:
             self._drain(received, data)
             return received
         self.begun = True
-        rest = memoryview(bytes(data))  # a memoryview can have gaps, or items of several bytes
-        while rest and not self._ended:
+        data = bytes(data)  # a memoryview can have gaps, or items of several bytes
+        start = 0
+        while start < len(data) and not self._ended:
             # h11 searches its buffer for the end of a line or head. The buffer never exceeds the limit, so an overlong
             # one is noticed equally in one read and in many.
             if self._held == self._limit:
@@ -106,15 +107,16 @@ class Exchange:
             if not room:
                 received.append(self._too_long())
                 break
-            if self._reading_head:
+            if not self._in_body:
                 room = min(room, _BLOCK)
-            piece, rest = bytes(rest[:room]), rest[room:]
+            piece = data[start : start + room]
+            start += len(piece)
             self._h11.receive_data(piece)
             self._held += len(piece)
-            if self._reading_head:
+            if not self._in_body:
                 self._head += piece
             self._drain(received, piece)
-        self._held += len(rest)
+        self._held += len(data) - start
         return received
 
     def receive_eof(self) -> list[Received]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, final
 
 from ._askable import SESSION_ROUTE, START_SESSION, Askable, Draft
@@ -27,7 +28,6 @@ class TooLarge(ValueError):
     """A question is larger than the limit, possibly only because of its session's id."""
 
 
-_TYPES = {"endpoint": Endpoint, "submit": Askable | None, "session": Session | None}
 # Looking up a global is much faster than a member of an enum.
 _SESSION, _PROOF, _SUBMIT, _DONE = State.SESSION, State.PROOF, State.SUBMIT, State.DONE
 _SESSION_BODY, _PROOF_BODY, _SUBMIT_BODY = State.SESSION_BODY, State.PROOF_BODY, State.SUBMIT_BODY
@@ -91,9 +91,12 @@ class Flow:
     ) -> None:
         if isinstance(endpoint, str):
             endpoint = Endpoint.parse(endpoint)
-        for value, (name, expected) in zip((endpoint, submit, session), _TYPES.items(), strict=True):
-            if not isinstance(value, expected):
-                raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(f"endpoint: expected an Endpoint or a str, got {type(endpoint).__name__}")
+        if submit is not None and not isinstance(submit, Askable):
+            raise TypeError(f"submit: expected a question or None, got {type(submit).__name__}")
+        if session is not None and not isinstance(session, Session):
+            raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")
         if renewal is not None and not hasattr(renewal, "page"):
             raise TypeError(f"renewal: expected a Visit or None, got {type(renewal).__name__}")
         if renewal is not None and not renewal.is_ready:
@@ -311,7 +314,7 @@ class Flow:
         reason = Reason.TRUNCATED if self._state is _SUBMIT_BODY else Reason.LOST
         in_session = self._state in _OPENING_STATES
         self._state = TABLE.next(self._state, Input.CLOSE)
-        return [Broken(reason, CLOSED, in_session=in_session, asked=self.submit_started)]
+        return [_closed(reason, in_session=in_session, asked=self.submit_started)]
 
     # ---------------------------------------------------------------- judging
 
@@ -490,3 +493,8 @@ class Flow:
                 self._go_on(Input.OPENED)
                 return self._prepare(self._submit, session)
         return self._end(failure if session is None else End(None))
+
+
+@cache  # there are few, and most questions whose first event is enough end so
+def _closed(reason: Reason, *, in_session: bool, asked: bool) -> Broken:
+    return Broken(reason, CLOSED, in_session=in_session, asked=asked)

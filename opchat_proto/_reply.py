@@ -226,13 +226,14 @@ class ReplyDecoder:
     # ---------------------------------------------------------------- reading
 
     def _read_start(self, block: bytes) -> list[Event]:
-        self._text += block
-        front = _FRONT.match(self._text)
+        body = bytes(self._text) + block
+        front = _FRONT.match(body)
         assert front is not None
-        del self._text[: front.end()]
-        if _BOM.startswith(self._text):
+        body = body[front.end() :]
+        if _BOM.startswith(body):
+            self._text = bytearray(body)
             return []
-        body, self._text = bytes(self._text), bytearray()
+        self._text = bytearray()
         self._state = TABLE.next(self._state, _BEGINNINGS.get(body[0], Input.OTHER))
         return self._read_json(body) if self._state is _JSON else self._read_text(body)
 
@@ -245,7 +246,6 @@ class ReplyDecoder:
     def _read_text(self, block: bytes) -> list[Event]:
         """Read a text, a page, or PHP notices before the first event."""
         room = self._limits.refusal_bytes - len(self._text)
-        self._text += block[:room]
         # A page is judged after a fixed number of bytes, however they were cut.
         is_decided = self._state is _PAGE and len(block) >= room
         events = self._read_stream(block[:room] if is_decided else block)
@@ -256,6 +256,7 @@ class ReplyDecoder:
             self._state = TABLE.next(self._state, Input.DATA_LINE)
             self._text = bytearray()
             return events + self._read_stream(block[room:]) if is_decided else events
+        self._text += block[:room]
         return [*events, self._judge_end_of_body(None, Reason.TRUNCATED)] if is_decided else events
 
     def _read_stream(self, block: bytes) -> list[Event]:
