@@ -43,8 +43,8 @@ _HIT = re.compile("hit|stale|updating", re.IGNORECASE)
 _OLD_NAMESPACES = ("ai-engine/v1", "ai-chatbot/v1", "mwai-bot/v1")  # up to 1.6.75
 _TO_GUESTS = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
 _PASSWORD_FORM = "post-password-form"  # the class of WordPress's form on a protected page
-_REFUSED_SESSION = "ask the site's owner: versions 2.9.0 and 2.9.1 refuse everybody, and security plugins may"
-_HAS_START_SESSION, _COOKIE_SET = (2, 4, 4), (2, 8, 5)
+_NO_SIGNS = ("redirected from ", "the shortcode ")  # notes of pages without the plugin
+_HAS_START_SESSION, _COOKIE_SET, _OPEN_AGAIN = (2, 4, 4), (2, 8, 5), (2, 9, 2)
 
 
 # ---------------------------------------------------------------- the report
@@ -64,7 +64,7 @@ def _diagnose(facts: Facts) -> Iterator[Finding]:
         return
     if facts.page is not None:
         if _is_challenge_page(facts):
-            yield firewall("a challenge page in place of the page", facts.page.outcome)
+            yield firewall("what looks like a challenge page, in place of the page", facts.page.outcome)
             return
         yield from _visit(facts, facts.page)
     site = _site(facts)
@@ -98,7 +98,9 @@ def _way(facts: Facts, first: Exchange) -> Iterator[Finding]:
         return
     seen = {contact.host: contact.certificate for contact in first.contacts if contact.certificate is not None}
     said = [f"the certificate of {host} is {certificate_text(certificate)}" for host, certificate in seen.items()]
-    yield ok("tls", "; ".join(said) or "none: what is asked and answered can be read on the way")
+    if not said or first.last.url.startswith("http:"):  # in that case the certificate is the proxy's
+        said.append("none for the site: what is asked and answered can be read on the way")
+    yield ok("tls", "; ".join(said))
 
 
 def _visit(facts: Facts, visit: Exchange) -> Iterator[Finding]:
@@ -208,12 +210,10 @@ def _rest(facts: Facts) -> Iterator[Finding]:
     elif _is_login(exchange.last):
         yield problem("rest", f"{root} redirects to the login page", _TO_GUESTS, _NOT_THE_CHAT)
     else:
-        yield problem(
-            "rest",
-            f"what is at {root} is no REST API",
-            f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route=",
-            _NOT_THE_CHAT,
-        )
+        advice = f"try --url {facts.endpoint.origin}{facts.endpoint.site}index.php?rest_route="
+        if "?" in root:
+            advice = "check the address, or ask the site's owner whether the REST API is switched off"
+        yield problem("rest", f"what is at {root} is no REST API", advice, _NOT_THE_CHAT)
 
 
 def _is_login(answer: Answer) -> bool:
@@ -247,7 +247,10 @@ def _ai_engine(facts: Facts, index: dict[str, Any] | None) -> Finding:
 
 def _shows_plugin(facts: Facts) -> bool:
     page = facts.page and facts.page.page
-    return _gives_nonce(facts) or (page is not None and bool(page.bots or page.discussions or page.notes))
+    if page is None:
+        return _gives_nonce(facts)
+    notes = [note for note in page.notes if not note.startswith(_NO_SIGNS)]
+    return bool(page.bots or page.discussions or notes) or _gives_nonce(facts)
 
 
 def _bots(facts: Facts) -> Iterator[Finding]:
@@ -288,8 +291,11 @@ def _session(facts: Facts) -> Iterator[Finding]:
         return
     if isinstance(broken := exchange.outcome, Broken):
         finding = failure(exchange, "session", facts.endpoint.origin)
-        is_closed = finding.check == "session" and broken.status in (401, 403)
-        yield replace(finding, advice=_REFUSED_SESSION) if is_closed else finding
+        if finding.check == "session" and broken.status in (401, 403):
+            plugins = "ask the site's owner whether a security plugin refuses it"
+            old = "; versions 2.9.0 and 2.9.1 refuse it to everybody" if version < _OPEN_AGAIN else ""
+            finding = replace(finding, advice=plugins + old)
+        yield finding
         return
     session = exchange.session
     if session is None or session.nonce is None:
@@ -324,9 +330,13 @@ def _without_start_session(facts: Facts, version: tuple[int, ...]) -> Finding:
     if version >= _HAS_START_SESSION:
         check, text = "session", f"start_session is not there under {_root(facts.endpoint)}"
         advice = "give the root as the site writes it, such as index.php?rest_route=, or the address of a page"
+        if facts.page is not None and facts.page.page is not None and facts.page.page.root is not None:
+            advice = "ask the site's owner whether a security plugin has removed it"
     elif version >= NONCE_NEEDED:
         text = "neither the page nor start_session gives one, and this version demands it"
         advice = "give the address of a page that shows the chat, or ask the site's owner to update AI Engine"
+    elif facts.chosen is None:
+        return ok("session", "none to start: no nonce is needed before 2.0.0, and later only a page gives it")
     else:
         return ok("session", "none to start: before 2.0.0 no nonce is needed (2.0.0 itself answers no guest)")
     return problem(check, text, advice, NONCE_REFUSED)
@@ -357,6 +367,12 @@ def _is_renewed(facts: Facts) -> bool:
 def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> Iterator[Finding]:
     if "mwai_session_id=" in session.cookie:
         yield ok("cookie", "start_session sets mwai_session_id")
+    elif any(name == "set-cookie" and "mwai_session_id=" in value for name, value in exchange.last.headers):
+        yield problem(
+            "cookie",
+            "start_session sets mwai_session_id, but its Domain, Path, Secure or expiry keeps it from this address",
+            "give the address as the site's owner writes it, with https",
+        )
     elif session.session_id not in (None, "N/A") or version >= _COOKIE_SET:
         yield problem(
             "cookie",
@@ -372,11 +388,10 @@ def _cookie(exchange: Exchange, session: Session, version: tuple[int, ...]) -> I
 
 def _notices(facts: Facts) -> Iterator[Finding]:
     """Output of the site before its JSON. opchat skips it, a browser does not."""
-    for exchange in (facts.session, facts.index):
-        if exchange is None or exchange.last.status != 200:
-            continue
-        before, is_json, _ = exchange.last.text[:_MOST_PRINTED].partition('{"')
-        if not is_json or not before.strip(" \t\r\n"):
+    for exchange, is_json in ((facts.session, _gives_nonce(facts)), (facts.index, read_index(facts.index) is not None)):
+        begin = re.search(r'\{\s*"', exchange.last.text[:_MOST_PRINTED]) if exchange is not None and is_json else None
+        before = exchange.last.text[: begin.start()] if exchange is not None and begin is not None else ""
+        if not before.strip(" \t\r\n"):
             continue
         printed = " ".join(re.sub("<[^>]*>", " ", before.replace("\ufeff", "")).split())
         text = f"before its JSON the site prints {printed[:SHOWN] or 'a byte order mark'}"

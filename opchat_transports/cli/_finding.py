@@ -47,12 +47,13 @@ def problem(check: str, text: str, advice: str, code: int = 0) -> Finding:
 
 def firewall(what: str, outcome: End | Broken) -> Finding:
     code = exit_code(outcome) if isinstance(outcome, Broken) else _REFUSED
-    return problem(
-        "firewall",
-        f"a firewall answers with {what}",
-        "ask the site's owner to let this address, and the REST API, through the firewall",
-        _REFUSED if code == NONCE_REFUSED else code,
-    )
+    who, advice = "a firewall", "ask the site's owner to let this address, and the REST API, through the firewall"
+    if isinstance(outcome, Broken) and outcome.status in (429, 503) and not is_challenge_text(outcome.raw):
+        who, advice = (
+            "a firewall, or a server that has too much to do or is being maintained,",
+            f"try later, or {advice}",
+        )
+    return problem("firewall", f"{who} answers with {what}", advice, _REFUSED if code == NONCE_REFUSED else code)
 
 
 def failure(exchange: Exchange, check: str, where: str, *, is_first: bool = False) -> Finding:
@@ -82,7 +83,7 @@ def failure(exchange: Exchange, check: str, where: str, *, is_first: bool = Fals
         advice = "check the address: the site has no such page"
     elif check == "page" and broken.status == 401:
         advice = "ask the site's owner: the web server wants a password for this address"
-    elif check == "page" and broken.detail.startswith("more than"):
+    elif check == "page" and broken.reason is Reason.REFUSED and broken.detail.startswith("more than"):
         advice = "open the address in a browser, and give the one where it ends: the site may want cookies first"
     return problem(check, text, advice, exit_code(broken))
 

@@ -94,11 +94,10 @@ def _state(pid: int) -> str:
     if os.path.exists("/proc/self/stat"):
         try:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return ""
-    return (
-        subprocess.run(["ps", "-o", "state=", "-p", str(pid)], stdout=subprocess.PIPE, check=False).stdout[:1].decode()
-    )
+    shown = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout[:1]
 
 
 class Terminal:

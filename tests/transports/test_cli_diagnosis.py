@@ -137,6 +137,30 @@ def test_pieces_that_arrive_together_after_a_while_were_buffered(question: Quest
     assert answered == {1: "answered, in 1 piece", 2: "answered, in 2 pieces"}[question.pieces]
 
 
+def test_the_certificate_of_a_proxy_does_not_make_the_site_encrypted() -> None:
+    proxy = Contact(host="proxy.example", port=443, certificate={"subjectAltName": (("DNS", "proxy.example"),)})
+    url = "http://site.example"
+    visit = heard(Visit(url), [(200, [], INDEX.encode(), "eof")], proxy)
+    facts = Facts(url=url, endpoint=Endpoint.parse(url), proxy="https://proxy.example", index=visit)
+    [said] = [finding.text for finding in diagnose(facts) if finding.check == "tls"]
+    assert said == (
+        "the certificate of proxy.example is for proxy.example; "
+        "none for the site: what is asked and answered can be read on the way"
+    )
+
+
+def test_a_rest_root_does_not_show_whether_a_nonce_is_needed() -> None:
+    def answer(body: str, status: int = 200) -> list[Any]:
+        return [(status, [], body.encode(), "eof")]
+
+    contact, endpoint = Contact(host="site.example", port=443), Endpoint.parse(SITE)
+    session = heard(Flow(endpoint, None), answer('{"code":"rest_no_route"}', 404), contact)
+    index = heard(Visit(SITE), answer(INDEX), contact)
+    found = diagnose(Facts(url=f"{SITE}/wp-json", endpoint=endpoint, index=index, session=session))
+    [said] = [finding.text for finding in found if finding.check == "session"]
+    assert said == "none to start: no nonce is needed before 2.0.0, and later only a page gives it"
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
