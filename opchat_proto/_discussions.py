@@ -10,7 +10,7 @@ from ._conversation import LONGEST_ID, Conversation
 from ._events import Broken, End, Reason
 from ._json import decode
 from ._limits import Limits
-from ._messages import COMPACT, Message, Scalar, as_sent, check_scalar, check_text, read_message
+from ._messages import COMPACT, Message, Scalar, check_scalar, check_text, read_sent
 from ._quote import SHOWN
 from ._session import Session
 from ._value import Value
@@ -192,7 +192,7 @@ def _read_row(row: Any) -> Discussion:
         raise ValueError("a discussion without a chat id")
     try:
         turns = _inner(row, "messages", [])
-        messages = tuple(read_message(place, as_sent(turn)) for place, turn in enumerate(turns))
+        messages = tuple(read_sent(place, turn) for place, turn in enumerate(turns))
         extra = _inner(row, "extra", {})
     except ValueError as error:
         raise ValueError(f"discussion {chat_id[:SHOWN]!r}: {error}") from None

@@ -17,6 +17,7 @@ Scalar: TypeAlias = str | int | float
 """An id as the site's page prints it. Sites print ids of digits as numbers, and
 expect the same type back (WIRE 2.4)."""
 
+_SENT = ("role", "content")  # the keys of a message
 _LONGEST_ID = 14_000  # bits; fewer than the 4300 digits that CPython can write
 ROLES = ("user", "assistant", "system")
 COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -195,7 +196,7 @@ class Submit(Askable, Value):
         stream = body.get("stream")
         return cls(
             new_message=_text(body, "newMessage") or "",
-            messages=tuple(read_message(index, as_sent(message)) for index, message in enumerate(history)),
+            messages=tuple(read_sent(index, message) for index, message in enumerate(history)),
             chat_id=_text(body, "chatId"),
             bot_id=_scalar(body, "botId"),
             custom_id=_scalar(body, "customId"),
@@ -233,12 +234,13 @@ def read_message(index: int, message: object, roles: Collection[str] | None = No
         raise InvalidMessages(f"messages[{index}]: {error}", index) from None
 
 
-def as_sent(message: object) -> object:
-    """A decoded message with only the two keys that the plugin reads. An array counts as a message without keys."""
-    if not isinstance(message, Mapping | list):
-        return message
-    values = message if isinstance(message, Mapping) else {}
-    return {key: "" if (value := values.get(key)) is None else _as_text(value, key) for key in ("role", "content")}
+def read_sent(index: int, message: object) -> Message:
+    """A decoded message; the plugin reads its role and content. An array counts as a message without keys."""
+    if isinstance(message, list) or (isinstance(message, dict) and message.keys().isdisjoint(_SENT)):
+        return _NOTHING  # a body can have hundreds of thousands of them
+    if isinstance(message, Mapping):
+        message = {key: "" if (value := message.get(key)) is None else _as_text(value, key) for key in _SENT}
+    return read_message(index, message)
 
 
 def _as_text(value: object, name: str) -> object:
@@ -295,3 +297,6 @@ def _text(body: Mapping[str, Any], key: str) -> str | None:
     value = _as_text(_scalar(body, key), key)
     assert value is None or isinstance(value, str)
     return value
+
+
+_NOTHING = Message("", "")

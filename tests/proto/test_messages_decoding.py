@@ -64,6 +64,12 @@ def test_a_body_is_read_as_the_plugin_reads_it(body: dict[str, Any], expected: d
     assert Submit.from_dict(body) == Submit(**{"new_message": "", "bot_id": None, "stream": False, **expected})
 
 
+def test_messages_without_role_and_content_share_one_object() -> None:
+    messages = Submit.from_dict({"messages": [{}, [], [1], {"x": 1}]}).messages
+    assert messages == (Message("", ""),) * 4
+    assert len({id(message) for message in messages}) == 1
+
+
 @pytest.mark.parametrize("stream", [True, 1, 0.5, "1", "false", "no", " ", "00", [0], {"a": 0}])
 def test_a_value_that_is_true_in_php_requests_a_stream(stream: object) -> None:
     assert Submit.from_dict({"stream": stream}).stream is True
