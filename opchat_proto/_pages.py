@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from html import unescape
 from html.entities import html5
 from typing import Any, final
@@ -163,11 +163,7 @@ class Page(Value):
     def find(self, name: str) -> Bot | None:
         """The first bot with this id or custom id, or None."""
         return next(
-            (
-                bot
-                for bot in self.bots
-                if name in [str(it) for it in (bot.bot_id, bot.custom_id) if it not in (None, "")]
-            ),
+            (bot for bot in self.bots if name in [str(it) for it in (bot.bot_id, bot.custom_id) if it is not None]),
             None,
         )
 
@@ -208,7 +204,7 @@ class Page(Value):
             if bot is not None:
                 bots[name].append(bot)
         if script := re.search(_SCRIPT_TIME, html):
-            notes.append(f"chatbot.js is of {datetime.fromtimestamp(int(script[1]), UTC):%Y-%m-%d}")
+            notes.append(f"chatbot.js is of {datetime(1970, 1, 1) + timedelta(seconds=int(script[1])):%Y-%m-%d}")
         own = (bot.root for bot in (*bots[_CHATBOT], *bots[_DISCUSSIONS]))
         return cls(
             encodable(url),
@@ -386,18 +382,18 @@ def _scan(text: str) -> Iterator[tuple[str, dict[str, str] | str]]:
                 depth -= 1
                 foreign = foreign if depth else ""
             elif foreign and tag in ("br", "p"):
-                foreign, depth = "", 0
+                foreign = ""
             continue
         yield tag, attributes
         if foreign and tag in _NOT_FOREIGN:
-            foreign, depth = "", 0
+            foreign = ""
         elif attribute[0].endswith("/>") and (foreign or tag in _CONTAIN_HTML):
             pass  # it has no content
         elif foreign:
             html = tag == "annotation-xml" and attributes.get("encoding", "").lower() in _HTML_ENCODINGS
             if tag in _CONTAIN_HTML[foreign] or (html and foreign == "math"):
                 outer.append((tag, foreign, depth))
-                foreign, depth = "", 0
+                foreign = ""
             depth += tag == foreign
         elif tag in _CONTAIN_HTML:
             foreign, depth = tag, 1

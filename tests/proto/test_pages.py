@@ -1,12 +1,13 @@
 """Pages and their bots, as each plugin version writes them, and the REST root."""
 
+import html
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from opchat_proto import Bot, Endpoint, Page
+from opchat_proto import Bot, Endpoint, Page, Submit
 from tests.proto.pages import (
     BOT,
     CHAT,
@@ -28,6 +29,7 @@ def bot_of(system: dict[str, Any], params: dict[str, Any] | None = None) -> Bot:
     """The only bot of a page, without its JSON."""
     page = parsed(element(system, params))
     (bot,) = page.bots
+    assert page.notes == ()
     assert json.loads(bot.raw_system) == system
     assert json.loads(bot.raw_params) == (params or {})
     return replace(bot, raw_system=BOT.raw_system, raw_params=BOT.raw_params)
@@ -64,6 +66,7 @@ def test_a_bot_has_the_data_of_its_element() -> None:
         ({"restNonce": "99c1fd16bb"}, {"nonce": "99c1fd16bb"}),
         ({"restNonce": 1234567890}, {"nonce": "1234567890"}),
         ({"restNonce": 12345}, {"nonce": "0000012345"}),
+        ({"restNonce": 0}, {"nonce": "0000000000"}),
         ({"restNonce": ""}, {}),
         ({"restUrl": ROOT + "/"}, {}),
         ({"stream": False}, {"stream": False}),
@@ -91,6 +94,7 @@ def test_the_names_before_1_9_8_are_read() -> None:
         ({"mode": ""}, {}),
         ({"mode": ["chat"]}, {}),
         ({"textInputMaxLength": 512}, {"max_length": 512}),
+        ({"textInputMaxLength": 1}, {"max_length": 1}),
         ({"textInputMaxLength": 0}, {}),
         ({"textInputMaxLength": ""}, {}),
         ({"startSentence": "it's <b>\U0001f689 &amp;"}, {"start_sentence": "it's <b>\U0001f689 &amp;"}),
@@ -130,6 +134,13 @@ def test_the_start_of_a_chat_is_data() -> None:
     system = SYSTEM | {"actions": items, "blocks": items[:1], "shortcuts": {"not": "a list"}}
     (bot,) = parsed(element(system)).bots
     assert (bot.actions, bot.blocks, bot.shortcuts) == ((items[0],), (items[0],), ())
+    assert (BOT.actions, BOT.blocks, BOT.shortcuts) == ((), (), ())
+
+
+def test_a_question_to_a_bot_has_its_ids() -> None:
+    bot = replace(BOT, bot_id="sales", custom_id=7, context_id="12", stream=False)
+    expected = Submit(new_message="Hi", bot_id="sales", custom_id=7, context_id="12", stream=False)
+    assert bot.submit("Hi") == expected
 
 
 def test_a_page_can_have_several_bots_and_discussions() -> None:
@@ -177,6 +188,10 @@ def test_a_page_of_1_9_85_has_no_bot_but_the_right_root() -> None:
             "chatbot.js is of 2023-11-14",
         ),
         ("<div class=mwai-chatbot-container><div>", "a chat without its attributes: this page was saved by a browser"),
+        (
+            f"<div class=mwai-chatbot-container data-system='{html.escape(html.escape(escaped(SYSTEM)))}'>",
+            "a chat whose data-system is not a JSON object",
+        ),
         ("<div class=mwai-chatbot-container data-system=x>", "a chat whose data-system is not a JSON object"),
         ("<div class=mwai-chatbot-container data-system=[]>", "a chat whose data-system is not a JSON object"),
         ("<div class=mwai-chatbot-container data-system=''>", "a chat whose data-system is not a JSON object"),
@@ -206,6 +221,7 @@ def test_a_page_without_a_hint_has_no_note(text: str) -> None:
 
 # ------------------------------------------------------------------------------ the root
 
+LONGEST = "https://site.example/".ljust(2048, "a")
 BARE = Endpoint("https", "site.example", 443, "/")
 
 
@@ -242,6 +258,8 @@ BARE = Endpoint("https", "site.example", 443, "/")
         ),
         ("//[::1]/wp-json", "https://[::1]/wp-json", Endpoint.parse("https://[::1]/wp-json")),
         ("../wp-json ", ROOT, Endpoint.parse(ROOT)),
+        ("/apiX", "https://site.example/apiX", replace(BARE, root="/apiX")),
+        (LONGEST, LONGEST, replace(BARE, root=LONGEST.removeprefix("https://site.example"))),
     ],
 )
 def test_a_root_is_read_in_all_its_forms(given: str, root: str, endpoint: Endpoint) -> None:
@@ -270,7 +288,7 @@ def test_a_root_is_read_in_all_its_forms(given: str, root: str, endpoint: Endpoi
         "https://[::1/wp-json",
         "https://:0/wp-json",
         "https://\u212a.example/wp-json",
-        "https://site.example/" + 2048 * "a",
+        f"{LONGEST}a",
     ],
 )
 def test_an_address_that_is_not_a_root_is_not_taken_for_one(given: object) -> None:
@@ -300,6 +318,9 @@ HEADERS = [
         (LINK, [("X-Link", HEADERS[0][1])], "https://site.example/by-link/wp-json"),
         (LINK, [("Link", '<ftp://x>; rel="https://api.w.org/"')], "https://site.example/by-link/wp-json"),
         ("<link rel='https:&#47;/api.w.org/'>" + LINK, [], "https://site.example/by-link/wp-json"),
+        ("<link rel=https://api.w.org/ href=../wp-json>", [], ROOT),
+        ("<link rel=https://api.w.org/ href>", [], None),
+        ("<link href=/wp-json><link rel=icon href=/wp-json><a rel=https://api.w.org/ href=/wp-json>", [], None),
         (f"<!--{LINK}-->", [], None),
     ],
 )
