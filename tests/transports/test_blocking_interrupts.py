@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+import opchat_proto
 import opchat_transports
-from opchat_proto import Broken, Call, End, HTTPCall, Session, Wait
+from opchat_proto import Broken, Call, End, HTTPCall, Wait
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.testing import FaultServer
 
@@ -20,7 +21,12 @@ from .wire import tells
 
 TRACED = tuple(
     str(path)
-    for path in (Path(opchat_transports.__file__).parent, Path(concurrent.futures.__file__).parent, threading.__file__)
+    for path in (
+        Path(opchat_proto.__file__).parent,
+        Path(opchat_transports.__file__).parent,
+        Path(concurrent.futures.__file__).parent,
+        threading.__file__,
+    )
 )
 Place = tuple[str, int, str]
 
@@ -96,7 +102,7 @@ def interrupt_everywhere(made: list[Kept], **options: Any) -> int:
 
     def ask(place: Place | None) -> Interrupts:
         interrupts = Interrupts(place)
-        with BlockingTransport("http://h", session=Session(), **options) as transport, transport.ask("Hi") as reply:
+        with BlockingTransport("http://h", **options) as transport, transport.ask("Hi") as reply:
             events = interrupts.run(lambda: list(reply))
         assert not events or isinstance(events[-1], End | Broken), place
         assert [it.fileno() for it in made] == [-1] * len(made), place
