@@ -13,7 +13,7 @@ from ._steps import Connect, Receive, Send, StartTLS
 
 __all__ = ["Call"]
 
-_EVENT = Awaiting.EVENT  # looking up a global is much faster than a member of an enum
+_EVENT, _STEP_DONE = Awaiting.EVENT, Input.STEP_DONE  # looking up a global is much faster than a member of an enum
 
 
 @final
@@ -46,7 +46,7 @@ class Call(CallBase[Connect | StartTLS | Send | Receive]):
     def step_done(self) -> None:
         """The connection is open, TLS is up, or the bytes were sent. Raises `LocalProtocolError` at any other step."""
         with self.channel._lock:
-            if self._takes(Input.STEP_DONE):
+            if self._takes(_STEP_DONE):
                 self._machine.step_done()
                 self._clock.stop()
                 if self._outbox is not None:

@@ -33,7 +33,7 @@ __all__: list[str] = []
 _S = TypeVar("_S")
 # Looking up a global is much faster than a member of an enum.
 _SESSION, _WAIT, _START, _UPLOAD, _ASK, _PAUSE, _LAST, _OVER = State
-_SESSION_DUE = Awaiting.SESSION
+_FOUND, _CLOSE, _SESSION_DUE, _TRUNCATED = Input.FOUND, Input.CLOSE, Awaiting.SESSION, Reason.TRUNCATED
 _WORKING = (_START, _UPLOAD, _ASK)
 _ENDED = (_LAST, _OVER)
 
@@ -221,9 +221,9 @@ class CallBase(ABC, Generic[_S]):
                 self._clock.stop()
                 self.retries += 1
                 self._begin(self.channel._session)
-                self._move(Input.RESUMED)
+                self._state = TABLE.next(self._state, Input.RESUMED)
             else:
-                self._move(Input.DONE)
+                self._state = TABLE.next(self._state, Input.DONE)
                 assert self._last is not None
                 self._queue.append(self._last)
         return Done(), math.inf
@@ -291,7 +291,7 @@ class CallBase(ABC, Generic[_S]):
         with self.channel._lock:
             if self._state not in _ENDED:
                 # The machine is over if an exception has interrupted this call after the machine's last event.
-                reason = Reason.TRUNCATED if self._count else Reason.LOST
+                reason = _TRUNCATED if self._count else Reason.LOST
                 closed = self._machine.close() or [Broken(reason, CLOSED, asked=self._machine.submit_started)]
                 last = self._last if self._state is _PAUSE else closed[-1]
                 assert isinstance(last, Broken)
@@ -299,14 +299,14 @@ class CallBase(ABC, Generic[_S]):
                     self._signal.set()
                 self._leave_opening(None)
                 self._report(Closed())
-                self._end(last, Input.CLOSE)
+                self._end(last, _CLOSE)
         self._tell()
 
     def _takes(self, given: Input) -> bool:
         """Whether to pass a report to the machine. Raises `LocalProtocolError` if it does not fit the state."""
         if self._state in _ENDED:
             return False
-        self._move(given)
+        self._state = TABLE.next(self._state, given)
         return self._state in _WORKING
 
     def _report(self, report: Report) -> None:
@@ -318,9 +318,6 @@ class CallBase(ABC, Generic[_S]):
             self._outbox.tell(self)
 
     # ---------------------------------------------------------------- consequences
-
-    def _move(self, given: Input) -> None:
-        self._state = TABLE.next(self._state, given)
 
     def _take(self, events: list[Event]) -> None:
         """Process the events of an input."""
@@ -358,12 +355,12 @@ class CallBase(ABC, Generic[_S]):
                 self._put(events)
         elif self._state in (_ASK, _UPLOAD):
             clock.stop()
-            self._move(Input.REFUSED)
+            self._state = TABLE.next(self._state, Input.REFUSED)
 
     def _ask(self, given: Input) -> None:
-        self._move(given)
+        self._state = TABLE.next(self._state, given)
         if self._files:
-            self._move(Input.FILE_DUE)
+            self._state = TABLE.next(self._state, Input.FILE_DUE)
 
     def _end_upload(self, last: End | Broken) -> None:
         """Continue after a file was uploaded: with the next file, or with the question."""
@@ -380,7 +377,7 @@ class CallBase(ABC, Generic[_S]):
         else:
             self._clock.stop()
             self._session = None
-            self._move(Input.UPLOADED)
+            self._state = TABLE.next(self._state, Input.UPLOADED)
 
     def _put(self, events: list[Event]) -> None:
         self._queue += events
@@ -399,7 +396,7 @@ class CallBase(ABC, Generic[_S]):
         else:
             self._clock.stop()
             self._last, self._pause = last, pause
-            self._move(Input.POSTPONED)
+            self._state = TABLE.next(self._state, Input.POSTPONED)
 
     def _end(self, last: End | Broken, given: Input) -> None:
         self._clock.stop()
@@ -407,7 +404,7 @@ class CallBase(ABC, Generic[_S]):
             self._conversation._finish(self.submit, last, "".join(self._texts), self._session)
         self._last = last
         self._count += 1
-        self._move(given)
+        self._state = TABLE.next(self._state, given)
         if self._outbox is not None:
             self._outbox.put_events([last])
 
@@ -426,7 +423,7 @@ class CallBase(ABC, Generic[_S]):
     def _find_session(self) -> None:
         if callable(self._what) or not self._what._needs_session:
             self._session = self._flow.session  # not for the channel
-            self._move(Input.FOUND)
+            self._state = TABLE.next(self._state, Input.FOUND)
             return
         channel = self.channel
         current, opening = channel._session, channel._opening
@@ -437,9 +434,9 @@ class CallBase(ABC, Generic[_S]):
             self._opening = opening
             self._signal = channel._new_signal()
             opening.signals.append(self._signal)
-            self._move(Input.ANOTHER_STARTS)
+            self._state = TABLE.next(self._state, Input.ANOTHER_STARTS)
         else:
-            self._move(Input.TO_START)
+            self._state = TABLE.next(self._state, Input.TO_START)
             self._opening = channel._opening = Opening(self)
             if current is not None and not self._refusal:  # a member's session, which must be proved
                 self._give(current)
@@ -452,13 +449,15 @@ class CallBase(ABC, Generic[_S]):
         if isinstance(outcome, Broken):
             self._finish(self._refusal or outcome)
         elif outcome is None or not is_usable(outcome) or (own is not None and is_anothers(own, outcome)):
-            self._move(Input.ABANDONED)  # also if a guest's question started it, and this is a member's
+            self._state = TABLE.next(
+                self._state, Input.ABANDONED
+            )  # also if a guest's question started it, and this is a member's
         else:
             self._use(outcome)
 
     def _use(self, session: Session) -> None:
         events = self._give(session)
-        self._ask(Input.FOUND)
+        self._ask(_FOUND)
         self._session = self._flow.session
         if events:  # a refused question is not repeated without a nonce
             assert isinstance(events[0], Broken)

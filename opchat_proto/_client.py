@@ -112,6 +112,8 @@ TABLE: Table[State, Input] = Table(
 
 # Looking up a global is much faster than a member of an enum.
 _CONNECT, _PROXY_TLS, _TUNNEL_SEND, _TUNNEL_RECEIVE, _TLS, _SEND, _SENDING, _RECEIVE, _DONE = State
+_STEP_DONE, _REQUEST_DUE, _HANDED_OUT, _CLOSE = Input.STEP_DONE, Input.REQUEST_DUE, Input.HANDED_OUT, Input.CLOSE
+_SESSION_DUE, _TRUNCATED = Awaiting.SESSION, Reason.TRUNCATED
 ANY_RECEIVE = Receive()  # always the same object, so that it can be compared with `is`
 _TUNNEL = (_TUNNEL_SEND, _TUNNEL_RECEIVE)
 _ON_THE_WAY = (_CONNECT, _PROXY_TLS, *_TUNNEL)  # to the proxy, if there is one
@@ -254,10 +256,10 @@ class Client:
             self._hand_out()
             return Send(self._out[self._sent : self._sent + _PIECE])
         if state is _TLS:
-            return StartTLS(_server_name(self._site.host))
+            return StartTLS(self._site.host.removesuffix("."))  # DNS allows the dot, a certificate does not (RFC 6066, 3)
         if state is _PROXY_TLS:
             assert self._proxy is not None
-            return StartTLS(_server_name(self._proxy.host))
+            return StartTLS(self._proxy.host.removesuffix("."))
         if state is _TUNNEL_SEND:
             assert self._tunnel is not None
             return Send(self._tunnel.out)
@@ -288,7 +290,7 @@ class Client:
         if self._state is _SEND:
             self._write_request()
             self.submit_started = self._flow.submit_started
-            self._move(Input.HANDED_OUT)
+            self._state = TABLE.next(self._state, _HANDED_OUT)
 
     @property
     def _is_relayed(self) -> bool:
@@ -305,16 +307,16 @@ class Client:
             self._hand_out()  # for a driver that did not ask for the step
         state = self._state
         if state is _SENDING and len(self._out) > self._sent + _PIECE:
-            self._move(Input.PIECE_SENT)
+            self._state = TABLE.next(self._state, Input.PIECE_SENT)
             self._sent += _PIECE
             return
-        self._move(Input.STEP_DONE)
+        self._state = TABLE.next(self._state, _STEP_DONE)
         if state is _SENDING:
             self._forget_request()
         elif state is _CONNECT:
             self._take_request()
             if self._proxy is not None and self._proxy.scheme == "https":
-                self._move(Input.PROXY_TLS_DUE)
+                self._state = TABLE.next(self._state, Input.PROXY_TLS_DUE)
             else:
                 self._reach_the_proxy()
         elif state is _PROXY_TLS:
@@ -323,7 +325,7 @@ class Client:
             assert self._tunnel is not None
             self._tunnel.sent()
         else:  # TLS
-            self._move(Input.REQUEST_DUE)
+            self._state = TABLE.next(self._state, _REQUEST_DUE)
 
     def _reach_the_proxy(self) -> None:
         if self._proxy is None or self._is_relayed:
@@ -333,11 +335,11 @@ class Client:
             self._tunnel = SOCKSTunnel(self._proxy, self._site.host, self._site.port)
         else:
             self._tunnel = HTTPTunnel(self._proxy, self._site.host, self._site.port, self._flow.limits)
-        self._move(Input.TUNNEL_DUE)
+        self._state = TABLE.next(self._state, Input.TUNNEL_DUE)
 
     def _reach_the_site(self) -> None:
         self._tunnel = None
-        self._move(Input.TLS_DUE if self._scheme == "https" else Input.REQUEST_DUE)
+        self._state = TABLE.next(self._state, Input.TLS_DUE if self._scheme == "https" else _REQUEST_DUE)
 
     def step_failed(self, detail: str, reason: Reason = Reason.LOST, *, limit: str | None = None) -> list[Event]:
         """The step failed. `detail` is the I/O library's message, to which this adds the place.
@@ -352,9 +354,9 @@ class Client:
         if self._state is _CONNECT:
             self._take_request()  # for a driver that did not ask for the step
         state = self._state
-        self._move(Input.STEP_FAILED)
+        self._state = TABLE.next(self._state, Input.STEP_FAILED)
         if reason is Reason.LOST and state in (_SENDING, _TUNNEL_SEND):
-            self._move(Input.CUT_OFF)
+            self._state = TABLE.next(self._state, Input.CUT_OFF)
             if state is _SENDING:
                 self._forget_request()
             return []
@@ -391,7 +393,7 @@ class Client:
             return self._receive(self._exchange.receive_data(data))
         if not memoryview(data).nbytes or self._state is _DONE:
             return []
-        self._move(Input.DATA)
+        self._state = TABLE.next(self._state, Input.DATA)
         match self._state:
             case State.CONNECT:
                 return []
@@ -415,7 +417,7 @@ class Client:
         """The peer has closed its side. At `Connect` this is late news of the previous connection, and ignored."""
         if self._state is _DONE:
             return []
-        self._move(Input.EOF)
+        self._state = TABLE.next(self._state, Input.EOF)
         if self._state is _CONNECT:
             return []
         if self._exchange.begun:
@@ -431,18 +433,15 @@ class Client:
         """
         if self._state is _DONE:
             return []
-        begun = self._exchange.begun and self._flow.awaiting is not Awaiting.SESSION
+        begun = self._exchange.begun and self._flow.awaiting is not _SESSION_DUE
         # The flow is over if an exception has interrupted this client after the flow's last event.
         events = self._flow.close() or [Broken(Reason.LOST, CLOSED, asked=self._flow.submit_started)]
         last = events[-1]
-        if begun and isinstance(last, Broken) and last.reason is not Reason.TRUNCATED:
-            events = [replace(last, reason=Reason.TRUNCATED)]
-        return self._end(events, Input.CLOSE)
+        if begun and isinstance(last, Broken) and last.reason is not _TRUNCATED:
+            events = [replace(last, reason=_TRUNCATED)]
+        return self._end(events, _CLOSE)
 
     # ---------------------------------------------------------------- consequences
-
-    def _move(self, given: Input) -> None:
-        self._state = TABLE.next(self._state, given)
 
     def _forget_request(self) -> None:
         self._request, self._out, self._sent = None, b"", 0  # a question can be large, and its answer can take long
@@ -455,7 +454,7 @@ class Client:
         if self._tunnel.is_open:
             self._reach_the_site()
         elif self._tunnel.out != unsent:  # but bytes that could not be sent are not retried
-            self._move(Input.TUNNEL_DUE)
+            self._state = TABLE.next(self._state, Input.TUNNEL_DUE)
         return []
 
     def _receive(self, received: list[Received]) -> list[Event]:
@@ -480,11 +479,11 @@ class Client:
         if self._flow.awaiting is not None:
             self._exchange = Exchange(self._flow.limits)
             self._forget_request()
-            self._move(Input.NEXT_REQUEST)
+            self._state = TABLE.next(self._state, Input.NEXT_REQUEST)
         return events
 
     def _end(self, events: list[Event], given: Input) -> list[Event]:
-        self._move(given)
+        self._state = TABLE.next(self._state, given)
         self._forget_request()
         self._tunnel = None
         last = events[-1]
@@ -499,8 +498,3 @@ def _place(url: str) -> tuple[str, Connect]:
     """The scheme of a URL, and the step to its host. Cached, since a site has few."""
     parts = urlsplit(url)
     return parts.scheme, Connect(parts.hostname or "", parts.port or PORTS[parts.scheme])
-
-
-def _server_name(host: str) -> str:
-    """The name for the certificate: without the trailing dot that DNS allows (RFC 6066, 3)."""
-    return host.removesuffix(".")

@@ -31,7 +31,8 @@ class TooLarge(ValueError):
 # Looking up a global is much faster than a member of an enum.
 _SESSION, _PROOF, _SUBMIT, _DONE = State.SESSION, State.PROOF, State.SUBMIT, State.DONE
 _SESSION_BODY, _PROOF_BODY, _SUBMIT_BODY = State.SESSION_BODY, State.PROOF_BODY, State.SUBMIT_BODY
-_EVENT = Awaiting.EVENT
+_USE_SESSION, _REQUEST, _HEAD, _CLOSE = Input.USE_SESSION, Input.REQUEST, Input.HEAD, Input.CLOSE
+_FIRST_EVENT, _EVENT, _TRUNCATED = Awaiting.FIRST_EVENT, Awaiting.EVENT, Reason.TRUNCATED
 _READY_STATES = (_SESSION, _PROOF, _SUBMIT)
 _SESSION_STATES = (_SESSION, State.SESSION_HEAD, _SESSION_BODY)
 _PROOF_STATES = (_PROOF, State.PROOF_HEAD, _PROOF_BODY)
@@ -164,7 +165,7 @@ class Flow:
             return None
         if self._state in _OPENING_STATES:
             return Awaiting.SESSION
-        return Awaiting.EVENT if self._event_given else Awaiting.FIRST_EVENT
+        return _EVENT if self._event_given else _FIRST_EVENT
 
     def use_session(self, session: Session | None) -> list[Event]:
         """Use this session instead of starting one: one flow can start it for several questions.
@@ -198,7 +199,7 @@ class Flow:
         """Continue with this session: with the question, or with the requests before it."""
         self.session = self._opening = session
         if is_usable(session) or not self._adopts:
-            self._go_on(Input.USE_SESSION)
+            self._go_on(_USE_SESSION)
         elif session.authorization or session.nonce is not None:
             self._go_on(Input.UNPROVED)
         else:
@@ -244,7 +245,7 @@ class Flow:
                 self.submit_started = self.submit_started or self._submit._is_question
         else:
             return None
-        self._state = TABLE.next(state, Input.REQUEST)
+        self._state = TABLE.next(state, _REQUEST)
         return request
 
     # ---------------------------------------------------------------- inputs
@@ -258,8 +259,7 @@ class Flow:
         fields = decode_head(status, headers)
         if self._state is _DONE:
             return []
-        interim = 100 <= status < 200
-        state = TABLE.next(self._state, Input.INTERIM if interim else Input.HEAD)
+        state = TABLE.next(self._state, Input.INTERIM if 100 <= status < 200 else _HEAD)
         events = self._decoder._receive_head(status, fields)
         self._state = state
         if state is _SESSION_BODY and type(self._decoder) is ReplyDecoder:
@@ -311,9 +311,9 @@ class Flow:
         """The caller leaves. Unless the reply is over, it ends with `Broken`: TRUNCATED in the answer, LOST before."""
         if self._state is _DONE:
             return []
-        reason = Reason.TRUNCATED if self._state is _SUBMIT_BODY else Reason.LOST
+        reason = _TRUNCATED if self._state is _SUBMIT_BODY else Reason.LOST
         in_session = self._state in _OPENING_STATES
-        self._state = TABLE.next(self._state, Input.CLOSE)
+        self._state = TABLE.next(self._state, _CLOSE)
         return [_closed(reason, in_session=in_session, asked=self.submit_started)]
 
     # ---------------------------------------------------------------- judging
@@ -495,6 +495,6 @@ class Flow:
         return self._end(failure if session is None else End(None))
 
 
-@cache  # there are few, and most questions whose first event is enough end so
+@cache  # making one takes long, and there are few
 def _closed(reason: Reason, *, in_session: bool, asked: bool) -> Broken:
     return Broken(reason, CLOSED, in_session=in_session, asked=asked)

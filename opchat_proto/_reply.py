@@ -98,6 +98,7 @@ TABLE: Table[State, Input] = Table(
 )
 # Looking up a global is much faster than looking up a member of an enum.
 _HEAD, _START, _TEXT, _PAGE, _STREAM, _JSON, _REFUSAL, _DONE = State
+_OK_HEAD, _DATA, _DATA_LINE, _OTHER = Input.HEAD, Input.DATA, Input.DATA_LINE, Input.OTHER
 _BEGINNINGS = {ord("{"): Input.BRACE, ord("<"): Input.TAG}
 
 
@@ -143,7 +144,7 @@ class ReplyDecoder:
         if self._state is _DONE:
             return []
         interim = 100 <= status < 200
-        given = Input.INTERIM if interim else Input.HEAD if status == 200 else Input.REFUSAL
+        given = Input.INTERIM if interim else _OK_HEAD if status == 200 else Input.REFUSAL
         state = TABLE.next(self._state, given)
         if len(fields) > self._limits.headers:
             return [self._too_large("headers", "header fields")]
@@ -183,7 +184,7 @@ class ReplyDecoder:
             return [event for block in blocks for event in self._receive(block)]
         if self._state is _DONE or not size:
             return []
-        self._state = TABLE.next(self._state, Input.DATA)
+        self._state = TABLE.next(self._state, _DATA)
         if self._state is _REFUSAL:
             self._text += data[: self._limits.refusal_bytes - len(self._text)]
             return [self._refused()] if len(self._text) == self._limits.refusal_bytes else []
@@ -234,7 +235,7 @@ class ReplyDecoder:
             self._text = bytearray(body)
             return []
         self._text = bytearray()
-        self._state = TABLE.next(self._state, _BEGINNINGS.get(body[0], Input.OTHER))
+        self._state = TABLE.next(self._state, _BEGINNINGS.get(body[0], _OTHER))
         return self._read_json(body) if self._state is _JSON else self._read_text(body)
 
     def _read_json(self, block: bytes) -> list[Event]:
@@ -253,7 +254,7 @@ class ReplyDecoder:
             return events
         # An unfinished line is examined once, when it decides, and not with each of its pieces.
         if (is_decided or b"\n" in block or b"\r" in block) and self._sse.data_seen:
-            self._state = TABLE.next(self._state, Input.DATA_LINE)
+            self._state = TABLE.next(self._state, _DATA_LINE)
             self._text = bytearray()
             return events + self._read_stream(block[room:]) if is_decided else events
         self._text += block[:room]
