@@ -193,7 +193,7 @@ class Channel:
         options: QuestionOptions,
     ) -> tuple[Askable, tuple[Upload, ...]]:
         submit = _to_submit(question, conversation, chat_id, options)
-        attached = self._check_files(files, submit)
+        attached = self._check_files(files, submit) if files else ()
         if attached:
             self._flow(submit)  # raises if it is too large, before any upload
         return submit, attached

@@ -256,7 +256,7 @@ class Client:
             self._hand_out()
             return Send(self._out[self._sent : self._sent + _PIECE])
         if state is _TLS:
-            return StartTLS(self._site.host.removesuffix("."))  # DNS allows the dot, a certificate does not (RFC 6066, 3)
+            return StartTLS(self._site.host.removesuffix("."))  # DNS allows the dot, TLS does not (RFC 6066, 3)
         if state is _PROXY_TLS:
             assert self._proxy is not None
             return StartTLS(self._proxy.host.removesuffix("."))
