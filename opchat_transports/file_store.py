@@ -24,6 +24,7 @@ _ID = re.compile("[0-9a-f]{32}")
 _OURS = re.compile(r"[0-9a-f]{32}\.(?:part|data|json)")  # nothing else in the directory is touched
 _SMALLEST = 4096  # the minimum that a file counts as, in bytes, so that the number of files is bounded too
 _COUNTED_EVERY = 1.0  # seconds; a count reads the whole directory, so it is not made for each file
+_PAUSE = 10  # times as long as a count took, before the next one
 
 
 @final
@@ -80,7 +81,7 @@ class FileStore:
         self._guard = threading.Lock()
         self._timer: threading.Timer | None = None
         self._total = 0  # the bytes of the files when last counted, and those written since
-        self._counted_at = -math.inf
+        self._count_at = -math.inf
         self._clean_up()
 
     def __repr__(self) -> str:
@@ -124,14 +125,21 @@ class FileStore:
         return total
 
     def _claim(self, size: int) -> None:
-        """Make room for this many bytes. Raises `OSError`. Files of other processes are seen a second later."""
+        """Make room for this many bytes. Raises `OSError`. Files of other processes are seen at the next count."""
         with self._guard:
             now = time.monotonic()
-            self._total += size
-            if now - self._counted_at >= _COUNTED_EVERY or self._total > self._total_bytes:
-                self._total, self._counted_at = self.purge() + size, now
-            if self._total > self._total_bytes:
+            if now >= self._count_at:
+                self._total = self.purge()
+                self._count_at = now + max(_COUNTED_EVERY, _PAUSE * (time.monotonic() - now))
+            if self._total + size > self._total_bytes:
                 raise OSError(None, "the store has no room for this file", str(self._directory))
+            self._total += size
+
+    def _remove(self, path: Path, size: int) -> None:
+        """Delete a file that counts as this many bytes. Raises `OSError`."""
+        with self._guard:
+            path.unlink()
+            self._total -= size
 
     def _entries(self) -> "Iterator[os.DirEntry[str]]":
         with os.scandir(self._directory) as entries:
@@ -191,7 +199,7 @@ class FileWriter:
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
-            self._part.unlink()
+            self._store._remove(self._part, max(self._size, _SMALLEST))
 
 
 def _private(path: str, flags: int) -> int:

@@ -5,7 +5,9 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,25 +117,60 @@ def test_the_number_of_small_files_is_bounded(data: bytes, tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_the_directory_is_not_read_for_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = FileStore(tmp_path)
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    counts = 0
-    scandir = os.scandir
+class Counts:
+    """Count the counts, each of which takes `seconds` of a clock that otherwise stands still."""
 
-    def counted(path: Path) -> Any:
-        nonlocal counts
-        counts += 1
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        self.seconds = 0.0
+        self.now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(os, "scandir", partial(self.scan, os.scandir))
+
+    def scan(self, scandir: Callable[[Path], Any], path: Path) -> Any:
+        self.number += 1
+        self.now += self.seconds
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", counted)
+
+def test_the_directory_is_not_read_for_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    counts = Counts(monkeypatch)
     for _ in range(100):
         put(store)
-    assert counts == 1
-    now += 1
+    assert counts.number == 1
+    counts.now += 1
     put(store)
-    assert counts == 2
+    assert counts.number == 2
+
+
+def test_the_directory_is_not_read_for_each_file_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path, total_bytes=2 * 4096)
+    counts = Counts(monkeypatch)
+    put(store)
+    writer = store.begin("a.png", "image/png")
+    for _ in range(100):
+        with pytest.raises(OSError, match="no room"):
+            store.begin("b.png", "image/png")
+    writer.discard()
+    put(store)
+    assert counts.number == 1
+
+
+def test_a_long_count_is_followed_by_a_long_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    counts = Counts(monkeypatch)
+    counts.seconds = 2.0
+    begin = counts.now
+    put(store)
+    counts.now = begin + 19
+    put(store)
+    assert counts.number == 1
+    counts.now = begin + 20
+    put(store)
+    assert counts.number == 2
 
 
 def test_files_of_another_process_count_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
