@@ -43,6 +43,10 @@ _HIT = re.compile("hit|stale|updating", re.IGNORECASE)
 _OLD_NAMESPACES = ("ai-engine/v1", "ai-chatbot/v1", "mwai-bot/v1")  # up to 1.6.75
 _TO_GUESTS = "ask the site's owner to open the REST API to guests: a security plugin may have closed it"
 _PASSWORD_FORM = "post-password-form"  # the class of WordPress's form on a protected page
+_ABOUT_NOTES = (
+    ("AI Engine: Chatbot ", "ask the site's owner to correct the page, which names a bot that does not exist"),
+    ("the shortcode ", "ask the site's owner why the page shows its shortcode as text, or give another page"),
+)
 _NO_SIGNS = ("redirected from ", "the shortcode ")  # notes of pages without the plugin
 _HAS_START_SESSION, _COOKIE_SET, _OPEN_AGAIN = (2, 4, 4), (2, 8, 5), (2, 9, 2)
 
@@ -267,6 +271,8 @@ def _bots(facts: Facts) -> Iterator[Finding]:
             text, advice = "none: this is the login page", "give a page for guests; for members, ask with --cookie-file"
         elif _PASSWORD_FORM in facts.page.last.text:
             text, advice = "none: the page is protected by a password", "give the address of a page without one"
+        else:
+            advice = next((told for note in page.notes for sign, told in _ABOUT_NOTES if note.startswith(sign)), advice)
         yield problem("bots", "; ".join((text, *page.notes)), advice, _NOT_THE_CHAT)
     elif facts.chosen is None:
         yield problem(

@@ -134,6 +134,8 @@ def what_to_try(broken: Broken, where: str) -> str:
     is_from_site = broken.code is not None or broken.raw.lstrip().startswith('{"success":')  # WordPress or the plugin
     if broken.in_session and not is_from_site and broken.reason in (Reason.REFUSED, Reason.MALFORMED):
         return "is this a site with AI Engine? check --url"
+    if broken.reason is Reason.REMOTE and (broken.in_session or _IS_FILES.match(broken.detail)):
+        return "this message is from the site: ask its owner"  # no bot has said it
     if broken.reason is Reason.TRUNCATED and not broken.asked:
         return "nothing was asked yet; check --url, or try again"
     if broken.reason is Reason.REFUSED:

@@ -50,6 +50,16 @@ def faults() -> dict[str, tuple[str, int, str, Script]]:
         "a cookie for https only": (
             "cookie", 0, "with https", site(session=session("3.6.2", _SECURE, sessionId="6b03"))
         ),
+        "start_session fails": (
+            "session", 8, "ask its owner", site(session=text('{"success":false,"message":"Oh"}'), check=None)
+        ),
+        "a bot that does not exist": (
+            "bots", 5, "names a bot that does not exist",
+            site(page=text("AI Engine: Chatbot 'a' not found.", 200, LINK)),
+        ),
+        "a shortcode as text": (
+            "bots", 5, "shows its shortcode as text", site(page=text("[mwai_chatbot]", 200, LINK))
+        ),
         "redirects in a circle": ("page", 3, "open the address in a browser", _LOOP * 6),
         "blocked for a while": ("firewall", 3, "through the firewall", at("contact", text(_BUSY, 503))),
         "a page for members": ("bots", 5, "--cookie-file", (*at("contact", _TO_LOGIN), *_LOGIN, *site(page=None))),
@@ -86,6 +96,7 @@ def test_only_the_fault_is_named_and_the_advice_fits(name: str) -> None:
     checks, code = examine(script)
     assert (problems(checks), code) == ({check}, expected)
     assert advice in checks[check]["advice"]
+    assert "--bot" not in checks[check]["advice"]  # no bot is at fault
 
 
 @pytest.mark.parametrize(
