@@ -12,7 +12,7 @@ from ._clocks import Timeouts
 from ._conversation import Conversation
 from ._discussions import DeleteDiscussions, ListDiscussions, RenameDiscussion
 from ._flow import Flow
-from ._http import Endpoint
+from ._http import Endpoint, check_headers
 from ._http_call import HTTPCall
 from ._limits import Limits
 from ._messages import Message, Scalar, Submit
@@ -52,6 +52,9 @@ class QuestionOptions(TypedDict, total=False):
     stream: bool
     shortcut_id: str | None
     shortcut_name: str | None
+
+
+_OPTIONS = tuple(QuestionOptions.__annotations__)
 
 
 @final
@@ -120,7 +123,7 @@ class Channel:
         self.timeouts = timeouts
         self.proxy: Proxy | None = Proxy.parse(proxy) if isinstance(proxy, str) else proxy
         """The proxy, or None."""
-        self._headers = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+        self._headers = check_headers(headers)
         self._retries = Retries(retries, longest_wait, random)
         self._new_signal: Callable[[], Signal | None] = signal or (lambda: None)
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
@@ -252,6 +255,8 @@ def _to_submit(
             raise TypeError(f"question: this {type(question).__name__} takes no options and belongs to no conversation")
         return question
     given: dict[str, Any] = {**options}
+    if unknown := given.keys() - _OPTIONS:
+        raise TypeError(f"{min(unknown)}: a question has no such option, only {', '.join(_OPTIONS)}")
     of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
     if of_bot and conversation is not None:
         raise TypeError(f"{min(of_bot)}: the conversation has its own")

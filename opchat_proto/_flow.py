@@ -95,7 +95,7 @@ class Flow:
         if not isinstance(endpoint, Endpoint):
             raise TypeError(f"endpoint: expected an Endpoint or a str, got {type(endpoint).__name__}")
         if submit is not None and not isinstance(submit, Askable):
-            raise TypeError(f"submit: expected a question or None, got {type(submit).__name__}")
+            raise TypeError(f"submit: expected a Submit or another question, or None, got {type(submit).__name__}")
         if session is not None and not isinstance(session, Session):
             raise TypeError(f"session: expected a Session or None, got {type(session).__name__}")
         if renewal is not None and not hasattr(renewal, "page"):

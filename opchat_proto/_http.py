@@ -95,7 +95,7 @@ class Endpoint(Value):
         scheme = parts.scheme
         if bare:
             if port is None or parts.path.strip("/") or parts.query:
-                raise ValueError(f"{text!r}: {_EXPECTED}")
+                raise ValueError(f"{text!r}: no https:// in front; {_EXPECTED}")
             scheme = "https" if port == 443 else "http"
         if scheme not in PORTS or "#" in text:
             raise ValueError(f"{text!r}: {_EXPECTED}")
@@ -244,25 +244,23 @@ def find_link(headers: list[tuple[str, str]], relation: str, base: str) -> str |
     return None
 
 
-# Host and framing belong to HTTP, the coding is ours, the next two belong to `Session`, the last one to `Proxy`.
-_NOT_THE_CALLERS = frozenset(
-    (
-        "host",
-        "content-length",
-        "transfer-encoding",
-        "connection",
-        "expect",
-        "accept-encoding",
-        "cookie",
-        "x-wp-nonce",
-        "proxy-authorization",
-    )
+# The fields that a caller cannot set, and what to do instead.
+_NOT_THE_CALLERS = dict.fromkeys(
+    ("host", "content-length", "transfer-encoding", "connection", "expect"), "opchat sets it"
 )
+_NOT_THE_CALLERS |= {
+    "accept-encoding": "opchat sets it, and reads no compressed answers",
+    "cookie": "use Session.from_cookies",
+    "x-wp-nonce": "use Session(nonce)",
+    "proxy-authorization": "use the URL of the proxy, as in http://name:password@host:port",
+}
 
 
 def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """A copy of the caller's extra header fields. Raises `ValueError` for one that breaks its line or is not theirs."""
     checked = []
+    if not isinstance(headers, Iterable):
+        raise TypeError(f"headers: expected a dict or pairs of name and value, got {type(headers).__name__}")
     for name, value in map(_pair, headers.items() if isinstance(headers, Mapping) else headers):
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: expected pairs of str, got {type(name).__name__} and {type(value).__name__}")
@@ -271,7 +269,7 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tup
         if not re.fullmatch(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?", value):  # RFC 9110, 5.5
             raise ValueError(f"headers: {name}: expected a value without control characters and blanks at its ends")
         if name.lower() in _NOT_THE_CALLERS:
-            raise ValueError(f"headers: {name} cannot be set here")
+            raise ValueError(f"headers: {name} cannot be set here: {_NOT_THE_CALLERS[name.lower()]}")
         checked.append((name, value))
     return tuple(checked)
 

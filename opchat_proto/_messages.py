@@ -72,7 +72,8 @@ class Submit(Askable, Value):
         """Check the types, and that the texts can be encoded."""
         check_text(self.new_message, "Submit.new_message")
         if type(self.messages) is not tuple or not all(type(message) is Message for message in self.messages):
-            raise TypeError("Submit.messages: expected a tuple of Message")
+            instead = "dicts are for Submit.from_messages and Conversation.from_dict"
+            raise TypeError(f"Submit.messages: expected a tuple of Message; {instead}")
         if type(self.file_ids) is not tuple:
             raise TypeError("Submit.file_ids: expected a tuple of str")
         for file_id in self.file_ids:
@@ -109,7 +110,8 @@ class Submit(Askable, Value):
         if isinstance(file_ids, str):
             raise TypeError("file_ids: expected several str, got one")  # its characters would become ids
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
-            raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}")
+            hint = ": put it into a list" if isinstance(messages, Mapping | Message) else ""
+            raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}{hint}")
         turns = tuple(read_message(index, message, ROLES) for index, message in enumerate(messages))
         if not turns:
             raise InvalidMessages("expected at least one message: the user's question")
@@ -209,6 +211,10 @@ class Submit(Askable, Value):
         )
 
 
+_NO_TOOLS = ": bots here call no tools for you, so leave these messages out"
+_ROLE_HINTS = {"developer": ": write 'system'", "tool": _NO_TOOLS, "function": _NO_TOOLS}
+
+
 def read_message(index: int, message: object, roles: Collection[str] | None = None) -> Message:
     """A message from a `Message` or a dict; its role must be in `roles` if given. Raises `InvalidMessages`."""
     role: Any
@@ -224,10 +230,13 @@ def read_message(index: int, message: object, roles: Collection[str] | None = No
         )
     if not isinstance(role, str) or (roles is not None and role not in roles):
         raise InvalidMessages(
-            f"messages[{index}]['role']: expected 'user', 'assistant' or 'system', got {_shown(role)}", index
+            f"messages[{index}]['role']: expected 'user', 'assistant' or 'system', got {_shown(role)}"
+            f"{_ROLE_HINTS.get(role, '') if isinstance(role, str) else ''}",
+            index,
         )
     if not isinstance(content, str):
-        raise InvalidMessages(f"messages[{index}]['content']: expected a str, got {_shown(content)}", index)
+        hint = ": join the texts of its parts, and send pictures as files" if isinstance(content, list) else ""
+        raise InvalidMessages(f"messages[{index}]['content']: expected a str, got {_shown(content)}{hint}", index)
     try:
         return Message(role, content)
     except InvalidMessages as error:

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from opchat_proto import Call, Connect, Done, Event, HTTPCall, Receive, Send, StartTLS, Upload, Wait
 
@@ -22,9 +22,17 @@ _R = TypeVar("_R", bound="AsyncReplyBase[Any]")
 
 
 class _AsyncContext:
-    """Supports `async with` for classes with `aclose`."""
+    """Supports `async with` for classes with `aclose`, and says so to those who forget the `async`."""
 
     aclose: Callable[[], Coroutine[Any, Any, None]]
+
+    if not TYPE_CHECKING:  # a type checker must not find it
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(f"{type(self).__name__}: use `async with` instead of `with`")
+
+        def __exit__(self, *_: object) -> None:
+            """`with` looks for it before `__enter__` is called."""
 
     async def __aenter__(self) -> Self:
         """Return itself, without a checkpoint, so it cannot be cancelled."""
@@ -61,7 +69,11 @@ class AsyncTransportBase(_AsyncContext, AsyncVisits, AsyncUploads, AsyncDiscussi
 
     def _enter(self) -> None:
         """Raise `RuntimeError` in any event loop but the first."""
-        loop = self._current_loop()
+        try:
+            loop = self._current_loop()
+        except RuntimeError as error:
+            name = type(self).__name__
+            raise RuntimeError(f"{name} does not run in this event loop, or outside one: {error}") from None
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop and self._loop != loop:  # anyio's tokens are equal but not identical
@@ -94,6 +106,11 @@ class AsyncReplyBase(_AsyncContext, AsyncText, ReplyBase[_C]):
     def __aiter__(self) -> Self:
         """Return itself."""
         return self
+
+    if not TYPE_CHECKING:  # as above
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError(f"{type(self).__name__}: use `async for` instead of `for`, or `await reply.text()`")
 
     async def __anext__(self) -> Event:
         """Return the next event. After `aclose()`: the events already read, then `Broken`.

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import secrets
 import socket
 import ssl
@@ -26,6 +27,7 @@ from ._proxies import ENVIRONMENT, ProxyLike, choose_proxy
 
 __all__ = [
     "NOT_TRUSTED",
+    "NO_TLS",
     "READ",
     "Options",
     "first_cause",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 READ = 64 * 1024  # the most bytes of one read
+# OpenSSL's errors for bytes that are not TLS, and servers' errors for TLS on a plain port.
+NO_TLS = re.compile(r"wrong version number|record layer failure|packet length too long|unknown protocol", re.I)
 NOT_TRUSTED = "the certificate is not trusted"
 _CHAT_ID_LENGTH = 10  # characters in base 36, as in browsers (WIRE 4.6)
 _BASE_36 = bytes((string.digits + string.ascii_lowercase).encode()[byte % 36] for byte in range(256))
@@ -70,6 +74,22 @@ class Options(TypedDict, total=False):
     """Called as `observer(call, item)` with each step, report and event."""
 
 
+# What users of other libraries look for.
+_ELSEWHERE = {
+    "api_key": "session=Session.from_token(token)",
+    "auth": "session=Session.from_application_password(name, password)",
+    "base_url": "the first argument",
+    "bot_id": "ask(..., bot_id=)",
+    "cert": "ssl_context",
+    "cookies": "session=Session.from_cookies(...)",
+    "max_retries": "retries",
+    "model": "ask(..., bot_id=)",
+    "nonce": "session=Session(nonce)",
+    "proxies": "proxy",
+    "verify": "ssl_context",
+}
+
+
 def make_channel(
     endpoint: Endpoint | str,
     options: Options,
@@ -79,7 +99,13 @@ def make_channel(
     """Make the channel of a transport. Raises the exceptions of `Channel`, and `TypeError` for an unknown option."""
     if isinstance(endpoint, str):
         endpoint = Endpoint.parse(endpoint)
+    if not isinstance(endpoint, Endpoint):
+        raise TypeError(f"endpoint: expected an Endpoint or a str, got {type(endpoint).__name__}")
     given: dict[str, Any] = {"random": random, **options}
+    if unknown := options.keys() - Options.__annotations__.keys():
+        name = min(unknown)
+        instead = _ELSEWHERE.get(name, f"one of {', '.join(Options.__annotations__)}, ssl_context")
+        raise TypeError(f"{name}: a transport has no such option; expected {instead}")
     if "timeout" in given:
         if "timeouts" in given:
             raise TypeError("timeout: expected this or timeouts, not both")
@@ -156,6 +182,8 @@ def words(error: BaseException) -> str:
     error = first_cause(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{NOT_TRUSTED}: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and (no_tls := NO_TLS.search(str(error))):
+        return f"{no_tls[0]}: this port does not speak TLS, so its address may begin with http://"
     if isinstance(error, ConnectionError) and error.errno is not None:
         return os.strerror(error.errno)  # asyncio has its own words
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

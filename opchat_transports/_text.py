@@ -9,7 +9,9 @@ from ._broken import ReplyBroken
 
 __all__ = ["AsyncText", "Text", "acollect", "collect"]
 
-_READ_BEFORE = "expected a reply whose events were not read another way"
+_READ_BEFORE = (
+    "expected a reply that nothing else has read: its events were read before, so join the texts of their `Live` events"
+)
 
 
 @final

@@ -5,7 +5,7 @@ import re
 from opchat_proto import Broken, Reason
 
 from .._broken import broken_line
-from .._common import NOT_TRUSTED
+from .._common import NO_TLS, NOT_TRUSTED
 
 __all__ = [
     "EPILOG",
@@ -152,8 +152,6 @@ def what_to_try(broken: Broken, where: str) -> str:
     return _TRY[broken.reason]
 
 
-# OpenSSL's errors for bytes that are not TLS, and servers' errors for TLS on a plain port.
-_NO_TLS = re.compile(r"wrong version number|record layer failure|packet length too long|unknown protocol", re.I)
 _NO_PLAIN_HTTP = re.compile(r"plain HTTP request|speaking plain HTTP|HTTP request to an HTTPS", re.I)
 _UNKNOWN_ISSUER = re.compile(r"self[- ]signed|issuer certificate|verify the first certificate", re.I)
 
@@ -167,7 +165,7 @@ def _about_tls(broken: Broken, where: str) -> str | None:
         if _UNKNOWN_ISSUER.search(broken.detail):
             return "if you trust it, name its certificate with --cacert FILE or in the variable SSL_CERT_FILE"
         return "the certificate must be valid for this name and date: ask its owner, or check --url and the clock"
-    if _NO_TLS.search(broken.detail):
+    if NO_TLS.search(broken.detail):
         is_proxys = broken.reason is Reason.PROXY
         return "try http:// in --proxy" if is_proxys else f"try http:{where.removeprefix('https:')}"
     return None

@@ -96,7 +96,11 @@ def test_options_can_go_with_a_question_of_a_conversation() -> None:
         (("Hi?", Conversation()), {"custom_id": "b"}, r"^custom_id: the conversation has its own$"),
         (("Hi?", Conversation()), {"context_id": 5}, r"^context_id: the conversation has its own$"),
         (("Hi?",), {"bot_id": []}, r"^Submit\.bot_id: "),
-        (("Hi?",), {"chat": "c"}, r"unexpected keyword argument 'chat'$"),
+        (
+            ("Hi?",),
+            {"chat": "c"},
+            r"^chat: a question has no such option, only bot_id, custom_id, context_id, file_ids, stream, ",
+        ),
         (("Hi?",), {"file_ids": "f1"}, r"^file_ids: expected several str, got one$"),
     ],
 )
@@ -116,12 +120,12 @@ def test_a_chat_id_of_the_wrong_type_raises_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"endpoint": 5}, TypeError, r"^endpoint: expected "),
-        ({"endpoint": "site"}, ValueError, r"^'site': expected a site"),
+        ({"endpoint": 5}, TypeError, r"^endpoint: expected an Endpoint or a str, got int$"),
+        ({"endpoint": "site"}, ValueError, r"^'site': no https:// in front; expected a site"),
         ({"session": "n0"}, TypeError, r"^session: expected .*, got str$"),
         ({"session": Session(origin="http://other.example")}, ValueError, r"^session: it belongs to http://other"),
-        ({"headers": 5}, TypeError, r"int"),
-        ({"headers": {"Host": "other"}}, ValueError, r"^headers: Host cannot be set here"),
+        ({"headers": None}, TypeError, r"^headers: expected a dict or pairs of name and value, got NoneType$"),
+        ({"headers": {"Host": "other"}}, ValueError, r"^headers: Host cannot be set here: opchat sets it$"),
         ({"limits": 5}, TypeError, r"^limits: expected Limits, got int$"),
         ({"timeouts": 5}, TypeError, r"^timeouts: expected Timeouts, got int$"),
         ({"proxy": 5}, TypeError, r"^proxy: expected a Proxy, a str or None, got int$"),

@@ -113,24 +113,20 @@ def test_an_extra_header_may_be_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "instead"),
     [
-        "Host",
-        "content-length",
-        "Transfer-Encoding",
-        "CONNECTION",
-        "Expect",
-        "Accept-Encoding",
-        "Cookie",
-        "X-WP-Nonce",
-        "x-wp-nonce",
-        "Proxy-Authorization",
+        *((name, "opchat sets it") for name in ("Host", "content-length", "Transfer-Encoding", "CONNECTION", "Expect")),
+        ("Accept-Encoding", "opchat sets it, and reads no compressed answers"),
+        ("Cookie", "use Session.from_cookies"),
+        ("X-WP-Nonce", r"use Session\(nonce\)"),
+        ("x-wp-nonce", r"use Session\(nonce\)"),
+        ("Proxy-Authorization", "use the URL of the proxy, as in http://name:password@host:port"),
     ],
 )
-def test_reserved_headers_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^headers: {name} cannot be set here$"):
+def test_reserved_headers_are_refused_with_what_to_use_instead(name: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=f"^headers: {name} cannot be set here: {instead}$"):
         Flow(SITE, ASK, headers={name: "a"})
-    with pytest.raises(ValueError, match=f"^headers: {name} cannot be set here$"):
+    with pytest.raises(ValueError, match=f"^headers: {name} cannot be set here: {instead}$"):
         Flow(SITE, None, headers=[("X-Fine", "a"), (name, "a")])
 
 

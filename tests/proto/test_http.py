@@ -157,8 +157,8 @@ def test_a_password_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("site.example", r"^'site\.example': expected a site \(https://site\.example, "),
-        ("127.0.0.1:8000/blog", r"^'127\.0\.0\.1:8000/blog': expected a site "),
+        ("site.example", r"^'site\.example': no https:// in front; expected a site \(https://site\.example, "),
+        ("127.0.0.1:8000/blog", r"^'127\.0\.0\.1:8000/blog': no https:// in front; expected a site "),
         ("127.0.0.1:99999", r"^'127\.0\.0\.1:99999': Port out of range 0-65535; expected a site "),
         ("https://a b", r"^'https://a b': expected .*, without blanks, control characters and backslashes$"),
         (

@@ -11,6 +11,11 @@ from opchat_proto import InvalidMessages, Message, Submit
 from tests.proto.cuts import copies
 from tests.proto.questions import ROLES, USER, fault
 
+NO_TOOLS = "bots here call no tools for you, so leave these messages out"
+NOT_A_TUPLE = (
+    "Submit.messages: expected a tuple of Message; dicts are for Submit.from_messages and Conversation.from_dict"
+)
+
 # ------------------------------------------------------------------------------ the bytes
 
 
@@ -129,10 +134,10 @@ def test_the_callers_messages_are_neither_changed_nor_kept() -> None:
     [
         ("Hi", "expected a list of messages, got str"),
         (b"Hi", "expected a list of messages, got bytes"),
-        (USER, "expected a list of messages, got dict"),
+        (USER, "expected a list of messages, got dict: put it into a list"),
         (None, "expected a list of messages, got NoneType"),
         (5, "expected a list of messages, got int"),
-        (Message("user", "Hi"), "expected a list of messages, got Message"),
+        (Message("user", "Hi"), "expected a list of messages, got Message: put it into a list"),
         ([], "expected at least one message: the user's question"),
         (iter(()), "expected at least one message: the user's question"),
     ],
@@ -154,14 +159,16 @@ def test_anything_but_a_list_of_messages_is_refused_as_a_whole(messages: Any, te
         ({"role": b"user", "content": "Hi"}, f"['role']: {ROLES} b'user'"),
         ({"role": ["user"], "content": "Hi"}, f"['role']: {ROLES} ['user']"),
         ({"role": "é\n" * 99, "content": "Hi"}, f"['role']: {ROLES} '" + "\\xe9\\n" * 9 + "\\xe9\\"),
-        (Message("tool", "Hi"), f"['role']: {ROLES} 'tool'"),
+        (Message("tool", "Hi"), f"['role']: {ROLES} 'tool': {NO_TOOLS}"),
+        ({"role": "developer", "content": "Hi"}, f"['role']: {ROLES} 'developer': write 'system'"),
         ({"role": "user"}, "['content']: expected a str, got nothing"),
         ({"role": "user", "content": None}, "['content']: expected a str, got nothing"),
         ({"role": "user", "content": 5}, "['content']: expected a str, got 5"),
         ({"role": "user", "content": b"Hi"}, "['content']: expected a str, got b'Hi'"),
         (
             {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-            "['content']: expected a str, got [{'type': 'text', 'text': 'Hi'}]",
+            "['content']: expected a str, got [{'type': 'text', 'text': 'Hi'}]: join the texts of its parts, "
+            "and send pictures as files",
         ),
         (
             {"role": "user", "content": "ab\ud800"},
@@ -232,9 +239,9 @@ def test_an_error_of_the_callers_iterator_propagates() -> None:
     [
         ({"new_message": None}, "Submit.new_message: expected a str, got NoneType"),
         ({"new_message": b"Hi"}, "Submit.new_message: expected a str, got bytes"),
-        ({"messages": []}, "Submit.messages: expected a tuple of Message"),
-        ({"messages": (USER,)}, "Submit.messages: expected a tuple of Message"),
-        ({"messages": None}, "Submit.messages: expected a tuple of Message"),
+        ({"messages": []}, NOT_A_TUPLE),
+        ({"messages": (USER,)}, NOT_A_TUPLE),
+        ({"messages": None}, NOT_A_TUPLE),
         ({"file_ids": ["a"]}, "Submit.file_ids: expected a tuple of str"),
         ({"file_ids": "a"}, "Submit.file_ids: expected a tuple of str"),
         ({"file_ids": ("a", 5)}, "Submit.file_ids: expected a str, got int"),

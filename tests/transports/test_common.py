@@ -41,10 +41,20 @@ def test_a_channel_takes_its_proxy_from_the_environment(monkeypatch: pytest.Monk
     assert make_channel("http://h", {"proxy": None}, signal=threading.Event).proxy is None
 
 
-def test_an_unknown_option_is_refused() -> None:
-    options: Any = {"retry": 3}
-    with pytest.raises(TypeError, match="unexpected keyword argument 'retry'"):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("retry", "expected one of session, page, headers, limits, "), ("verify", "expected ssl_context$")],
+)
+def test_an_unknown_option_is_refused_with_what_to_use_instead(name: str, expected: str) -> None:
+    options: Any = {name: 3}
+    with pytest.raises(TypeError, match=rf"^{name}: a transport has no such option; {expected}"):
         make_channel("http://h", options, signal=threading.Event)
+
+
+def test_an_endpoint_of_the_wrong_type_is_refused() -> None:
+    endpoint: Any = None
+    with pytest.raises(TypeError, match=r"^endpoint: expected an Endpoint or a str, got NoneType$"):
+        make_channel(endpoint, {}, signal=threading.Event)
 
 
 def test_chat_ids_are_random() -> None:
@@ -102,6 +112,7 @@ def test_a_writable_key_log_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 CHAIN = RuntimeError("outer")
 CHAIN.__cause__ = OSError(errno.ENETUNREACH, "as asyncio says it")
+PLAIN_HTTP = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
 UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed")
 UNTRUSTED.verify_message = "certificate has expired"
 
@@ -117,6 +128,7 @@ UNTRUSTED.verify_message = "certificate has expired"
         (CHAIN, "as asyncio says it"),
         (RuntimeError(OSError("inner")), "inner"),
         (ExceptionGroup("all failed", [OSError("first"), OSError("last")]), "last"),
+        (PLAIN_HTTP, "wrong version number: this port does not speak TLS, so its address may begin with http://"),
         (UNTRUSTED, "the certificate is not trusted: certificate has expired"),
         (ValueError("illegal header line: bytearray(b'Cookie: secret')"), "illegal header line"),
     ],
@@ -170,7 +182,7 @@ def test_collect_raises_for_a_broken_reply_with_the_text_so_far() -> None:
 
 
 def test_collect_requires_an_unread_reply() -> None:
-    with pytest.raises(ValueError, match="events were not read another way"):
+    with pytest.raises(ValueError, match="its events were read before"):
         collect([])
 
 
@@ -186,5 +198,5 @@ def test_acollect_does_the_same_in_async_code() -> None:
     with pytest.raises(ReplyBroken) as caught:
         asyncio.run(acollect(_given(Live("a"), broken)))
     assert (caught.value.broken, caught.value.text) == (broken, "a")
-    with pytest.raises(ValueError, match="events were not read another way"):
+    with pytest.raises(ValueError, match="its events were read before"):
         asyncio.run(acollect(_given()))

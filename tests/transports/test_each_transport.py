@@ -100,6 +100,24 @@ def test_no_question_is_lost_if_the_server_says_keep_alive_and_closes(ask: Ask, 
 
 
 @pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
+def test_a_forgotten_async_is_named(ask: Ask) -> None:
+    transport: Any = ask.kind("http://h")
+    name = ask.kind.__name__.replace("Transport", "Reply")
+    for it in (transport, transport.ask("Hi")):
+        with pytest.raises(TypeError, match=r"^\w+: use `async with` instead of `with`$"), it:
+            pass
+    with pytest.raises(TypeError, match=rf"^{name}: use `async for` instead of `for`, or `await reply\.text\(\)`$"):
+        list(transport.ask("Hi"))
+
+
+@pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
+def test_a_reply_outside_an_event_loop_names_its_transport(ask: Ask) -> None:
+    reply = ask.kind("http://h").ask("Hi")
+    with pytest.raises(RuntimeError, match=f"^{ask.kind.__name__} does not run in this event loop, or outside one: "):
+        anext(reply).send(None)
+
+
+@pytest.mark.parametrize("ask", ASYNC.values(), ids=ASYNC)
 def test_a_reply_cannot_continue_in_another_event_loop(ask: Ask) -> None:
     async def first() -> None:
         replies.append(transport.ask("Hi"))
