@@ -98,6 +98,7 @@ def test_a_malformed_form_is_broken(data: bytes, count: int, size: int | None) -
 
 @pytest.mark.parametrize("kind", ["", "application/json", "multipart/form-data", "x; boundary=edge"])
 def test_without_its_content_type_a_form_is_broken(kind: str) -> None:
+    assert FormDecoder(kind).state == State.BROKEN
     assert decoded(FORM, kind=kind) == ([], State.BROKEN)
 
 
