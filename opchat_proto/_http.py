@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import TypeAlias, final
 from urllib.parse import quote, urljoin, urlsplit
@@ -292,7 +292,7 @@ _COOKIE_YEAR = r"([0-9]{2,4})(?![0-9])"
 
 def format_date(now: float) -> str:
     """Unix seconds as a Date field. Not strftime: its names of days depend on the locale."""
-    date = datetime.fromtimestamp(now, UTC)
+    date = datetime(1970, 1, 1) + timedelta(seconds=now)
     return f"{_DAYS[date.weekday()]}, {date:%d} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT"
 
 
@@ -330,7 +330,8 @@ def read_cookie_date(value: str) -> datetime | None:
     try:
         clock, day, month, given = (found[form] for form in forms)
         year = int(given[1])
-        year += 1900 if 70 <= year <= 99 else 2000 if year <= 69 else 0
+        if year < 100:
+            year += 1900 if year >= 70 else 2000
         if year < 1601:
             return None
         hour, minute, second = map(int, clock.groups())

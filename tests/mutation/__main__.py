@@ -22,7 +22,7 @@ MODULES = (
     "retries", "server", "session", "site", "sse", "tunnel", "upload", "visit",
 )  # fmt: skip
 
-_CODEC = r'(?i)"(?:utf-8|latin-1|sha256)"'  # names that mean the same in capitals
+_SAME_IN_CAPITALS = r'(?i)"(?:utf-8|latin-1|sha256)"|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}'
 
 # A mutant that survives runs all remaining tests, and one that hangs gets a multiple of their time. So slow tests are
 # left out if the others find the same mutants, or all but those that only change time and memory. mutmut calls each
@@ -72,10 +72,11 @@ def _run(module: str, children: str) -> tuple[int, dict[str, tuple[str, str]]]:
 def _change(name: str, diff: str) -> str:
     """The function and the lines that differ, without comments. They stay the same when mutants are renumbered.
 
-    "" if only the name of a codec or hash is now in capitals, which names the same.
+    "" if only a codec, a hash or an escape is now in capitals, which means the same.
     """
     lines = re.findall(r"^([-+])(?!--|\+\+)(.*?)(?:  #.*)?$", diff, re.M)
-    before, after = ([re.sub(_CODEC, "", line) for sign, line in lines if sign == wanted] for wanted in "-+")
+    same = [(sign, re.sub(_SAME_IN_CAPITALS, lambda found: found[0].lower(), line)) for sign, line in lines]
+    before, after = ([line for sign, line in same if sign == wanted] for wanted in "-+")
     function = re.sub(r"__mutmut_\d+$", "", name).removeprefix("opchat_proto.")
     function = re.sub(r"\.x(ǁ|_)", ".", function).replace("ǁ", ".")
     return "" if before == after else "\n".join([function, *(f"{sign} {line.strip()}" for sign, line in lines)])
