@@ -20,6 +20,7 @@ from ._observer import Outbox
 from ._opening import Opening, Signal
 from ._pages import Page
 from ._reports import Closed, DataReceived, EOFReceived, Report, TimedOut
+from ._retries import keep_asked
 from ._session import Session, is_anothers
 from ._steps import Done, Wait
 from ._upload import Upload
@@ -395,11 +396,12 @@ class CallBase(ABC, Generic[_S]):
             self._end(last, Input.TERMINAL)
         else:
             self._clock.stop()
-            self._last, self._pause = last, pause
+            self._last, self._pause = keep_asked(last, self._last), pause
             self._state = TABLE.next(self._state, Input.POSTPONED)
 
     def _end(self, last: End | Broken, given: Input) -> None:
         self._clock.stop()
+        last = keep_asked(last, self._last)
         if self._conversation is not None and self._texts is not None:
             self._conversation._finish(self.submit, last, "".join(self._texts), self._session)
         self._last = last

@@ -1,12 +1,14 @@
 """Decide whether to repeat a failed question, and after how long. The caller waits."""
 
 from collections.abc import Callable
-from typing import Protocol, final
+from dataclasses import replace
+from typing import Protocol, TypeVar, final
 
 from ._events import Broken, End, Reason
 
 __all__ = ["RandomSource"]
 
+_E = TypeVar("_E", End, Broken, End | Broken)
 _SHORTEST_BACK_OFF = 0.5  # seconds
 _LONGEST_BACK_OFF = 8.0
 _NO_CONNECTION = (Reason.LOST, Reason.PROXY, Reason.TIMEOUT)
@@ -61,3 +63,10 @@ class Retries:
                 bound = min(2.0 ** min(made, 10), _LONGEST_BACK_OFF)
                 return min(_SHORTEST_BACK_OFF + self.draw(1.0) * (bound - _SHORTEST_BACK_OFF), self._longest_wait)
         return None
+
+
+def keep_asked(last: _E, before: End | Broken | None) -> _E:
+    """Return `last`, or if the question had reached the server in the try `before` it, `last` with `asked`."""
+    if isinstance(last, Broken) and isinstance(before, Broken) and before.asked:
+        return replace(last, asked=True)
+    return last

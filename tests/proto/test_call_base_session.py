@@ -49,4 +49,4 @@ def test_a_retried_question_may_have_become_too_large_for_its_session(make: Make
     site._session = Session("n1", "s1s1s1", origin="http://site.example")  # as if another question had brought it
     tell(call, Reply(b"later", 429, (("Retry-After", "1"),)))
     assert (asks(call), asks(call, 2.0)) == ("Wait", "Done")
-    assert ended(call) == [Broken(Reason.TOO_LARGE, TOO_LARGE, limit="request_bytes")]
+    assert ended(call) == [Broken(Reason.TOO_LARGE, TOO_LARGE, limit="request_bytes", asked=True)]

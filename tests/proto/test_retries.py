@@ -4,6 +4,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,6 +163,20 @@ def test_a_retry_after_beyond_longest_wait_is_not_retried(
         assert call.retries == 1
     else:
         assert ended(call) == [refused(seconds)]
+
+
+@both
+def test_a_question_that_was_postponed_counts_as_asked_though_no_retry_reaches_the_server(make: Make) -> None:
+    call = make(channel(session=Session(), retries=2), "Hi?")
+    asks(call)
+    tell(call, put_off(0))
+    call.next_step(0)
+    reach_nobody(call)
+    assert asks(call) == "Wait"
+    call.next_step(100)
+    reach_nobody(call)
+    assert call.retries == 2
+    assert ended(call, 100) == [replace(NO_CONNECTION[type(call)], asked=True)]
 
 
 @both
