@@ -12,13 +12,13 @@ _QUESTION = 1.5
 _EVENT = (
     ("opchat: Client", "bare h11", 1.3),
     ("opchat: BlockingTransport", "bare h11", 1.45),
-    ("opchat: TrioTransport", "trio with bare h11", 1.1),
-    ("opchat: AsyncioTransport", "asyncio with bare h11", 1.1),
+    ("opchat: TrioTransport", "trio's streams with bare h11", 1.1),
+    ("opchat: AsyncioTransport", "asyncio's streams with bare h11", 1.1),
     ("opchat: HttpxTransport", "httpx-sse on httpx, async", 1.15),
 )
 _LOOPS = (
     ("opchat: BlockingTransport", "a raw socket with h11"),
-    ("opchat: TrioTransport", "trio with bare h11"),
+    ("opchat: TrioTransport", "trio's streams with bare h11"),
     ("opchat: AsyncioTransport", "asyncio's streams with bare h11"),
 )
 

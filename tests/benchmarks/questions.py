@@ -201,7 +201,7 @@ def _sse_pair(event: Any) -> Any:
 QUESTIONS = [
     Candidate("a raw socket with h11", _bare(_bare_blocking), _same),
     Candidate("opchat: BlockingTransport", _blocking, own_pair),
-    Candidate("trio with bare h11", _bare(_bare_trio, trio.run), _same),
+    Candidate("trio's streams with bare h11", _bare(_bare_trio, trio.run), _same),
     Candidate("opchat: TrioTransport", _async(trio.run, _transport(TrioTransport)), own_pair),
     Candidate("asyncio's streams with bare h11", _bare(_bare_asyncio, _asyncio_run), _same),
     Candidate("opchat: AsyncioTransport", _async(_asyncio_run, _transport(AsyncioTransport)), own_pair),
