@@ -15,7 +15,7 @@ from ._flow import Flow
 from ._http import Endpoint, check_headers
 from ._http_call import HTTPCall
 from ._limits import Limits
-from ._messages import Message, Scalar, Submit
+from ._messages import Message, Scalar, Submit, read_ids
 from ._observer import Observer
 from ._opening import Opening, Signal
 from ._query import Query
@@ -196,7 +196,7 @@ class Channel:
         options: QuestionOptions,
     ) -> tuple[Askable, tuple[Upload, ...]]:
         submit = _to_submit(question, conversation, chat_id, options)
-        attached = self._check_files(files, submit) if files else ()
+        attached = self._check_files(files, submit)
         if attached:
             self._flow(submit)  # raises if it is too large, before any upload
         return submit, attached
@@ -250,26 +250,31 @@ def _to_submit(
 ) -> Askable:
     if conversation is not None and not isinstance(conversation, Conversation):
         raise TypeError(f"conversation: expected a Conversation or None, got {type(conversation).__name__}")
-    if isinstance(question, Askable) and not isinstance(question, Submit):
-        if options or conversation is not None:
-            raise TypeError(f"question: this {type(question).__name__} takes no options and belongs to no conversation")
-        return question
-    given: dict[str, Any] = {**options}
-    if unknown := given.keys() - _OPTIONS:
-        raise TypeError(f"{min(unknown)}: a question has no such option, only {', '.join(_OPTIONS)}")
-    of_bot = {name: given.pop(name) for name in ("bot_id", "custom_id", "context_id") if name in given}
-    if of_bot and conversation is not None:
-        raise TypeError(f"{min(of_bot)}: the conversation has its own")
     if isinstance(question, Submit):
         if options:
             raise TypeError(f"{min(options)}: the Submit has its own")
         submit = question
-    elif isinstance(question, str):
-        submit = (conversation or Conversation(chat_id=chat_id, **of_bot)).ask(question, **given)
-    elif conversation is None:
-        submit = Submit.from_messages(question, chat_id=chat_id, **of_bot, **given)
+    elif isinstance(question, Askable):
+        if options or conversation is not None:
+            raise TypeError(f"question: this {type(question).__name__} takes no options and belongs to no conversation")
+        return question
     else:
-        raise TypeError("question: expected a str or a Submit, since the conversation has the messages before it")
+        submit = _new_submit(question, conversation, chat_id, {**options})
     if conversation is not None and conversation.chat_id is not None:
         chat_id = conversation.chat_id
     return replace(submit, chat_id=chat_id) if submit.chat_id is None else submit
+
+
+def _new_submit(question: Any, conversation: Conversation | None, chat_id: str | None, given: dict[str, Any]) -> Submit:
+    if unknown := given.keys() - _OPTIONS:
+        raise TypeError(f"{min(unknown)}: a question has no such option, only {', '.join(_OPTIONS)}")
+    if conversation is not None:
+        if of_bot := given.keys() & {"bot_id", "custom_id", "context_id"}:
+            raise TypeError(f"{min(of_bot)}: the conversation has its own")
+        if not isinstance(question, str):
+            raise TypeError("question: expected a str or a Submit, since the conversation has the messages before it")
+        return conversation.ask(question, **given)
+    if isinstance(question, str):
+        file_ids = read_ids(given.pop("file_ids", ()))
+        return Submit(new_message=question, chat_id=chat_id, file_ids=file_ids, **given)
+    return Submit.from_messages(question, chat_id=chat_id, **given)

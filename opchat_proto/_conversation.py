@@ -10,7 +10,7 @@ from ._errors import InvalidMessages
 from ._events import Broken, End, Reason
 from ._json import decode
 from ._limits import Limits
-from ._messages import Message, Scalar, Submit, check_text, read_message
+from ._messages import Message, Scalar, Submit, check_text, read_ids, read_message
 from ._session import Session, is_anothers
 
 __all__ = ["Conversation"]
@@ -87,8 +87,6 @@ class Conversation:
         shortcut_name: str | None = None,
     ) -> Submit:
         """Make the question `text` with the messages so far. Changes nothing. Raises `InvalidMessages`, `TypeError`."""
-        if isinstance(file_ids, str):
-            raise TypeError("file_ids: expected several str, got one")  # its characters would become ids
         return Submit(
             new_message=text,
             messages=self.messages,
@@ -96,7 +94,7 @@ class Conversation:
             bot_id=self.bot_id,
             custom_id=self.custom_id,
             context_id=self.context_id,
-            file_ids=tuple(file_ids),
+            file_ids=read_ids(file_ids),
             stream=stream,
             shortcut_id=shortcut_id,
             shortcut_name=shortcut_name,

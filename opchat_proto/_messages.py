@@ -107,8 +107,6 @@ class Submit(Askable, Value):
         the history. Other keys of a dict are not sent. Raises `InvalidMessages`,
         which names the index and what was expected there.
         """
-        if isinstance(file_ids, str):
-            raise TypeError("file_ids: expected several str, got one")  # its characters would become ids
         if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
             hint = ": put it into a list" if isinstance(messages, Mapping | Message) else ""
             raise InvalidMessages(f"expected a list of messages, got {type(messages).__name__}{hint}")
@@ -128,7 +126,7 @@ class Submit(Askable, Value):
             bot_id=bot_id,
             custom_id=custom_id,
             context_id=context_id,
-            file_ids=tuple(file_ids),
+            file_ids=read_ids(file_ids),
             stream=stream,
             shortcut_id=shortcut_id,
             shortcut_name=shortcut_name,
@@ -213,6 +211,13 @@ class Submit(Askable, Value):
 
 _NO_TOOLS = ": bots here call no tools for you, so leave these messages out"
 _ROLE_HINTS = {"developer": ": write 'system'", "tool": _NO_TOOLS, "function": _NO_TOOLS}
+
+
+def read_ids(file_ids: Iterable[str]) -> tuple[str, ...]:
+    """The ids for `Submit.file_ids`, which checks each. Raises `TypeError` for a str."""
+    if isinstance(file_ids, str):
+        raise TypeError("file_ids: expected several str, got one")  # its characters would become ids
+    return tuple(file_ids)
 
 
 def read_message(index: int, message: object, roles: Collection[str] | None = None) -> Message:
