@@ -53,7 +53,7 @@ from ._serving import (
     server_url,
     store_failed,
 )
-from ._sockets import send_all, set_timeout, shut_down
+from ._sockets import Flag, send_all, set_timeout, shut_down
 from .file_store import BotWithFiles, FileStore, FileWriter
 
 __all__ = ["BlockingBot", "BlockingServer", "serve"]
@@ -165,6 +165,7 @@ class BlockingServer:
         self._listener.setblocking(False)
         self._woken, self._wake = socket.socketpair()
         self._closing = threading.Event()
+        self._left = Flag()  # also set by `close`; a Ctrl-C does not break its `wait`
         self._guard = threading.Condition()  # notified when a connection ends or turns idle
         self._talks: dict[threading.Thread, socket.socket] = {}
         self._idle: dict[socket.socket, float] = {}  # those that wait for a request, and since when; the longest first
@@ -188,7 +189,7 @@ class BlockingServer:
 
     def wait(self) -> None:
         """Wait until `close()` is called."""
-        self._closing.wait()
+        self._left.wait(math.inf)
 
     def close(self) -> None:
         """Stop listening and end all connections and threads. Idempotent, from any thread.
@@ -196,6 +197,7 @@ class BlockingServer:
         A bot that does not return within five seconds is abandoned in its daemon thread.
         """
         self._closing.set()
+        self._left.set()
         with suppress(OSError):  # closed before
             self._wake.send(b"!")
         with self._guard:

@@ -1,4 +1,4 @@
-"""An interrupt, such as Ctrl-C, anywhere in a question over blocking sockets."""
+"""An interrupt, such as Ctrl-C, anywhere in a question over blocking sockets, or while a server runs."""
 
 import _thread
 import concurrent.futures
@@ -14,9 +14,12 @@ import pytest
 import opchat_proto
 import opchat_transports
 from opchat_proto import Broken, Call, End, HTTPCall, Wait
+from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport
+from opchat_transports.bots import small_talk
 from opchat_transports.testing import FaultServer
 
+from .asking import in_thread
 from .wire import tells
 
 TRACED = tuple(
@@ -136,3 +139,13 @@ def test_an_interrupt_at_any_line_of_a_wait_is_the_only_exception(
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     assert interrupt_everywhere(made, retries=1, observer=observe) > 50
     assert waits
+
+
+def test_waiting_for_the_end_of_a_server_runs_no_code_that_an_interrupt_can_break() -> None:
+    """`threading.Event.wait` is such code."""
+    interrupts = Interrupts(None)
+    with serve(small_talk) as server:
+        join = in_thread(server.close)
+        interrupts.run(lambda: [server.wait()])
+        join()
+    assert {Path(file).name for file, *_ in interrupts.places} == {"blocking_server.py", "_sockets.py"}

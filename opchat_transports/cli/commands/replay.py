@@ -1,7 +1,6 @@
 """`opchat replay`: serves a recording or a raw response again on loopback."""
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
     own connection; after the last one comes the first again. start_session gets a
     good session, unless the recording ends there.
     """
+    from ..._sockets import Flag
     from ...testing import FaultServer
 
     if math.isnan(speed):  # NaN passes every range check
@@ -44,7 +44,7 @@ def replay_command(file: str, port: int, speed: float) -> int:
     try:
         with FaultServer(_script(found, speed), port=port) as server:
             say(f"{file} is replayed until Ctrl-C; ask it with: opchat ask --url {server.url} Hello")
-            threading.Event().wait()
+            Flag().wait(math.inf)
     except OSError as error:
         raise click.UsageError(f"cannot listen on 127.0.0.1 port {port}: {error.strerror or error}") from None
     except KeyboardInterrupt:
