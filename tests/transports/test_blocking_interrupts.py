@@ -51,17 +51,16 @@ class Interrupts:
         self.places[place] = None
         return self._trace
 
-    def run(self, work: Callable[[], Any]) -> list[Any]:
-        """The events of the work; [] if it was interrupted."""
+    def run(self, work: Callable[[], Any]) -> Any:
+        """The result of the work; None if it was interrupted."""
         before = sys.gettrace()
         sys.settrace(self._trace)
         try:
-            events: list[Any] = work()
+            return work()
         except KeyboardInterrupt:
-            return []
+            return None
         finally:
             sys.settrace(before)
-        return events
 
 
 class Kept(socket.socket):
@@ -146,6 +145,6 @@ def test_waiting_for_the_end_of_a_server_runs_no_code_that_an_interrupt_can_brea
     interrupts = Interrupts(None)
     with serve(small_talk) as server:
         join = in_thread(server.close)
-        interrupts.run(lambda: [server.wait()])
+        interrupts.run(server.wait)
         join()
     assert {Path(file).name for file, *_ in interrupts.places} == {"blocking_server.py", "_sockets.py"}
