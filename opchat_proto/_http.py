@@ -143,6 +143,9 @@ def _root_and_site(text: str, path: str, query: str) -> tuple[str, str]:
         elif not path.endswith(".php"):
             path += "/"
         return f"{path}?{query.removesuffix('/')}", f"{site}/"
+    root, found, route = path.partition("/wp-json/")
+    if found:
+        raise ValueError(f"{text!r}: expected the REST root alone, {root}/wp-json, without the route /{route}")
     if path.endswith("/wp-json"):
         return path, path.removesuffix("/wp-json").removesuffix("/index.php") + "/"
     return f"{path}/wp-json", f"{path.removesuffix('/index.php')}/"

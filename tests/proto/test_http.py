@@ -168,6 +168,10 @@ def test_a_password_is_not_shown() -> None:
             r"^'https://bücher\.example': expected the host name in its ASCII form \(xn--\.\.\.\)$",
         ),
         ("https://a/?b", r"^'https://a/\?b': expected a site "),
+        (
+            "https://a/b/wp-json/mwai-ui/v1/chats/submit/",
+            r"^'https:.*': expected the REST root alone, /b/wp-json, without the route /mwai-ui/v1/chats/submit$",
+        ),
     ],
 )
 def test_a_refusal_quotes_the_input(text: str, said: str) -> None:
