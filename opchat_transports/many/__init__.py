@@ -52,14 +52,15 @@ def ask(questions: QuestionSource, **options: Unpack[AskOptions]) -> Results:
     only as fast as questions are asked, and they are asked only as fast as you read
     results. Each question is a `BatchQuestion`, a dict with the fields of a line for
     `opchat batch`, or a text. A question without an id gets its number, from 1.
-    Duplicate ids are not detected.
+    Duplicate ids are not detected. A single text or dict is a `TypeError`: its letters
+    or keys would be asked.
 
     After a Retry-After, a site is asked nothing before that time.
 
     Raises `ValueError` for invalid numbers, addresses and other values, `TypeError` for
     wrong types.
     """
-    choices = Choices(options)
+    choices = Choices(questions, options)
 
     def make_run() -> Run:
         loop = _running_loop()

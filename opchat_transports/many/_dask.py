@@ -34,7 +34,7 @@ _STOP, _CLOSE = "stop", "close"  # items in a worker's queue other than question
 
 def start_on_dask(client: Client, questions: QuestionSource, options: AskOptions) -> "DaskResults":
     """See `many.on_dask`."""
-    choices = Choices(options)
+    choices = Choices(questions, options)
     if {"observer", "session", "ssl_context"} & set(options):
         raise TypeError("observer, session, ssl_context: they cannot be sent to workers")
     pickle.dumps((choices.for_sites, choices.for_own_site))  # raises here instead of on a worker

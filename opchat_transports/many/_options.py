@@ -3,7 +3,7 @@
 import random
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, TypedDict, final
 
 from opchat_proto import Bot, Endpoint, Limits, Observer, Scalar, Session, Timeouts
@@ -72,7 +72,11 @@ _TYPES: dict[str, Any] = {
 class Choices:
     """The options, grouped by purpose. Raises `ValueError` for wrong values, `TypeError` for wrong types and names."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, questions: object, options: Mapping[str, Any]) -> None:
+        if isinstance(questions, str | bytes | Mapping | BatchQuestion):  # its characters or keys would be asked
+            raise TypeError("questions: expected several, got one")
+        if not isinstance(questions, Iterable | AsyncIterable):
+            raise TypeError(f"questions: expected an iterable or async iterable, got {type(questions).__name__}")
         if unknown := set(options) - set(AskOptions.__annotations__):
             raise TypeError(f"{min(unknown)}: unknown option")
         for name, value in options.items():

@@ -154,7 +154,7 @@ def test_a_run_ends_however_early_it_is_closed(client: Client, turns: int) -> No
         assert await waiting is None
 
     with FaultServer(STALL) as server:
-        results = many.on_dask(client, "abc", url=server.url)
+        results = many.on_dask(client, [*"abc"], url=server.url)
         client.sync(closed_early)
     wait_until(lambda: set(queues(client)) <= before)
 

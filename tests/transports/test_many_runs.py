@@ -186,9 +186,23 @@ def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: type[
         many.ask(["a"], **options)
 
 
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ("Who are you?", "expected several, got one"),
+        ({"question": "Hi"}, "expected several, got one"),
+        (BatchQuestion(1, "Hi"), "expected several, got one"),
+        (5, "expected an iterable or async iterable, got int"),
+    ],
+)
+def test_a_single_question_is_refused_instead_of_each_of_its_letters(questions: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^questions: {message}$"):
+        many.ask(questions, url="http://site.example")
+
+
 def test_leaving_the_loop_closes_the_questions_under_way(run: Any) -> None:
     async def main() -> None:
-        async for _ in many.ask("abcdefgh", url=server.url, concurrency=4):
+        async for _ in many.ask([*"abcdefgh"], url=server.url, concurrency=4):
             break
         while any(visit.left is None for visit in server.visits):  # the end of this answer is not awaited
             await checkpoint()
@@ -202,12 +216,12 @@ def test_leaving_the_loop_closes_the_questions_under_way(run: Any) -> None:
 
 def test_aclose_closes_the_questions_under_way_and_ends_the_results(run: Any) -> None:
     async def main() -> None:
-        results = many.ask("abcd", url=server.url)
+        results = many.ask([*"abcd"], url=server.url)
         await anext(results)
         await results.aclose()
         await results.aclose()
         assert [result async for result in results] == []
-        unused = many.ask("abcd", url=server.url)
+        unused = many.ask([*"abcd"], url=server.url)
         await unused.aclose()
         assert [result async for result in unused] == []
 
@@ -237,7 +251,7 @@ def test_stop_gives_the_questions_under_way_as_broken(run: Any) -> None:
 
 def test_results_stopped_before_the_first_are_empty(run: Any) -> None:
     async def main() -> None:
-        results = many.ask("abc", url=server.url)
+        results = many.ask([*"abc"], url=server.url)
         results.stop()
         assert [result async for result in results] == []
 
@@ -249,7 +263,7 @@ def test_results_stopped_before_the_first_are_empty(run: Any) -> None:
 @pytest.mark.parametrize("turns", range(4))
 def test_a_run_ends_however_early_it_is_closed(run: Any, turns: int) -> None:
     async def main() -> None:
-        results = many.ask("abc", url=server.url)
+        results = many.ask([*"abc"], url=server.url)
         if trio.lowlevel.in_trio_run():
             with trio.move_on_after(0):
                 await anext(results)
@@ -268,7 +282,7 @@ def test_a_run_ends_however_early_it_is_closed(run: Any, turns: int) -> None:
 
 def test_a_run_that_is_closed_twice_at_once_ends_once(run: Any) -> None:
     async def main() -> None:
-        results = many.ask("abc", url=server.url)
+        results = many.ask([*"abc"], url=server.url)
         await anext(results)
         if trio.lowlevel.in_trio_run():
             async with trio.open_nursery() as nursery:
@@ -309,7 +323,7 @@ def test_a_failure_before_a_question_is_asked_ends_the_run(run: Any) -> None:
             raise OSError(28, "No space left on device")
 
     async def main() -> None:
-        async for _ in many.ask("abc", url=server.url, concurrency=1, before_ask=before):
+        async for _ in many.ask([*"abc"], url=server.url, concurrency=1, before_ask=before):
             pass
 
     with FaultServer() as server, pytest.raises(OSError, match="No space left"):
@@ -333,7 +347,7 @@ def test_a_conversation_has_one_chat_id_and_its_messages(run: Any) -> None:
 
 def test_a_site_that_refuses_connections_was_not_asked(run: Any) -> None:
     async def main() -> list[Result]:
-        return [result async for result in many.ask("abcdef", url="http://127.0.0.1:9", proxy=None)]
+        return [result async for result in many.ask([*"abcdef"], url="http://127.0.0.1:9", proxy=None)]
 
     results = run(main)
     assert [(result.outcome, result.asked, result.last.reason) for result in results] == [
@@ -356,7 +370,7 @@ def test_a_question_that_has_become_too_large_is_broken(run: Any) -> None:
 def test_the_transports_clocks_apply(run: Any) -> None:
     async def main() -> list[Result]:
         timeouts = Timeouts(first_event=0.5)  # enough for start_session
-        return [result async for result in many.ask("a", url=server.url, timeouts=timeouts)]
+        return [result async for result in many.ask(["a"], url=server.url, timeouts=timeouts)]
 
     with FaultServer((Stall(),)) as server:
         [result] = run(main)
@@ -375,7 +389,7 @@ def test_more_sites_than_kept_sessions_can_be_asked(run: Any) -> None:
 
 def test_the_pace_is_kept(run: Any) -> None:
     async def main() -> list[Result]:
-        return [result async for result in many.ask("abc", url=server.url, rate=6000)]
+        return [result async for result in many.ask([*"abc"], url=server.url, rate=6000)]
 
     with FaultServer() as server:
         assert outcomes(run(main)) == {1: "end", 2: "end", 3: "end"}
