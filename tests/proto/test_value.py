@@ -106,6 +106,11 @@ def test_the_other_side_of_a_comparison_is_asked_too() -> None:
     assert Live("a").__eq__("a") is NotImplemented
 
 
+def test_values_without_a_hash_can_be_compared() -> None:
+    assert filled(Live, text=["a"]) == filled(Live, text=["a"])
+    assert filled(Live, text=["a"]) != filled(Live, text=["b"])
+
+
 def test_a_field_that_equals_nothing_is_equal_if_it_is_the_same_object() -> None:
     nan = float("nan")
     assert Connect("a", nan) == Connect("a", nan)  # type: ignore[arg-type]
