@@ -442,7 +442,7 @@ class _Bot:
         except StopAsyncIteration:
             return self._items.end()
         except BaseException as error:
-            if _is_cancelled() or not bots_own(error):
+            if _is_cancellation(error) or not bots_own(error):
                 raise
             return failed(error, debug=self._debug)
 
@@ -457,15 +457,19 @@ class _Bot:
                 rest = error.split(GeneratorExit)[1]
             if rest is None:
                 return
-            if _is_cancelled() or not bots_own(rest):
+            if _is_cancellation(rest) or not bots_own(rest):
                 raise rest from None
             failed_when_closed(rest)
 
 
-def _is_cancelled() -> bool:
-    """Whether this task has been cancelled."""
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether a bot raised this because the task is cancelled."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # on trio, asyncio's exception has no special meaning
         return False
-    return task is not None and task.cancelling() > 0
+    if task is None or not task.cancelling():
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(asyncio.CancelledError) is not None
+    return isinstance(error, asyncio.CancelledError)

@@ -154,6 +154,28 @@ def test_a_bot_that_swallows_its_cancellation_gets_no_further_turn(backend: str)
     assert log == ["cancelled", "asked"]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_bot_that_fails_when_it_is_cancelled_only_logs(
+    backend: str, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_asked = anyio.Event()
+
+    async def bot(submit: Submit) -> AsyncIterator[str]:
+        try:
+            is_asked.set()
+            await anyio.sleep_forever()
+            yield "never"
+        finally:
+            raise LookupError("cannot close")
+
+    async def client(peer: Peer) -> None:
+        await is_asked.wait()
+        peer.left.set()
+
+    leave(backend, bot, client, stream=stream)
+    assert [record.message for record in caplog.records] == ["the bot failed"]
+
+
 def test_a_bot_may_clean_up_in_a_shielded_scope(backend: str) -> None:
     log: list[str] = []
     thinks: list[anyio.Event] = [anyio.Event()]
