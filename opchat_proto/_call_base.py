@@ -177,8 +177,8 @@ class CallBase(ABC, Generic[_S]):
             return None  # needs no lock
         with self.channel._lock:
             if not self._next_events:
-                self._queue.reverse()
                 self._next_events, self._queue = self._queue, self._next_events
+                self._next_events.reverse()  # last, since signals are delivered after a call
             return self._next_events.pop() if self._next_events else None
 
     def next_step(self, now: float) -> tuple[_S | Wait | Done, float]:
