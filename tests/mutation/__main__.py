@@ -22,6 +22,9 @@ MODULES = (
     "retries", "server", "session", "site", "sse", "tunnel", "upload", "visit",
 )  # fmt: skip
 
+# Modules whose behaviour is tested with its parts, too.
+ALSO_TESTED_BY = {"call_base": ("clocks", "conversation", "observer", "retries")}
+
 _SAME_IN_CAPITALS = r'(?i)"(?:utf-8|latin-1|sha256)"|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}'
 
 # A mutant that survives runs all remaining tests, and one that hangs gets a multiple of their time. So slow tests are
@@ -63,7 +66,8 @@ def _run(module: str, children: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """How many mutants there are, and of each survivor, by its name: the result and the change."""
     shutil.rmtree("mutants", ignore_errors=True)
     environment = os.environ | {"PYTEST_ADDOPTS": f"-m 'not hypothesis' -k 'not ({' or '.join(SLOW)})'"}
-    subprocess.run([sys.executable, FOLDER / "one.py", module, children], env=environment, check=True)
+    command = [sys.executable, FOLDER / "one.py", module, children, module, *ALSO_TESTED_BY.get(module, ())]
+    subprocess.run(command, env=environment, check=True)
     count, survivors = json.loads(Path("mutants/survivors.json").read_text())
     changes = {name: (result, _change(name, diff)) for name, (result, diff) in survivors.items()}
     return count, {name: found for name, found in changes.items() if found[1]}

@@ -37,9 +37,10 @@ def run_tests(self: Any, *, mutant_name: str | None, tests: Iterable[str]) -> in
 
 
 if __name__ == "__main__":
-    module, children = sys.argv[1:]
+    module, children, *tested = sys.argv[1:]
     source = Path("opchat_proto", f"_{module}.py")
-    tests = [path for name in (f"test_{module}.py", f"test_{module}_*.py") for path in Path("tests/proto").glob(name)]
+    names = [name for part in tested for name in (f"test_{part}.py", f"test_{part}_*.py")]
+    tests = [path for name in names for path in Path("tests/proto").glob(name)]
     PytestRunner.run_tests = run_tests
     config().only_mutate = [str(source)]
     config().pytest_add_cli_args_test_selection = [str(path) for path in tests]
