@@ -34,7 +34,7 @@ _SAME_IN_CAPITALS = r'(?i)"(?:utf-8|latin-1|sha256)"|\\x[0-9a-f]{2}|\\u[0-9a-f]{
 SLOW = (
     "mebibyte", "repetitive", "small_data_lines", "one_by_one", "head_without_an_end", "times_the_calls",
     "times_the_work", "times_its_size", "64_kib", "very_many", "needs_any_more", "whatever_fails", "linear_time",
-    "scanned_repeatedly",
+    "scanned_repeatedly", "at_any_time", "blocks_neither",
 )  # fmt: skip
 
 

@@ -426,7 +426,8 @@ def test_a_visit_is_a_call_without_a_question() -> None:
 def test_events_are_counted_when_they_are_handed_out() -> None:
     call = channel(session=Session()).call("Hi?")
     asks(call)
-    begin(call, HI + HI + END)
+    begin(call, HI)
+    call.receive_data(HI + END)
     counts = [call.events_given]
     assert call.has_event
     while call.next_event() is not None:
@@ -436,3 +437,23 @@ def test_events_are_counted_when_they_are_handed_out() -> None:
     counts.append(call.events_given)
     call.next_event()
     assert [*counts, call.events_given] == [0, 1, 2, 2, 3]
+
+
+def test_an_event_that_another_thread_takes_first_is_not_there_any_more() -> None:
+    class Late:
+        """A lock that is given only after another thread has taken the event."""
+
+        def __enter__(self) -> None:
+            if waiting:
+                taken.append(waiting.pop().next_event())
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    waiting: list[AnyCall] = []
+    taken: list[Event | None] = []
+    call = channel(session=Session(), lock=Late()).call("Hi?")
+    asks(call)
+    begin(call, HI)
+    waiting.append(call)
+    assert (call.next_event(), taken) == (None, [Live("Hi")])
