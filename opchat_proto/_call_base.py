@@ -451,9 +451,8 @@ class CallBase(ABC, Generic[_S]):
         if isinstance(outcome, Broken):
             self._finish(self._refusal or outcome)
         elif outcome is None or not is_usable(outcome) or (own is not None and is_anothers(own, outcome)):
-            self._state = TABLE.next(
-                self._state, Input.ABANDONED
-            )  # also if a guest's question started it, and this is a member's
+            # Also if a guest's question started it, and this is a member's.
+            self._state = TABLE.next(self._state, Input.ABANDONED)
         else:
             self._use(outcome)
 

@@ -264,7 +264,7 @@ def check_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tup
     checked = []
     if not isinstance(headers, Iterable):
         raise TypeError(f"headers: expected a dict or pairs of name and value, got {type(headers).__name__}")
-    for name, value in map(_pair, headers.items() if isinstance(headers, Mapping) else headers):
+    for name, value in map(_pair, headers.items() if hasattr(headers, "items") else headers):
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers: expected pairs of str, got {type(name).__name__} and {type(value).__name__}")
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):  # a token: RFC 9110, 5.6.2
