@@ -98,6 +98,7 @@ def as_async(bot: Callable[[Submit], Any], threads: "Threads") -> Callable[[Subm
                 while (item := await worker.next()) is not _OVER and not isinstance(item, _Async):
                     yield item
             finally:
+                threads.forget(worker.run)
                 await worker.close()
             if item is _OVER:
                 return
@@ -192,6 +193,11 @@ class Threads:
                 return
             self._running += 1
         threading.Thread(target=self._work, name="opchat bot", daemon=True).start()
+
+    def forget(self, job: Callable[[], None]) -> None:
+        """Do not run this job if it still waits, and do not hold it any longer."""
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(job)
 
     def _work(self) -> None:
         while True:

@@ -1,5 +1,6 @@
 """Blocking bots run in threads."""
 
+import gc
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -154,11 +155,15 @@ def test_a_question_that_waits_for_a_thread_is_dropped_when_its_client_leaves(ba
     async def main() -> Peer:
         app = application(bot, secret=SECRET, threads=1)
         async with anyio.create_task_group() as tasks:
-            first, second = [Peer(*question(text)[1]) for text in ("first", "second")]
+            first, second = [Peer(*question(text)[1]) for text in ("first", "a second one")]
             tasks.start_soon(app, question("first")[0], first.receive, first.send)
             await anyio.to_thread.run_sync(begun.wait, PATIENCE)
             second.left.set()
-            await app(question("second")[0], second.receive, second.send)
+            await app(question("a second one")[0], second.receive, second.send)
+            gc.collect()
+            # A bot can keep its thread for minutes, and a question can have a megabyte.
+            held = [each.new_message for each in gc.get_objects() if isinstance(each, Submit)]
+            assert (held.count("first") > 0, held.count("a second one")) == (True, 0)
             goes_on.set()
         return first
 
