@@ -67,7 +67,7 @@ class Exchange:
         self._head = bytearray()  # the received part of the current head
         self.begun: bool = False
         """Whether a byte of the answer has come."""
-        self._in_body = False  # between the head and the end of the body
+        self._in_body = False  # the head is complete
         self._ended = False
 
     def send(self, request: Request, target: str, more: Iterable[tuple[str, str]] = ()) -> bytes:
@@ -168,7 +168,7 @@ class Exchange:
                 elif event is h11.NEED_DATA or event is h11.PAUSED:
                     break
                 elif type(event) is h11.EndOfMessage:
-                    self._in_body, self._ended = False, True
+                    self._ended = True
                     outcome = EndOfBody()
                 else:
                     assert isinstance(event, _HEADS)
@@ -212,5 +212,5 @@ class Exchange:
         )
 
     def _fault(self, detail: str, reason: Reason = Reason.TRUNCATED, limit: str | None = None) -> Fault:
-        self._in_body, self._ended = False, True
+        self._ended = True
         return Fault(detail, reason, limit)
