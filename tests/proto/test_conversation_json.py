@@ -95,7 +95,7 @@ def test_invalid_values_are_named(values: Any, match: str) -> None:
 def test_a_value_of_another_type_is_refused_at_once(values: Any) -> None:
     with pytest.raises(TypeError):
         Conversation(**values)
-    (name, value) = values.popitem()
+    ((name, value),) = values.items()
     conversation = Conversation()
     setattr(conversation, name, value)
     for call in (conversation.undo, conversation.to_dict):

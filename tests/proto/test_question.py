@@ -221,6 +221,7 @@ KEEP_ALIVE = b": keepalive\n\n"
         (HALVES, [FACE]),
         (("a\ud83d", "\ude00b"), ["a", f"{FACE}b"]),
         (("\ud83d", "", "\ude00"), [FACE]),
+        (("\ud800", "\udc00", "\udbff", "\udfff"), ["\U00010000", "\U0010ffff"]),
         (("\ud83d", Live("s", "status"), None, "\ude00"), [FACE]),
         (("\ud83d", "\ude00\ud83d", "\ude00"), [FACE, FACE]),
         (("\ud83d", "\ud83d", "\ude00"), ["\ud83d", FACE]),
@@ -323,3 +324,8 @@ def test_a_wrong_type_is_a_type_error(make: Callable[[], object], text: str) -> 
 def test_a_time_outside_unix_time_is_a_value_error(now: float) -> None:
     with pytest.raises(ValueError, match="now: expected Unix seconds from 0"):
         STREAMED.encode(Live("a"), now=now)
+
+
+def test_the_first_second_of_unix_time_is_a_time() -> None:
+    (data,) = STREAMED.encode(Live("a", "status"), now=0).splitlines()[:1]
+    assert json.loads(data.removeprefix(b"data: "))["timestamp"] == 0
