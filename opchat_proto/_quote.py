@@ -25,8 +25,7 @@ def beginning(text: str) -> str:
     """A page's title, or else the beginning of the text, in one line and without tags."""
     title = re.search(_TITLE, text)
     begins = title[1] if title else _bare(re.sub(_HIDDEN_TEXT, " ", text))
-    is_html = title is not None or begins != text
-    if is_html:
+    if begins != text:  # it is HTML
         begins = _unescape(begins)
     return " ".join(begins[: 10 * SHOWN].split())[:SHOWN]
 

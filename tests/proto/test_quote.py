@@ -43,6 +43,7 @@ def test_tags_are_removed_and_other_text_stays(text: str, expected: str) -> None
         ("<script>if (a < b)</script><p>Down</p><script>x", "Down"),
         ("plain &amp; two\nlines", "plain &amp; two lines"),
         ("error: <b>no</b>", "error: no"),
+        ("<p>this &amp; that", "this & that"),
         ("word " * 100, ("word " * 40)[:SHOWN]),
     ],
 )
@@ -106,6 +107,7 @@ def test_secrets_are_masked_under_any_depth_of_escapes(name: str, depth: int, co
         ("wordpress_logged_in_ab=a%7C5EcReT,", "wordpress_logged_in_ab=***,"),
         ("X-WP-Nonce: abcdefghij", "X-WP-Nonce: ***"),
         ("restNonce: abcdefghij", "restNonce: ***"),
+        ("my_nonce: abcdefghij", "my_nonce: ***"),
         ("the nonce: 0b2576d756", "the nonce: ***"),
         ('"cookies":{"a":"5EcReT"}', '"cookies":***'),
         ("Authorization: Basic 5EcReT=", "Authorization: Basic ***"),
