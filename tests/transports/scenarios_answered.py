@@ -22,6 +22,7 @@ from .serving import (
     STALE,
     STALE_SESSION,
     Way,
+    arrived,
     ended,
     read,
     serving,
@@ -46,6 +47,7 @@ class Answered:
         with serving(*self.scripts) as server:
             async with way.opened(server.url, **self.options) as transport:
                 events = await read(transport)
+            arrived(server, len(self.routes))
         if self.detail is not None:
             assert isinstance(events[-1], Broken)
             assert self.detail in events[-1].detail

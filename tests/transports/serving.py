@@ -1,8 +1,10 @@
 """Shared by the scenarios: a way of asking, and misbehaving servers."""
 
 import json
+import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -13,6 +15,7 @@ from opchat_proto import Broken, End, Event, Live, Session
 from opchat_transports import AsyncTransport, Timeouts
 from opchat_transports.testing import FaultServer, Repeat, Script, Stall
 
+from .peer import PATIENCE
 from .wire import LAST, STREAM, answers, chunk, end, live, object_
 
 SOON = 0.2  # seconds, for a clock that must run out
@@ -52,6 +55,14 @@ def serving(*scripts: Script, port: int = 0) -> Iterator[FaultServer]:
     assert max(Counter(questions).values(), default=0) <= 2
     assert len(set(zip(questions, nonces, strict=True))) == len(submits)
     assert all(visit.left is not None for visit in server.visits if Stall() in visit.script)
+
+
+def arrived(server: FaultServer, requests: int) -> None:
+    """Wait until the server has read this many requests: on a busy machine, a clock may run out before it does."""
+    end = time.monotonic() + PATIENCE
+    while len(server.requests) < requests:
+        assert time.monotonic() < end
+        os.sched_yield()
 
 
 def stalls(*pieces: bytes) -> Script:
