@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from opchat_proto import Connect, Done, Live, LocalProtocolError, Proxy, Receive, Request, Send, Session
+from opchat_proto import Connect, Done, Live, LocalProtocolError, Proxy, Receive, Request, Send, Session, StepDone
 from tests.proto.asking import ANSWERED
 from tests.proto.calls import GOOD, NO_CONNECTION, OPENED, asks, channel, ended, taken, tell
 
@@ -24,6 +24,14 @@ def test_the_steps_of_a_question_over_connections() -> None:
     assert taken(call) == [ANSWERED[1]]
     assert taken(call) == []
     assert call.sent == (0, 0)
+
+
+def test_an_observer_hears_that_a_step_is_done() -> None:
+    heard: list[object] = []
+    call = channel(session=Session(), observer=lambda _, item: heard.append(item)).call("Hi?")
+    assert call.next_step(0)[0] == Connect("site.example", 80)
+    call.step_done()
+    assert heard == [Connect("site.example", 80), StepDone()]
 
 
 def test_a_report_that_does_not_fit_the_step_raises_and_the_answer_goes_on() -> None:
