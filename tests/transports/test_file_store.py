@@ -93,6 +93,21 @@ def test_an_abandoned_file_leaves_nothing(tmp_path: Path) -> None:
     assert (store.find(file.file_id), file.size) == (file, 0)
 
 
+def test_a_file_that_is_named_often_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    file, other = put(store), put(store)
+    asked = []
+    find = FileStore.find
+
+    def noted(store: FileStore, file_id: str) -> StoredFile | None:
+        asked.append(file_id)
+        return find(store, file_id)
+
+    monkeypatch.setattr(FileStore, "find", noted)
+    assert store.find_all([file.file_id, other.file_id] * 3) == (file, other) * 3
+    assert sorted(asked) == sorted([file.file_id, other.file_id])
+
+
 def test_all_files_together_are_bounded(tmp_path: Path) -> None:
     store = FileStore(tmp_path, total_bytes=3_000_000)
     put(store, bytes(1_500_000))
