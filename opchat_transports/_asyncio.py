@@ -48,7 +48,9 @@ class AsyncioScope:
 
     def within(self, until: float) -> Self:
         """The same scope, with this deadline."""
-        self.cancelled_caught, self.deadline = False, until
+        self.cancelled_caught, self._until = False, until
+        if until < self._rings_at:
+            self._set_timer(until)
         return self
 
     @property
@@ -58,9 +60,7 @@ class AsyncioScope:
 
     @deadline.setter
     def deadline(self, until: float) -> None:
-        self._until = until
-        if until < self._rings_at:
-            self._set_timer(until)
+        self.within(until)
 
     def __enter__(self) -> Self:
         self._task = task = asyncio.current_task(self._loop)
@@ -109,13 +109,24 @@ class PlainStream(asyncio.Protocol):
     and drop what arrived before a failure.
     """
 
-    __slots__ = ("_data", "_failure", "_is_full", "_is_lost", "_is_over", "_loop", "_transport", "_waiter")
+    __slots__ = (
+        "_data",
+        "_failure",
+        "_is_full",
+        "_is_lost",
+        "_is_over",
+        "_is_paused",
+        "_loop",
+        "_transport",
+        "_waiter",
+    )
     _transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._data = bytearray()  # arrived and not yet returned
+        self._data = b""  # arrived and not yet returned
         self._is_over = False  # nothing more will arrive
+        self._is_paused = False  # nothing more is read until some of it is returned
         self._is_lost = False  # closed, by either side or by a failure
         self._is_full = False  # not all that was written has reached the system
         self._failure: Exception | None = None
@@ -131,6 +142,7 @@ class PlainStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._data += data
         if len(self._data) > READ:
+            self._is_paused = True
             self._transport.pause_reading()
         self._wake()
 
@@ -165,11 +177,11 @@ class PlainStream(asyncio.Protocol):
         """Return some bytes; b"" at the end. Raises `OSError` for a failure."""
         while not (self._data or self._is_over):
             await self._changes()
-        data = bytes(self._data[:READ])
-        del self._data[:READ]
+        data, self._data = self._data[:READ], self._data[READ:]
         if not data and self._failure is not None:
             raise self._failure
-        if len(self._data) <= READ:
+        if self._is_paused and len(self._data) <= READ:
+            self._is_paused = False
             self._transport.resume_reading()
         return data
 
