@@ -33,6 +33,7 @@ from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.testing import (
     EVENTS,
     FAULTS,
+    FaultServer,
     Journal,
     MemoryServer,
     Script,
@@ -40,6 +41,7 @@ from opchat_transports.testing import (
 from opchat_transports.trio_streams import TrioTransport
 
 from .peer import PATIENCE
+from .serving import arrived
 
 SOON = 0.3  # seconds, for a clock that must run out
 LIMITS = Limits(event_bytes=1_000_000, reply_bytes=3_000_000)
@@ -238,6 +240,13 @@ def clocks(expected: Sequence[Event]) -> Timeouts:
             return Timeouts(idle=SOON)
         case _:
             return Timeouts()
+
+
+def wait_until_asked(name: str, server: FaultServer) -> None:
+    """If a clock ran out, it may have done so before the server has read the request."""
+    last = EXPECTED[name][-1]
+    if isinstance(last, Broken) and last.reason is Reason.TIMEOUT:
+        arrived(server, len(ROUTES.get(name, BOTH)))
 
 
 def without_words(events: list[Event], url: str) -> list[Event]:

@@ -17,6 +17,7 @@ from .serving import (
     HELLO,
     SAID,
     Way,
+    arrived,
     serving,
     stalls,
     without_details,
@@ -89,6 +90,7 @@ async def never_repeated(way: Way) -> None:
             options = {"retries": 9, "random": Fixed(0.0), "timeouts": HEAD_SOON}
             async with way.opened(server.url, session=Session(), **options) as transport:
                 events, retries = await read_counted(transport)
+            arrived(server, 1)
         assert isinstance(events[-1], Broken)
         assert (server.routes, len(server.visits), retries) == (("submit",), 1, 0)
 

@@ -27,6 +27,7 @@ from .faulted import (
     on_asyncio,
     on_trio,
     session_for,
+    wait_until_asked,
 )
 
 
@@ -40,6 +41,7 @@ def test_each_transport_gives_the_outcome_of_each_fault(name: str, ask: Ask) -> 
     expected = EXPECTED[name]
     with FaultServer(FAULTS[name]) as server:
         events = ask(server.url, limits=LIMITS, timeouts=clocks(expected), session=session_for(expected))
+        wait_until_asked(name, server)
     check(name, events, expected, server, server.url)
 
 

@@ -58,6 +58,7 @@ from .faulted import (
     on_asyncio,
     on_trio,
     talk,
+    wait_until_asked,
 )
 from .peer import PATIENCE, free_port
 from .serving import without_details
@@ -373,6 +374,7 @@ def test_a_fault_is_played_inside_tls(
     expected = EXPECTED[name]
     with FaultServer(FAULTS[name], ssl_context=server_context) as server:
         events = ask(server.url, limits=LIMITS, timeouts=clocks(expected), ssl_context=trust)
+        wait_until_asked(name, server)
     assert server.url.startswith("https://localhost:")
     if name in ("cut without close_notify", "reset after an event"):
         # The wording is OpenSSL's.
