@@ -2,7 +2,7 @@
 
 import pytest
 
-from opchat_proto import Channel, Conversation, Query, Session
+from opchat_proto import Channel, Conversation, End, Query, Session
 
 SITE = "https://site.example"
 OWNER = Session.from_token("throwaway-token")
@@ -20,3 +20,14 @@ def test_a_query_takes_no_options_and_no_conversation() -> None:
     for options in ({"stream": False}, {"conversation": Conversation()}):
         with pytest.raises(TypeError, match=r"^question: this Query takes no options and belongs to no conversation$"):
             channel.call(Query("Hi"), **options)
+
+
+def test_a_channel_does_not_take_the_session_of_a_query() -> None:
+    channel = Channel(SITE)
+    call = channel.http_call(Query("Hi"))
+    call.next_step(0)
+    call.receive_head(200, [("X-WP-Nonce", "n1")])
+    call.receive_data(b'{"success":true,"data":"Hello"}')
+    call.receive_eof()
+    call.next_step(0)
+    assert (call.next_event(), channel.session) == (End("Hello", '{"success":true,"data":"Hello"}'), None)

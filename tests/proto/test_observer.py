@@ -9,11 +9,15 @@ import pytest
 from opchat_proto import (
     Broken,
     Channel,
+    DataReceived,
     Done,
+    EOFReceived,
     Event,
     Live,
     Reason,
     Session,
+    TimedOut,
+    Timeouts,
 )
 from tests.proto.asking import ANSWERED, END, HI
 from tests.proto.calls import CLOSED, CUT, AnyCall, Make, asks, begin, both, channel, ended, kinds, reach_nobody, taken
@@ -125,3 +129,19 @@ def test_the_lock_is_held_during_changes_but_not_while_the_observer_runs(make: M
     assert Counter(changing) == {("new signal", 1): 4, ("set", 1): 2, ("draw", 1): 2}
     assert set(observing) == {0}
     assert lock.depth == 0
+
+
+@both
+def test_an_observer_gets_what_was_reported(make: Make) -> None:
+    seen: list[Any] = []
+    site = channel(session=Session(), timeouts=Timeouts(idle=1), observer=lambda _, item: seen.append(item))
+    for report in ("receive_eof", "timed_out"):
+        call = make(site, "Hi?")
+        asks(call)
+        begin(call, HI)
+        call.next_step(0)
+        getattr(call, report)()
+        ended(call)
+    data = HI if make is Channel.http_call else b"HTTP/1.1 200 -\r\n\r\n" + HI
+    reports = [item for item in seen if isinstance(item, DataReceived | EOFReceived | TimedOut)]
+    assert reports == [DataReceived(data), EOFReceived(), DataReceived(data), TimedOut("idle")]
