@@ -455,8 +455,7 @@ class Flow:
                 return self._prepare(self._submit, self.session)
             self._go_on(Input.NO_NONCE)
             return []
-        detail = hide_login(session, failure.detail) + other_root(self.endpoint, self._site_root)
-        failure = replace(failure, detail=detail, in_session=True)
+        failure = replace(failure, detail=hide_login(session, failure.detail), in_session=True)
         if given is Input.EOF and not session.authorization and self._may_restart(failure):
             return self._restart(failure, session)
         return self._end(self.refusal or failure)

@@ -178,7 +178,9 @@ def test_a_refused_nonce_is_not_renewed_for_another_member(answer: Answer) -> No
 
 def test_the_proof_must_name_the_earlier_member() -> None:
     (_, event) = broken(user("bob"), flow=Flow(SITE, ASK, session=replace(ALICE, member="alice")))
-    assert event.detail == "users/me: signed in as bob, and no longer as alice"
+    assert event == Broken(
+        Reason.REFUSED, "users/me: signed in as bob, and no longer as alice", in_session=True, asked=False
+    )
 
 
 def test_a_version_that_gives_nonces_only_in_pages_says_so() -> None:

@@ -57,7 +57,8 @@ def test_a_judgement_before_the_end_of_the_body_is_final() -> None:
         flow.receive_head(404 if body.startswith(missing) else 200, [])
         (broken,) = flow.receive_data(body)
         assert isinstance(broken, Broken)
-        assert broken.detail == detail
+        reason = Reason.REFUSED if body.startswith(missing) else Reason.MALFORMED
+        assert (broken.reason, broken.detail) == (reason, detail)
         assert flow.next_request() is None
         assert flow.receive_data(b"more") == []
 
