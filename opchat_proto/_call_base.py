@@ -286,8 +286,9 @@ class CallBase(ABC, Generic[_S]):
     def close(self) -> None:
         """Leave early: close the connection and cancel the current step. Later reports are ignored. Idempotent.
 
-        May be called from any task or thread, at any time. Queued events are still returned, and then one `Broken`:
-        TRUNCATED once the answer has begun, else LOST; during the pause before a retry, the one to be retried.
+        May be called from any task or thread, at any time; from a signal handler only while no method of the call runs.
+        Queued events are still returned, and then one `Broken`: TRUNCATED once the answer has begun, else LOST; during
+        the pause before a retry, the one to be retried.
         """
         with self.channel._lock:
             if self._state not in _ENDED:

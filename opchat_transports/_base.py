@@ -4,7 +4,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from threading import Lock
+from threading import RLock
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
 from weakref import WeakSet
 
@@ -56,7 +56,7 @@ class TransportBase(Generic[_R]):
         self._new_call: Callable[..., Any] = self._channel.call
         self._new_visit: Callable[..., Any] = self._channel.visit
         self._ssl_context = make_ssl_context(self._channel, ssl_context)
-        self._guard = Lock()  # protects the next two
+        self._guard = RLock()  # protects the next two; a signal handler may close the transport at any time
         self._replies: WeakSet[_R] = WeakSet()
         self._closed = False
 
@@ -121,8 +121,8 @@ class TransportBase(Generic[_R]):
     def _open(self, call: Any) -> _R:
         reply = self._reply(call)
         with self._guard:
-            is_closed = self._closed
             self._replies.add(reply)
+            is_closed = self._closed
         if is_closed:
             call.close()  # frees its conversation
             raise RuntimeError("the transport is closed")
@@ -147,7 +147,7 @@ class TransportBase(Generic[_R]):
         for reply in replies:
             push(reply._close)
         for reply in replies:
-            stack.callback(reply._call.close)
+            stack.callback(reply._close_call)
 
     def _forget(self, reply: _R) -> None:
         with self._guard:
@@ -169,6 +169,9 @@ class ReplyBase(Generic[_C]):
     def __repr__(self) -> str:
         """The call."""
         return f"<{type(self).__name__} of {self._call!r}>"
+
+    def _close_call(self) -> None:
+        self._call.close()
 
     @property
     def retries(self) -> int:

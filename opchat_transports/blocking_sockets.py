@@ -43,7 +43,7 @@ class BlockingTransport(
         return BlockingReply(self, call)
 
     def close(self) -> None:
-        """Close all open replies. Waiting threads get `Broken`. Idempotent and thread-safe."""
+        """Close all open replies. Waiting threads get `Broken`. Idempotent; from any thread or signal handler."""
         with ExitStack() as stack:
             self._close_all(stack, stack.callback)
 
@@ -66,8 +66,9 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         self._guard = threading.RLock()  # for opening, shutting down and closing the socket
         self._link: SocketStream | None = None
         self._tls: TLSStream | None = None  # whether TLS is in use there
-        self._lookup: Flag | None = None  # set when the lookup of a name is over, or is to be given up
+        self._flag: Flag | None = None  # what ends a lookup of a name or a wait
         self._closed = False
+        self._is_inside = False  # whether a thread is in `next`
 
     def __iter__(self) -> Self:
         """Return itself."""
@@ -77,8 +78,11 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         """Return the next event. After `close()`: the events already read, then `Broken`."""
         with self._reading:
             try:
+                self._is_inside = True
                 event = self._next_event()
+                self._is_inside = False
             except BaseException:  # a request may have been sent in part
+                self._is_inside = False
                 self._closed = True
                 try:
                     self._call.close()
@@ -90,23 +94,39 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         return event
 
     def close(self) -> None:
-        """Close the connection if it is still open. Idempotent and thread-safe.
+        """Close the connection if it is still open. Idempotent; from any thread or signal handler.
 
         A thread that waits in `next` gets `Broken`: LOST, or TRUNCATED once the answer
         has begun.
         """
         try:
-            self._call.close()
+            self._close_call()
         finally:  # an observer may raise
             self._close()
+
+    def _close_call(self) -> None:
+        if self._is_interrupted():
+            self._closed = True  # `next` closes the call when it goes on
+        else:
+            self._call.close()
+
+    def _is_interrupted(self) -> bool:
+        """Whether this is a signal handler or finalizer in the middle of `next`, where the call may be half changed."""
+        if not self._reading.acquire(blocking=False):
+            return False  # another thread is in `next`
+        try:
+            return self._is_inside
+        finally:
+            self._reading.release()
 
     def _close(self) -> None:
         with self._guard:
             self._closed = True
-            if self._link is not None:
-                shut_down(self._link.socket)
-            if self._lookup is not None:
-                self._lookup.set()
+            link = self._link
+            if link is not None:
+                shut_down(link.socket)
+            if self._flag is not None:
+                self._flag.set()
         # Only the reading thread may close the socket: its descriptor could otherwise be reused while it reads.
         if self._reading.acquire(timeout=_WAIT_FOR_READER):
             try:
@@ -125,6 +145,8 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         call = self._call
         event = call.next_event()
         while event is None:
+            if self._closed:
+                call.close()
             step, until = call.next_step(time.monotonic())
             if isinstance(step, Done):
                 self._disconnect()
@@ -136,10 +158,14 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 else:
                     self._take(step, until)
             except (OSError, ValueError) as error:  # ValueError: an impossible name for DNS or a certificate
+                if self._closed:
+                    call.close()
                 # A TimeoutError with an errno comes from the system: a lost connection.
                 is_ours = isinstance(error, TimeoutError) and error.errno is None
                 call.timed_out() if is_ours else call.step_failed(words(error))
             else:
+                if self._closed:
+                    call.close()
                 if isinstance(step, Receive):
                     call.receive_data(data) if data else call.receive_eof()
                 elif not isinstance(step, Wait):
@@ -160,20 +186,22 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
                 self._disconnect()
                 self._connect(host, port, until)
             case StartTLS(server_name):
-                self._tls = TLSStream(self._stream(until), self._transport._tls, server_name)
-                at_once(self._tls.do_handshake)
+                self._tls = tls = TLSStream(self._stream(until), self._transport._tls, server_name)
+                at_once(tls.do_handshake)
             case Send(data):
                 at_once(self._stream(until).send_all, data)
             case Wait(signal):
                 self._disconnect()
+                self._await(signal)
                 signal.wait(until)
 
     def _stream(self, until: float) -> SocketStream | TLSStream:
         """The connection, with this deadline for the next call."""
-        if self._link is None:
+        link = self._link
+        if link is None:
             raise OSError(_CLOSED)  # it was closed meanwhile
-        self._link.until = until
-        return self._tls or self._link
+        link.until = until
+        return self._tls or link
 
     def _connect(self, host: str, port: int, until: float) -> None:
         connect(self._look_up(host, port, until), until, self._hold)
@@ -189,14 +217,18 @@ class BlockingReply(Text, ReplyBase[Call], AbstractContextManager["BlockingReply
         with suppress(OSError):
             return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         over = Flag()
+        self._await(over)
+        return look_up(host, port, until, over)
+
+    def _await(self, flag: Flag) -> None:
         with self._guard:
             if self._closed:
                 raise OSError(_CLOSED)
-            self._lookup = over
-        return look_up(host, port, until, over)
+            self._flag = flag
 
     def _disconnect(self) -> None:
         with self._guard:
-            if self._link is not None:
-                self._link.abort()
+            link = self._link
+            if link is not None:
+                link.abort()
                 self._link = self._tls = None

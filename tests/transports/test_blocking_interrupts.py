@@ -13,7 +13,7 @@ import pytest
 
 import opchat_proto
 import opchat_transports
-from opchat_proto import Broken, Call, End, HTTPCall, Wait
+from opchat_proto import Broken, Call, End, HTTPCall, Live, Session, Wait
 from opchat_transports.blocking_server import serve
 from opchat_transports.blocking_sockets import BlockingTransport
 from opchat_transports.bots import small_talk
@@ -34,11 +34,16 @@ TRACED = tuple(
 Place = tuple[str, int, str]
 
 
-class Interrupts:
-    """Runs work, and raises KeyboardInterrupt when it first reaches a place: a line about to run, or a return."""
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
-    def __init__(self, place: Place | None) -> None:
+
+class Interrupts:
+    """Runs work, and acts as a signal's handler when it first reaches a place: a line about to run, or a return."""
+
+    def __init__(self, place: Place | None, handler: Callable[[], object] = interrupt) -> None:
         self._place = place
+        self._handler = handler
         self.places: dict[Place, None] = {}
 
     def _trace(self, frame: Any, event: str, _: object) -> Any:
@@ -47,7 +52,7 @@ class Interrupts:
         place = (frame.f_code.co_filename, frame.f_lineno, event)
         if place == self._place and place not in self.places:
             self.places[place] = None
-            raise KeyboardInterrupt
+            self._handler()
         self.places[place] = None
         return self._trace
 
@@ -138,6 +143,26 @@ def test_an_interrupt_at_any_line_of_a_wait_is_the_only_exception(
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     assert interrupt_everywhere(made, retries=1, observer=observe) > 50
     assert waits
+
+
+@pytest.mark.parametrize("closes", ["reply", "transport"])
+def test_a_signal_handler_may_close_at_any_line(closes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(place: Place | None) -> Interrupts:
+        with BlockingTransport("http://h", session=Session()) as transport:
+            reply = transport.ask("Hi")
+            interrupts = Interrupts(place, (reply if closes == "reply" else transport).close)
+            *pieces, last = interrupts.run(lambda: list(reply))
+        assert all(isinstance(piece, Live) for piece in pieces), place
+        assert isinstance(last, End) or last.detail == "closed by the caller", place
+        return interrupts
+
+    with FaultServer(tells("a")) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", named(server.port))
+        places = ask(None).places
+        for place in places:
+            ask(place)
+    assert len(places) > 100
+    assert server.repeated == ()
 
 
 def test_waiting_for_the_end_of_a_server_runs_no_code_that_an_interrupt_can_break() -> None:
