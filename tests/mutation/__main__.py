@@ -23,7 +23,10 @@ MODULES = (
 )  # fmt: skip
 
 # Modules whose behaviour is tested with its parts, too.
-ALSO_TESTED_BY = {"call_base": ("channel", "clocks", "conversation", "observer", "retries")}
+ALSO_TESTED_BY: dict[str, tuple[str, ...]] = {
+    "call_base": ("channel", "clocks", "conversation", "observer", "retries"),
+    "flow": ("messages",),
+}
 
 # These are called while their module is imported, before a mutant is chosen.
 AT_IMPORT = ("_quote._spelled",)
