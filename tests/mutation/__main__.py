@@ -72,7 +72,7 @@ def _run(module: str, children: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """How many mutants there are, and of each survivor, by its name: the result and the change."""
     shutil.rmtree("mutants", ignore_errors=True)
     environment = os.environ | {"PYTEST_ADDOPTS": f"-m 'not hypothesis' -k 'not ({' or '.join(SLOW)})'"}
-    command = [sys.executable, FOLDER / "one.py", module, children, module, *ALSO_TESTED_BY.get(module, ())]
+    command = [sys.executable, str(FOLDER / "one.py"), module, children, module, *ALSO_TESTED_BY.get(module, ())]
     subprocess.run(command, env=environment, check=True)
     count, survivors = json.loads(Path("mutants/survivors.json").read_text())
     changes = {name: (result, _change(name, diff)) for name, (result, diff) in survivors.items()}
