@@ -78,8 +78,13 @@ def test_an_interrupted_call_can_be_closed_and_blocks_neither_its_conversation_n
             sys.settrace(before)
         events = ended(call)
         assert all(isinstance(event, Live) for event in events[:-1]), place
-        assert isinstance(call.outcome, End | Broken), place
-        assert bool(conversation.messages) >= isinstance(call.outcome, End), place
+        last = call.outcome
+        assert isinstance(last, End | Broken), place
+        if isinstance(last, Broken):
+            assert last.detail == CLOSED, place
+            assert last.asked >= any(each.startswith("submit") for each in asked), place
+            assert last.reason is Reason.TRUNCATED or events == [last], place
+        assert bool(conversation.messages) >= isinstance(last, End), place
         assert asked.count("submit n1") <= 1, place
         assert asked.count("submit n2") <= 1, place
         assert asks(make(site, "And?", conversation)) != "Wait", place

@@ -53,12 +53,13 @@ def test_one_huge_read_takes_time_in_proportion_to_its_events() -> None:
     check_linear(run, b"x" * 64_000)
 
 
-def test_a_client_that_was_interrupted_after_the_last_event_of_its_machine_can_be_closed() -> None:
-    asking = Client(Interrupted(["http://one.example/a"]))
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_client_that_was_interrupted_after_the_last_event_of_its_machine_can_be_closed(asked: bool) -> None:
+    asking = Client(Interrupted(["http://one.example/a"], submit_started=asked))
     follow(asking, (Connect("one.example", 80), get(b"/a")))
     with pytest.raises(KeyboardInterrupt):
         asking.receive_data(content_length(b"Hi"))
-    assert asking.close() == [Broken(Reason.TRUNCATED, "closed by the caller")]
+    assert asking.close() == [Broken(Reason.TRUNCATED, "closed by the caller", asked=asked)]
     assert (asking.next_step(), asking.close()) == (Done(), [])
 
 
