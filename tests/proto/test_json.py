@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,6 @@ from opchat_proto._json import (  # strict JSON is not public
     decode_prefix,
     encodable,
     encode_as_php,
-    find_last,
     skip_short,
 )
 
@@ -482,49 +480,3 @@ def test_a_short_value_is_skipped_to_its_end(value: Any, before: str, after: str
 def test_invalid_or_possibly_too_deep_values_are_left_to_the_exact_decoder(text: str) -> None:
     assert skip_short(text, 0, 2) == -1
     assert skip_short(f"[{text}", 1, 2) == -1
-
-
-# ------------------------------------------------------------------------------ objects in other text
-
-
-BEGINS = re.compile(r'\{"a":')
-
-
-@pytest.mark.parametrize(
-    ("text", "own"),
-    [
-        ('x{"a":1}y', '{"a":1}'),
-        ('{"a":1}{"a":2}', '{"a":2}'),
-        ('{"a":1}{"b":2}', '{"a":1}'),
-        ('{"a":{"a":1}}', '{"a":{"a":1}}'),
-        ('{"a":[{"a":1},{"a":2}]', '{"a":2}'),
-        ('{"a":{"a":1},}', '{"a":1}'),
-        ('}]{"a":1}', '{"a":1}'),
-        ('{"a": oops {"a":"}"}', '{"a":"}"}'),
-        ('{"a":"{"a":1}', '{"a":1}'),
-        ('{"a":1]}{"a":', None),
-        ('{"a":01}', None),
-        ('{"a":tru}', None),
-        ('{"a":NaN}', None),
-        ('{"a":[[1]]}', None),
-        ('[[[[{"a":1}]]]]', '{"a":1}'),
-        ('{"a":1', None),
-        ("", None),
-    ],
-)
-def test_the_last_whole_object_in_a_text_is_found(text: str, own: str | None) -> None:
-    found = find_last(text, BEGINS, 2)
-    assert found == (None if own is None else (json.loads(own), own))
-
-
-def test_lone_surrogates_in_a_found_object_are_replaced() -> None:
-    assert find_last(r'x{"a":"\ud800"}', BEGINS, 2) == ({"a": "\ufffd"}, r'{"a":"\ud800"}')
-
-
-@pytest.mark.parametrize(
-    "unit", ['{"a":', '{"a":"', r'{"a":"\"', '{"a":1}', '{"a":1]', '{"a":[', '{"a":"}"', '{"a":,}']
-)
-def test_unfinished_objects_are_not_scanned_repeatedly(unit: str) -> None:
-    text = unit * (1_000_000 // len(unit))
-    # A quadratic search would take hours.
-    assert (find_last(text, BEGINS, 64) is None) == (unit != '{"a":1}')
