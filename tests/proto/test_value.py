@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import weakref
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from typing import Any
 from unittest.mock import ANY
@@ -122,6 +123,7 @@ def test_a_value_has_no_room_for_more_and_its_copies_are_equal(kind: Any) -> Non
     value = filled(kind)
     assert list(copies(value)) == [value] * 6
     assert not hasattr(value, "__dict__")
-    assert not hasattr(value, "__weakref__")
+    with pytest.raises(TypeError, match="weak reference"):
+        weakref.ref(value)
     with pytest.raises((AttributeError, TypeError)):
         value.another = 1
