@@ -150,21 +150,18 @@ class Exchange:
             else:
                 if type(event) is _Data:
                     data = event.data
-                    size = len(data)
+                    most_left -= len(data)
+                    is_last = most_left < _FRAMING and event.chunk_end  # in most reads
+                    if is_last and event.chunk_start and read == _ONE_CHUNK % (len(data), data):
+                        # The read is exactly this chunk: only its size can come before its data, so h11's buffer can
+                        # hold only its end. Asking h11 for more would cost a quarter more.
+                        received.append(bytes(data))
+                        self._held = 2
+                        return
                     pieces.append(data)
-                    most_left -= size
-                    if most_left < _FRAMING and event.chunk_end:
-                        # Most reads end here. Asking h11 for more would cost a quarter more.
-                        if event.chunk_start and read == _ONE_CHUNK % (size, data):
-                            # The read is exactly this chunk: only its size can come before its data, so h11's buffer
-                            # can hold only its end.
-                            received.append(bytes(data))
-                            self._held = 2
-                            return
-                        rest = self._h11.trailing_data[0]
-                        if rest in _CHUNK_ENDS:
-                            left = len(rest)
-                            break
+                    if is_last and (rest := self._h11.trailing_data[0]) in _CHUNK_ENDS:
+                        left = len(rest)
+                        break
                 elif event is h11.NEED_DATA or event is h11.PAUSED:
                     break
                 elif type(event) is h11.EndOfMessage:
