@@ -121,7 +121,7 @@ def main() -> int:
                     (f"import of {name}, beside h11", cost, 2 if name == "opchat_proto" else 1.5)
                     for name, cost in import_costs.items()
                 ),
-                ("the server's CPU for an event, beside Starlette", server_cost, 1.2),
+                *([("the server's CPU for an event, beside Starlette", server_cost, 1.2)] if server_cost else []),
             ]
         )
     )
