@@ -478,7 +478,7 @@ class Server:
             data += self._h11.send(h11.Data(response.body))
             self._file_bytes = response.file_bytes
             # h11 only counts these bytes, which the driver sends.
-            self._h11.send_with_data_passthrough(h11.Data(range(response.file_bytes)))  # type: ignore[arg-type]
+            self._h11.send_with_data_passthrough(h11.Data(range(response.file_bytes)))  # type: ignore[arg-type]  # a size
         self._finish(data)
 
     def _write_head(self, response: Response, now: float) -> bytes:

@@ -133,7 +133,7 @@ def test_the_number_of_small_files_is_bounded(data: bytes, tmp_path: Path) -> No
 
 
 class Counts:
-    """Count the counts, each of which takes `seconds` of a clock that otherwise stands still."""
+    """How often the directory was read. The clock stands still, and moves by `seconds` with each read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
